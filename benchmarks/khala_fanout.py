@@ -26,6 +26,7 @@ from benchmarks.khala_stage import EPOCH, TOPIC, delivered, gateway, subscribed
 from benchmarks.measure import Figures, report
 from benchmarks.sockets import Subscriber, allow_sockets
 from oa_khala.wire import event_frame
+from oa_topics.watcher import Origin
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.domain import binary_message
 
@@ -70,7 +71,7 @@ async def deliver(hub: FeedHub, first_seq: int, batch: Sequence[bytes], subscrib
     """The CPU time, in seconds, until all of `batch` has been handed to all subscribers."""
     target = delivered() + subscribers * len(batch)
     began = time.process_time()
-    hub.frames(TOPIC, EPOCH, first_seq, batch)
+    hub.frames(TOPIC, EPOCH, first_seq, batch, Origin(time.time_ns()))
     while delivered() < target:
         await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -5,5 +5,6 @@
 - `watcher`: what one Watch stream carries. Pure.
 - `hub`: what is committed, to all watchers.
 - `publisher`: frames published once for all gateways that take them from there.
+- `wire`: live frames as messages.
 - `servicer`: TopicService on gRPC, for every source.
 """

@@ -19,7 +19,7 @@ from oa_khala.topics import Topic
 from oa_khala.wire import event_frame
 from oa_topics.history import History
 from oa_topics.store import TopicDescription, TopicLimits, TopicStore
-from oa_topics.watcher import Head, Watcher
+from oa_topics.watcher import Head, Origin, Watcher
 
 
 class HubReport(Protocol):
@@ -42,7 +42,9 @@ class Publisher(Protocol):
         """Where they are published."""
         ...
 
-    def publish(self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes]) -> bool:
+    def publish(
+        self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None
+    ) -> bool:
         """Publish consecutive frames. False when they can't be. Never waits."""
         ...
 
@@ -120,8 +122,9 @@ class TopicHub:
                     self._mark(topic)
             watcher.stands(answer)
 
-    def publish(self, topic: str, events: Sequence[tuple[int, bytes]]) -> None:
-        """Consecutive events of a topic that were committed: seq and stored bytes. Never waits.
+    def publish(self, topic: str, events: Sequence[tuple[int, bytes]], origin: Origin | None = None) -> None:
+        """Consecutive events of a topic that were committed: seq and stored bytes, and `origin` if that is known. Never
+        waits.
 
         No epoch comes with them: they are of the past that the topics have now, and who publishes sees to that. A
         source whose log gets another past while it lives first ends what it published of the old one, and then calls
@@ -134,7 +137,7 @@ class TopicHub:
         if feed.sent is None:
             feed.missed = True
         elif events[0][0] == feed.sent + 1:
-            self._hand_out(topic, feed, events)
+            self._hand_out(topic, feed, events, origin)
         elif events[-1][0] > feed.sent:
             self._mark(topic)
 
@@ -222,25 +225,36 @@ class TopicHub:
         for watcher in feed.watchers:
             watcher.add(topic)
 
-    def _hand_out(self, topic: str, feed: _Feed, events: Sequence[tuple[int, bytes]]) -> None:
+    def _hand_out(
+        self, topic: str, feed: _Feed, events: Sequence[tuple[int, bytes]], origin: Origin | None = None
+    ) -> None:
         if not events:
             return
         first_seq, frames = events[0][0], [event_frame(topic, seq, payload) for seq, payload in events]
         feed.sent = events[-1][0]
-        published = self._publisher is not None and self._publish(self._publisher, topic, feed, first_seq, frames)
+        publisher = self._publisher
+        published = publisher is not None and self._publish(publisher, topic, feed, first_seq, frames, origin)
         for watcher in feed.watchers:
             if published and watcher.takes_published(topic):
                 continue
             before = watcher.dropped
-            watcher.offer(topic, first_seq, frames)
+            watcher.offer(topic, first_seq, frames, origin)
             if watcher.dropped > before:
                 self._report.dropped(watcher.dropped - before)
 
-    def _publish(self, publisher: Publisher, topic: str, feed: _Feed, first_seq: int, frames: Sequence[bytes]) -> bool:
+    def _publish(
+        self,
+        publisher: Publisher,
+        topic: str,
+        feed: _Feed,
+        first_seq: int,
+        frames: Sequence[bytes],
+        origin: Origin | None,
+    ) -> bool:
         """Publish frames if somebody takes them there. False when they were not published."""
         if not any(watcher.takes_published(topic) for watcher in feed.watchers):
             return False
-        if not publisher.publish(topic, feed.epoch, first_seq, frames):
+        if not publisher.publish(topic, feed.epoch, first_seq, frames, origin):
             return False
         self._heads[topic] = Head(feed.epoch, first_seq + len(frames) - 1)
         return True

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from oa_topics.watcher import Frames, Origin
+from oa_topics.wire import frames_to_wire
 from openagents.sync.v1 import topic_service_pb2 as pb
 
 CHECK = "check"
@@ -42,9 +44,11 @@ class FramePublisher:
         self._pending_bytes = 0
         self._news = asyncio.Event()
 
-    def publish(self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes]) -> bool:
+    def publish(
+        self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None
+    ) -> bool:
         """Publish consecutive frames. False when they can't be: they go another way. Never waits."""
-        batch = pb.TopicFrames(topic=topic, epoch=epoch, first_seq=first_seq, frames=frames)
+        batch = frames_to_wire(Frames(topic, epoch, first_seq, list(frames), origin))
         if not self._put(topic, pb.WatchTopicsResponse(batches=[batch])):
             return False
         self._published(len(frames))

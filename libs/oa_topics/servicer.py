@@ -11,7 +11,8 @@ from oa_base.refusal import Refusal
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicDescription
-from oa_topics.watcher import Answer, Frames, Watcher
+from oa_topics.watcher import Answer, Watcher
+from oa_topics.wire import frames_to_wire
 from oa_wire.rules import check_rules
 from openagents.sync.v1 import topic_service_pb2 as pb
 from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceServicer
@@ -112,7 +113,7 @@ class TopicApi(TopicServiceServicer):
         )
         size = 0
         for batch in answer.batches:
-            message.batches.append(_frames(batch))
+            message.batches.append(frames_to_wire(batch))
             size += sum(map(len, batch.frames))
             if size > ANSWER_BYTES:
                 yield message
@@ -132,7 +133,3 @@ def _watched(described: TopicDescription) -> pb.WatchedTopic:
         snapshot_available=described.state.snapshot_available,
         snapshot_on_request=described.state.snapshot_on_request,
     )
-
-
-def _frames(batch: Frames) -> pb.TopicFrames:
-    return pb.TopicFrames(topic=batch.topic, epoch=batch.epoch, first_seq=batch.first_seq, frames=batch.frames)

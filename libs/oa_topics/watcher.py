@@ -29,6 +29,14 @@ class Head(NamedTuple):
     seq: int
 
 
+class Origin(NamedTuple):
+    """Where live events come from: when the first of them was recorded, in nanoseconds since 1970, and the W3C trace
+    context of the commit, if that is traced."""
+
+    recorded_ns: int
+    traceparent: str = ""
+
+
 class Frames(NamedTuple):
     """Consecutive serialized KhalaFrames of one topic. None say that everything below `first_seq` exists."""
 
@@ -36,6 +44,7 @@ class Frames(NamedTuple):
     epoch: str
     first_seq: int
     frames: list[bytes]
+    origin: Origin | None = None
 
 
 @dataclass(slots=True)
@@ -61,6 +70,8 @@ class _Carried:
     epoch: str = ""
     head: int = 0
     pending: list[tuple[int, bytes]] = field(default_factory=list)
+    # Of what is pending, each with the last seq that it is of.
+    origins: list[tuple[int, Origin]] = field(default_factory=list)
 
 
 class Watcher:
@@ -117,7 +128,7 @@ class Watcher:
         self._refused.append((topic, refusal))
         self._wake()
 
-    def offer(self, topic: str, first_seq: int, frames: Sequence[bytes]) -> None:
+    def offer(self, topic: str, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None) -> None:
         """Consecutive live frames of a topic."""
         carried = self._topics.get(topic)
         if carried is None or carried.missed:
@@ -130,6 +141,8 @@ class Watcher:
             return
         self._pending_bytes += size
         carried.pending.extend(enumerate(frames, first_seq))
+        if origin is not None:
+            carried.origins.append((first_seq + len(frames) - 1, origin))
         if not carried.awaiting:
             self._with_frames[topic] = None
             self._wake()
@@ -192,8 +205,9 @@ class Watcher:
         for topic in with_frames:
             carried = self._topics[topic]
             pending, carried.pending = carried.pending, []
+            origins, carried.origins = carried.origins, []
             self._pending_bytes -= sum(len(frame) for _, frame in pending)
-            answer.batches.extend(_runs(topic, carried, pending))
+            answer.batches.extend(_runs(topic, carried, pending, origins))
         heads, self._heads = self._heads, {}
         for topic, head in heads.items():
             carried_now = self._topics.get(topic)
@@ -209,12 +223,18 @@ class Watcher:
 
     def _forget_frames(self, topic: str, carried: _Carried) -> None:
         self._pending_bytes -= sum(len(frame) for _, frame in carried.pending)
-        carried.pending = []
+        carried.pending, carried.origins = [], []
         self._with_frames.pop(topic, None)
 
 
-def _runs(topic: str, carried: _Carried, pending: Sequence[tuple[int, bytes]]) -> list[Frames]:
-    """Frames above where the topic was said to stand, as runs of consecutive ones."""
+def _runs(
+    topic: str,
+    carried: _Carried,
+    pending: Sequence[tuple[int, bytes]],
+    origins: Sequence[tuple[int, Origin]] = (),
+) -> list[Frames]:
+    """Frames above where the topic was said to stand, as runs of consecutive ones; the first one says where they come
+    from."""
     runs: list[Frames] = []
     for seq, frame in pending:
         if seq <= carried.head:
@@ -222,5 +242,13 @@ def _runs(topic: str, carried: _Carried, pending: Sequence[tuple[int, bytes]]) -
         if runs and runs[-1].first_seq + len(runs[-1].frames) == seq:
             runs[-1].frames.append(frame)
         else:
-            runs.append(Frames(topic, carried.epoch, seq, [frame]))
+            origin = None if runs else _first_of([one for last, one in origins if last > carried.head])
+            runs.append(Frames(topic, carried.epoch, seq, [frame], origin))
     return runs
+
+
+def _first_of(origins: Sequence[Origin]) -> Origin | None:
+    """When the first was recorded, with the first trace context."""
+    if len(origins) < 2:
+        return origins[0] if origins else None
+    return Origin(origins[0].recorded_ns, next((one.traceparent for one in origins if one.traceparent), ""))

@@ -1,12 +1,14 @@
-"""Beside a second replica of runtime the stack goes on without the first one, as long as that one is away."""
+"""Beside a second replica of runtime the stack goes on without the first one, at two gateways and whatever carries what
+the runtimes tell."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -65,20 +67,7 @@ async def _two_runtimes(
         await stack.stop()
 
 
-def _kill(stack: StackUnderTest) -> None:
-    stack.kill("runtime")
-
-
-def _freeze(stack: StackUnderTest) -> None:
-    pid = stack.pid("runtime")
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-
-
-@pytest.mark.parametrize("loss", [_kill, _freeze])
-async def test_a_run_is_watched_to_its_end_while_one_runtime_is_away(
-    loss: Callable[[StackUnderTest], None], scratch: Path, tmp_path: Path
-) -> None:
+async def test_a_run_is_watched_to_its_end_while_one_runtime_stands_still(scratch: Path, tmp_path: Path) -> None:
     counting = Counting(tmp_path / "gates", lines=100)
     in_the_middle = asyncio.Event()
 
@@ -97,7 +86,9 @@ async def test_a_run_is_watched_to_its_end_while_one_runtime_is_away(
             tail = Tail(run.run_id)
             following = asyncio.create_task(world.follow(tail, store, note_output))
             await in_the_middle.wait()
-            loss(stack)
+            pid = stack.pid("runtime")
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
             counting.go_on()
             await following
             assert tail.finish is not None
@@ -106,29 +97,59 @@ async def test_a_run_is_watched_to_its_end_while_one_runtime_is_away(
             await world.assert_summarised(tail)
 
 
-@pytest.mark.parametrize("over_nats", [False, True], ids=["postgres", "nats"])
-async def test_each_runtime_hears_of_the_others_commits_at_once(over_nats: bool, scratch: Path, tmp_path: Path) -> None:
-    """Neither ever looks at the heads: what the other stores is followed because it is told."""
-    async with AsyncExitStack() as stack_of, asyncio.timeout(RUN_TIMEOUT_S):
-        settings = {"OA_TAIL_POLL_MS": "600000"}
-        if over_nats:
-            settings["OA_FANOUT_NATS_URL"] = (await stack_of.enter_async_context(nats_server())).url
-        stack = await stack_of.enter_async_context(_two_runtimes(scratch, settings))
-        world = await stack_of.enter_async_context(signed_in(stack, tmp_path / "client"))
-        store = world.open_store()
-        await stack_of.enter_async_context(world.worker())
-        for _ in range(4):
-            run = await world.client.commands.start_exec(["seq", "20"])
-            tail = Tail(run.run_id)
-            await world.follow(tail, store)
-            assert tail.finish is not None
-            await world.assert_summarised(tail)
+@dataclass
+class _Bytes(Tail):
+    """A tail that keeps what came as it came."""
+
+    payloads: list[bytes] = field(default_factory=list)
+
+    def take(self, seq: int, payload: bytes) -> None:
+        """See Tail."""
+        super().take(seq, payload)
+        self.payloads.append(payload)
+
+
+@pytest.mark.parametrize(
+    ("commits_over_nats", "frames_over_nats"),
+    [(False, False), (True, False), (True, True)],
+    ids=["postgres-streams", "nats-streams", "nats-published"],
+)
+async def test_two_gateways_give_the_same_bytes_in_the_same_order_while_one_runtime_is_killed(
+    commits_over_nats: bool, frames_over_nats: bool, scratch: Path, tmp_path: Path
+) -> None:
+    """Nobody ever looks whether there is more: what either runtime stores is followed because it is told."""
+    counting = Counting(tmp_path / "gates", lines=60)
+    async with AsyncExitStack() as stack_of, asyncio.timeout(2 * RUN_TIMEOUT_S):
+        url = (await stack_of.enter_async_context(nats_server())).url if commits_over_nats else ""
+        frames = {"OA_FRAMES_NATS_URL": url} if frames_over_nats else {}
+        commits = {"OA_FANOUT_NATS_URL": url} if commits_over_nats else {}
+        settings = {**frames, "OA_FEED_AUDIT_MS": "600000"}
+        runtimes = {**frames, **commits, "OA_TAIL_POLL_MS": "600000"}
+        stack = await stack_of.enter_async_context(_two_runtimes(scratch, runtimes, settings))
+        worlds, gateways = await _two_gateways(stack_of, stack, settings, tmp_path)
+        if frames_over_nats:
+            await _all(gateways, "oa_khala_frames_by_subject", "runtime", 1)
+        await stack_of.enter_async_context(worlds[0].worker())
+        run = await worlds[0].client.commands.start_exec(counting.command)
+        tails, stores = [_Bytes(run.run_id) for _ in worlds], [world.open_store() for world in worlds]
+        followers = zip(worlds, tails, stores, strict=True)
+        following = [asyncio.create_task(world.follow(tail, store)) for world, tail, store in followers]
+
+        await eventually(lambda: all(tail.stdout.count(b"\n") == 30 for tail in tails))
+        stack.kill("runtime")
+        counting.go_on()
+        await asyncio.gather(*following)
+        assert tails[0].payloads == tails[1].payloads
+        assert bytes(tails[0].stdout) == counting.stdout
+        for world, tail, store in zip(worlds, tails, stores, strict=True):
+            assert (await world.assert_proved(tail, store)).attempts == 1
+        await worlds[0].assert_summarised(tails[0])
 
 
 async def test_what_sources_publish_reaches_two_gateways_while_the_server_of_frames_goes_and_comes(
     scratch: Path, tmp_path: Path
 ) -> None:
-    """Each gateway is at a runtime of its own, and neither looks by itself whether it has missed something.
+    """Neither gateway looks by itself whether it has missed something; at the end one runtime is killed, too.
 
     So it is with the events of a run, from runtime, and with the summaries of a person's runs, from the projector.
     """
@@ -138,14 +159,7 @@ async def test_what_sources_publish_reaches_two_gateways_while_the_server_of_fra
         frames = {"OA_FRAMES_NATS_URL": server.url}
         settings = {**frames, "OA_FEED_AUDIT_MS": "600000"}
         stack = await stack_of.enter_async_context(_two_runtimes(scratch, frames, settings, of_projector=frames))
-        gateways = {
-            stack.urls["khala"]: stack.ports.gateway_ops,
-            **await stack_of.enter_async_context(_second_gateway(stack, settings)),
-        }
-        worlds = [
-            await stack_of.enter_async_context(signed_in(stack, tmp_path / f"client{ops}", khala_url=url))
-            for url, ops in gateways.items()
-        ]
+        worlds, gateways = await _two_gateways(stack_of, stack, settings, tmp_path)
         for source in SOURCES:
             await _all(gateways, "oa_khala_frames_by_subject", source, 1)
         await stack_of.enter_async_context(worlds[0].worker())
@@ -162,6 +176,7 @@ async def test_what_sources_publish_reaches_two_gateways_while_the_server_of_fra
         await server.start()
         for source in SOURCES:
             await _all(gateways, "oa_khala_frames_by_subject", source, 1)
+        stack.kill("runtime")
         counting.go_on()
         await asyncio.gather(*following)
         assert [bytes(tail.stdout) for tail in tails] == [counting.stdout] * 2
@@ -179,6 +194,19 @@ async def _summarised_as_ended(world: World, run_id: str) -> None:
                 told = map(RunSummary.FromString, documents(update.payload, snapshot=update.snapshot))
                 if any(one.run_id == run_id and one.status == RUN_STATUS_SUCCEEDED for one in told):
                     return
+
+
+async def _two_gateways(
+    stack_of: AsyncExitStack, stack: StackUnderTest, settings: Mapping[str, str], folder: Path
+) -> tuple[list[World], dict[str, int]]:
+    """A client at the stack's gateway and one at another; the ports of the gateways' metrics by their URLs."""
+    second = await stack_of.enter_async_context(_second_gateway(stack, settings))
+    gateways = {stack.urls["khala"]: stack.ports.gateway_ops, **second}
+    worlds = [
+        await stack_of.enter_async_context(signed_in(stack, folder / f"client{ops}", khala_url=url))
+        for url, ops in gateways.items()
+    ]
+    return worlds, gateways
 
 
 @asynccontextmanager

@@ -21,7 +21,6 @@ _OPEN = {"typing.Protocol", "typing.Generic", "typing.NamedTuple", "enum.Enum", 
 """Foreign bases that call none of the methods of a class. Any other (a servicer, asyncio's protocols) may call all."""
 
 ALLOWED = {
-    "MemoryStore": "API: for a client that keeps nothing between two starts",
     "TRIGGERS": "what the table of runs may be asked about: recorded histories are complete by it",
     "add_registered_method_handlers": "generated code calls it",
     "create_schedule": "API: for programs that schedule runs; `oa` has options where these have values",

@@ -7,17 +7,26 @@ export on. Without it spans still have ids, so that logs of different services c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 
 from opentelemetry import context, propagate, trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 
 OTLP_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_MOST_LINKS = 16
 _tracer = trace.get_tracer("openagents")
+
+
+class _Export:
+    """Whether spans go anywhere. What is traced for a collector alone costs this look where there is none."""
+
+    on = False
 
 
 def configure_tracing(service: str, env: Mapping[str, str] = os.environ) -> TracerProvider:
@@ -28,6 +37,7 @@ def configure_tracing(service: str, env: Mapping[str, str] = os.environ) -> Trac
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        _Export.on = True
     trace.set_tracer_provider(provider)
     return provider
 
@@ -51,3 +61,50 @@ def outgoing_headers() -> dict[str, str]:
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     return carrier
+
+
+def sampled_context() -> SpanContext | None:
+    """The current span, if a collector gets it."""
+    if not _Export.on:
+        return None
+    current = trace.get_current_span().get_span_context()
+    return current if current.is_valid and current.trace_flags.sampled else None
+
+
+def sampled_traceparent() -> str:
+    """`traceparent` of the current span, if a collector gets it; else empty."""
+    return outgoing_headers().get("traceparent", "") if sampled_context() is not None else ""
+
+
+@contextmanager
+def root_span(
+    name: str, began_ns: int, callers: Iterable[SpanContext | None], attributes: Mapping[str, int]
+) -> Iterator[Span]:
+    """A span of a trace of its own around work for several callers, some of which are linked. It began at `began_ns`.
+
+    Where spans go nowhere there is none.
+    """
+    if not _Export.on:
+        yield trace.INVALID_SPAN
+        return
+    distinct = {one.span_id: one for one in callers if one is not None}
+    links = [Link(one) for one in islice(distinct.values(), _MOST_LINKS)]
+    current = _tracer.start_span(
+        name, context=Context(), kind=SpanKind.PRODUCER, links=links, start_time=began_ns, attributes=attributes
+    )
+    with trace.use_span(current, end_on_exit=True):
+        yield current
+
+
+def record_span(
+    name: str, traceparent: str, times_ns: tuple[int, int], events_ns: Mapping[str, int], attributes: Mapping[str, int]
+) -> None:
+    """A span of what is over, from when to when, under the one that `traceparent` names; `events_ns`: what happened."""
+    if not _Export.on:
+        return
+    began_ns, ended_ns = times_ns
+    parent = propagate.extract({"traceparent": traceparent})
+    over = _tracer.start_span(name, context=parent, kind=SpanKind.CONSUMER, start_time=began_ns, attributes=attributes)
+    for event, at_ns in events_ns.items():
+        over.add_event(event, timestamp=at_ns)
+    over.end(ended_ns)

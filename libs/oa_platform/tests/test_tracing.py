@@ -3,8 +3,17 @@
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from oa_platform.telemetry.tracing import configure_tracing, outgoing_headers, span, start_server_span
-from oa_platform.tests.traces import current_trace_id
+from oa_platform.telemetry.tracing import (
+    configure_tracing,
+    outgoing_headers,
+    record_span,
+    root_span,
+    sampled_context,
+    sampled_traceparent,
+    span,
+    start_server_span,
+)
+from oa_platform.tests.traces import collected, current_trace_id
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
@@ -36,3 +45,31 @@ async def test_a_call_without_trace_begins_one() -> None:
 def test_outside_of_a_span_nothing_is_sent() -> None:
     assert outgoing_headers() == {}
     assert current_trace_id() == ""
+
+
+def test_a_root_span_links_its_callers_and_is_gone_on_from_where_it_is_known() -> None:
+    with collected() as spans:
+        with span("caller"):
+            caller = sampled_context()
+        with span("another"), root_span("work", 1_000, [caller, None, caller], {"n": 2}):
+            traceparent = sampled_traceparent()
+        record_span("over", traceparent, (2_000, 5_000), {"first": 3_000}, {"n": 3})
+        _, work, _, over = spans.get_finished_spans()
+    assert caller is not None
+    assert (work.name, work.start_time, work.parent, [link.context for link in work.links]) == (
+        *("work", 1_000, None),
+        [caller],
+    )
+    assert (over.name, over.start_time, over.end_time, over.events[0].timestamp) == ("over", 2_000, 5_000, 3_000)
+    assert over.parent is not None
+    assert (over.parent.trace_id, over.parent.span_id) == (work.context.trace_id, work.context.span_id)
+
+
+def test_without_a_collector_nothing_is_traced_for_one() -> None:
+    _configured()
+    with span("caller"):
+        assert (sampled_context(), sampled_traceparent()) == (None, "")
+        with root_span("work", 1_000, [], {}) as work:
+            assert not work.is_recording()
+            assert sampled_traceparent() == ""
+        record_span("over", PARENT, (2_000, 5_000), {}, {})

@@ -23,7 +23,7 @@ from oa_runlog.wire.bodies import (
     progress_to_wire,
     received_body,
 )
-from oa_runlog.wire.events import EventEncoder, decode_event, encode_event, event_from_wire
+from oa_runlog.wire.events import EventEncoder, decode_event, encode_event, event_from_wire, recorded_ns
 from oa_runlog.wire.fields import json_text
 from oa_runlog.wire.finishes import decode_finish, encode_finish, finish_from_wire, finish_to_wire
 from oa_runlog.wire.queues import decode_queue, encode_queue
@@ -58,6 +58,7 @@ __all__ = [
     "receipt_from_wire",
     "receipt_to_wire",
     "received_body",
+    "recorded_ns",
     "run_to_wire",
     "spec_from_wire",
     "spec_to_wire",

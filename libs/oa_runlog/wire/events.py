@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from oa_base.refusal import Refusal
 from oa_runlog.events import SCHEMA_VERSION, RunEvent
 from oa_runlog.upcast import upcast
@@ -83,6 +85,15 @@ def event_from_wire(message: event_pb2.RunEvent) -> RunEvent:
         lease_epoch=message.lease_epoch,
         body=part(message, "body", checked_body),
     )
+
+
+def recorded_ns(data: bytes) -> int:
+    """When the event in stored bytes was recorded, in nanoseconds since 1970; 0 where they don't say. Never raises."""
+    try:
+        time = event_pb2.RunEvent.FromString(data).recorded_time
+    except DecodeError:
+        return 0
+    return int(time.seconds) * _NS + int(time.nanos)
 
 
 def _ns(time: Any, field: str) -> int:

@@ -14,6 +14,8 @@ from oa_topics.publisher import FramePublisher
 from oa_topics.servicer import TopicApi
 from oa_topics.store import TopicLimits
 from oa_topics.tests.memory_topics import Counted, MemoryTopics, seqs
+from oa_topics.watcher import Origin
+from oa_topics.wire import origin_from_wire
 from openagents.sync.v1 import topic_service_pb2 as pb
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
@@ -52,8 +54,8 @@ class Source:
     async def _commit(self) -> None:
         raise AssertionError
 
-    def commit(self, topic: str, *payloads: bytes) -> None:
-        self.hub.publish(topic, self.store.append(topic, *payloads))
+    def commit(self, topic: str, *payloads: bytes, origin: Origin | None = None) -> None:
+        self.hub.publish(topic, self.store.append(topic, *payloads), origin)
 
     async def watched(self, *topics: str, by_subject: bool = False) -> Stream:
         """A stream that carries `topics`."""
@@ -111,6 +113,19 @@ async def test_frames_are_published_once_and_come_on_the_streams_of_those_alone_
         stream.ask(add_topics=[U])
         answer = await stream.next()
         assert ([one.topic for one in answer.watched], seqs(answer)) == ([U], [])
+
+
+async def test_frames_say_where_they_come_from_whichever_way_they_take(source: Source) -> None:
+    origin = Origin(1_700_000_000_123_456_789, f"00-{'a' * 32}-{'b' * 16}-01")
+    await source.watched(T, by_subject=True)
+    other = await source.watched(T)
+    source.commit(T, b"1", origin=origin)
+    source.commit(T, b"2")
+    await eventually(lambda: source.outlet.seqs(T) == [1, 2])
+    batches = [message.batches[0] for _, message in source.outlet.messages]
+    assert [origin_from_wire(batch) for batch in batches] == [origin, None]
+    (on_stream,) = (await other.next()).batches
+    assert origin_from_wire(on_stream) == origin
 
 
 async def test_where_published_topics_stand_is_told_when_their_frames_have_had_time(source: Source) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from oa_topics.tests.memory_topics import described
-from oa_topics.watcher import Frames, Head, Watcher
+from oa_topics.watcher import Frames, Head, Origin, Watcher
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 U = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
@@ -54,6 +54,23 @@ def test_frames_that_find_no_room_are_made_good_by_where_the_topic_stands_then()
     answer = watcher.take()
     assert answer.watched == [described(T, 3)]
     assert answer.batches == [Frames(T, "e1", 4, [b"4"])]
+
+
+def test_frames_say_where_the_first_of_them_come_from_and_the_first_trace() -> None:
+    watcher = made()
+    watcher.add(T)
+    watcher.offer(T, 1, [b"1", b"2"], Origin(1, "covered"))
+    watcher.to_describe()
+    watcher.stands(described(T, 2))
+    watcher.offer(T, 3, [b"3"], Origin(3))
+    watcher.offer(T, 4, [b"4"], Origin(4, "trace"))
+    watcher.offer(T, 5, [b"5"], Origin(5, "later"))
+    assert watcher.take().batches == [Frames(T, "e1", 3, [b"3", b"4", b"5"], Origin(3, "trace"))]
+    watcher.offer(T, 6, [b"6"])
+    watcher.offer(T, 7, [b"7"], Origin(7))
+    assert watcher.take().batches == [Frames(T, "e1", 6, [b"6", b"7"], Origin(7))]
+    watcher.offer(T, 8, [b"8"])
+    assert watcher.take().batches == [Frames(T, "e1", 8, [b"8"])]
 
 
 def test_frames_are_left_to_where_they_are_published_only_once_it_is_said_where_their_topic_stands() -> None:

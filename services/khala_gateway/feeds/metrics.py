@@ -1,6 +1,6 @@
 """What is counted of feeds."""
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from oa_platform.telemetry.metrics import REGISTRY
 
@@ -30,5 +30,12 @@ SNAPSHOTS_KEPT = Counter(
 )
 DELIVERED = Counter("oa_khala_delivered_frames", "Events handed to connections.", registry=REGISTRY)
 DELIVERED_BYTES = Counter("oa_khala_delivered_bytes", "Bytes of events handed to connections.", registry=REGISTRY)
+DELIVERY_AGE = Histogram(
+    "oa_khala_delivery_age_seconds",
+    "From when the oldest live event of a flush was recorded, by its source's clock, to when the flush had written to "
+    "the sockets of all who keep up.",
+    registry=REGISTRY,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
 HOLES = Counter("oa_khala_feed_holes", "Holes in feeds that were repaired.", ["topic_class"], registry=REGISTRY)
 LINEAGES_ENDED = Counter("oa_khala_lineages_ended", "Feeds whose epoch changed.", ["topic_class"], registry=REGISTRY)

@@ -13,6 +13,7 @@ from oa_base.refusal import Refusal
 from oa_khala.cursors import STALE_REASONS
 from oa_khala.frames import TopicState
 from oa_topics.publisher import CHECK
+from oa_topics.watcher import Origin
 from services.khala_gateway.sources.domain import FrameRoute
 from services.khala_gateway.sources.limits import SourceLimits
 from services.khala_gateway.sources.metrics import FRAMES_BY_SUBJECT, FRAMES_CONNECTED
@@ -99,8 +100,10 @@ class SourceEvents(Protocol):
         """A topic can't be carried."""
         ...
 
-    def frames(self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes]) -> None:
-        """Live frames, consecutive among themselves."""
+    def frames(
+        self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None
+    ) -> None:
+        """Live frames, consecutive among themselves, and where they come from, if the source says so."""
         ...
 
 

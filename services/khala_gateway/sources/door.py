@@ -19,6 +19,7 @@ from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import run_events, user_runs
 from oa_platform.health.failures import refusal_from_rpc_error
+from oa_topics.wire import origin_from_wire
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.khala_gateway.sources.app import (
     Hedges,
@@ -292,7 +293,7 @@ class GrpcTopicSource:
             text = refused.message or "the source does not carry this topic"
             events.refused(refused.topic, Refusal.received(refused.reason, text))
         for batch in message.batches:
-            events.frames(batch.topic, batch.epoch, batch.first_seq, batch.frames)
+            events.frames(batch.topic, batch.epoch, batch.first_seq, batch.frames, origin_from_wire(batch))
         if message.delivery_check:
             self._liveness.checked(message.delivery_check, _now_s())
             UPSTREAM_CHECKED.labels(self.name).set_to_current_time()
@@ -309,7 +310,7 @@ class GrpcTopicSource:
             return
         for batch in message.batches:
             FRAMES_PUBLISHED.labels(self.name).inc(len(batch.frames))
-            self._events().frames(batch.topic, batch.epoch, batch.first_seq, batch.frames)
+            self._events().frames(batch.topic, batch.epoch, batch.first_seq, batch.frames, origin_from_wire(batch))
         if message.delivery_check and self._published is not None:
             self._published.came(message.delivery_check, _now_s())
 

@@ -14,6 +14,8 @@ import grpc.aio
 from oa_base.refusal import Refusal
 from oa_khala.wire import event_frame
 from oa_testing.postgres import free_port
+from oa_topics.watcher import Frames, Origin
+from oa_topics.wire import frames_to_wire
 from oa_wire.status import STATUS_METADATA_KEY, to_status
 from openagents.sync.v1 import topic_service_pb2 as pb
 from openagents.sync.v1 import topic_service_pb2_grpc
@@ -84,6 +86,8 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         self._server: grpc.aio.Server | None = None
         self.watchers: list[_Watcher] = []
         self.checks = 0
+        # What live frames say of where they come from.
+        self.origin: Origin | None = None
 
     async def start(self) -> None:
         """Listen: on any port the first time, on the same one later.
@@ -243,7 +247,7 @@ class _Watcher:
         sent += [seq for seq in sent if faults.rng.random() < faults.repeat]
         sent.sort(key=lambda seq: seq + (faults.rng.randint(0, 5) if faults.rng.random() < faults.delay else 0))
         for seq in sent:
-            batch = pb.TopicFrames(topic=topic, epoch=log.epoch, first_seq=seq, frames=[log.frames[seq - 1]])
+            batch = frames_to_wire(Frames(topic, log.epoch, seq, [log.frames[seq - 1]], self.upstream.origin))
             self.queue.put_nowait(pb.WatchTopicsResponse(batches=[batch]))
 
 

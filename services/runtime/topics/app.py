@@ -12,9 +12,12 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import RUN_EVENTS, WORKER_LIFECYCLE, Source, Topic, TopicClass
+from oa_platform.telemetry.tracing import sampled_traceparent
+from oa_runlog import wire
 from oa_runlog.proof.chain import chain_start
 from oa_topics.hub import TopicHub
 from oa_topics.store import StateAt, TopicDescription
+from oa_topics.watcher import Origin
 from services.runtime.archive.app.archive import Archived, ArchiveRecords, note_damage
 from services.runtime.authority.app import Lineage
 from services.runtime.log.app.ports import RunExcerpts, RunPages
@@ -234,11 +237,18 @@ class LiveEvents:
         self._hub = hub
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
-        """New records of the log, in the order of each run."""
+        """New records of the log, in the order of each run; the span of their commit is current, if it is traced."""
+        traceparent = sampled_traceparent()
         for run_id, of_run in groupby(records, _run_id):
             topic = f"{RUN_EVENTS.prefix}{run_id}{RUN_EVENTS.suffix}"
             if self._hub.watches(topic):
-                self._hub.publish(topic, [(record.seq, record.data) for record in of_run])
+                events = [(record.seq, record.data) for record in of_run]
+                self._hub.publish(topic, events, _origin(events[0][1], traceparent))
+
+
+def _origin(first: bytes, traceparent: str) -> Origin | None:
+    recorded_ns = wire.recorded_ns(first)
+    return Origin(recorded_ns, traceparent) if recorded_ns else None
 
 
 def _run_id(record: LogRecord) -> str:

@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&openagents/sync/v1/topic_service.proto\x12\x12openagents.sync.v1\x1a\"openagents/common/v1/options.proto\"7\n\x14\x44\x65scribeTopicRequest\x12\x1f\n\x05topic\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xa0\x01R\x05topic\"\xfc\x01\n\x15\x44\x65scribeTopicResponse\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x14\n\x05\x66loor\x18\x02 \x01(\x04R\x05\x66loor\x12\x12\n\x04head\x18\x03 \x01(\x04R\x04head\x12\"\n\rowner_user_id\x18\x04 \x01(\tR\x0bownerUserId\x12 \n\x0cowner_org_id\x18\x05 \x01(\tR\nownerOrgId\x12-\n\x12snapshot_available\x18\x06 \x01(\x08R\x11snapshotAvailable\x12.\n\x13snapshot_on_request\x18\x07 \x01(\x08R\x11snapshotOnRequest\"\xd4\x01\n\x12WatchTopicsRequest\x12&\n\nadd_topics\x18\x01 \x03(\tB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\taddTopics\x12,\n\rremove_topics\x18\x02 \x03(\tB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\x0cremoveTopics\x12\'\n\x0f\x64\x65livery_checks\x18\x03 \x01(\x08R\x0e\x64\x65liveryChecks\x12?\n\x0b\x66rame_route\x18\x04 \x01(\x0e\x32\x1e.openagents.sync.v1.FrameRouteR\nframeRoute\"\x89\x02\n\x0cWatchedTopic\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n\x05\x65poch\x18\x02 \x01(\tR\x05\x65poch\x12\x14\n\x05\x66loor\x18\x03 \x01(\x04R\x05\x66loor\x12\x12\n\x04head\x18\x04 \x01(\x04R\x04head\x12\"\n\rowner_user_id\x18\x05 \x01(\tR\x0bownerUserId\x12 \n\x0cowner_org_id\x18\x06 \x01(\tR\nownerOrgId\x12-\n\x12snapshot_available\x18\x07 \x01(\x08R\x11snapshotAvailable\x12.\n\x13snapshot_on_request\x18\x08 \x01(\x08R\x11snapshotOnRequest\"V\n\x0cRefusedTopic\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\"n\n\x0bTopicFrames\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n\x05\x65poch\x18\x02 \x01(\tR\x05\x65poch\x12\x1b\n\tfirst_seq\x18\x03 \x01(\x04R\x08\x66irstSeq\x12\x16\n\x06\x66rames\x18\x04 \x03(\x0cR\x06\x66rames\"\x89\x02\n\x13WatchTopicsResponse\x12\x39\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1f.openagents.sync.v1.TopicFramesR\x07\x62\x61tches\x12:\n\x07watched\x18\x02 \x03(\x0b\x32 .openagents.sync.v1.WatchedTopicR\x07watched\x12:\n\x07refused\x18\x03 \x03(\x0b\x32 .openagents.sync.v1.RefusedTopicR\x07refused\x12%\n\x0e\x64\x65livery_check\x18\x04 \x01(\x04R\rdeliveryCheck\x12\x18\n\x07subject\x18\x05 \x01(\tR\x07subject\"\xf1\x01\n\x12ReplayTopicRequest\x12\x1f\n\x05topic\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xa0\x01R\x05topic\x12\x1e\n\x05\x65poch\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18@R\x05\x65poch\x12\x1b\n\tafter_seq\x18\x03 \x01(\x04R\x08\x61\x66terSeq\x12(\n\nmax_frames\x18\x04 \x01(\rB\t\x9a\xf4\x18\x05@\x88\'H\x01R\tmaxFrames\x12(\n\tmax_bytes\x18\x05 \x01(\rB\x0b\x9a\xf4\x18\x07@\x80\x80\x80\x02H\x01R\x08maxBytes\x12)\n\x0b\x61\x66ter_chain\x18\x06 \x01(\x0c\x42\x08\x9a\xf4\x18\x04\x10 \x18 R\nafterChain\"t\n\x13ReplayTopicResponse\x12\x33\n\x04page\x18\x01 \x01(\x0b\x32\x1f.openagents.sync.v1.TopicFramesR\x04page\x12\x14\n\x05\x66loor\x18\x02 \x01(\x04R\x05\x66loor\x12\x12\n\x04head\x18\x03 \x01(\x04R\x04head\"`\n\x13ReadSnapshotRequest\x12\x1f\n\x05topic\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xa0\x01R\x05topic\x12(\n\tmax_bytes\x18\x02 \x01(\rB\x0b\x9a\xf4\x18\x07@\x80\x80\x80\x01H\x01R\x08maxBytes\"n\n\x14ReadSnapshotResponse\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x10\n\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n\x07payload\x18\x03 \x01(\x0cR\x07payload\x12\x14\n\x05\x63hain\x18\x04 \x01(\x0cR\x05\x63hain*Z\n\nFrameRoute\x12\x1b\n\x17\x46RAME_ROUTE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46RAME_ROUTE_STREAM\x10\x01\x12\x17\n\x13\x46RAME_ROUTE_SUBJECT\x10\x02\x32\xf0\x03\n\x0cTopicService\x12z\n\rDescribeTopic\x12(.openagents.sync.v1.DescribeTopicRequest\x1a).openagents.sync.v1.DescribeTopicResponse\"\x14\x90\x02\x01\xe2\xf3\x18\rkhala_gateway\x12u\n\x0bWatchTopics\x12&.openagents.sync.v1.WatchTopicsRequest\x1a\'.openagents.sync.v1.WatchTopicsResponse\"\x11\xe2\xf3\x18\rkhala_gateway(\x01\x30\x01\x12w\n\x0cReadSnapshot\x12\'.openagents.sync.v1.ReadSnapshotRequest\x1a(.openagents.sync.v1.ReadSnapshotResponse\"\x14\x90\x02\x01\xe2\xf3\x18\rkhala_gateway\x12t\n\x0bReplayTopic\x12&.openagents.sync.v1.ReplayTopicRequest\x1a\'.openagents.sync.v1.ReplayTopicResponse\"\x14\x90\x02\x01\xe2\xf3\x18\rkhala_gatewayb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&openagents/sync/v1/topic_service.proto\x12\x12openagents.sync.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"7\n\x14\x44\x65scribeTopicRequest\x12\x1f\n\x05topic\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xa0\x01R\x05topic\"\xfc\x01\n\x15\x44\x65scribeTopicResponse\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x14\n\x05\x66loor\x18\x02 \x01(\x04R\x05\x66loor\x12\x12\n\x04head\x18\x03 \x01(\x04R\x04head\x12\"\n\rowner_user_id\x18\x04 \x01(\tR\x0bownerUserId\x12 \n\x0cowner_org_id\x18\x05 \x01(\tR\nownerOrgId\x12-\n\x12snapshot_available\x18\x06 \x01(\x08R\x11snapshotAvailable\x12.\n\x13snapshot_on_request\x18\x07 \x01(\x08R\x11snapshotOnRequest\"\xd4\x01\n\x12WatchTopicsRequest\x12&\n\nadd_topics\x18\x01 \x03(\tB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\taddTopics\x12,\n\rremove_topics\x18\x02 \x03(\tB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\x0cremoveTopics\x12\'\n\x0f\x64\x65livery_checks\x18\x03 \x01(\x08R\x0e\x64\x65liveryChecks\x12?\n\x0b\x66rame_route\x18\x04 \x01(\x0e\x32\x1e.openagents.sync.v1.FrameRouteR\nframeRoute\"\x89\x02\n\x0cWatchedTopic\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n\x05\x65poch\x18\x02 \x01(\tR\x05\x65poch\x12\x14\n\x05\x66loor\x18\x03 \x01(\x04R\x05\x66loor\x12\x12\n\x04head\x18\x04 \x01(\x04R\x04head\x12\"\n\rowner_user_id\x18\x05 \x01(\tR\x0bownerUserId\x12 \n\x0cowner_org_id\x18\x06 \x01(\tR\nownerOrgId\x12-\n\x12snapshot_available\x18\x07 \x01(\x08R\x11snapshotAvailable\x12.\n\x13snapshot_on_request\x18\x08 \x01(\x08R\x11snapshotOnRequest\"V\n\x0cRefusedTopic\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\"\xd1\x01\n\x0bTopicFrames\x12\x14\n\x05topic\x18\x01 \x01(\tR\x05topic\x12\x14\n\x05\x65poch\x18\x02 \x01(\tR\x05\x65poch\x12\x1b\n\tfirst_seq\x18\x03 \x01(\x04R\x08\x66irstSeq\x12\x16\n\x06\x66rames\x18\x04 \x03(\x0cR\x06\x66rames\x12?\n\rrecorded_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0crecordedTime\x12 \n\x0btraceparent\x18\x06 \x01(\tR\x0btraceparent\"\x89\x02\n\x13WatchTopicsResponse\x12\x39\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1f.openagents.sync.v1.TopicFramesR\x07\x62\x61tches\x12:\n\x07watched\x18\x02 \x03(\x0b\x32 .openagents.sync.v1.WatchedTopicR\x07watched\x12:\n\x07refused\x18\x03 \x03(\x0b\x32 .openagents.sync.v1.RefusedTopicR\x07refused\x12%\n\x0e\x64\x65livery_check\x18\x04 \x01(\x04R\rdeliveryCheck\x12\x18\n\x07subject\x18\x05 \x01(\tR\x07subject\"\xf1\x01\n\x12ReplayTopicRequest\x12\x1f\n\x05topic\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xa0\x01R\x05topic\x12\x1e\n\x05\x65poch\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18@R\x05\x65poch\x12\x1b\n\tafter_seq\x18\x03 \x01(\x04R\x08\x61\x66terSeq\x12(\n\nmax_frames\x18\x04 \x01(\rB\t\x9a\xf4\x18\x05@\x88\'H\x01R\tmaxFrames\x12(\n\tmax_bytes\x18\x05 \x01(\rB\x0b\x9a\xf4\x18\x07@\x80\x80\x80\x02H\x01R\x08maxBytes\x12)\n\x0b\x61\x66ter_chain\x18\x06 \x01(\x0c\x42\x08\x9a\xf4\x18\x04\x10 \x18 R\nafterChain\"t\n\x13ReplayTopicResponse\x12\x33\n\x04page\x18\x01 \x01(\x0b\x32\x1f.openagents.sync.v1.TopicFramesR\x04page\x12\x14\n\x05\x66loor\x18\x02 \x01(\x04R\x05\x66loor\x12\x12\n\x04head\x18\x03 \x01(\x04R\x04head\"`\n\x13ReadSnapshotRequest\x12\x1f\n\x05topic\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xa0\x01R\x05topic\x12(\n\tmax_bytes\x18\x02 \x01(\rB\x0b\x9a\xf4\x18\x07@\x80\x80\x80\x01H\x01R\x08maxBytes\"n\n\x14ReadSnapshotResponse\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x10\n\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x18\n\x07payload\x18\x03 \x01(\x0cR\x07payload\x12\x14\n\x05\x63hain\x18\x04 \x01(\x0cR\x05\x63hain*Z\n\nFrameRoute\x12\x1b\n\x17\x46RAME_ROUTE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46RAME_ROUTE_STREAM\x10\x01\x12\x17\n\x13\x46RAME_ROUTE_SUBJECT\x10\x02\x32\xf0\x03\n\x0cTopicService\x12z\n\rDescribeTopic\x12(.openagents.sync.v1.DescribeTopicRequest\x1a).openagents.sync.v1.DescribeTopicResponse\"\x14\x90\x02\x01\xe2\xf3\x18\rkhala_gateway\x12u\n\x0bWatchTopics\x12&.openagents.sync.v1.WatchTopicsRequest\x1a\'.openagents.sync.v1.WatchTopicsResponse\"\x11\xe2\xf3\x18\rkhala_gateway(\x01\x30\x01\x12w\n\x0cReadSnapshot\x12\'.openagents.sync.v1.ReadSnapshotRequest\x1a(.openagents.sync.v1.ReadSnapshotResponse\"\x14\x90\x02\x01\xe2\xf3\x18\rkhala_gateway\x12t\n\x0bReplayTopic\x12&.openagents.sync.v1.ReplayTopicRequest\x1a\'.openagents.sync.v1.ReplayTopicResponse\"\x14\x90\x02\x01\xe2\xf3\x18\rkhala_gatewayb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,30 +61,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOPICSERVICE'].methods_by_name['ReadSnapshot']._serialized_options = b'\220\002\001\342\363\030\rkhala_gateway'
   _globals['_TOPICSERVICE'].methods_by_name['ReplayTopic']._loaded_options = None
   _globals['_TOPICSERVICE'].methods_by_name['ReplayTopic']._serialized_options = b'\220\002\001\342\363\030\rkhala_gateway'
-  _globals['_FRAMEROUTE']._serialized_start=1933
-  _globals['_FRAMEROUTE']._serialized_end=2023
-  _globals['_DESCRIBETOPICREQUEST']._serialized_start=98
-  _globals['_DESCRIBETOPICREQUEST']._serialized_end=153
-  _globals['_DESCRIBETOPICRESPONSE']._serialized_start=156
-  _globals['_DESCRIBETOPICRESPONSE']._serialized_end=408
-  _globals['_WATCHTOPICSREQUEST']._serialized_start=411
-  _globals['_WATCHTOPICSREQUEST']._serialized_end=623
-  _globals['_WATCHEDTOPIC']._serialized_start=626
-  _globals['_WATCHEDTOPIC']._serialized_end=891
-  _globals['_REFUSEDTOPIC']._serialized_start=893
-  _globals['_REFUSEDTOPIC']._serialized_end=979
-  _globals['_TOPICFRAMES']._serialized_start=981
-  _globals['_TOPICFRAMES']._serialized_end=1091
-  _globals['_WATCHTOPICSRESPONSE']._serialized_start=1094
-  _globals['_WATCHTOPICSRESPONSE']._serialized_end=1359
-  _globals['_REPLAYTOPICREQUEST']._serialized_start=1362
-  _globals['_REPLAYTOPICREQUEST']._serialized_end=1603
-  _globals['_REPLAYTOPICRESPONSE']._serialized_start=1605
-  _globals['_REPLAYTOPICRESPONSE']._serialized_end=1721
-  _globals['_READSNAPSHOTREQUEST']._serialized_start=1723
-  _globals['_READSNAPSHOTREQUEST']._serialized_end=1819
-  _globals['_READSNAPSHOTRESPONSE']._serialized_start=1821
-  _globals['_READSNAPSHOTRESPONSE']._serialized_end=1931
-  _globals['_TOPICSERVICE']._serialized_start=2026
-  _globals['_TOPICSERVICE']._serialized_end=2522
+  _globals['_FRAMEROUTE']._serialized_start=2066
+  _globals['_FRAMEROUTE']._serialized_end=2156
+  _globals['_DESCRIBETOPICREQUEST']._serialized_start=131
+  _globals['_DESCRIBETOPICREQUEST']._serialized_end=186
+  _globals['_DESCRIBETOPICRESPONSE']._serialized_start=189
+  _globals['_DESCRIBETOPICRESPONSE']._serialized_end=441
+  _globals['_WATCHTOPICSREQUEST']._serialized_start=444
+  _globals['_WATCHTOPICSREQUEST']._serialized_end=656
+  _globals['_WATCHEDTOPIC']._serialized_start=659
+  _globals['_WATCHEDTOPIC']._serialized_end=924
+  _globals['_REFUSEDTOPIC']._serialized_start=926
+  _globals['_REFUSEDTOPIC']._serialized_end=1012
+  _globals['_TOPICFRAMES']._serialized_start=1015
+  _globals['_TOPICFRAMES']._serialized_end=1224
+  _globals['_WATCHTOPICSRESPONSE']._serialized_start=1227
+  _globals['_WATCHTOPICSRESPONSE']._serialized_end=1492
+  _globals['_REPLAYTOPICREQUEST']._serialized_start=1495
+  _globals['_REPLAYTOPICREQUEST']._serialized_end=1736
+  _globals['_REPLAYTOPICRESPONSE']._serialized_start=1738
+  _globals['_REPLAYTOPICRESPONSE']._serialized_end=1854
+  _globals['_READSNAPSHOTREQUEST']._serialized_start=1856
+  _globals['_READSNAPSHOTREQUEST']._serialized_end=1952
+  _globals['_READSNAPSHOTRESPONSE']._serialized_start=1954
+  _globals['_READSNAPSHOTRESPONSE']._serialized_end=2064
+  _globals['_TOPICSERVICE']._serialized_start=2159
+  _globals['_TOPICSERVICE']._serialized_end=2655
 # @@protoc_insertion_point(module_scope)

@@ -24,6 +24,7 @@ written as a topic, with the owner's id in the place of the run's or the worker'
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -269,6 +270,8 @@ class TopicFrames(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     FRAMES_FIELD_NUMBER: _builtins.int
+    RECORDED_TIME_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """Topic."""
     epoch: _builtins.str
@@ -277,9 +280,19 @@ class TopicFrames(_message.Message):
     """Seq of the first frame; the others follow without a hole. Without frames:
     the one that comes after the newest.
     """
+    traceparent: _builtins.str
+    """Of live frames whose commit is traced: W3C trace context (`traceparent`) of the
+    span of that commit. Empty for all others.
+    """
     @_builtins.property
     def frames(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Serialized KhalaFrames, ready to be sent as they are."""
+
+    @_builtins.property
+    def recorded_time(self) -> _timestamp_pb2.Timestamp:
+        """Of live frames: when the source recorded the first of them, by its own clock.
+        Absent where it does not say.
+        """
 
     def __init__(
         self,
@@ -288,10 +301,12 @@ class TopicFrames(_message.Message):
         epoch: _builtins.str = ...,
         first_seq: _builtins.int = ...,
         frames: _abc.Iterable[_builtins.bytes] | None = ...,
+        recorded_time: _timestamp_pb2.Timestamp | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recorded_time", b"recorded_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "first_seq", b"first_seq", "frames", b"frames", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "first_seq", b"first_seq", "frames", b"frames", "recorded_time", b"recorded_time", "topic", b"topic", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,8 +1,10 @@
 """When feeds and connections are pumped: at once when all was quiet, else once a tick: frames leave together."""
 
 import asyncio
+import time
 from typing import Protocol
 
+from oa_base.clock import SECOND_NS
 from services.khala_gateway.feeds import metrics
 
 
@@ -26,6 +28,8 @@ class Flusher:
         # What was delivered since the metrics were last told: they cost more than a delivery.
         self._frames = 0
         self._bytes = 0
+        # When the oldest live event of this flush was recorded, in nanoseconds since 1970; 0 for none.
+        self._recorded_ns = 0
 
     def ask(self, one: Pumped) -> None:
         """Have `one` pumped soon; asking twice is asking once."""
@@ -39,10 +43,20 @@ class Flusher:
         """`one` has nothing to do any more."""
         self._waiting.pop(one, None)
 
+    @property
+    def handed(self) -> int:
+        """Frames that this flush has handed to connections so far."""
+        return self._frames
+
     def delivered(self, frames: int, size: int) -> None:
         """So much was handed to a connection."""
         self._frames += frames
         self._bytes += size
+
+    def aged(self, recorded_ns: int) -> None:
+        """A live event that was recorded at that time, by its source's clock, was handed to all who keep up."""
+        if not self._recorded_ns or recorded_ns < self._recorded_ns:
+            self._recorded_ns = recorded_ns
 
     def _flush(self) -> None:
         self._handle = None
@@ -53,3 +67,6 @@ class Flusher:
         metrics.DELIVERED.inc(self._frames)
         metrics.DELIVERED_BYTES.inc(self._bytes)
         self._frames = self._bytes = 0
+        if self._recorded_ns:
+            metrics.DELIVERY_AGE.observe(max(0, time.time_ns() - self._recorded_ns) / SECOND_NS)
+            self._recorded_ns = 0

@@ -13,6 +13,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Topic
+from oa_topics.watcher import Origin
 from services.khala_gateway.feeds import metrics
 from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.repairs import Repairs
@@ -119,7 +120,9 @@ class FeedHub:
         if not passing:
             self._drop(held)
 
-    def frames(self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes]) -> None:
+    def frames(
+        self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None
+    ) -> None:
         """Live frames of a topic."""
         held = self.feeds.get(topic)
         if held is None or not held.stands:
@@ -129,7 +132,7 @@ class FeedHub:
             self._source(held).add([topic])
             return
         metrics.LIVE_FRAMES.labels(held.topic.source).inc(len(frames))
-        held.take(first_seq, frames)
+        held.take(first_seq, frames, origin)
         self._repairs.start(held)
 
     async def run_audit(self) -> None:

@@ -10,7 +10,9 @@ from oa_base.refusal import Refusal
 from oa_khala.feed import Feed
 from oa_khala.frames import TopicState
 from oa_khala.topics import Topic
+from oa_topics.watcher import Origin
 from services.khala_gateway.feeds import metrics
+from services.khala_gateway.feeds.app.arrivals import Arrivals, deliver
 from services.khala_gateway.feeds.app.entries import EMPTY, Entry, Segment, entry_size, join
 from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.domain import ENCODINGS, Encoding
@@ -68,6 +70,7 @@ class TopicFeed:
         self.dropped = False
         self._limits = limits
         self._flusher = flusher
+        self._arrivals = Arrivals()
         # By the seq that they start at and the encoding, as one number.
         self._segments: dict[int, Segment] = {}
 
@@ -98,15 +101,23 @@ class TopicFeed:
         self._begin_at(_NOWHERE)
         self.phase = Phase.OPENING
 
-    def take(self, first_seq: int, frames: Sequence[bytes]) -> None:
+    def take(self, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None) -> None:
         """Frames, live or from history; subscribers are told with the next flush that there is more to deliver."""
+        last_seq = first_seq + len(frames) - 1
+        if origin is not None and last_seq > self.feed.head:
+            self._arrivals.came(last_seq, origin)
         if self.feed.offer(first_seq, [Entry(frame) for frame in frames]):
             self._segments.clear()
             self._flusher.ask(self)
 
     def pump(self) -> None:
         """Tell all subscribers that there is more."""
-        for subscriber in list(self.subscribers):
+        subscribers = list(self.subscribers)
+        arrived = self._arrivals.up_to(self.feed.head)
+        if arrived:
+            deliver(arrived, subscribers, self._flusher)
+            return
+        for subscriber in subscribers:
             subscriber.moved()
 
     def segment(self, next_seq: int, encoding: Encoding) -> Segment | None:
@@ -139,4 +150,5 @@ class TopicFeed:
 
     def _begin_at(self, state: TopicState) -> None:
         self.feed = Feed(state, entry_size, self._limits.feed)
+        self._arrivals.forget()
         self._segments.clear()

@@ -64,7 +64,7 @@ class Unheard:
     def refused(self, topic: str, refusal: Refusal) -> None:
         """See SourceEvents."""
 
-    def frames(self, topic: str, epoch: str, first_seq: int, frames: Any) -> None:
+    def frames(self, topic: str, epoch: str, first_seq: int, frames: Any, origin: Any = None) -> None:
         """See SourceEvents."""
 
 

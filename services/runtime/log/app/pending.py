@@ -7,7 +7,10 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 
+from opentelemetry.trace import SpanContext
+
 from oa_base.refusal import Refusal
+from oa_platform.telemetry.tracing import sampled_context
 from oa_runlog.commands import Append, Command
 from services.runtime.log import metrics
 from services.runtime.log.domain.batch import Answer, Applied
@@ -27,6 +30,8 @@ class PendingCommand:
     """Bytes of its events."""
     since_s: float = field(default_factory=time.perf_counter)
     """When it came."""
+    caller: SpanContext | None = field(default_factory=sampled_context)
+    """The span that it came in, if a collector gets it."""
 
     def __post_init__(self) -> None:
         self.size = sum([len(event.data) for event in self.command.events]) if isinstance(self.command, Append) else 0

@@ -29,6 +29,7 @@ from services.runtime.log.app.command_queue import CommandQueue
 from services.runtime.log.app.fanout import Publish
 from services.runtime.log.app.pending import PendingBatch, PendingCommand, count_command
 from services.runtime.log.app.ports import LogSession, LogStore
+from services.runtime.log.app.traces import COMMITTED, PUBLISHED, commit_span
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.cache import LogCache
 from services.runtime.log.domain.pipeline import Place
@@ -144,11 +145,14 @@ class Sequencer:
         """
         past = self._pasts
         try:
-            decided = await self._batches.write(session, batch.commands)
-            if decided.changes.records:
-                _count_events(decided.changes.records)
-                if past == self._pasts:
-                    self._publish(decided.changes.records)
+            with commit_span(batch.commands) as span:
+                decided = await self._batches.write(session, batch.commands)
+                span.add_event(COMMITTED)
+                if decided.changes.records:
+                    _count_events(decided.changes.records)
+                    if past == self._pasts:
+                        self._publish(decided.changes.records)
+                        span.add_event(PUBLISHED)
         except BaseException as error:
             self._fail_batch(batch, error)
             raise

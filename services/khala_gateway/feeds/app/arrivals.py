@@ -1,0 +1,87 @@
+"""Live frames of one topic between their arrival and the write to sockets: how old they are then, and their traces.
+
+Both are told once for all frames and subscribers of a topic in a flush. Frames that came from history say nothing of
+their age, and whoever reads so slowly that it reads history is not waited for.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from oa_platform.telemetry.tracing import record_span
+from oa_topics.watcher import Origin
+from services.khala_gateway.feeds.app.flusher import Flusher
+
+DELIVER = "khala.deliver"
+FIRST_WRITTEN = "first subscriber written"
+_MOST = 64
+
+
+class Arrival(NamedTuple):
+    """Frames up to `last_seq`; traced ones with when they came, in nanoseconds since 1970."""
+
+    last_seq: int
+    origin: Origin
+    came_ns: int
+
+
+class Moved(Protocol):
+    """Who is told that there is more to deliver."""
+
+    def moved(self) -> None:
+        """The feed has more."""
+        ...
+
+
+class Arrivals:
+    """What has come and is not written yet; of more than some, the later ones go unmeasured."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[Arrival] = []
+
+    def came(self, last_seq: int, origin: Origin) -> None:
+        """Live frames up to `last_seq` have come."""
+        if len(self._waiting) < _MOST:
+            self._waiting.append(Arrival(last_seq, origin, time.time_ns() if origin.traceparent else 0))
+
+    def up_to(self, head: int) -> Sequence[Arrival]:
+        """What has come up to `head`, and is written now. What stands behind a hole waits on."""
+        waiting = self._waiting
+        if not waiting:
+            return ()
+        self._waiting = [one for one in waiting if one.last_seq > head]
+        return [one for one in waiting if one.last_seq <= head] if self._waiting else waiting
+
+    def forget(self) -> None:
+        """The topic begins anew."""
+        self._waiting = []
+
+
+def deliver(arrived: Sequence[Arrival], subscribers: Sequence[Moved], flusher: Flusher) -> None:
+    """Tell all subscribers that there is more; then tell of what has arrived, if anybody took it."""
+    for one in arrived:
+        if one.origin.traceparent:
+            _deliver_traced(arrived, subscribers, flusher)
+            return
+    before = flusher.handed
+    for subscriber in subscribers:
+        subscriber.moved()
+    if flusher.handed > before:
+        for one in arrived:
+            flusher.aged(one.origin.recorded_ns)
+
+
+def _deliver_traced(arrived: Sequence[Arrival], subscribers: Sequence[Moved], flusher: Flusher) -> None:
+    before, first_ns = flusher.handed, 0
+    for subscriber in subscribers:
+        subscriber.moved()
+        if not first_ns and flusher.handed > before:
+            first_ns = time.time_ns()
+    last_ns, frames = time.time_ns(), flusher.handed - before
+    for one in arrived if frames else ():
+        flusher.aged(one.origin.recorded_ns)
+        if one.origin.traceparent:
+            times_ns, events_ns = (one.came_ns, last_ns), {FIRST_WRITTEN: first_ns}
+            record_span(DELIVER, one.origin.traceparent, times_ns, events_ns, {"oa.frames_written": frames})

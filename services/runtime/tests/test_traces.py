@@ -1,0 +1,71 @@
+"""What live frames say of where they come from: when they were recorded, and the span of their commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from oa_platform.telemetry.tracing import span
+from oa_platform.tests.traces import collected
+from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
+from oa_topics.wire import origin_from_wire
+from openagents.runtime.v1 import event_pb2
+from openagents.sync.v1 import frame_pb2, topic_service_pb2
+from services.runtime.log.app.traces import COMMIT, COMMITTED, PUBLISHED
+from services.runtime.tests.rig import AS_GATEWAY, FakeWorker, replica, runtime_settings, somebody, text
+
+
+async def test_live_frames_say_when_they_were_recorded_and_those_of_a_traced_commit_its_span(
+    runtime_database: Database,
+) -> None:
+    who = somebody()
+    async with replica(runtime_settings(runtime_database), who.key) as runtime, asyncio.timeout(PATIENCE_S):
+        run = await runtime.create(who, "k", "git", "log")
+        worker = FakeWorker(runtime, who)
+        await worker.attach()
+        await worker.next("assignment")
+
+        async def topics() -> AsyncIterator[topic_service_pb2.WatchTopicsRequest]:
+            yield topic_service_pb2.WatchTopicsRequest(add_topics=[run.events_topic])
+            await asyncio.Event().wait()
+
+        stream: Any = runtime.topics.WatchTopics(topics(), metadata=AS_GATEWAY)
+        assert len((await stream.read()).watched) == 1
+        await worker.append(run.run_id, 1, "a1", text(b"untraced"))
+        untraced = await _batch(stream)
+        assert untraced.traceparent == ""
+        with collected() as spans:
+            await worker.append(run.run_id, 1, "a2", text(b"1"), text(b"2"))
+            traced = await _batch(stream)
+            commits = [one for one in spans.get_finished_spans() if one.name == COMMIT]
+        for batch in (untraced, traced):
+            event = event_pb2.RunEvent.FromString(frame_pb2.KhalaFrame.FromString(batch.frames[0]).payload_bytes)
+            origin = origin_from_wire(batch)
+            assert origin is not None
+            assert origin.recorded_ns == event.recorded_time.ToNanoseconds()
+        (commit,) = (one for one in commits if f"{one.context.span_id:016x}" in traced.traceparent)
+        assert f"{commit.context.trace_id:032x}" in traced.traceparent
+        assert [event.name for event in commit.events] == [COMMITTED, PUBLISHED]
+        assert commit.parent is None
+        stream.cancel()
+
+
+async def test_a_call_is_linked_to_the_commit_of_what_it_asked_for(runtime_database: Database) -> None:
+    who = somebody()
+    async with replica(runtime_settings(runtime_database), who.key) as runtime, asyncio.timeout(PATIENCE_S):
+        with collected() as spans:
+            with span("caller"):
+                await runtime.create(who, "k", "git", "log")
+            ended = spans.get_finished_spans()
+        (call,) = (one for one in ended if one.name.endswith("/CreateRun"))
+        assert any(call.context == link.context for one in ended if one.name == COMMIT for link in one.links)
+
+
+async def _batch(stream: Any) -> topic_service_pb2.TopicFrames:
+    """The next live frames."""
+    while not (message := await stream.read()).batches:
+        pass
+    batch: topic_service_pb2.TopicFrames = message.batches[0]
+    return batch
