@@ -9,8 +9,8 @@ PY := $(VENV)/bin/python
 ARGS ?=
 CMD ?=
 ONCE ?=
-BENCH ?= append tail catchup recovery khala_fanout khala_deflate khala_connect gateways gateway_roll dispatch takeover worker_stream attached steps revocation \
-  edge sign_in_timing routes sizing
+BENCH ?= append tail catchup recovery khala_fanout khala_deflate khala_connect khala_stuck gateways gateway_roll dispatch \
+  takeover worker_stream attached steps revocation edge sign_in_timing routes sizing
 
 .PHONY: help run test gate busy order kills roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
 

@@ -18,6 +18,7 @@ from services.khala_gateway.admission.app import Admission, LiveTokens, SyncToke
 from services.khala_gateway.admission.domain import OriginPolicy
 from services.khala_gateway.admission.limits import AdmissionLimits
 from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.timer import Alarms
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.hub import FeedHub
@@ -92,7 +93,10 @@ class LocalSource:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    tokens: SyncTokens | None = None, history: Sequence[bytes] = (), socket: SocketLimits | None = None
+    tokens: SyncTokens | None = None,
+    history: Sequence[bytes] = (),
+    socket: SocketLimits | None = None,
+    session: SessionLimits | None = None,
 ) -> AsyncIterator[tuple[FeedHub, WebSocketServer, LocalSource]]:
     """A running gateway, for a block."""
     source, limits = LocalSource(history), HubLimits()
@@ -109,7 +113,8 @@ async def gateway(
         live_tokens=LiveTokens(OPEN_DOOR),
         revocations=Revocations(SystemClock()),
         flusher=flusher,
-        limits=SessionLimits(),
+        alarms=Alarms(now_ms),
+        limits=session or SessionLimits(),
         now_ms=now_ms,
         jitter=random.random,
     )

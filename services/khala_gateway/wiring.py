@@ -22,6 +22,7 @@ from services.khala_gateway.admission.domain import OriginPolicy
 from services.khala_gateway.admission.door import SyncTokenVerifier
 from services.khala_gateway.config import GatewaySettings
 from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.timer import Alarms
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.hub import FeedHub
@@ -70,6 +71,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
         live_tokens=LiveTokens(settings.socket.admission()),
         revocations=revocations,
         flusher=flusher,
+        alarms=Alarms(now_ms),
         limits=settings.session.limits(),
         now_ms=now_ms,
         jitter=random.random,

@@ -1,8 +1,8 @@
 """One connection, seen by the gateway: what a client may say when, and what it is answered.
 
 The gateway reports what happens and carries out the commands that each call returns, in order; what happens to topics
-it reports to `subscriptions`. It calls `timer` no later than at `wake_at_ms`. All times are milliseconds since the Unix
-epoch by a clock that never goes back.
+it reports to `subscriptions`. It calls `timer` at `wake_at_ms` or soon after it. All times are milliseconds since the
+Unix epoch by a clock that never goes back.
 """
 
 import re

@@ -77,14 +77,19 @@ def sign_token(claims: Claims, key: SigningKey) -> str:
     return jwt.encode(payload, key.private_key, algorithm=ALGORITHM, headers=headers)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Checked:
-    """What need not be computed twice about a token: its signature holds under `key`, and this is what it says."""
+    """What need not be computed twice about a token: its signature holds under `key`, and this is what it says.
+
+    It is kept for each of thousands of tokens: as it is read, it would take four times the memory.
+    """
 
     key: Ed25519PublicKey
     kid: str
-    payload: Mapping[str, Any]
-    claims: Claims
+    audience: str
+    times: _Times
+    # The claims as bytes.
+    claims: bytes
 
 
 class TokenVerifier:
@@ -126,23 +131,19 @@ class TokenVerifier:
         key = await self._keys.public_key(kid)
         if key is None:
             raise _invalid("is signed with a key that is not one of control's")
-        if checked is None or checked.key is not key:
-            checked = None
-            payload: Mapping[str, Any] = _payload_of(text or _read(token, TOKEN_KINDS[claims_type].typ), key)
+        if checked is not None and checked.key is key:
+            if checked.audience != audience:
+                raise _not_for(audience)
+            self._check_times(checked.times, audience, TOKEN_KINDS[claims_type].max_age_s)
+            claims = claims_type.FromString(checked.claims)
         else:
-            payload = checked.payload
-        times = _check_registered_claims(payload, audience)
-        max_age_s = TOKEN_KINDS[claims_type].max_age_s
-        self._check_times(times, audience, max_age_s)
-        if times.ends_ms - times.issued_ms > max_age_s * 1000:
-            raise _invalid(f"says that it holds for more than {max_age_s} s, which none of its kind does")
-        if checked is None:
-            checked = _Checked(key, kid, payload, _claims_of(payload, claims_type))
-            self._remember(name, checked)
+            payload = _payload_of(text or _read(token, TOKEN_KINDS[claims_type].typ), key)
+            times = _check_registered_claims(payload, audience)
+            self._check_times(times, audience, TOKEN_KINDS[claims_type].max_age_s)
+            claims = _claims_of(payload, claims_type)
+            self._remember(name, _Checked(key, kid, audience, times, claims.SerializeToString()))
         if self._revocations is not None:
-            self._revocations.check(holder_of(checked.claims))
-        claims = claims_type()
-        claims.CopyFrom(checked.claims)  # type: ignore[arg-type] # remembered under its type
+            self._revocations.check(holder_of(claims))
         return claims
 
     def left_s(self, expires_s: int) -> float:
@@ -167,6 +168,8 @@ class TokenVerifier:
             raise skew(service, CONTROL, ahead_ms, allowed)
         if refusal is not None:
             raise refusal
+        if times.ends_ms - times.issued_ms > max_age_s * 1000:
+            raise _invalid(f"says that it holds for more than {max_age_s} s, which none of its kind does")
 
     def _remember(self, name: tuple[bytes, type[Claims]], checked: _Checked) -> None:
         while len(self._checked) >= MAX_REMEMBERED_TOKENS:
@@ -223,6 +226,10 @@ def _invalid(what: str) -> Refusal:
     return Refusal("invalid_token", f"the token {what}; get a new one")
 
 
+def _not_for(audience: str) -> Refusal:
+    return _invalid(f"is not for {audience}")
+
+
 def _read(token: str, typ: str) -> SignedText:
     """The token in its parts, none of which is trusted yet. Raises Refusal for another kind of token."""
     if len(token) > MAX_TOKEN_CHARS:
@@ -247,7 +254,7 @@ def _payload_of(text: SignedText, key: Ed25519PublicKey) -> dict[str, Any]:
         raise _invalid("has a wrong signature or is malformed") from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Times:
     """When a token was made, begins and ends, by control's clock."""
 
@@ -268,7 +275,7 @@ def _check_registered_claims(payload: Mapping[str, Any], audience: str) -> _Time
     if payload.get("iss") != ISSUER:
         raise _invalid(f"was not issued by {ISSUER}")
     if payload.get("aud") != audience:
-        raise _invalid(f"is not for {audience}")
+        raise _not_for(audience)
     if not payload.get("jti"):
         raise Refusal("missing_jti", "the token has no id (jti); get a new one")
     if payload.get("iat") is None:

@@ -1,6 +1,7 @@
 """Sync tokens as they come from control."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from oa_base.clock import Clock
 from oa_base.identity import KHALA_AUDIENCE
@@ -8,6 +9,8 @@ from oa_khala.grants import GrantClaims, read_claims
 from oa_khala.server.admission import Grant
 from oa_platform.auth.tokens import TokenVerifier, issued_s
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
+
+_REMEMBERED_SCOPES = 256
 
 
 class SyncTokenVerifier:
@@ -30,7 +33,7 @@ class SyncTokenVerifier:
         return Grant(
             subject=claims.sub,
             org_id=claims.org_id,
-            scopes=frozenset(claims.scopes),
+            scopes=_scopes(tuple(claims.scopes)),
             topics=grants.topics,
             session_id=claims.session_id,
             device_id=claims.device_id,
@@ -39,3 +42,9 @@ class SyncTokenVerifier:
             issued_s=issued_s(claims),
             all_of=grants.all_of,
         )
+
+
+@lru_cache(maxsize=_REMEMBERED_SCOPES)
+def _scopes(given: tuple[str, ...]) -> frozenset[str]:
+    """One set for all who were given the same, which most were: each connection keeps its own grant."""
+    return frozenset(given)

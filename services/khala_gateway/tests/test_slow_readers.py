@@ -78,6 +78,11 @@ class RawReader:
         self._data += data
         return bool(data)
 
+    async def take_all(self) -> None:
+        """Everything, to the end of the stream."""
+        while await self.take(65_536):
+            pass
+
     def messages(self) -> Iterator[tuple[int, bytes]]:
         """First byte and payload of each complete message so far."""
         at = 0
@@ -149,8 +154,7 @@ async def _a_reader_that_stops_is_closed_and_can_read_why() -> None:
         with structlog.testing.capture_logs() as logs:
             await eventually(lambda: any(entry["event"] == "connection_closing" for entry in logs))
         await asyncio.sleep(1)  # longer than a closing handshake may take
-        while await reader.take(65_536):
-            pass
+        await reader.take_all()
         last = reader.frames()[-1]
         assert isinstance(last, frames.ErrorFrame)
         assert (last.topic, last.reason, reader.close_code()) == ("", "slow_consumer", 4008)
@@ -158,12 +162,19 @@ async def _a_reader_that_stops_is_closed_and_can_read_why() -> None:
         await eventually(lambda: not stack.server.sockets)
 
 
-async def test_a_reader_that_never_comes_back_is_let_go() -> None:
+@LOOPS
+def test_a_reader_that_never_comes_back_is_let_go_and_nothing_is_kept_for_it(run: Run) -> None:
+    run(_a_reader_that_never_comes_back_is_let_go_and_nothing_is_kept_for_it())
+
+
+async def _a_reader_that_never_comes_back_is_let_go_and_nothing_is_kept_for_it() -> None:
     async with running(LIMITS.with_socket(linger_ms=100)) as stack:
         stack.runtime.append(T, 100, size=5_000)
         reader = await RawReader.follow(stack)
         await eventually(lambda: len(stack.server.sockets) == 1)
         await eventually(lambda: not stack.server.sockets)
+        with pytest.raises(ConnectionResetError):  # the system would have gone on to offer what it had
+            await reader.take_all()
         reader.close()
 
 

@@ -47,7 +47,7 @@ class Connection:
         # Messages that leave together, when what they answer has been dealt with: each write is a call of the system.
         self._unwritten: list[bytes] = []
         self._running = False
-        self._timer = SessionTimer(self._session, self._now_ms, self._time_has_passed)
+        self._timer = SessionTimer(self._session, dependencies.alarms, self._time_has_passed)
         self._timer.arm()
 
     # --------------------------------------------------------------------------------------------- from the socket

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from oa_khala.server.limits import SessionLimits
 from oa_platform.auth.revocations import Revocations
 from services.khala_gateway.admission.app import LiveTokens, SyncTokens
+from services.khala_gateway.connections.app.timer import Alarms
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.hub import FeedHub
@@ -25,6 +26,7 @@ class Dependencies:
     live_tokens: LiveTokens
     revocations: Revocations
     flusher: Flusher
+    alarms: Alarms
     limits: SessionLimits
     now_ms: Callable[[], int]
     jitter: Callable[[], float]

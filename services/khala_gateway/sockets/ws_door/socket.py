@@ -25,7 +25,7 @@ from services.khala_gateway.feeds.domain import encoding_of
 from services.khala_gateway.sockets.limits import SocketLimits
 from services.khala_gateway.sockets.ws_door.compression import SharedDeflate
 from services.khala_gateway.sockets.ws_door.handshake import refuse
-from services.khala_gateway.sockets.ws_door.tcp import taken_bytes
+from services.khala_gateway.sockets.ws_door.tcp import forget, taken_bytes
 
 _log = structlog.get_logger(__name__)
 # At lower levels `websockets` logs each frame, and a frame may hold a token.
@@ -191,8 +191,10 @@ class Socket(asyncio.Protocol):
             self._flush()
 
     def abort(self) -> None:
-        """End it now."""
+        """End it now. What a client that was too slow has still not taken is thrown away with it."""
         if self._tcp is not None:
+            if self._lingers and self._tcp.get_write_buffer_size() > 0:
+                forget(self._tcp)
             self._tcp.abort()
 
     # --------------------------------------------------------------------------------------------- inside

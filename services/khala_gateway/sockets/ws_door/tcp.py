@@ -8,6 +8,8 @@ from services.khala_gateway.sockets.limits import SocketLimits
 
 # `tcpi_bytes_acked` of Linux' struct tcp_info: what the peer's system has acknowledged, since the connection began.
 _BYTES_ACKED = struct.Struct("=120xQ")
+# struct linger: on, and no second.
+_AT_ONCE = struct.pack("=ii", 1, 0)
 
 
 def bound_memory(listener: socket.socket, limits: SocketLimits) -> None:
@@ -15,6 +17,16 @@ def bound_memory(listener: socket.socket, limits: SocketLimits) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.unsent_bytes)
+
+
+def forget(tcp: asyncio.Transport) -> None:
+    """When `tcp` is closed, the peer gets a reset, and the system throws away what it keeps for it.
+
+    Without this it goes on to offer that to a peer that takes nothing, for minutes, and keeps the memory.
+    """
+    connection = tcp.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
 
 
 def taken_bytes(tcp: asyncio.Transport) -> int:
