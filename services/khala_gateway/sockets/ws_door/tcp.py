@@ -22,7 +22,7 @@ def bound_memory(listener: socket.socket, limits: SocketLimits) -> None:
 def forget(tcp: asyncio.Transport) -> None:
     """When `tcp` is closed, the peer gets a reset, and the system throws away what it keeps for it.
 
-    Without this it goes on to offer that to a peer that takes nothing, for minutes, and keeps the memory.
+    Without this it goes on to offer that to a peer that takes nothing, and keeps the memory meanwhile.
     """
     connection = tcp.get_extra_info("socket")
     if connection is not None:
