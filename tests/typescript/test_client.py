@@ -46,7 +46,7 @@ def test_the_package_has_types_takes_one_other_package_and_is_of_this_release() 
     assert list(manifest["dependencies"]) == ["@bufbuild/protobuf"]
     version = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     assert manifest["version"] == version
-    assert f'BUILD_ID = "khala-ts/{version}"' in (package / "dist" / "client.js").read_text("utf-8")
+    assert f'BUILD_ID = "khala-ts/{version}"' in (package / "dist" / "control.js").read_text("utf-8")
     packed = json.loads(run(["npm", "pack", "--dry-run", "--ignore-scripts", "--json"]).stdout)
     entries = packed.values() if isinstance(packed, dict) else packed
     files = {file["path"] for entry in entries for file in entry["files"]}
