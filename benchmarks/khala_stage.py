@@ -28,7 +28,7 @@ from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.feeds.metrics import DELIVERED, SUBSCRIPTIONS
 from services.khala_gateway.sockets.limits import PortLimits, SocketLimits
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
-from services.khala_gateway.sources.app import HistoryPage, TopicSnapshot, WatchedTopic
+from services.khala_gateway.sources.app.ports import HistoryPage, TopicSnapshot, WatchedTopic
 from services.khala_gateway.wiring import steady_wall_ms
 
 TOPIC = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"

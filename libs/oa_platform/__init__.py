@@ -2,6 +2,7 @@
 
 Import from the modules, which stand in rooms. Each room may use those below it:
 
+- `frames`: live frames over a NATS server.
 - `process`: start, run, drain; signals.
 - `rpc`: gRPC servers and channels.
 - `http`, `auth`, `postgres`: an HTTP server and the probes; tokens and who may call what; the database.

@@ -14,18 +14,17 @@ from oa_platform.config.parsers import (
     Address,
     IpNetwork,
     Parser,
-    Secret,
     Target,
     address,
     boolean,
     integer,
-    nats_url,
     number,
     target,
 )
 from oa_platform.config.shared import (
     DRAIN_DEADLINE,
     EdgeTlsSettings,
+    FrameSettings,
     GrpcClientSettings,
     JwksSettings,
     ProxySettings,
@@ -386,12 +385,6 @@ class UpstreamSettings:
     concurrent_hedges: int = _count(
         "OA_REPLAY_CONCURRENT_HEDGES", 16, "Reads of one source that are made twice at once."
     )
-    frames_nats_url: Secret | None = setting(
-        "OA_FRAMES_NATS_URL",
-        nats_url(),
-        None,
-        doc="NATS server to take live frames from, where a source publishes them. Without one they come on streams.",
-    )
 
     def limits(self) -> SourceLimits:
         """As sources take them."""
@@ -420,3 +413,4 @@ class GatewaySettings(ServiceSettings):
     session: SessionSettings = group(SessionSettings)
     feeds: FeedSettings = group(FeedSettings)
     upstream: UpstreamSettings = group(UpstreamSettings)
+    frames: FrameSettings = group(FrameSettings)

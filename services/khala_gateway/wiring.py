@@ -11,6 +11,7 @@ from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.config.parsers import Target
+from oa_platform.frames.connection import frames_connection
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.process.lifecycle import Process
 from oa_platform.process.revocations import follow_revocations
@@ -29,7 +30,7 @@ from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
-from services.khala_gateway.sources.app import PublishedFrames, note_connected
+from services.khala_gateway.sources.app.published import PublishedFrames
 from services.khala_gateway.sources.door import GrpcTopicSource
 
 
@@ -90,23 +91,16 @@ async def start(settings: GatewaySettings, process: Process) -> None:
 
 def _published(settings: GatewaySettings, process: Process) -> Mapping[str, PublishedFrames]:
     """What each source publishes, where there is a server for that."""
-    if not settings.upstream.frames_nats_url:
-        return {}
-    from oa_fanout.nats import NatsConnection  # few installations have one
-
-    url, protection = settings.upstream.frames_nats_url.reveal(), process.protection
-    protection.check_url(url, "OA_FRAMES_NATS_URL", secure="tls")
     published: dict[str, PublishedFrames] = {}
 
     def changed(why: str) -> None:
-        note_connected(why)
         for frames in published.values() if why else ():
             frames.lost(why)
 
-    connection = NatsConnection(url, random.random, changed, lambda: protection.trust)
-    for name in ("runtime", "projector"):
-        published[name] = PublishedFrames(name, connection, settings.upstream.limits())
-    process.background("frames", connection.run())
+    connection = frames_connection(settings.frames, process, changed)
+    if connection is not None:
+        limits = settings.upstream.limits()
+        published |= {name: PublishedFrames(name, connection, limits) for name in ("runtime", "projector")}
     return published
 
 

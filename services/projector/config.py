@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import group, peer_port, setting
-from oa_platform.config.parsers import Secret, Target, integer, nats_url, target
+from oa_platform.config.parsers import Target, integer, target
 from oa_platform.config.shared import (
     DatabaseSettings,
+    FrameSettings,
     GrpcClientSettings,
     JwksSettings,
     ServiceSettings,
@@ -67,18 +68,6 @@ class TailSettings:
             backoff_max_ms=self.backoff_max_ms,
             heads_interval_ms=self.heads_interval_ms,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameSettings:
-    """How live frames come to the gateways."""
-
-    nats_url: Secret | None = setting(
-        "OA_FRAMES_NATS_URL",
-        nats_url(),
-        None,
-        doc="NATS server to publish live frames to, for gateways that have it set too. Without one each gets a stream.",
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

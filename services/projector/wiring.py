@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from oa_khala.topics import ORG_RUNS, ORG_WORKERS, USER_RUNS, TopicClass
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.frames.publishing import frame_publisher
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.postgres.migrate import check_schema
 from oa_platform.postgres.pool import Postgres
@@ -33,8 +33,6 @@ from services.projector.journal.app import (
     JournalTopics,
     Pruner,
     Unreported,
-    note_connected,
-    note_published,
 )
 from services.projector.journal.door import encode_documents
 from services.projector.journal.store import PostgresDeliveryChecks, PostgresJournalStore, PostgresJournalWriter
@@ -65,8 +63,9 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     await check_schema(settings.database, settings.service, MIGRATIONS)
     keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
 
-    frames = _publish_frames(settings, process)
-    hub = TopicHub(journal_topics(postgres), settings.topics.limits(), Unreported(), frames)
+    limits = settings.topics.limits()
+    frames = frame_publisher(settings.frames, process, new_id("rep"), limits.pending_bytes)
+    hub = TopicHub(journal_topics(postgres), limits, Unreported(), frames)
     process.background("hub", hub.run())
     if frames is not None:
         process.background("topic heads", hub.run_heads())
@@ -103,22 +102,6 @@ def journal_topics(postgres: Postgres) -> JournalTopics:
     runs, workers = PostgresRunDocuments(postgres), PostgresWorkerDocuments(postgres)
     documents: dict[TopicClass, Documents] = {USER_RUNS: runs, ORG_RUNS: runs, ORG_WORKERS: workers}
     return JournalTopics(PostgresJournalStore(postgres), documents, encode_documents)
-
-
-def _publish_frames(settings: ProjectorSettings, process: Process) -> FramePublisher | None:
-    """Where live frames are published for all gateways, if anywhere; each replica has a subject to itself."""
-    if not settings.frames.nats_url:
-        return None
-    from oa_fanout.nats import NatsConnection  # few installations have one
-
-    url, protection = settings.frames.nats_url.reveal(), process.protection
-    protection.check_url(url, "OA_FRAMES_NATS_URL", secure="tls")
-    connection = NatsConnection(url, random.random, note_connected, lambda: protection.trust)
-    subject = f"openagents.frames.{new_id('rep')}"
-    publisher = FramePublisher(connection, subject, settings.topics.limits().pending_bytes, note_published)
-    process.background("frames connection", connection.run())
-    process.background("frames", publisher.run())
-    return publisher
 
 
 def delivery_checks(postgres: Postgres, frames: FramePublisher | None = None) -> DeliveryChecks:

@@ -13,6 +13,7 @@ from oa_platform.config.parsers import Address, Secret, address, integer, nats_u
 from oa_platform.config.shared import (
     DatabaseSettings,
     EdgeTlsSettings,
+    FrameSettings,
     GrpcClientSettings,
     JwksSettings,
     RevocationSettings,
@@ -220,18 +221,6 @@ class FanoutSettings:
         text(100),
         "openagents.runtime.log",
         doc="NATS subject for that. Give each installation that uses the server another one.",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameSettings:
-    """How live frames come to the gateways."""
-
-    nats_url: Secret | None = setting(
-        "OA_FRAMES_NATS_URL",
-        nats_url(),
-        None,
-        doc="NATS server to publish live frames to, for gateways that have it set too. Without one each gets a stream.",
     )
 
 

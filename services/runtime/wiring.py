@@ -17,6 +17,7 @@ from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.keys import load_key
 from oa_platform.auth.revocations import Revocations
 from oa_platform.auth.tokens import KeySource, TokenVerifier
+from oa_platform.frames.publishing import frame_publisher
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.postgres.migrate import check_schema
 from oa_platform.postgres.pool import Postgres
@@ -95,9 +96,7 @@ from services.runtime.topics.app import (
     Snapshots,
     WorkerTopics,
     is_worker_topic,
-    note_published,
 )
-from services.runtime.topics.app import note_connected as note_frames_connected
 from services.runtime.topics.door import encode_run_snapshot, encode_worker_event
 from services.runtime.topics.store import PostgresDeliveryChecks, PostgresStandings, PostgresWorkerEvents
 from services.runtime.whole_log.app.artifact_cache import ArtifactCache
@@ -154,7 +153,8 @@ async def serve(
     tail, word = await _follow(replica, whole_log, lineage)
     log = await _write(replica, installation, signer, publisher(tail.publish, word.fanout), word.notification)
     lineage.on_change(lambda _: log.restart())
-    frames = _publish_frames(replica)
+    pending_bytes = settings.topics.limits().pending_bytes
+    frames = frame_publisher(settings.frames, process, replica.replica_id, pending_bytes)
     topics = _topics(replica, tail, word.database, lineage, frames)
     requests = Requests(log, replica.reads, settings.requests.limits())
     verifier = TokenVerifier(keys, process.clock, watch, revocations)
@@ -329,23 +329,6 @@ async def _write(
     store = PostgresLog(replica.postgres, notification)
     limits = replica.settings.sequencer.limits()
     return await replica.process.enter(Log(installation, store, replica.run_limits, limits, signer.sign, publish))
-
-
-def _publish_frames(replica: _Replica) -> FramePublisher | None:
-    """Where live frames are published for all gateways, if anywhere; each replica has a subject to itself."""
-    settings, process = replica.settings, replica.process
-    if not settings.frames.nats_url:
-        return None
-    from oa_fanout.nats import NatsConnection  # few installations have one
-
-    url, protection = settings.frames.nats_url.reveal(), process.protection
-    protection.check_url(url, "OA_FRAMES_NATS_URL", secure="tls")
-    connection = NatsConnection(url, random.random, note_frames_connected, lambda: protection.trust)
-    pending_bytes = settings.topics.limits().pending_bytes
-    publisher = FramePublisher(connection, f"openagents.frames.{replica.replica_id}", pending_bytes, note_published)
-    process.background("frames connection", connection.run())
-    process.background("frames", publisher.run())
-    return publisher
 
 
 def _topics(

@@ -28,7 +28,7 @@ from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app import PublishedFrames
+from services.khala_gateway.sources.app.published import PublishedFrames
 from services.khala_gateway.sources.door import GrpcTopicSource
 from services.khala_gateway.sources.limits import SourceLimits
 from tests.simulation.link import Link

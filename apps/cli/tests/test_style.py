@@ -13,6 +13,7 @@ import click
 import pytest
 
 import apps.cli
+import oa_client
 from apps.cli.commands.runs.run_options import run_options
 from apps.cli.pages import commands_of
 from apps.cli.program import oa
@@ -28,7 +29,12 @@ SHORT = {"--tty": "-t", "--output": "-o"}
 UNITS = re.compile("-(ms|s|m|h|seconds|minutes|days)$")
 TWO_MEANINGS = {"--adapter", "--overlap", "--pin"}
 """Each is the usual word for two things, which no command has both of."""
-SOURCES = [path for path in sorted(Path(apps.cli.__file__).parent.rglob("*.py")) if "tests" not in path.parts]
+SOURCES = [
+    path
+    for package in (apps.cli, oa_client)
+    for path in sorted(Path(str(package.__file__)).parent.rglob("*.py"))
+    if "tests" not in path.parts
+]
 
 
 def test_flags_are_whole_words_with_hyphens_and_few_have_a_letter() -> None:

@@ -22,6 +22,7 @@ from oa_platform.config.parsers import (
     http_url,
     integer,
     is_loopback,
+    nats_url,
     networks,
     number,
     path,
@@ -248,6 +249,19 @@ class TlsSettings:
         "is logged.",
     )
     reload_interval_ms: int = _reload_interval_ms()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameSettings:
+    """How live frames come from their sources to the gateways."""
+
+    nats_url: Secret | None = setting(
+        "OA_FRAMES_NATS_URL",
+        nats_url(),
+        None,
+        doc="NATS server that live frames go over, once for all gateways, where their source and the gateway have it "
+        "set. Without one each gateway gets a stream.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

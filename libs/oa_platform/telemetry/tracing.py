@@ -7,7 +7,7 @@ export on. Without it spans still have ids, so that logs of different services c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 
@@ -78,11 +78,11 @@ def sampled_traceparent() -> str:
 
 @contextmanager
 def root_span(
-    name: str, began_ns: int, callers: Iterable[SpanContext | None], attributes: Mapping[str, int]
+    name: str, began_ns: Callable[[], int], callers: Iterable[SpanContext | None], attributes: Mapping[str, int]
 ) -> Iterator[Span]:
     """A span of a trace of its own around work for several callers, some of which are linked. It began at `began_ns`.
 
-    Where spans go nowhere there is none.
+    Where spans go nowhere there is none, and nobody is asked when it began.
     """
     if not _Export.on:
         yield trace.INVALID_SPAN
@@ -90,7 +90,7 @@ def root_span(
     distinct = {one.span_id: one for one in callers if one is not None}
     links = [Link(one) for one in islice(distinct.values(), _MOST_LINKS)]
     current = _tracer.start_span(
-        name, context=Context(), kind=SpanKind.PRODUCER, links=links, start_time=began_ns, attributes=attributes
+        name, context=Context(), kind=SpanKind.PRODUCER, links=links, start_time=began_ns(), attributes=attributes
     )
     with trace.use_span(current, end_on_exit=True):
         yield current

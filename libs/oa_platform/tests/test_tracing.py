@@ -51,7 +51,7 @@ def test_a_root_span_links_its_callers_and_is_gone_on_from_where_it_is_known() -
     with collected() as spans:
         with span("caller"):
             caller = sampled_context()
-        with span("another"), root_span("work", 1_000, [caller, None, caller], {"n": 2}):
+        with span("another"), root_span("work", lambda: 1_000, [caller, None, caller], {"n": 2}):
             traceparent = sampled_traceparent()
         record_span("over", traceparent, (2_000, 5_000), {"first": 3_000}, {"n": 3})
         _, work, _, over = spans.get_finished_spans()
@@ -69,7 +69,7 @@ def test_without_a_collector_nothing_is_traced_for_one() -> None:
     _configured()
     with span("caller"):
         assert (sampled_context(), sampled_traceparent()) == (None, "")
-        with root_span("work", 1_000, [], {}) as work:
+        with root_span("work", lambda: 1_000, [], {}) as work:
             assert not work.is_recording()
             assert sampled_traceparent() == ""
         record_span("over", PARENT, (2_000, 5_000), {}, {})

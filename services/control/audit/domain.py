@@ -67,6 +67,11 @@ class Origin:
     request_id: str = ""
     network: str = ""
 
+    @classmethod
+    def of_operator(cls, request_id: str) -> Origin:
+        """An operator's call: it comes over the internal port, so its network says nothing."""
+        return cls(request_id, f"service:{OPERATOR}")
+
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:

@@ -96,8 +96,13 @@ class Blocks:
             return await _found(tx, subject.subject)
 
 
+async def named(subjects: BlockStore, who: str) -> Subject | None:
+    """The person or service account with this id, or the person with this address. Raises Refusal for neither."""
+    return await (subjects.get(who) if is_subject_id(who) else subjects.by_email(canonical_email(who)))
+
+
 async def _found(tx: Transaction, who: str) -> Subject:
-    found = await tx.blocks.get(who) if is_subject_id(who) else await tx.blocks.by_email(canonical_email(who))
+    found = await named(tx.blocks, who)
     if found is None:
         message = "there is no such person or service account; give the id, or the address of a person"
         raise Refusal("not_found", message, field="subject")

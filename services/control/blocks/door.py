@@ -25,15 +25,15 @@ class BlockApi(BlockServiceServicer):
 
     async def BlockSubject(self, request: pb.BlockSubjectRequest, context: Any) -> pb.BlockSubjectResponse:
         """The subject is blocked."""
-        return pb.BlockSubjectResponse(subject=_subject(await self._blocks.block(request.subject, _origin())))
+        return pb.BlockSubjectResponse(
+            subject=_subject(await self._blocks.block(request.subject, Origin.of_operator(current_request_id())))
+        )
 
     async def UnblockSubject(self, request: pb.UnblockSubjectRequest, context: Any) -> pb.UnblockSubjectResponse:
         """The subject isn't blocked."""
-        return pb.UnblockSubjectResponse(subject=_subject(await self._blocks.unblock(request.subject, _origin())))
-
-
-def _origin() -> Origin:
-    return Origin(current_request_id(), "service:operator")
+        return pb.UnblockSubjectResponse(
+            subject=_subject(await self._blocks.unblock(request.subject, Origin.of_operator(current_request_id())))
+        )
 
 
 def _subject(subject: Subject) -> pb.Subject:

@@ -8,11 +8,9 @@ from typing import Protocol
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
-from services.control.blocks.app import BlockStore
-from services.control.blocks.domain import is_subject_id
+from services.control.blocks.app import BlockStore, named
 from services.control.installation.domain import InstallationOrg, require_restorable
 from services.control.installation.limits import DEFAULT_PAGE
-from services.control.mail.domain.address import canonical_email
 from services.control.members import app as members_app
 from services.control.members.domain import Member
 from services.control.members.limits import MAX_MEMBERS
@@ -123,17 +121,13 @@ class InstallationOrgs:
 
 async def _person(people: BlockStore, who: str) -> str:
     """The id of a person who is named by id or address."""
-    found = await (people.get(who) if is_subject_id(who) else people.by_email(_address(who)))
+    try:
+        found = await named(people, who)
+    except Refusal as refusal:
+        raise Refusal(refusal.reason, refusal.message, field="person") from None
     if found is None or not found.is_person:
         raise Refusal("not_found", "there is no such person; give the id (usr_…) or the address", field="person")
     return found.subject
-
-
-def _address(who: str) -> str:
-    try:
-        return canonical_email(who)
-    except Refusal as refusal:
-        raise Refusal(refusal.reason, refusal.message, field="person") from None
 
 
 async def _org(tx: OrgTransaction, org_id: str) -> InstallationOrg:

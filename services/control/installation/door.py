@@ -39,7 +39,9 @@ class InstallationSessionApi(InstallationSessionServiceServicer):
         self, request: session_pb.RevokeInstallationSessionsRequest, context: Any
     ) -> session_pb.RevokeInstallationSessionsResponse:
         """Sessions end."""
-        user_id, ended = await self._sessions.revoke(request.person, request.session_id, _origin())
+        user_id, ended = await self._sessions.revoke(
+            request.person, request.session_id, Origin.of_operator(current_request_id())
+        )
         return session_pb.RevokeInstallationSessionsResponse(user_id=user_id, session_ids=ended)
 
 
@@ -71,11 +73,9 @@ class InstallationOrgApi(InstallationOrgServiceServicer):
         self, request: org_pb.RestoreInstallationOrgRequest, context: Any
     ) -> org_pb.RestoreInstallationOrgResponse:
         """The org is open again."""
-        return org_pb.RestoreInstallationOrgResponse(org=_org(await self._orgs.restore(request.org_id, _origin())))
-
-
-def _origin() -> Origin:
-    return Origin(current_request_id(), "service:operator")
+        return org_pb.RestoreInstallationOrgResponse(
+            org=_org(await self._orgs.restore(request.org_id, Origin.of_operator(current_request_id())))
+        )
 
 
 def _org(found: InstallationOrg) -> org_pb.InstallationOrg:

@@ -58,7 +58,7 @@ class SigningKeyApi(SigningKeyServiceServicer):
 
     async def RotateSigningKey(self, request: pb.RotateSigningKeyRequest, context: Any) -> pb.RotateSigningKeyResponse:
         """One more key."""
-        origin = Origin(current_request_id(), "service:operator")
+        origin = Origin.of_operator(current_request_id())
         return pb.RotateSigningKeyResponse(keys=_shown(await self._keys.rotate(origin, request.stolen_key_id)))
 
 

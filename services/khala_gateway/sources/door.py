@@ -21,14 +21,9 @@ from oa_khala.topics import run_events, user_runs
 from oa_platform.health.failures import refusal_from_rpc_error
 from oa_topics.wire import origin_from_wire
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
-from services.khala_gateway.sources.app import (
-    Hedges,
-    HistoryPage,
-    PublishedFrames,
-    SourceEvents,
-    TopicSnapshot,
-    WatchedTopic,
-)
+from services.khala_gateway.sources.app.hedges import Hedges
+from services.khala_gateway.sources.app.ports import HistoryPage, SourceEvents, TopicSnapshot, WatchedTopic
+from services.khala_gateway.sources.app.published import PublishedFrames
 from services.khala_gateway.sources.domain import Liveness
 from services.khala_gateway.sources.limits import SourceLimits
 from services.khala_gateway.sources.metrics import (

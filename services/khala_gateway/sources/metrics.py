@@ -25,12 +25,6 @@ FRAMES_BY_SUBJECT = Gauge(
     ["source"],
     registry=REGISTRY,
 )
-FRAMES_CONNECTED = Gauge(
-    "oa_khala_frames_connected",
-    "1 while the server of OA_FRAMES_NATS_URL is connected; also without one.",
-    registry=REGISTRY,
-)
-FRAMES_CONNECTED.set(1)
 FRAMES_PUBLISHED = Counter(
     "oa_khala_published_frames",
     "Live frames that came from where the source publishes them.",

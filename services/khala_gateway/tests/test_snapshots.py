@@ -9,7 +9,7 @@ from oa_khala.topics import parse_topic
 from oa_testing.waiting import eventually
 from services.khala_gateway.feeds.app.snapshots import Snapshots
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app import TopicSnapshot
+from services.khala_gateway.sources.app.ports import TopicSnapshot
 from services.khala_gateway.tests.fake_upstream import Log
 from services.khala_gateway.tests.harness import Client, Limits, Stack, T, U, buffered_bytes, running
 

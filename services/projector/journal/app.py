@@ -23,7 +23,7 @@ from services.projector.journal.domain import (
     snapshot_of,
 )
 from services.projector.journal.limits import RETENTION, SWEEP_INTERVAL_S, SWEEP_TOPICS, Retention, SnapshotLimits
-from services.projector.journal.metrics import FRAMES_CONNECTED, FRAMES_PUBLISHED, ROWS_PRUNED
+from services.projector.journal.metrics import ROWS_PRUNED
 
 _log = structlog.get_logger(__name__)
 
@@ -157,20 +157,6 @@ class Unreported:
 
     def dropped(self, frames: int) -> None:
         """See HubReport."""
-
-
-def note_published(frames: int) -> None:
-    """So many live frames were published."""
-    FRAMES_PUBLISHED.inc(frames)
-
-
-def note_connected(why: str) -> None:
-    """The server where frames are published is there, or is not and why."""
-    FRAMES_CONNECTED.set(0 if why else 1)
-    if why:
-        _log.warning("frames_disconnected", why=why)
-    else:
-        _log.info("frames_connected")
 
 
 def publish(hub: TopicHub, rows: Sequence[JournalRow]) -> None:

@@ -187,11 +187,11 @@ async def test_live_frames_are_published_once_for_gateways_that_take_them_there(
                 assert {batch.topic for one in heard for batch in one.batches} == {topic}
                 where = await _read(call, lambda answer: answer.batches)
                 assert (where[0].topic, len(where[0].frames)) == (topic, 0), "on the stream only where the topic stands"
-            (counted,) = re.findall(r"(?m)^oa_projector_frames_published_total (\S+)$", await projector.metrics())
+            (counted,) = re.findall(r"(?m)^oa_frames_published_total (\S+)$", await projector.metrics())
             assert float(counted) >= 1
             await server.kill()
             async with asyncio.timeout(WAIT_S):
-                while "oa_projector_frames_connected 0.0" not in await projector.metrics():
+                while "oa_frames_connected 0.0" not in await projector.metrics():
                     await asyncio.sleep(0.02)
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)

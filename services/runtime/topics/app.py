@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
-import structlog
-
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import RUN_EVENTS, WORKER_LIFECYCLE, Source, Topic, TopicClass
@@ -24,8 +22,6 @@ from services.runtime.log.app.ports import RunExcerpts, RunPages
 from services.runtime.log.domain.records import LogRecord, RunExcerpt
 from services.runtime.topics import metrics
 from services.runtime.topics.domain import RunStanding, WorkerStanding
-
-_log = structlog.get_logger(__name__)
 
 
 class Standings(Protocol):
@@ -214,20 +210,6 @@ class HubMetrics:
     def dropped(self, frames: int) -> None:
         """See HubReport."""
         metrics.FRAMES_DROPPED.inc(frames)
-
-
-def note_published(frames: int) -> None:
-    """So many live frames were published."""
-    metrics.FRAMES_PUBLISHED.inc(frames)
-
-
-def note_connected(why: str) -> None:
-    """The server where frames are published is there, or is not and why."""
-    metrics.FRAMES_CONNECTED.set(0 if why else 1)
-    if why:
-        _log.warning("frames_disconnected", why=why)
-    else:
-        _log.info("frames_connected")
 
 
 class LiveEvents:

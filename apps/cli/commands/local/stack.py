@@ -153,7 +153,7 @@ async def _positions(state: StackState) -> dict[str, int]:
     if not found:
         return {}
     applied, lag = sums["oa_projector_position"], sums["oa_projector_lag_events"]
-    return {"log_entries": applied + lag, "projected": applied, "lag": lag}
+    return {"logEntries": applied + lag, "projected": applied, "lag": lag}
 
 
 def _versions() -> dict[str, str]:
@@ -185,7 +185,7 @@ def _show_status(
     ]
     output.table(["process", "state", "pid", "restarts"], rows)
     if positions:
-        output.say(f"log: {positions['log_entries']} entries, {positions['projected']} in the read model")
+        output.say(f"log: {positions['logEntries']} entries, {positions['projected']} in the read model")
     output.say(f"control {state.urls['control']} · khala {state.urls['khala']}")
     output.say(_version_words(versions), "dim")
 

@@ -50,7 +50,7 @@ class Canary:
         return {
             "group": self.group,
             "percent": self.percent,
-            "step_at": self.step_at,
+            "stepAt": self.step_at,
             "outcome": self.outcome,
             "reason": self.reason,
         }

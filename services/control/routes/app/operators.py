@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
-from services.control.audit.domain import Action, AuditEntry, Origin
+from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
 from services.control.routes.app.tables import Decided, Routed, RouteTables
 from services.control.routes.domain.canary import Canary, Outcome, Why
 from services.control.routes.domain.groups import Group, Groups, Side, no_group
@@ -23,7 +23,6 @@ from services.control.routes.limits import (
 )
 from services.control.transactions.app import Transactions
 
-OPERATOR = "operator"
 """Who did it, in the audit trail: operators share one token."""
 
 

@@ -20,7 +20,7 @@ from services.khala_gateway.connections.app.ports import Transport
 from services.khala_gateway.connections.app.subscriber import Run, TopicSubscriber, Waits
 from services.khala_gateway.feeds.app.entries import Segment
 from services.khala_gateway.feeds.app.replays import ReplayPage
-from services.khala_gateway.sources.app import state_said
+from services.khala_gateway.sources.app.ports import state_said
 
 _log = structlog.get_logger(__name__)
 # Slices in one turn of a connection, so that one that catches up doesn't hold up the others.

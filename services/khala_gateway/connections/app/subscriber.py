@@ -11,7 +11,7 @@ from oa_khala.server.commands import Command, Subscription
 from oa_khala.server.subscriptions import Subscriptions
 from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.feeds.app.topic_feed import TopicFeed
-from services.khala_gateway.sources.app import state_said
+from services.khala_gateway.sources.app.ports import state_said
 
 Run = Callable[[list[Command]], None]
 
@@ -24,6 +24,7 @@ class Waits(Enum):
     HISTORY = "history"
 
 
+# Looked at for each frame and subscriber: a member of an enum takes several times as long to find.
 _NOTHING = Waits.NOTHING
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from oa_khala.frames import Cursor
 from oa_khala.topics import Topic
 from services.khala_gateway.feeds.metrics import CURSORS_CONFIRMED
-from services.khala_gateway.sources.app import TopicSource
+from services.khala_gateway.sources.app.ports import TopicSource
 
 _Question = tuple[str, Cursor]
 

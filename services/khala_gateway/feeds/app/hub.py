@@ -19,7 +19,7 @@ from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.repairs import Repairs
 from services.khala_gateway.feeds.app.topic_feed import Phase, Subscriber, TopicFeed
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app import TopicSource, WatchedTopic
+from services.khala_gateway.sources.app.ports import TopicSource, WatchedTopic
 
 # What a source refuses only for now.
 _PASSING = frozenset({ClientAction.RETRY, ClientAction.RECONNECT})

@@ -11,7 +11,7 @@ from oa_khala.frames import TopicState
 from services.khala_gateway.feeds import metrics
 from services.khala_gateway.feeds.app.topic_feed import TopicFeed
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app import TopicSource, state_said
+from services.khala_gateway.sources.app.ports import TopicSource, state_said
 
 GiveUp = Callable[[str, Refusal], None]
 

@@ -17,7 +17,7 @@ from services.khala_gateway.feeds.app.kept_pages import KeptPages
 from services.khala_gateway.feeds.domain import Encoding
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.feeds.metrics import REPLAY_JOINED, REPLAY_KEPT, REPLAY_READS
-from services.khala_gateway.sources.app import HistoryPage, TopicSource
+from services.khala_gateway.sources.app.ports import HistoryPage, TopicSource
 
 _Key = tuple[str, str, int]
 """Topic, epoch, and the seq that the page comes after."""

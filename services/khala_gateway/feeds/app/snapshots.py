@@ -13,7 +13,7 @@ from oa_khala.topics import Topic
 from services.khala_gateway.feeds.app.kept_pages import KeptPages
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.feeds.metrics import SNAPSHOTS_KEPT, SNAPSHOTS_READ
-from services.khala_gateway.sources.app import TopicSnapshot, TopicSource
+from services.khala_gateway.sources.app.ports import TopicSnapshot, TopicSource
 
 _Key = tuple[str, bool]
 """Topic, and whether the snapshot is for those who take parts."""

@@ -17,7 +17,7 @@ from services.khala_gateway.feeds.app.entries import EMPTY, Entry, Segment, entr
 from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.domain import ENCODINGS, Encoding
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app import WatchedTopic
+from services.khala_gateway.sources.app.ports import WatchedTopic
 
 _log = structlog.get_logger(__name__)
 # Before the source has said where a topic stands, nothing is known of it.
@@ -112,13 +112,7 @@ class TopicFeed:
 
     def pump(self) -> None:
         """Tell all subscribers that there is more."""
-        subscribers = list(self.subscribers)
-        arrived = self._arrivals.up_to(self.feed.head)
-        if arrived:
-            deliver(arrived, subscribers, self._flusher)
-            return
-        for subscriber in subscribers:
-            subscriber.moved()
+        deliver(self._arrivals.up_to(self.feed.head), list(self.subscribers), self._flusher)
 
     def segment(self, next_seq: int, encoding: Encoding) -> Segment | None:
         """The next piece from `next_seq` on, joined once for all who stand there; None when that is below the ring."""

@@ -15,7 +15,7 @@ from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.topic_feed import Phase, TopicFeed
 from services.khala_gateway.feeds.domain import encoding_of
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app import HistoryPage, TopicSnapshot, WatchedTopic
+from services.khala_gateway.sources.app.ports import HistoryPage, TopicSnapshot, WatchedTopic
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 TOPIC = parse_topic(T)

@@ -7,7 +7,7 @@ from oa_khala.topics import parse_topic
 from oa_khala.wire import event_frame
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app import HistoryPage, TopicSnapshot
+from services.khala_gateway.sources.app.ports import HistoryPage, TopicSnapshot
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 TOPIC = parse_topic(T)

@@ -6,7 +6,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_testing.waiting import PATIENCE_S
-from services.khala_gateway.sources.app import Hedges
+from services.khala_gateway.sources.app.hedges import Hedges
 
 AWAY = Refusal("unavailable", "away")
 GONE = Refusal("retention_floor_breach", "pruned")
@@ -91,14 +91,16 @@ async def test_a_first_call_that_fails_in_time_is_not_made_again() -> None:
 
 
 async def test_so_many_are_made_twice_at_once_and_none_where_it_is_off() -> None:
-    calls, hedges = Calls(), Hedges(1, 1)
+    calls, later, hedges = Calls(), Calls(), Hedges(1, 1)
     first = calls.through(hedges)
     await calls.until(2)
     second = calls.through(hedges)
     await calls.until(3)
     off = calls.through(Hedges(0, 1))
     await calls.until(4)
-    await asyncio.sleep(0.05)  # many times what it takes to be asked again
+    witness = later.through(Hedges(1, 1))
+    await later.until(2)  # it began last, and its patience is over: that of the others is too
+    witness.cancel()
     assert (len(calls.made), calls.asked_again) == (4, 1)
     calls.made[2].set_result("alone")
     calls.made[3].set_result("off")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from oa_testing.metrics import value_of
-from services.khala_gateway.sources.app import PublishedFrames
+from services.khala_gateway.sources.app.published import PublishedFrames
 from services.khala_gateway.sources.limits import SourceLimits
 from services.khala_gateway.sources.metrics import FRAMES_BY_SUBJECT
 

@@ -7,7 +7,7 @@ from typing import Any
 from oa_base.refusal import Refusal
 from oa_testing.waiting import eventually
 from openagents.sync.v1 import topic_service_pb2 as pb
-from services.khala_gateway.sources.app import WatchedTopic
+from services.khala_gateway.sources.app.ports import WatchedTopic
 from services.khala_gateway.sources.door import GrpcTopicSource
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"

@@ -18,6 +18,9 @@ COMMITTED, PUBLISHED = "committed", "published"
 
 def commit_span(commands: Sequence[PendingCommand]) -> AbstractContextManager[Span]:
     """One for a batch, whatever the number of its commands: their calls are linked."""
-    waited_s = time.perf_counter() - min(one.since_s for one in commands)
-    began_ns = time.time_ns() - round(waited_s * SECOND_NS)
+
+    def began_ns() -> int:
+        waited_s = time.perf_counter() - min(one.since_s for one in commands)
+        return time.time_ns() - round(waited_s * SECOND_NS)
+
     return root_span(COMMIT, began_ns, (one.caller for one in commands), {"oa.commands": len(commands)})

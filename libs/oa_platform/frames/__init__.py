@@ -1,0 +1,1 @@
+"""Live frames over a NATS server, once for all gateways."""

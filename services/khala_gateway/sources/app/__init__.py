@@ -1,0 +1,1 @@
+"""The sources of topics, as the gateway uses them."""

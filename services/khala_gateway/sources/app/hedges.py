@@ -1,0 +1,56 @@
+"""Reads of history that take long are made a second time, at another replica."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from oa_base.catalogue import ClientAction
+from oa_base.refusal import Refusal
+
+T = TypeVar("T")
+
+
+class Hedges:
+    """Asks a second time where an answer takes long, and takes the one that comes first.
+
+    Calls go to the replicas of a source in turn, so the second one reaches another, where there is one. So many second
+    calls are under way at most: a source that is slow as a whole does not get all its work twice.
+    """
+
+    def __init__(self, patience_ms: int, most: int) -> None:
+        """`patience_ms`: how long the first call has before the second; 0 for no second call."""
+        self._patience_s = patience_ms / 1000
+        self._free = most
+
+    async def first(self, call: Callable[[], Awaitable[T]], asked_again: Callable[[], None]) -> T:
+        """What comes first of the calls: an answer or a refusal. One that may be tried again counts only if all end so.
+
+        `asked_again` hears of a second call.
+        """
+        calls = [asyncio.ensure_future(call())]
+        try:
+            await asyncio.wait(calls, timeout=self._patience_s or None)
+            if not calls[0].done() and self._free:
+                self._free -= 1
+                asked_again()
+                calls.append(asyncio.ensure_future(call()))
+            while (first := _answer_of(calls)) is None:
+                await asyncio.wait([one for one in calls if not one.done()], return_when=asyncio.FIRST_COMPLETED)
+            return first.result()
+        finally:
+            self._free += len(calls) - 1
+            for one in calls:
+                one.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+
+def _answer_of(calls: Sequence[asyncio.Future[T]]) -> asyncio.Future[T] | None:
+    """The first call that has said something, or the last one when all have failed."""
+    ended = [one for one in calls if one.done()]
+    said = next((one for one in ended if not _failed(one)), None)
+    return said or (calls[-1] if len(ended) == len(calls) else None)
+
+
+def _failed(call: asyncio.Future[T]) -> bool:
+    error = None if call.cancelled() else call.exception()
+    return isinstance(error, Refusal) and error.info.action is ClientAction.RETRY

@@ -1,0 +1,94 @@
+"""What the gateway asks a source for, and what a source tells."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from oa_base.refusal import Refusal
+from oa_khala.cursors import STALE_REASONS
+from oa_khala.frames import TopicState
+from oa_topics.watcher import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedTopic:
+    """A source carries `topic` from now on; it stands at `state` and belongs to these owners."""
+
+    topic: str
+    state: TopicState
+    owner_user_id: str
+    owner_org_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Consecutive serialized KhalaFrames from `first_seq` on; `floor` and `head` are the topic's at that moment."""
+
+    epoch: str
+    first_seq: int
+    frames: Sequence[bytes]
+    floor: int
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSnapshot:
+    """A topic's state at `seq` of the lineage `epoch`; `chain` is the chain value there, if the topic has one."""
+
+    epoch: str
+    seq: int
+    payload: bytes
+    chain: bytes = b""
+
+
+def state_said(refusal: Refusal) -> TopicState | None:
+    """Where the topic stands by the refusal of a cursor that can't be continued; None when the source doesn't say."""
+    said = refusal.metadata
+    if refusal.reason not in STALE_REASONS or not {"epoch", "floor", "head"} <= said.keys():
+        return None
+    return TopicState(said["epoch"], int(said["floor"]), int(said["head"]))
+
+
+class TopicSource(Protocol):
+    """A server of topics: runtime or projector."""
+
+    @property
+    def away(self) -> bool:
+        """Whether it does not answer at present: a topic may have more than it was heard of."""
+        ...
+
+    def add(self, topics: Iterable[str]) -> None:
+        """Carry `topics`; each is answered by `watched` or `refused`, one that is carried already too."""
+        ...
+
+    def remove(self, topics: Iterable[str]) -> None:
+        """Carry `topics` no longer."""
+        ...
+
+    async def replay(
+        self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
+    ) -> HistoryPage:
+        """The page from `after_seq + 1` on, if the topic's chain value there is `after_chain`. Raises Refusal."""
+        ...
+
+    async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
+        """The topic's state, a list's in so many bytes; 0 for what finds room in one frame. Raises Refusal."""
+        ...
+
+
+class SourceEvents(Protocol):
+    """What a source tells. Nothing about order or completeness is promised."""
+
+    def watched(self, watched: WatchedTopic) -> None:
+        """A topic is carried now."""
+        ...
+
+    def refused(self, topic: str, refusal: Refusal) -> None:
+        """A topic can't be carried."""
+        ...
+
+    def frames(
+        self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None
+    ) -> None:
+        """Live frames, consecutive among themselves, and where they come from, if the source says so."""
+        ...
