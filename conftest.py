@@ -1,4 +1,4 @@
-"""What every test can ask for is documented at the top of `libs/oa_testing/plugin.py`."""
+"""What every test can ask for is documented at the top of `libs/oa_testing/suite/plugin.py`."""
 
 import os
 import signal
@@ -7,11 +7,11 @@ import structlog
 from hypothesis import settings
 
 pytest_plugins = [
-    "oa_testing.plugin",
-    "oa_testing.long_first",
-    "oa_testing.measured",
-    "oa_testing.room_times",
-    "oa_testing.skips",
+    "oa_testing.suite.plugin",
+    "oa_testing.suite.long_first",
+    "oa_testing.suite.measured",
+    "oa_testing.suite.room_times",
+    "oa_testing.suite.skips",
 ]
 
 # How long one example takes says more about the machine's other work than about ours; pytest-timeout guards the whole.

@@ -41,7 +41,7 @@ from oa_fanout.nats import NatsConnection
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic, run_events
 from oa_khala.wire import event_frame
-from oa_testing.nats import NatsServer, nats_server
+from oa_testing.peers.nats import NatsServer, nats_server
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.publisher import FramePublisher

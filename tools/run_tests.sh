@@ -9,7 +9,7 @@ PYTEST=("${VENV:-.venv}/bin/python" -m pytest --durations 10)
 WORKERS="${WORKERS:-$(($(getconf _NPROCESSORS_ONLN) + 1))}"
 NO_TESTS=5
 
-# A module stays with one worker, and the modules in their order: `long_first` of libs/oa_testing has put it right.
+# A module stays with one worker, and the modules in their order: `long_first` of libs/oa_testing/suite has put it right.
 "${PYTEST[@]}" -m "not serial" --numprocesses "$WORKERS" --dist loadfile --no-loadscope-reorder "$@"
 shared=$?
 "${PYTEST[@]}" -m serial "$@"

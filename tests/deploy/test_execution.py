@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from oa_testing.measured import MEASURED
+from oa_testing.suite.measured import MEASURED
 from tests.deploy.cluster.outside import person, worker
 from tests.deploy.cluster.rolls import campaign
 from tests.deploy.cluster.running import running

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from oa_testing.fault_proxy import FaultProxy
+from oa_testing.peers.fault_proxy import FaultProxy
 from oa_testing.stack import StackUnderTest
 from openagents import RunHandle, events
 from tests.e2e.world import World, signed_in

@@ -1,6 +1,6 @@
 """Turns of a real Codex on a real stack: a worker as people start it, and a client that follows.
 
-The only model is the test's (`oa_testing.model_server`). Skipped where Codex is not installed.
+The only model is the test's (`oa_testing.peers.model_server`). Skipped where Codex is not installed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import pytest_asyncio
 
 from apps.cli.exits import Exit
 from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.codex import ASKING, codex_environment, installed_codex
-from oa_testing.model_server import PATIENTLY, Call, ModelServer, Say, Wait
+from oa_testing.peers.codex import ASKING, codex_environment, installed_codex
+from oa_testing.peers.model_server import PATIENTLY, Call, ModelServer, Say, Wait
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import eventually

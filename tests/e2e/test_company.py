@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from oa_testing.measured import MEASURED
 from oa_testing.stack import StackUnderTest
+from oa_testing.suite.measured import MEASURED
 from tests.e2e.pages import follow
 
 pytestmark = pytest.mark.long

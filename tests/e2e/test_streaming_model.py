@@ -11,7 +11,7 @@ from types import ModuleType
 import httpx
 import pytest
 
-from oa_testing.model_server import (
+from oa_testing.peers.model_server import (
     CACHED_TOKENS,
     INPUT_TOKENS,
     OUTPUT_TOKENS,

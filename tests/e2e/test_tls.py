@@ -22,7 +22,7 @@ from oa_localstack.installation.ports import Ports
 from oa_localstack.installation.secrets import load_or_create
 from oa_localstack.services import ServiceProcess, python_module
 from oa_platform.config.callers import ACCEPTED, SERVICES
-from oa_testing.authority import Authority
+from oa_testing.peers.authority import Authority
 from oa_testing.postgres import ON_FAST, Database, free_port
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import PATIENCE_S

@@ -20,7 +20,7 @@ from oa_khala.topics import user_runs
 from oa_localstack.installation.ports import HOST
 from oa_localstack.services import ask
 from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.nats import nats_server
+from oa_testing.peers.nats import nats_server
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import PATIENCE_S, eventually

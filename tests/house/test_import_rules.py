@@ -133,7 +133,7 @@ ALLOWED = {
     "libs/oa_client/client.py": "import oa_client.proofs, oa_client.edge, oa_client.follow, openagents",
     "libs/oa_client/follow/x.py": "import asyncio, random, oa_khala.wire, oa_client.transport, oa_client.core",
     "libs/oa_localstack/postgres/x.py": "import asyncpg, oa_platform",
-    "libs/oa_testing/plugin.py": "import oa_localstack, asyncpg, apps.cli",
+    "libs/oa_testing/suite/plugin.py": "import oa_localstack, asyncpg, apps.cli",
     "apps/cli/main.py": "import oa_client, oa_worker, oa_localstack, oa_runlog",
 }
 

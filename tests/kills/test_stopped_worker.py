@@ -19,8 +19,8 @@ import pytest
 from oa_localstack.services import ask
 from oa_runlog import wire
 from oa_runlog.events import CheckpointSaved, EventType, RunEvent
-from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
+from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S, eventually
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2
 from services.runtime.tests.rig import until_status

@@ -19,7 +19,7 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.keys import generate_key
 from oa_platform.health.failures import refusal_from_rpc_error
 from oa_platform.system.ids import new_id
-from oa_testing.fault_proxy import Direction, FaultProxy
+from oa_testing.peers.fault_proxy import Direction, FaultProxy
 from oa_testing.postgres import Database
 from oa_wire.status import STATUS_METADATA_KEY
 from openagents.runtime.v1 import run_pb2, run_service_pb2

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import replace
 
 from oa_testing.metrics import value_of
-from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
+from oa_testing.suite.plugin import FaultProxies
 from oa_worker import Worker
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.sdk.notices import Attached, Notice

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from oa_testing.postgres import Database
 from services.control.tests.harness import running_control
-from tests.typescript.package import COMPILE_TIMEOUT_S, PACKAGE, compiled, following, served
+from tests.typescript.package import COMPILE_TIMEOUT_S, compiled, following
 
 pytestmark = pytest.mark.timeout(COMPILE_TIMEOUT_S + 60)
 
@@ -24,13 +24,6 @@ CALLED = [{"binary": binary, "granted": [True], "refused": REFUSED} for binary i
 def package() -> None:
     """The package, compiled."""
     compiled()
-
-
-@pytest.fixture
-def origin() -> Iterator[str]:
-    """Where the page is."""
-    with served(PACKAGE) as origin:
-        yield origin
 
 
 @pytest_asyncio.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, World, signed_in
-from tests.typescript.package import COMPILE_TIMEOUT_S, PACKAGE, compiled, following, served
+from tests.typescript.package import COMPILE_TIMEOUT_S, PACKAGE, compiled, following
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(COMPILE_TIMEOUT_S + 2 * RUN_TIMEOUT_S)]
 
@@ -23,13 +23,6 @@ def package() -> None:
     """The package, compiled, as it is published and for its tests."""
     compiled("tsconfig.build.json")
     compiled()
-
-
-@pytest.fixture
-def origin() -> Iterator[str]:
-    """Where the example page is."""
-    with served(PACKAGE) as origin:
-        yield origin
 
 
 @pytest_asyncio.fixture

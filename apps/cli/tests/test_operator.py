@@ -13,7 +13,7 @@ import pytest
 from apps.cli.admin.operator import operators
 from oa_base.refusal import Refusal
 from oa_client.cpython.operators.subjects import SubjectOperators
-from oa_testing.authority import Authority
+from oa_testing.peers.authority import Authority
 from openagents.control.v1 import block_service_pb2 as pb
 from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceServicer_to_server
 

@@ -16,7 +16,7 @@ from apps.cli.tests.fake_control import TIMEOUT_S, control
 from apps.worker import __main__ as program
 from apps.worker.settings import WorkerSettings
 from oa_platform.config.loading import load
-from oa_testing.authority import Authority, server_context
+from oa_testing.peers.authority import Authority, server_context
 from oa_worker import WorkerLimits
 from oa_worker.tests.fake_runtime import RUN, FakeRuntime
 from openagents.runtime.v1.event_pb2 import ExecSpec, RunSpec

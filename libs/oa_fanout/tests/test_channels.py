@@ -12,8 +12,8 @@ import pytest
 
 from oa_fanout.channel import Channel, Heard
 from oa_fanout.nats import NatsChannel, NatsConnection
-from oa_testing.memory_channel import MemoryHub
-from oa_testing.nats import nats_server
+from oa_testing.peers.memory_channel import MemoryHub
+from oa_testing.peers.nats import nats_server
 from oa_testing.waiting import PATIENCE_S, eventually
 
 Open = Callable[[Heard], Channel]

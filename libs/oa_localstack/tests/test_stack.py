@@ -32,8 +32,8 @@ from oa_platform.config.callers import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_platform.process.signals import STOP_SIGNALS
 from oa_testing.postgres import FAST, free_port
-from oa_testing.skips import as_root
 from oa_testing.stack import StackUnderTest
+from oa_testing.suite.skips import as_root
 from oa_testing.waiting import PATIENCE_S, eventually
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))

@@ -28,8 +28,8 @@ from oa_platform.tests.grpc_sample import (
     running,
 )
 from oa_platform.tests.traces import current_trace_id
-from oa_testing.fault_proxy import FaultProxy
-from oa_testing.plugin import FaultProxies
+from oa_testing.peers.fault_proxy import FaultProxy
+from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S
 
 

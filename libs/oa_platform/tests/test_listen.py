@@ -13,8 +13,8 @@ from oa_localstack.postgres.server import PostgresServer
 from oa_platform.config.parsers import Secret
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.listen import Connection, Listener
-from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
+from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import eventually
 
 

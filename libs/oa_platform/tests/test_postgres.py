@@ -13,8 +13,8 @@ from oa_platform.config.dsn import database_location
 from oa_platform.config.parsers import Secret
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
-from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database, free_port
+from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S
 
 

@@ -25,7 +25,7 @@ from oa_base.refusal import Refusal
 from oa_platform.http.proxies import NO_PROXY_OPTION
 from oa_platform.process.lifecycle import EXIT_REFUSED, _report
 from oa_platform.process.signals import STOP_SIGNALS
-from oa_testing.authority import Authority
+from oa_testing.peers.authority import Authority
 from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
 

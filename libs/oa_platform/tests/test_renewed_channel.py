@@ -29,8 +29,8 @@ from oa_platform.tests.grpc_sample import (
 )
 from oa_platform.tests.names import Names
 from oa_platform.tls.protection import Protection
-from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import free_port
+from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S, eventually
 from openagents.projection.v1 import read_service_pb2
 from openagents.runtime.v1 import run_service_pb2, worker_service_pb2

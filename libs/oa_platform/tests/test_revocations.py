@@ -24,7 +24,7 @@ from oa_platform.auth.revocations import Revocation, Revocations
 from oa_platform.auth.tokens import TokenVerifier, sign_token
 from oa_platform.rpc.revocation_watch import RevocationWatch, RevocationWatchLimits
 from oa_testing.clock import FakeClock
-from oa_testing.revocations import ScriptedRevocations, serving
+from oa_testing.peers.revocations import ScriptedRevocations, serving
 from oa_testing.waiting import eventually
 from openagents.control.v1 import claims_pb2
 from openagents.control.v1 import revocation_service_pb2 as pb

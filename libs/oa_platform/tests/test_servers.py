@@ -24,7 +24,7 @@ from oa_platform.postgres.listen import Listener
 from oa_platform.postgres.migrate import migrate
 from oa_platform.postgres.pool import Postgres
 from oa_platform.postgres.preparation import connect_admin
-from oa_testing.pg_front import pg_front
+from oa_testing.peers.pg_front import pg_front
 from oa_testing.postgres import FAST, Database, free_port
 
 DURABILITY = ("fsync", "full_page_writes", "synchronous_commit")

@@ -34,7 +34,7 @@ from oa_platform.system.clock import SystemClock
 from oa_platform.tests.grpc_sample import CLIENT, LOOPBACK, SERVER, Echo, EchoStub, Request, add_echo, refused
 from oa_platform.tests.tls_calls import ask, calling, serving
 from oa_platform.tls.protection import PLAIN, Protection, edge_protection, service_protection
-from oa_testing.authority import Authority, Issued
+from oa_testing.peers.authority import Authority, Issued
 from oa_testing.plain_http import plain_http
 from oa_testing.waiting import PATIENCE_S, eventually
 

@@ -20,7 +20,7 @@ from oa_platform.telemetry.metrics import REGISTRY
 from oa_platform.tls.certificates import Certificates
 from oa_platform.tls.pair import SERVICE, PairFiles
 from oa_platform.tls.protection import Protection, edge_protection, service_protection
-from oa_testing.authority import Authority, replace_file
+from oa_testing.peers.authority import Authority, replace_file
 from oa_testing.waiting import PATIENCE_S, eventually
 
 AUTHORITY = Authority()

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from oa_testing.fault_proxy import Direction
-from oa_testing.plugin import FaultProxies
+from oa_testing.peers.fault_proxy import Direction
+from oa_testing.suite.plugin import FaultProxies
 
 
 @pytest_asyncio.fixture

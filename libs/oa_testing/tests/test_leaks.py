@@ -10,7 +10,7 @@ from oa_localstack.installation.secrets import load_or_create
 from oa_platform.auth.keys import dump_key, generate_key
 from oa_platform.auth.tokens import sign_token
 from oa_platform.system.ids import new_id
-from oa_testing.leaks import check_logs, leaks_in, logged
+from oa_testing.suite.leaks import check_logs, leaks_in, logged
 from openagents.control.v1 import claims_pb2
 from services.control.api_keys.domain import API_KEY_BYTES, api_key
 from services.control.sessions.domain import refresh_token
@@ -68,7 +68,7 @@ def test_a_test_that_logs_a_secret_fails(
 ) -> None:
     key = secrets(tmp_path)["an API key"]
     pytester.makepyfile(f"def test_it(): print('[info     ] made', '{key}')\ndef test_fine(): print('{key}')")
-    result = pytester.runpytest_subprocess("-p", "oa_testing.plugin", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("-p", "oa_testing.suite.plugin", "-p", "no:cacheprovider")
     capsys.readouterr()  # or the same would be found of this test
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(["*test_it*", "secrets were logged:", "an API key in: *made …"])

@@ -12,6 +12,6 @@ def test_modules_with_long_tests_come_first_and_stay_whole(pytester: pytest.Pyte
         test_b="import pytest\ndef test_one(): pass\n@pytest.mark.long\ndef test_two(): pass",
         test_c="def test_one(): pass",
     )
-    result = pytester.runpytest_subprocess("--collect-only", "-q", "-p", "oa_testing.long_first")
+    result = pytester.runpytest_subprocess("--collect-only", "-q", "-p", "oa_testing.suite.long_first")
     order = [line for line in result.outlines if "::" in line]
     assert order == ["test_b.py::test_one", "test_b.py::test_two", "test_a.py::test_one", "test_c.py::test_one"]

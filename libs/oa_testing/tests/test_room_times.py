@@ -2,7 +2,7 @@
 
 import pytest
 
-from oa_testing.room_times import room_of
+from oa_testing.suite.room_times import room_of
 
 pytest_plugins = ["pytester"]
 
@@ -24,5 +24,5 @@ def test_a_run_ends_with_the_seconds_of_each_room(pytester: pytest.Pytester) -> 
     for room in ("libs/one", "libs/two"):
         (pytester.path / room / "tests").mkdir(parents=True)
         (pytester.path / room / "tests" / f"test_{room[-3:]}.py").write_text("def test_x(): pass\n")
-    result = pytester.runpytest_subprocess("-p", "oa_testing.room_times", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("-p", "oa_testing.suite.room_times", "-p", "no:cacheprovider")
     result.stdout.re_match_lines([r".* seconds by room .*", r" +\d+\.\d  libs/(one|two)", r" +\d+\.\d  all"])

@@ -2,13 +2,13 @@
 
 import pytest
 
-from oa_testing.skips import NO_SKIPS
+from oa_testing.suite.skips import NO_SKIPS
 
 pytest_plugins = ["pytester"]
 
 TESTS = """
 import pytest
-from oa_testing.skips import as_root, as_user
+from oa_testing.suite.skips import as_root, as_user
 
 @pytest.mark.skipif(True, reason="no buf here")
 def test_of_a_mark(): pass
@@ -39,7 +39,7 @@ def test_a_skip_fails_at_the_gate(
 ) -> None:
     monkeypatch.setenv(NO_SKIPS, set_to)
     pytester.makepyfile(TESTS)
-    result = pytester.runpytest_subprocess("-p", "oa_testing.skips", "-p", "no:cacheprovider", "-rs")
+    result = pytester.runpytest_subprocess("-p", "oa_testing.suite.skips", "-p", "no:cacheprovider", "-rs")
     result.assert_outcomes(**outcomes)
     if set_to:
         result.stdout.fnmatch_lines_random(["*NO_SKIPS is set: *no npm here", "*NO_SKIPS is set: *no buf here"])

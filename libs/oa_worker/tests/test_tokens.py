@@ -10,7 +10,7 @@ from email.utils import formatdate
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_testing.forward_proxy import ForwardProxy
+from oa_testing.peers.forward_proxy import ForwardProxy
 from oa_wire.status import to_status
 from oa_worker.sdk.tokens import ApiKeyTokens
 from oa_worker.tests.fake_edge import KEY, edge, granted

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_testing.authority import Authority, Issued, server_context
+from oa_testing.peers.authority import Authority, Issued, server_context
 from oa_testing.waiting import eventually
 from oa_worker import Worker
 from oa_worker.sdk.notices import Detached, Notice

@@ -15,8 +15,8 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 
 from oa_base.refusal import Refusal
-from oa_testing.forward_proxy import ForwardProxy
-from oa_testing.plugin import FaultProxies
+from oa_testing.peers.forward_proxy import ForwardProxy
+from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S, eventually
 from oa_worker import Adapter, Assignment, Emit, ExecAdapter, ExecLimits, Worker, WorkerLimits
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken

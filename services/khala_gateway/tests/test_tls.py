@@ -14,7 +14,7 @@ from oa_platform.config.parsers import Address
 from oa_platform.config.shared import EdgeTlsSettings, TlsSettings
 from oa_platform.system.clock import SystemClock
 from oa_platform.tls.protection import edge_protection
-from oa_testing.authority import Authority
+from oa_testing.peers.authority import Authority
 from oa_testing.waiting import PATIENCE_S
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
 from services.khala_gateway.tests.harness import Client, Limits, Stack, T, running

@@ -22,7 +22,7 @@ from oa_base.refusal import Refusal
 from oa_fanout.nats import NatsConnection
 from oa_platform.config.loading import load
 from oa_platform.config.shared import token_hash
-from oa_testing.nats import nats_server
+from oa_testing.peers.nats import nats_server
 from oa_testing.plain_http import plain_http
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from oa_testing.waiting import PATIENCE_S, eventually

@@ -19,7 +19,7 @@ from oa_platform.config.parsers import Address
 from oa_platform.config.shared import EdgeTlsSettings, TlsSettings
 from oa_platform.health.readiness import Readiness
 from oa_platform.process.lifecycle import Process
-from oa_testing.authority import Authority
+from oa_testing.peers.authority import Authority
 from oa_testing.postgres import Database, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import log_service_pb2, run_service_pb2

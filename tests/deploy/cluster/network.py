@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from oa_platform.tests.names import Names
-from oa_testing.authority import Authority, server_context
+from oa_testing.peers.authority import Authority, server_context
 from tests.deploy.cluster.objects import Objects
 from tests.deploy.cluster.pods import Pod
 from tests.deploy.manifests import Document, name_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from oa_testing.authority import Authority
+from oa_testing.peers.authority import Authority
 from tests.deploy.manifests import Document, name_of
 
 Secrets = Mapping[str, Mapping[str, str]]

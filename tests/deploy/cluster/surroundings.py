@@ -17,7 +17,7 @@ from apps.cli.admin.secrets import new_secrets, role_secret
 from oa_localstack.installation.environment import mail_file
 from oa_localstack.postgres.server import PostgresServer
 from oa_platform.postgres.planes import ROLES
-from oa_testing.authority import Authority, server_context
+from oa_testing.peers.authority import Authority, server_context
 from oa_testing.postgres import free_port
 from services.runtime.archive.tests.s3_server import BUCKET, s3_server
 from tests.deploy.cluster.sandbox import Mount

@@ -13,8 +13,8 @@ from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.follow.tests.fake_gateway import FakeGateway
 from oa_client.transport import SocketClosed
 from oa_khala.frames import Form
-from oa_testing.authority import Authority, server_context
-from oa_testing.forward_proxy import ForwardProxy
+from oa_testing.peers.authority import Authority, server_context
+from oa_testing.peers.forward_proxy import ForwardProxy
 from oa_worker.tests.fake_edge import edge
 
 DEAD = "http://user:secret@127.0.0.1:9"

@@ -14,7 +14,7 @@ from oa_localstack.postgres.placement import data_root, remove_home
 from oa_localstack.postgres.server import PostgresServer
 from oa_localstack.processes.account import Account, postgres_account
 from oa_testing.postgres import FAST, free_port
-from oa_testing.skips import as_root, as_user
+from oa_testing.suite.skips import as_root, as_user
 
 _OUTSIDE = placement.OUTSIDE
 

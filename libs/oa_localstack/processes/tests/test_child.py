@@ -9,7 +9,7 @@ import pytest
 
 from oa_localstack.processes.account import postgres_account
 from oa_localstack.processes.child import spawn
-from oa_testing.skips import as_root
+from oa_testing.suite.skips import as_root
 from oa_testing.waiting import PATIENCE_S
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
-from oa_testing.authority import Authority, server_context
+from oa_testing.peers.authority import Authority, server_context
 from oa_testing.postgres import free_port
 from oa_testing.waiting import PATIENCE_S
 from services.control.mail.domain.address import canonical_email

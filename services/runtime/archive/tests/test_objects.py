@@ -11,9 +11,9 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from oa_testing.fault_proxy import Direction, FaultProxy
-from oa_testing.plugin import FaultProxies
+from oa_testing.peers.fault_proxy import Direction, FaultProxy
 from oa_testing.postgres import Database
+from oa_testing.suite.plugin import FaultProxies
 from services.runtime.archive.app.archive import ObjectMissing, Objects
 from services.runtime.archive.app.spool import Spool
 from services.runtime.archive.store.objects import (

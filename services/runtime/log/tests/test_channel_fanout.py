@@ -11,8 +11,8 @@ import pytest
 
 from oa_fanout.channel import Channel, Heard
 from oa_fanout.nats import NatsChannel
-from oa_testing.memory_channel import MemoryHub
-from oa_testing.nats import nats_server
+from oa_testing.peers.memory_channel import MemoryHub
+from oa_testing.peers.nats import nats_server
 from oa_testing.waiting import eventually
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.channel_fanout import ChannelFanout

@@ -17,8 +17,8 @@ from oa_runlog.commands import Command, CreateRun, RequestCancel
 from oa_runlog.decide import Limits
 from oa_runlog.events import Outcome, RunFinished
 from oa_testing.metrics import value_of
-from oa_testing.plugin import FaultProxies
 from oa_testing.postgres import Database
+from oa_testing.suite.plugin import FaultProxies
 from services.runtime.log import metrics
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.limits import SequencerLimits

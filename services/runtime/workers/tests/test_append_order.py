@@ -19,10 +19,10 @@ from oa_platform.config.parsers import Secret
 from oa_runlog.commands import Append
 from oa_runlog.events import Message, MessageRole
 from oa_runlog.state import WorkerStatus
-from oa_testing.fault_proxy import FaultProxy
 from oa_testing.metrics import value_of
-from oa_testing.plugin import FaultProxies
+from oa_testing.peers.fault_proxy import FaultProxy
 from oa_testing.postgres import Database
+from oa_testing.suite.plugin import FaultProxies
 from openagents.runtime.v1 import event_pb2, worker_service_pb2
 from services.runtime.config import SequencerSettings
 from services.runtime.log.domain.pipeline import Place

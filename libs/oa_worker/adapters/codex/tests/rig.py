@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oa_testing.codex import codex_environment, installed_codex
-from oa_testing.model_server import ModelServer
+from oa_testing.peers.codex import codex_environment, installed_codex
+from oa_testing.peers.model_server import ModelServer
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.codex.adapter import CodexAdapter, CodexSettings
 from oa_worker.adapters.codex.limits import CodexLimits

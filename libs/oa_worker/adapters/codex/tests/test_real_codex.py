@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from oa_testing.codex import ASKING, PROVIDER_KEY
-from oa_testing.model_server import PATIENTLY, Call, Fail, ModelServer, Say, Wait
+from oa_testing.peers.codex import ASKING, PROVIDER_KEY
+from oa_testing.peers.model_server import PATIENTLY, Call, Fail, ModelServer, Say, Wait
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.codex.tests.rig import Log, assignment, at_work, real
 from openagents.runtime.v1 import event_pb2 as pb

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from oa_testing import mcp_server
+from oa_testing.peers import mcp_server
 
-CODEX = Path(__file__).parents[2] / "tools" / "codex" / "node_modules" / ".bin" / "codex"
+CODEX = Path(__file__).parents[3] / "tools" / "codex" / "node_modules" / ".bin" / "codex"
 """Where `make codex` puts it."""
 PROVIDER_KEY = "sk-test-0123456789abcdef"
 """What the worker's environment has for the provider; it is to stand in no log."""
@@ -32,7 +32,7 @@ args = ["{mcp_server.__file__}"]
 [features]
 default_mode_request_user_input = true
 """
-"""Settings of a Codex that may ask people itself, and whose MCP server `booking` does (`oa_testing.mcp_server`)."""
+"""Settings of a Codex that may ask people itself, and whose MCP server `booking` (`mcp_server`) does."""
 
 
 def codex_environment(home: Path, base_url: str, more: str = "") -> Mapping[str, str]:

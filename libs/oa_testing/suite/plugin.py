@@ -26,14 +26,14 @@ services on free ports, about 3 s to start; `await stack.stop()`, `stack.kill(na
 
 **Time.** `clock` is an `oa_testing.clock.FakeClock`.
 
-**A company's proxy.** `oa_testing.forward_proxy.ForwardProxy`; `dead_proxies` names one in the environment that is not
-there, in every variable and both letter cases.
+**A company's proxy.** `oa_testing.peers.forward_proxy.ForwardProxy`; `dead_proxies` names one in the environment that is
+not there, in every variable and both letter cases.
 
 **No secret in a log.** What a test logs, and the logs of its stack, are looked through for tokens, keys and passwords
-(`oa_testing.leaks`): one of these fails the test, or the teardown of its stack.
+(`oa_testing.suite.leaks`): one of these fails the test, or the teardown of its stack.
 
 **A network that breaks.** `fault_proxies` is an async factory: `proxy = await fault_proxies("127.0.0.1", port)`
-listens on `proxy.port` and does `cut()`, `stall()`, `truncate()`, `delay()`; see `oa_testing.fault_proxy`.
+listens on `proxy.port` and does `cut()`, `stall()`, `truncate()`, `delay()`; see `oa_testing.peers.fault_proxy`.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ from oa_localstack.postgres.server import PostgresServer
 from oa_localstack.processes.child import last_lines
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.clock import FakeClock
-from oa_testing.fault_proxy import FaultProxy
-from oa_testing.leaks import check_logs, leaks_in, logged
+from oa_testing.peers.fault_proxy import FaultProxy
 from oa_testing.postgres import (
     FAST,
     REPOSITORY,
@@ -64,6 +63,7 @@ from oa_testing.postgres import (
     scratch_directory,
 )
 from oa_testing.stack import StackUnderTest
+from oa_testing.suite.leaks import check_logs, leaks_in, logged
 
 _SERVER = pytest.StashKey[SessionServer]()
 _REPORTED_LINES = 40
