@@ -26,8 +26,8 @@ services on free ports, about 3 s to start; `await stack.stop()`, `stack.kill(na
 
 **Time.** `clock` is an `oa_testing.clock.FakeClock`.
 
-**A company's proxy.** `oa_testing.peers.forward_proxy.ForwardProxy`; `dead_proxies` names one in the environment that is
-not there, in every variable and both letter cases.
+**A company's proxy.** `oa_testing.peers.forward_proxy.ForwardProxy`; `dead_proxies` names one in the environment that
+is not there, in every variable and both letter cases.
 
 **No secret in a log.** What a test logs, and the logs of its stack, are looked through for tokens, keys and passwords
 (`oa_testing.suite.leaks`): one of these fails the test, or the teardown of its stack.
