@@ -61,15 +61,15 @@ def acting_as(principal: StandingPrincipal, membership: Membership) -> StandingP
     return replace(principal, org_id=membership.org.org_id, standing=role_scopes(membership.role))
 
 
-def org_deleted() -> Refusal:
-    """The refusal for somebody whose own org is one that nobody acts in."""
-    return Refusal("org_deleted", "the org was deleted; have an owner restore it")
+def org_deleted(field: str = "") -> Refusal:
+    """The refusal for an org that nobody acts in: the caller's own, or the one that a field of the request names."""
+    return Refusal("org_deleted", "the org was deleted; have an owner restore it", field=field)
 
 
 def require_open(org: Org) -> None:
     """Raises Refusal `org_deleted` for an org that nobody acts in."""
     if org.delete_at is not None:
-        raise Refusal("org_deleted", "the org was deleted; have an owner restore it", field="org_id")
+        raise org_deleted("org_id")
 
 
 def require_shared(org: Org) -> None:
