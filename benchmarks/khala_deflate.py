@@ -20,7 +20,7 @@ import structlog
 import uvloop
 
 from benchmarks.khala_fanout import deliver
-from benchmarks.khala_stage import TOPIC, gateway, subscribed
+from benchmarks.khala_stage import TOPIC, at_the_head, gateway
 from benchmarks.measure import Figures, report
 from benchmarks.sockets import Subscriber, allow_sockets
 from oa_khala.wire import event_frame
@@ -54,7 +54,7 @@ async def measured(subscribers: int, rounds: int, sizes: Sequence[int] = SIZES) 
     rows, first = [], 1
     async with gateway(socket=LIMITS) as (hub, server, _):
         for way in ("plain", "deflate"):
-            async with _readers(way, server.port, subscribers):
+            async with _readers(way, hub, server.port, subscribers):
                 for size in sizes:
                     rows.append(await _row(hub, way, first, size, rounds, subscribers))
                     first += rounds
@@ -74,20 +74,17 @@ async def _row(hub: FeedHub, way: str, first: int, size: int, rounds: int, subsc
 
 
 @asynccontextmanager
-async def _readers(way: str, port: int, count: int) -> AsyncIterator[None]:
+async def _readers(way: str, hub: FeedHub, port: int, count: int) -> AsyncIterator[None]:
     command = [sys.executable, "-m", "benchmarks.khala_deflate", "--read", way, str(port), str(count)]
-    already = subscribed()
     reader = await asyncio.create_subprocess_exec(*command)
     try:
-        async with asyncio.timeout(60):
-            while subscribed() - already < count:
-                await asyncio.sleep(0.01)
+        await at_the_head(hub, count)
         yield
     finally:
         reader.kill()
         await reader.wait()
         async with asyncio.timeout(60):
-            while subscribed() > already:
+            while hub.feeds[TOPIC].subscribers:
                 await asyncio.sleep(0.01)
 
 

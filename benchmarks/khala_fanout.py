@@ -22,7 +22,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from benchmarks.khala_stage import EPOCH, TOPIC, delivered, gateway, subscribed
+from benchmarks.khala_stage import EPOCH, TOPIC, at_the_head, delivered, gateway
 from benchmarks.measure import Figures, report
 from benchmarks.sockets import Subscriber, allow_sockets
 from oa_khala.wire import event_frame
@@ -38,9 +38,7 @@ async def measure_gateway(subscribers: int, rounds: int, payload: int) -> list[F
     async with gateway() as (hub, server, _):
         reader = await asyncio.create_subprocess_exec(*_reader_command("khala", server.port, subscribers))
         try:
-            async with asyncio.timeout(60):
-                while subscribed() < subscribers:
-                    await asyncio.sleep(0.01)
+            await at_the_head(hub, subscribers)
             rows, head = [], 0
             for together in TOGETHER:
                 cpu_s, head = await _deliver(hub, head, subscribers, rounds, together, payload)

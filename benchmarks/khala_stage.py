@@ -18,12 +18,14 @@ from services.khala_gateway.admission.app import Admission, LiveTokens, SyncToke
 from services.khala_gateway.admission.domain import OriginPolicy
 from services.khala_gateway.admission.limits import AdmissionLimits
 from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.subscriber import TopicSubscriber
 from services.khala_gateway.connections.app.timer import Alarms
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.hub import FeedHub
 from services.khala_gateway.feeds.app.replays import ReplayReader
 from services.khala_gateway.feeds.app.snapshots import Snapshots
+from services.khala_gateway.feeds.app.topic_feed import TopicFeed
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.feeds.metrics import DELIVERED, SUBSCRIPTIONS
 from services.khala_gateway.sockets.limits import PortLimits, SocketLimits
@@ -122,6 +124,21 @@ async def gateway(
     port = PortLimits(socket=socket or SocketLimits(), drain_window_ms=0)
     async with WebSocketServer(Address("127.0.0.1", 0), dependencies, admission, port) as server, hub:
         yield hub, server, source
+
+
+async def at_the_head(hub: FeedHub, count: int) -> None:
+    """Wait until `count` subscribers of the topic, no more and no less, have been given all that it holds."""
+    async with asyncio.timeout(60):
+        while not _is_given(hub.feeds.get(TOPIC), count):
+            await asyncio.sleep(0.01)
+
+
+def _is_given(feed: TopicFeed | None, count: int) -> bool:
+    if feed is None or not feed.stands:
+        return False
+    subscribers = [one for one in feed.subscribers if isinstance(one, TopicSubscriber)]
+    given = (one.subscription.live and one.subscription.next_seq > feed.head for one in subscribers)
+    return len(subscribers) == count and all(given)
 
 
 def delivered() -> float:

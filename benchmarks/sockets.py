@@ -38,7 +38,7 @@ class Subscriber(asyncio.Protocol):
     def __init__(
         self, token: str, topic: str, device_id: str = "dev_1", cursor: Cursor | None = None, *, deflate: bool = False
     ) -> None:
-        """Without a `cursor` it begins at the head. With `deflate` it takes compressed messages."""
+        """Without a `cursor` it begins at the start of what is kept. With `deflate` it takes compressed messages."""
         self._request = _UPGRADE + (_OFFER if deflate else b"") + b"\r\n"
         self._cursor = cursor
         self._token = token

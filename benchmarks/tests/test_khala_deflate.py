@@ -1,4 +1,4 @@
-"""The same events are delivered in both ways. What it comes to says nothing here."""
+"""The same events are delivered in both ways, and how many bytes they come to doesn't depend on the machine."""
 
 from __future__ import annotations
 
