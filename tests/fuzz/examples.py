@@ -155,7 +155,7 @@ async def _authorize(scene: Scene, _: str) -> list[Json]:
 
 async def _mint_sync_token(scene: Scene, _: str) -> list[Json]:
     topic = f"run:{await scene.run(scene.ann)}:events"
-    return [{"topics": [topic], "ttl_seconds": 300, "surface": "fuzz"}]
+    return [{"topics": [topic], "ttl_seconds": 300, "surface": "cli"}]
 
 
 # ------------------------------------------------------------------------------------------------- runs

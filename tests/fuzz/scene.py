@@ -240,7 +240,7 @@ class Scene:
     async def sync_token(self, person: Person, *topics: str) -> str:
         """A token for Khala."""
         path = "openagents.control.v1.SyncTokenService/MintSyncToken"
-        answer = await self.edge.call(path, {"topics": topics, "surface": "fuzz"}, person.access_token)
+        answer = await self.edge.call(path, {"topics": topics, "surface": "cli"}, person.access_token)
         return str(answer["token"])
 
     # ------------------------------------------------------------------------------------------------- runs

@@ -5,7 +5,7 @@ import { RunEventSchema } from "@openagents/khala/messages";
 import { WebSocket } from "ws"; // Node has one of its own from 22 on
 
 const { CONTROL, TOKEN, DEVICE, RUN } = process.env;
-const tokens = controlTokens({ url: CONTROL, accessToken: TOKEN, surface: "script" });
+const tokens = controlTokens({ url: CONTROL, accessToken: TOKEN, surface: "sdk" });
 const client = new KhalaClient({ tokens, deviceId: DEVICE, webSocket: WebSocket });
 for await (const update of client.topic(`run:${RUN}:events`)) {
   if (update.kind !== "event") continue;

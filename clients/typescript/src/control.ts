@@ -40,13 +40,16 @@ export interface SyncGrant {
 /** Gets a sync token for topics. Rejects with Refusal when there is none to be had. */
 export type TokenSource = (topics: readonly string[]) => Promise<SyncGrant>;
 
+/** Where a token is used: `openagents.common.v1.Surface` in the contract. */
+export type Surface = "cli" | "sdk" | "web" | "desktop" | "mobile" | "worker" | "third_party";
+
 export interface ControlOptions {
   /** Where control listens, for example "https://openagents.example". */
   readonly url: string;
   /** The access token, or what gives the present one: an access token lives for minutes. */
   readonly accessToken: string | (() => string | Promise<string>);
-  /** Kind of surface, for control's books. */
-  readonly surface?: string;
+  /** Where the tokens are used, which says what they may open. Without it, "web". */
+  readonly surface?: Surface;
   /** Name and version of the program. Without it, those of this package: a site may ask for a newer one. */
   readonly clientBuildId?: string;
   readonly fetch?: typeof globalThis.fetch;

@@ -1,7 +1,7 @@
 /** Follows topics of OpenAgents Runtime over Khala. The README has an example. */
 
 export { KhalaClient, type ClientOptions, type TopicOptions, type Update } from "./client.js";
-export { controlTokens, type ControlOptions, type SyncGrant, type TokenSource } from "./control.js";
+export { controlTokens, type ControlOptions, type Surface, type SyncGrant, type TokenSource } from "./control.js";
 export type { ClientAction } from "./core/catalogue.js";
 export { SESSION_LIMITS, type SessionLimits } from "./core/commands.js";
 export type { Cursor } from "./core/frames.js";

@@ -22,6 +22,7 @@ from services.control.sessions import app as sessions_app
 from services.control.sessions.app import Sessions
 from services.control.sync_tokens.domain import (
     Grant,
+    Surface,
     asks_runtime,
     decide,
     granted_topics,
@@ -80,7 +81,7 @@ class SyncTokens:
         self._ownership = ownership
 
     async def mint(
-        self, principal: StandingPrincipal, topics: Sequence[str], ttl_seconds: int, surface: str, origin: Origin
+        self, principal: StandingPrincipal, topics: Sequence[str], ttl_seconds: int, surface: Surface, origin: Origin
     ) -> SyncToken:
         """Decide each topic and mint a token for those granted.
 
@@ -103,7 +104,7 @@ class SyncTokens:
         return SyncToken(issued.token, issued.expires_at, in_order)
 
     async def _decide_all(
-        self, principal: StandingPrincipal, topics: tuple[str, ...], surface: str
+        self, principal: StandingPrincipal, topics: tuple[str, ...], surface: Surface
     ) -> tuple[Grant, ...]:
         permits = asyncio.Semaphore(MAX_OWNERSHIP_QUESTIONS)
 
@@ -113,7 +114,7 @@ class SyncTokens:
 
         return tuple(await asyncio.gather(*map(decided, topics)))
 
-    async def _decide(self, principal: StandingPrincipal, text: str, surface: str) -> str | None:
+    async def _decide(self, principal: StandingPrincipal, text: str, surface: Surface) -> str | None:
         try:
             grant = parse_grant(text)
         except Refusal as refusal:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from oa_base.refusal import Refusal
 from oa_khala.grants import AllOf, parse_grant
@@ -26,12 +27,25 @@ MIN_TTL_S = 60
 MAX_TTL_S = 900
 MAX_AUDITED_TOPICS = 8
 """Maximum number of topics that the audit row of a mint names."""
-WIDE_SURFACES = frozenset({"cli", "sdk", "web", "desktop", "mobile"})
-"""Surfaces whose tokens may open all topics of an owner. Those of others, as a page that shows a run to somebody, open
-what they name."""
-THIRD_PARTY = "third_party"
-"""The surface of somebody else's page or program. Its tokens open the events of the runs that they name, and nothing
-else."""
+
+
+class Surface(StrEnum):
+    """Where a token is used: the registry of the contract (`openagents.common.v1.Surface`). Control doesn't start when
+    the two differ."""
+
+    UNSTATED = ""
+    CLI = "cli"
+    SDK = "sdk"
+    WEB = "web"
+    DESKTOP = "desktop"
+    MOBILE = "mobile"
+    WORKER = "worker"
+    THIRD_PARTY = "third_party"
+
+
+WIDE_SURFACES = frozenset({Surface.CLI, Surface.SDK, Surface.WEB, Surface.DESKTOP, Surface.MOBILE})
+"""Those whose tokens may open all topics of an owner. Tokens of the others open what they name; of a third party, that
+is events of runs alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,16 @@ class Grant:
 
     topic: str
     reason: str | None = None
+
+
+def surface_of(text: str) -> Surface:
+    """The surface with that text. Raises Refusal `invalid_value` for one that isn't in the registry."""
+    try:
+        return Surface(text)
+    except ValueError:
+        known = ", ".join(surface for surface in Surface if surface)
+        message = f"a token is used in one of these: {known}; leave it out for a token that opens what it names"
+        raise Refusal("invalid_value", message, field="surface") from None
 
 
 def token_ttl(ttl_seconds: int) -> timedelta:
@@ -62,7 +86,7 @@ def asks_runtime(topic: Topic) -> bool:
     return topic.topic_class is RUN_EVENTS
 
 
-def decide(principal: StandingPrincipal, grant: Topic | AllOf, surface: str, run_org_id: str | None) -> str | None:
+def decide(principal: StandingPrincipal, grant: Topic | AllOf, surface: Surface, run_org_id: str | None) -> str | None:
     """None when a token of `principal` for `surface` may carry `grant`, otherwise the catalogue's reason.
 
     `run_org_id` is the org that runtime says owns the run; None when there is no such run for this caller.
@@ -75,10 +99,10 @@ def decide(principal: StandingPrincipal, grant: Topic | AllOf, surface: str, run
     return None if _is_for(surface, grant) else "surface_policy_denied"
 
 
-def _is_for(surface: str, grant: Topic | AllOf) -> bool:
+def _is_for(surface: Surface, grant: Topic | AllOf) -> bool:
     if isinstance(grant, AllOf):
         return surface in WIDE_SURFACES
-    return surface != THIRD_PARTY or grant.topic_class is RUN_EVENTS
+    return surface is not Surface.THIRD_PARTY or grant.topic_class is RUN_EVENTS
 
 
 def _owner(principal: StandingPrincipal, grant: Topic | AllOf, run_org_id: str | None) -> Resource | None:

@@ -7,13 +7,13 @@ from google.protobuf.message import Message
 from oa_base.catalogue import reason_info
 from oa_base.identity import RUNTIME_AUDIENCE
 from oa_base.refusal import Refusal
-from openagents.common.v1 import errors_pb2
+from openagents.common.v1 import errors_pb2, surfaces_pb2
 from openagents.control.v1 import sync_token_service_pb2 as sync_pb2
 from openagents.runtime.v1 import run_service_pb2
 from services.control.calls.app import Call, Handlers, handlers_of, timestamp
 from services.control.policy.domain import StandingPrincipal
 from services.control.sync_tokens.app import SyncTokens
-from services.control.sync_tokens.domain import Grant
+from services.control.sync_tokens.domain import Grant, Surface, surface_of
 from services.control.sync_tokens.limits import OWNERSHIP_TIMEOUT_S
 from services.control.upstreams.app import Upstreams
 
@@ -25,6 +25,10 @@ class SyncTokenApi:
     """The methods of SyncTokenService. `khala_url` is where clients open the WebSocket."""
 
     def __init__(self, sync_tokens: SyncTokens, khala_url: str) -> None:
+        """Raises ValueError when the contract has other surfaces than are known here: better no start than a surface
+        that nobody decides about."""
+        if contract_surfaces() != set(Surface):
+            raise ValueError("control and openagents.common.v1.Surface don't have the same surfaces")
         self._sync_tokens = sync_tokens
         self._khala_url = khala_url
 
@@ -35,7 +39,7 @@ class SyncTokenApi:
     async def MintSyncToken(self, request: sync_pb2.MintSyncTokenRequest, call: Call) -> Message:
         """A token for the topics that are granted."""
         minted = await self._sync_tokens.mint(
-            call.caller, list(request.topics), request.ttl_seconds, request.surface, call.origin
+            call.caller, list(request.topics), request.ttl_seconds, surface_of(request.surface), call.origin
         )
         return sync_pb2.MintSyncTokenResponse(
             token=minted.token,
@@ -43,6 +47,12 @@ class SyncTokenApi:
             grants=[_grant(grant) for grant in minted.grants],
             khala_url=self._khala_url,
         )
+
+
+def contract_surfaces() -> frozenset[str]:
+    """The registry of surfaces: what the contract has."""
+    values = surfaces_pb2.Surface.DESCRIPTOR.values
+    return frozenset(value.GetOptions().Extensions[surfaces_pb2.surface_text] for value in values)
 
 
 def _grant(grant: Grant) -> sync_pb2.TopicGrant:

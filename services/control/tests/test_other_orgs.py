@@ -9,6 +9,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
 from services.control.api_keys.domain import Use
+from services.control.sync_tokens.domain import Surface
 from services.control.tests.cases import ORIGIN, Cases
 from services.control.tests.harness import new_id
 
@@ -40,7 +41,7 @@ async def test_no_sequence_of_calls_gives_anything_in_another_org(cases: Cases, 
                 run_id, owner = chance.choice(list(cases.runs.orgs.items()))
                 topics = [f"run:{run_id}:events", f"user:{other.subject}:runs", f"org:{other.org_id}:runs"]
                 try:
-                    minted = await cases.sync_tokens.mint(me, topics, 0, "", ORIGIN)
+                    minted = await cases.sync_tokens.mint(me, topics, 0, Surface.UNSTATED, ORIGIN)
                     granted = [grant.reason is None for grant in minted.grants]
                 except Refusal:
                     granted = [False] * 3

@@ -10,7 +10,7 @@ from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.system.clock import SystemClock
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
-from services.control.tests.harness import Control
+from services.control.tests.harness import Control, reason_of
 
 RUN = {"idempotencyKey": "k1", "spec": {"adapter": "exec", "exec": {"argv": ["git", "log"]}}}
 
@@ -47,6 +47,10 @@ async def test_a_person_signs_in_attaches_a_worker_starts_a_run_and_may_watch_it
     assert list(sync.scopes) == ["runs.read"]
     assert (sync.sub, sync.org_id, sync.session_id) == (user_id, org_id, signed_in["sessionId"])
     assert sync.exp - sync.iat == 300
+    assert sync.surface == "cli"
+    unknown = {"topics": topics, "surface": "watch"}
+    refused = await control.call("control.SyncTokenService/MintSyncToken", unknown, token)
+    assert reason_of(refused) == "invalid_value"
 
 
 async def test_refreshed_tokens_go_on_where_the_old_ones_stopped(control: Control) -> None:

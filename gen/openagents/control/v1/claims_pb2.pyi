@@ -315,7 +315,9 @@ class SyncTokenClaims(_message.Message):
     device_id: _builtins.str
     """Device."""
     surface: _builtins.str
-    """Kind of surface, for example "cli"."""
+    """Where the token is used, as `Surface` has it, for example "cli"; empty when that
+    was not stated.
+    """
     claims_version: _builtins.int
     """Version of these claims: 1 or 2. Control makes version 1, which every release
     reads, for few topics that are all named.

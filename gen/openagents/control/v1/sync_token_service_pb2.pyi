@@ -32,10 +32,11 @@ class MintSyncTokenRequest(_message.Message):
     ttl_seconds: _builtins.int
     """How long it is to live, in seconds: 60 to 900; 0 for 300. Others are refused."""
     surface: _builtins.str
-    """Kind of surface: "cli", "sdk", "web", "desktop" and "mobile" may open all
-    topics of an owner; any other opens what is named. For somebody else's page or
-    program it is "third_party", which opens the events of runs that are named, and
-    no other topic.
+    """Where the token is used, as `Surface` has it: "cli", "sdk", "web", "desktop" and
+    "mobile" may open all topics of an owner; "worker", and one that is not stated,
+    open what is named. For somebody else's page or program it is "third_party",
+    which opens the events of runs that are named, and no other topic. Others are
+    refused.
     """
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -18,6 +18,7 @@ from services.control.api_keys.app.keys import NewKey, Wanted
 from services.control.api_keys.domain import PERSON_KEY_SCOPES, EndReason, Use
 from services.control.api_keys.limits import MAX_NOTED_KEYS
 from services.control.policy.domain import Scope, Scoped, SessionOnly, StandingPrincipal
+from services.control.sync_tokens.domain import Surface
 from services.control.tests.cases import ORIGIN, Cases
 from services.control.tests.harness import new_id
 
@@ -325,5 +326,5 @@ async def test_a_sync_token_does_not_outlive_its_key(cases: Cases, clock: FakeCl
     person = await cases.principal()
     new = await personal(cases, person, 120)
     program = await cases.admitted(await edge_token(cases, new.text))
-    minted = await cases.sync_tokens.mint(program, [f"user:{person.subject}:runs"], 900, "", ORIGIN)
+    minted = await cases.sync_tokens.mint(program, [f"user:{person.subject}:runs"], 900, Surface.UNSTATED, ORIGIN)
     assert minted.expires_at <= clock.now() + timedelta(seconds=120)

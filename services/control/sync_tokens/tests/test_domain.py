@@ -25,15 +25,20 @@ from services.control.policy.tests.principals import (
     RUN,
     principals,
 )
+from services.control.sync_tokens import door
 from services.control.sync_tokens.domain import (
+    WIDE_SURFACES,
     Grant,
+    Surface,
     decide,
     granted_topics,
     needed_scopes,
     still_granted,
+    surface_of,
     token_expiry,
     token_ttl,
 )
+from services.control.sync_tokens.door import contract_surfaces
 from services.control.tests.harness import new_id
 
 
@@ -49,7 +54,7 @@ def test_a_topic_is_granted_to_members_and_owners_with_the_scope_only(
     }
     kind = next(found for found in TOPIC_CLASSES if found is topic_class)
     topic = Topic(kind, subjects[kind.id_prefix])
-    reason = decide(principal, topic, "cli", MY_ORG if own else OTHER_ORG)
+    reason = decide(principal, topic, Surface.CLI, MY_ORG if own else OTHER_ORG)
     has_scope = kind.required_scope in principal.effective_scopes
     # Whose a worker is, runtime says when it is subscribed.
     assert (reason is None) == (has_scope and (own or kind is WORKER_LIFECYCLE))
@@ -59,17 +64,17 @@ def test_a_topic_is_granted_to_members_and_owners_with_the_scope_only(
     principals,
     st.sampled_from([(RUN_EVENTS, ME), (RUN_EVENTS, MY_ORG), (WORKER_LIFECYCLE, MY_ORG)]),
     st.booleans(),
-    st.sampled_from(["cli", "sdk", "embed", "third_party", ""]),
+    st.sampled_from(Surface),
 )
 def test_all_topics_of_an_owner_are_granted_to_the_owner_with_the_scope_on_surfaces_of_our_own(
-    principal: StandingPrincipal, kind_and_owner: tuple[TopicClass, str], own: bool, surface: str
+    principal: StandingPrincipal, kind_and_owner: tuple[TopicClass, str], own: bool, surface: Surface
 ) -> None:
     topic_class, mine = kind_and_owner
     others = OTHER_ORG if mine == MY_ORG else OTHER
     reason = decide(principal, AllOf(topic_class, mine if own else others), surface, None)
     may_read = own and topic_class.required_scope in principal.effective_scopes
-    assert (reason is None) == (may_read and surface in ("cli", "sdk"))
-    assert (reason == "surface_policy_denied") == (may_read and surface not in ("cli", "sdk"))
+    assert (reason is None) == (may_read and surface in WIDE_SURFACES)
+    assert (reason == "surface_policy_denied") == (may_read and surface not in WIDE_SURFACES)
 
 
 @pytest.mark.parametrize("kind", TOPIC_CLASSES, ids=lambda kind: kind.name)
@@ -78,15 +83,35 @@ def test_a_token_for_somebody_elses_page_opens_nothing_but_events_of_runs(kind: 
     principal = StandingPrincipal(PrincipalKind.USER, ME, MY_ORG, everything, standing=everything)
     subjects = {"usr_": ME, "org_": MY_ORG, "run_": RUN, "wrk_": "wrk_" + ME[4:]}
     topic = Topic(kind, subjects[kind.id_prefix])
-    assert decide(principal, topic, "web", MY_ORG) is None
-    assert decide(principal, topic, "third_party", MY_ORG) == (None if kind is RUN_EVENTS else "surface_policy_denied")
+    assert decide(principal, topic, Surface.WEB, MY_ORG) is None
+    assert decide(principal, topic, Surface.THIRD_PARTY, MY_ORG) == (
+        None if kind is RUN_EVENTS else "surface_policy_denied"
+    )
 
 
 def test_a_run_that_runtime_does_not_know_is_forbidden() -> None:
     everything = frozenset(Scope)
     principal = StandingPrincipal(PrincipalKind.USER, ME, MY_ORG, everything, standing=everything)
     run_events = next(found for found in TOPIC_CLASSES if found.id_prefix == "run_")
-    assert decide(principal, Topic(run_events, RUN), "cli", None) == "forbidden_topic"
+    assert decide(principal, Topic(run_events, RUN), Surface.CLI, None) == "forbidden_topic"
+
+
+@pytest.mark.parametrize("text", ["embed", "CLI", "cli ", "unstated", "third-party"])
+def test_a_surface_that_is_not_in_the_registry_is_refused(text: str) -> None:
+    with pytest.raises(Refusal, match="cli, sdk, web, desktop, mobile, worker, third_party") as refused:
+        surface_of(text)
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", "surface")
+    assert text not in str(refused.value).split()
+
+
+def test_the_registry_is_the_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = contract_surfaces()
+    assert texts == set(Surface)
+    assert [surface_of(text) for text in sorted(texts)] == sorted(Surface)
+    for other in (texts - {"mobile"}, texts | {"watch"}):
+        monkeypatch.setattr(door, "contract_surfaces", lambda other=other: other)
+        with pytest.raises(ValueError, match="surfaces"):
+            door.SyncTokenApi(sync_tokens=None, khala_url="")  # type: ignore[arg-type]  # never asked
 
 
 @pytest.mark.parametrize(("asked", "given_s"), [(0, 300), (60, 60), (900, 900)])

@@ -14,6 +14,7 @@ from oa_testing.postgres import Database
 from services.control.api_keys.domain import Use
 from services.control.policy.domain import Role, StandingPrincipal
 from services.control.sync_tokens.app import SyncToken
+from services.control.sync_tokens.domain import Surface
 from services.control.tests.cases import ORIGIN, Cases, cases_on
 from services.control.tests.harness import new_id
 from services.control.tokens.app import IssuedToken
@@ -52,7 +53,7 @@ async def test_who_loses_the_org_while_runtime_is_asked_gets_no_token(
 
     monkeypatch.setattr(cases.runs, "org_of_run", org_of_run)
     topics = [f"run:{new_id('run')}:events"]
-    minting = asyncio.create_task(cases.sync_tokens.mint(kim, topics, 0, "", ORIGIN))
+    minting = asyncio.create_task(cases.sync_tokens.mint(kim, topics, 0, Surface.UNSTATED, ORIGIN))
     await asked.wait()
     if way == "removed":
         await cases.members.remove(owner, org_id, kim.subject, ORIGIN)
@@ -74,9 +75,9 @@ async def test_of_a_token_and_a_deletion_at_once_the_deletion_has_the_last_word(
         _, key = await cases.account(kim, "ci")
         topics = [f"org:{org_id}:runs"]
         for _ in range(15):
-            first = await cases.sync_tokens.mint(kim, topics, 0, "", ORIGIN)
+            first = await cases.sync_tokens.mint(kim, topics, 0, Surface.UNSTATED, ORIGIN)
             outcomes = await asyncio.gather(
-                cases.sync_tokens.mint(kim, topics, 0, "", ORIGIN),
+                cases.sync_tokens.mint(kim, topics, 0, Surface.UNSTATED, ORIGIN),
                 cases.api_keys.exchange(key, Use.WORKER, ORIGIN),
                 cases.orgs.delete(owner, org_id, ORIGIN),
                 return_exceptions=True,

@@ -42,10 +42,11 @@ export type MintSyncTokenRequest = Message<"openagents.control.v1.MintSyncTokenR
   ttlSeconds: number;
 
   /**
-   * Kind of surface: "cli", "sdk", "web", "desktop" and "mobile" may open all
-   * topics of an owner; any other opens what is named. For somebody else's page or
-   * program it is "third_party", which opens the events of runs that are named, and
-   * no other topic.
+   * Where the token is used, as `Surface` has it: "cli", "sdk", "web", "desktop" and
+   * "mobile" may open all topics of an owner; "worker", and one that is not stated,
+   * open what is named. For somebody else's page or program it is "third_party",
+   * which opens the events of runs that are named, and no other topic. Others are
+   * refused.
    *
    * @generated from field: string surface = 3;
    */
