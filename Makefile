@@ -12,7 +12,7 @@ ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout khala_deflate khala_connect khala_stuck gateways gateway_roll dispatch \
   takeover worker_stream attached steps revocation edge sign_in_timing routes sizing
 
-.PHONY: help run test gate busy order kills roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
+.PHONY: help run test gate busy order kills companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -48,6 +48,9 @@ order: bootstrap ## the order test in its long form: 10^6 appends, killed connec
 
 kills: bootstrap ## the kill test in its long form: 200 times kill -9 of a runtime (ARGS="--seed 7 --kills 1000")
 	@$(PY) -m tests.kills $(ARGS)
+
+companies: bootstrap ## calls by chance of people in orgs, held against a model (ARGS="--worlds 5000 --seed 7")
+	@$(PY) -m tests.companies $(ARGS)
 
 roll: bootstrap ## rolls of the Kubernetes manifests in their long form, under load (ARGS="--rolls 20 --followers 50")
 	@$(PY) -m tests.deploy.cluster $(ARGS)
