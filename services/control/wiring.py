@@ -115,6 +115,7 @@ from services.control.signing_keys.door import SealedKeys, SigningKeyApi
 from services.control.signing_keys.store import PostgresSigningKeys
 from services.control.sync_tokens.app import RunOwnership, SyncTokens
 from services.control.sync_tokens.door import RuntimeOwnership, SyncTokenApi
+from services.control.sync_tokens.store import PostgresMints
 from services.control.tokens.app import TokenIssuer, TokenSigner
 from services.control.tokens.door import CurrentSigner, JwtVerifier, KeyRing, public_keys_of_pem
 from services.control.transactions.app import Transactions, keep_sweeping
@@ -143,6 +144,7 @@ class Tables:
         self.invitations = PostgresInvitations(connection)
         self.mail = PostgresMail(connection)
         self.members = PostgresMembers(connection)
+        self.mints = PostgresMints(connection)
         self.orgs = PostgresOrgs(connection)
         self.people = PostgresPeople(connection)
         self.provider_sign_ins = PostgresProviderSignIns(connection)

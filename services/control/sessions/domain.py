@@ -42,6 +42,11 @@ class RevokeReason(StrEnum):
     SECURITY_POLICY = "security_policy"
 
 
+def session_end(created_at: datetime, refreshed_at: datetime) -> datetime:
+    """When a session ends by itself that is not refreshed again."""
+    return min(refreshed_at + SESSION_IDLE_TTL, created_at + SESSION_MAX_TTL)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A person signed in on a device. `counter` is that of the one refresh token that rotates, `used_counter` the
@@ -61,7 +66,7 @@ class Session:
     @property
     def expires_at(self) -> datetime:
         """Ends by itself then, unless it is refreshed before and has not reached its maximum lifetime."""
-        return min(self.refreshed_at + SESSION_IDLE_TTL, self.created_at + SESSION_MAX_TTL)
+        return session_end(self.created_at, self.refreshed_at)
 
     @property
     def access_ttl(self) -> timedelta:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,9 +15,9 @@ from oa_khala.topics import Topic
 from services.control.api_keys.app import keys as keys_app
 from services.control.api_keys.app.keys import ApiKeys
 from services.control.api_keys.domain import is_api_key_id
-from services.control.audit.domain import Action, Origin, by
+from services.control.audit.domain import Action, AuditEntry, Origin, by
 from services.control.orgs.domain import org_deleted
-from services.control.policy.domain import Scopes, StandingPrincipal
+from services.control.policy.domain import Role, Scopes, StandingPrincipal
 from services.control.sessions import app as sessions_app
 from services.control.sessions.app import Sessions
 from services.control.sync_tokens.domain import (
@@ -28,17 +28,33 @@ from services.control.sync_tokens.domain import (
     granted_topics,
     needed_scopes,
     still_granted,
+    sufficient_roles,
     summary,
     token_expiry,
     token_ttl,
 )
 from services.control.sync_tokens.limits import MAX_OWNERSHIP_QUESTIONS
 from services.control.tokens.app import TokenIssuer
-from services.control.transactions.app import Transactions, settled
+from services.control.transactions.app import Transactions
+
+
+class MintStore(Protocol):
+    """Mints of people, put on record as they were decided."""
+
+    async def record(
+        self, principal: StandingPrincipal, roles: Iterable[Role], entry: AuditEntry, now: datetime
+    ) -> datetime | None:
+        """Record it if the session stands and acts in the principal's org, which is open, for a person with one of the
+        `roles` there. When the session ends by itself; None if something of this has changed: nothing is recorded
+        then. Nobody revokes tokens of the org meanwhile."""
+        ...
 
 
 class Transaction(sessions_app.Transaction, keys_app.Transaction, Protocol):
     """A transaction with what may end before a token does."""
+
+    @property
+    def mints(self) -> MintStore: ...
 
 
 class RunOwnership(Protocol):
@@ -59,6 +75,15 @@ class SyncToken:
     token: str
     expires_at: datetime
     grants: tuple[Grant, ...]
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A mint that is on record: what it grants, since when, and when what it was made from ends by itself."""
+
+    grants: tuple[Grant, ...]
+    at: datetime
+    ends: datetime | None
 
 
 class SyncTokens:
@@ -90,16 +115,15 @@ class SyncTokens:
         """
         ttl = token_ttl(ttl_seconds)
         grants = await self._decide_all(principal, tuple(dict.fromkeys(topics)), surface)
-        async with self._transactions.begin() as tx:
-            # Deciding took its time, and somebody may have revoked what it was decided on.
-            standing, ends = await self._still(tx, principal)
-            now = self._clock.now()
-            grants = still_granted(grants, principal.scopes & standing)
-            outcome = await self._record(tx, principal, grants, origin)
-        granted = [parse_grant(topic) for topic in settled(outcome)]
-        expires_at = token_expiry(ttl, now, ends)
-        issued = self._issuer.for_topics(principal, granted, needed_scopes(granted), surface, now, expires_at)
-        by_topic = {grant.topic: grant for grant in grants}
+        recorded = await self._record_as_decided(principal, grants, origin) or await self._record_anew(
+            principal, grants, origin
+        )
+        # What was refused is on record, too, and raised only after that.
+        granted = [parse_grant(topic) for topic in granted_topics(recorded.grants)]
+        scopes, now = needed_scopes(granted), recorded.at
+        expires_at = token_expiry(ttl, now, recorded.ends)
+        issued = self._issuer.for_topics(principal, granted, scopes, surface, now, expires_at)
+        by_topic = {grant.topic: grant for grant in recorded.grants}
         in_order = tuple(by_topic[topic] for topic in topics)
         return SyncToken(issued.token, issued.expires_at, in_order)
 
@@ -125,6 +149,28 @@ class SyncTokens:
             run_org_id = await self._ownership.org_of_run(principal, grant.subject_id)
         return decide(principal, grant, surface, run_org_id)
 
+    async def _record_as_decided(
+        self, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin
+    ) -> _Recorded | None:
+        """Record a mint of a person who may still do what the decisions took; None for others, and when somebody
+        revoked meanwhile what they were made on: deciding took its time."""
+        if not principal.has_session:
+            return None
+        # Before it is recorded: whoever revokes after that has a later time, and so ends the token.
+        now = self._clock.now()
+        async with self._transactions.autocommit() as tx:
+            ends = await tx.mints.record(principal, sufficient_roles(grants), _entry(principal, grants, origin), now)
+        return _Recorded(grants, now, ends) if ends else None
+
+    async def _record_anew(self, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin) -> _Recorded:
+        """Record a mint with what of the grants the caller may still have."""
+        async with self._transactions.begin() as tx:
+            standing, ends = await self._still(tx, principal)
+            now = self._clock.now()
+            still = still_granted(grants, principal.scopes & standing)
+            await tx.audit.add(_entry(principal, still, origin), now)
+        return _Recorded(still, now, ends)
+
     async def _still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
         """What the caller may do now, and when the session or key behind its token ends, None for one without an end.
         Until the transaction ends nobody revokes tokens of the caller's org. Raises Refusal."""
@@ -135,13 +181,7 @@ class SyncTokens:
             raise org_deleted()
         return await self._api_keys.still(tx, principal) if of_key else (principal.standing, None)
 
-    async def _record(
-        self, tx: Transaction, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin
-    ) -> tuple[str, ...] | Refusal:
-        reason = next((grant.reason for grant in grants if grant.reason), "")
-        entry = by(principal, Action.SYNC_TOKEN_MINTED, origin, summary(grants), reason)
-        await tx.audit.add(entry, self._clock.now())
-        try:
-            return granted_topics(grants)
-        except Refusal as refusal:
-            return refusal
+
+def _entry(principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin) -> AuditEntry:
+    reason = next((grant.reason for grant in grants if grant.reason), "")
+    return by(principal, Action.SYNC_TOKEN_MINTED, origin, summary(grants), reason)

@@ -14,12 +14,14 @@ from oa_khala.topics import ORG_RUNS, ORG_WORKERS, RUN_EVENTS, USER_NOTIFICATION
 from services.control.policy.domain import (
     OrgOwned,
     Resource,
+    Role,
     Scope,
     Scoped,
     Scopes,
     StandingPrincipal,
     UserOwned,
     authorize,
+    role_scopes,
 )
 
 DEFAULT_TTL_S = 300
@@ -137,6 +139,12 @@ def still_granted(grants: Sequence[Grant], scopes: Scopes) -> tuple[Grant, ...]:
         else grant
         for grant in grants
     )
+
+
+def sufficient_roles(grants: Sequence[Grant]) -> tuple[Role, ...]:
+    """The roles with which all that was granted is granted still."""
+    needed = {parse_grant(grant.topic).required_scope for grant in grants if grant.reason is None}
+    return tuple(role for role in Role if needed <= role_scopes(role))
 
 
 def summary(grants: Sequence[Grant]) -> str:

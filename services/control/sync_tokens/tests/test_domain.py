@@ -11,11 +11,18 @@ from hypothesis import strategies as st
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
 from oa_khala.grants import AllOf
-from oa_khala.topics import RUN_EVENTS, TOPIC_CLASSES, WORKER_LIFECYCLE, Topic, TopicClass
-from services.control.policy.domain import (
-    Scope,
-    StandingPrincipal,
+from oa_khala.topics import (
+    ORG_RUNS,
+    ORG_WORKERS,
+    RUN_EVENTS,
+    TOPIC_CLASSES,
+    USER_NOTIFICATIONS,
+    USER_RUNS,
+    WORKER_LIFECYCLE,
+    Topic,
+    TopicClass,
 )
+from services.control.policy.domain import Role, Scope, StandingPrincipal, role_scopes
 from services.control.policy.tests.principals import (
     ME,
     MY_ORG,
@@ -34,6 +41,7 @@ from services.control.sync_tokens.domain import (
     granted_topics,
     needed_scopes,
     still_granted,
+    sufficient_roles,
     surface_of,
     token_expiry,
     token_ttl,
@@ -112,6 +120,17 @@ def test_the_registry_is_the_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(door, "contract_surfaces", lambda other=other: other)
         with pytest.raises(ValueError, match="surfaces"):
             door.SyncTokenApi(sync_tokens=None, khala_url="")  # type: ignore[arg-type]  # never asked
+
+
+@given(principals, st.lists(st.sampled_from([USER_RUNS, ORG_RUNS, ORG_WORKERS, USER_NOTIFICATIONS]), min_size=1))
+def test_a_role_suffices_if_it_still_gives_all_that_was_granted(
+    principal: StandingPrincipal, asked: list[TopicClass]
+) -> None:
+    topics = [Topic(one, ME if one.id_prefix == "usr_" else MY_ORG) for one in asked]
+    grants = [Grant(str(topic), decide(principal, topic, Surface.CLI, None)) for topic in topics]
+    sufficient = sufficient_roles(grants)
+    for role in Role:
+        assert (role in sufficient) == (still_granted(grants, role_scopes(role)) == tuple(grants))
 
 
 @pytest.mark.parametrize(("asked", "given_s"), [(0, 300), (60, 60), (900, 900)])

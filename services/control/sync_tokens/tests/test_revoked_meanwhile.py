@@ -11,6 +11,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_platform.system.clock import SystemClock
 from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
 from services.control.api_keys.domain import Use
 from services.control.policy.domain import Role, StandingPrincipal
 from services.control.sync_tokens.app import SyncToken
@@ -63,6 +64,49 @@ async def test_who_loses_the_org_while_runtime_is_asked_gets_no_token(
     with pytest.raises(Refusal) as refused:
         await minting
     assert refused.value.reason == ("org_changed" if way == "removed" else "org_deleted")
+
+
+TOKENS_OF = "SELECT pg_advisory_xact_lock(hashtextextended('tokens of ' || $1, 0))"
+DELETE_ORG = "UPDATE control.orgs SET delete_at = now() WHERE org_id = $1"
+REVOKE_SESSION = """
+UPDATE control.sessions SET revoked_at = now(), revoke_reason = 'user_requested' WHERE session_id = $1"""
+DEMOTE = "UPDATE control.memberships SET role = 'viewer' WHERE org_id = $1"
+REMOVE = "DELETE FROM control.memberships WHERE org_id = $1"
+WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database()"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "of_session", "reason"),
+    [
+        (DELETE_ORG, False, "org_deleted"),
+        (REVOKE_SESSION, True, "token_revoked"),
+        (REMOVE, False, "org_scope_denied"),
+        (DEMOTE, False, ""),
+    ],
+    ids=["org deleted", "session revoked", "member removed", "role that still suffices"],
+)
+async def test_a_mint_waits_for_who_revokes_and_sees_what_was_revoked(
+    cases: Cases, admin: Any, statement: str, of_session: bool, reason: str
+) -> None:
+    _, kim, org_id = await acting_member(cases, Role.MEMBER)
+    recorded = "SELECT count(*) FROM control.audit_events WHERE action = 'sync_token.minted' AND reason = ''"
+    async with admin.transaction():
+        await admin.execute(TOKENS_OF, org_id)
+        topics = [f"org:{org_id}:runs"]
+        minting = asyncio.create_task(cases.sync_tokens.mint(kim, topics, 0, Surface.UNSTATED, ORIGIN))
+        async with asyncio.timeout(PATIENCE_S):
+            while not await admin.fetchval(WAITING):
+                await asyncio.sleep(0.01)
+        await admin.execute(statement, kim.session_id if of_session else org_id)
+    if not reason:
+        assert (await minting).grants[0].reason is None
+    else:
+        with pytest.raises(Refusal) as refused:
+            await minting
+        assert refused.value.reason == reason
+    assert await admin.fetchval(recorded) == (0 if reason else 1)
 
 
 async def test_of_a_token_and_a_deletion_at_once_the_deletion_has_the_last_word(
