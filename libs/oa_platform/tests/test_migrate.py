@@ -206,8 +206,8 @@ async def test_a_migrator_does_not_wait_for_ever(
 
 
 async def test_a_database_that_is_away_is_named_without_password(tmp_path: Path) -> None:
+    dsn = f"postgresql://me:geheim@127.0.0.1:{free_port()}/x"
     with pytest.raises(Refusal) as caught:
-        dsn = f"postgresql://me:geheim@127.0.0.1:{free_port()}/x"
         await migrate(dsn, "runtime", _write(tmp_path / "m", ONE), start_timeout_s=0.1)
     assert caught.value.reason == "unavailable"
     assert "geheim" not in str(caught.value)
