@@ -115,7 +115,8 @@ class Connection:
 
     async def call(self) -> None:
         """Send it, and read the answer. Raises AssertionError for another status than the one that is meant."""
-        if self._streams is None:
+        if self._streams is None or self._streams[0].at_eof():  # a server ends a connection that is idle for long
+            self.close()
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
         writer.write(self._request)
