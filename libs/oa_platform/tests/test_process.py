@@ -88,9 +88,11 @@ def _service(**env: str) -> Iterator[Service]:
     try:
         yield service
     finally:
-        if service.process.poll() is None:
-            service.process.kill()
-            service.process.communicate()
+        service.process.kill()
+        service.process.wait()
+        for pipe in (service.process.stdout, service.process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def _drain_of(deadline_s: str) -> dict[str, str]:
