@@ -59,7 +59,7 @@ class Follower:
     async def until(self, kind: str, *, otherwise: str = "", **values: Any) -> Line:
         """Reads up to a line of this kind with these values, or one of the kind `otherwise`."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(5 * PATIENCE_S):
+        async with asyncio.timeout(2 * PATIENCE_S):
             while text := await self.process.stdout.readline():
                 self.lines.append(json.loads(text))
                 line = self.lines[-1]

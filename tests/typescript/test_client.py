@@ -2,11 +2,13 @@
 
 import json
 import random
+import re
 import tomllib
 
 import pytest
 
 from oa_khala.client.tests import walks
+from openagents.common.v1 import surfaces_pb2
 from tests.typescript.package import COMPILE_TIMEOUT_S, PACKAGE, compiled, run
 
 pytestmark = pytest.mark.timeout(COMPILE_TIMEOUT_S + 60)
@@ -19,6 +21,13 @@ WALK_STEPS = 300
 def package() -> None:
     """The package, compiled."""
     compiled()
+
+
+def test_it_knows_the_surfaces_of_the_contract() -> None:
+    (union,) = re.findall(r"export type Surface = ([^;]*);", (PACKAGE / "src" / "control.ts").read_text("utf-8"))
+    values = surfaces_pb2.Surface.DESCRIPTOR.values
+    of_contract = {value.GetOptions().Extensions[surfaces_pb2.surface_text] for value in values if value.number}
+    assert set(re.findall(r'"(\w+)"', union)) == of_contract
 
 
 def test_its_own_tests_pass() -> None:

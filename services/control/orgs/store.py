@@ -33,7 +33,7 @@ MEMBERSHIP = f"""
 SELECT {_COLUMNS}, m.role FROM control.memberships m JOIN control.orgs o USING (org_id)
 WHERE m.org_id = $1 AND m.user_id = $2"""  # noqa: S608
 """An org of a person."""
-_TOKENS = "hashtextextended('tokens of ' || $1, 0)"
+_TOKENS = "control.tokens_lock($1)"
 """Names the lock between who issues tokens of an org and who revokes them. It writes nothing, and many share it."""
 LOCK = f"""
 SELECT pg_advisory_xact_lock({_TOKENS}) FROM control.orgs WHERE org_id = $1

@@ -66,7 +66,7 @@ async def test_who_loses_the_org_while_runtime_is_asked_gets_no_token(
     assert refused.value.reason == ("org_changed" if way == "removed" else "org_deleted")
 
 
-TOKENS_OF = "SELECT pg_advisory_xact_lock(hashtextextended('tokens of ' || $1, 0))"
+TOKENS_OF = "SELECT pg_advisory_xact_lock(control.tokens_lock($1))"
 DELETE_ORG = "UPDATE control.orgs SET delete_at = now() WHERE org_id = $1"
 REVOKE_SESSION = """
 UPDATE control.sessions SET revoked_at = now(), revoke_reason = 'user_requested' WHERE session_id = $1"""

@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import SigningKey
+from oa_platform.postgres.pool import Postgres
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2
@@ -39,7 +40,9 @@ from services.runtime.tests.rig import (
     text,
     until_status,
 )
+from services.runtime.workers.app.ports import QueueRules
 from services.runtime.workers.limits import WorkerLimits
+from services.runtime.workers.store.workers import PostgresWorkers
 
 CANCELED = event_pb2.RUN_OUTCOME_CANCELED
 
@@ -532,6 +535,28 @@ async def test_a_run_whose_worker_was_lost_has_a_pause(runtime_database: Databas
         await admin.close()
         _created, _started, lost, _restarted = (row["recorded_at"] for row in times)
         assert (now - lost).total_seconds() >= 0.6
+
+
+async def test_the_pause_alone_holds_back_a_run_whose_worker_was_lost(
+    runtime_database: Database, who: Somebody
+) -> None:
+    hour_ms = 3_600_000
+    limits = replace(PATIENT_WORKERS, retry_initial_ms=hour_ms, retry_max_ms=hour_ms)
+    settings = runtime_settings(runtime_database, workers=limits)
+    async with replica(settings, who.key) as runtime, Postgres(settings.database, "test") as postgres:
+        leaving = await attached(runtime, who)
+        run_id = await started(runtime, who, leaving)
+        async with postgres.acquire() as connection:
+            await connection.execute(
+                "UPDATE runtime.workers SET status = 'lost' WHERE worker_id = $1", leaving.worker_id
+            )
+            async with asyncio.timeout(60):
+                while not await connection.fetchval("SELECT fenced FROM runtime.runs WHERE run_id = $1", run_id):
+                    await asyncio.sleep(0.01)
+        store = PostgresWorkers(postgres, "rep_1")
+        for pause_ms, expected in ((hour_ms, []), (0, [run_id])):
+            queue = await store.waiting_runs(who.org_id, ["exec"], 10, QueueRules([pause_ms]), {})
+            assert [run.run_id for run in queue.runs] == expected
 
 
 async def test_a_run_whose_worker_said_goodbye_has_none(runtime_database: Database, who: Somebody) -> None:
