@@ -80,7 +80,9 @@ def previous_release(folder: Path) -> Release:
 
 def _unpacked(commit: str, folder: Path) -> Release:
     with tarfile.open(fileobj=io.BytesIO(_git("archive", commit, "libs", "services", "gen"))) as archive:
-        archive.extractall(folder, filter="data")
+        # CPython has filters from 3.11.4 on, and later ones want one to be named.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)
     return Release(folder)
 
 
