@@ -159,10 +159,14 @@ class Turn:
         if deadline_ms := self._assignment.cancel.deadline_ms:  # the authority is to have time to store the finish
             grace_ms = min(grace_ms, deadline_ms // 2)
         params = {"threadId": self._events.thread_id, "turnId": self._events.turn_id}
+
+        async def ended() -> None:
+            await server.request("turn/interrupt", params)
+            await asyncio.shield(self._completed)
+
+        # Not `asyncio.timeout`: in a task that was cancelled before, CPython 3.11.2 makes of it another cancellation.
         with contextlib.suppress(TimeoutError, AgentFailure, RequestRefused):
-            async with asyncio.timeout(grace_ms / 1000):
-                await server.request("turn/interrupt", params)
-                await asyncio.shield(self._completed)
+            await asyncio.wait_for(ended(), grace_ms / 1000)
         if not self._completed.done():
             await self._put(self._events.turn({"id": self._events.turn_id, "status": "interrupted"}))
 
