@@ -35,6 +35,7 @@ from oa_khala import frames
 from oa_khala.frames import Form
 from oa_khala.topics import run_events
 from oa_khala.wire import decode_server_frame, encode_client_frame
+from oa_testing.peers.listener import HOST, Listener
 from oa_worker.sdk.connection import Attachment, attach
 from openagents.runtime.v1.worker_service_pb2 import WorkerHello
 
@@ -153,11 +154,9 @@ async def round_trips(count: int) -> Figures:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while byte := await reader.read(1):
             writer.write(byte)
-        writer.close()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    async with server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+    async with Listener(echo) as server:
+        reader, writer = await asyncio.open_connection(HOST, server.port)
         latencies_ms = []
         for _ in range(count):
             began = time.perf_counter()

@@ -39,6 +39,7 @@ from oa_localstack.installation.secrets import load_or_create
 from oa_localstack.postgres.server import SUPERUSER
 from oa_platform.config.callers import OPERATOR
 from oa_platform.postgres.planes import DATABASE
+from oa_testing.peers.listener import Listener
 from oa_testing.postgres import free_port
 from oa_testing.stack import StackUnderTest
 from services.control.web.domain import MANIFEST
@@ -106,14 +107,11 @@ async def _legacy() -> AsyncIterator[str]:
     """The URL of a server that answers every request with its name."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\nlegacy")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\nlegacy")
 
-    async with await asyncio.start_server(serve, HOST, 0) as server:
-        yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+    async with Listener(serve) as server:
+        yield f"http://{HOST}:{server.port}"
 
 
 @asynccontextmanager

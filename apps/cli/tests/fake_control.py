@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from oa_testing.peers.listener import HOST, Listener
 from oa_worker.tests.fake_runtime import FakeRuntime
 from openagents.control.v1 import service_account_service_pb2 as pb
 
@@ -25,8 +26,6 @@ async def control(runtime: FakeRuntime, tls: ssl.SSLContext | None = None) -> As
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
-    async with server:
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with Listener(answer, tls=tls) as server:
+        yield f"{'https' if tls else 'http'}://{HOST}:{server.port}"

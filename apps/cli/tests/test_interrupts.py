@@ -14,6 +14,7 @@ import pytest
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_platform.process.interrupts import STATUS
+from oa_testing.peers.listener import HOST, Listener
 
 WHEN_IMPORTED = """
 import os, signal, sys
@@ -84,16 +85,13 @@ async def test_while_a_question_is_asked(tmp_path: Path) -> None:
 async def test_while_a_site_does_not_answer(tmp_path: Path) -> None:
     asked = asyncio.Event()
 
-    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def never(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         asked.set()
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(never, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    program = Program(tmp_path, {"OA_CONTROL_URL": f"http://127.0.0.1:{port}", "OA_API_KEY": "oak_test"})
-    async with server, program.started("run", "show", "latest") as process:
-        async with asyncio.timeout(TIMEOUT_S):
+    async with Listener(never) as server:
+        program = Program(tmp_path, {"OA_CONTROL_URL": f"http://{HOST}:{server.port}", "OA_API_KEY": "oak_test"})
+        async with program.started("run", "show", "latest") as process, asyncio.timeout(TIMEOUT_S):
             await asked.wait()
             process.send_signal(signal.SIGINT)
             out, err = await process.communicate()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
+from oa_testing.peers.listener import HOST, Listener
 from openagents.control.v1 import api_key_service_pb2 as keys_pb2
 from openagents.control.v1 import service_account_service_pb2 as accounts_pb2
 
@@ -36,11 +37,9 @@ async def control_that_answers_no_rotation(asked: list[keys_pb2.RotateApiKeyRequ
         rest = b"Content-Type: %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (kind, len(said), said)
         writer.write(b"HTTP/1.1 " + status + b"\r\n" + rest)
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with Listener(answer) as server:
+        yield f"http://{HOST}:{server.port}"
 
 
 async def test_it_asks_again_with_one_idempotency_key_and_says_how_to_go_on(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ import struct
 from dataclasses import dataclass, field
 from enum import Enum
 
+from oa_testing.peers.forwarding import both_ways
+from oa_testing.peers.listener import Listener
+
 _CHUNK_BYTES = 16 * 1024
 
 
@@ -39,7 +42,7 @@ class FaultProxy:
 
     def __init__(self, server_host: str, server_port: int) -> None:
         self._target = (server_host, server_port)
-        self._listener: asyncio.Server | None = None
+        self._listener = Listener(self._serve)
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self._refusing = False
         self.accepted = 0
@@ -48,14 +51,13 @@ class FaultProxy:
 
     async def start(self) -> None:
         """Start to listen on a port of the system's choice."""
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        await self._listener.start()
 
     @property
     def port(self) -> int:
         """Where clients connect to."""
-        assert self._listener is not None, "start() first"
-        port: int = self._listener.sockets[0].getsockname()[1]
-        return port
+        assert self._listener.port, "start() first"
+        return self._listener.port
 
     @property
     def open_connections(self) -> int:
@@ -98,14 +100,9 @@ class FaultProxy:
 
     async def close(self) -> None:
         """Cut everything and stop listening."""
-        if self._listener is None:
-            return
-        self._listener.close()
-        await self.cut()
-        await self._listener.wait_closed()
-        self._listener = None
+        await self._listener.stop()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._connections[task] = [writer]
@@ -131,16 +128,10 @@ class FaultProxy:
         server_writer: asyncio.StreamWriter,
     ) -> None:
         """Forward until both directions have ended, or one was cut."""
-        pumps = (
-            asyncio.create_task(self._pump(Direction.TO_SERVER, client_reader, server_writer)),
-            asyncio.create_task(self._pump(Direction.TO_CLIENT, server_reader, client_writer)),
+        await both_ways(
+            self._pump(Direction.TO_SERVER, client_reader, server_writer),
+            self._pump(Direction.TO_CLIENT, server_reader, client_writer),
         )
-        try:
-            await asyncio.gather(*pumps)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(self, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         faults = self.faults[direction]

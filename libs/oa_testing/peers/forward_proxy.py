@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
+
+from oa_testing.peers.forwarding import both_ways, connected, forward
+from oa_testing.peers.listener import HOST, Listener
 
 
 class ForwardProxy:
@@ -15,35 +17,27 @@ class ForwardProxy:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.url = ""
-        self._open: set[asyncio.StreamWriter] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ForwardProxy]:
         """Listen on loopback."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://user:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
+        async with Listener(self._serve) as listener:
+            self.url = f"http://user:secret@{HOST}:{listener.port}"
             yield self
-        finally:
-            server.close()
-            for writer in self._open:
-                writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            line = (await reader.readline()).decode()
-            head = await _rest_of_head(reader)
-            method, target, version = line.split()
-            self.asked.append(f"{method} {target}")
-            parts = urlsplit(f"//{target}" if method == "CONNECT" else target)
-            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", parts.port)
-            self._open.add(inner_writer)
+        line = (await reader.readline()).decode()
+        head = await _rest_of_head(reader)
+        method, target, version = line.split()
+        self.asked.append(f"{method} {target}")
+        parts = urlsplit(f"//{target}" if method == "CONNECT" else target)
+        assert parts.port is not None
+        async with connected(HOST, parts.port) as (inner_reader, inner_writer):
             if method == "CONNECT":
                 writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
             else:  # one request to a connection
                 inner_writer.write(f"{method} {parts.path} {version}\r\nConnection: close\r\n".encode() + head)
-            await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
+            await both_ways(forward(reader, inner_writer), forward(inner_reader, writer))
 
 
 async def _rest_of_head(reader: asyncio.StreamReader) -> bytes:
@@ -55,11 +49,3 @@ async def _rest_of_head(reader: asyncio.StreamReader) -> bytes:
             kept += line
         if line in (b"\r\n", b"\n"):
             return kept
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()

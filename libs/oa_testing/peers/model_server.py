@@ -9,12 +9,13 @@ Each request takes the next reply of the script. No model is behind it, and noth
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+from oa_testing.peers.listener import HOST, Listener
 
 INPUT_TOKENS, CACHED_TOKENS, OUTPUT_TOKENS = 10, 4, 5
 """What each reply is said to have used."""
@@ -72,12 +73,11 @@ class ModelServer:
         self.requests: list[dict[str, Any]] = []
         """Bodies of what was asked, in order."""
         self._replies: list[Sequence[Part]] = []
-        self._server: asyncio.Server | None = None
-        self._answering: set[asyncio.Task[None]] = set()
+        self._listener = Listener(self._answer, port=port)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._listener.start()
+        self.port = self._listener.port
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -85,17 +85,12 @@ class ModelServer:
 
     async def stop(self) -> None:
         """As if its process died: what it is saying ends in the middle, and nobody is there any more."""
-        assert self._server is not None
-        self._server.close()
-        for task in self._answering:
-            task.cancel()
-        await asyncio.gather(*self._answering, return_exceptions=True)
-        await self._server.wait_closed()
+        await self._listener.stop()
 
     @property
     def base_url(self) -> str:
         """For the provider's settings."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{HOST}:{self.port}"
 
     def script(self, *replies: Sequence[Part]) -> None:
         """Add replies."""
@@ -104,19 +99,6 @@ class ModelServer:
     def asked(self, text: str) -> bool:
         """Whether a request held this text."""
         return any(text in json.dumps(request, ensure_ascii=False) for request in self.requests)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._answering.add(task)
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                await self._answer(reader, writer)
-        except asyncio.CancelledError:
-            pass  # the test is over; asyncio would complain
-        finally:
-            self._answering.discard(task)
-            writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from oa_testing.peers.forwarding import both_ways, connected, forward
+from oa_testing.peers.listener import HOST, Listener
 
 _SSL_REQUEST = 80877103
 
@@ -15,43 +18,22 @@ class PgFront:
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
-        self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.refusals: list[tuple[str, str]] = []
         """SQLSTATE and message for the next connections, one each."""
         self.own_keys = False
         """Whether clients get a process id of ours, as a pooler gives them one."""
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await self._serve(reader, writer)
-        finally:
-            writer.close()
-            self._tasks.discard(task)
-
-    async def close(self) -> None:
-        """Hang up."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         startup = await _startup(reader, writer)
         if self.refusals:
             writer.write(_error(*self.refusals.pop(0)))
             await writer.drain()
             return
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-        try:
+        async with connected(HOST, self._server_port) as (server_reader, server_writer):
             server_writer.write(startup)
-            await _first_end(_copy(reader, server_writer), self._answers(server_reader, writer))
-        finally:
-            server_writer.close()
+            await both_ways(forward(reader, server_writer), self._answers(server_reader, writer))
 
     async def _answers(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while True:
@@ -78,31 +60,10 @@ def _error(sqlstate: str, message: str) -> bytes:
     return b"E" + struct.pack("!I", len(fields) + 4) + fields
 
 
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    while data := await source.read(1 << 16):
-        target.write(data)
-        await target.drain()
-
-
-async def _first_end(*directions: Coroutine[None, None, None]) -> None:
-    """When one direction ends, however it does, the other ends with it."""
-    tasks = [asyncio.create_task(direction) for direction in directions]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 @asynccontextmanager
 async def pg_front(server_port: int) -> AsyncIterator[PgFront]:
     """In front of the server on `server_port`, for a block."""
     front = PgFront(server_port)
-    server = await asyncio.start_server(front.accept, "127.0.0.1", 0)
-    front.port = server.sockets[0].getsockname()[1]
-    try:
+    async with Listener(front.serve) as listener:
+        front.port = listener.port
         yield front
-    finally:
-        server.close()
-        await front.close()

@@ -9,24 +9,19 @@ import pytest
 import pytest_asyncio
 
 from oa_testing.peers.fault_proxy import Direction
+from oa_testing.peers.listener import Listener
 from oa_testing.suite.plugin import FaultProxies
 
 
 @pytest_asyncio.fixture
 async def echo_port() -> AsyncIterator[int]:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(4096):
-                writer.write(data)
-                await writer.drain()
-        except ConnectionResetError:
-            pass
-        finally:
-            writer.close()
+        while data := await reader.read(4096):
+            writer.write(data)
+            await writer.drain()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
+    async with Listener(echo) as server:
+        yield server.port
 
 
 async def test_bytes_pass_unchanged_and_the_farewell_too(fault_proxies: FaultProxies, echo_port: int) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -129,11 +130,9 @@ async def test_a_killed_control_goes_on_where_it_stopped(environment: dict[str, 
 
 async def test_a_port_in_use_is_named(environment: dict[str, str], tmp_path: Path) -> None:
     output = tmp_path / "log"
-    server = await asyncio.start_server(
-        lambda _reader, writer: writer.close(), "127.0.0.1", int(environment["OA_PORT_BASE"])
-    )
-    async with server, process_of(environment, output) as process, asyncio.timeout(START_DEADLINE_S):
-        assert await process.wait() == 2
+    with socket.create_server(("127.0.0.1", int(environment["OA_PORT_BASE"]))):
+        async with process_of(environment, output) as process, asyncio.timeout(START_DEADLINE_S):
+            assert await process.wait() == 2
     last = output.read_text().splitlines()[-1]
     assert "port_in_use" in output.read_text(), last
     assert "OA_HTTP_ADDRESS" in output.read_text()

@@ -21,13 +21,14 @@ import psutil
 
 from oa_platform.tests.names import Names
 from oa_testing.peers.authority import Authority, server_context
+from oa_testing.peers.forwarding import both_ways, connected, forward
+from oa_testing.peers.listener import Listener
 from tests.deploy.cluster.objects import Objects
 from tests.deploy.cluster.pods import Pod
 from tests.deploy.manifests import Document, name_of
 
 SPREAD_S = 1.0
 """How long a change of readiness takes to be known everywhere."""
-_CHUNK_BYTES = 65536
 
 Pods = Callable[[], Sequence[Pod]]
 Target = Callable[[], tuple[str, int] | None]
@@ -81,7 +82,6 @@ class Forwarding:
         self.carried: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._closing = AsyncExitStack()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(
         self,
@@ -97,62 +97,24 @@ class Forwarding:
 
         async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             where = target()
-            try:
-                if where is None:
-                    raise ConnectionRefusedError
-                found = await asyncio.open_connection(*where, ssl=inside, server_hostname=inside_name)
-            except OSError:
-                self.refused[name] += 1
-                writer.transport.abort()
-                return
-            self.carried[name] += 1
-            await _both_ways((reader, writer), found)
+            async with AsyncExitStack() as open_now:
+                try:
+                    if where is None:
+                        raise ConnectionRefusedError
+                    there = connected(*where, ssl=inside, server_hostname=inside_name)
+                    found_reader, found_writer = await open_now.enter_async_context(there)
+                except OSError:
+                    self.refused[name] += 1
+                    raise
+                self.carried[name] += 1
+                await both_ways(forward(reader, found_writer), forward(found_reader, writer))
 
-        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.create_task(carry(reader, writer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-        server = await asyncio.start_server(begin, *address, ssl=outside)
-        self._closing.callback(server.close)
+        host, port = address
+        await self._closing.enter_async_context(Listener(carry, host=host, port=port, tls=outside))
 
     async def aclose(self) -> None:
         """End everything."""
         await self._closing.aclose()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-async def _both_ways(one: Stream, other: Stream) -> None:
-    """Until both sides have said all; the first that breaks ends both."""
-    directions = [asyncio.create_task(_pump(one[0], other[1])), asyncio.create_task(_pump(other[0], one[1]))]
-    writers = (one[1], other[1])
-    try:
-        await asyncio.gather(*directions)
-        for writer in writers:
-            writer.close()
-            await writer.wait_closed()
-    except OSError:
-        pass
-    finally:
-        for task in directions:
-            task.cancel()
-        for writer in writers:
-            writer.transport.abort()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(_CHUNK_BYTES):
-        writer.write(data)
-        await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
-    else:
-        writer.close()
 
 
 def services(objects: Objects, pods: Pods) -> dict[str, tuple[Document, Endpoints]]:

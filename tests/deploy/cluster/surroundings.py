@@ -18,6 +18,7 @@ from oa_localstack.installation.environment import mail_file
 from oa_localstack.postgres.server import PostgresServer
 from oa_platform.postgres.planes import ROLES
 from oa_testing.peers.authority import Authority, server_context
+from oa_testing.peers.listener import Listener
 from oa_testing.postgres import free_port
 from services.runtime.archive.tests.s3_server import BUCKET, s3_server
 from tests.deploy.cluster.sandbox import Mount
@@ -84,9 +85,8 @@ async def mail_relay(address: str, host: str, site: Authority, home: Path) -> As
         writer.write(b"220 relay\r\n")
         while line := await reader.readline():
             await _answer(line[:4].upper(), reader, writer, context, mail_file(home))
-        writer.close()
 
-    async with await asyncio.start_server(session, address, SMTP_PORT):
+    async with Listener(session, host=address, port=SMTP_PORT):
         yield
 
 

@@ -24,6 +24,7 @@ from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
 from oa_testing.peers.authority import Authority, server_context
+from oa_testing.peers.listener import Listener
 from oa_testing.postgres import free_port
 from oa_testing.waiting import PATIENCE_S
 from services.control.mail.domain.address import canonical_email
@@ -82,13 +83,20 @@ class Box:
 @asynccontextmanager
 async def relay(box: Box, **options: Any) -> AsyncIterator[int]:
     """A real SMTP server on a port."""
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Server(box, hostname="relay", **options), "127.0.0.1", 0
-    )
+    sessions: list[Server] = []
+
+    def begun() -> Server:
+        sessions.append(Server(box, hostname="relay", **options))
+        return sessions[-1]
+
+    server = await asyncio.get_running_loop().create_server(begun, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for session in sessions:
+            if session.transport is not None:
+                session.transport.close()
 
 
 def smtp(port: int, **changed: Any) -> SmtpCarrier:
@@ -178,27 +186,19 @@ async def test_a_relay_that_is_away_is_asked_again() -> None:
 async def test_a_relay_that_says_no_or_nonsense_is_asked_again(greeting: bytes) -> None:
     async def session(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
-        writer.close()
 
-    server = await asyncio.start_server(session, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        assert await smtp(port).carry(letter()) is Outcome.LATER
+    async with Listener(session) as server:
+        assert await smtp(server.port).carry(letter()) is Outcome.LATER
 
 
 async def test_a_relay_that_says_nothing_is_given_up_and_asked_again() -> None:
-    asked: list[asyncio.StreamWriter] = []
+    async def session(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read()
 
-    async def session(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(writer)
-
-    async with await asyncio.start_server(session, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with Listener(session) as server:
         with capture_logs() as said:
-            assert await smtp(port, timeout_s=0.2).carry(letter()) is Outcome.LATER
+            assert await smtp(server.port, timeout_s=0.2).carry(letter()) is Outcome.LATER
             assert said[-1]["error"].endswith("TimeoutError")
-        for writer in asked:
-            writer.close()
 
 
 # ------------------------------------------------------------------------------------------------- with TLS

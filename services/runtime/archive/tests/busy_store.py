@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+
+from oa_testing.peers.forwarding import both_ways, connected, forward
+from oa_testing.peers.listener import HOST, Listener
 
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _BUSY = b"HTTP/1.1 503 Slow Down\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_SLOW_DOWN), _SLOW_DOWN)
@@ -16,29 +19,19 @@ class BusyStore:
 
     def __init__(self, server_port: int, busy: int) -> None:
         self._server_port = server_port
-        self._forwarding: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self.busy = busy
         self.port = 0
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         if self.busy:
             self.busy -= 1
             await _read_request(reader)
             writer.write(_BUSY)
             await writer.drain()
-            writer.close()
             return
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-        for source, target in ((reader, server_writer), (server_reader, writer)):
-            self._forwarding[asyncio.create_task(_copy(source, target))] = [writer, server_writer]
-
-    async def close(self) -> None:
-        """Hang up."""
-        for writers in self._forwarding.values():
-            for writer in writers:
-                writer.close()
-        await asyncio.gather(*self._forwarding)
+        async with connected(HOST, self._server_port) as (server_reader, server_writer):
+            await both_ways(forward(reader, server_writer), forward(server_reader, writer))
 
 
 async def _read_request(reader: asyncio.StreamReader) -> None:
@@ -47,22 +40,10 @@ async def _read_request(reader: asyncio.StreamReader) -> None:
     await reader.readexactly(int(length[1]) if length else 0)
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
-
-
 @asynccontextmanager
 async def busy_store(server_port: int, busy: int) -> AsyncIterator[BusyStore]:
     """In front of the server on `server_port`, for a block."""
     store = BusyStore(server_port, busy)
-    server = await asyncio.start_server(store.accept, "127.0.0.1", 0)
-    store.port = server.sockets[0].getsockname()[1]
-    try:
+    async with Listener(store.serve) as listener:
+        store.port = listener.port
         yield store
-    finally:
-        server.close()
-        await store.close()

@@ -1,0 +1,77 @@
+"""A TCP server on loopback whose connections all end with it: what other peers and tests are made of.
+
+`asyncio.start_server` alone leaves them open: closing the server ends only the listening, and a handler that is
+canceled before its first step closes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Self
+
+HOST = "127.0.0.1"
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
+"""Serves one connection, which is closed when this returns. A connection that breaks is no failure."""
+
+
+class Listener:
+    """Serves each connection in a task of its own. Use it in `async with`, or with `start` and `stop`."""
+
+    def __init__(self, serve: Serve, *, host: str = HOST, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        self.port = port
+        """Where it listens, also after it has stopped; 0 until the system has chosen one."""
+        self._serve = serve
+        self._host = host
+        self._tls = tls
+        self._server: asyncio.Server | None = None
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._failure: BaseException | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._accept, self._host, self.port, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Listen no more and hang up. Raises what a connection failed with."""
+        if self._server is None:
+            return
+        self._server.close()
+        await self.hang_up()
+        await self._server.wait_closed()
+        self._server = None
+        if self._failure is not None:
+            raise self._failure
+
+    async def hang_up(self) -> None:
+        """End every open connection in the middle of what it does."""
+        serving = list(self._open)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Not a coroutine: from here on the connection is known, whether its task ever begins or not."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._open[task] = writer
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        writer = self._open.pop(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            writer.close()
+            return
+        writer.transport.abort()
+        if not isinstance(error, OSError | asyncio.IncompleteReadError | asyncio.CancelledError):
+            self._failure = self._failure or error
