@@ -13,15 +13,17 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Collection, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import psutil
 
 from oa_localstack.installation.ports import HOST, is_free
 from oa_localstack.postgres.server import SUPERUSER, PostgresServer, Settings
+from oa_platform.config.loading import load
+from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres import preparation
 from oa_platform.postgres.planes import OWNER, ROLES
 
@@ -50,8 +52,21 @@ DEVELOPMENT = {"OA_ENV": "development"}
 """What a service needs in its environment to run with secrets that are none."""
 ON_FAST = {**DEVELOPMENT, "OA_DATABASE_MAY_LOSE_COMMITS": "true"}
 """What a service needs in its environment for a server with `FAST` settings."""
+PATIENT = {
+    "OA_DATABASE_CONNECT_TIMEOUT_S": "60",
+    "OA_DATABASE_ACQUIRE_TIMEOUT_S": "60",
+    "OA_DATABASE_STATEMENT_TIMEOUT_MS": "60000",
+    "OA_DATABASE_LOCK_TIMEOUT_MS": "60000",
+    "OA_DATABASE_IDLE_TRANSACTION_TIMEOUT_MS": "60000",
+}
+"""A service's waits for its database, where a test is not about them: a busy machine takes longer than the defaults."""
 
 T = TypeVar("T")
+
+
+def patient_settings(dsn: str, **changes: Any) -> DatabaseSettings:
+    """Of a pool on a server with `FAST` settings, which is `PATIENT`; `changes` are fields."""
+    return replace(load(DatabaseSettings, {"OA_DATABASE_URL": dsn, **ON_FAST, **PATIENT}), **changes)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ import asyncpg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_base.refusal import Refusal
-from oa_platform.config.parsers import Secret
-from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
 from oa_runlog import commands
@@ -22,7 +20,7 @@ from oa_runlog.decide import Limits
 from oa_runlog.events import Custom, EventBody, ExecSpec, Outcome, RunFinished, RunSpec
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
-from oa_testing.postgres import Database
+from oa_testing.postgres import Database, patient_settings
 from services.runtime.authority.store import read_installation
 from services.runtime.log.app.log import Log
 from services.runtime.log.app.ports import LogStore
@@ -131,7 +129,7 @@ class Replicas:
         return _Replica(self._reader_defect(PostgresReads(postgres)), log)
 
     async def _pool(self, name: str) -> Postgres:
-        settings = DatabaseSettings(url=Secret(self._database.runtime), may_lose_commits=True, pool_min=1, pool_max=8)
+        settings = patient_settings(self._database.runtime, pool_min=1, pool_max=8)
         return await self._stack.enter_async_context(Postgres(settings, name))
 
     async def _log(self, postgres: Postgres, store: LogStore) -> Log:

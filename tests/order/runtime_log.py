@@ -12,8 +12,6 @@ import asyncpg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_base.refusal import Refusal
-from oa_platform.config.parsers import Secret
-from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
 from oa_runlog import wire
@@ -23,6 +21,7 @@ from oa_runlog.events import Custom, ExecSpec, RunSpec
 from oa_runlog.partitions import partition_of
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
+from oa_testing.postgres import patient_settings
 from services.runtime.archive.app.archive import Archive
 from services.runtime.archive.store.records import PostgresArchiveRecords
 from services.runtime.authority.domain import Head
@@ -104,7 +103,7 @@ class _Replica:
     """What one runtime process has of the log."""
 
     def __init__(self, dsn: str, number: int, trouble: Trouble, seed: int) -> None:
-        settings = DatabaseSettings(url=Secret(dsn), may_lose_commits=True, pool_min=1, pool_max=6)
+        settings = patient_settings(dsn, pool_min=1, pool_max=6)
         self.postgres = Postgres(settings, f"replica-{number}")
         self.reads = PostgresReads(self.postgres)
         records = PostgresArchiveRecords(self.postgres)

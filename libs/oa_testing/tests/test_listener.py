@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import StreamReader, StreamWriter
 
 import pytest
 
@@ -10,10 +11,8 @@ from oa_testing.peers.forwarding import both_ways, connected, forward
 from oa_testing.peers.listener import HOST, Listener
 from oa_testing.waiting import PATIENCE_S, eventually
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 
-
-async def echo(reader: Reader, writer: Writer) -> None:
+async def echo(reader: StreamReader, writer: StreamWriter) -> None:
     await forward(reader, writer)
 
 
@@ -29,15 +28,15 @@ async def test_what_is_served_is_said_to_its_end_and_closed() -> None:
 async def test_it_ends_with_connections_that_are_served_and_some_that_nobody_has_looked_at() -> None:
     served = asyncio.Event()
 
-    async def serve(_reader: Reader, _writer: Writer) -> None:
+    async def serve(_reader: StreamReader, _writer: StreamWriter) -> None:
         served.set()
         await asyncio.Event().wait()
 
-    accepted: list[Writer] = []
+    accepted: list[StreamWriter] = []
     listener = Listener(serve)
     accept = listener._accept
 
-    def seen(reader: Reader, writer: Writer) -> None:
+    def seen(reader: StreamReader, writer: StreamWriter) -> None:
         accepted.append(writer)
         accept(reader, writer)
         if len(accepted) > 1:  # at once: its task has not begun
@@ -54,7 +53,7 @@ async def test_it_ends_with_connections_that_are_served_and_some_that_nobody_has
 
 
 async def test_a_broken_connection_is_no_failure_and_a_handler_that_fails_is_one() -> None:
-    async def breaks(reader: Reader, _writer: Writer) -> None:
+    async def breaks(reader: StreamReader, _writer: StreamWriter) -> None:
         await reader.readexactly(2)
 
     async with Listener(breaks) as listener, connected(HOST, listener.port) as (reader, writer):
@@ -63,13 +62,15 @@ async def test_a_broken_connection_is_no_failure_and_a_handler_that_fails_is_one
         async with asyncio.timeout(PATIENCE_S):
             assert await reader.read() == b""
 
-    async def fails(_reader: Reader, _writer: Writer) -> None:
+    async def fails(_reader: StreamReader, _writer: StreamWriter) -> None:
         raise AssertionError("it was asked too often")
 
+    listener = Listener(fails)
+    await listener.start()
+    async with connected(HOST, listener.port) as (reader, _), asyncio.timeout(PATIENCE_S):
+        assert await reader.read() == b""
     with pytest.raises(AssertionError, match="too often"):
-        async with Listener(fails) as listener, connected(HOST, listener.port) as (reader, _):
-            async with asyncio.timeout(PATIENCE_S):
-                assert await reader.read() == b""
+        await listener.stop()
 
 
 async def test_a_direction_that_fails_ends_the_other() -> None:

@@ -15,10 +15,8 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import SigningKey, generate_key
 from oa_platform.auth.tokens import TokenVerifier
-from oa_platform.config.loading import load
-from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
-from oa_testing.postgres import ON_FAST, Database
+from oa_testing.postgres import Database, patient_settings
 from services.control.api_keys.app.keys import Wanted
 from services.control.audit.domain import Origin
 from services.control.mail.domain.letters import Letter, Outcome
@@ -137,7 +135,7 @@ async def cases_on(
 ) -> AsyncIterator[Cases]:
     """A replica on the database. Give two of them the same key and letters. `others` are of `Dependencies`."""
     key, letters, runs = key or generate_key(), letters or Letters(), Runs()
-    settings = load(DatabaseSettings, {"OA_DATABASE_URL": database.control, **ON_FAST})
+    settings = patient_settings(database.control)
     async with Postgres(settings, "control-test") as postgres:
         dependencies = Dependencies(
             transactions=PostgresTransactions(postgres, Tables),

@@ -29,7 +29,7 @@ from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.clock import SystemClock
 from oa_testing.plain_http import plain_http
-from oa_testing.postgres import ON_FAST, Database, free_port
+from oa_testing.postgres import ON_FAST, PATIENT, Database, free_port
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
 from services.control.config import ControlSettings
@@ -190,6 +190,7 @@ async def running_control(
         f"operator={token_hash(OPERATOR_TOKEN)}",
         "OA_DATABASE_URL": database.control,
         **ON_FAST,
+        **PATIENT,
         "OA_SIGNING_KEY": dump_key(key),
         "OA_HMAC_KEY": HMAC_KEY,
         "OA_DEV_MAIL_FILE": str(mail_file),

@@ -11,7 +11,7 @@ from oa_platform.config.loading import load
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
 from oa_runlog import events as e
-from oa_testing.postgres import ON_FAST, Database
+from oa_testing.postgres import ON_FAST, PATIENT, Database
 from oa_testing.waiting import PATIENCE_S
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicLimits
@@ -41,7 +41,7 @@ WAIT_S = PATIENCE_S
 
 def database_settings(database: Database, **settings: str) -> DatabaseSettings:
     """As the environment would have them."""
-    return load(DatabaseSettings, {"OA_DATABASE_URL": database.projector, **ON_FAST, **settings})
+    return load(DatabaseSettings, {"OA_DATABASE_URL": database.projector, **ON_FAST, **PATIENT, **settings})
 
 
 class Rig:

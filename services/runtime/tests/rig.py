@@ -27,7 +27,7 @@ from oa_platform.health.readiness import Readiness
 from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.ids import new_id
-from oa_testing.postgres import ON_FAST, Database
+from oa_testing.postgres import ON_FAST, PATIENT, Database
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2
@@ -69,6 +69,7 @@ def runtime_settings(database: Database, **changes: Any) -> RuntimeSettings:
     env = {
         "OA_DATABASE_URL": database.runtime,
         **ON_FAST,
+        **PATIENT,
         "OA_SERVICE_TOKEN": "runtime's token",
         "OA_ACCEPTED_SERVICES": ",".join(f"{name}={token_hash(token)}" for name, token in _TOKENS.items()),
         "OA_RECEIPT_KEY": receipt_pem(),

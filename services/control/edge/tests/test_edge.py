@@ -538,13 +538,7 @@ async def _both_wait_for_a_lock(admin: Any) -> None:
 async def test_more_calls_than_the_limit_are_refused_at_once(
     control_database: Database, tmp_path: Path, admin: Any
 ) -> None:
-    async with running_control(
-        control_database,
-        tmp_path,
-        OA_HTTP_MAX_CALLS="2",
-        OA_DATABASE_LOCK_TIMEOUT_MS="60000",
-        OA_DATABASE_STATEMENT_TIMEOUT_MS="60000",
-    ) as control:
+    async with running_control(control_database, tmp_path, OA_HTTP_MAX_CALLS="2") as control:
         token = await control.access_token()
         async with admin.transaction():
             await admin.execute("LOCK TABLE control.sessions")

@@ -15,10 +15,8 @@ import pytest
 
 from oa_base.identity import REVOCATION_KEPT_S, TokenKind
 from oa_base.refusal import Refusal
-from oa_platform.config.loading import load
-from oa_platform.config.shared import DatabaseSettings
 from oa_testing.clock import FakeClock
-from oa_testing.postgres import ON_FAST, Database
+from oa_testing.postgres import Database, patient_settings
 from oa_testing.waiting import PATIENCE_S, eventually
 from openagents.control.v1 import revocation_service_pb2
 from services.control.revocations.app import Page, RevocationFeed
@@ -39,8 +37,7 @@ async def followed(cases: Cases, database: Database, clock: FakeClock) -> AsyncI
     """The feed of a replica that follows the database, for a block."""
     feed = RevocationFeed(cases.transactions, clock, LIMITS)
     await feed.start()
-    settings = load(DatabaseSettings, {"OA_DATABASE_URL": database.control, **ON_FAST})
-    hearing = listener(settings, feed, LIMITS.look_interval_s)
+    hearing = listener(patient_settings(database.control), feed, LIMITS.look_interval_s)
     tasks = [asyncio.create_task(feed.run()), asyncio.create_task(hearing.run())]
     try:
         yield feed

@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_platform.config.parsers import Secret
-from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
 from oa_runlog.commands import Append, AssignRun, Command, CreateRun
@@ -19,6 +17,7 @@ from oa_runlog.events import EventBody, ExecSpec, RunSpec, TextDelta, TextStream
 from oa_runlog.partitions import partition_of
 from oa_runlog.proof.signing import ReceiptSigner
 from oa_runlog.reducer import replay
+from oa_testing.postgres import patient_settings
 from services.runtime.log.app.sequencer import Sequencer
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.records import LogRecord
@@ -89,16 +88,7 @@ async def replica(
     may_lose_commits: bool = True,
 ) -> AsyncIterator[Rig]:
     """A sequencer that works for a block, on a pool of its own."""
-    settings = DatabaseSettings(
-        url=Secret(dsn),
-        may_lose_commits=may_lose_commits,
-        pool_min=1,
-        pool_max=3,
-        connect_timeout_s=30,
-        acquire_timeout_s=30,
-        statement_timeout_ms=60_000,
-        lock_timeout_ms=60_000,
-    )
+    settings = patient_settings(dsn, may_lose_commits=may_lose_commits, pool_min=1, pool_max=3)
     async with Postgres(settings, f"sequencer-{name}") as postgres:
         rig = Rig(postgres, name, limits, sequencer or SequencerLimits())
         task = asyncio.create_task(rig.sequencer.run())
@@ -118,7 +108,7 @@ async def refused(answer: asyncio.Future[Applied]) -> Refusal:
 
 async def check_log(dsn: str, runs: Sequence[str]) -> dict[str, list[bytes]]:
     """Assert that positions and seqs have no hole and that each run's row is what its events lead to."""
-    settings = DatabaseSettings(url=Secret(dsn), may_lose_commits=True, pool_min=1, pool_max=2)
+    settings = patient_settings(dsn, pool_min=1, pool_max=2)
     async with Postgres(settings, "checker") as postgres:
         reads = PostgresReads(postgres)
         head = (await reads.heads())[PARTITION].position

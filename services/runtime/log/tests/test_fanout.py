@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from oa_platform.config.parsers import Secret
-from oa_platform.config.shared import DatabaseSettings
 from oa_runlog.commands import CreateRun
 from oa_runlog.events import EventType
-from oa_testing.postgres import Database
+from oa_testing.postgres import Database, patient_settings
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.fanout import Fanout, publisher
 from services.runtime.log.domain.batch import Batch, wanted_by
@@ -46,7 +44,7 @@ class Replica:
 @asynccontextmanager
 async def hearing(database: Database, replica_id: str) -> AsyncIterator[Replica]:
     """A replica that has looked at the heads, and won't again."""
-    settings = DatabaseSettings(url=Secret(database.runtime), may_lose_commits=True)
+    settings = patient_settings(database.runtime)
     one = Replica()
     fanout = PostgresFanout(settings, replica_id, one.hint, lambda: None, _NEVER_S)
     task = asyncio.create_task(fanout.run())
