@@ -10,7 +10,8 @@ from oa_khala.client import commands
 from oa_khala.client.session import ClientSession
 from oa_khala.client.states import State
 from oa_khala.frames import CaughtUp, Cursor, Event, Form, Plan, ServerFrame, Snapshot, Subscribed
-from oa_khala.wire import decode_server_frame, encode_client_frame
+from oa_khala.wire import encode_client_frame
+from tests.simulation.forms import read
 from tests.simulation.gateway import SimGateway, token_text
 from tests.simulation.link import Link
 from tests.simulation.trace import short
@@ -250,7 +251,7 @@ class SimClient:
         self._do(self.session.disconnected(generation, self._now()))
 
     def _frame(self, generation: int, data: bytes) -> None:
-        frame = decode_server_frame(data, self._form)
+        frame = read(data, self._form)
         self._note("<-", frame)
         if generation == self._link_generation and self.link is not None:
             self._heard.frame(frame)

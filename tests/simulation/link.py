@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from oa_khala.frames import Event, Form, Snapshot
-from oa_khala.wire import decode_server_frame
 from services.khala_gateway.connections.app.connection import Connection
 from services.khala_gateway.feeds.domain import encoding_of
+from tests.simulation.forms import read
 from tests.simulation.world import Broken, World
 
 
@@ -117,7 +117,7 @@ class Link:
 
     def _check_silence(self, data: bytes) -> None:
         for message in messages(data):
-            if isinstance(decode_server_frame(message, self.encoding.form), Event | Snapshot):
+            if isinstance(read(message, self.encoding.form), Event | Snapshot):
                 raise Broken(f"{self.session_id} was revoked, the gateway knows it, and sends more")
 
     def close(self, code: int, reason: str) -> None:

@@ -198,7 +198,10 @@ class _Schedule:
 
 
 def _form(rng: random.Random, size: Size) -> Form:
-    return Form.JSON if rng.random() < size.json_share else Form.PROTO
+    drawn = rng.random()
+    if drawn >= size.json_share:
+        return Form.PROTO
+    return Form.READABLE if drawn < size.json_share / 2 else Form.JSON
 
 
 def _failure(context: dict[str, object]) -> BaseException:

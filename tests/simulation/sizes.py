@@ -13,8 +13,9 @@ LONG_SHARE = 0.01
 @dataclass(frozen=True)
 class Size:
     """`steps` things happen in about `storm_s` seconds. `appends`: how many events one append may have. `json_share`
-    of the clients speak JSON, which takes most of the time of those that do. `weights`: how often what happens.
-    `delays_s`: how long anything may take. `is_warm`: the storm begins when all clients are connected."""
+    of the clients speak JSON, half of them the readable form; these take most of the time of those that do. `weights`:
+    how often what happens. `delays_s`: how long anything may take. `is_warm`: the storm begins when all clients are
+    connected."""
 
     steps: int
     storm_s: float

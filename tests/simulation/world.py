@@ -18,6 +18,8 @@ USER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X"
 
 
 CHAINS = RunChains()
+_AS_A_MESSAGE = b"\n"
+"""The key of field 1, a string: what begins so can be read, and what does not goes out as bytes."""
 
 
 class Broken(AssertionError):
@@ -49,7 +51,8 @@ class Log:
         return any(payload == self._payload(epoch, seq, time) for time in times)
 
     def _payload(self, epoch: str, seq: int, replaced: int) -> bytes:
-        return f"{self.topic}/{epoch}/{seq}/{replaced}".encode()
+        text = f"{self.topic}/{epoch}/{seq}/{replaced}".encode()
+        return _AS_A_MESSAGE + bytes([len(text)]) + text if seq % 2 else text
 
     def chain(self, seq: int) -> bytes:
         """Chain value of the present epoch at `seq`; empty for a topic without one."""
