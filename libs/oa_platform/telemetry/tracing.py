@@ -96,6 +96,17 @@ def root_span(
         yield current
 
 
+@contextmanager
+def span_under(name: str, traceparent: str, attributes: Mapping[str, int]) -> Iterator[None]:
+    """A span around work that was asked for under the one that `traceparent` names; none where that is empty."""
+    if not _Export.on or not traceparent:
+        yield
+        return
+    parent = propagate.extract({"traceparent": traceparent})
+    with _tracer.start_as_current_span(name, context=parent, kind=SpanKind.CONSUMER, attributes=attributes):
+        yield
+
+
 def record_span(
     name: str, traceparent: str, times_ns: tuple[int, int], events_ns: Mapping[str, int], attributes: Mapping[str, int]
 ) -> None:

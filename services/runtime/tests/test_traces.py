@@ -13,8 +13,8 @@ from oa_testing.waiting import PATIENCE_S
 from oa_topics.wire import origin_from_wire
 from openagents.runtime.v1 import event_pb2
 from openagents.sync.v1 import frame_pb2, topic_service_pb2
-from services.runtime.log.app.traces import COMMIT, COMMITTED, PUBLISHED
-from services.runtime.tests.rig import AS_GATEWAY, FakeWorker, replica, runtime_settings, somebody, text
+from services.runtime.log.app.traces import COMMIT, COMMITTED, FOLLOW, PUBLISHED
+from services.runtime.tests.rig import AS_GATEWAY, FakeWorker, Replica, replica, runtime_settings, somebody, text
 
 
 async def test_live_frames_say_when_they_were_recorded_and_those_of_a_traced_commit_its_span(
@@ -26,13 +26,7 @@ async def test_live_frames_say_when_they_were_recorded_and_those_of_a_traced_com
         worker = FakeWorker(runtime, who)
         await worker.attach()
         await worker.next("assignment")
-
-        async def topics() -> AsyncIterator[topic_service_pb2.WatchTopicsRequest]:
-            yield topic_service_pb2.WatchTopicsRequest(add_topics=[run.events_topic])
-            await asyncio.Event().wait()
-
-        stream: Any = runtime.topics.WatchTopics(topics(), metadata=AS_GATEWAY)
-        assert len((await stream.read()).watched) == 1
+        stream = await _watched(runtime, run.events_topic)
         await worker.append(run.run_id, 1, "a1", text(b"untraced"))
         untraced = await _batch(stream)
         assert untraced.traceparent == ""
@@ -52,6 +46,34 @@ async def test_live_frames_say_when_they_were_recorded_and_those_of_a_traced_com
         stream.cancel()
 
 
+async def test_frames_of_what_another_replica_committed_have_the_trace_of_its_commit(
+    runtime_database: Database,
+) -> None:
+    who = somebody()
+    async with (
+        replica(runtime_settings(runtime_database), who.key) as runtime,
+        replica(runtime_settings(runtime_database), who.key) as other,
+        asyncio.timeout(PATIENCE_S),
+    ):
+        run = await runtime.create(who, "k", "git", "log")
+        worker = FakeWorker(runtime, who)
+        await worker.attach()
+        await worker.next("assignment")
+        stream = await _watched(other, run.events_topic)
+        with collected() as spans:
+            await worker.append(run.run_id, 1, "a1", text(b"1"), text(b"2"))
+            while not (batch := await _batch(stream)).traceparent:  # of before
+                pass
+            ended = spans.get_finished_spans()
+        spans_of = {f"{one.context.trace_id:032x}-{one.context.span_id:016x}": one for one in ended}
+        follow = spans_of[batch.traceparent[3:-3]]
+        assert follow.parent is not None
+        commit = spans_of[f"{follow.parent.trace_id:032x}-{follow.parent.span_id:016x}"]
+        assert (follow.name, commit.name) == (FOLLOW, COMMIT)
+        assert len(batch.frames) == 2
+        stream.cancel()
+
+
 async def test_a_call_is_linked_to_the_commit_of_what_it_asked_for(runtime_database: Database) -> None:
     who = somebody()
     async with replica(runtime_settings(runtime_database), who.key) as runtime, asyncio.timeout(PATIENCE_S):
@@ -61,6 +83,18 @@ async def test_a_call_is_linked_to_the_commit_of_what_it_asked_for(runtime_datab
             ended = spans.get_finished_spans()
         (call,) = (one for one in ended if one.name.endswith("/CreateRun"))
         assert any(call.context == link.context for one in ended if one.name == COMMIT for link in one.links)
+
+
+async def _watched(runtime: Replica, topic: str) -> Any:
+    """A stream of a replica that carries the topic."""
+
+    async def topics() -> AsyncIterator[topic_service_pb2.WatchTopicsRequest]:
+        yield topic_service_pb2.WatchTopicsRequest(add_topics=[topic])
+        await asyncio.Event().wait()
+
+    stream: Any = runtime.topics.WatchTopics(topics(), metadata=AS_GATEWAY)
+    assert len((await stream.read()).watched) == 1
+    return stream
 
 
 async def _batch(stream: Any) -> topic_service_pb2.TopicFrames:

@@ -1,4 +1,7 @@
-"""The fan-out over a channel that Postgres has no part in: told after the commit, by whatever carries short texts."""
+"""The fan-out over a channel that Postgres has no part in: told after the commit, by whatever carries short texts.
+
+A text is "partition:position partition:position …", behind the `traceparent` of a commit if one is traced.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import structlog
 
 from oa_fanout.channel import Channel, Heard
 from oa_platform.process.word import Word
+from oa_platform.telemetry.tracing import sampled_traceparent
 from services.runtime.log import metrics
 from services.runtime.log.app.fanout import Hint
 from services.runtime.log.domain.places import places_of, texts_of
@@ -24,11 +28,14 @@ class ChannelFanout:
         self._channel = open_channel(self._heard)
         self._hint = hint
         self._untold: dict[int, int] = {}
+        # Of the first traced commit among them.
+        self._traceparent = ""
         self._word = Word()
 
     def publish(self, positions: Mapping[int, int]) -> None:
-        """Tell the others soon."""
+        """Tell the others soon. The span of the commit is current, if it is traced."""
         self._untold.update(positions)
+        self._traceparent = self._traceparent or sampled_traceparent()
         self._word.give()
 
     async def run(self) -> None:
@@ -41,17 +48,20 @@ class ChannelFanout:
         while True:
             await self._word.within(_LOOK_S)
             untold, self._untold = self._untold, {}
+            traceparent, self._traceparent = self._traceparent, ""
             for text in texts_of(untold):
-                await self._channel.say(text)
+                await self._channel.say(f"{traceparent} {text}" if traceparent else text)
 
     def _heard(self, text: str) -> None:
+        first, _, others = text.partition(" ")
+        traceparent, text = ("", text) if ":" in first else (first, others)
         try:
             places = places_of(text)
         except ValueError:
             _log.warning("strange_notification")
             return
         for partition, position in places:
-            self._hint(partition, position)
+            self._hint(partition, position, traceparent)
 
 
 def note_connected(why: str) -> None:

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from services.runtime.log.domain.records import LogRecord
 
-Hint = Callable[[int, int], None]
-"""Takes a partition and a position that it has come to."""
+Hint = Callable[[int, int, str], None]
+"""Takes a partition, a position that it has come to, and the `traceparent` of the commit that brought it there; empty
+where that is not known, or not traced."""
 Publish = Callable[[Mapping[int, Sequence[LogRecord]]], None]
 """Takes what was committed, by partition, in order and at once."""
 

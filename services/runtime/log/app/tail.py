@@ -1,6 +1,6 @@
 """The log as this replica follows it: own commits, and those of other replicas, merged by position without a hole.
 
-Own commits come from the sequencers (`publish`). Word of others comes by NOTIFY (`hint`) and holds positions only. What
+Own commits come from the sequencers (`publish`). Word of others comes by a fan-out (`hint`), and holds no entries. What
 does not follow on the head is a hole, and a hole is read from the table: so word may get lost, repeat or come late.
 """
 
@@ -19,6 +19,7 @@ from oa_base.ring import Ring
 from services.runtime.authority.domain import Head
 from services.runtime.log import metrics
 from services.runtime.log.app.ports import LogPages
+from services.runtime.log.app.traces import follow_span
 from services.runtime.log.domain.records import LogRecord
 from services.runtime.log.limits import TailLimits
 
@@ -38,6 +39,8 @@ class _Partition(Ring[LogRecord]):
     def __init__(self, number: int, head: Head, limits: TailLimits) -> None:
         super().__init__(head.position, _size, limits.ring_entries, limits.ring_bytes)
         self.number = number
+        # Of the first traced commit of which word has come since a page was read.
+        self.traceparent = ""
         self._chain = head.chain
 
     def offer(self, records: Sequence[LogRecord]) -> Sequence[LogRecord]:
@@ -95,11 +98,12 @@ class Tail:
         for partition, its_own in records.items():
             self._offer(self._partitions[partition], its_own)
 
-    def hint(self, partition: int, position: int) -> None:
-        """Word that a partition has come to `position`."""
+    def hint(self, partition: int, position: int, traceparent: str = "") -> None:
+        """Word that a partition has come to `position`, by the commit of that trace if it is known."""
         one = self._partitions.get(partition)
         if one is not None and position > one.known_head:
             one.expect(position)
+            one.traceparent = one.traceparent or traceparent
             self._note_behind(one)
 
     def _offer(self, partition: _Partition, records: Sequence[LogRecord]) -> None:
@@ -138,19 +142,22 @@ class Tail:
         """Read until nothing is missing. Returns the reason why something still is, or ""."""
         try:
             while partition.hole:
-                metrics.TAIL_REPAIRS.inc()
-                limits = self._limits
-                records = await self._reader.log_page(
-                    partition.number, partition.head, limits.page_entries, limits.page_bytes
-                )
-                if self._partitions[partition.number] is not partition:
-                    return ""  # following has begun anew
-                if not records:
-                    return "unavailable"  # the table does not show yet what is known to be stored
-                self._offer(partition, records)
+                traceparent, partition.traceparent = partition.traceparent, ""
+                with follow_span(traceparent, partition.known_head - partition.head):
+                    records = await self._next_page(partition)
+                    if self._partitions[partition.number] is not partition:
+                        return ""  # following has begun anew
+                    if not records:
+                        return "unavailable"  # the table does not show yet what is known to be stored
+                    self._offer(partition, records)
         except Refusal as refusal:
             return refusal.reason
         return ""
+
+    async def _next_page(self, partition: _Partition) -> Sequence[LogRecord]:
+        metrics.TAIL_REPAIRS.inc()
+        limits = self._limits
+        return await self._reader.log_page(partition.number, partition.head, limits.page_entries, limits.page_bytes)
 
     # ------------------------------------------------------------------------------------------------- readers
 

@@ -1,4 +1,4 @@
-"""The span of a commit: from the oldest command's arrival to when its events were handed on."""
+"""Spans of a commit: from its oldest command's arrival to when its events are handed on; and where others read it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager
 from opentelemetry.trace import Span
 
 from oa_base.clock import SECOND_NS
-from oa_platform.telemetry.tracing import root_span
+from oa_platform.telemetry.tracing import root_span, span_under
 from services.runtime.log.app.pending import PendingCommand
 
 COMMIT = "log.commit"
+FOLLOW = "log.follow"
 COMMITTED, PUBLISHED = "committed", "published"
 
 
@@ -24,3 +25,8 @@ def commit_span(commands: Sequence[PendingCommand]) -> AbstractContextManager[Sp
         return time.time_ns() - round(waited_s * SECOND_NS)
 
     return root_span(COMMIT, began_ns, (one.caller for one in commands), {"oa.commands": len(commands)})
+
+
+def follow_span(traceparent: str, entries: int) -> AbstractContextManager[None]:
+    """One for a hole of so many entries, under the commit of which this replica has heard."""
+    return span_under(FOLLOW, traceparent, {"oa.entries": entries})

@@ -1,7 +1,8 @@
 """The fan-out by notifications of Postgres, and a look at the heads now and then.
 
 A replica tells the others by the statement that commits: without a further round trip, and never of what was rolled
-back. A notification is "replica partition:position partition:position …".
+back. A notification is "replica partition:position partition:position …". Of a traced commit the replica is followed by
+";" and the `traceparent`: a replica of before, which knows of no traces, takes it for a part of the name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import structlog
 
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres import listen
+from oa_platform.telemetry.tracing import sampled_traceparent
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.fanout import Hint
 from services.runtime.log.domain.places import MAX_PLACES, places_of, places_text
@@ -43,9 +45,14 @@ class PostgresNotification:
         return f"pg_notify('{CHANNEL}', ${first})"
 
     def arguments(self, heads: Mapping[int, Head]) -> tuple[str]:
-        """Postgres takes less than 8000 bytes; what does not fit is found by looking at the heads."""
+        """Postgres takes less than 8000 bytes; what does not fit is found by looking at the heads.
+
+        The span of a traced commit is current.
+        """
         places = [(partition, head.position) for partition, head in heads.items()]
-        return (f"{self._replica_id} {places_text(places[:MAX_PLACES])}",)
+        traceparent = sampled_traceparent()
+        sender = f"{self._replica_id};{traceparent}" if traceparent else self._replica_id
+        return (f"{sender} {places_text(places[:MAX_PLACES])}",)
 
 
 class PostgresFanout(listen.Listener):
@@ -91,7 +98,7 @@ class PostgresFanout(listen.Listener):
 
     async def _heads(self, connection: listen.Connection) -> None:
         for row in await connection.fetch(sql.READ_HEADS):
-            self._hint(row["partition"], row["position"])
+            self._hint(row["partition"], row["position"], "")
         self._tell_of_workers()
 
     def _tell_of_workers(self) -> None:
@@ -115,7 +122,8 @@ class PostgresFanout(listen.Listener):
         if payload == _WORKERS:
             self._tell_of_workers()
             return
-        replica_id, _, places = payload.partition(" ")
+        sender, _, places = payload.partition(" ")
+        replica_id, _, traceparent = sender.partition(";")
         try:
             heads = places_of(places)
         except ValueError:
@@ -123,6 +131,6 @@ class PostgresFanout(listen.Listener):
             return
         for head in heads:
             if replica_id == self._replica_id:
-                asyncio.get_running_loop().call_later(_OWN_GRACE_S, self._hint, *head)
+                asyncio.get_running_loop().call_later(_OWN_GRACE_S, self._hint, *head, traceparent)
             else:
-                self._hint(*head)
+                self._hint(*head, traceparent)

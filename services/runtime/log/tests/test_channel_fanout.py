@@ -11,6 +11,8 @@ import pytest
 
 from oa_fanout.channel import Channel, Heard
 from oa_fanout.nats import NatsChannel
+from oa_platform.telemetry.tracing import sampled_traceparent, span
+from oa_platform.tests.traces import collected
 from oa_testing.peers.memory_channel import MemoryHub
 from oa_testing.peers.nats import nats_server
 from oa_testing.waiting import eventually
@@ -22,6 +24,7 @@ from services.runtime.log.domain.places import MAX_PLACES, places_of, places_tex
 from services.runtime.log.tests.followed import FakeLog, following
 
 PARTITIONS = 3
+TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 class Faults:
@@ -106,16 +109,33 @@ async def test_over_nats_the_others_hear_of_a_commit_without_looking() -> None:
         assert all(heard == list(range(1, last + 1)) for _, heard, _ in made)
 
 
+async def test_what_goes_out_together_is_told_with_the_trace_of_its_first_traced_commit() -> None:
+    log, hub = FakeLog(PARTITIONS), MemoryHub()
+    texts: list[str] = []
+    listener = asyncio.create_task(hub.channel(texts.append).run())
+    async with replicas(log, hub.channel, 1) as ((tail, _, fanout),):
+        publish = publisher(tail.publish, fanout)
+        publish(log.commit(1))
+        with collected(), span("commit"):
+            publish(log.commit(1, 1))
+            traceparent = sampled_traceparent()
+        await eventually(lambda: bool(texts))
+        publish(log.commit(1))
+        await eventually(lambda: len(texts) > 1)
+    listener.cancel()
+    assert texts == [f"{traceparent} 0:1 1:1", "0:2"]
+
+
 async def test_a_text_that_is_none_of_ours_is_passed_over() -> None:
-    hub, hints = MemoryHub(), list[tuple[int, int]]()
+    hub, hints = MemoryHub(), list[tuple[int, int, str]]()
     stranger = hub.channel(lambda _: None)
     fanout = ChannelFanout(hub.channel, lambda *place: hints.append(place))
     task = asyncio.create_task(fanout.run())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    for text in ("", "x", "1:2 3", "1:2:3", "one:2", "4:5"):
+    for text in ("", "x", "1:2 3", "1:2:3", "one:2", "4:5", f"{TRACEPARENT} 6:7", TRACEPARENT):
         await stranger.say(text)
-    assert hints == [(4, 5)]
+    assert hints == [(4, 5, ""), (6, 7, TRACEPARENT)]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

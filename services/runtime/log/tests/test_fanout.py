@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+from oa_platform.telemetry.tracing import sampled_traceparent, span
+from oa_platform.tests.traces import collected
 from oa_runlog.commands import CreateRun
 from oa_runlog.events import EventType
 from oa_testing.postgres import Database, patient_settings
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.fanout import Fanout, publisher
 from services.runtime.log.domain.batch import Batch, wanted_by
-from services.runtime.log.domain.places import MAX_PLACES
+from services.runtime.log.domain.places import MAX_PLACES, places_of
 from services.runtime.log.domain.records import LogRecord
 from services.runtime.log.store.fanout import PostgresFanout, PostgresNotification
 from services.runtime.log.store.log import PostgresLog
@@ -27,11 +29,13 @@ class Replica:
     """One that hears of the others; `heard` is what is known of PARTITION."""
 
     heard: list[int] = field(default_factory=list)
+    traces: list[str] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def hint(self, partition: int, position: int) -> None:
+    def hint(self, partition: int, position: int, traceparent: str) -> None:
         if partition == PARTITION:
             self.heard.append(position)
+            self.traces.append(traceparent)
             self.news.set()
 
     async def hears_of(self, position: int) -> None:
@@ -51,6 +55,7 @@ async def hearing(database: Database, replica_id: str) -> AsyncIterator[Replica]
     try:
         await one.hears_of(0)
         one.heard.clear()
+        one.traces.clear()
         yield one
     finally:
         task.cancel()
@@ -68,6 +73,24 @@ async def test_a_commit_is_told_and_what_was_not_stored_never_is(runtime_databas
         assert await _create(telling, "stored") == 1
         await other.hears_of(1)
         assert other.heard == [1]
+
+
+async def test_a_traced_commit_is_told_with_its_trace_and_replicas_of_before_read_its_places(
+    runtime_database: Database,
+) -> None:
+    async with AsyncExitStack() as stack:
+        rig = await stack.enter_async_context(replica(runtime_database.runtime))
+        other = await stack.enter_async_context(hearing(runtime_database, "other"))
+        telling = PostgresLog(rig.postgres, PostgresNotification("one"))
+        await _create(telling, "untraced")
+        with collected(), span("commit"):
+            await _create(telling, "traced")
+            (payload,) = PostgresNotification("one").arguments({PARTITION: Head(2, b"")})
+            traceparent = sampled_traceparent()
+        await other.hears_of(2)
+    assert other.traces == ["", traceparent]
+    assert traceparent
+    assert places_of(payload.partition(" ")[2]) == [(PARTITION, 2)]
 
 
 async def test_a_fan_out_that_tells_after_the_commit_adds_nothing_to_it(runtime_database: Database) -> None:
@@ -115,7 +138,8 @@ async def _store_on_a_head_that_has_moved(store: PostgresLog) -> None:
 
 def test_a_notification_fits_whatever_a_batch_has_grown() -> None:
     heads = {number: Head(2**63 - 1, b"") for number in range(10_000, 10_000 + 2 * MAX_PLACES)}
-    (payload,) = PostgresNotification("rep_" + "0" * 26).arguments(heads)
+    with collected(), span("commit"):
+        (payload,) = PostgresNotification("rep_" + "0" * 26).arguments(heads)
     assert len(payload) < 8000
     assert len(payload.split(" ")) == 1 + MAX_PLACES
 

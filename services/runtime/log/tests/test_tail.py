@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oa_platform.tests.traces import collected, current_trace_id
 from oa_testing.waiting import PATIENCE_S
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.tail import Tail
@@ -45,6 +46,22 @@ async def test_the_commits_of_others_are_read_up_to_where_word_says() -> None:
         await until(tail, 12)
         assert heard == list(range(1, 13))
         assert log.reads == 3, "pages of 5"
+
+
+async def test_what_is_read_has_the_trace_of_the_commit_that_word_came_of() -> None:
+    log, traces = FakeLog(), list[str]()
+    with collected() as spans:
+        async with following(log) as (tail, heard):
+            tail.listen(lambda _: traces.append(current_trace_id()))
+            log.commit(1)
+            tail.hint(0, 1)
+            await until(tail, 1)
+            log.commit(2)
+            for position, letter in ((2, "a"), (3, "b")):  # the second one comes before the first has been read
+                tail.hint(0, position, f"00-{letter * 32}-{'c' * 16}-01")
+            await until(tail, 3)
+        assert [dict(one.attributes or {}) for one in spans.get_finished_spans()] == [{"oa.entries": 2}]
+    assert (heard, traces) == ([1, 2, 3], ["", "a" * 32])
 
 
 async def test_an_own_commit_after_one_of_another_replica_waits_for_it() -> None:
