@@ -62,5 +62,9 @@ exporter = "none"
 {more}""",
         "utf-8",
     )
+    # Codex makes no helper programs in a home that lies in the folder of temporary files, and its sandbox needs them.
+    temporary = home / "tmp"
+    temporary.mkdir(exist_ok=True)
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
-    return {**kept, "HOME": str(home), "CODEX_HOME": str(home), "TEST_PROVIDER_KEY": PROVIDER_KEY}
+    ours = {"HOME": str(home), "CODEX_HOME": str(home), "TMPDIR": str(temporary)}
+    return {**kept, **ours, "TEST_PROVIDER_KEY": PROVIDER_KEY}

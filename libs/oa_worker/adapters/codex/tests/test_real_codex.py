@@ -94,6 +94,22 @@ async def test_people_decide_about_a_command(tmp_path: Path, answer: str, made: 
     assert PROVIDER_KEY not in everything, "without the key"
 
 
+async def test_a_command_can_do_no_more_than_its_sandbox_allows(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
+        model.script([Call("exec_command", {"cmd": "touch made", **PATIENTLY})], [Say("So be it.")])
+        given = {"prompt": "p", "working_directory": str(folder), "sandbox": "read-only", "approval": "never"}
+        log = Log()
+        finish = await real(tmp_path, model).run(assignment(log, given), log.emit)
+        said = json.dumps(model.requests[-1]["input"])
+    assert finish.outcome == pb.RUN_OUTCOME_SUCCEEDED
+    assert not (folder / "made").exists()
+    if "No permissions to create new namespace" in said:
+        pytest.skip("this machine lets nobody make a sandbox")
+    assert "Read-only file system" in said or "Permission denied" in said, said
+
+
 async def test_people_are_shown_the_files_that_would_change(tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
