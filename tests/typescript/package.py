@@ -95,10 +95,14 @@ class _Quiet(SimpleHTTPRequestHandler):
         """Nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # a page loads more modules at once than the five for which there is room otherwise
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The origin at which the folder's files are."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    server = _Server(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -2,7 +2,7 @@
  * The example page in a headless Chromium. Told by JSON in its first argument: `page`, and `fields` of its form. It
  * fills them in, and prints the page's text whenever that has changed. On standard input it takes the orders `reload`,
  * on which it loads the page anew, and `offline` and `online`, on which the browser's network goes and comes. Origins count
- * for it as for anybody's browser.
+ * for it as for anybody's browser. What the browser itself says of the page goes to standard error.
  */
 
 import { createInterface } from "node:readline";
@@ -39,6 +39,9 @@ const browser = await started();
 const context = await browser.newContext();
 const page = await context.newPage();
 page.on("pageerror", (error) => say({ kind: "defect", message: String(error) }));
+page.on("console", (message) => console.error(`${message.type()}: ${message.text()}`));
+page.on("requestfailed", (request) => console.error(`failed: ${request.url()}: ${request.failure()?.errorText}`));
+page.on("framenavigated", (frame) => console.error(`at: ${frame.url().split("?")[0]}`));
 createInterface({ input: process.stdin }).on("line", (order) => {
   void (order === "reload" ? follow(page) : context.setOffline(order === "offline")).then(() =>
     say({ kind: "done", order }),

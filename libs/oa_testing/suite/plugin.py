@@ -201,8 +201,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         leaks = [leak for _, text in report.sections for leak in leaks_in(logged(text))]
         if leaks:
             report.outcome, report.longrepr = "failed", "secrets were logged:\n" + "\n".join(leaks)
-    arguments = getattr(item, "funcargs", {}).values()
-    for stack in [argument for argument in arguments if report.failed and isinstance(argument, StackUnderTest)]:
+    arguments = [getattr(argument, "stack", argument) for argument in getattr(item, "funcargs", {}).values()]
+    for stack in {argument for argument in arguments if report.failed and isinstance(argument, StackUnderTest)}:
         for path in sorted((stack.home / "logs").glob("*.log")):
             report.sections.append((f"log of {path.stem}", last_lines(path, _REPORTED_LINES)))
     return report
