@@ -7,6 +7,7 @@ import fcntl
 import json
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -57,7 +58,7 @@ class Follower:
         return [line["seq"] for line in self.lines if line["kind"] == "event"]
 
     async def until(self, kind: str, *, otherwise: str = "", **values: Any) -> Line:
-        """Reads up to a line of this kind with these values, or one of the kind `otherwise`."""
+        """Reads up to a line of this kind with these values, or one of the kind `otherwise`. Fails at a `defect`."""
         assert self.process.stdout is not None
         async with asyncio.timeout(2 * PATIENCE_S):
             while text := await self.process.stdout.readline():
@@ -65,6 +66,7 @@ class Follower:
                 line = self.lines[-1]
                 if {"kind": kind, **values}.items() <= line.items() or line["kind"] == otherwise:
                     return line
+                assert line["kind"] != "defect", line
         raise AssertionError(f"the program ended: {self.lines[-3:]}")
 
     def tell(self, order: str) -> None:
@@ -80,8 +82,12 @@ async def following(program: str, options: Mapping[str, Any]) -> AsyncIterator[F
         "node", f"build/test/{program}.js", json.dumps(options), cwd=PACKAGE,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=16 * 1024 * 1024,
     )  # fmt: skip
+    follower = Follower(process)
     try:
-        yield Follower(process)
+        yield follower
+    except BaseException:
+        sys.stderr.write(f"{program} said at last: {follower.lines[-3:]}\n")
+        raise
     finally:
         if process.returncode is None:
             process.kill()
@@ -96,7 +102,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    request_queue_size = 128  # a page loads more modules at once than the five for which there is room otherwise
+    request_queue_size = 128  # a page loads more modules at once than the five that there is room for otherwise
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Any
 
 from oa_platform.telemetry.tracing import span
@@ -61,16 +62,16 @@ async def test_frames_of_what_another_replica_committed_have_the_trace_of_its_co
         await worker.next("assignment")
         stream = await _watched(other, run.events_topic)
         with collected() as spans:
-            await worker.append(run.run_id, 1, "a1", text(b"1"), text(b"2"))
-            while not (batch := await _batch(stream)).traceparent:  # of before
-                pass
+            for number in count():  # the other replica may have found it by itself, before it was told of it
+                await worker.append(run.run_id, 1, f"a{number}", text(b"1"))
+                if (batch := await _batch(stream)).traceparent:
+                    break
             ended = spans.get_finished_spans()
         spans_of = {f"{one.context.trace_id:032x}-{one.context.span_id:016x}": one for one in ended}
         follow = spans_of[batch.traceparent[3:-3]]
         assert follow.parent is not None
         commit = spans_of[f"{follow.parent.trace_id:032x}-{follow.parent.span_id:016x}"]
         assert (follow.name, commit.name) == (FOLLOW, COMMIT)
-        assert len(batch.frames) == 2
         stream.cancel()
 
 

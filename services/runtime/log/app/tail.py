@@ -101,9 +101,11 @@ class Tail:
     def hint(self, partition: int, position: int, traceparent: str = "") -> None:
         """Word that a partition has come to `position`, by the commit of that trace if it is known."""
         one = self._partitions.get(partition)
-        if one is not None and position > one.known_head:
+        if one is None or position <= one.head:
+            return
+        one.traceparent = one.traceparent or traceparent
+        if position > one.known_head:
             one.expect(position)
-            one.traceparent = one.traceparent or traceparent
             self._note_behind(one)
 
     def _offer(self, partition: _Partition, records: Sequence[LogRecord]) -> None:
@@ -122,7 +124,9 @@ class Tail:
         if behind:
             self._behind.set()
             self._behind_since.setdefault(partition.number, time.monotonic())
-        elif (since := self._behind_since.pop(partition.number, None)) is not None:
+            return
+        partition.traceparent = ""
+        if (since := self._behind_since.pop(partition.number, None)) is not None:
             metrics.TAIL_LAG_SECONDS.observe(time.monotonic() - since)
 
     # ------------------------------------------------------------------------------------------------- repair

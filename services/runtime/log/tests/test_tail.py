@@ -57,6 +57,7 @@ async def test_what_is_read_has_the_trace_of_the_commit_that_word_came_of() -> N
             tail.hint(0, 1)
             await until(tail, 1)
             log.commit(2)
+            tail.hint(0, 2)  # a look at the heads, before word of it comes
             for position, letter in ((2, "a"), (3, "b")):  # the second one comes before the first has been read
                 tail.hint(0, position, f"00-{letter * 32}-{'c' * 16}-01")
             await until(tail, 3)
