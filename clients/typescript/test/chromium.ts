@@ -61,5 +61,6 @@ await page.addInitScript(() => {
     });
   });
 });
-await follow(page);
+// First: who waits for it does not pass over what the page shows.
 say({ kind: "open", version: browser.version() });
+await follow(page);
