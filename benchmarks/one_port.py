@@ -20,8 +20,7 @@ from pathlib import Path
 
 from benchmarks.measure import Figures, report
 from benchmarks.sockets import allow_sockets
-
-HOST = "127.0.0.1"
+from oa_localstack.installation.ports import HOST
 
 
 @contextmanager

@@ -35,7 +35,8 @@ from oa_khala import frames
 from oa_khala.frames import Form
 from oa_khala.topics import run_events
 from oa_khala.wire import decode_server_frame, encode_client_frame
-from oa_testing.peers.listener import HOST, Listener
+from oa_localstack.installation.ports import HOST
+from oa_testing.peers.listener import Listener
 from oa_worker.sdk.connection import Attachment, attach
 from openagents.runtime.v1.worker_service_pb2 import WorkerHello
 

@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from oa_testing.peers.listener import HOST, Listener
+from oa_localstack.installation.ports import HOST
+from oa_testing.peers.listener import Listener
 from oa_worker.tests.fake_runtime import FakeRuntime
 from openagents.control.v1 import service_account_service_pb2 as pb
 

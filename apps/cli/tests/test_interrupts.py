@@ -13,8 +13,9 @@ import pytest
 
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
+from oa_localstack.installation.ports import HOST
 from oa_platform.process.interrupts import STATUS
-from oa_testing.peers.listener import HOST, Listener
+from oa_testing.peers.listener import Listener
 
 WHEN_IMPORTED = """
 import os, signal, sys

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
-from oa_testing.peers.listener import HOST, Listener
+from oa_localstack.installation.ports import HOST
+from oa_testing.peers.listener import Listener
 from openagents.control.v1 import api_key_service_pb2 as keys_pb2
 from openagents.control.v1 import service_account_service_pb2 as accounts_pb2
 

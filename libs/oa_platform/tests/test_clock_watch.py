@@ -16,7 +16,7 @@ from oa_platform.health.clock_watch import CLOCK_HEADER, ClockWatch
 from oa_platform.postgres.pool import Postgres
 from oa_platform.telemetry.metrics import REGISTRY
 from oa_testing.clock import FakeClock, SkewedClock
-from oa_testing.postgres import ON_FAST, Database
+from oa_testing.postgres import Database, patient_settings
 
 LIMITS = ClockSettings(leeway_ms=5_000, max_skew_ms=2_000)
 
@@ -96,7 +96,7 @@ async def test_the_worst_one_is_named(clock: FakeClock) -> None:
 async def test_the_database_is_asked_at_each_check(control_database: Database) -> None:
     wrong = Wrong()
     watch = ClockWatch("control", SkewedClock(wrong), LIMITS)
-    settings = load(DatabaseSettings, {"OA_DATABASE_URL": control_database.control, **ON_FAST})
+    settings = patient_settings(control_database.control)
     async with Postgres(settings, "clock-test") as postgres:
         watch.compare_with_database(postgres)
         await watch.check()

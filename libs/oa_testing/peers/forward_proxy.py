@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+from oa_localstack.installation.ports import HOST
 from oa_testing.peers.forwarding import both_ways, connected, forward
-from oa_testing.peers.listener import HOST, Listener
+from oa_testing.peers.listener import Listener
 
 
 class ForwardProxy:

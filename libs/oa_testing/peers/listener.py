@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Self
 
-HOST = "127.0.0.1"
+from oa_localstack.installation.ports import HOST
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 """Serves one connection, which is closed when this returns. A connection that breaks is no failure."""
@@ -45,22 +45,18 @@ class Listener:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Listen no more and hang up. Raises what a connection failed with."""
+        """Listen no more, and end every connection, whatever it is at. Raises what one of them failed with."""
         if self._server is None:
             return
         self._server.close()
-        await self.hang_up()
-        await self._server.wait_closed()
-        self._server = None
-        if self._failure is not None:
-            raise self._failure
-
-    async def hang_up(self) -> None:
-        """End every open connection in the middle of what it does."""
         serving = list(self._open)
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
+        await self._server.wait_closed()
+        self._server = None
+        if self._failure is not None:
+            raise self._failure
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Not a coroutine: from here on the connection is known, whether its task ever begins or not."""

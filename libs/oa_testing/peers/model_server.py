@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from oa_testing.peers.listener import HOST, Listener
+from oa_localstack.installation.ports import HOST
+from oa_testing.peers.listener import Listener
 
 INPUT_TOKENS, CACHED_TOKENS, OUTPUT_TOKENS = 10, 4, 5
 """What each reply is said to have used."""
@@ -68,8 +69,6 @@ class ModelServer:
     """Use it in `async with`. `port`: of one that was there before."""
 
     def __init__(self, port: int = 0) -> None:
-        self.port = port
-        """Where it listens, also when it has stopped."""
         self.requests: list[dict[str, Any]] = []
         """Bodies of what was asked, in order."""
         self._replies: list[Sequence[Part]] = []
@@ -77,7 +76,6 @@ class ModelServer:
 
     async def __aenter__(self) -> Self:
         await self._listener.start()
-        self.port = self._listener.port
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -86,6 +84,11 @@ class ModelServer:
     async def stop(self) -> None:
         """As if its process died: what it is saying ends in the middle, and nobody is there any more."""
         await self._listener.stop()
+
+    @property
+    def port(self) -> int:
+        """Where it listens, also when it has stopped."""
+        return self._listener.port
 
     @property
     def base_url(self) -> str:

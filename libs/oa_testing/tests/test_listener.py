@@ -7,8 +7,9 @@ from asyncio import StreamReader, StreamWriter
 
 import pytest
 
+from oa_localstack.installation.ports import HOST
 from oa_testing.peers.forwarding import both_ways, connected, forward
-from oa_testing.peers.listener import HOST, Listener
+from oa_testing.peers.listener import Listener
 from oa_testing.waiting import PATIENCE_S, eventually
 
 

@@ -8,16 +8,16 @@ import pytest
 import pytest_asyncio
 
 from oa_platform.postgres.pool import Postgres
-from oa_testing.postgres import Database
+from oa_testing.postgres import Database, patient_settings
 from oa_topics.store import TopicLimits
 from services.projector.tests.doors import Doors, opened
-from services.projector.tests.rig import TOPIC_LIMITS, Rig, database_settings
+from services.projector.tests.rig import TOPIC_LIMITS, Rig
 
 
 @pytest_asyncio.fixture
 async def postgres(projector_database: Database) -> AsyncIterator[Postgres]:
     """A pool in the service's role."""
-    async with Postgres(database_settings(projector_database), "projector") as postgres:
+    async with Postgres(patient_settings(projector_database.projector), "projector") as postgres:
         yield postgres
 
 

@@ -7,11 +7,8 @@ from collections.abc import Callable
 
 import grpc.aio
 
-from oa_platform.config.loading import load
-from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import Postgres
 from oa_runlog import events as e
-from oa_testing.postgres import ON_FAST, PATIENT, Database
 from oa_testing.waiting import PATIENCE_S
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicLimits
@@ -37,11 +34,6 @@ ENCODERS = Encoders(CODEC.encode, encode_notification)
 TOPIC_LIMITS = TopicLimits(poll_interval_ms=500)
 QUICK = TailLimits(backoff_min_ms=1, backoff_max_ms=10, heads_interval_ms=20)
 WAIT_S = PATIENCE_S
-
-
-def database_settings(database: Database, **settings: str) -> DatabaseSettings:
-    """As the environment would have them."""
-    return load(DatabaseSettings, {"OA_DATABASE_URL": database.projector, **ON_FAST, **PATIENT, **settings})
 
 
 class Rig:

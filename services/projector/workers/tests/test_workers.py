@@ -13,14 +13,14 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
-from oa_testing.postgres import Database
+from oa_testing.postgres import Database, patient_settings
 from oa_testing.waiting import eventually
 from oa_topics.tests.conformance import Source, TopicSourceSuite
 from services.projector.journal.app import publish
 from services.projector.journal.store import PostgresJournalWriter
 from services.projector.tests import histories as h
 from services.projector.tests.doors import Doors, as_gateway
-from services.projector.tests.rig import Rig, database_settings
+from services.projector.tests.rig import Rig
 from services.projector.workers.app import WorkersFollower
 from services.projector.workers.domain import ToldWorker, changes
 from services.projector.workers.limits import WorkersLimits
@@ -91,7 +91,7 @@ async def test_one_replica_has_the_turn_until_its_connection_is_gone(
             )
             await turn.store([told(1, b"old")])
 
-    async with Postgres(database_settings(projector_database), "projector") as another:
+    async with Postgres(patient_settings(projector_database.projector), "projector") as another:
         with pytest.raises(Refusal, match="unavailable"):
             await lose_it()
         async with turns_of(another)() as second:
@@ -139,7 +139,7 @@ async def test_after_a_stream_that_ended_it_asks_for_what_it_knows(rig: Rig, pos
 async def test_when_the_replica_that_follows_ends_the_other_one_goes_on(
     rig: Rig, postgres: Postgres, projector_database: Database
 ) -> None:
-    async with Postgres(database_settings(projector_database), "projector") as another:
+    async with Postgres(patient_settings(projector_database.projector), "projector") as another:
         first, second = Script(), Script()
         async with following(Rig(another), another, second):
             await eventually(lambda: second.asked == [[]])

@@ -7,8 +7,9 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from oa_localstack.installation.ports import HOST
 from oa_testing.peers.forwarding import both_ways, connected, forward
-from oa_testing.peers.listener import HOST, Listener
+from oa_testing.peers.listener import Listener
 
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _BUSY = b"HTTP/1.1 503 Slow Down\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_SLOW_DOWN), _SLOW_DOWN)
