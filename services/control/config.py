@@ -174,6 +174,18 @@ class SignInSettings:
         doc="Domains whose addresses may sign up, where OA_SIGN_UP is domains. A subdomain is another domain.",
     )
 
+    max_age_s: float = setting(
+        "OA_SIGN_IN_MAX_AGE_S",
+        number(0, 180 * 86_400),
+        7200.0,
+        doc="How old a sign-in may be for what would give whoever stole a token more than the token does: a key, an "
+        "invitation, a role, the end of an org. 0: as old as its session.",
+    )
+
+    def max_age(self) -> timedelta | None:
+        """How old a sign-in may be; None for any age."""
+        return timedelta(seconds=self.max_age_s) if self.max_age_s else None
+
     def problems(self) -> Iterator[Problem]:
         """A rule that lets nobody in."""
         if self.sign_up == SignUp.DOMAINS and not self.sign_up_domains:

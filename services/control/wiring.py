@@ -76,8 +76,8 @@ from services.control.members.store import PostgresMembers
 from services.control.orgs.app import Orgs
 from services.control.orgs.door import OrgApi
 from services.control.orgs.store import PostgresOrgs, PostgresPeople
-from services.control.policy.app import AccessTokenVerifier, Gate, Standing
-from services.control.policy.domain import Scopes, StandingPrincipal
+from services.control.policy.app import AccessTokenVerifier, AskStanding, Gate
+from services.control.policy.domain import Standing, StandingPrincipal
 from services.control.policy.door import PolicyApi
 from services.control.provider_config import ProviderSettings
 from services.control.provider_sign_in.app import Provider, ProviderSignIn
@@ -160,7 +160,7 @@ class Tables:
 @dataclass(frozen=True, kw_only=True)
 class Dependencies:
     """What the use cases work with. `hmac_key` hashes codes and API keys and makes refresh tokens. For
-    `delete_grace` a deleted org can be restored."""
+    `delete_grace` a deleted org can be restored. A sign-in older than `max_sign_in_age` is not fresh; None: each is."""
 
     transactions: Transactions[Tables]
     clock: Clock
@@ -170,6 +170,7 @@ class Dependencies:
     carrier: Carrier
     hmac_key: bytes
     delete_grace: timedelta
+    max_sign_in_age: timedelta | None = None
     key_limits: KeyLimits = field(default_factory=KeyLimits)
     sign_up: SignUpRule = field(default_factory=SignUpRule)
     providers: Mapping[str, Provider] = field(default_factory=dict)
@@ -241,13 +242,14 @@ class UseCases:
             self.sealer.sweep,
             self.api_keys.sweep,
         )
-        self.gate = Gate(transactions, clock, dependencies.verifier, standings)
+        max_age = dependencies.max_sign_in_age
+        self.gate = Gate(transactions, clock, dependencies.verifier, standings, max_age)
 
 
-def _by_key(of_key: Standing, of_others: Standing) -> Standing:
+def _by_key(of_key: AskStanding, of_others: AskStanding) -> AskStanding:
     """Asks `of_key` about a token that was made from an API key, and `of_others` about any other."""
 
-    async def standing(principal: StandingPrincipal, jti: str) -> Scopes | None:
+    async def standing(principal: StandingPrincipal, jti: str) -> Standing | None:
         return await (of_key if is_api_key_id(principal.session_id) else of_others)(principal, jti)
 
     return standing
@@ -278,6 +280,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
         carrier=carrier(settings.mail),
         hmac_key=settings.keys.hmac_bytes(),
         delete_grace=settings.orgs.delete_grace,
+        max_sign_in_age=settings.sign_in.max_age(),
         key_limits=settings.api_keys.limits(),
         sign_up=settings.sign_in.rule(),
         providers=await _providers(settings.providers, process),

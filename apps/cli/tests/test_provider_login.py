@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -64,6 +65,29 @@ async def test_a_browser_brings_the_answer_and_the_session_is_kept(person: Progr
     unknown = await person("login", "--provider", "workos", "--json")
     assert (unknown.status, unknown.error["reason"]) == (Exit.REFUSED, "not_found")
     assert "oidc" in unknown.error["message"]
+
+
+async def test_an_old_sign_in_is_made_fresh_and_the_session_stays(
+    person: Program, openid: OpenId, control_database: Database
+) -> None:
+    assert (await person("login", "--provider", "oidc")).status == Exit.OK
+    [before] = (await person("session", "list", "--json")).documents
+    connection = await asyncpg.connect(control_database.admin)
+    try:
+        await connection.execute("UPDATE control.sessions SET created_at = created_at - interval '3 hours'")
+    finally:
+        await connection.close()
+    make = ("key", "create", "laptop", "--personal", "--scope", "runs.read", "--ttl", "1d")
+    refused = await person(*make)
+    assert refused.status == Exit.SIGN_IN
+    assert "sign_in_too_old" in refused.stderr
+    assert "oa login" in refused.stderr
+    assert (await person("session", "list")).status == Exit.OK, "nothing else asks for it"
+    assert (await person("login", "--provider", "oidc")).status == Exit.OK
+    assert (await person(*make)).status == Exit.OK
+    [after] = (await person("session", "list", "--json")).documents
+    assert after["sessionId"] == before["sessionId"]
+    assert after["signInTime"] > before["signInTime"]
 
 
 async def test_where_the_browser_is_elsewhere_the_answer_is_pasted(person: Program, openid: OpenId) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -122,14 +122,26 @@ class Auth:
 
     async def verify(self, challenge: Challenge, code: str) -> Credentials:
         """Exchange the code for a session, and keep it. Raises Refusal `code_incorrect`, `challenge_expired`, …"""
-        request = pb.VerifyChallengeRequest(
-            challenge_id=challenge.challenge_id, code=code.strip(), device_id=self.device_id
-        )
-        answer = await self._edge.call(f"{_SERVICE}/VerifyChallenge", request, pb.VerifyChallengeResponse)
-        credentials = _with_tokens(
-            Credentials(answer.user_id, answer.org_id, answer.session_id, challenge.email, "", 0.0, ""), answer.tokens
-        )
-        self._store.save(credentials)
+
+        async def exchange(refresh_token: str) -> Credentials:
+            request = pb.VerifyChallengeRequest(
+                challenge_id=challenge.challenge_id,
+                code=code.strip(),
+                device_id=self.device_id,
+                refresh_token=refresh_token,
+            )
+            answer = await self._edge.call(f"{_SERVICE}/VerifyChallenge", request, pb.VerifyChallengeResponse)
+            return _of_session(answer, challenge.email)
+
+        return await self._enter(exchange)
+
+    async def _enter(self, exchange: Callable[[str], Awaitable[Credentials]]) -> Credentials:
+        """Exchange what proves who the person is, and keep the credentials. The session that is kept here goes on if it
+        is the same person's; nobody refreshes it meanwhile."""
+        async with self._store.exclusive():
+            kept = self._store.load()
+            credentials = await exchange(kept.refresh_token if kept else "")
+            self._store.save(credentials)
         return credentials
 
     async def start_with(self, provider: str, redirect_uri: str) -> ProviderSignIn:
@@ -150,16 +162,20 @@ class Auth:
         """Exchange the provider's answer for a session, and keep it. Raises Refusal `challenge_expired`,
         `provider_refused`, `account_not_admitted`, …"""
         begun.require_own(state)
-        request = provider_pb.FinishProviderSignInRequest(
-            sign_in_id=begun.sign_in_id, device_id=self.device_id, state=state, code=code
-        )
-        method, response = f"{_PROVIDERS}/FinishProviderSignIn", provider_pb.FinishProviderSignInResponse
-        answer = await self._edge.call(method, request, response)
-        credentials = _with_tokens(
-            Credentials(answer.user_id, answer.org_id, answer.session_id, answer.email, "", 0.0, ""), answer.tokens
-        )
-        self._store.save(credentials)
-        return credentials
+
+        async def exchange(refresh_token: str) -> Credentials:
+            request = provider_pb.FinishProviderSignInRequest(
+                sign_in_id=begun.sign_in_id,
+                device_id=self.device_id,
+                state=state,
+                code=code,
+                refresh_token=refresh_token,
+            )
+            method, response = f"{_PROVIDERS}/FinishProviderSignIn", provider_pb.FinishProviderSignInResponse
+            answer = await self._edge.call(method, request, response)
+            return _of_session(answer, answer.email)
+
+        return await self._enter(exchange)
 
     async def switch_org(self, org_id: str) -> None:
         """Act in another of the person's orgs from now on. Raises Refusal `not_found`, `org_deleted`."""
@@ -222,6 +238,13 @@ class Auth:
                 )
                 raise Refusal("org_changed", message)
             return renewed
+
+
+def _of_session(
+    answer: pb.VerifyChallengeResponse | provider_pb.FinishProviderSignInResponse, email: str
+) -> Credentials:
+    nameless = Credentials(answer.user_id, answer.org_id, answer.session_id, email, "", 0.0, "")
+    return _with_tokens(nameless, answer.tokens)
 
 
 def _with_tokens(credentials: Credentials, tokens: pb.SessionTokens) -> Credentials:

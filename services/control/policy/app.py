@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Protocol
 
 from oa_base.clock import Clock
@@ -19,14 +20,16 @@ from services.control.policy.domain import (
     Resource,
     Rule,
     Scopes,
+    Standing,
     StandingPrincipal,
     authorize,
+    sign_in_denied,
 )
 from services.control.transactions.app import Transactions
 
-Standing = Callable[[StandingPrincipal, str], Awaitable[Scopes | None]]
-"""What a principal's role gives it now; None when what is behind its token has ended. The text is the `jti` of the
-principal's own token, empty when a service calls for it."""
+AskStanding = Callable[[StandingPrincipal, str], Awaitable[Standing | None]]
+"""What holds of a principal now; None when what is behind its token has ended. The text is the `jti` of the principal's
+own token, empty when a service calls for it."""
 
 
 _WITHOUT_STANDING = frozenset({"token_revoked", "org_changed"})
@@ -57,19 +60,22 @@ class AccessTokenVerifier(Protocol):
 
 
 class Gate:
-    """Authenticates and authorizes. `standings` has one entry for each kind of principal that may call."""
+    """Authenticates and authorizes. `standings` has one entry for each kind of principal that may call. A sign-in older
+    than `max_sign_in_age` is not fresh; with None every one is."""
 
     def __init__(
         self,
         transactions: Transactions[Audited],
         clock: Clock,
         verifier: AccessTokenVerifier,
-        standings: Mapping[PrincipalKind, Standing],
+        standings: Mapping[PrincipalKind, AskStanding],
+        max_sign_in_age: timedelta | None = None,
     ) -> None:
         self._transactions = transactions
         self._clock = clock
         self._verifier = verifier
         self._standings = standings
+        self._max_sign_in_age = max_sign_in_age
 
     async def admit(
         self, authorization: str | None, access: Access, method: str, origin: Origin
@@ -82,10 +88,10 @@ class Gate:
             return None
         verified = await self._verifier.verify(bearer_token(authorization))
         principal = await self.standing_now(verified.principal, verified.jti)
-        denied = authorize(principal, access)
+        denied = self._denied(principal, access)
         if denied:
             await self.record_denied(principal, method, origin, denied.reason)
-            raise Refusal(denied.reason, denied.message)
+            raise Refusal(denied.reason, denied.message, metadata=denied.metadata)
         return principal
 
     async def decide(self, principal: StandingPrincipal, access: Access, resource: Resource | None = None) -> Decision:
@@ -99,7 +105,11 @@ class Gate:
             if refusal.reason not in _WITHOUT_STANDING:
                 raise
             return Decision(Deny(refusal.reason, refusal.message, Rule.STANDING), frozenset())
-        return Decision(authorize(standing, access, resource), standing.effective_scopes)
+        return Decision(self._denied(standing, access, resource), standing.effective_scopes)
+
+    def _denied(self, principal: StandingPrincipal, access: Access, resource: Resource | None = None) -> Deny | None:
+        denied = authorize(principal, access, resource)
+        return denied or sign_in_denied(principal, access, self._clock.now(), self._max_sign_in_age)
 
     async def record_denied(self, principal: StandingPrincipal, method: str, origin: Origin, reason: str) -> None:
         """Put on record that a call was denied."""
@@ -107,10 +117,10 @@ class Gate:
             await tx.audit.add(by(principal, Action.CALL_DENIED, origin, method, reason), self._clock.now())
 
     async def standing_now(self, principal: StandingPrincipal, jti: str = "") -> StandingPrincipal:
-        """The principal with what its role gives it now. `jti` is that of the principal's own token, empty when a
+        """The principal with what holds of it now. `jti` is that of the principal's own token, empty when a
         service calls for it. Raises Refusal `token_revoked`."""
         ask = self._standings.get(principal.kind)
         standing = await ask(principal, jti) if ask else None
         if standing is None:
             raise Refusal("token_revoked", "the session or key behind the token was ended; sign in again")
-        return replace(principal, standing=standing)
+        return replace(principal, standing=standing.scopes, signed_in_at=standing.signed_in_at)

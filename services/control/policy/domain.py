@@ -6,7 +6,8 @@ The edge, the sync-token mint and every forwarded call ask `authorize`; nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from oa_base.identity import Principal, PrincipalKind
@@ -87,6 +88,9 @@ class StandingPrincipal(Principal):
 
     scopes: Scopes = frozenset()
     standing: Scopes = frozenset()
+    # A later sign-in is no other principal: it may have the tokens for upstream calls of the one before.
+    signed_in_at: datetime | None = field(default=None, compare=False)
+    """When the person of the session signed in last; None for who has no session."""
 
     @property
     def effective_scopes(self) -> Scopes:
@@ -97,6 +101,16 @@ class StandingPrincipal(Principal):
     def has_session(self) -> bool:
         """Whether it is a person who has signed in, not a program with an API key."""
         return self.kind is PrincipalKind.USER and self.session_id.startswith(_SESSION_PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What holds of a principal now, whatever its token says."""
+
+    scopes: Scopes
+    """What its role, or its kind of account, gives it."""
+    signed_in_at: datetime | None = None
+    """See `StandingPrincipal`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +125,18 @@ class AnyPrincipal:
 
 @dataclass(frozen=True, slots=True)
 class Scoped:
-    """Open to principals that have the scope."""
+    """Open to principals that have the scope. With `fresh`, a person with a session has to have signed in lately."""
 
     scope: Scope
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOnly:
-    """Open to people who have signed in, and to no program with an API key: it changes how somebody gets in."""
+    """Open to people who have signed in, and to no program with an API key: it changes how somebody gets in. `fresh` as
+    in `Scoped`."""
+
+    fresh: bool = False
 
 
 Access = Public | AnyPrincipal | Scoped | SessionOnly
@@ -149,6 +167,7 @@ class Rule(StrEnum):
     ROLE_SCOPE = "role_scope"
     SESSION = "session"
     OWNER = "owner"
+    FRESH_SIGN_IN = "fresh_sign_in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +177,7 @@ class Deny:
     reason: str
     message: str
     rule: Rule
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Denied(Refusal):
@@ -168,7 +188,8 @@ class Denied(Refusal):
 def authorize(principal: StandingPrincipal | None, access: Access, resource: Resource | None = None) -> Deny | None:
     """None when `principal` may do what needs `access` on `resource`; otherwise why not.
 
-    In this order: a principal at all, the token's scope, the role's scope, the owner.
+    In this order: a principal at all, the token's scope, the role's scope, the owner. How old a sign-in may be is asked
+    by `sign_in_denied`.
     """
     if isinstance(access, Public):
         return None
@@ -181,6 +202,21 @@ def authorize(principal: StandingPrincipal | None, access: Access, resource: Res
         message = "no API key may do this; sign in, and call with the token of that session"
         return Deny("missing_scope", message, Rule.SESSION)
     return _owner_denied(principal, resource) if resource else None
+
+
+def sign_in_denied(
+    principal: StandingPrincipal, access: Access, now: datetime, max_age: timedelta | None
+) -> Deny | None:
+    """None when `principal` has signed in as lately as what needs `access` asks for; otherwise why not. It is the last
+    rule: whoever may not do something isn't sent to sign in for it. `max_age` is None where no sign-in is too old."""
+    fresh = isinstance(access, Scoped | SessionOnly) and access.fresh
+    if not fresh or max_age is None or not principal.has_session:
+        return None
+    if principal.signed_in_at and now - principal.signed_in_at <= max_age:
+        return None
+    seconds = int(max_age.total_seconds())
+    message = f"this needs a sign-in of the last {seconds} s; sign in again, and repeat it"
+    return Deny("sign_in_too_old", message, Rule.FRESH_SIGN_IN, {"max_age_s": str(seconds)})
 
 
 def _scope_denied(principal: StandingPrincipal, scope: Scope) -> Deny | None:

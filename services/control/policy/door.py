@@ -71,8 +71,11 @@ def _access(request: pb.AuthorizeRequest) -> Access:
         message = "there is no such scope; docs/operations/policy.md has all of them"
         raise Refusal("invalid_value", message, field="required_scope")
     if request.session_only:
-        return SessionOnly()
-    return Scoped(Scope(scope)) if scope else AnyPrincipal()
+        return SessionOnly(request.fresh_sign_in)
+    if request.fresh_sign_in and not scope:
+        message = "a fresh sign-in is asked for with a scope, or with session_only; give one of them"
+        raise Refusal("invalid_value", message, field="fresh_sign_in")
+    return Scoped(Scope(scope), request.fresh_sign_in) if scope else AnyPrincipal()
 
 
 def _resource(request: pb.AuthorizeRequest) -> Resource | None:

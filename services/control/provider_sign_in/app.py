@@ -19,7 +19,6 @@ from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.mail.domain.address import canonical_email
 from services.control.orgs.app import Orgs
 from services.control.orgs.domain import User
-from services.control.policy.domain import Role
 from services.control.provider_sign_in.domain import (
     Asked,
     Begun,
@@ -179,8 +178,11 @@ class ProviderSignIn:
             raise Refusal("not_found", f"there is no such provider here; sign in with: {offered}", field="provider")
         return provider
 
-    async def finish(self, sign_in_id: str, device_id: str, state: str, code: str, origin: Origin) -> SignedIn:
-        """Exchange a provider's code for a session; the first time, the person and its own org are made.
+    async def finish(
+        self, sign_in_id: str, device_id: str, state: str, code: str, origin: Origin, refresh_token: str = ""
+    ) -> SignedIn:
+        """Exchange a provider's code for a session, new or that of the refresh token; the first time, the person and
+        its own org are made.
 
         Raises Refusal `challenge_expired`, `rate_limited`, `provider_unavailable`, `provider_refused`,
         `account_not_admitted`.
@@ -190,7 +192,7 @@ class ProviderSignIn:
         begun = settled(taken)
         try:
             identity = await self._provider(begun.provider).identity(asked(self._hmac_key, begun), code)
-            signed_in = await self._enter(begun, identity, origin)
+            signed_in = await self._enter(begun, identity, refresh_token, origin)
         except Refusal as refusal:
             SIGN_INS.labels(begun.provider, refusal.reason).inc()
             if refusal.reason in _NOT_VOUCHED:
@@ -221,7 +223,7 @@ class ProviderSignIn:
         async with self._transactions.autocommit() as tx:
             await tx.audit.add(_finished(begun, origin, reason), self._clock.now())
 
-    async def _enter(self, begun: Begun, identity: Identity, origin: Origin) -> SignedIn:
+    async def _enter(self, begun: Begun, identity: Identity, refresh_token: str, origin: Origin) -> SignedIn:
         """A session of whom the provider means."""
         email = _address(identity)
         invited = bool(email) and await self._invitations.open_for(email)
@@ -232,7 +234,7 @@ class ProviderSignIn:
             if not isinstance(found, Refused):
                 user, new_user = found
                 if await tx.challenges.holds_unblocked(user.email):
-                    return await self._signed_in(tx, begun, user, origin, now, new_user=new_user)
+                    return await self._signed_in(tx, begun, user, refresh_token, origin, now, new_user=new_user)
                 found = Refused.BLOCKED
             await tx.audit.add(_finished(begun, origin, found.value), now)
         raise _not_admitted(found)
@@ -261,15 +263,24 @@ class ProviderSignIn:
         return user, new_user
 
     async def _signed_in(
-        self, tx: Transaction, begun: Begun, user: User, origin: Origin, now: datetime, *, new_user: bool
+        self,
+        tx: Transaction,
+        begun: Begun,
+        user: User,
+        refresh_token: str,
+        origin: Origin,
+        now: datetime,
+        *,
+        new_user: bool,
     ) -> SignedIn:
-        session = await self._sessions.begin(tx, user.user_id, user.org_id, begun.device_id, origin, now)
+        entered = await self._sessions.sign_in(tx, user, begun.device_id, refresh_token, origin, now)
+        session = entered.session
         for action, target in (
             (Action.PROVIDER_FINISHED, begun.provider),
             (Action.SIGNED_IN, session.session_id),
         ):
-            await tx.audit.add(AuditEntry(action, origin, user.user_id, user.org_id, target), now)
-        return SignedIn(self._sessions.tokens(session, Role.OWNER), user, session, new_user)
+            await tx.audit.add(AuditEntry(action, origin, user.user_id, session.org_id, target), now)
+        return SignedIn(entered.tokens, user, session, new_user)
 
     async def sweep(self) -> None:
         """Remove sign-ins that are long over."""

@@ -17,7 +17,7 @@ from services.control.policy.domain import (
     OrgOwned,
     Scope,
     Scoped,
-    Scopes,
+    Standing,
     StandingPrincipal,
     authorize,
 )
@@ -117,14 +117,14 @@ class ServiceAccounts:
             await tx.audit.add(by(principal, Action.SERVICE_ACCOUNT_REVOKED, origin, service_account_id), now)
             await tx.revocations.add(Revocation.of_service_account(service_account_id), now)
 
-    async def standing(self, principal: StandingPrincipal, _jti: str) -> Scopes | None:
+    async def standing(self, principal: StandingPrincipal, _jti: str) -> Standing | None:
         """What a service account may do now; None when it has ended. For tokens that name no key: those of the release
-        before. See `policy.app.Standing`."""
+        before. See `policy.app.AskStanding`."""
         async with self._transactions.autocommit() as tx:
             account = await tx.service_accounts.get(principal.subject)
         if account is None or account.revoked_at or account.blocked_at or account.org_id != principal.org_id:
             return None
-        return SERVICE_ACCOUNT_SCOPES
+        return Standing(SERVICE_ACCOUNT_SCOPES)
 
 
 def _require_org(principal: StandingPrincipal, scope: Scope, org_id: str) -> None:

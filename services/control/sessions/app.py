@@ -14,8 +14,8 @@ from oa_platform.system.ids import new_id
 from services.control.audit.app import Audited
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin, by
 from services.control.orgs.app import OrgStore
-from services.control.orgs.domain import no_such_org, org_deleted, require_open
-from services.control.policy.domain import Role, Scopes, StandingPrincipal, role_scopes
+from services.control.orgs.domain import User, no_such_org, org_deleted, require_open
+from services.control.policy.domain import Role, Scopes, Standing, StandingPrincipal, role_scopes
 from services.control.revocations.app import Revoking
 from services.control.revocations.domain import Revocation
 from services.control.sessions.domain import (
@@ -26,6 +26,7 @@ from services.control.sessions.domain import (
     StandingSession,
     access_token_id,
     decide_refresh,
+    decide_sign_in,
     parse_refresh_token,
     refresh_token,
     to_revoke,
@@ -105,6 +106,14 @@ class SessionTokens:
     org_id: str
 
 
+@dataclass(frozen=True)
+class SignedInSession:
+    """A session that a sign-in began or went on with."""
+
+    session: Session
+    tokens: SessionTokens
+
+
 class Sessions:
     """The sessions of people. `hmac_key` makes refresh tokens."""
 
@@ -116,24 +125,45 @@ class Sessions:
         self._issuer = issuer
         self._hmac_key = hmac_key
 
-    async def begin(
-        self, tx: Transaction, user_id: str, org_id: str, device_id: str, origin: Origin, now: datetime
-    ) -> Session:
-        """A new session of a person on a device; those that the device had are ended."""
-        for old in await tx.sessions.of_device(user_id, device_id):
-            reason = RevokeReason.DEVICE_REPLACED
-            await _end(tx, old.revoked(reason, now), now)
-            await tx.audit.add(_of(old, Action.SESSION_REVOKED, origin, reason.value), now)
+    async def sign_in(
+        self, tx: Transaction, user: User, device_id: str, token: str, origin: Origin, now: datetime
+    ) -> SignedInSession:
+        """The session of a person who has signed in on a device: the one of the refresh token, if the person has it
+        there and may go on with it, otherwise a new one. Others that the device had are ended."""
+        entered = decide_sign_in(await tx.sessions.of_device(user.user_id, device_id), self._presented(token), now)
+        for session in entered.ending:
+            assert session.revoke_reason is not None
+            await _end(tx, session, now)
+            await tx.audit.add(_of(session, Action.SESSION_REVOKED, origin, session.revoke_reason.value), now)
+        going_on = entered.going_on
+        if going_on is None:
+            return await self._begin(tx, user, device_id, now)
+        await tx.sessions.save(going_on)
+        standing = await tx.sessions.standing(going_on.session_id)
+        return self._signed_in(going_on, standing.role if standing else None)
+
+    def _presented(self, token: str) -> RefreshToken | None:
+        """None for what control never made: whoever has signed in is let in without it."""
+        try:
+            return parse_refresh_token(self._hmac_key, token)
+        except Refusal:
+            return None
+
+    async def _begin(self, tx: Transaction, user: User, device_id: str, now: datetime) -> SignedInSession:
         session = Session(
             session_id=new_id("ses"),
-            user_id=user_id,
-            org_id=org_id,
+            user_id=user.user_id,
+            org_id=user.org_id,
             device_id=device_id,
             created_at=now,
             refreshed_at=now,
         )
         await tx.sessions.add(session)
-        return session
+        # The person's own org has the person as its owner.
+        return self._signed_in(session, Role.OWNER)
+
+    def _signed_in(self, session: Session, role: Role | None) -> SignedInSession:
+        return SignedInSession(session, self.tokens(session, role))
 
     def tokens(self, session: Session, role: Role | None) -> SessionTokens:
         """The tokens at the session's counter, made from its row alone. Asked twice at one counter, they are the same
@@ -271,8 +301,8 @@ class Sessions:
             raise Refusal("token_revoked", _REFRESH_MESSAGES["token_revoked"])
         return role_scopes(found.role), found.session.expires_at
 
-    async def standing(self, principal: StandingPrincipal, jti: str) -> Scopes | None:
-        """What a person's role gives now; None when the session has ended. See `policy.app.Standing`."""
+    async def standing(self, principal: StandingPrincipal, jti: str) -> Standing | None:
+        """What a person's role gives now; None when the session has ended. See `policy.app.AskStanding`."""
         async with self._transactions.autocommit() as tx:
             # A token of another org is not counted as used: the client is about to bring the refresh token for it.
             found = _acting(await tx.sessions.standing(principal.session_id), principal)
@@ -283,7 +313,7 @@ class Sessions:
             counter = used_counter(session.session_id, jti)
             if counter > session.used_counter:
                 await tx.sessions.mark_used(session.session_id, counter)
-        return role_scopes(found.role)
+        return Standing(role_scopes(found.role), session.signed_in_at)
 
 
 def _acting(found: StandingSession | None, principal: StandingPrincipal) -> StandingSession | None:

@@ -62,6 +62,12 @@ class Session:
     used_counter: int = _NEVER
     revoked_at: datetime | None = None
     revoke_reason: RevokeReason | None = None
+    signed_in_again_at: datetime | None = None
+
+    @property
+    def signed_in_at(self) -> datetime:
+        """When its person signed in last."""
+        return self.signed_in_again_at or self.created_at
 
     @property
     def expires_at(self) -> datetime:
@@ -162,6 +168,32 @@ class Refreshed:
     reason: str | None = None
     other_device: bool = False
     """Whether it is refused because another device presented the token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What a sign-in on a device makes of the sessions that the person has there: the one that goes on, None for a new
+    one, and those that end."""
+
+    going_on: Session | None
+    ending: Sequence[Session]
+
+
+def decide_sign_in(of_device: Sequence[Session], presented: RefreshToken | None, now: datetime) -> Entered:
+    """Decide which session of the device a sign-in goes on with: that of the refresh token, where a refresh would be
+    granted. A token that a refresh would take for a stolen one ends its session for that reason."""
+    going_on: Session | None = None
+    ending: list[Session] = []
+    for session in of_device:
+        if presented is None or presented.session_id != session.session_id:
+            ending.append(session.revoked(RevokeReason.DEVICE_REPLACED, now))
+            continue
+        refreshed = decide_refresh(session, presented.counter, session.device_id, now)
+        if refreshed.reason:
+            ending.append(refreshed.session.revoked(RevokeReason.DEVICE_REPLACED, now))
+        else:
+            going_on = replace(refreshed.session, signed_in_again_at=now)
+    return Entered(going_on, ending)
 
 
 def decide_refresh(session: Session, counter: int, device_id: str, now: datetime) -> Refreshed:

@@ -78,6 +78,7 @@ def _session(session: Session, current_id: str) -> session_pb2.Session:
         device_id=session.device_id,
         create_time=timestamp(session.created_at),
         refresh_time=timestamp(session.refreshed_at),
+        sign_in_time=timestamp(session.signed_in_at),
         current=session.session_id == current_id,
         revoke_time=timestamp(session.revoked_at) if session.revoked_at else None,
         org_id=session.org_id,

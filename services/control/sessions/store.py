@@ -13,7 +13,7 @@ from services.control.sessions.domain import RevokeReason, Session, StandingSess
 from services.control.sessions.limits import MAX_LISTED
 
 _COLUMNS = """s.session_id, s.user_id, s.org_id, s.device_id, s.created_at, s.refreshed_at, s.counter,
-    s.used_counter, s.revoked_at, s.revoke_reason"""
+    s.used_counter, s.revoked_at, s.revoke_reason, s.signed_in_again_at"""
 
 ADD = """
 INSERT INTO control.sessions (session_id, user_id, org_id, device_id, counter, created_at, refreshed_at)
@@ -34,9 +34,10 @@ WHERE user_id = $1 AND revoked_at IS NULL ORDER BY session_id FOR UPDATE"""  # n
 """All sessions of a person that can still be ended."""
 
 SAVE = """
-UPDATE control.sessions SET counter = $2, refreshed_at = $3, revoked_at = $4, revoke_reason = $5
+UPDATE control.sessions
+SET counter = $2, refreshed_at = $3, revoked_at = $4, revoke_reason = $5, signed_in_again_at = $6
 WHERE session_id = $1"""
-"""Stores what a refresh or an end made of a session."""
+"""Stores what a refresh, a sign-in or an end made of a session."""
 
 SWITCH = "UPDATE control.sessions SET org_id = $2 WHERE session_id = $1"
 """Lets a session act in another org."""
@@ -105,7 +106,13 @@ class PostgresSessions:
     async def save(self, session: Session) -> None:
         reason = session.revoke_reason.value if session.revoke_reason else None
         await self._connection.execute(
-            SAVE, session.session_id, session.counter, session.refreshed_at, session.revoked_at, reason
+            SAVE,
+            session.session_id,
+            session.counter,
+            session.refreshed_at,
+            session.revoked_at,
+            reason,
+            session.signed_in_again_at,
         )
 
     async def switch(self, session_id: str, org_id: str) -> None:
@@ -148,4 +155,5 @@ def _session(row: asyncpg.Record) -> Session:
         used_counter=row["used_counter"],
         revoked_at=row["revoked_at"],
         revoke_reason=RevokeReason(row["revoke_reason"]) if row["revoke_reason"] else None,
+        signed_in_again_at=row["signed_in_again_at"],
     )

@@ -17,7 +17,6 @@ from services.control.mail.domain.address import canonical_email
 from services.control.mail.domain.letters import Kind, Letter, Mail
 from services.control.orgs import app as orgs_app
 from services.control.orgs.domain import User
-from services.control.policy.domain import Role
 from services.control.sessions import app as sessions_app
 from services.control.sessions.domain import Session
 from services.control.sign_in.domain.challenge import (
@@ -137,7 +136,7 @@ class Started:
 
 @dataclass(frozen=True)
 class SignedIn:
-    """A new session."""
+    """A session of somebody who has signed in, new or the one before."""
 
     tokens: sessions_app.SessionTokens
     user: User
@@ -231,15 +230,18 @@ class SignIn:
         """The letter with the code of the challenge that the mail is about."""
         return code_letter(mail, code_of(self._hmac_key, mail.about))
 
-    async def verify(self, challenge_id: str, code: str, device_id: str, origin: Origin) -> SignedIn:
-        """Exchange a code for a session; the first time, the person and its own org are made.
+    async def verify(
+        self, challenge_id: str, code: str, device_id: str, origin: Origin, refresh_token: str = ""
+    ) -> SignedIn:
+        """Exchange a code for a session, new or that of the refresh token; the first time, the person and its own org
+        are made.
 
         Raises Refusal `code_incorrect` (metadata `guesses_left`), `challenge_expired`, `too_many_guesses`,
         `rate_limited`, `unknown_method` where codes are turned off.
         """
         self._require_codes()
         async with self._transactions.begin() as tx:
-            outcome = await self._verify(tx, challenge_id, code.strip(), device_id, origin)
+            outcome = await self._verify(tx, challenge_id, code.strip(), device_id, origin, refresh_token)
         return settled(outcome)
 
     def _require_codes(self) -> None:
@@ -250,7 +252,7 @@ class SignIn:
             raise Refusal("unknown_method", message, metadata={"providers": names})
 
     async def _verify(
-        self, tx: Transaction, challenge_id: str, code: str, device_id: str, origin: Origin
+        self, tx: Transaction, challenge_id: str, code: str, device_id: str, origin: Origin, refresh_token: str
     ) -> SignedIn | Refusal:
         now = self._clock.now()
         party = await tx.challenges.party(challenge_id)
@@ -278,14 +280,16 @@ class SignIn:
         for bucket in address_buckets(party.email, device_id, origin.network):
             await tx.rates.reset(bucket)
         await tx.mail.drop(challenge_id)
-        return await self._signed_in(tx, party.email, device_id, origin, now)
+        return await self._signed_in(tx, party.email, device_id, refresh_token, origin, now)
 
-    async def _signed_in(self, tx: Transaction, email: str, device_id: str, origin: Origin, now: datetime) -> SignedIn:
+    async def _signed_in(
+        self, tx: Transaction, email: str, device_id: str, refresh_token: str, origin: Origin, now: datetime
+    ) -> SignedIn:
         user, new_user = await self._orgs.person(tx, email, now)
-        session = await self._sessions.begin(tx, user.user_id, user.org_id, device_id, origin, now)
-        await tx.audit.add(AuditEntry(Action.SIGNED_IN, origin, user.user_id, user.org_id, session.session_id), now)
-        # The person's own org has the person as its owner.
-        return SignedIn(self._sessions.tokens(session, Role.OWNER), user, session, new_user)
+        entered = await self._sessions.sign_in(tx, user, device_id, refresh_token, origin, now)
+        session = entered.session
+        await tx.audit.add(AuditEntry(Action.SIGNED_IN, origin, user.user_id, session.org_id, session.session_id), now)
+        return SignedIn(entered.tokens, user, session, new_user)
 
     async def sweep(self) -> None:
         """Remove rate-limit buckets that say nothing any more, and challenges that are long over."""

@@ -33,7 +33,9 @@ class AuthApi:
 
     async def VerifyChallenge(self, request: auth_pb2.VerifyChallengeRequest, call: Call) -> Message:
         """A session for a code."""
-        signed_in = await self._sign_in.verify(request.challenge_id, request.code, request.device_id, call.origin)
+        signed_in = await self._sign_in.verify(
+            request.challenge_id, request.code, request.device_id, call.origin, request.refresh_token
+        )
         return auth_pb2.VerifyChallengeResponse(
             tokens=_tokens(signed_in.tokens),
             user_id=signed_in.user.user_id,

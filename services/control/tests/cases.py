@@ -104,11 +104,12 @@ class Cases(UseCases):
         await self.delivery.deliver_due()
         return started
 
-    async def signed_in(self, email: str = "ada@example.org", device_id: str = "") -> SignedIn:
-        """A person signs in."""
+    async def signed_in(self, email: str = "ada@example.org", device_id: str = "", refresh_token: str = "") -> SignedIn:
+        """A person signs in, bringing the refresh token of a session."""
         device_id = device_id or new_id("dev")
         started = await self.started(email, device_id)
-        return await self.sign_in.verify(started.challenge_id, self.letters.codes[email], device_id, ORIGIN)
+        code = self.letters.codes[email]
+        return await self.sign_in.verify(started.challenge_id, code, device_id, ORIGIN, refresh_token)
 
     async def principal(self, email: str = "ada@example.org") -> StandingPrincipal:
         """A person that has signed in, as the gate admits it."""

@@ -129,12 +129,15 @@ class Control:
                         return dict(mail)
                 await asyncio.sleep(0.01)
 
-    async def sign_in(self, email: str = "ada@example.org", device_id: str = "") -> dict[str, Any]:
-        """VerifyChallengeResponse of a person that signs in, with `deviceId`."""
+    async def sign_in(
+        self, email: str = "ada@example.org", device_id: str = "", refresh_token: str = ""
+    ) -> dict[str, Any]:
+        """VerifyChallengeResponse of a person who signs in, with `deviceId`. `refresh_token` is its session's."""
         device_id = device_id or new_id("dev")
         started = await self.ok("control.AuthService/StartChallenge", {"email": email, "deviceId": device_id})
         code = (await self.mail_of(started["challengeId"]))["code"]
         guess = {"challengeId": started["challengeId"], "code": code, "deviceId": device_id}
+        guess |= {"refreshToken": refresh_token} if refresh_token else {}
         return await self.ok("control.AuthService/VerifyChallenge", guess) | {"deviceId": device_id}
 
     async def access_token(self, email: str = "ada@example.org") -> str:

@@ -20,6 +20,7 @@ _EXAMPLE = "Example: oa admin policy explain usr_01J… --org org_01J… --sessi
 )
 @click.option("--scope", default="", metavar="SCOPE", help="What the action needs, for example runs.write.")
 @click.option("--session-only", is_flag=True, help="The action is for people who have signed in, and for no API key.")
+@click.option("--fresh-sign-in", is_flag=True, help="The action needs a sign-in that is not too old.")
 @click.option(
     "--token-scope",
     "token_scopes",
@@ -36,6 +37,7 @@ async def explain(
     session_id: str,
     scope: str,
     session_only: bool,
+    fresh_sign_in: bool,
     token_scopes: tuple[str, ...],
     owner: str,
 ) -> Exit:
@@ -45,7 +47,7 @@ async def explain(
     is changed or recorded. It ends with 0 for yes and 70 for no.
     """
     carried = token_scopes or ((scope,) if scope else ())
-    question = Question(subject, org_id, session_id, scope, carried, session_only, owner)
+    question = Question(subject, org_id, session_id, scope, carried, session_only, fresh_sign_in, owner)
     async with operators(PolicyOperators, cli.env) as operator:
         answer = await operator.explain(question)
     cli.output.document(answer.document)

@@ -37,6 +37,8 @@ def login(cli: Cli, email: str | None, dev: bool, provider: str | None, paste: b
     With --provider a page opens in a browser, and its address is shown. The answer comes back to this machine, to
     http://127.0.0.1:PORT/callback. Where the browser is on another machine, --paste asks for the address at which it
     ended. Where codes are turned off and there is one provider, it is taken without --provider, too.
+
+    Whoever is signed in here, and signs in again, keeps the session: what runs with it goes on.
     """
     if provider is not None:
         if email is not None or dev:

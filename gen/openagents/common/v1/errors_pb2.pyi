@@ -199,6 +199,11 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """
     REASON_ACCOUNT_NOT_ADMITTED: _Reason.ValueType  # 123
     """The identity provider vouches for somebody who can't sign in here this way."""
+    REASON_SIGN_IN_TOO_OLD: _Reason.ValueType  # 124
+    """The token is good, but its person's sign-in is older than this call allows: sign
+    in again, bringing the session's refresh token, and repeat the call. The metadata
+    says how old a sign-in may be, in seconds (max_age_s).
+    """
     REASON_CODE_INCORRECT: _Reason.ValueType  # 150
     """The sign-in code is wrong; some guesses are left."""
     REASON_CHALLENGE_EXPIRED: _Reason.ValueType  # 151
@@ -447,6 +452,11 @@ came for it was not meant for this sign-in. Start again.
 """
 REASON_ACCOUNT_NOT_ADMITTED: Reason.ValueType  # 123
 """The identity provider vouches for somebody who can't sign in here this way."""
+REASON_SIGN_IN_TOO_OLD: Reason.ValueType  # 124
+"""The token is good, but its person's sign-in is older than this call allows: sign
+in again, bringing the session's refresh token, and repeat the call. The metadata
+says how old a sign-in may be, in seconds (max_age_s).
+"""
 REASON_CODE_INCORRECT: Reason.ValueType  # 150
 """The sign-in code is wrong; some guesses are left."""
 REASON_CHALLENGE_EXPIRED: Reason.ValueType  # 151

@@ -86,6 +86,7 @@ ANY_PRINCIPAL_FIELD_NUMBER: _builtins.int
 CALLERS_FIELD_NUMBER: _builtins.int
 WORKER_TOKEN_FIELD_NUMBER: _builtins.int
 SESSION_ONLY_FIELD_NUMBER: _builtins.int
+FRESH_SIGN_IN_FIELD_NUMBER: _builtins.int
 RULES_FIELD_NUMBER: _builtins.int
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """Scope that a caller needs on the public edge, as `Scope` has it, for example
@@ -108,6 +109,12 @@ session_only: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOp
 """The method is reachable from outside by people who have signed in, with a
 token of that session. A token that was made from an API key is refused: what
 the method changes is how the person, or others, get in.
+"""
+fresh_sign_in: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
+"""Whoever calls the method with the token of a session has to have signed in
+lately; how lately, the installation says. Others are refused with
+`sign_in_too_old`. For what would give whoever stole a token more than the
+token does. It goes with `session_only` or `required_scope`.
 """
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldRules]
 """What the field may hold."""

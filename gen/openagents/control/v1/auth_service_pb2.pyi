@@ -94,22 +94,29 @@ class VerifyChallengeRequest(_message.Message):
     CHALLENGE_ID_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
+    REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     challenge_id: _builtins.str
     """Challenge."""
     code: _builtins.str
     """Code from the e-mail: 8 digits."""
     device_id: _builtins.str
     """The same device id as at the start."""
+    refresh_token: _builtins.str
+    """Refresh token of the session that the person has on the device. That session
+    goes on, with new tokens, and counts as signed in now. Empty, or not the token
+    of such a session: a new session, which ends those of the device.
+    """
     def __init__(
         self,
         *,
         challenge_id: _builtins.str = ...,
         code: _builtins.str = ...,
         device_id: _builtins.str = ...,
+        refresh_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_id", b"challenge_id", "code", b"code", "device_id", b"device_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_id", b"challenge_id", "code", b"code", "device_id", b"device_id", "refresh_token", b"refresh_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -168,7 +175,7 @@ class VerifyChallengeResponse(_message.Message):
     user_id: _builtins.str
     """Person (`usr_…`)."""
     org_id: _builtins.str
-    """The person's own org (`org_…`)."""
+    """Org that the session acts in (`org_…`): of a new session the person's own."""
     session_id: _builtins.str
     """Session (`ses_…`)."""
     new_user: _builtins.bool

@@ -26,7 +26,7 @@ from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot
 from openagents.common.v1 import principal_pb2 as openagents_dot_common_dot_v1_dot_principal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*openagents/control/v1/policy_service.proto\x12\x15openagents.control.v1\x1a\"openagents/common/v1/options.proto\x1a$openagents/common/v1/principal.proto\"\x81\x02\n\x10\x41uthorizeRequest\x12\x45\n\tprincipal\x18\x01 \x01(\x0b\x32\x1f.openagents.common.v1.PrincipalB\x06\x9a\xf4\x18\x02\x08\x01R\tprincipal\x12-\n\x0erequired_scope\x18\x02 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\rrequiredScope\x12!\n\x0csession_only\x18\x03 \x01(\x08R\x0bsessionOnly\x12*\n\rowner_user_id\x18\x04 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x0bownerUserId\x12(\n\x0cowner_org_id\x18\x05 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\nownerOrgId\"\xae\x01\n\x11\x41uthorizeResponse\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x35\n\x04rule\x18\x04 \x01(\x0e\x32!.openagents.control.v1.PolicyRuleR\x04rule\x12\x16\n\x06scopes\x18\x05 \x03(\tR\x06scopes*\xac\x01\n\nPolicyRule\x12\x1b\n\x17POLICY_RULE_UNSPECIFIED\x10\x00\x12\x18\n\x14POLICY_RULE_STANDING\x10\x01\x12\x1b\n\x17POLICY_RULE_TOKEN_SCOPE\x10\x02\x12\x1a\n\x16POLICY_RULE_ROLE_SCOPE\x10\x03\x12\x17\n\x13POLICY_RULE_SESSION\x10\x04\x12\x15\n\x11POLICY_RULE_OWNER\x10\x05\x32\x9d\x01\n\rPolicyService\x12\x8b\x01\n\tAuthorize\x12\'.openagents.control.v1.AuthorizeRequest\x1a(.openagents.control.v1.AuthorizeResponse\"+\x90\x02\x01\xe2\xf3\x18\x07runtime\xe2\xf3\x18\rkhala_gateway\xe2\xf3\x18\x08operatorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*openagents/control/v1/policy_service.proto\x12\x15openagents.control.v1\x1a\"openagents/common/v1/options.proto\x1a$openagents/common/v1/principal.proto\"\xa5\x02\n\x10\x41uthorizeRequest\x12\x45\n\tprincipal\x18\x01 \x01(\x0b\x32\x1f.openagents.common.v1.PrincipalB\x06\x9a\xf4\x18\x02\x08\x01R\tprincipal\x12-\n\x0erequired_scope\x18\x02 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\rrequiredScope\x12!\n\x0csession_only\x18\x03 \x01(\x08R\x0bsessionOnly\x12*\n\rowner_user_id\x18\x04 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x0bownerUserId\x12(\n\x0cowner_org_id\x18\x05 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\nownerOrgId\x12\"\n\rfresh_sign_in\x18\x06 \x01(\x08R\x0b\x66reshSignIn\"\xae\x01\n\x11\x41uthorizeResponse\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\x12\x35\n\x04rule\x18\x04 \x01(\x0e\x32!.openagents.control.v1.PolicyRuleR\x04rule\x12\x16\n\x06scopes\x18\x05 \x03(\tR\x06scopes*\xcb\x01\n\nPolicyRule\x12\x1b\n\x17POLICY_RULE_UNSPECIFIED\x10\x00\x12\x18\n\x14POLICY_RULE_STANDING\x10\x01\x12\x1b\n\x17POLICY_RULE_TOKEN_SCOPE\x10\x02\x12\x1a\n\x16POLICY_RULE_ROLE_SCOPE\x10\x03\x12\x17\n\x13POLICY_RULE_SESSION\x10\x04\x12\x15\n\x11POLICY_RULE_OWNER\x10\x05\x12\x1d\n\x19POLICY_RULE_FRESH_SIGN_IN\x10\x06\x32\x9d\x01\n\rPolicyService\x12\x8b\x01\n\tAuthorize\x12\'.openagents.control.v1.AuthorizeRequest\x1a(.openagents.control.v1.AuthorizeResponse\"+\x90\x02\x01\xe2\xf3\x18\x07runtime\xe2\xf3\x18\rkhala_gateway\xe2\xf3\x18\x08operatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,12 +43,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHORIZEREQUEST'].fields_by_name['owner_org_id']._serialized_options = b'\232\364\030\002\030@'
   _globals['_POLICYSERVICE'].methods_by_name['Authorize']._loaded_options = None
   _globals['_POLICYSERVICE'].methods_by_name['Authorize']._serialized_options = b'\220\002\001\342\363\030\007runtime\342\363\030\rkhala_gateway\342\363\030\010operator'
-  _globals['_POLICYRULE']._serialized_start=581
-  _globals['_POLICYRULE']._serialized_end=753
+  _globals['_POLICYRULE']._serialized_start=617
+  _globals['_POLICYRULE']._serialized_end=820
   _globals['_AUTHORIZEREQUEST']._serialized_start=144
-  _globals['_AUTHORIZEREQUEST']._serialized_end=401
-  _globals['_AUTHORIZERESPONSE']._serialized_start=404
-  _globals['_AUTHORIZERESPONSE']._serialized_end=578
-  _globals['_POLICYSERVICE']._serialized_start=756
-  _globals['_POLICYSERVICE']._serialized_end=913
+  _globals['_AUTHORIZEREQUEST']._serialized_end=437
+  _globals['_AUTHORIZERESPONSE']._serialized_start=440
+  _globals['_AUTHORIZERESPONSE']._serialized_end=614
+  _globals['_POLICYSERVICE']._serialized_start=823
+  _globals['_POLICYSERVICE']._serialized_end=980
 # @@protoc_insertion_point(module_scope)

@@ -38,6 +38,8 @@ class _PolicyRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyRule
     """It has to be a person who has signed in, and no program with an API key."""
     POLICY_RULE_OWNER: _PolicyRule.ValueType  # 5
     """The thing has to belong to the principal, or to the org that it acts in."""
+    POLICY_RULE_FRESH_SIGN_IN: _PolicyRule.ValueType  # 6
+    """The sign-in behind a session must not be too old."""
 
 class PolicyRule(_PolicyRule, metaclass=_PolicyRuleEnumTypeWrapper):
     """The rule that denied. They are asked in this order, and the first that denies counts."""
@@ -54,6 +56,8 @@ POLICY_RULE_SESSION: PolicyRule.ValueType  # 4
 """It has to be a person who has signed in, and no program with an API key."""
 POLICY_RULE_OWNER: PolicyRule.ValueType  # 5
 """The thing has to belong to the principal, or to the org that it acts in."""
+POLICY_RULE_FRESH_SIGN_IN: PolicyRule.ValueType  # 6
+"""The sign-in behind a session must not be too old."""
 Global___PolicyRule: _TypeAlias = PolicyRule  # noqa: Y015
 
 @_typing.final
@@ -67,6 +71,7 @@ class AuthorizeRequest(_message.Message):
     SESSION_ONLY_FIELD_NUMBER: _builtins.int
     OWNER_USER_ID_FIELD_NUMBER: _builtins.int
     OWNER_ORG_ID_FIELD_NUMBER: _builtins.int
+    FRESH_SIGN_IN_FIELD_NUMBER: _builtins.int
     required_scope: _builtins.str
     """Scope that the action needs, for example runs.write. Empty: none. One that
     does not exist is refused with invalid_value.
@@ -77,6 +82,8 @@ class AuthorizeRequest(_message.Message):
     """Person whose thing it is; empty if it is not a person's. Only one of the two owners."""
     owner_org_id: _builtins.str
     """Org whose thing it is; empty if it is not an org's."""
+    fresh_sign_in: _builtins.bool
+    """Whether the action needs a fresh sign-in of whoever has a session."""
     @_builtins.property
     def principal(self) -> _principal_pb2.Principal:
         """Who: kind, subject, org, the scopes of the token, and the session (`ses_…`) or
@@ -91,10 +98,11 @@ class AuthorizeRequest(_message.Message):
         session_only: _builtins.bool = ...,
         owner_user_id: _builtins.str = ...,
         owner_org_id: _builtins.str = ...,
+        fresh_sign_in: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner_org_id", b"owner_org_id", "owner_user_id", b"owner_user_id", "principal", b"principal", "required_scope", b"required_scope", "session_only", b"session_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fresh_sign_in", b"fresh_sign_in", "owner_org_id", b"owner_org_id", "owner_user_id", b"owner_user_id", "principal", b"principal", "required_scope", b"required_scope", "session_only", b"session_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

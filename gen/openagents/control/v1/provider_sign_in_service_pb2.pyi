@@ -176,6 +176,7 @@ class FinishProviderSignInRequest(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     sign_in_id: _builtins.str
     """Sign-in."""
     device_id: _builtins.str
@@ -184,6 +185,8 @@ class FinishProviderSignInRequest(_message.Message):
     """Parameter `state` of the redirect."""
     code: _builtins.str
     """Parameter `code` of the redirect: printable ASCII without blanks."""
+    refresh_token: _builtins.str
+    """Refresh token of the session that goes on, as in VerifyChallenge."""
     def __init__(
         self,
         *,
@@ -191,10 +194,11 @@ class FinishProviderSignInRequest(_message.Message):
         device_id: _builtins.str = ...,
         state: _builtins.str = ...,
         code: _builtins.str = ...,
+        refresh_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "device_id", b"device_id", "sign_in_id", b"sign_in_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "device_id", b"device_id", "refresh_token", b"refresh_token", "sign_in_id", b"sign_in_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,7 +219,7 @@ class FinishProviderSignInResponse(_message.Message):
     user_id: _builtins.str
     """Person (`usr_…`)."""
     org_id: _builtins.str
-    """The person's own org (`org_…`)."""
+    """Org that the session acts in (`org_…`): of a new session the person's own."""
     session_id: _builtins.str
     """Session (`ses_…`)."""
     new_user: _builtins.bool

@@ -27,7 +27,7 @@ from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot
 from openagents.common.v1 import principal_pb2 as openagents_dot_common_dot_v1_dot_principal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+openagents/control/v1/session_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\x1a$openagents/common/v1/principal.proto\"\x12\n\x10GetCallerRequest\"\x85\x01\n\x11GetCallerResponse\x12=\n\tprincipal\x18\x01 \x01(\x0b\x32\x1f.openagents.common.v1.PrincipalR\tprincipal\x12\x14\n\x05\x65mail\x18\x02 \x01(\tR\x05\x65mail\x12\x1b\n\tkhala_url\x18\x03 \x01(\tR\x08khalaUrl\"\x15\n\x13ListSessionsRequest\"\xd4\x02\n\x07Session\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n\tdevice_id\x18\x02 \x01(\tR\x08\x64\x65viceId\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12=\n\x0crefresh_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0brefreshTime\x12\x18\n\x07\x63urrent\x18\x05 \x01(\x08R\x07\x63urrent\x12;\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x12#\n\rrevoke_reason\x18\x07 \x01(\tR\x0crevokeReason\x12\x15\n\x06org_id\x18\x08 \x01(\tR\x05orgId\"R\n\x14ListSessionsResponse\x12:\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.openagents.control.v1.SessionR\x08sessions\"W\n\x14RevokeSessionRequest\x12?\n\nsession_id\x18\x01 \x01(\tB \x9a\xf4\x18\x1c\"\x1ases_[0-9A-HJKMNP-TV-Z]{26}R\tsessionId\"\x17\n\x15RevokeSessionResponse\"y\n\x15RevokeSessionsRequest\x12=\n\tdevice_id\x18\x01 \x01(\tB \x9a\xf4\x18\x1c\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\x12!\n\x0ckeep_current\x18\x02 \x01(\x08R\x0bkeepCurrent\"9\n\x16RevokeSessionsResponse\x12\x1f\n\x0bsession_ids\x18\x01 \x03(\tR\nsessionIds\"M\n\x10SwitchOrgRequest\x12\x39\n\x06org_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1aorg_[0-9A-HJKMNP-TV-Z]{26}R\x05orgId\"\x13\n\x11SwitchOrgResponse2\xb8\x04\n\x0eSessionService\x12g\n\tGetCaller\x12\'.openagents.control.v1.GetCallerRequest\x1a(.openagents.control.v1.GetCallerResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x12p\n\x0cListSessions\x12*.openagents.control.v1.ListSessionsRequest\x1a+.openagents.control.v1.ListSessionsResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x12p\n\rRevokeSession\x12+.openagents.control.v1.RevokeSessionRequest\x1a,.openagents.control.v1.RevokeSessionResponse\"\x04\xf0\xf3\x18\x01\x12s\n\x0eRevokeSessions\x12,.openagents.control.v1.RevokeSessionsRequest\x1a-.openagents.control.v1.RevokeSessionsResponse\"\x04\xf0\xf3\x18\x01\x12\x64\n\tSwitchOrg\x12\'.openagents.control.v1.SwitchOrgRequest\x1a(.openagents.control.v1.SwitchOrgResponse\"\x04\xf0\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+openagents/control/v1/session_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\x1a$openagents/common/v1/principal.proto\"\x12\n\x10GetCallerRequest\"\x85\x01\n\x11GetCallerResponse\x12=\n\tprincipal\x18\x01 \x01(\x0b\x32\x1f.openagents.common.v1.PrincipalR\tprincipal\x12\x14\n\x05\x65mail\x18\x02 \x01(\tR\x05\x65mail\x12\x1b\n\tkhala_url\x18\x03 \x01(\tR\x08khalaUrl\"\x15\n\x13ListSessionsRequest\"\x92\x03\n\x07Session\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n\tdevice_id\x18\x02 \x01(\tR\x08\x64\x65viceId\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12=\n\x0crefresh_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0brefreshTime\x12\x18\n\x07\x63urrent\x18\x05 \x01(\x08R\x07\x63urrent\x12;\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x12#\n\rrevoke_reason\x18\x07 \x01(\tR\x0crevokeReason\x12\x15\n\x06org_id\x18\x08 \x01(\tR\x05orgId\x12<\n\x0csign_in_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nsignInTime\"R\n\x14ListSessionsResponse\x12:\n\x08sessions\x18\x01 \x03(\x0b\x32\x1e.openagents.control.v1.SessionR\x08sessions\"W\n\x14RevokeSessionRequest\x12?\n\nsession_id\x18\x01 \x01(\tB \x9a\xf4\x18\x1c\"\x1ases_[0-9A-HJKMNP-TV-Z]{26}R\tsessionId\"\x17\n\x15RevokeSessionResponse\"y\n\x15RevokeSessionsRequest\x12=\n\tdevice_id\x18\x01 \x01(\tB \x9a\xf4\x18\x1c\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\x12!\n\x0ckeep_current\x18\x02 \x01(\x08R\x0bkeepCurrent\"9\n\x16RevokeSessionsResponse\x12\x1f\n\x0bsession_ids\x18\x01 \x03(\tR\nsessionIds\"M\n\x10SwitchOrgRequest\x12\x39\n\x06org_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1aorg_[0-9A-HJKMNP-TV-Z]{26}R\x05orgId\"\x13\n\x11SwitchOrgResponse2\xb8\x04\n\x0eSessionService\x12g\n\tGetCaller\x12\'.openagents.control.v1.GetCallerRequest\x1a(.openagents.control.v1.GetCallerResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x12p\n\x0cListSessions\x12*.openagents.control.v1.ListSessionsRequest\x1a+.openagents.control.v1.ListSessionsResponse\"\x07\x90\x02\x01\xd8\xf3\x18\x01\x12p\n\rRevokeSession\x12+.openagents.control.v1.RevokeSessionRequest\x1a,.openagents.control.v1.RevokeSessionResponse\"\x04\xf0\xf3\x18\x01\x12s\n\x0eRevokeSessions\x12,.openagents.control.v1.RevokeSessionsRequest\x1a-.openagents.control.v1.RevokeSessionsResponse\"\x04\xf0\xf3\x18\x01\x12\x64\n\tSwitchOrg\x12\'.openagents.control.v1.SwitchOrgRequest\x1a(.openagents.control.v1.SwitchOrgResponse\"\x04\xf0\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,21 +57,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSESSIONSREQUEST']._serialized_start=333
   _globals['_LISTSESSIONSREQUEST']._serialized_end=354
   _globals['_SESSION']._serialized_start=357
-  _globals['_SESSION']._serialized_end=697
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=699
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=781
-  _globals['_REVOKESESSIONREQUEST']._serialized_start=783
-  _globals['_REVOKESESSIONREQUEST']._serialized_end=870
-  _globals['_REVOKESESSIONRESPONSE']._serialized_start=872
-  _globals['_REVOKESESSIONRESPONSE']._serialized_end=895
-  _globals['_REVOKESESSIONSREQUEST']._serialized_start=897
-  _globals['_REVOKESESSIONSREQUEST']._serialized_end=1018
-  _globals['_REVOKESESSIONSRESPONSE']._serialized_start=1020
-  _globals['_REVOKESESSIONSRESPONSE']._serialized_end=1077
-  _globals['_SWITCHORGREQUEST']._serialized_start=1079
-  _globals['_SWITCHORGREQUEST']._serialized_end=1156
-  _globals['_SWITCHORGRESPONSE']._serialized_start=1158
-  _globals['_SWITCHORGRESPONSE']._serialized_end=1177
-  _globals['_SESSIONSERVICE']._serialized_start=1180
-  _globals['_SESSIONSERVICE']._serialized_end=1748
+  _globals['_SESSION']._serialized_end=759
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=761
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=843
+  _globals['_REVOKESESSIONREQUEST']._serialized_start=845
+  _globals['_REVOKESESSIONREQUEST']._serialized_end=932
+  _globals['_REVOKESESSIONRESPONSE']._serialized_start=934
+  _globals['_REVOKESESSIONRESPONSE']._serialized_end=957
+  _globals['_REVOKESESSIONSREQUEST']._serialized_start=959
+  _globals['_REVOKESESSIONSREQUEST']._serialized_end=1080
+  _globals['_REVOKESESSIONSRESPONSE']._serialized_start=1082
+  _globals['_REVOKESESSIONSRESPONSE']._serialized_end=1139
+  _globals['_SWITCHORGREQUEST']._serialized_start=1141
+  _globals['_SWITCHORGREQUEST']._serialized_end=1218
+  _globals['_SWITCHORGRESPONSE']._serialized_start=1220
+  _globals['_SWITCHORGRESPONSE']._serialized_end=1239
+  _globals['_SESSIONSERVICE']._serialized_start=1242
+  _globals['_SESSIONSERVICE']._serialized_end=1810
 # @@protoc_insertion_point(module_scope)

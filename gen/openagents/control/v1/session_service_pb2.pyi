@@ -100,6 +100,7 @@ class Session(_message.Message):
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_REASON_FIELD_NUMBER: _builtins.int
     ORG_ID_FIELD_NUMBER: _builtins.int
+    SIGN_IN_TIME_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Session (`ses_…`)."""
     device_id: _builtins.str
@@ -122,6 +123,12 @@ class Session(_message.Message):
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
         """When it was revoked; absent while it lives."""
 
+    @_builtins.property
+    def sign_in_time(self) -> _timestamp_pb2.Timestamp:
+        """When its person signed in last: when it began, or later on the same device with
+        its refresh token. Absent from servers before this field.
+        """
+
     def __init__(
         self,
         *,
@@ -133,10 +140,11 @@ class Session(_message.Message):
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_reason: _builtins.str = ...,
         org_id: _builtins.str = ...,
+        sign_in_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "refresh_time", b"refresh_time", "revoke_time", b"revoke_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "refresh_time", b"refresh_time", "revoke_time", b"revoke_time", "sign_in_time", b"sign_in_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "device_id", b"device_id", "org_id", b"org_id", "refresh_time", b"refresh_time", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current", b"current", "device_id", b"device_id", "org_id", b"org_id", "refresh_time", b"refresh_time", "revoke_reason", b"revoke_reason", "revoke_time", b"revoke_time", "session_id", b"session_id", "sign_in_time", b"sign_in_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -231,6 +231,13 @@ class Reason(betterproto.Enum):
     The identity provider vouches for somebody who can't sign in here this way.
     """
 
+    SIGN_IN_TOO_OLD = 124
+    """
+    The token is good, but its person's sign-in is older than this call allows: sign
+     in again, bringing the session's refresh token, and repeat the call. The metadata
+     says how old a sign-in may be, in seconds (max_age_s).
+    """
+
     CODE_INCORRECT = 150
     """The sign-in code is wrong; some guesses are left."""
 

@@ -30,7 +30,8 @@ _PREFIX = "POLICY_RULE_"
 class Question:
     """Whether `subject`, with a token of `session_id` (`ses_…` or `apk_…`) for an org, may do what needs `scope`.
 
-    `token_scopes` are those of the token. `owner` is the person or org whose thing it is; empty for nobody's.
+    `token_scopes` are those of the token. With `fresh_sign_in` the sign-in of a session must not be too old. `owner` is
+    the person or org whose thing it is; empty for nobody's.
     """
 
     subject: str
@@ -39,6 +40,7 @@ class Question:
     scope: str
     token_scopes: Sequence[str]
     session_only: bool = False
+    fresh_sign_in: bool = False
     owner: str = ""
 
 
@@ -85,6 +87,7 @@ def _request(question: Question) -> pb.AuthorizeRequest:
         principal=principal,
         required_scope=question.scope,
         session_only=question.session_only,
+        fresh_sign_in=question.fresh_sign_in,
         owner_user_id=question.owner if of_a_person else "",
         owner_org_id="" if of_a_person else question.owner,
     )

@@ -73,13 +73,16 @@ class Control:
         self.token_org = ""
         self.refresh_refusal: Refusal | None = None
         self.switch_answer: Refusal | None = None
+        self.brought: list[str] = []
 
     def __call__(self, method: str, body: bytes, token: str) -> Message | Refusal:
         match method:
             case "StartChallenge":
                 return pb.StartChallengeResponse(challenge_id="cha_1", resend_after_ms=60_000)
             case "VerifyChallenge":
-                if pb.VerifyChallengeRequest.FromString(body).code != "12345678":
+                guess = pb.VerifyChallengeRequest.FromString(body)
+                self.brought.append(guess.refresh_token)
+                if guess.code != "12345678":
                     return Refusal("code_incorrect", "wrong")
                 return pb.VerifyChallengeResponse(
                     tokens=tokens(self.number), user_id="usr_1", org_id="org_1", session_id="ses_1"
@@ -111,6 +114,7 @@ class Control:
             answer.authorization_url = self.page
             return answer
         brought = provider_pb.FinishProviderSignInRequest.FromString(body)
+        self.brought.append(brought.refresh_token)
         if (brought.sign_in_id, brought.device_id, brought.code) != ("psi_1", DEVICE, "code"):
             return Refusal("provider_refused", "wrong")
         return provider_pb.FinishProviderSignInResponse(
@@ -164,6 +168,33 @@ async def test_a_wrong_code_keeps_nothing(auth: Auth) -> None:
         auth.credentials()
     assert nobody.value.reason == "missing_authorization"
     assert "oa login" in nobody.value.message
+
+
+async def test_a_sign_in_again_brings_the_session_that_is_to_go_on(auth: Auth, control: Control) -> None:
+    await sign_in(auth)
+    control.number = 5
+    assert (await sign_in(auth)).access_token == "access-5"
+    await auth.finish(await auth.start_with("oidc", "http://127.0.0.1:1/callback"), "ours", "code")
+    assert control.brought == ["", "refresh-0", "refresh-5"]
+
+
+async def test_nobody_refreshes_while_a_sign_in_is_on_its_way(
+    auth: Auth, http: FakeHttp, store: FileCredentialStore
+) -> None:
+    await sign_in(auth)
+    challenge = await auth.start("a@example.com")
+    http.release.clear()
+    entering = asyncio.create_task(auth.verify(challenge, "12345678"))
+    async with asyncio.timeout(PATIENCE_S):
+        while http.count("VerifyChallenge") < 2:
+            await asyncio.sleep(0.01)
+    refreshing = asyncio.create_task(auth.renewed("access-0"))
+    await asyncio.sleep(0.05)
+    assert http.count("RefreshSession") == 0
+    http.release.set()
+    await entering
+    await refreshing
+    assert store.load() == auth.credentials()
 
 
 async def test_a_provider_signs_in_with_the_state_of_this_sign_in_only(auth: Auth, http: FakeHttp) -> None:

@@ -46,6 +46,7 @@ from services.control.policy.domain import (
     Scoped,
     Scopes,
     SessionOnly,
+    Standing,
     StandingPrincipal,
     authorize,
 )
@@ -332,16 +333,16 @@ class ApiKeys:
         await tx.audit.add(entry, now)
         return owned, now
 
-    async def standing(self, principal: StandingPrincipal, jti: str) -> Scopes | None:
-        """What the owner of the token's key may do now; None when key or owner has ended. See `policy.app.Standing`."""
+    async def standing(self, principal: StandingPrincipal, jti: str) -> Standing | None:
+        """What the owner of the token's key may do now; None when one of them ended. See `policy.app.AskStanding`."""
         now = self._clock.now()
         async with self._transactions.autocommit() as tx:
             owned = _behind(principal, await tx.api_keys.standing(principal.session_id), now)
-        if owned is None:
+        if owned is None or owned.standing is None:
             return None
         if jti:  # whoever asks about a key does not use it
             self.uses.note(owned.key.api_key_id, now)
-        return owned.standing
+        return Standing(owned.standing)
 
     async def still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
         """What the owner of the key behind the caller's token may do now, and when the key ends; None for one without

@@ -168,18 +168,20 @@ def _plane(package: str) -> Plane:
 
 def _access(name: str, descriptor: MethodDescriptor) -> Access | None:
     options = descriptor.GetOptions().Extensions
-    scope = options[options_pb2.required_scope]
+    scope, fresh = options[options_pb2.required_scope], options[options_pb2.fresh_sign_in]
     stated: list[Access] = []
     if options[options_pb2.public]:
         stated.append(Public())
     if options[options_pb2.any_principal]:
         stated.append(AnyPrincipal())
     if options[options_pb2.session_only]:
-        stated.append(SessionOnly())
+        stated.append(SessionOnly(fresh))
     if scope:
         if scope not in set(Scope):
             raise ValueError(f"{name} requires the scope {scope!r}, which is not in the registry")
-        stated.append(Scoped(Scope(scope)))
+        stated.append(Scoped(Scope(scope), fresh))
     if len(stated) > 1:
         raise ValueError(f"{name} states more than one of public, any_principal, session_only and required_scope")
+    if fresh and not (stated and isinstance(stated[0], Scoped | SessionOnly)):
+        raise ValueError(f"{name} needs a fresh sign-in, and is open to callers who never signed in")
     return stated[0] if stated else None

@@ -130,6 +130,8 @@ def test_the_contract_has_the_registry_of_scopes(monkeypatch: pytest.MonkeyPatch
         ("openagents.control.v1", {"public": True, "any_principal": True}, False, "more than one"),
         ("openagents.control.v1", {"session_only": True, "any_principal": True}, False, "more than one"),
         ("openagents.control.v1", {"public": True, "required_scope": "runs.read"}, False, "more than one"),
+        ("openagents.control.v1", {"public": True, "fresh_sign_in": True}, False, "never signed in"),
+        ("openagents.control.v1", {"fresh_sign_in": True}, False, "never signed in"),
         ("openagents.control.v1", {"any_principal": True}, True, "stream"),
         ("openagents.runtime.v1", {"public": True}, False, "principals only"),
         ("somebody.elses.v1", {"any_principal": True}, False, "nobody serves"),

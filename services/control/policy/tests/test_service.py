@@ -120,6 +120,7 @@ def test_the_page_for_operators_has_every_scope_with_its_roles() -> None:
     [
         ({"required_scope": "runs.destroy"}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"required_scope": "runs.read", "session_only": True}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"fresh_sign_in": True}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"owner_user_id": "usr_1", "owner_org_id": "org_1"}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"by": CONTROL_TOKEN}, grpc.StatusCode.PERMISSION_DENIED),
     ],

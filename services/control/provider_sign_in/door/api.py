@@ -40,7 +40,7 @@ class ProviderSignInApi:
     async def FinishProviderSignIn(self, request: pb.FinishProviderSignInRequest, call: Call) -> Message:
         """A session for a provider's code."""
         signed_in = await self._sign_in.finish(
-            request.sign_in_id, request.device_id, request.state, request.code, call.origin
+            request.sign_in_id, request.device_id, request.state, request.code, call.origin, request.refresh_token
         )
         tokens = signed_in.tokens
         return pb.FinishProviderSignInResponse(

@@ -10,7 +10,7 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import permutations
 
@@ -27,6 +27,15 @@ class Held:
     used: int = -1
     ended: str = ""
 
+    def goes_on(self, generation: int, now: datetime) -> bool:
+        """Whether a living one goes on with this generation of its refresh token; no: it is a stolen one."""
+        lost_answer = generation == self.newest - 1 and self.used < self.newest
+        if generation != self.newest and not lost_answer:
+            return False
+        if generation == self.newest or now >= self.refreshed_at + ACCESS_TTL:
+            self.newest, self.refreshed_at = max(self.newest, generation + 1), now
+        return True
+
 
 @dataclass(frozen=True)
 class Access:
@@ -40,7 +49,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Call:
-    """One call. `access` and `device` for those that bring one."""
+    """One call. `access` and `device` for those that bring one. A sign-in may bring the refresh token of a session."""
 
     kind: str
     session_id: str = ""
@@ -50,7 +59,8 @@ class Call:
 
 
 Outcome = tuple[str, ...]
-"""A reason, or what was given: ("tokens", session, generation), ("session", session), ("ended", session, …)."""
+"""A reason, or what was given: ("tokens", session, generation), ("session", session, generation),
+("ended", session, …)."""
 
 
 @dataclass
@@ -77,14 +87,11 @@ class Person:
             return ("token_revoked",)
         if held.ended:
             return ("token_replay" if held.ended == "token_replay" else "token_revoked",)
-        lost_answer = call.generation == held.newest - 1 and held.used < held.newest
-        if call.device != held.device or not (call.generation == held.newest or lost_answer):
+        before = held.refreshed_at, held.newest
+        if call.device != held.device or not held.goes_on(call.generation, now):
             held.ended = "token_replay"
             return ("token_replay",)
-        if lost_answer and now < held.refreshed_at + ACCESS_TTL:
-            return ("tokens", call.session_id, str(held.newest))
-        held.newest, held.refreshed_at = max(held.newest, call.generation + 1), now
-        self.refreshes += 1
+        self.refreshes += (held.refreshed_at, held.newest) != before
         return ("tokens", call.session_id, str(held.newest))
 
     def _use(self, call: Call, _: Outcome, now: datetime) -> Outcome:
@@ -100,11 +107,20 @@ class Person:
     def _sign_in(self, call: Call, got: Outcome, now: datetime) -> Outcome:
         if self.blocked:
             return ("challenge_expired",)
-        for held in self.sessions.values():
-            held.ended = held.ended or ("device_replaced" if held.device == call.device else "")
-        session_id = got[1] if got[0] == "session" else "none"
-        self.sessions[session_id] = Held(call.device, now)
-        return ("session", session_id)
+        going_on = ""
+        for session_id, held in self.sessions.items():
+            if held.ended or held.device != call.device:
+                continue
+            if session_id != call.session_id:
+                held.ended = "device_replaced"
+            elif held.goes_on(call.generation, now):
+                going_on = session_id
+            else:
+                held.ended = "token_replay"
+        if not going_on:
+            going_on = got[1] if got[0] == "session" else "none"
+            self.sessions[going_on] = Held(call.device, now)
+        return ("session", going_on, str(self.sessions[going_on].newest))
 
     def _revoke(self, call: Call, _: Outcome, __: datetime) -> Outcome:
         return self._end([each for each in self.living if call.session_id in ("", each)], "admin_revoked")
@@ -186,6 +202,8 @@ class Program:
     def _sign_in(self, person: Person, _: Sequence[Access]) -> Call:
         if person.blocked:
             return Call("unblock")
+        if self.chance.random() < 0.5:
+            return replace(self._refresh(person, ()), kind="sign_in")
         return Call("sign_in", device=self.chance.choice(self.devices))
 
     def _revoke(self, person: Person, _: Sequence[Access]) -> Call:

@@ -319,11 +319,11 @@ class Signed:
             return ("let in",)
         if call.kind == "sign_in":
             challenge_id, code, origin = before
-            signed_in = await cases.sign_in.verify(challenge_id, code, call.device, origin)
+            token = self.texts.get((call.session_id, str(call.generation)), "")
+            signed_in = await cases.sign_in.verify(challenge_id, code, call.device, origin, token)
             session = signed_in.session
-            self._tokens(session.session_id, signed_in.tokens)
             self.principals[session.session_id] = StandingSession(session, Role.OWNER).principal
-            return ("session", session.session_id)
+            return ("session", *self._tokens(session.session_id, signed_in.tokens)[1:])
         if call.kind == "revoke":
             _, ended = await cases.installation_sessions.revoke(self.email, call.session_id, ORIGIN)
             return ("ended", *sorted(ended))

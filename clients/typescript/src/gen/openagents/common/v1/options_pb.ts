@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file openagents/common/v1/options.proto.
  */
 export const file_openagents_common_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("CiJvcGVuYWdlbnRzL2NvbW1vbi92MS9vcHRpb25zLnByb3RvEhRvcGVuYWdlbnRzLmNvbW1vbi52MSKwAQoKRmllbGRSdWxlcxIQCghyZXF1aXJlZBgBIAEoCBISCgptaW5fbGVuZ3RoGAIgASgNEhIKCm1heF9sZW5ndGgYAyABKA0SDwoHcGF0dGVybhgEIAEoCRIRCgltaW5faXRlbXMYBSABKA0SEQoJbWF4X2l0ZW1zGAYgASgNEg8KB21pbmltdW0YByABKAMSDwoHbWF4aW11bRgIIAEoAxIPCgdib3VuZGVkGAkgASgIOkcKDnJlcXVpcmVkX3Njb3BlEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYuY4DIAEoCVINcmVxdWlyZWRTY29wZTo4CgZwdWJsaWMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi6jgMgASgIUgZwdWJsaWM6RQoNYW55X3ByaW5jaXBhbBIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLuOAyABKAhSDGFueVByaW5jaXBhbDo6CgdjYWxsZXJzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYvI4DIAMoCVIHY2FsbGVyczpDCgx3b3JrZXJfdG9rZW4SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi9jgMgASgIUgt3b3JrZXJUb2tlbjpDCgxzZXNzaW9uX29ubHkSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi+jgMgASgIUgtzZXNzaW9uT25seTpXCgVydWxlcxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYw44DIAEoCzIgLm9wZW5hZ2VudHMuY29tbW9uLnYxLkZpZWxkUnVsZXNSBXJ1bGVzYgZwcm90bzM", [file_google_protobuf_descriptor]);
+  fileDesc("CiJvcGVuYWdlbnRzL2NvbW1vbi92MS9vcHRpb25zLnByb3RvEhRvcGVuYWdlbnRzLmNvbW1vbi52MSKwAQoKRmllbGRSdWxlcxIQCghyZXF1aXJlZBgBIAEoCBISCgptaW5fbGVuZ3RoGAIgASgNEhIKCm1heF9sZW5ndGgYAyABKA0SDwoHcGF0dGVybhgEIAEoCRIRCgltaW5faXRlbXMYBSABKA0SEQoJbWF4X2l0ZW1zGAYgASgNEg8KB21pbmltdW0YByABKAMSDwoHbWF4aW11bRgIIAEoAxIPCgdib3VuZGVkGAkgASgIOkcKDnJlcXVpcmVkX3Njb3BlEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYuY4DIAEoCVINcmVxdWlyZWRTY29wZTo4CgZwdWJsaWMSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi6jgMgASgIUgZwdWJsaWM6RQoNYW55X3ByaW5jaXBhbBIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGLuOAyABKAhSDGFueVByaW5jaXBhbDo6CgdjYWxsZXJzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYvI4DIAMoCVIHY2FsbGVyczpDCgx3b3JrZXJfdG9rZW4SHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi9jgMgASgIUgt3b3JrZXJUb2tlbjpDCgxzZXNzaW9uX29ubHkSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxi+jgMgASgIUgtzZXNzaW9uT25seTpECg1mcmVzaF9zaWduX2luEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMYv44DIAEoCFILZnJlc2hTaWduSW46VwoFcnVsZXMSHS5nb29nbGUucHJvdG9idWYuRmllbGRPcHRpb25zGMOOAyABKAsyIC5vcGVuYWdlbnRzLmNvbW1vbi52MS5GaWVsZFJ1bGVzUgVydWxlc2IGcHJvdG8z", [file_google_protobuf_descriptor]);
 
 /**
  * Bounds of one field, enforced by one validator built from the descriptors.
@@ -152,10 +152,21 @@ export const session_only: GenExtension<MethodOptions, boolean> = /*@__PURE__*/
   extDesc(file_openagents_common_v1_options, 5);
 
 /**
+ * Whoever calls the method with the token of a session has to have signed in
+ * lately; how lately, the installation says. Others are refused with
+ * `sign_in_too_old`. For what would give whoever stole a token more than the
+ * token does. It goes with `session_only` or `required_scope`.
+ *
+ * @generated from extension: bool fresh_sign_in = 51007;
+ */
+export const fresh_sign_in: GenExtension<MethodOptions, boolean> = /*@__PURE__*/
+  extDesc(file_openagents_common_v1_options, 6);
+
+/**
  * What the field may hold.
  *
  * @generated from extension: openagents.common.v1.FieldRules rules = 51011;
  */
 export const rules: GenExtension<FieldOptions, FieldRules> = /*@__PURE__*/
-  extDesc(file_openagents_common_v1_options, 6);
+  extDesc(file_openagents_common_v1_options, 7);
 
