@@ -12,10 +12,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.exec.adapter import ExecAdapter
 from oa_worker.adapters.exec.process import Process
+from oa_worker.adapters.exec.warden import parents_first
 from oa_worker.sdk.limits import ExecLimits
 from oa_worker.tests.commands import QUICK, Log, alive, assignment, python, run, until_dead
 from openagents.runtime.v1 import event_pb2
@@ -287,3 +290,18 @@ def may_be_locked(path: Path) -> bool:
         except BlockingIOError:
             return False
     return True
+
+
+@given(st.dictionaries(st.integers(2, 12), st.integers(1, 12), max_size=11))
+def test_whoever_is_ended_is_told_after_its_parent(parents: dict[int, int]) -> None:
+    def in_a_circle(pid: int) -> bool:
+        above = pid
+        for _ in parents:
+            above = parents.get(above, 0)
+        return above in parents
+
+    order = parents_first(parents)
+    assert sorted(order) == sorted(parents), "everybody is told, once"
+    for pid, parent in parents.items():
+        if parent in parents and not in_a_circle(pid):
+            assert order.index(parent) < order.index(pid)

@@ -73,7 +73,8 @@ class Family:
                 self.status = os.waitstatus_to_exitcode(status)
 
     def terminate(self) -> None:
-        """SIGTERM to everything, also to what is stopped."""
+        """SIGTERM to everything, also to what is stopped. Parents come first: a shell that saw its child end before it
+        is told itself would go on with its script, and could end as if nothing had happened."""
         for pid in self._members():
             _signal(pid, signal.SIGTERM)
             _signal(pid, signal.SIGCONT)
@@ -99,12 +100,12 @@ class Family:
             below = _Below(os.getpid())
         return 0
 
-    def _members(self) -> set[int]:
+    def _members(self) -> list[int]:
         if not self.all_below:
-            return {-self._command}
+            return [-self._command]
         below = _Below(os.getpid())
         below.look(lambda pid: None)
-        return below.found
+        return below.parents_first()
 
 
 class _Below:
@@ -131,6 +132,23 @@ class _Below:
             for pid in new:
                 seen(pid)
         return len(self.found) > before
+
+    def parents_first(self) -> list[int]:
+        """Those that were found."""
+        return parents_first({pid: self._parents[pid] for pid in self.found})
+
+
+def parents_first(parents: dict[int, int]) -> list[int]:
+    """The processes (pid -> parent), each after its parent.
+
+    They were read one after the other, so a pid may have been used again meanwhile: those in a circle come last.
+    """
+    order: list[int] = []
+    generation = {pid for pid, parent in parents.items() if parent not in parents}
+    while generation:
+        order += sorted(generation)
+        generation = {pid for pid, parent in parents.items() if parent in generation}
+    return order + sorted(parents.keys() - set(order))
 
 
 def _parent_of(pid: int) -> int:
