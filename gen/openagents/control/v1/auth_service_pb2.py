@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(openagents/control/v1/auth_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"y\n\x15StartChallengeRequest\x12\x1f\n\x05\x65mail\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xc0\x02R\x05\x65mail\x12?\n\tdevice_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\"\xb6\x01\n\x16StartChallengeResponse\x12!\n\x0c\x63hallenge_id\x18\x01 \x01(\tR\x0b\x63hallengeId\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12&\n\x0fresend_after_ms\x18\x03 \x01(\rR\rresendAfterMs\x12\x14\n\x05\x65mail\x18\x04 \x01(\tR\x05\x65mail\"\xd2\x01\n\x16VerifyChallengeRequest\x12+\n\x0c\x63hallenge_id\x18\x01 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18@R\x0b\x63hallengeId\x12\x1c\n\x04\x63ode\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18\x10R\x04\x63ode\x12?\n\tdevice_id\x18\x03 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\x12,\n\rrefresh_token\x18\x04 \x01(\tB\x07\x9a\xf4\x18\x03\x18\x80\x04R\x0crefreshToken\"\xb8\x01\n\rSessionTokens\x12!\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tR\x0b\x61\x63\x63\x65ssToken\x12H\n\x12\x61\x63\x63\x65ss_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10\x61\x63\x63\x65ssExpireTime\x12#\n\rrefresh_token\x18\x03 \x01(\tR\x0crefreshToken\x12\x15\n\x06org_id\x18\x04 \x01(\tR\x05orgId\"\xc1\x01\n\x17VerifyChallengeResponse\x12<\n\x06tokens\x18\x01 \x01(\x0b\x32$.openagents.control.v1.SessionTokensR\x06tokens\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x15\n\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x1d\n\nsession_id\x18\x04 \x01(\tR\tsessionId\x12\x19\n\x08new_user\x18\x05 \x01(\x08R\x07newUser\"\x88\x01\n\x15RefreshSessionRequest\x12.\n\rrefresh_token\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x04R\x0crefreshToken\x12?\n\tdevice_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\"V\n\x16RefreshSessionResponse\x12<\n\x06tokens\x18\x01 \x01(\x0b\x32$.openagents.control.v1.SessionTokensR\x06tokens2\xef\x02\n\x0b\x41uthService\x12s\n\x0eStartChallenge\x12,.openagents.control.v1.StartChallengeRequest\x1a-.openagents.control.v1.StartChallengeResponse\"\x04\xd0\xf3\x18\x01\x12v\n\x0fVerifyChallenge\x12-.openagents.control.v1.VerifyChallengeRequest\x1a..openagents.control.v1.VerifyChallengeResponse\"\x04\xd0\xf3\x18\x01\x12s\n\x0eRefreshSession\x12,.openagents.control.v1.RefreshSessionRequest\x1a-.openagents.control.v1.RefreshSessionResponse\"\x04\xd0\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(openagents/control/v1/auth_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"y\n\x15StartChallengeRequest\x12\x1f\n\x05\x65mail\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xc0\x02R\x05\x65mail\x12?\n\tdevice_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\"\xb6\x01\n\x16StartChallengeResponse\x12!\n\x0c\x63hallenge_id\x18\x01 \x01(\tR\x0b\x63hallengeId\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12&\n\x0fresend_after_ms\x18\x03 \x01(\rR\rresendAfterMs\x12\x14\n\x05\x65mail\x18\x04 \x01(\tR\x05\x65mail\"\x90\x02\n\x16VerifyChallengeRequest\x12+\n\x0c\x63hallenge_id\x18\x01 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18@R\x0b\x63hallengeId\x12\x1c\n\x04\x63ode\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18\x10R\x04\x63ode\x12?\n\tdevice_id\x18\x03 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\x12j\n\rrefresh_token\x18\x04 \x01(\tBE\x9a\xf4\x18\x41\"?ort_[0-7][0-9A-HJKMNP-TV-Z]{25}\\.[0-9]{1,18}\\.[A-Za-z0-9_-]{43}R\x0crefreshToken\"\xb8\x01\n\rSessionTokens\x12!\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tR\x0b\x61\x63\x63\x65ssToken\x12H\n\x12\x61\x63\x63\x65ss_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10\x61\x63\x63\x65ssExpireTime\x12#\n\rrefresh_token\x18\x03 \x01(\tR\x0crefreshToken\x12\x15\n\x06org_id\x18\x04 \x01(\tR\x05orgId\"\xc1\x01\n\x17VerifyChallengeResponse\x12<\n\x06tokens\x18\x01 \x01(\x0b\x32$.openagents.control.v1.SessionTokensR\x06tokens\x12\x17\n\x07user_id\x18\x02 \x01(\tR\x06userId\x12\x15\n\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x1d\n\nsession_id\x18\x04 \x01(\tR\tsessionId\x12\x19\n\x08new_user\x18\x05 \x01(\x08R\x07newUser\"\x88\x01\n\x15RefreshSessionRequest\x12.\n\rrefresh_token\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80\x04R\x0crefreshToken\x12?\n\tdevice_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1a\x64\x65v_[0-9A-HJKMNP-TV-Z]{26}R\x08\x64\x65viceId\"V\n\x16RefreshSessionResponse\x12<\n\x06tokens\x18\x01 \x01(\x0b\x32$.openagents.control.v1.SessionTokensR\x06tokens2\xef\x02\n\x0b\x41uthService\x12s\n\x0eStartChallenge\x12,.openagents.control.v1.StartChallengeRequest\x1a-.openagents.control.v1.StartChallengeResponse\"\x04\xd0\xf3\x18\x01\x12v\n\x0fVerifyChallenge\x12-.openagents.control.v1.VerifyChallengeRequest\x1a..openagents.control.v1.VerifyChallengeResponse\"\x04\xd0\xf3\x18\x01\x12s\n\x0eRefreshSession\x12,.openagents.control.v1.RefreshSessionRequest\x1a-.openagents.control.v1.RefreshSessionResponse\"\x04\xd0\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,7 +44,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYCHALLENGEREQUEST'].fields_by_name['device_id']._loaded_options = None
   _globals['_VERIFYCHALLENGEREQUEST'].fields_by_name['device_id']._serialized_options = b'\232\364\030\036\010\001\"\032dev_[0-9A-HJKMNP-TV-Z]{26}'
   _globals['_VERIFYCHALLENGEREQUEST'].fields_by_name['refresh_token']._loaded_options = None
-  _globals['_VERIFYCHALLENGEREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\232\364\030\003\030\200\004'
+  _globals['_VERIFYCHALLENGEREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\232\364\030A\"?ort_[0-7][0-9A-HJKMNP-TV-Z]{25}\\.[0-9]{1,18}\\.[A-Za-z0-9_-]{43}'
   _globals['_REFRESHSESSIONREQUEST'].fields_by_name['refresh_token']._loaded_options = None
   _globals['_REFRESHSESSIONREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\232\364\030\005\010\001\030\200\004'
   _globals['_REFRESHSESSIONREQUEST'].fields_by_name['device_id']._loaded_options = None
@@ -60,15 +60,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTCHALLENGERESPONSE']._serialized_start=260
   _globals['_STARTCHALLENGERESPONSE']._serialized_end=442
   _globals['_VERIFYCHALLENGEREQUEST']._serialized_start=445
-  _globals['_VERIFYCHALLENGEREQUEST']._serialized_end=655
-  _globals['_SESSIONTOKENS']._serialized_start=658
-  _globals['_SESSIONTOKENS']._serialized_end=842
-  _globals['_VERIFYCHALLENGERESPONSE']._serialized_start=845
-  _globals['_VERIFYCHALLENGERESPONSE']._serialized_end=1038
-  _globals['_REFRESHSESSIONREQUEST']._serialized_start=1041
-  _globals['_REFRESHSESSIONREQUEST']._serialized_end=1177
-  _globals['_REFRESHSESSIONRESPONSE']._serialized_start=1179
-  _globals['_REFRESHSESSIONRESPONSE']._serialized_end=1265
-  _globals['_AUTHSERVICE']._serialized_start=1268
-  _globals['_AUTHSERVICE']._serialized_end=1635
+  _globals['_VERIFYCHALLENGEREQUEST']._serialized_end=717
+  _globals['_SESSIONTOKENS']._serialized_start=720
+  _globals['_SESSIONTOKENS']._serialized_end=904
+  _globals['_VERIFYCHALLENGERESPONSE']._serialized_start=907
+  _globals['_VERIFYCHALLENGERESPONSE']._serialized_end=1100
+  _globals['_REFRESHSESSIONREQUEST']._serialized_start=1103
+  _globals['_REFRESHSESSIONREQUEST']._serialized_end=1239
+  _globals['_REFRESHSESSIONRESPONSE']._serialized_start=1241
+  _globals['_REFRESHSESSIONRESPONSE']._serialized_end=1327
+  _globals['_AUTHSERVICE']._serialized_start=1330
+  _globals['_AUTHSERVICE']._serialized_end=1697
 # @@protoc_insertion_point(module_scope)
