@@ -105,7 +105,6 @@ from services.control.sessions.app import Sessions
 from services.control.sessions.door import SessionApi
 from services.control.sessions.store import PostgresSessions
 from services.control.sign_in.app import SignIn
-from services.control.sign_in.domain.letter import refused_letter
 from services.control.sign_in.domain.sign_up import SignUpRule
 from services.control.sign_in.door import AuthApi
 from services.control.sign_in.limits import SignInLimits
@@ -228,7 +227,7 @@ class UseCases:
         )
         writers[Kind.SIGN_IN_CODE] = self.sign_in.letter
         writers[Kind.INVITATION] = self.invitations.letter
-        writers[Kind.SIGN_IN_REFUSED] = refused_letter
+        writers[Kind.SIGN_IN_REFUSED] = self.sign_in.refusal
         standings = {
             PrincipalKind.USER: _by_key(self.api_keys.standing, self.sessions.standing),
             PrincipalKind.SERVICE_ACCOUNT: _by_key(self.api_keys.standing, self.service_accounts.standing),

@@ -30,7 +30,7 @@ from services.control.sign_in.domain.challenge import (
     judge,
     resend_wait,
 )
-from services.control.sign_in.domain.letter import code_letter
+from services.control.sign_in.domain.letter import code_letter, refused_letter
 from services.control.sign_in.domain.shares import Share, address_bucket, address_buckets, guess_shares, shares_of
 from services.control.sign_in.domain.sign_up import Knock, SignUpRule, is_welcome
 from services.control.sign_in.limits import CHALLENGES_KEPT_FOR, SignInLimits
@@ -229,6 +229,12 @@ class SignIn:
     def letter(self, mail: Mail) -> Letter:
         """The letter with the code of the challenge that the mail is about."""
         return code_letter(mail, code_of(self._hmac_key, mail.about))
+
+    def refusal(self, mail: Mail) -> Letter:
+        """The letter to somebody who is not welcome. It takes the same work as the other one: a guess that is looked at
+        meanwhile must not take less time."""
+        code_of(self._hmac_key, mail.about)
+        return refused_letter(mail)
 
     async def verify(
         self, challenge_id: str, code: str, device_id: str, origin: Origin, refresh_token: str = ""

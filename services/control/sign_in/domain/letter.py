@@ -21,7 +21,13 @@ whoever runs this installation, or whoever wanted to invite you.
 
 def refused_letter(mail: Mail) -> Letter:
     """The letter to an address that can't sign in: only its owner learns that."""
-    facts = {"email": mail.address, "challenge_id": mail.about, "expire_time": mail.expires_at.isoformat()}
+    # As many as of a letter with a code: it is written while a stranger's guess is looked at.
+    facts = {
+        "email": mail.address,
+        "reason": "not_welcome",
+        "challenge_id": mail.about,
+        "expire_time": mail.expires_at.isoformat(),
+    }
     return Letter(mail.mail_id, mail.address, "No sign-in with this address", _REFUSED_TEXT, facts)
 
 

@@ -74,6 +74,12 @@ class Work:
         seconds = int(started.resend_after.total_seconds())
         return done, started.challenge_id, [len(started.challenge_id), len(started.expires_at.isoformat()), seconds]
 
+    async def deliver(self) -> tuple[list[str], int]:
+        """What is done for the one mail that waits, and how much its letter says to programs."""
+        self._done.clear()
+        assert await self._cases.delivery.deliver_due() == 1
+        return list(self._done), len(self._cases.letters.sent[-1].facts)
+
     async def guess(self, challenge_id: str, device_id: str) -> tuple[list[str], str]:
         """What is done for a wrong code, and the refusal."""
         self._done.clear()
@@ -115,6 +121,19 @@ async def test_a_stranger_causes_the_same_work_for_every_address(
     assert sum("INSERT INTO control.mails" in statement for statement in starts[0][0]) == 1
     mails = await admin.fetch("SELECT address FROM control.mails ORDER BY address")
     assert [row["address"] for row in mails] == sorted(EVERYBODY)
+
+
+async def test_letters_with_a_code_and_without_are_the_same_work(
+    site: Cases, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They leave while the stranger's guess is looked at."""
+    await admin.execute("DELETE FROM control.mails")
+    work, delivered = Work(site, monkeypatch), []
+    for email in EVERYBODY:
+        await work.start(email, new_id("dev"))
+        delivered.append(await work.deliver())
+    assert all(one == delivered[0] for one in delivered)
+    assert delivered[0][0].count("keyed hash") == 1
 
 
 async def test_who_brings_no_challenge_causes_the_same_work_whatever_it_is(
