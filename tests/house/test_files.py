@@ -48,7 +48,7 @@ def misnumbered(paths: Iterable[str]) -> list[str]:
     ("pattern", "bad", "good"),
     [
         # "~" is taken out before use: this file must not hold what it looks for.
-        (REGISTRIES, "https://py~pi.org/simple", "install it from PyPI"),
+        (REGISTRIES, "https://pypi~.org/x", "install it from PyPI"),
         (REGISTRIES, "https://registry~.npmjs.org/x", "an npm registry"),
         (MACHINE_PATHS, "cd /ro~ot/x", "proto/root/x"),
         (MACHINE_PATHS, "'/ho~me/ann/x'", "$HOME/x and /home/"),

@@ -273,14 +273,13 @@ class ProviderSignIn:
         *,
         new_user: bool,
     ) -> SignedIn:
-        entered = await self._sessions.sign_in(tx, user, begun.device_id, refresh_token, origin, now)
-        session = entered.session
+        session = await self._sessions.sign_in(tx, user, begun.device_id, refresh_token, origin, now)
         for action, target in (
             (Action.PROVIDER_FINISHED, begun.provider),
             (Action.SIGNED_IN, session.session_id),
         ):
             await tx.audit.add(AuditEntry(action, origin, user.user_id, session.org_id, target), now)
-        return SignedIn(entered.tokens, user, session, new_user)
+        return SignedIn(self._sessions.tokens(session), user, session, new_user)
 
     async def sweep(self) -> None:
         """Remove sign-ins that are long over."""

@@ -15,7 +15,7 @@ from services.control.audit.app import Audited
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin, by
 from services.control.orgs.app import OrgStore
 from services.control.orgs.domain import User, no_such_org, org_deleted, require_open
-from services.control.policy.domain import Role, Scopes, Standing, StandingPrincipal, role_scopes
+from services.control.policy.domain import Scopes, Standing, StandingPrincipal, role_scopes
 from services.control.revocations.app import Revoking
 from services.control.revocations.domain import Revocation
 from services.control.sessions.domain import (
@@ -106,14 +106,6 @@ class SessionTokens:
     org_id: str
 
 
-@dataclass(frozen=True)
-class SignedInSession:
-    """A session that a sign-in began or went on with."""
-
-    session: Session
-    tokens: SessionTokens
-
-
 class Sessions:
     """The sessions of people. `hmac_key` makes refresh tokens."""
 
@@ -127,7 +119,7 @@ class Sessions:
 
     async def sign_in(
         self, tx: Transaction, user: User, device_id: str, token: str, origin: Origin, now: datetime
-    ) -> SignedInSession:
+    ) -> Session:
         """The session of a person who has signed in on a device: the one of the refresh token, if the person has it
         there and may go on with it, otherwise a new one. Others that the device had are ended."""
         entered = decide_sign_in(await tx.sessions.of_device(user.user_id, device_id), self._presented(token), now)
@@ -135,12 +127,10 @@ class Sessions:
             assert session.revoke_reason is not None
             await _end(tx, session, now)
             await tx.audit.add(_of(session, Action.SESSION_REVOKED, origin, session.revoke_reason.value), now)
-        going_on = entered.going_on
-        if going_on is None:
+        if entered.going_on is None:
             return await self._begin(tx, user, device_id, now)
-        await tx.sessions.save(going_on)
-        standing = await tx.sessions.standing(going_on.session_id)
-        return self._signed_in(going_on, standing.role if standing else None)
+        await tx.sessions.save(entered.going_on)
+        return entered.going_on
 
     def _presented(self, token: str) -> RefreshToken | None:
         """None for what control never made: whoever has signed in is let in without it."""
@@ -149,7 +139,7 @@ class Sessions:
         except Refusal:
             return None
 
-    async def _begin(self, tx: Transaction, user: User, device_id: str, now: datetime) -> SignedInSession:
+    async def _begin(self, tx: Transaction, user: User, device_id: str, now: datetime) -> Session:
         session = Session(
             session_id=new_id("ses"),
             user_id=user.user_id,
@@ -159,19 +149,15 @@ class Sessions:
             refreshed_at=now,
         )
         await tx.sessions.add(session)
-        # The person's own org has the person as its owner.
-        return self._signed_in(session, Role.OWNER)
+        return session
 
-    def _signed_in(self, session: Session, role: Role | None) -> SignedInSession:
-        return SignedInSession(session, self.tokens(session, role))
-
-    def tokens(self, session: Session, role: Role | None) -> SessionTokens:
-        """The tokens at the session's counter, made from its row alone. Asked twice at one counter, they are the same
-        twice, byte for byte: that is how concurrent refreshes, and a refresh whose answer was lost, all get one
-        answer. (Once the access token has expired, a lost answer is given again with a new one; the refresh token
-        stays the same.)"""
+    def tokens(self, session: Session) -> SessionTokens:
+        """The tokens at the session's counter, made from its row alone; what the role gives is asked with each call.
+        Asked twice at one counter, they are the same twice, byte for byte: that is how concurrent refreshes, and a
+        refresh whose answer was lost, all get one answer. (Once the access token has expired, a lost answer is given
+        again with a new one; the refresh token stays the same.)"""
         jti = access_token_id(session.session_id, session.counter)
-        principal = StandingSession(session, role).principal
+        principal = StandingSession(session, None).principal
         access = self._issuer.for_session(principal, jti, session.refreshed_at, session.access_ttl)
         refresh = refresh_token(self._hmac_key, session.session_id, session.counter)
         return SessionTokens(access.token, access.expires_at, refresh, session.org_id)
@@ -200,7 +186,7 @@ class Sessions:
         if refreshed.reason:
             message = _OTHER_DEVICE if refreshed.other_device else _REFRESH_MESSAGES[refreshed.reason]
             return Refusal(refreshed.reason, message)
-        return self.tokens(refreshed.session, standing.role)
+        return self.tokens(refreshed.session)
 
     async def end_all(self, tx: Transaction, user_id: str, reason: RevokeReason, now: datetime) -> int:
         """End all sessions of a person, whom the caller has locked; how many these were."""

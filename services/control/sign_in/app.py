@@ -292,10 +292,9 @@ class SignIn:
         self, tx: Transaction, email: str, device_id: str, refresh_token: str, origin: Origin, now: datetime
     ) -> SignedIn:
         user, new_user = await self._orgs.person(tx, email, now)
-        entered = await self._sessions.sign_in(tx, user, device_id, refresh_token, origin, now)
-        session = entered.session
+        session = await self._sessions.sign_in(tx, user, device_id, refresh_token, origin, now)
         await tx.audit.add(AuditEntry(Action.SIGNED_IN, origin, user.user_id, session.org_id, session.session_id), now)
-        return SignedIn(entered.tokens, user, session, new_user)
+        return SignedIn(self._sessions.tokens(session), user, session, new_user)
 
     async def sweep(self) -> None:
         """Remove rate-limit buckets that say nothing any more, and challenges that are long over."""
