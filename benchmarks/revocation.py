@@ -37,7 +37,7 @@ from oa_khala.topics import run_events
 from oa_khala.wire import decode_server_frame, encode_client_frame
 from oa_localstack.installation.ports import HOST
 from oa_testing.peers.listener import Listener
-from oa_worker.sdk.connection import Attachment, attach
+from oa_worker.sdk.transport.connection import Attachment, attach
 from openagents.runtime.v1.worker_service_pb2 import WorkerHello
 
 GOAL_MS = 500.0

@@ -16,7 +16,7 @@ from typing import Literal
 
 from oa_platform.process.signals import stop_signals
 from oa_worker import WorkerLimits
-from oa_worker.sdk.tokens import WorkerToken
+from oa_worker.sdk.transport.tokens import WorkerToken
 from openagents import Run, Worker
 
 

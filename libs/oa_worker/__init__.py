@@ -6,26 +6,19 @@
 What it guarantees: an event that `emit` took is appended once, in order, whatever happens to the connection; or the
 run is no longer this worker's, and the adapter is told so.
 
-    adapter      what executes a run: the Protocol that you implement
-    exec         the built-in adapter: runs a command
-    codex        the built-in adapter: takes a turn of Codex
-    process      a command below a warden of its own
-    warden       the warden's program: ends whatever the command started
-    outputs      the command's output, read as fast as it is taken
-    worker       the process: attach, heartbeats, assignments, drain, reconnect
-    execution    one run on this worker
-    appender     one run's appends: coalesced, paced, one in flight, answered exactly once
-    buffer       events that wait for their append (pure)
-    connection   one Attach stream
-    tokens       API key -> worker token
-    way          straight, or through a proxy that was set
-    limits       every limit, with its default
+    sdk          the process: attach, heartbeats, assignments, drain, reconnect; what executes a run (`Adapter`); limits
+      transport  the way to the authority: proxies, trust, tokens, the stream, and the calls beside it
+      runs       the runs that the worker holds: their slots, their execution, and their appends
+    adapters     what is built in: `exec` runs a command below a warden of its own, `codex` takes a turn of Codex
+    agents       functions with typed input and result
+      primitives what such a function may do in its run
+      replays    recorded runs, and today's code against them
 """
 
 from oa_worker.adapters.exec.adapter import ExecAdapter
 from oa_worker.sdk.adapter import Adapter, Assignment, CancelSignal, Emit
 from oa_worker.sdk.limits import ExecLimits, WorkerLimits
-from oa_worker.sdk.tokens import ApiKeyTokens, TokenSource, WorkerToken
+from oa_worker.sdk.transport.tokens import ApiKeyTokens, TokenSource, WorkerToken
 from oa_worker.sdk.worker import Worker
 
 __all__ = [

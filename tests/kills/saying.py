@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from oa_worker.sdk.tokens import WorkerToken
+from oa_worker.sdk.transport.tokens import WorkerToken
 from openagents import Refusal, Run, Worker
 
 _POLL_S = 0.02

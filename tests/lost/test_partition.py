@@ -11,7 +11,7 @@ from oa_testing.suite.plugin import FaultProxies
 from oa_worker import Worker
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.sdk.notices import Attached, Notice
-from oa_worker.sdk.tokens import WorkerToken
+from oa_worker.sdk.transport.tokens import WorkerToken
 from oa_worker.tests.scripts import Patient
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2
 from services.runtime.tests.rig import QUICK_WORKERS, Replica, Somebody, replica, runtime_settings, somebody

@@ -28,10 +28,10 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
     limits     every limit, with its default
 """
 
-from oa_worker.agents.children import Child, ChildFailed
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.primitives.children import Child, ChildFailed
+from oa_worker.agents.primitives.saying import Assistant, ToolUse
 from oa_worker.agents.run import Run
-from oa_worker.agents.saying import Assistant, ToolUse
 from oa_worker.agents.worker import Worker
 
 __all__ = ["AgentLimits", "Assistant", "Child", "ChildFailed", "Run", "ToolUse", "Worker"]

@@ -20,7 +20,7 @@ from oa_worker.agents.adapter import AgentAdapter, Handler
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Notice
-from oa_worker.sdk.tokens import ApiKeyTokens, TokenSource
+from oa_worker.sdk.transport.tokens import ApiKeyTokens, TokenSource
 from oa_worker.sdk.worker import Worker as Connection
 
 In = TypeVar("In")

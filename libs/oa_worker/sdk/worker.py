@@ -13,18 +13,18 @@ from urllib.parse import urlsplit
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_worker.sdk.adapter import Adapter
-from oa_worker.sdk.buffer import EVENT_OVERHEAD_BYTES
-from oa_worker.sdk.calls import AuthorityCalls
-from oa_worker.sdk.connection import AppendBook, Attachment, attach
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.loop_watch import LoopWatch
 from oa_worker.sdk.notices import Attached, Detached, Notice
-from oa_worker.sdk.runs import Runs
-from oa_worker.sdk.slots import Slots
-from oa_worker.sdk.tokens import KeptTokens, TokenSource, WorkerToken
-from oa_worker.sdk.trust import SECURE, open_channel
-from oa_worker.sdk.waits import Waits
-from oa_worker.sdk.way import Way
+from oa_worker.sdk.runs.buffer import EVENT_OVERHEAD_BYTES
+from oa_worker.sdk.runs.runs import Runs
+from oa_worker.sdk.runs.slots import Slots
+from oa_worker.sdk.transport.calls import AuthorityCalls
+from oa_worker.sdk.transport.connection import AppendBook, Attachment, attach
+from oa_worker.sdk.transport.tokens import KeptTokens, TokenSource, WorkerToken
+from oa_worker.sdk.transport.trust import SECURE, open_channel
+from oa_worker.sdk.transport.waits import Waits
+from oa_worker.sdk.transport.way import Way
 from openagents.runtime.v1.worker_service_pb2 import (
     Agent,
     AppendEventsRequest,

@@ -12,7 +12,7 @@ import grpc
 from oa_base.refusal import Refusal
 from oa_testing.waiting import PATIENCE_S
 from oa_wire.status import STATUS_METADATA_KEY, to_status
-from oa_worker.sdk.tokens import WorkerToken
+from oa_worker.sdk.transport.tokens import WorkerToken
 from openagents.runtime.v1 import run_pb2, worker_service_pb2_grpc
 from openagents.runtime.v1.event_pb2 import (
     ChildStarted,

@@ -10,7 +10,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_wire.batches import MAX_BATCH_BYTES, batches
-from oa_worker.sdk.connection import Attachment
+from oa_worker.sdk.transport.connection import Attachment
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
     AppendEventsResponse,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_worker.sdk.buffer import EVENT_OVERHEAD_BYTES, EventBuffer
+from oa_worker.sdk.runs.buffer import EVENT_OVERHEAD_BYTES, EventBuffer
 from openagents.runtime.v1.event_pb2 import EventBody, Message, TextDelta
 
 MAX_TEXT = 10

@@ -11,7 +11,7 @@ from oa_base.refusal import Refusal
 from oa_testing.waiting import PATIENCE_S
 from oa_worker import Worker, WorkerLimits
 from oa_worker.sdk.notices import Detached, Notice
-from oa_worker.sdk.tokens import KeptTokens, WorkerToken
+from oa_worker.sdk.transport.tokens import KeptTokens, WorkerToken
 from oa_worker.tests.fake_runtime import RUN, WORKER, FakeRuntime, FakeTokens, Faults
 from oa_worker.tests.scripts import QUICK, Patient, Script, numbers, scripted
 
@@ -38,14 +38,14 @@ async def _worked(
 async def test_the_first_try_is_at_once_if_the_stream_stood_for_a_while(
     steady_after_ms: int, wait_ms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oa_worker.sdk.waits.random.random", lambda: 0.99)
+    monkeypatch.setattr("oa_worker.sdk.transport.waits.random.random", lambda: 0.99)
     async with scripted(faults=Faults(drop_before={1})).running() as runtime:
         notices = await _worked(runtime, replace(QUICK, steady_after_ms=steady_after_ms))
     assert [notice.retry_in_ms for notice in notices if isinstance(notice, Detached)] == [wait_ms]
 
 
 async def test_tries_that_fail_are_made_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oa_worker.sdk.waits.random.random", lambda: 0.99)
+    monkeypatch.setattr("oa_worker.sdk.transport.waits.random.random", lambda: 0.99)
     faults = Faults(attach=[Refusal("internal", "no word about a wait")] * 5)
     async with scripted(faults=faults).running() as runtime:
         notices = await _worked(runtime)
@@ -54,7 +54,7 @@ async def test_tries_that_fail_are_made_less_and_less_often(monkeypatch: pytest.
 
 
 async def test_a_wait_that_the_refusal_names_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oa_worker.sdk.waits.random.random", lambda: 0.99)
+    monkeypatch.setattr("oa_worker.sdk.transport.waits.random.random", lambda: 0.99)
     faults = Faults(attach=[Refusal("unavailable", "not ready", retry_after_ms=ms) for ms in (30, 5)])
     async with scripted(faults=faults).running() as runtime:
         notices = await _worked(runtime)

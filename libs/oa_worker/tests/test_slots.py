@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from oa_testing.waiting import PATIENCE_S, eventually
 from oa_worker.sdk.limits import WorkerLimits
-from oa_worker.sdk.slots import MOST_HELD, Place, SlotBook, Slots
+from oa_worker.sdk.runs.slots import MOST_HELD, Place, SlotBook, Slots
 
 SLOTS, MOST_WAITING = 2, 3
 SOON = WorkerLimits(keep_slot_ms=0)

@@ -12,7 +12,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_testing.peers.forward_proxy import ForwardProxy
 from oa_wire.status import to_status
-from oa_worker.sdk.tokens import ApiKeyTokens
+from oa_worker.sdk.transport.tokens import ApiKeyTokens
 from oa_worker.tests.fake_edge import KEY, edge, granted
 from openagents.control.v1 import service_account_service_pb2 as pb
 

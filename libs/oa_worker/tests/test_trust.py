@@ -13,7 +13,7 @@ from oa_testing.peers.authority import Authority, Issued, server_context
 from oa_testing.waiting import eventually
 from oa_worker import Worker
 from oa_worker.sdk.notices import Detached, Notice
-from oa_worker.sdk.tokens import ApiKeyTokens
+from oa_worker.sdk.transport.tokens import ApiKeyTokens
 from oa_worker.tests.fake_edge import KEY, edge, granted
 from oa_worker.tests.fake_runtime import FakeTokens
 from oa_worker.tests.scripts import QUICK, Patient, numbers, scripted

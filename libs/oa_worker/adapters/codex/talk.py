@@ -25,7 +25,7 @@ from oa_worker.adapters.codex.events import TurnEvents
 from oa_worker.adapters.codex.inputs import CodexTurn
 from oa_worker.adapters.codex.limits import CodexLimits
 from oa_worker.adapters.codex.server import AppServer, Message, RequestRefused
-from oa_worker.agents.requests import Requests, Settled
+from oa_worker.agents.primitives.requests import Requests, Settled
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Emit
 from openagents.codex.v1 import event_pb2 as codex_pb2

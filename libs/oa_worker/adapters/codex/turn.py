@@ -17,7 +17,7 @@ from oa_worker.adapters.codex.lock import TurnLock, codex_home
 from oa_worker.adapters.codex.server import AppServer, Message, RequestRefused
 from oa_worker.adapters.codex.talk import Questions, steer
 from oa_worker.agents.failures import AgentFailure
-from oa_worker.agents.requests import Requests
+from oa_worker.agents.primitives.requests import Requests
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1.event_pb2 import EventBody

@@ -13,7 +13,7 @@ from oa_runlog.reducer import replay
 from oa_runlog.tests import values
 from oa_runlog.tests.records import SIGNER, stored
 from oa_wire.shapes import Shape, json_text
-from oa_worker.agents.recorded import RecordedRun
+from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.testing import Played
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_worker.agents import AgentLimits, Run
-from oa_worker.agents.replaying import replay
+from oa_worker.agents.replays.replaying import replay
 from oa_worker.agents.testing import play, play_with_deaths
 from oa_worker.agents.tests.recordings import recorded
 from oa_worker.agents.tests.rig import Answer, Ask, asked, working

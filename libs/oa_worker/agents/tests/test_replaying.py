@@ -18,8 +18,8 @@ from oa_runlog.tests import values
 from oa_runlog.tests.records import stored
 from oa_runlog.wire import decode_event
 from oa_worker.agents import Run, Worker
-from oa_worker.agents.recorded import RecordedRun
-from oa_worker.agents.replaying import Agent, replay, replay_folder
+from oa_worker.agents.replays.recorded import RecordedRun
+from oa_worker.agents.replays.replaying import Agent, replay, replay_folder
 from oa_worker.agents.testing import play, play_with_deaths
 from oa_worker.agents.tests.recordings import artifact, recorded, stored_of
 from oa_worker.agents.tests.rig import Answer, Ask

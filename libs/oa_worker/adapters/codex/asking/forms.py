@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from oa_worker.adapters.codex.asking.questions import MAX_OPTIONS, asked_for, detail_of, dicts, title_of
-from oa_worker.agents.requests import Settled
+from oa_worker.agents.primitives.requests import Settled
 from openagents.runtime.v1 import event_pb2 as pb
 
 Schema = Mapping[str, Any]

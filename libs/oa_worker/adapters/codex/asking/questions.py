@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from oa_worker.adapters.codex.fitting import cut, storable
-from oa_worker.agents.requests import Settled
+from oa_worker.agents.primitives.requests import Settled
 from openagents.codex.v1 import event_pb2 as codex_pb2
 from openagents.runtime.v1 import event_pb2 as pb
 

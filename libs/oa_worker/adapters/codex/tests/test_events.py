@@ -16,7 +16,7 @@ from oa_worker.adapters.codex.fitting import cut, fitted, pieces
 from oa_worker.adapters.codex.limits import CodexLimits
 from oa_worker.adapters.codex.lines import BadLine, Lines
 from oa_worker.adapters.codex.tests.odd import JSON
-from oa_worker.sdk.wire import check_nesting
+from oa_worker.sdk.transport.wire import check_nesting
 from openagents.codex.v1 import event_pb2 as codex_pb2
 from openagents.runtime.v1 import event_pb2 as pb
 

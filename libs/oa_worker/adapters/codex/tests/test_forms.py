@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oa_worker.adapters.codex.asking.forms import LEFT_OUT, Field, Misfit, fields_of
-from oa_worker.agents.requests import Settled
+from oa_worker.agents.primitives.requests import Settled
 from openagents.runtime.v1 import event_pb2 as pb
 
 COLORS = {"type": "string", "enum": ["red", "blue"], "enumNames": ["Red", "Blue"]}

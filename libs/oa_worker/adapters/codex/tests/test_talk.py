@@ -31,7 +31,7 @@ from oa_worker.adapters.codex.tests.rig import (
     play,
     scripted,
 )
-from oa_worker.agents.requests import Settled
+from oa_worker.agents.primitives.requests import Settled
 from openagents.runtime.v1 import event_pb2 as pb
 
 

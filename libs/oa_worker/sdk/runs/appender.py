@@ -16,9 +16,9 @@ from oa_base.catalogue import ClientAction
 from oa_base.clock import SECOND_NS
 from oa_base.rate import Rate, TokenBucket
 from oa_base.refusal import Refusal
-from oa_worker.sdk.buffer import EventBuffer
 from oa_worker.sdk.limits import WorkerLimits
-from oa_worker.sdk.wire import check_nesting, refusal_of_append
+from oa_worker.sdk.runs.buffer import EventBuffer
+from oa_worker.sdk.transport.wire import check_nesting, refusal_of_append
 from openagents.runtime.v1.event_pb2 import EventBody, RunFinished
 from openagents.runtime.v1.worker_service_pb2 import AppendEventsRequest, AppendEventsResponse, AppendRefused
 

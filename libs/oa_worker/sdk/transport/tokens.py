@@ -16,8 +16,8 @@ from google.protobuf.message import DecodeError
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_wire.connect import from_connect
-from oa_worker.sdk.trust import tls_context
-from oa_worker.sdk.way import Way
+from oa_worker.sdk.transport.trust import tls_context
+from oa_worker.sdk.transport.way import Way
 from openagents.control.v1 import service_account_service_pb2 as pb
 
 _EXCHANGE_PATH = "/openagents.control.v1.ServiceAccountService/ExchangeKey"

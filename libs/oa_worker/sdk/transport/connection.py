@@ -11,7 +11,7 @@ import grpc
 
 from oa_base.refusal import Refusal
 from oa_wire.batches import batches
-from oa_worker.sdk.wire import refusal_of_rpc
+from oa_worker.sdk.transport.wire import refusal_of_rpc
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
     AppendEventsResponse,

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from oa_base.refusal import Refusal
 from oa_worker.sdk.adapter import Adapter, Assignment
-from oa_worker.sdk.appender import RunAppender, Submit
-from oa_worker.sdk.execution import Execution
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.sdk.notices import Notice, RunLeft, RunTaken
-from oa_worker.sdk.slots import Place, Slots
+from oa_worker.sdk.runs.appender import RunAppender, Submit
+from oa_worker.sdk.runs.execution import Execution
+from oa_worker.sdk.runs.slots import Place, Slots
 from openagents.runtime.v1.event_pb2 import RunSpec
 from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease, LeaseLost, RunAssignment, RunNews
 

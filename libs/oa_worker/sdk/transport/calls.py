@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
-from oa_worker.sdk.connection import Attachment
-from oa_worker.sdk.waits import Waits
+from oa_worker.sdk.transport.connection import Attachment
+from oa_worker.sdk.transport.waits import Waits
 from openagents.runtime.v1.event_pb2 import RunEvent, RunSpec
 from openagents.runtime.v1.worker_service_pb2 import (
     ExpireRequestRequest,

@@ -8,8 +8,8 @@ import logging
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_worker.sdk.adapter import Adapter, Assignment
-from oa_worker.sdk.appender import RunAppender
-from oa_worker.sdk.slots import Place
+from oa_worker.sdk.runs.appender import RunAppender
+from oa_worker.sdk.runs.slots import Place
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import RunFinished
 

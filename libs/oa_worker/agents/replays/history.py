@@ -28,9 +28,9 @@ from oa_runlog.events import (
 )
 from oa_runlog.wire import body_to_wire
 from oa_wire.strict_text import read_json
-from oa_worker.agents.recorded import RecordedRun
-from oa_worker.agents.requests import Settled, is_same
-from oa_worker.agents.steps import Step
+from oa_worker.agents.primitives.requests import Settled, is_same
+from oa_worker.agents.primitives.steps import Step
+from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.sdk.adapter import News
 from openagents.runtime.v1 import event_pb2 as pb
 

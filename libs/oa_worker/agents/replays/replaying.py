@@ -24,17 +24,17 @@ from oa_runlog.wire import encode_body, encode_event, finish_from_wire, finish_t
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter
-from oa_worker.agents.children import Child, Children
-from oa_worker.agents.history import Divergence, History
-from oa_worker.agents.inbox import Inbox
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
-from oa_worker.agents.recorded import RecordedRun
-from oa_worker.agents.requests import Requests, Settled
+from oa_worker.agents.primitives.children import Child, Children
+from oa_worker.agents.primitives.inbox import Inbox
+from oa_worker.agents.primitives.requests import Requests, Settled
+from oa_worker.agents.primitives.steps import Step, Steps, fingerprint_of, read_result
+from oa_worker.agents.replays.history import Divergence, History
+from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.run import Run
-from oa_worker.agents.steps import Step, Steps, fingerprint_of, read_result
 from oa_worker.agents.worker import Worker
 from oa_worker.sdk.adapter import Assignment, CancelSignal, Emit
-from oa_worker.sdk.execution import failed
+from oa_worker.sdk.runs.execution import failed
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease
 

@@ -15,7 +15,7 @@ from oa_wire.rules import check_rules
 from oa_wire.shapes import plain_json
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.agents.progress import Progress
+from oa_worker.agents.primitives.progress import Progress
 from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
 

@@ -1,0 +1,1 @@
+"""The runs that a worker holds: their slots, their execution, and their appends."""
