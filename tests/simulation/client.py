@@ -1,4 +1,5 @@
-"""A client: the real `ClientSession`, a store that survives restarts, and a judge of everything that is applied."""
+"""A client: a real session of the Python client or another one, a store that survives restarts, and a judge of
+everything that is applied."""
 
 from __future__ import annotations
 
@@ -16,6 +17,16 @@ from tests.simulation.gateway import SimGateway, token_text
 from tests.simulation.link import Link
 from tests.simulation.trace import short
 from tests.simulation.world import CHAINS, Broken, World
+
+DEVICE_ID, BUILD_ID = "dev_1", "sim/1"
+
+Sessions = Callable[[str], ClientSession]
+"""Makes a session for the client of that name, which has no other any more."""
+
+
+def python_session(_name: str) -> ClientSession:
+    """One of the Python client."""
+    return ClientSession(DEVICE_ID, BUILD_ID, chains=CHAINS)
 
 
 @dataclass
@@ -61,7 +72,14 @@ class SimClient:
     """See the module. `store` is what is on disk."""
 
     def __init__(
-        self, name: str, world: World, gateways: list[SimGateway], form: Form, *, takes_snapshots: bool = False
+        self,
+        name: str,
+        world: World,
+        gateways: list[SimGateway],
+        form: Form,
+        sessions: Sessions = python_session,
+        *,
+        takes_snapshots: bool = False,
     ) -> None:
         """`takes_snapshots`: of any size, and of runs too."""
         self.name = name
@@ -73,6 +91,7 @@ class SimClient:
         self._world = world
         self._gateways = gateways
         self._form = form
+        self._sessions = sessions
         self._takes_snapshots = takes_snapshots
         self.link: Link | None = None
         self._link_generation = 0
@@ -89,7 +108,7 @@ class SimClient:
         """Begin, with what is on disk."""
         self._life += 1
         self.crashes_after = None
-        self.session = ClientSession("dev_1", "sim/1", chains=CHAINS)
+        self.session = self._sessions(self.name)
         for topic in self._world.logs:
             self._follow(topic)
         self._do(self.session.start(self._now()))

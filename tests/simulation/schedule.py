@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from structlog import DropEvent
 from structlog.testing import capture_logs
 
 from oa_khala.client.states import State
@@ -20,7 +21,7 @@ from oa_khala.feed import FeedLimits
 from oa_khala.frames import Form
 from oa_topics.store import TopicLimits
 from services.khala_gateway.feeds.limits import HubLimits
-from tests.simulation.client import SimClient
+from tests.simulation.client import Sessions, SimClient, python_session
 from tests.simulation.faults import TOPICS, Faults
 from tests.simulation.gateway import SimGateway
 from tests.simulation.sizes import Size, size_of
@@ -56,24 +57,35 @@ class Outcome:
     published: int
 
 
-def run_schedule(seed: int, trace: Trace | None = None, *, published: bool = False) -> Outcome:
+def run_schedule(
+    seed: int, trace: Trace | None = None, sessions: Sessions = python_session, *, published: bool = False
+) -> Outcome:
     """Runs the schedule that `seed` decides, and notes in `trace` what happens. Raises SimulationFailure.
 
-    `published`: sources publish live frames where gateways take them, over a server that is as bad as the rest.
+    `sessions`: what the clients are made of. `published`: sources publish live frames where gateways take them, over a
+    server that is as bad as the rest.
     """
     trace = trace or Trace()
     with capture_logs([partial(_traced, trace)]) as logs:
         try:
-            outcome = run_virtual(lambda: _Schedule(seed, trace, published).run())
+            outcome = run_virtual(lambda: _Schedule(seed, trace, sessions, published).run())
         except Exception as error:
             failed = f"seed {seed}: {type(error).__name__}: {error}"
-            repeat = f"{COMMAND} --from {seed} --seeds 1{' --published' if published else ''}"
-            raise SimulationFailure(f"{trace}\n{failed}\nrepeat: {repeat}") from error
+            raise SimulationFailure(f"{trace}\n{failed}\nrepeat: {_repeated(seed, sessions, published)}") from error
     return replace(outcome, seen=frozenset(f"{entry['event']} {entry.get('reason', '')}".strip() for entry in logs))
+
+
+def _repeated(seed: int, sessions: Sessions, published: bool) -> str:
+    command = f"{COMMAND} --from {seed} --seeds 1"
+    if published:
+        command += " --published"
+    return command if sessions is python_session else f"{command} --typescript"
 
 
 def _traced(trace: Trace, _: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A processor of log lines."""
+    if trace.is_over:
+        raise DropEvent
     about = " ".join(f"{key}={value}" for key, value in entry.items() if key in _TOLD and value)
     trace.note("log", str(entry["event"]), about)
     return entry
@@ -83,7 +95,7 @@ _TOLD = frozenset({"connection_id", "topic", "reason", "source", "epoch", "exc_i
 
 
 class _Schedule:
-    def __init__(self, seed: int, trace: Trace, published: bool) -> None:
+    def __init__(self, seed: int, trace: Trace, sessions: Sessions, published: bool) -> None:
         self._seed = seed
         self._world = world = World(seed, TOPICS, trace)
         rng = world.rng
@@ -113,7 +125,9 @@ class _Schedule:
             for index in range(size.gateways)
         ]
         self._clients = [
-            SimClient(f"client{index}", world, self._gateways, _form(rng, size), takes_snapshots=rng.random() < 0.5)
+            SimClient(
+                f"client{index}", world, self._gateways, _form(rng, size), sessions, takes_snapshots=rng.random() < 0.5
+            )
             for index in range(size.clients)
         ]
         self._faults = Faults(world, self._clients, self._gateways, size)
@@ -132,6 +146,7 @@ class _Schedule:
         await self._storm()
         await self._calm()
         await self._quiet()
+        self._world.trace.is_over = True
         clients = self._clients
         applied, resyncs = sum(one.applied for one in clients), sum(one.resyncs for one in clients)
         snapshots, of_runs = sum(one.snapshots for one in clients), sum(one.run_snapshots for one in clients)

@@ -16,10 +16,11 @@ from tests.simulation.trace import Trace
 FAR = 2_000
 
 
-def test_a_seed_decides_everything() -> None:
-    for seed in range(20):
+@pytest.mark.parametrize(("seeds", "published"), [(200, False), (50, True)])
+def test_a_seed_decides_everything(seeds: int, published: bool) -> None:
+    for seed in range(seeds):
         first, again = Trace(None), Trace(None)
-        assert run_schedule(seed, first) == run_schedule(seed, again)
+        assert run_schedule(seed, first, published=published) == run_schedule(seed, again, published=published)
         assert str(first) == str(again)
 
 

@@ -32,10 +32,13 @@ class Trace:
     def __init__(self, kept: int | None = KEPT) -> None:
         """`kept`: how many lines; None for all."""
         self._notes: deque[tuple[float, str, str, object]] = deque(maxlen=kept)
+        self.is_over = False
+        """Whether the schedule has ended. What its tasks still do when they are cancelled is no part of it."""
 
     def note(self, who: str, what: str, about: object = "") -> None:
         """`who` did `what`; `about` is a frame, or anything whose text tells more. It must not change later."""
-        self._notes.append((asyncio.get_running_loop().time(), who, what, about))
+        if not self.is_over:
+            self._notes.append((asyncio.get_running_loop().time(), who, what, about))
 
     def __str__(self) -> str:
         return "\n".join(

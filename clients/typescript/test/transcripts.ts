@@ -51,12 +51,17 @@ export function readTranscript(text: string): Transcript {
 export function replay({ chains, counts, steps }: Transcript): void {
   const session = new Session("dev_1", "test/1", SESSION_LIMITS, chains === "concatenated" ? CONCATENATED : NO_CHAINS);
   steps.forEach(({ call, args, ...answer }, index) => {
-    const tell = session[call as "start"] as (...args: unknown[]) => Command[];
-    const commands = tell.apply(session, call === "token" ? [syncToken(args[0]), args[1]] : [...args]).map(sorted);
+    const commands = tell(session, call, args);
     const { state, generation, wakeAtMs } = session;
     assert.deepEqual({ commands, state, generation, wakeAtMs }, answer, `step ${index}: ${call}`);
   });
   assert.deepEqual(session.counts, counts, "counts");
+}
+
+/** What a session gives, told `call` with the arguments of a transcript. */
+export function tell(session: Session, call: string, args: readonly unknown[]): Command[] {
+  const method = session[call as "start"] as (...args: unknown[]) => Command[];
+  return method.apply(session, call === "token" ? [syncToken(args[0]), args[1]] : [...args]).map(sorted);
 }
 
 function syncToken(argument: unknown): unknown {
@@ -68,12 +73,26 @@ function sorted(command: Command): Command {
   return command.kind === "needToken" ? { ...command, topics: [...command.topics].sort() } : command;
 }
 
-function translated(value: unknown, name = ""): unknown {
+/** A value of a transcript as TypeScript has it. */
+export function translated(value: unknown, name = ""): unknown {
   if (Array.isArray(value)) return value.map((each) => translated(each));
   if (typeof value === "string" && BYTES.has(name)) return new Uint8Array(Buffer.from(value, "hex"));
   if (typeof value === "string" && NAMES.has(name)) return camel(value);
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(Object.entries(value).map(([key, each]) => [camel(key), translated(each, key)]));
+}
+
+/** The same the other way: a value as transcripts have it. */
+export function spelt(value: unknown, name = ""): unknown {
+  if (Array.isArray(value)) return value.map((each) => spelt(each));
+  if (value instanceof Uint8Array) return Buffer.from(value).toString("hex");
+  if (typeof value === "string" && NAMES.has(name)) return snake(value);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [snake(key), spelt(each, key)]));
+}
+
+function snake(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 function camel(name: string): string {

@@ -97,7 +97,8 @@ class Revocations:
         """Of the newest one that is known, in control's order."""
         self._by_name: dict[str, list[Revocation]] = {}
         self._ages: deque[tuple[float, Revocation]] = deque()
-        self._watched: dict[str, set[_Watched]] = {}
+        # In the order in which they were opened, so that all are told in an order that repeats.
+        self._watched: dict[str, dict[_Watched, None]] = {}
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
@@ -132,7 +133,7 @@ class Revocations:
         revoked; at once if it is already: it may have been since somebody looked at it."""
         watched = _Watched(holder, on_revoked)
         for name in _names(holder):
-            self._watched.setdefault(name, set()).add(watched)
+            self._watched.setdefault(name, {})[watched] = None
         try:
             self.check(holder)
         except Refusal as refusal:
@@ -141,8 +142,8 @@ class Revocations:
 
     def _unwatch(self, watched: _Watched) -> None:
         for name in _names(watched.holder):
-            others = self._watched.get(name, set())
-            others.discard(watched)
+            others = self._watched.get(name, {})
+            others.pop(watched, None)
             if not others:
                 self._watched.pop(name, None)
 
