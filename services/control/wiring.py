@@ -73,6 +73,7 @@ from services.control.mail.store import PostgresMail
 from services.control.members.app import Members
 from services.control.members.door import MemberApi
 from services.control.members.store import PostgresMembers
+from services.control.notices import domain as notices
 from services.control.orgs.app import Orgs
 from services.control.orgs.door import OrgApi
 from services.control.orgs.store import PostgresOrgs, PostgresPeople
@@ -228,6 +229,8 @@ class UseCases:
         writers[Kind.SIGN_IN_CODE] = self.sign_in.letter
         writers[Kind.INVITATION] = self.invitations.letter
         writers[Kind.SIGN_IN_REFUSED] = self.sign_in.refusal
+        writers[Kind.NEW_DEVICE] = notices.new_device_letter
+        writers[Kind.KEY_CREATED] = notices.key_letter
         standings = {
             PrincipalKind.USER: _by_key(self.api_keys.standing, self.sessions.standing),
             PrincipalKind.SERVICE_ACCOUNT: _by_key(self.api_keys.standing, self.service_accounts.standing),

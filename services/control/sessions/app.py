@@ -13,6 +13,8 @@ from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
 from services.control.audit.app import Audited
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin, by
+from services.control.mail import app as mail_app
+from services.control.notices.app import tell_of_new_device
 from services.control.orgs.app import OrgStore
 from services.control.orgs.domain import User, no_such_org, org_deleted, require_open
 from services.control.policy.domain import Scopes, Standing, StandingPrincipal, role_scopes
@@ -58,6 +60,10 @@ class SessionStore(Protocol):
         """The person's sessions on the device that were not revoked, locked."""
         ...
 
+    async def is_new_device(self, user_id: str, device_id: str) -> bool:
+        """Whether the person has had sessions, and none on the device, or one there that ended for safety's sake."""
+        ...
+
     async def of_person(self, user_id: str) -> Sequence[Session]:
         """The person's sessions that were not revoked, locked."""
         ...
@@ -87,7 +93,7 @@ class SessionStore(Protocol):
         ...
 
 
-class Transaction(Audited, Revoking, Protocol):
+class Transaction(Audited, Revoking, mail_app.Transaction, Protocol):
     """A transaction with sessions."""
 
     @property
@@ -121,16 +127,21 @@ class Sessions:
         self, tx: Transaction, user: User, device_id: str, token: str, origin: Origin, now: datetime
     ) -> Session:
         """The session of a person who has signed in on a device: the one of the refresh token, if the person has it
-        there and may go on with it, otherwise a new one. Others that the device had are ended."""
+        there and may go on with it, otherwise a new one. Others that the device had are ended. Of a device that is
+        new to the account the person is told by mail."""
         entered = decide_sign_in(await tx.sessions.of_device(user.user_id, device_id), self._presented(token), now)
         for session in entered.ending:
             assert session.revoke_reason is not None
             await _end(tx, session, now)
             await tx.audit.add(_of(session, Action.SESSION_REVOKED, origin, session.revoke_reason.value), now)
-        if entered.going_on is None:
-            return await self._begin(tx, user, device_id, now)
-        await tx.sessions.save(entered.going_on)
-        return entered.going_on
+        if entered.going_on is not None:
+            await tx.sessions.save(entered.going_on)
+            return entered.going_on
+        is_new_device = await tx.sessions.is_new_device(user.user_id, device_id)
+        session = await self._begin(tx, user, device_id, now)
+        if is_new_device:
+            await tell_of_new_device(tx, user.email, session.session_id, now)
+        return session
 
     def _presented(self, token: str) -> RefreshToken | None:
         """None for what control never made: whoever has signed in is let in without it."""

@@ -42,6 +42,10 @@ class RevokeReason(StrEnum):
     SECURITY_POLICY = "security_policy"
 
 
+FOR_SAFETY = (RevokeReason.TOKEN_REPLAY, RevokeReason.ADMIN_REVOKED, RevokeReason.SECURITY_POLICY)
+"""Reasons after which the session's device isn't believed to be its person's any more."""
+
+
 def session_end(created_at: datetime, refreshed_at: datetime) -> datetime:
     """When a session ends by itself that is not refreshed again."""
     return min(refreshed_at + SESSION_IDLE_TTL, created_at + SESSION_MAX_TTL)

@@ -9,7 +9,7 @@ import asyncpg
 
 from oa_platform.postgres.pool import Connection
 from services.control.policy.domain import Role
-from services.control.sessions.domain import RevokeReason, Session, StandingSession
+from services.control.sessions.domain import FOR_SAFETY, RevokeReason, Session, StandingSession
 from services.control.sessions.limits import MAX_LISTED
 
 _COLUMNS = """s.session_id, s.user_id, s.org_id, s.device_id, s.created_at, s.refreshed_at, s.counter,
@@ -32,6 +32,13 @@ OF_PERSON = f"""
 SELECT {_COLUMNS} FROM control.sessions s
 WHERE user_id = $1 AND revoked_at IS NULL ORDER BY session_id FOR UPDATE"""  # noqa: S608
 """All sessions of a person that can still be ended."""
+
+IS_NEW_DEVICE = """
+SELECT EXISTS (SELECT 1 FROM control.sessions WHERE user_id = $1)
+   AND (NOT EXISTS (SELECT 1 FROM control.sessions WHERE user_id = $1 AND device_id = $2)
+        OR EXISTS (SELECT 1 FROM control.sessions
+                   WHERE user_id = $1 AND device_id = $2 AND revoke_reason = ANY($3)))"""
+"""Whether a person who was signed in before was not on this device, or not on it alone."""
 
 SAVE = """
 UPDATE control.sessions
@@ -99,6 +106,10 @@ class PostgresSessions:
 
     async def of_device(self, user_id: str, device_id: str) -> Sequence[Session]:
         return [_session(row) for row in await self._connection.fetch(OF_DEVICE, user_id, device_id)]
+
+    async def is_new_device(self, user_id: str, device_id: str) -> bool:
+        new: bool = await self._connection.fetchval(IS_NEW_DEVICE, user_id, device_id, FOR_SAFETY)
+        return new
 
     async def of_person(self, user_id: str) -> Sequence[Session]:
         return [_session(row) for row in await self._connection.fetch(OF_PERSON, user_id)]

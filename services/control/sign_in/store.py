@@ -10,6 +10,7 @@ import asyncpg
 from oa_base.clock import ns_of, time_of
 from oa_base.rate import Taken, take
 from oa_platform.postgres.pool import Connection
+from services.control.sessions.domain import FOR_SAFETY
 from services.control.sign_in.domain.challenge import Challenge, Ended, Party
 from services.control.sign_in.domain.shares import Share
 from services.control.transactions.limits import MAX_SWEPT_ROWS
@@ -29,7 +30,7 @@ SELECT EXISTS (SELECT 1 FROM control.sessions s JOIN control.users u USING (user
                WHERE s.device_id = $2 AND u.email = $1)
    AND NOT EXISTS (SELECT 1 FROM control.sessions s JOIN control.users u USING (user_id)
                    WHERE s.device_id = $2 AND u.email = $1
-                     AND s.revoke_reason IN ('token_replay', 'admin_revoked', 'security_policy'))"""
+                     AND s.revoke_reason = ANY($3))"""
 """Whether an account has been used on a device that is still believed to be its person's."""
 LOCKED = f"SELECT {_COLUMNS} FROM control.challenges WHERE challenge_id = $1 FOR UPDATE"  # noqa: S608
 """A challenge, to be changed."""
@@ -79,7 +80,7 @@ class PostgresChallenges:
         return not await self._connection.fetchval(HOLD_PERSON, email)
 
     async def known_device(self, email: str, device_id: str) -> bool:
-        known: bool = await self._connection.fetchval(KNOWN_DEVICE, email, device_id)
+        known: bool = await self._connection.fetchval(KNOWN_DEVICE, email, device_id, FOR_SAFETY)
         return known
 
     async def party(self, challenge_id: str) -> Party | None:

@@ -38,7 +38,9 @@ from services.control.api_keys.domain import (
 from services.control.api_keys.limits import REFUSED_ON_RECORD_EVERY, KeyLimits
 from services.control.audit.app import Audited
 from services.control.audit.domain import Action, AuditEntry, Origin, by
-from services.control.orgs.app import OrgStore
+from services.control.mail import app as mail_app
+from services.control.notices.app import tell_of_key
+from services.control.orgs.app import OrgStore, PeopleTransaction
 from services.control.policy.domain import (
     WORKER_SCOPES,
     OrgOwned,
@@ -116,7 +118,7 @@ class ApiKeyStore(UseStore, Protocol):
         ...
 
 
-class Transaction(Audited, Revoking, Protocol):
+class Transaction(Audited, Revoking, PeopleTransaction, mail_app.Transaction, Protocol):
     """A transaction with keys."""
 
     @property
@@ -179,7 +181,7 @@ class ApiKeys:
     async def issue(
         self, tx: Transaction, principal: StandingPrincipal, owner: str, wanted: Wanted, origin: Origin
     ) -> NewKey:
-        """A new key of an owner whom the caller may give one."""
+        """A new key of an owner whom the caller may give one. People are told by mail of keys of their own."""
         of_person = owner == principal.subject
         now = self._clock.now()
         possible = PERSON_KEY_SCOPES if of_person else SERVICE_ACCOUNT_KEY_SCOPES
@@ -200,6 +202,8 @@ class ApiKeys:
         if owned is None or owned.standing is None:  # blocked while it was asked for
             raise Refusal("token_revoked", "the owner of the key has ended; sign in again")
         await tx.audit.add(by(principal, Action.KEY_CREATED, origin, key.api_key_id), key.created_at)
+        if key.of_person:
+            await tell_of_key(tx, await tx.people.email(key.owner), key.api_key_id, key.created_at)
         return NewKey(key, text)
 
     def hash_of(self, new: NewKey) -> bytes:

@@ -19,6 +19,8 @@ class Kind(StrEnum):
     SIGN_IN_CODE = "sign_in_code"
     INVITATION = "invitation"
     SIGN_IN_REFUSED = "sign_in_refused"
+    NEW_DEVICE = "new_device"
+    KEY_CREATED = "key_created"
 
 
 class Outcome(StrEnum):
