@@ -83,9 +83,13 @@ class ReadModels:
 
     @classmethod
     async def read(cls, owner: Connection) -> ReadModels:
-        rows = await owner.fetch("SELECT run_id, latest_seq, summary_hash FROM projection.run_summaries")
-        journal = await owner.fetch("SELECT topic, seq, run_id, payload FROM projection.journal ORDER BY topic, seq")
-        heads = await owner.fetch("SELECT topic, head FROM projection.topic_heads")
+        # All of one moment: the projector may be at work.
+        async with owner.transaction(isolation="repeatable_read", readonly=True):
+            rows = await owner.fetch("SELECT run_id, latest_seq, summary_hash FROM projection.run_summaries")
+            journal = await owner.fetch(
+                "SELECT topic, seq, run_id, payload FROM projection.journal ORDER BY topic, seq"
+            )
+            heads = await owner.fetch("SELECT topic, head FROM projection.topic_heads")
         for topic, head in heads:
             assert [row["seq"] for row in journal if row["topic"] == topic] == list(range(1, head + 1))
         return cls(
