@@ -51,9 +51,9 @@ class Shape(Generic[T]):
             plain = self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
             text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
             text.encode()
-        except (TypeError, ValueError, AttributeError) as error:  # pydantic's own is a ValueError
-            what = f"a {type(value).__name__} ({type(error).__name__})"
-            raise Misfit(f"{what} has no form in JSON that the type has") from None
+        except (TypeError, ValueError, AttributeError):  # pydantic's own is a ValueError
+            what = f"a value of type {type(value).__name__}"
+            raise Misfit(f"{what} has no form in JSON that the stated type has") from None
         if fault := self._schema.fault(plain):
             raise Misfit(f"{fault.path} {fault.must}")
         return text

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from apps.cli.__main__ import run
-from apps.cli.commands.runs.runs import _says_more
 from apps.cli.exits import MEANINGS, Exit, exit_of_run
 from apps.cli.failures import exit_of_refusal, failed, next_step
 from apps.cli.output import Output, bytes_words, ms_words
@@ -21,7 +20,6 @@ from apps.cli.program import _COMMANDS, oa
 from apps.cli.tests.program import REPOSITORY, Program
 from oa_base.catalogue import all_reasons
 from oa_base.refusal import Refusal
-from oa_client.follow.items import Broken
 from oa_runlog.events import ExecResult, Outcome, RunFinished
 
 COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
@@ -360,7 +358,3 @@ def test_words_for_sizes_and_times() -> None:
         *("0 bytes", "1023 bytes", "1.5 KiB", "3.0 MiB", "5.0 GiB"),
     ]
     assert [ms_words(ms) for ms in (0, 999, 2500, 200_000)] == ["0 ms", "999 ms", "2.5 s", "3 min 20 s"]
-
-
-def test_that_no_worker_has_a_run_is_not_said_while_nobody_can_see_it() -> None:
-    assert _says_more(Broken("clock_skew: The clock of khala_gateway is 30000 ms behind that of control."))

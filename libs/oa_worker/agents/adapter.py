@@ -12,7 +12,7 @@ from oa_base.at_work import RUN_AT_WORK
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape
-from oa_worker.agents.failures import AgentFailure, words_of
+from oa_worker.agents.failures import AgentFailure, exited, words_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -67,7 +67,7 @@ class AgentAdapter(Generic[In, Out]):
         run = begin(assignment, value, emit, self._limits)
         context = copy_context()
         context.run(RUN_AT_WORK.set, run.id)
-        work = asyncio.create_task(self._handler(run), name=f"agent {self.name} {run.id}", context=context)
+        work = asyncio.create_task(self._called(run), name=f"agent {self.name} {run.id}", context=context)
         run.begins_in(work)
         try:
             await self._until_done(work, assignment)
@@ -78,6 +78,12 @@ class AgentAdapter(Generic[In, Out]):
         finally:
             run.say_no_more()
         return self._finish(work, assignment, run)
+
+    async def _called(self, run: Run[In]) -> Out:
+        try:
+            return await self._handler(run)
+        except SystemExit as error:
+            raise exited(error) from error
 
     async def _until_done(self, work: asyncio.Task[Out], assignment: Assignment) -> None:
         """Wait for the function; a cancel of the run reaches it as CancelledError, once and at once."""
@@ -112,6 +118,8 @@ class AgentAdapter(Generic[In, Out]):
         if isinstance(error, Refusal):
             raise error
         if isinstance(error, AgentFailure):
+            if error.__cause__ is not None:
+                run.logger.error("the agent failed", exc_info=error.__cause__)
             return _failed(error.reason, error.message)
         if error is not None:
             run.logger.error("the agent failed", exc_info=error)

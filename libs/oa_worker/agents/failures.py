@@ -10,6 +10,8 @@ import re
 from oa_base.visible import visible
 
 HIDDEN = "***"
+MAX_EXIT_CHARS = 1000
+"""Maximum length of what is said of a `sys.exit()`."""
 _SECRETS = (
     re.compile(r"(?<=://)[^/\s@]*@"),  # user and password of a URL
     re.compile(r"(?i)(?<=\bbearer )\S+"),
@@ -30,6 +32,14 @@ class AgentFailure(Exception):
         super().__init__(reason, message)
         self.reason = reason
         self.message = message
+
+
+def exited(error: SystemExit) -> AgentFailure:
+    """What `sys.exit()` becomes: raised out of a task it would end the worker, with all of its runs."""
+    said = words_of(error, MAX_EXIT_CHARS)
+    return AgentFailure(
+        "agent_error", f"{said}; return a result, or raise what is wrong: an agent can't end its worker"
+    )
 
 
 def words_of(error: BaseException, max_chars: int) -> str:

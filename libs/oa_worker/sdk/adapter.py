@@ -146,5 +146,5 @@ class Adapter(Protocol):
 
         Watch `assignment.cancel` and end soon after it is set. Cancellation of the task means that the run is no
         longer ours: stop at once, leave nothing running, emit nothing. A Refusal that leaves `run` fails the run
-        with its reason; any other exception is a defect and fails it with "adapter_error".
+        with its reason; any other exception, an exit too, is a defect and fails it with "adapter_error".
         """

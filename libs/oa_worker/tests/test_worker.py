@@ -170,12 +170,13 @@ async def test_an_event_that_nobody_could_read_fails_its_run_and_not_the_stream(
     assert (runtime.streams, numbers(runtime)) == (1, ["0"])
 
 
-async def test_a_defect_in_one_adapter_fails_its_run_only() -> None:
+@pytest.mark.parametrize("defect", [KeyError("oops"), SystemExit("oops")])
+async def test_a_defect_in_one_adapter_fails_its_run_only(defect: BaseException) -> None:
     class Broken(Script):
         name = "broken"
 
         async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
-            raise KeyError("oops")
+            raise defect
 
     runtime = FakeRuntime({RUN: RunSpec(adapter="broken"), OTHER_RUN: RunSpec(adapter="script")})
     async with runtime.running(), working(runtime, Broken(), Script(3)):

@@ -17,18 +17,17 @@ import click
 from ulid import ULID
 
 from apps.cli.exits import Exit, exit_of_run
+from apps.cli.following.no_worker import NoWorkerHint
 from apps.cli.following.run_ids import remember_started
 from apps.cli.following.tail import TailView
 from apps.cli.input.typed import TypedLines
 from apps.cli.program import Cli
 from oa_base.refusal import Refusal
 from oa_client.client import Client
-from oa_client.follow.items import Broken, Item, Seen
+from oa_client.follow.items import Seen
 from oa_client.follow.run_tail import RunTail
 from oa_runlog import events
 
-NO_WORKER_HINT_S = 3.0
-"""A turn that nobody has taken for so long gets a hint."""
 MAX_TITLE_CHARS = 200
 ADAPTER = "codex"
 _YES_OR_NO = {"y": "yes", "yes": "yes", "n": "no", "no": "no"}
@@ -102,13 +101,12 @@ class Conversation:
         """Show the turn to its end."""
         output = self._cli.output
         view = TailView(output)
-        hint = asyncio.create_task(self._hint_without_worker())
+        hint = NoWorkerHint(output)
         with closing(self._cli.site.store(self._client)) as store:
             try:
                 async with aclosing(RunTail(self._client, store, run_id).items()) as items:
                     async for item in items:
-                        if _says_more(item):
-                            hint.cancel()
+                        hint.heard(item)
                         body = item.event.body if isinstance(item, Seen) else None
                         view.skip(item) if _said_better(body) and not output.as_json else view.show(item)
                         self._note(body, talk)
@@ -128,10 +126,6 @@ class Conversation:
                 talk.asked(asked)
             case events.RequestAnswered(request_id=name) | events.RequestExpired(request_id=name):
                 talk.settled(name)
-
-    async def _hint_without_worker(self) -> None:
-        await asyncio.sleep(NO_WORKER_HINT_S)
-        self._cli.output.note("No worker has taken it yet. In another shell: oa worker start --adapter codex")
 
 
 class Talk:
@@ -280,8 +274,3 @@ def _said_better(body: events.EventBody | None) -> bool:
         case events.RequestOpened() | events.StepCompleted() | events.CodexEvent(kind=events.ControlRequest()):
             return True
     return False
-
-
-def _says_more(item: Item) -> bool:
-    """Whether the hint would be wrong: a worker has the run, or we can't see whether one has."""
-    return item.event.seq > 1 if isinstance(item, Seen) else isinstance(item, Broken)

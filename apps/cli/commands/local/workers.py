@@ -12,6 +12,7 @@ from typing import cast
 import click
 
 from apps.cli.exits import Exit
+from apps.cli.following.no_worker import STARTED_BY_OA
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, worker_group
 from apps.cli.settings import running_stack
@@ -25,15 +26,13 @@ from oa_worker.adapters.codex.adapter import CodexAdapter, CodexSettings
 from oa_worker.adapters.codex.inputs import Sandbox
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 
-_ADAPTERS = ("codex", "exec")
-
 
 @worker_group.command("start", epilog="Example: oa worker start --adapter exec --slots 2")
 @click.option(
     "--adapter",
     "adapters",
     multiple=True,
-    type=click.Choice(_ADAPTERS),
+    type=click.Choice(STARTED_BY_OA),
     required=True,
     help="What it can execute.",
 )

@@ -12,6 +12,7 @@ import click
 
 from apps.cli.commands.runs.run_options import json_of, run_options, with_terminal
 from apps.cli.exits import Exit, exit_of_finish, exit_of_run
+from apps.cli.following.no_worker import NoWorkerHint
 from apps.cli.following.rendering import progress_words
 from apps.cli.following.run_ids import meant_run, remember_started
 from apps.cli.following.tail import TailView
@@ -30,10 +31,6 @@ from oa_client.follow.run_tail import RunTail
 from oa_runlog import events
 from oa_runlog.stdin import StdinPiece, piece_json
 from oa_wire.strict_text import read_json
-
-NO_WORKER_HINT_S = 3.0
-"""A run that nobody has taken for so long gets a hint."""
-
 
 _START_EXAMPLES = """\
 Example: oa run start --title nightly -- make test
@@ -213,14 +210,14 @@ async def follow(
     Raises Refusal when the site can't be reached at first, unless `patient`. Later it is waited for.
     """
     view = TailView(cli.output)
-    hint = asyncio.create_task(_hint_without_worker(cli.output))
+    hint = NoWorkerHint(cli.output)
     exit_code: int = Exit.OK
     with closing(cli.site.store(client)) as kept:
         store: WatermarkStore = CursorStore() if snapshot else kept
         try:
             async with aclosing(RunTail(client, store, run_id, snapshots=snapshot).items()) as items:
                 async for item in items:
-                    hint.cancel() if _says_more(item) else None
+                    hint.heard(item)
                     if isinstance(item, Broken) and not patient:
                         await client.commands.caller()
                     patient = patient or not isinstance(item, Seen) or item.live
@@ -247,16 +244,6 @@ def _exit_at(item: Item, otherwise: int) -> int:
     """The exit code that a run has which had ended before it was followed."""
     finish = item.at.run.finish if isinstance(item, Began) else None
     return exit_of_finish(finish.outcome, finish.exit_code, finish.signal) if finish else otherwise
-
-
-def _says_more(item: Item) -> bool:
-    """Whether the hint would be wrong: a worker has the run, or we can't see whether one has."""
-    return item.event.seq > 1 if isinstance(item, Seen) else isinstance(item, Began | Broken)
-
-
-async def _hint_without_worker(output: Output) -> None:
-    await asyncio.sleep(NO_WORKER_HINT_S)
-    output.note("No worker has taken it yet. In another shell: oa worker start --adapter exec")
 
 
 def _said(text: str | None, given: str | None) -> str:

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
+from oa_worker.agents.failures import exited
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -115,10 +116,13 @@ def arguments_of(positional: Sequence[object], named: Mapping[str, object]) -> o
 
 async def called(function: Callable[..., Awaitable[R] | R], *args: object, **kwargs: object) -> R:
     """The result of a function; one that is not `async` runs in a thread, so that it does not hold up the others."""
-    if inspect.iscoroutinefunction(function):
-        return cast("R", await function(*args, **kwargs))
-    result = await asyncio.to_thread(function, *args, **kwargs)
-    return cast("R", await result if inspect.isawaitable(result) else result)
+    try:
+        if inspect.iscoroutinefunction(function):
+            return cast("R", await function(*args, **kwargs))
+        result = await asyncio.to_thread(function, *args, **kwargs)
+        return cast("R", await result if inspect.isawaitable(result) else result)
+    except SystemExit as error:
+        raise exited(error) from error
 
 
 def fingerprint_of(arguments: object) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from typing import Any
 
 import pydantic
@@ -172,6 +173,35 @@ async def test_an_exception_is_said_without_secrets_and_its_traceback_is_the_wor
     assert record.exc_info is not None
     assert "hunter2" in str(record.exc_info[1])
     assert record.__dict__["run_id"] == RUN
+
+
+@pytest.mark.parametrize("within", ["the function", "a step", "a step in a thread", "a step beside others"])
+async def test_an_exit_ends_the_run_and_not_the_worker(within: str, caplog: pytest.LogCaptureFixture) -> None:
+    def leaves() -> None:
+        sys.exit("no such table; token=abc123")
+
+    async def leaves_later() -> None:
+        leaves()
+
+    async def agent(run: Run[Ask]) -> Answer:
+        match within:
+            case "the function":
+                leaves()
+            case "a step":
+                await run.step("leave", leaves_later)
+            case "a step in a thread":
+                await run.step("leave", leaves)
+            case _:
+                await asyncio.gather(run.step("stay", asyncio.sleep, 0), run.step("leave", leaves))
+        return Answer("")
+
+    with caplog.at_level(logging.ERROR, "oa_worker"):
+        finish = await finish_of(agent)
+    assert (finish.outcome, finish.reason) == (FAILED, "agent_error")
+    assert finish.message.startswith("SystemExit: no such table; token***; return a result")
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info is not None
+    assert record.exc_info[0] is SystemExit
 
 
 async def test_a_tool_that_raises_has_failed_and_the_run_with_it() -> None:

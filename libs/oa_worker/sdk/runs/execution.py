@@ -89,7 +89,8 @@ class Execution:
             if refusal.info.action is ClientAction.STOP_WORK:
                 raise  # the run is somebody else's, which the adapter learned first
             return failed(refusal.reason, refusal.message)
-        except Exception:  # noqa: BLE001 - one adapter's defect must not take the worker's other runs with it
+        # One adapter's defect must not take the worker's other runs with it, nor an exit that it calls.
+        except (Exception, SystemExit):  # noqa: BLE001
             _log.exception("adapter %s failed on run %s", assignment.spec.adapter, assignment.run_id)
             return failed("adapter_error", f"adapter {assignment.spec.adapter!r} failed; the worker's log says how")
 

@@ -1,0 +1,71 @@
+"""What is said while nobody has taken a run: how to start a worker that does, and only while that can be seen."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from apps.cli.following import no_worker
+from apps.cli.following.no_worker import NoWorkerHint
+from apps.cli.output import Output
+from apps.cli.tests.hostile import screens
+from oa_client.follow.items import Broken, Item, Seen
+from oa_runlog import events
+from oa_runlog.events import AgentSpec, RunCreated, RunEvent, RunSpec, RunStarted
+from oa_testing.waiting import PATIENCE_S
+
+CREATED = "usr_01JD8V0000000000000000000A", "org_01JD8V0000000000000000000A"
+WORKER = "wrk_01JD8V0000000000000000000A"
+
+
+def seen(body: events.EventBody) -> Seen:
+    """An event that came now."""
+    return Seen(RunEvent("run_01JD8V0000000000000000000A", 1, 0, 0, body), b"", live=True)
+
+
+def created(adapter: str) -> Seen:
+    """The first event of a run of the adapter."""
+    return seen(RunCreated(*CREATED, RunSpec(adapter, AgentSpec("{}"))))
+
+
+async def said(monkeypatch: pytest.MonkeyPatch, *items: Item) -> str:
+    """What is said after a while in which this was heard."""
+    monkeypatch.setattr(no_worker, "NO_WORKER_HINT_S", 0.0)
+    _, err = screens(monkeypatch, terminal=False)
+    hint = NoWorkerHint(Output())
+    for item in items:
+        hint.heard(item)
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(hint._task, return_exceptions=True)
+    return err.written.decode().strip()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "start"),
+    [
+        ("exec", "In another shell: oa worker start --adapter exec"),
+        ("codex", "In another shell: oa worker start --adapter codex"),
+        ("greet", "Start one that has the agent greet."),
+    ],
+)
+async def test_what_to_start_is_said_of_the_runs_adapter(
+    adapter: str, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await said(monkeypatch, created(adapter)) == f"No worker has taken it yet. {start}"
+
+
+async def test_it_is_said_before_the_run_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await said(monkeypatch) == "No worker has taken it yet. Start one that has its agent."
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        seen(RunStarted(WORKER, 1, 1)),
+        Broken("clock_skew: The clock of khala_gateway is 30000 ms behind that of control."),
+    ],
+    ids=["a worker has it", "nobody can see"],
+)
+async def test_it_is_not_said_once_more_is_known(more: Item, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await said(monkeypatch, created("exec"), more) == ""
