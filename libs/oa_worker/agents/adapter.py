@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
@@ -81,7 +82,10 @@ class AgentAdapter(Generic[In, Out]):
 
     async def _called(self, run: Run[In]) -> Out:
         try:
-            return await self._handler(run)
+            result = self._handler(run)
+            if not inspect.isawaitable(result):
+                raise AgentFailure("agent_error", "the agent's function is not async; write `async def`")
+            return await result
         except SystemExit as error:
             raise exited(error) from error
 

@@ -25,4 +25,6 @@ class AgentLimits:
     """Longest wait for a function whose run was taken away; what still runs then is left behind, and logged."""
 
 
+MAX_STEP_THREADS = 64
+"""Maximum number of steps that a process has in threads at a time: those whose function is not `async`. More wait."""
 DEFAULT_AGENT_LIMITS = AgentLimits()

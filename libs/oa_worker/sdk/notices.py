@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from oa_base.refusal import Refusal
 from openagents.runtime.v1.event_pb2 import RunFinished
+
+_log = logging.getLogger("oa_worker")
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,15 @@ class RunLeft:
 
 
 Notice = Attached | Detached | RunTaken | RunLeft
+
+
+def contained(notify: Callable[[Notice], None]) -> Callable[[Notice], None]:
+    """The same, whose failure is logged: who only watches must not take the worker's runs with it."""
+
+    def told(notice: Notice) -> None:
+        try:
+            notify(notice)
+        except Exception:  # noqa: BLE001 - it is somebody else's function
+            _log.exception("notify failed for %s", type(notice).__name__)
+
+    return told

@@ -15,7 +15,7 @@ from oa_base.refusal import Refusal
 from oa_worker.sdk.adapter import Adapter
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.loop_watch import LoopWatch
-from oa_worker.sdk.notices import Attached, Detached, Notice
+from oa_worker.sdk.notices import Attached, Detached, Notice, contained
 from oa_worker.sdk.runs.buffer import EVENT_OVERHEAD_BYTES
 from oa_worker.sdk.runs.runs import Runs
 from oa_worker.sdk.runs.slots import Slots
@@ -86,12 +86,12 @@ class Worker:
         self._limits = limits
         self._proxy = proxy
         self._ca_file = ca_file
-        self._notify = notify
+        self._notify = contained(notify)
         self._book = AppendBook()
         idle = asyncio.Event()
         self._waits = Waits(limits, idle)
         self._calls = AuthorityCalls(self._waits)
-        self._runs = Runs(adapters, notify, self._calls, idle, Slots(slots, limits, self._tell_capacity))
+        self._runs = Runs(adapters, self._notify, self._calls, idle, Slots(slots, limits, self._tell_capacity))
         self._draining = asyncio.Event()
         self.worker_id = ""
 

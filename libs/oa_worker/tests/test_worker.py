@@ -185,6 +185,21 @@ async def test_a_defect_in_one_adapter_fails_its_run_only(defect: BaseException)
     assert numbers(runtime, OTHER_RUN) == ["0", "1", "2"]
 
 
+async def test_whoever_only_watches_takes_no_run_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(notice: Notice) -> None:
+        raise LookupError(type(notice).__name__)
+
+    async with scripted().running() as runtime:
+        worker = Worker("test", [Script(3)], FakeTokens(runtime), limits=QUICK, notify=broken)
+        serving = asyncio.create_task(worker.run())
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+        worker.drain()
+        await serving
+    assert (numbers(runtime), runtime.streams) == (["0", "1", "2"], 1)
+    told = {str(record.exc_info[1]) for record in caplog.records if record.exc_info}
+    assert told == {"Attached", "RunTaken", "RunLeft"}
+
+
 async def test_what_holds_up_the_loop_is_named_while_it_does(caplog: pytest.LogCaptureFixture) -> None:
     told = threading.Event()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from weakref import WeakKeyDictionary
 
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
-from oa_worker.agents.failures import exited
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -112,17 +110,6 @@ def _result_shape(function: Callable[..., object]) -> Shape[Any]:
 def arguments_of(positional: Sequence[object], named: Mapping[str, object]) -> object:
     """The arguments of a call, as one value."""
     return {"args": list(positional), "kwargs": dict(named)}
-
-
-async def called(function: Callable[..., Awaitable[R] | R], *args: object, **kwargs: object) -> R:
-    """The result of a function; one that is not `async` runs in a thread, so that it does not hold up the others."""
-    try:
-        if inspect.iscoroutinefunction(function):
-            return cast("R", await function(*args, **kwargs))
-        result = await asyncio.to_thread(function, *args, **kwargs)
-        return cast("R", await result if inspect.isawaitable(result) else result)
-    except SystemExit as error:
-        raise exited(error) from error
 
 
 def fingerprint_of(arguments: object) -> bytes:

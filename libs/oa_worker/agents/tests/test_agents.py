@@ -204,6 +204,16 @@ async def test_an_exit_ends_the_run_and_not_the_worker(within: str, caplog: pyte
     assert record.exc_info[0] is SystemExit
 
 
+async def test_a_function_that_is_not_async_is_told_so() -> None:
+    def plain(run: Run[Ask]) -> Answer:
+        return Answer("")
+
+    handler: Any = plain
+    finish = await finish_of(handler)
+    said = "the agent's function is not async; write `async def`"
+    assert (finish.outcome, finish.reason, finish.message) == (FAILED, "agent_error", said)
+
+
 async def test_a_tool_that_raises_has_failed_and_the_run_with_it() -> None:
     async def broken(run: Run[Ask]) -> Answer:
         async with run.tool("search"):
