@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol
 
 from oa_base.refusal import Refusal
@@ -74,8 +75,4 @@ def _taken(waiting: deque[bytes]) -> Iterator[bytes]:
 
 
 def _write(spool: Spool, lines: Iterator[bytes], count: int) -> None:
-    spool.write(b"".join(_first(lines, count)))
-
-
-def _first(lines: Iterator[bytes], count: int) -> Sequence[bytes]:
-    return [next(lines) for _ in range(count)]
+    spool.write(b"".join(islice(lines, count)))
