@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Hashable
 from functools import lru_cache
@@ -29,11 +30,7 @@ class Shape(Generic[T]):
 
     def __init__(self, stated: type[T], mode: Literal["validation", "serialization"]) -> None:
         """Raises pydantic's error for a type that has no form in JSON."""
-        self._adapter: TypeAdapter[T]
-        try:
-            self._adapter = TypeAdapter(stated, config=_HONEST)
-        except PydanticUserError:  # a model has its own
-            self._adapter = TypeAdapter(stated)
+        self._adapter = _adapter_of(stated)
         self.schema_json = json.dumps(self._adapter.json_schema(mode=mode), ensure_ascii=False)
         self._schema = JsonSchema(self.schema_json)
 
@@ -57,6 +54,12 @@ class Shape(Generic[T]):
         if fault := self._schema.fault(plain):
             raise Misfit(f"{fault.path} {fault.must}")
         return text
+
+
+def _adapter_of(stated: type[T]) -> TypeAdapter[T]:
+    with contextlib.suppress(PydanticUserError):  # a model has a configuration of its own
+        return TypeAdapter(stated, config=_HONEST)
+    return TypeAdapter(stated)
 
 
 def shape_of(stated: type[T], mode: Literal["validation", "serialization"]) -> Shape[T]:
