@@ -17,6 +17,7 @@ from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.primitives.calling import called
 from oa_worker.agents.primitives.checkpoints import Checkpoints
 from oa_worker.agents.primitives.children import Child, Children
+from oa_worker.agents.primitives.given import time_in
 from oa_worker.agents.primitives.inbox import Inbox
 from oa_worker.agents.primitives.requests import Requests, Settled, options_of
 from oa_worker.agents.primitives.saying import RunLog, Saying
@@ -115,7 +116,7 @@ class Run(Saying, Generic[In_co]):
         """Wait until `delay` after this was first called: a takeover waits for the rest of it only."""
 
         async def until() -> datetime:
-            return datetime.now(UTC) + delay
+            return time_in(delay, "delay")
 
         end = await self._steps.once("sleep", delay.total_seconds(), _TIME, until)
         async with self.waiting():
@@ -171,11 +172,14 @@ class Run(Saying, Generic[In_co]):
 
         When the deadline is over it is `default`, or "" without one.
         """
+        offered = options_of(options)
+        if default and default not in {option.id for option in offered}:
+            raise Refusal("invalid_value", "default is none of the options; name one of them, or none", field="default")
         request = pb.RequestOpened(
             kind=pb.REQUEST_KIND_CHOICE,
             title=title,
             detail=detail,
-            options=options_of(options),
+            options=offered,
             default_option=default,
         )
         return (await self._settled(request, deadline)).option

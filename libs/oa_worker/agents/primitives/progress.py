@@ -6,10 +6,9 @@ import asyncio
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
+from oa_worker.agents.primitives.given import check_count
 from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
-
-_MAX = 2**64 - 1
 
 
 class Progress:
@@ -27,8 +26,8 @@ class Progress:
     async def report(self, text: str, done: int | None, total: int | None) -> None:
         """Say how far it is; waits while the log is behind. Raises Refusal for what can't be said."""
         for name, number in (("done", done), ("total", total)):
-            if number is not None and not 0 <= number <= _MAX:
-                raise Refusal("invalid_value", f"{name} must be from 0 to {_MAX}; count in whole things", field=name)
+            if number is not None:
+                check_count(number, name)
         reported = pb.ProgressReported(text=text, done=done, total=total)
         check_rules(reported)
         self._newest = reported

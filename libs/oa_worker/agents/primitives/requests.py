@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
+from oa_worker.agents.primitives.given import time_in
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -57,7 +58,7 @@ class Requests:
         if before is None:
             before = request
             if within is not None:
-                request.deadline_time.FromNanoseconds(time.time_ns() + int(within.total_seconds() * _NS))
+                request.deadline_time.FromDatetime(time_in(within, "deadline"))
             check_rules(request)
             await self._append(pb.EventBody(request_opened=request))
             await self._assignment.stored()
@@ -95,8 +96,12 @@ class Requests:
 
 
 def options_of(options: Sequence[str] | Mapping[str, str]) -> list[pb.RequestOption]:
-    """The options of a choice: ids, or ids with what people are shown."""
+    """The options of a choice: ids, or ids with what people are shown. Raises Refusal without one, and for a double."""
     labels = options if isinstance(options, Mapping) else dict.fromkeys(options, "")
+    if not labels:
+        raise Refusal("missing_field", "a choice has options; name them", field="options")
+    if len(labels) != len(options):
+        raise Refusal("invalid_value", "two options have the same id; give each its own", field="options")
     return [pb.RequestOption(id=name, label=label) for name, label in labels.items()]
 
 

@@ -15,6 +15,7 @@ from oa_wire.rules import check_rules
 from oa_wire.shapes import plain_json
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.primitives.given import check_count
 from oa_worker.agents.primitives.progress import Progress
 from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -149,6 +150,8 @@ class Saying:
 
     async def usage(self, model: str = "", *, input: int = 0, output: int = 0, cached: int = 0) -> None:
         """Tokens that were used since the last report; `cached` of the input came from a cache."""
+        for name, number in (("input", input), ("output", output), ("cached", cached)):
+            check_count(number, name)
         usage = pb.Usage(model=model, input_tokens=input, output_tokens=output, cached_input_tokens=cached)
         await self._log.append(pb.EventBody(usage=usage))
 

@@ -50,7 +50,7 @@ class Steps:
         """The result of a step: from the log if it was done, else from `do`, once that is stored.
 
         Steps are numbered in the order in which they are begun. Raises Refusal `step_mismatch` for a step that is
-        another one than the log has at this place, `invalid_result` for a result that is not of the shape's type,
+        another one than the log has at this place, `invalid_value` for a result that is not of the shape's type,
         and whatever `do` raises: then the step was not done, and is done again after a takeover.
         """
         self._last_ordinal += 1
@@ -134,15 +134,16 @@ def _written(step: Step, shape: Shape[R], result: R) -> str:
     try:
         return shape.write(result)
     except Misfit as misfit:
-        raise _misfit(step, f"returned {misfit}") from None
+        raise _misfit(step, misfit) from None
 
 
 def read_result(step: Step, shape: Shape[R], text: str) -> R:
     try:
         return shape.read(text)
     except Misfit as misfit:
-        raise _misfit(step, f"has a result that does not fit: {misfit}") from None
+        raise _misfit(step, misfit) from None
 
 
-def _misfit(step: Step, what: str) -> Refusal:
-    return Refusal("invalid_value", f"step {step.name!r} {what}; return what its annotation says", field="result_json")
+def _misfit(step: Step, misfit: Misfit) -> Refusal:
+    message = f"step {step.name!r} has a result that does not fit: {misfit}; return what its annotation says"
+    return Refusal("invalid_value", message, field="result_json")

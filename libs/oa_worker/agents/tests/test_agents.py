@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sys
+from datetime import timedelta
 from typing import Any
 
 import pydantic
@@ -234,6 +235,21 @@ async def test_a_tool_that_raises_has_failed_and_the_run_with_it() -> None:
         (lambda run: run.emit("acme.x", {"a": "x" * 300_000}), "payload_too_large", "custom"),
         (lambda run: run.verification("", passed=True), "missing_field", "verification.name"),
         (lambda run: run.assistant().write("a\0b"), "invalid_value", "text"),
+        (lambda run: run.usage("m", input=-1), "invalid_value", "input"),
+        (lambda run: run.usage("m", output=2**64), "invalid_value", "output"),
+        (lambda run: run.usage("m", cached=1.5), "invalid_value", "cached"),
+        (lambda run: run.progress("x", done=-1), "invalid_value", "done"),
+        (lambda run: run.progress("x", total=0.5), "invalid_value", "total"),
+        (lambda run: run.approve("?", deadline=timedelta.max), "invalid_value", "deadline"),
+        (lambda run: run.choose("?", []), "missing_field", "options"),
+        (lambda run: run.choose("?", ["a", "b", "a"]), "invalid_value", "options"),
+        (lambda run: run.choose("?", ["a"], default="b"), "invalid_value", "default"),
+        (lambda run: run.sleep(timedelta.max), "invalid_value", "delay"),
+        (lambda run: run.save(float("nan")), "invalid_value", "value"),
+        (lambda run: run.step("", abs, 1), "missing_field", "step_completed.name"),
+        (lambda run: run.step("x", abs, object()), "invalid_value", "arguments"),
+        (lambda run: run.step("x", lambda: b"\xff"), "invalid_value", "result_json"),
+        (lambda run: run.start_child("no name", 1), "invalid_value", "adapter"),
     ],
 )
 async def test_what_cant_stand_in_a_log_is_refused_where_it_was_said(say: Any, reason: str, field: str) -> None:
