@@ -105,7 +105,7 @@ class RunHandle:
         try:
             return shape_of(type_, "validation").read(finish.result_json)
         except Misfit as misfit:
-            message = f"the run's result is not a {type_.__name__} ({misfit}); ask for the type that its agent returns"
+            message = f"the run's result is not of the type ({misfit}); ask for the one that its agent returns"
             raise Refusal("payload_mismatch", message, field="result_json") from None
 
     async def send(self, value: object, *, key: str = "") -> int:

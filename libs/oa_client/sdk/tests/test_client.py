@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -141,6 +141,13 @@ async def test_what_is_no_value_of_the_type_is_refused_without_showing_it(result
         await succeeded(result_json).output(Answer)
     assert (refused.value.reason, refused.value.field) == ("payload_mismatch", "result_json")
     assert not {"s3cret", "17"} & set(refused.value.message.split())
+
+
+async def test_a_type_without_a_name_is_one_like_another() -> None:
+    optional: Any = int | None
+    assert await succeeded("null").output(optional) is None
+    with pytest.raises(Refusal, match="payload_mismatch"):
+        await succeeded('"x"').output(optional)
 
 
 async def test_an_input_without_a_form_in_json_is_refused_before_anything_is_sent() -> None:
