@@ -33,6 +33,7 @@ from oa_client.sdk.runs import SURFACE, RunHandle
 from oa_client.sdk.schedules import ScheduleHandle
 from oa_client.transport import Sockets
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
+from oa_wire.given import check_count, check_named_texts, check_text, check_texts
 from oa_wire.shapes import json_text
 
 _log = logging.getLogger("oa_client.sdk")
@@ -220,8 +221,26 @@ def _spec(
     queue: Queue | None,
     if_busy: str,
 ) -> RunSpec:
-    given = input if isinstance(input, ExecSpec | PromptSpec) else AgentSpec(json_text(input, "input"))
+    for field, text in (("adapter", adapter), ("title", title), ("thread_id", thread_id)):
+        check_text(text, field)
+    check_named_texts(labels or {}, "labels")
+    given = _input(input)
     spec = RunSpec(adapter, given, title, thread_id, labels or {}, retention_class)
     if queue is not None:
         spec = replace(spec, queue=policy_of(queue))
     return replace(spec, thread_policy=thread_policy(if_busy)) if if_busy else spec
+
+
+def _input(given: object) -> ExecSpec | PromptSpec | AgentSpec:
+    match given:
+        case ExecSpec():
+            check_texts(given.argv, "input.argv")
+            check_named_texts(given.environment, "input.environment")
+            check_text(given.working_directory, "input.working_directory")
+            check_count(given.timeout_ms, "input.timeout_ms")
+            return given
+        case PromptSpec():
+            check_text(given.text, "input.text")
+            return given
+        case _:
+            return AgentSpec(json_text(given, "input"))

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from oa_base.clock import MS_NS, duration_ns, ns_of
 from oa_base.refusal import Refusal
 from oa_runlog.events import Concurrency, QueuePolicy, RetryPolicy, ThreadPolicy
+from oa_wire.given import check_count, check_text, check_texts, check_whole
 
 _NONE = timedelta()
 
@@ -46,8 +47,18 @@ class Queue:
 
 
 def policy_of(queue: Queue) -> QueuePolicy:
-    """As the contract has it. Raises Refusal `invalid_value` for a time without a zone, and for a negative one."""
+    """As the contract has it.
+
+    Raises Refusal `invalid_value` for a time without a zone, for a negative one, and for what is of another kind.
+    """
     retry = queue.retry
+    check_whole(queue.priority, "queue.priority")
+    if retry is not None:
+        check_count(retry.failures, "queue.retry.failures")
+        check_texts(retry.reasons, "queue.retry.reasons")
+    if queue.concurrency is not None:
+        check_text(queue.concurrency.key, "queue.concurrency.key")
+        check_count(queue.concurrency.limit, "queue.concurrency.limit")
     return QueuePolicy(
         queue.priority,
         None if queue.not_before is None else _time_ns(queue.not_before),

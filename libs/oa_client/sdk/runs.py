@@ -14,6 +14,7 @@ from oa_client.follow.items import EventsArchived, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail, Subscribes
 from oa_khala.topics import run_events
 from oa_runlog.events import Outcome, RunEvent
+from oa_wire.given import check_count
 from oa_wire.shapes import Misfit, json_text, shape_of
 
 T = TypeVar("T")
@@ -137,6 +138,7 @@ class RunHandle:
 
         `ttl_s`: 60 to 900, or 0 for the service's default.
         """
+        check_count(ttl_s, "ttl_s")
         return await self._commands.sync_token([run_events(self.run_id)], surface=SURFACE, ttl_seconds=ttl_s)
 
     async def _until_finished(self) -> None:

@@ -17,11 +17,11 @@ from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.primitives.calling import called
 from oa_worker.agents.primitives.checkpoints import Checkpoints
 from oa_worker.agents.primitives.children import Child, Children
-from oa_worker.agents.primitives.given import time_in
 from oa_worker.agents.primitives.inbox import Inbox
 from oa_worker.agents.primitives.requests import Requests, Settled, options_of
 from oa_worker.agents.primitives.saying import RunLog, Saying
 from oa_worker.agents.primitives.steps import Steps, arguments_of, result_shape
+from oa_worker.agents.primitives.times import time_in
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 

@@ -17,9 +17,10 @@ from oa_client.edge.commands import Commands
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, Fault, Topic
 from oa_client.follow.tests.subscribing import Subscribing
 from oa_client.sdk.client import Client
+from oa_client.sdk.queue import Queue, Retry
 from oa_client.sdk.runs import RunCanceled, RunFailed, RunHandle
 from oa_khala.topics import run_events
-from oa_runlog.events import RunSpec
+from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunSpec
 from oa_runlog.tests.records import record, text
 
 ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
@@ -156,6 +157,31 @@ async def test_an_input_without_a_form_in_json_is_refused_before_anything_is_sen
             with pytest.raises(Refusal) as refused:
                 await client.start("hello", given)
             assert (refused.value.reason, refused.value.field) == ("invalid_value", "input")
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "field"),
+    [
+        (ExecSpec(cast("Any", "ls -l")), {}, "input.argv"),
+        (ExecSpec(cast("Any", ("sleep", 5))), {}, "input.argv[1]"),
+        (ExecSpec(("env",), environment=cast("Any", {"PORT": 8080})), {}, "input.environment[PORT]"),
+        (ExecSpec(("pwd",), working_directory=cast("Any", Path("/"))), {}, "input.working_directory"),
+        (ExecSpec(("true",), timeout_ms=cast("Any", 1.5)), {}, "input.timeout_ms"),
+        (PromptSpec(cast("Any", None)), {}, "input.text"),
+        ({}, {"title": 5}, "title"),
+        ({}, {"labels": {"n": 1}}, "labels[n]"),
+        ({}, {"queue": Queue(priority=cast("Any", 1.5))}, "queue.priority"),
+        ({}, {"queue": Queue(concurrency=Concurrency("key", -1))}, "queue.concurrency.limit"),
+        ({}, {"queue": Queue(retry=Retry(failures=2, reasons="agent_error"))}, "queue.retry.reasons"),
+    ],
+)
+async def test_what_is_of_another_kind_is_refused_by_its_name_before_anything_is_sent(
+    given: object, options: dict[str, Any], field: str
+) -> None:
+    async with Client.from_env(ENV) as client:
+        with pytest.raises(Refusal) as refused:
+            await client.start("hello", given, **options)
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", field)
 
 
 class Creating:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from oa_base.refusal import Refusal
+from oa_wire.given import check_count
 from oa_wire.rules import check_rules
-from oa_worker.agents.primitives.given import check_count
 from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
 

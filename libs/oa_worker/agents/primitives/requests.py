@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from oa_base.refusal import Refusal
+from oa_wire.given import check_named_texts, check_texts
 from oa_wire.rules import check_rules
-from oa_worker.agents.primitives.given import time_in
+from oa_worker.agents.primitives.times import time_in
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -97,7 +98,9 @@ class Requests:
 
 def options_of(options: Sequence[str] | Mapping[str, str]) -> list[pb.RequestOption]:
     """The options of a choice: ids, or ids with what people are shown. Raises Refusal without one, and for a double."""
+    check_texts(options, "options")
     labels = options if isinstance(options, Mapping) else dict.fromkeys(options, "")
+    check_named_texts(labels, "options")
     if not labels:
         raise Refusal("missing_field", "a choice has options; name them", field="options")
     if len(labels) != len(options):

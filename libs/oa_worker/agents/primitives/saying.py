@@ -11,11 +11,11 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct, Value
 
 from oa_base.refusal import Refusal
+from oa_wire.given import check_count
 from oa_wire.rules import check_rules
 from oa_wire.shapes import plain_json
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.agents.primitives.given import check_count
 from oa_worker.agents.primitives.progress import Progress
 from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
