@@ -27,4 +27,6 @@ class AgentLimits:
 
 MAX_STEP_THREADS = 64
 """Maximum number of steps that a process has in threads at a time: those whose function is not `async`. More wait."""
+SPARE_THREADS = 32
+"""Threads of asyncio in a worker's process besides one for each slot: agents that block theirs leave some to it."""
 DEFAULT_AGENT_LIMITS = AgentLimits()

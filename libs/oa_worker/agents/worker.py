@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from oa_base.environment import SiteAccess
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter, Handler
-from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
+from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, SPARE_THREADS, AgentLimits
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Notice
 from oa_worker.sdk.transport.tokens import ApiKeyTokens, TokenSource
@@ -148,6 +149,8 @@ class Worker:
 
         for number in numbers:
             loop.add_signal_handler(number, told)
+        # By default they are few, and the worker finds its services' addresses in them.
+        loop.set_default_executor(ThreadPoolExecutor(self._slots + SPARE_THREADS, "asyncio"))
         await self.serve()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import sys
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.tests.fake_runtime import RUN, WORKER, FakeTokens
 from openagents.runtime.v1 import event_pb2 as pb
 
+SLOTS = 100
 SUCCEEDED, FAILED, CANCELED = pb.RUN_OUTCOME_SUCCEEDED, pb.RUN_OUTCOME_FAILED, pb.RUN_OUTCOME_CANCELED
 
 
@@ -414,6 +416,24 @@ async def test_the_environment_says_how_long_a_drain_may_take(monkeypatch: pytes
         with pytest.raises(Refusal) as refused:
             Worker.from_env(env=env | {"OA_WORKER_DRAIN_S": wrong})
         assert (refused.value.reason, refused.value.field) == ("invalid_setting", "OA_WORKER_DRAIN_S")
+
+
+def test_agents_that_block_threads_leave_some_to_the_worker() -> None:
+    class Blocked(Worker):
+        async def serve(self) -> None:
+            go = threading.Event()
+            begun = threading.Barrier(SLOTS + 1)
+
+            def block() -> None:
+                begun.wait(PATIENCE_S)
+                go.wait(PATIENCE_S)
+
+            blocked = [asyncio.create_task(asyncio.to_thread(block)) for _ in range(SLOTS)]
+            await asyncio.to_thread(begun.wait, PATIENCE_S)
+            go.set()
+            await asyncio.gather(*blocked)
+
+    Blocked("test", FakeTokens(asked()), slots=SLOTS).run()
 
 
 async def test_a_drained_worker_ends_what_it_has() -> None:
