@@ -38,7 +38,7 @@ SELECT EXISTS (SELECT 1 FROM control.sessions WHERE user_id = $1)
    AND (NOT EXISTS (SELECT 1 FROM control.sessions WHERE user_id = $1 AND device_id = $2)
         OR EXISTS (SELECT 1 FROM control.sessions
                    WHERE user_id = $1 AND device_id = $2 AND revoke_reason = ANY($3)))"""
-"""Whether a person who was signed in before was not on this device, or not on it alone."""
+"""Whether a person who has had sessions has had none on the device, or one that ended for safety's sake."""
 
 SAVE = """
 UPDATE control.sessions
