@@ -15,6 +15,9 @@ from oa_localstack.installation.ports import HOST
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 """Serves one connection, which is closed when this returns. A connection that breaks is no failure."""
+_TURNS_TO_ACCEPT = 3
+"""Turns of the loop until a connection that asyncio has taken from the system is known here: it makes a task for it,
+which makes a transport, which tells of it."""
 
 
 class Listener:
@@ -48,6 +51,12 @@ class Listener:
         """Listen no more, and end every connection, whatever it is at. Raises what one of them failed with."""
         if self._server is None:
             return
+        # First nothing more is taken from the system: what was taken and is not known here yet would stay open, and
+        # what has no transport yet would never get one from a server that is closed.
+        for listening in self._server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
         self._server.close()
         serving = list(self._open)
         for task in serving:

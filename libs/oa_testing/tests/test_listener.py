@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from asyncio import StreamReader, StreamWriter
 
 import pytest
@@ -51,6 +53,21 @@ async def test_it_ends_with_connections_that_are_served_and_some_that_nobody_has
             assert (await first.read(), await second.read()) == (b"", b"")
     await eventually(lambda: all(writer.transport.get_extra_info("socket").fileno() == -1 for writer in accepted))
     assert len(accepted) == 2
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_connection_that_comes_as_it_ends_is_ended_too(turns: int) -> None:
+    """However far asyncio has come with it: taken from the system, made a transport of, told of, served."""
+    listener = Listener(echo)
+    await listener.start()
+    with socket.create_connection((HOST, listener.port)) as client:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await listener.stop()
+        client.setblocking(False)
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(PATIENCE_S):
+                assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
 
 
 async def test_a_broken_connection_is_no_failure_and_a_handler_that_fails_is_one() -> None:
