@@ -36,10 +36,10 @@ class NoWorkerHint:
 
     async def _say(self) -> None:
         await asyncio.sleep(NO_WORKER_HINT_S)
-        self._output.note(f"No worker has taken it yet. {what_to_start(self._adapter)}")
+        self._output.note(f"No worker has taken it yet. {_what_to_start(self._adapter)}")
 
 
-def what_to_start(adapter: str) -> str:
+def _what_to_start(adapter: str) -> str:
     """What to do for a run of the adapter, which may not be known yet."""
     if adapter in STARTED_BY_OA:
         return f"In another shell: oa worker start --adapter {adapter}"

@@ -221,7 +221,8 @@ def _spec(
     queue: Queue | None,
     if_busy: str,
 ) -> RunSpec:
-    for field, text in (("adapter", adapter), ("title", title), ("thread_id", thread_id)):
+    texts = {"adapter": adapter, "title": title, "thread_id": thread_id, "retention_class": retention_class}
+    for field, text in texts.items():
         check_text(text, field)
     check_named_texts(labels or {}, "labels")
     given = _input(input)

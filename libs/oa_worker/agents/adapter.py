@@ -13,7 +13,7 @@ from oa_base.at_work import RUN_AT_WORK
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape
-from oa_worker.agents.failures import AgentFailure, exited, words_of
+from oa_worker.agents.failures import AgentExit, AgentFailure, words_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -87,7 +87,7 @@ class AgentAdapter(Generic[In, Out]):
                 raise AgentFailure("agent_error", "the agent's function is not async; write `async def`")
             return await result
         except SystemExit as error:
-            raise exited(error) from error
+            raise AgentExit(error) from error
 
     async def _until_done(self, work: asyncio.Task[Out], assignment: Assignment) -> None:
         """Wait for the function; a cancel of the run reaches it as CancelledError, once and at once."""
@@ -122,8 +122,6 @@ class AgentAdapter(Generic[In, Out]):
         if isinstance(error, Refusal):
             raise error
         if isinstance(error, AgentFailure):
-            if error.__cause__ is not None:
-                run.logger.error("the agent failed", exc_info=error.__cause__)
             return _failed(error.reason, error.message)
         if error is not None:
             run.logger.error("the agent failed", exc_info=error)

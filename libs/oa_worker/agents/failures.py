@@ -10,8 +10,6 @@ import re
 from oa_base.visible import visible
 
 HIDDEN = "***"
-MAX_EXIT_CHARS = 1000
-"""Maximum length of what is said of a `sys.exit()`."""
 _SECRETS = (
     re.compile(r"(?<=://)[^/\s@]*@"),  # user and password of a URL
     re.compile(r"(?i)(?<=\bbearer )\S+"),
@@ -34,12 +32,11 @@ class AgentFailure(Exception):
         self.message = message
 
 
-def exited(error: SystemExit) -> AgentFailure:
+class AgentExit(Exception):
     """What `sys.exit()` becomes: raised out of a task it would end the worker, with all of its runs."""
-    said = words_of(error, MAX_EXIT_CHARS)
-    return AgentFailure(
-        "agent_error", f"{said}; return a result, or raise what is wrong: an agent can't end its worker"
-    )
+
+    def __init__(self, error: SystemExit) -> None:
+        super().__init__(f"an agent can't end its worker; return a result, or raise what is wrong (sys.exit: {error})")
 
 
 def words_of(error: BaseException, max_chars: int) -> str:

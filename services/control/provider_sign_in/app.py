@@ -273,7 +273,7 @@ class ProviderSignIn:
         *,
         new_user: bool,
     ) -> SignedIn:
-        session = await self._sessions.sign_in(tx, user, begun.device_id, refresh_token, origin, now)
+        session = await self._sessions.sign_in(tx, user, begun.device_id, refresh_token, origin, now, new_user=new_user)
         for action, target in (
             (Action.PROVIDER_FINISHED, begun.provider),
             (Action.SIGNED_IN, session.session_id),

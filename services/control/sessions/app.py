@@ -60,8 +60,9 @@ class SessionStore(Protocol):
         """The person's sessions on the device that were not revoked, locked."""
         ...
 
-    async def is_new_device(self, user_id: str, device_id: str) -> bool:
-        """Whether the person has had sessions, and none on the device, or one there that ended for safety's sake."""
+    async def known_device(self, email: str, device_id: str) -> bool:
+        """Whether the account of the address was signed in on the device, and no session there ended for safety's sake.
+        It takes the same time for an address without an account."""
         ...
 
     async def of_person(self, user_id: str) -> Sequence[Session]:
@@ -124,7 +125,7 @@ class Sessions:
         self._hmac_key = hmac_key
 
     async def sign_in(
-        self, tx: Transaction, user: User, device_id: str, token: str, origin: Origin, now: datetime
+        self, tx: Transaction, user: User, device_id: str, token: str, origin: Origin, now: datetime, *, new_user: bool
     ) -> Session:
         """The session of a person who has signed in on a device: the one of the refresh token, if the person has it
         there and may go on with it, otherwise a new one. Others that the device had are ended. Of a device that is
@@ -137,9 +138,9 @@ class Sessions:
         if entered.going_on is not None:
             await tx.sessions.save(entered.going_on)
             return entered.going_on
-        is_new_device = await tx.sessions.is_new_device(user.user_id, device_id)
+        surprising = not new_user and not await tx.sessions.known_device(user.email, device_id)
         session = await self._begin(tx, user, device_id, now)
-        if is_new_device:
+        if surprising:
             await tell_of_new_device(tx, user.email, session.session_id, now)
         return session
 

@@ -33,12 +33,13 @@ SELECT {_COLUMNS} FROM control.sessions s
 WHERE user_id = $1 AND revoked_at IS NULL ORDER BY session_id FOR UPDATE"""  # noqa: S608
 """All sessions of a person that can still be ended."""
 
-IS_NEW_DEVICE = """
-SELECT EXISTS (SELECT 1 FROM control.sessions WHERE user_id = $1)
-   AND (NOT EXISTS (SELECT 1 FROM control.sessions WHERE user_id = $1 AND device_id = $2)
-        OR EXISTS (SELECT 1 FROM control.sessions
-                   WHERE user_id = $1 AND device_id = $2 AND revoke_reason = ANY($3)))"""
-"""Whether a person who has had sessions has had none on the device, or one that ended for safety's sake."""
+KNOWN_DEVICE = """
+SELECT EXISTS (SELECT 1 FROM control.sessions s JOIN control.users u USING (user_id)
+               WHERE s.device_id = $2 AND u.email = $1)
+   AND NOT EXISTS (SELECT 1 FROM control.sessions s JOIN control.users u USING (user_id)
+                   WHERE s.device_id = $2 AND u.email = $1
+                     AND s.revoke_reason = ANY($3))"""
+"""Whether an account has been used on a device that is still believed to be its person's."""
 
 SAVE = """
 UPDATE control.sessions
@@ -107,9 +108,9 @@ class PostgresSessions:
     async def of_device(self, user_id: str, device_id: str) -> Sequence[Session]:
         return [_session(row) for row in await self._connection.fetch(OF_DEVICE, user_id, device_id)]
 
-    async def is_new_device(self, user_id: str, device_id: str) -> bool:
-        new: bool = await self._connection.fetchval(IS_NEW_DEVICE, user_id, device_id, FOR_SAFETY)
-        return new
+    async def known_device(self, email: str, device_id: str) -> bool:
+        known: bool = await self._connection.fetchval(KNOWN_DEVICE, email, device_id, FOR_SAFETY)
+        return known
 
     async def of_person(self, user_id: str) -> Sequence[Session]:
         return [_session(row) for row in await self._connection.fetch(OF_PERSON, user_id)]

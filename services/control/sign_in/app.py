@@ -60,11 +60,6 @@ class ChallengeStore(Protocol):
         """The newest challenge of the address and device that has not ended (it may have expired), locked."""
         ...
 
-    async def known_device(self, email: str, device_id: str) -> bool:
-        """Whether the account of the address was signed in on the device, and no session there ended for safety's sake.
-        It takes the same time for an address without an account."""
-        ...
-
     async def party(self, challenge_id: str) -> Party | None:
         """Who began a challenge, without locking it."""
         ...
@@ -195,7 +190,7 @@ class SignIn:
         self, tx: Transaction, email: str, device_id: str, origin: Origin, *, invited: bool
     ) -> Challenge | Refusal:
         now = self._clock.now()
-        known = await tx.challenges.known_device(email, device_id)
+        known = await tx.sessions.known_device(email, device_id)
         shares = shares_of(self._limits, email, device_id, origin.network, known_device=known)
         if known:
             await tx.rates.lock(address_bucket(email), now)
@@ -292,7 +287,7 @@ class SignIn:
         self, tx: Transaction, email: str, device_id: str, refresh_token: str, origin: Origin, now: datetime
     ) -> SignedIn:
         user, new_user = await self._orgs.person(tx, email, now)
-        session = await self._sessions.sign_in(tx, user, device_id, refresh_token, origin, now)
+        session = await self._sessions.sign_in(tx, user, device_id, refresh_token, origin, now, new_user=new_user)
         await tx.audit.add(AuditEntry(Action.SIGNED_IN, origin, user.user_id, session.org_id, session.session_id), now)
         return SignedIn(self._sessions.tokens(session), user, session, new_user)
 

@@ -10,7 +10,6 @@ import asyncpg
 from oa_base.clock import ns_of, time_of
 from oa_base.rate import Taken, take
 from oa_platform.postgres.pool import Connection
-from services.control.sessions.domain import FOR_SAFETY
 from services.control.sign_in.domain.challenge import Challenge, Ended, Party
 from services.control.sign_in.domain.shares import Share
 from services.control.transactions.limits import MAX_SWEPT_ROWS
@@ -25,13 +24,6 @@ IS_BLOCKED = "SELECT blocked_at IS NOT NULL FROM control.users WHERE email = $1"
 """Whether a person is blocked; no row for an address without one."""
 HOLD_PERSON = f"{IS_BLOCKED} FOR SHARE"
 """The same, and nobody blocks the person until this transaction has ended: then the block finds its session."""
-KNOWN_DEVICE = """
-SELECT EXISTS (SELECT 1 FROM control.sessions s JOIN control.users u USING (user_id)
-               WHERE s.device_id = $2 AND u.email = $1)
-   AND NOT EXISTS (SELECT 1 FROM control.sessions s JOIN control.users u USING (user_id)
-                   WHERE s.device_id = $2 AND u.email = $1
-                     AND s.revoke_reason = ANY($3))"""
-"""Whether an account has been used on a device that is still believed to be its person's."""
 LOCKED = f"SELECT {_COLUMNS} FROM control.challenges WHERE challenge_id = $1 FOR UPDATE"  # noqa: S608
 """A challenge, to be changed."""
 PARTY = "SELECT email, device_id FROM control.challenges WHERE challenge_id = $1"
@@ -78,10 +70,6 @@ class PostgresChallenges:
 
     async def holds_unblocked(self, email: str) -> bool:
         return not await self._connection.fetchval(HOLD_PERSON, email)
-
-    async def known_device(self, email: str, device_id: str) -> bool:
-        known: bool = await self._connection.fetchval(KNOWN_DEVICE, email, device_id, FOR_SAFETY)
-        return known
 
     async def party(self, challenge_id: str) -> Party | None:
         row = await self._connection.fetchrow(PARTY, challenge_id)

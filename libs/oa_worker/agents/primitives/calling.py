@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
-from oa_worker.agents.failures import exited
+from oa_worker.agents.failures import AgentExit
 from oa_worker.agents.limits import MAX_STEP_THREADS
 
 R = TypeVar("R")
@@ -27,7 +27,7 @@ async def called(function: Callable[..., Awaitable[R] | R], *args: object, **kwa
         result = await loop.run_in_executor(_THREADS, lambda: context.run(_result, function, args, kwargs))
         return cast("R", await result if inspect.isawaitable(result) else result)
     except SystemExit as error:
-        raise exited(error) from error
+        raise AgentExit(error) from error
 
 
 def _result(function: Callable[..., Any], args: tuple[object, ...], kwargs: dict[str, object]) -> Any:

@@ -98,9 +98,11 @@ class Requests:
 
 def options_of(options: Sequence[str] | Mapping[str, str]) -> list[pb.RequestOption]:
     """The options of a choice: ids, or ids with what people are shown. Raises Refusal without one, and for a double."""
-    check_texts(options, "options")
+    if isinstance(options, Mapping):
+        check_named_texts(options, "options")
+    else:
+        check_texts(options, "options")
     labels = options if isinstance(options, Mapping) else dict.fromkeys(options, "")
-    check_named_texts(labels, "options")
     if not labels:
         raise Refusal("missing_field", "a choice has options; name them", field="options")
     if len(labels) != len(options):

@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 from oa_base.refusal import Refusal
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import AgentLimits, Run, Worker
-from oa_worker.agents.failures import AgentFailure
+from oa_worker.agents.failures import AgentExit, AgentFailure
 from oa_worker.agents.tests.rig import Answer, Ask, answers, asked, events_of, finish_of, working
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.tests.fake_runtime import RUN, WORKER, FakeTokens
@@ -201,10 +201,12 @@ async def test_an_exit_ends_the_run_and_not_the_worker(within: str, caplog: pyte
     with caplog.at_level(logging.ERROR, "oa_worker"):
         finish = await finish_of(agent)
     assert (finish.outcome, finish.reason) == (FAILED, "agent_error")
-    assert finish.message.startswith("SystemExit: no such table; token***; return a result")
+    said = "an agent can't end its worker; return a result, or raise what is wrong (sys.exit: no such table; token***"
+    assert finish.message == f"AgentExit: {said}"
     (record,) = [record for record in caplog.records if record.exc_info]
     assert record.exc_info is not None
-    assert record.exc_info[0] is SystemExit
+    assert isinstance(record.exc_info[1], AgentExit)
+    assert isinstance(record.exc_info[1].__cause__, SystemExit), "the log has its traceback, too"
 
 
 async def test_a_function_that_is_not_async_is_told_so() -> None:

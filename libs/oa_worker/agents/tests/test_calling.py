@@ -10,7 +10,7 @@ from contextvars import ContextVar
 import pytest
 
 from oa_testing.waiting import PATIENCE_S, eventually
-from oa_worker.agents.failures import AgentFailure
+from oa_worker.agents.failures import AgentExit
 from oa_worker.agents.limits import MAX_STEP_THREADS
 from oa_worker.agents.primitives.calling import called
 
@@ -45,7 +45,7 @@ async def test_what_a_thread_cant_hand_over_is_an_error_like_another() -> None:
 
 
 async def test_an_exit_is_a_failure() -> None:
-    with pytest.raises(AgentFailure, match="SystemExit: 3"):
+    with pytest.raises(AgentExit, match="end its worker"):
         await called(lambda: sys.exit(3))
 
 
