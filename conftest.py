@@ -10,6 +10,7 @@ pytest_plugins = [
     "oa_testing.suite.plugin",
     "oa_testing.suite.long_first",
     "oa_testing.suite.measured",
+    "oa_testing.suite.open_connections",
     "oa_testing.suite.room_times",
     "oa_testing.suite.skips",
 ]

@@ -197,7 +197,8 @@ async def test_whoever_only_watches_takes_no_run_with_it(caplog: pytest.LogCaptu
         await serving
     assert (numbers(runtime), runtime.streams) == (["0", "1", "2"], 1)
     told = {str(record.exc_info[1]) for record in caplog.records if record.exc_info}
-    assert told == {"Attached", "RunTaken", "RunLeft"}
+    # Whether its stream ends before the runtime says so is chance: the last one may be Detached.
+    assert told - {"Detached"} == {"Attached", "RunTaken", "RunLeft"}
 
 
 async def test_what_holds_up_the_loop_is_named_while_it_does(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -145,6 +145,23 @@ class Stack:
         return client
 
 
+_opened: list[ws_client.ClientConnection] = []
+"""By tests, while a gateway of theirs ran."""
+
+
+@contextlib.contextmanager
+def ending_clients() -> Iterator[None]:
+    """What is opened in the block ends with it. A gateway that ends first is no end for a client: it has to read of
+    that, and the test may be over before."""
+    before = len(_opened)
+    try:
+        yield
+    finally:
+        for socket in _opened[before:]:
+            socket.transport.abort()
+        del _opened[before:]
+
+
 class Client:
     """One WebSocket client; `seqs` holds what it was delivered, by topic."""
 
@@ -160,6 +177,7 @@ class Client:
         subprotocols = [Subprotocol(form.value)]
         options = {"compression": None, "proxy": None, **options}
         socket = await ws_client.connect(url, subprotocols=subprotocols, **options)  # type: ignore[arg-type]
+        _opened.append(socket)
         return cls(socket, form)
 
     async def hello(self, token: str) -> None:
@@ -244,6 +262,7 @@ async def running(
         background = [work for source in stack.sources.values() for work in (source.run(), source.run_looking())]
         tasks = [asyncio.create_task(work) for work in (*background, stack.hub.run_audit())]
         parts.push_async_callback(_stop, tasks)
+        parts.enter_context(ending_clients())
         stack.server = await parts.enter_async_context(_server(stack, flusher, protection))
         yield stack
 

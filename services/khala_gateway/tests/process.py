@@ -18,7 +18,7 @@ from oa_testing.postgres import DEVELOPMENT, REPOSITORY, free_port
 from oa_testing.waiting import PATIENCE_S
 from services.khala_gateway.admission.domain import PATH
 from services.khala_gateway.tests.fake_upstream import FakeUpstream
-from services.khala_gateway.tests.harness import USER, Client, Limits, Stack, T, U
+from services.khala_gateway.tests.harness import USER, Client, Limits, Stack, T, U, ending_clients
 
 
 class GatewayProcess:
@@ -60,11 +60,12 @@ class GatewayProcess:
             command = [sys.executable, "-m", "services.khala_gateway"]
             process = subprocess.Popen(command, env=self.env, cwd=REPOSITORY, stdout=output, stderr=output)
         self.process = process
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+        with ending_clients():
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
 
     async def get(self, path: str) -> httpx.Response | None:
         """An answer of the ops port, None when there is none."""
