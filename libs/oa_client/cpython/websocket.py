@@ -82,7 +82,11 @@ class WebSocket:
 
     async def close(self) -> None:
         """See Socket."""
-        await self._connection.close()
+        try:
+            await self._connection.close()
+        except BaseException:  # canceled: the package leaves a connection open that the other end has not closed
+            self._connection.transport.abort()
+            raise
 
     def abort(self) -> None:
         """See Socket."""

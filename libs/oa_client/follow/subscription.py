@@ -97,6 +97,8 @@ class Subscription:
         self._inputs: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(MAX_QUEUED_FRAMES)
         self._links: dict[int, _Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: set[Socket] = set()
+        """They are told farewell, and wait for the gateway's."""
         self._updates: deque[Update] = deque()
         self._failure: Refusal | None = None
         self._said = ""
@@ -160,6 +162,9 @@ class Subscription:
             task.cancel()
         await asyncio.gather(*(link.task for link in links), *self._tasks, return_exceptions=True)
         self._links.clear()
+        for socket in self._leaving:  # the task of a farewell may have been canceled before its first step
+            socket.abort()
+        self._leaving.clear()
 
     # ------------------------------------------------------------------------------------------------------- inputs
 
@@ -240,7 +245,8 @@ class Subscription:
         if link is not None:
             link.task.cancel()
             if link.socket is not None:
-                self._spawn(link.socket.close())
+                self._leaving.add(link.socket)
+                self._spawn(_leave(link.socket, self._leaving))
 
     async def _mint(self, topics: frozenset[str]) -> None:
         try:
@@ -326,6 +332,11 @@ class _Link:
         with contextlib.suppress(SocketClosed):  # the reader reports it
             while True:
                 await socket.send(await self._outbox.get())
+
+
+async def _leave(socket: Socket, leaving: set[Socket]) -> None:
+    await socket.close()
+    leaving.discard(socket)
 
 
 def _decoded(data: bytes) -> ServerFrame:

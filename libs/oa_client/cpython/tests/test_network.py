@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 import websockets.asyncio.server as ws_server
 from websockets.typing import Subprotocol
+from websockets.utils import accept_key
 
 from oa_base.refusal import Refusal
 from oa_client.cpython.network import HttpxHttp, WebSockets
@@ -15,6 +17,8 @@ from oa_client.transport import SocketClosed
 from oa_khala.frames import Form
 from oa_testing.peers.authority import Authority, server_context
 from oa_testing.peers.forward_proxy import ForwardProxy
+from oa_testing.peers.listener import Listener
+from oa_testing.waiting import PATIENCE_S
 from oa_worker.tests.fake_edge import edge
 
 DEAD = "http://user:secret@127.0.0.1:9"
@@ -137,3 +141,25 @@ async def test_compression_is_offered_when_it_is_wanted_and_keeps_no_context(com
     [offer] = seen
     assert offer.count("permessage-deflate") == agreed
     assert offer.count("no_context_takeover") == 2 * agreed
+
+
+async def test_a_farewell_that_is_given_up_ends_the_connection() -> None:
+    ended = asyncio.Event()
+
+    async def answer_nothing_more(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        [key] = [line.split(": ")[1] for line in request.splitlines() if line.startswith("Sec-WebSocket-Key: ")]
+        upgrade = "Upgrade: websocket\r\nConnection: Upgrade"
+        chosen = f"Sec-WebSocket-Accept: {accept_key(key)}\r\nSec-WebSocket-Protocol: {Form.PROTO.value}"
+        writer.write(f"HTTP/1.1 101 Switching Protocols\r\n{upgrade}\r\n{chosen}\r\n\r\n".encode())
+        while await reader.read(1_000):
+            said.set()
+        ended.set()
+
+    said = asyncio.Event()
+    async with Listener(answer_nothing_more) as server, asyncio.timeout(PATIENCE_S):
+        socket = await WebSockets().open(f"ws://127.0.0.1:{server.port}", Form.PROTO.value)
+        closing = asyncio.create_task(socket.close())
+        await said.wait()
+        closing.cancel()
+        await ended.wait()

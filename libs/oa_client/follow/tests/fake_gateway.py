@@ -45,6 +45,8 @@ class Fault:
     """This seq is left out."""
     close_with: frames.ErrorFrame | None = None
     """The answer to Hello, and a close."""
+    stays: bool = False
+    """There is no close then."""
 
 
 @dataclass
@@ -57,6 +59,8 @@ class FakeGateway:
     hellos: list[frames.Hello] = field(default_factory=list)
     received: list[frames.ClientFrame] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """A connection has."""
     url: str = ""
 
     def append(self, topic: str, events: Sequence[bytes]) -> None:
@@ -82,6 +86,7 @@ class FakeGateway:
                 frame = wire.decode_client_frame(message, Form.PROTO)
                 self.received.append(frame)
                 await self._answer(connection, frame, fault, deliveries)
+        self.ended.set()
         for delivery in deliveries.values():
             delivery.cancel()
 
@@ -97,7 +102,8 @@ class FakeGateway:
                 self.hellos.append(frame)
                 if fault.close_with:
                     await self._send(connection, fault.close_with)
-                    await connection.close(4401)
+                    if not fault.stays:
+                        await connection.close(4401)
                     return
                 await self._send(connection, frames.Welcome("c1", 15_000, 60_000, 128, 65536, 0, 300_000))
             case frames.Subscribe():

@@ -253,6 +253,16 @@ async def test_a_refusal_for_good_ends_the_subscription() -> None:
     assert caught.value.reason == "unsupported_protocol_version"
 
 
+async def test_a_subscription_that_has_ended_leaves_no_connection_open() -> None:
+    fault = Fault(close_with=ErrorFrame("", "unsupported_protocol_version", "too old a client"), stays=True)
+    async with gateway(2, fault).running() as served:
+        async with subscription(FakeTokens(served.url), MemoryStore()) as subscribed:
+            with pytest.raises(Refusal):
+                await follow_to(subscribed, 2)
+        async with asyncio.timeout(PATIENCE_S):
+            await served.ended.wait()
+
+
 async def test_reading_stops_while_nobody_takes_the_updates() -> None:
     """Memory is bounded: what is not taken stays with the gateway."""
     big = [b"x" * 20_000 for _ in range(6_000)]
