@@ -9,7 +9,6 @@ The file is what makes tokens verifiable after a restart while control is down (
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import tempfile
@@ -86,8 +85,7 @@ class JwksCache:
     ) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def check(self) -> None:
         """Readiness: raises Refusal(unavailable) while there are no keys at all."""

@@ -37,7 +37,6 @@ on stderr says why), 130 after a signal in the drain.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -150,8 +149,7 @@ class Process:
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):  # `_ended` has logged it
-        await task
+    await asyncio.gather(task, return_exceptions=True)  # `_ended` has logged what it failed with
 
 
 def run_service(

@@ -6,7 +6,6 @@ Who serves or connects looks at `current` for each new connection, so no connect
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from types import TracebackType
 from typing import Self
@@ -46,8 +45,7 @@ class Certificates:
     ) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def look(self) -> None:
         """Take up what has changed in the files, if it can be used."""

@@ -93,6 +93,8 @@ class Worker:
         self._calls = AuthorityCalls(self._waits)
         self._runs = Runs(adapters, self._notify, self._calls, idle, Slots(slots, limits, self._tell_capacity))
         self._draining = asyncio.Event()
+        self._left = asyncio.Event()
+        """It has said goodbye: that its stream ends is no news."""
         self.worker_id = ""
 
     def drain(self) -> None:
@@ -109,6 +111,7 @@ class Worker:
             if serving.done():
                 serving.result()
             drained.result()
+            self._left.set()
             if self._calls.attachment is not None:
                 self._calls.attachment.send(AttachRequest(goodbye=WorkerGoodbye()))
                 await self._calls.attachment.close()
@@ -121,9 +124,9 @@ class Worker:
     # ---------------------------------------------------------------------------------------------- connections
 
     async def _serve(self) -> None:
-        """Attach, again and again, until that is hopeless."""
+        """Attach, again and again, until that is hopeless, or the worker has left."""
         failures, rejected, revoked = 0, 0, 0
-        while True:
+        while not self._left.is_set():
             self._waits.attached_at_s = None
             try:
                 await self._attached_once(await self._tokens.get(at_once=failures == 0))
@@ -131,6 +134,8 @@ class Worker:
                 failures, rejected, revoked = 0, 0, 0
                 await asyncio.sleep(planned.delay_ms / 1000)
             except Refusal as refusal:
+                if self._left.is_set():
+                    return
                 steady = self._waits.was_steady()
                 failures = 0 if steady else failures + 1
                 revoked = 0 if steady else revoked

@@ -104,6 +104,8 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         self.held: list[list[str]] = []
         self.appends = 0
         self.streams = 0
+        self.half_closes = 0
+        self.answers_half_closes = True
         self.max_events_per_second = max_events_per_second
         self.takes_renewals = False
         self.renewals: list[str] = []
@@ -284,7 +286,11 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
                 self.held.append([lease.run_id for lease in request.heartbeat.held_leases])
             async with self.changed:
                 self.changed.notify_all()
-        outbox.put_nowait(None)
+        self.half_closes += 1
+        async with self.changed:
+            self.changed.notify_all()
+        if self.answers_half_closes:
+            outbox.put_nowait(None)
         return None
 
     async def _append(self, request: AppendEventsRequest, outbox: asyncio.Queue[AttachResponse | None]) -> bool:

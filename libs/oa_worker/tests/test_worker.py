@@ -20,6 +20,7 @@ from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S, eventually
 from oa_worker import Adapter, Assignment, Emit, ExecAdapter, ExecLimits, Worker, WorkerLimits
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
+from oa_worker.sdk.transport.connection import Attachment
 from oa_worker.tests.fake_runtime import OTHER_RUN, RUN, WORKER, FakeRuntime, FakeTokens, Faults
 from oa_worker.tests.scripts import QUICK, SUCCEEDED, Patient, Script, message, numbers, scripted
 from openagents.runtime.v1 import event_pb2
@@ -197,8 +198,7 @@ async def test_whoever_only_watches_takes_no_run_with_it(caplog: pytest.LogCaptu
         await serving
     assert (numbers(runtime), runtime.streams) == (["0", "1", "2"], 1)
     told = {str(record.exc_info[1]) for record in caplog.records if record.exc_info}
-    # Whether its stream ends before the runtime says so is chance: the last one may be Detached.
-    assert told - {"Detached"} == {"Attached", "RunTaken", "RunLeft"}
+    assert told == {"Attached", "RunTaken", "RunLeft"}
 
 
 async def test_what_holds_up_the_loop_is_named_while_it_does(caplog: pytest.LogCaptureFixture) -> None:
@@ -336,6 +336,38 @@ async def test_a_draining_replica_is_left_and_found_again() -> None:
         await runtime.until(lambda: runtime.streams == 2)
         runtime.cancel(RUN)
         await runtime.until(lambda: runtime.logs[RUN].finished)
+
+
+async def test_a_worker_ends_while_it_leaves_a_draining_replica() -> None:
+    runtime = scripted()
+    runtime.answers_half_closes = False
+    async with runtime.running():
+        worker = Worker("test", [Patient()], FakeTokens(runtime), limits=QUICK)
+        working = asyncio.create_task(worker.run())
+        await runtime.until(lambda: numbers(runtime) == ["0"])
+        runtime.announce_drain()
+        await runtime.until(lambda: runtime.half_closes == 1)
+        working.cancel()
+        await asyncio.wait([working], timeout=PATIENCE_S)
+        assert working.cancelled()
+
+
+async def test_the_end_of_the_stream_is_no_news_after_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    close = Attachment.close
+
+    async def close_slowly(attachment: Attachment) -> None:
+        await close(attachment)
+        await asyncio.sleep(0.1)  # whoever reads the stream sees its end, too
+
+    monkeypatch.setattr(Attachment, "close", close_slowly)
+    async with scripted().running() as runtime:
+        notices: list[Notice] = []
+        worker = Worker("test", [Script(1)], FakeTokens(runtime), limits=QUICK, notify=notices.append)
+        working = asyncio.create_task(worker.run())
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+        worker.drain()
+        await working
+    assert not [notice for notice in notices if isinstance(notice, Detached)]
 
 
 async def test_a_worker_that_was_forgotten_comes_back_as_a_new_one() -> None:

@@ -98,24 +98,23 @@ class Process:
         """`input_fd`: what is to be the command's standard input, and with a terminal all three of its files."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        try:
-            output_fd = input_fd if has_terminal else subprocess.PIPE
-            await asyncio.get_running_loop().subprocess_exec(
-                lambda: outputs,
-                *(sys.executable, "-I", "-S", warden.__file__),
-                env={},
-                stdin=theirs.fileno(),
-                stdout=output_fd,
-                stderr=output_fd,
-                pass_fds=[fd for fd in (input_fd, kept) if fd is not None],
-                start_new_session=True,  # what is sent to the worker's group or terminal is not for it
-            )
-        except BaseException:
-            writer.close()
-            raise
-        finally:
-            theirs.close()
+        with theirs:
+            reader, writer = await asyncio.open_connection(sock=ours)
+            try:
+                output_fd = input_fd if has_terminal else subprocess.PIPE
+                await asyncio.get_running_loop().subprocess_exec(
+                    lambda: outputs,
+                    *(sys.executable, "-I", "-S", warden.__file__),
+                    env={},
+                    stdin=theirs.fileno(),
+                    stdout=output_fd,
+                    stderr=output_fd,
+                    pass_fds=[fd for fd in (input_fd, kept) if fd is not None],
+                    start_new_session=True,  # what is sent to the worker's group or terminal is not for it
+                )
+            except BaseException:
+                writer.close()
+                raise
         return cls(outputs, stdin, reader, writer)
 
     async def _begin(self, order: warden.Order) -> None:

@@ -119,12 +119,14 @@ class Attachment:
     async def close(self) -> None:
         """Send what is queued, half-close, and wait a moment for the authority to close its side."""
         self._outbox.put_nowait(None)
-        with contextlib.suppress(TimeoutError, Refusal, asyncio.CancelledError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._writer
-                while True:
-                    await _read(self._call)
-        self.abort()
+        try:
+            with contextlib.suppress(TimeoutError, Refusal):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await asyncio.wait([self._writer])
+                    while True:
+                        await _read(self._call)
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """End the stream at once."""
@@ -181,10 +183,10 @@ async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, t
 
 
 async def _answered(call: Awaitable[T]) -> T:
-    """The answer of a call beside the stream. Raises Refusal.
+    """What gRPC answers. Raises Refusal.
 
-    When the stream is replaced its channel is closed, and gRPC cancels what is under way there: that is no cancel of
-    the task that waits, to which it looks the same.
+    When a stream ends its channel is closed, and gRPC cancels what is under way there: that is no cancel of the task
+    that waits, to which it looks the same.
     """
     task = asyncio.current_task()
     asked = task.cancelling() if task else 0
@@ -199,10 +201,7 @@ async def _answered(call: Awaitable[T]) -> T:
 
 
 async def _read(call: _Call) -> AttachResponse:
-    try:
-        message = await call.read()
-    except grpc.aio.AioRpcError as error:
-        raise refusal_of_rpc(error) from None
+    message = await _answered(call.read())
     if message is grpc.aio.EOF:
         raise await _refusal_of_ended(call)
     assert isinstance(message, AttachResponse)
