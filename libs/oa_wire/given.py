@@ -1,4 +1,4 @@
-"""What programs hand over as texts and numbers: refused where it was given, with the name of the argument.
+"""What programs hand over: refused where it was given when it is of another kind, with the name of the argument.
 
 Messages would refuse it, too, but in their words: "bad argument type for built-in operation" names no field.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import SupportsIndex, cast
 
 from oa_base.refusal import Refusal
@@ -23,6 +24,12 @@ def check_text(text: object, field: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise Refusal("invalid_value", f"{field} holds half a character; give whole ones", field=field) from None
+
+
+def check_text_arguments(**texts: object) -> None:
+    """The same for each of several arguments, by their names."""
+    for field, text in texts.items():
+        check_text(text, field)
 
 
 def check_texts(texts: Iterable[object], field: str) -> None:
@@ -51,4 +58,23 @@ def check_count(number: object, field: str) -> None:
     check_whole(number, field)
     if not 0 <= operator.index(cast("SupportsIndex", number)) <= MAX_COUNT:
         message = f"{field} must be from 0 to {MAX_COUNT}; count in whole things"
+        raise Refusal("invalid_value", message, field=field)
+
+
+def check_duration(duration: object, field: str) -> None:
+    """Raises Refusal `invalid_value` for what is no timedelta: of a number nobody knows what it counts."""
+    if not isinstance(duration, timedelta):
+        raise Refusal("invalid_value", f"{field} must be a length of time; give a timedelta", field=field)
+
+
+def check_moment(moment: object, field: str) -> None:
+    """Raises Refusal `invalid_value` for what is no datetime."""
+    if not isinstance(moment, datetime):
+        raise Refusal("invalid_value", f"{field} must be a time; give a datetime", field=field)
+
+
+def check_function(function: object, field: str) -> None:
+    """Raises Refusal `invalid_value` for what can't be called: a call that was made already, for example."""
+    if not callable(function):
+        message = f"{field} must be one that can be called; give it itself, and its arguments after it"
         raise Refusal("invalid_value", message, field=field)

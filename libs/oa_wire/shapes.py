@@ -18,6 +18,7 @@ _HONEST = ConfigDict(ser_json_inf_nan="constants")
 """A number that JSON does not have is to be noticed, and not to become null."""
 MAX_SHAPES = 256
 """Shapes that are remembered: making one takes longer than reading a thousand values."""
+_OF_ARBITRARY_TYPES = ("schema-for-unknown-type", "invalid-for-json-schema")
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any, config=_HONEST)
 
 
@@ -29,9 +30,12 @@ class Shape(Generic[T]):
     """One type. `mode` says whether its values are read ("validation") or written ("serialization")."""
 
     def __init__(self, stated: type[T], mode: Literal["validation", "serialization"]) -> None:
-        """Raises pydantic's error for a type that has no form in JSON."""
-        self._adapter = _adapter_of(stated)
-        self.schema_json = json.dumps(self._adapter.json_schema(mode=mode), ensure_ascii=False)
+        """Raises Refusal `invalid_value` for a type that has no form in JSON."""
+        try:
+            self._adapter = _adapter_of(stated)
+            self.schema_json = json.dumps(self._adapter.json_schema(mode=mode), ensure_ascii=False)
+        except PydanticUserError as error:
+            raise _formless(stated, error) from error
         self._schema = JsonSchema(self.schema_json)
 
     def read(self, text: str) -> T:
@@ -50,7 +54,7 @@ class Shape(Generic[T]):
             text.encode()
         except (TypeError, ValueError, AttributeError):  # pydantic's own is a ValueError
             what = f"a value of type {type(value).__name__}"
-            raise Misfit(f"{what} has no form in JSON that the stated type has") from None
+            raise Misfit(f"{what} is not of the stated one, or has no form in JSON") from None
         if fault := self._schema.fault(plain):
             raise Misfit(f"{fault.path} {fault.must}")
         return text
@@ -62,8 +66,17 @@ def _adapter_of(stated: type[T]) -> TypeAdapter[T]:
     return TypeAdapter(stated)
 
 
+def _formless(stated: type[T], error: PydanticUserError) -> Refusal:
+    name = getattr(stated, "__qualname__", None) or str(stated)
+    if error.code in _OF_ARBITRARY_TYPES:  # what pydantic advises is not ours to do
+        text = f"{name} has no form in JSON; state a dataclass, a pydantic model, a TypedDict or plain types"
+    else:
+        text = f"{name} has no form in JSON that pydantic knows: {str(error).splitlines()[0]}"
+    return Refusal("invalid_value", text)
+
+
 def shape_of(stated: type[T], mode: Literal["validation", "serialization"]) -> Shape[T]:
-    """The shape of a type, made once."""
+    """The shape of a type, made once. Raises as it does."""
     try:
         return _remembered(cast("Hashable", stated), mode)
     except TypeError:  # a type with a part that can't be hashed

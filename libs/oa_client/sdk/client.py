@@ -19,6 +19,7 @@ from ulid import ULID
 
 from oa_base.at_work import RUN_AT_WORK
 from oa_base.environment import SiteAccess
+from oa_base.refusal import Refusal
 from oa_base.version import VERSION
 from oa_client.core.schedules import Cron, Every, Schedule, milliseconds
 from oa_client.core.store import MAX_BATCH, WatermarkStore
@@ -33,7 +34,15 @@ from oa_client.sdk.runs import SURFACE, RunHandle
 from oa_client.sdk.schedules import ScheduleHandle
 from oa_client.transport import Sockets
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
-from oa_wire.given import check_count, check_named_texts, check_text, check_texts
+from oa_wire.given import (
+    check_count,
+    check_duration,
+    check_moment,
+    check_named_texts,
+    check_text,
+    check_text_arguments,
+    check_texts,
+)
 from oa_wire.shapes import json_text
 
 _log = logging.getLogger("oa_client.sdk")
@@ -122,6 +131,7 @@ class Client:
         "reject" (Refusal `thread_busy`), "enqueue" (it waits), "interrupt" (that one is canceled). Without it they go
         on side by side.
         """
+        check_text(key, "key")
         spec = _spec(adapter, input, title, thread_id, labels, retention_class, queue, if_busy)
         run = await self._commands.create_run(spec, key)
         self._warn_if_within_a_run(run.run_id)
@@ -140,6 +150,7 @@ class Client:
 
     def run(self, run_id: str) -> RunHandle:
         """The run with this id; nothing is asked of the service yet."""
+        check_text(run_id, "run_id")
         return RunHandle(run_id, self._commands, self._following)
 
     async def create_schedule(
@@ -167,6 +178,9 @@ class Client:
         Raises Refusal `already_exists` for a name that another schedule of the org has, `limit_reached`, and as
         `start` does for an input.
         """
+        check_text_arguments(name=name, overlap=overlap, key=key)
+        check_duration(catch_up, "catch_up")
+        _check_timing(timing)
         spec = _spec(adapter, input, title or name, thread_id, labels, retention_class, queue, if_busy)
         await self._commands.schedules.create(
             name, timing, spec, overlap=overlap, catch_up_ms=milliseconds(catch_up), idempotency_key=key
@@ -175,6 +189,7 @@ class Client:
 
     def schedule(self, name: str) -> ScheduleHandle:
         """The schedule of this name or id; nothing is asked of the service yet."""
+        check_text(name, "name")
         return ScheduleHandle(name, self._commands, self._following)
 
     async def schedules(self) -> AsyncGenerator[Schedule, None]:
@@ -221,15 +236,26 @@ def _spec(
     queue: Queue | None,
     if_busy: str,
 ) -> RunSpec:
-    texts = {"adapter": adapter, "title": title, "thread_id": thread_id, "retention_class": retention_class}
-    for field, text in texts.items():
-        check_text(text, field)
+    check_text_arguments(adapter=adapter, title=title, thread_id=thread_id, retention_class=retention_class)
     check_named_texts(labels or {}, "labels")
     given = _input(input)
     spec = RunSpec(adapter, given, title, thread_id, labels or {}, retention_class)
     if queue is not None:
         spec = replace(spec, queue=policy_of(queue))
     return replace(spec, thread_policy=thread_policy(if_busy)) if if_busy else spec
+
+
+def _check_timing(timing: object) -> None:
+    match timing:
+        case Cron():
+            check_text(timing.expression, "timing.expression")
+            check_text(timing.time_zone, "timing.time_zone")
+        case Every():
+            check_duration(timing.distance, "timing.distance")
+            if timing.anchor is not None:
+                check_moment(timing.anchor, "timing.anchor")
+        case _:
+            raise Refusal("invalid_value", "timing must be a Cron or an Every; give one of them", field="timing")
 
 
 def _input(given: object) -> ExecSpec | PromptSpec | AgentSpec:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from oa_base.clock import MS_NS, duration_ns, ns_of
 from oa_base.refusal import Refusal
 from oa_runlog.events import Concurrency, QueuePolicy, RetryPolicy, ThreadPolicy
-from oa_wire.given import check_count, check_text, check_texts, check_whole
+from oa_wire.given import check_count, check_duration, check_moment, check_text, check_texts, check_whole
 
 _NONE = timedelta()
 
@@ -86,6 +86,7 @@ def thread_policy(word: str) -> ThreadPolicy:
 
 
 def _time_ns(time: datetime) -> int:
+    check_moment(time, "queue.not_before")
     if time.tzinfo is None:
         text = "a time without a zone means another one on each machine; give it one, for example UTC"
         raise Refusal("invalid_value", text, field="queue.not_before")
@@ -94,6 +95,7 @@ def _time_ns(time: datetime) -> int:
 
 def _ms(duration: timedelta, field: str) -> int:
     """Whole milliseconds, rounded up: what is not nothing does not become no limit."""
+    check_duration(duration, field)
     if duration < _NONE:
         raise Refusal("invalid_value", "a time can't be negative; give a longer one, or none", field=field)
     return -(-duration_ns(duration) // MS_NS)

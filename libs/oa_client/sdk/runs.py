@@ -14,7 +14,7 @@ from oa_client.follow.items import EventsArchived, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail, Subscribes
 from oa_khala.topics import run_events
 from oa_runlog.events import Outcome, RunEvent
-from oa_wire.given import check_count
+from oa_wire.given import check_count, check_text, check_text_arguments
 from oa_wire.shapes import Misfit, json_text, shape_of
 
 T = TypeVar("T")
@@ -115,6 +115,7 @@ class RunHandle:
         `value` goes as JSON, like an input of `Client.start`. `key` makes it safe to call this again: the same key says
         it once. Raises Refusal `invalid_transition` for a run that has ended or is to end.
         """
+        check_text(key, "key")
         text = json_text(value, "value")
         return await self._commands.talk.send(self.run_id, text, key)
 
@@ -127,10 +128,12 @@ class RunHandle:
 
         Raises Refusal `request_settled` when another one came first, `invalid_value` for one that does not fit.
         """
+        check_text_arguments(request_id=request_id, option=option, text=text)
         return await self._commands.talk.answer(self.run_id, request_id, option=option, text=text)
 
     async def cancel(self, reason: str = "") -> Run:
         """Ask for the run to end, and return at once. `result` tells when it has."""
+        check_text(reason, "reason")
         return await self._commands.cancel(self.run_id, reason)
 
     async def sync_token(self, *, ttl_s: int = 0) -> SyncGrant:

@@ -8,6 +8,7 @@ from oa_client.core.schedules import Schedule, ScheduleDetails
 from oa_client.edge.commands import Commands
 from oa_client.follow.run_tail import Subscribes
 from oa_client.sdk.runs import RunHandle
+from oa_wire.given import check_moment, check_text
 
 
 class ScheduleHandle:
@@ -28,6 +29,7 @@ class ScheduleHandle:
 
     async def pause(self, reason: str = "") -> Schedule:
         """Start no more runs until it is resumed."""
+        check_text(reason, "reason")
         return await self._schedules.pause(self.name, reason)
 
     async def resume(self) -> Schedule:
@@ -36,6 +38,7 @@ class ScheduleHandle:
 
     async def trigger(self, *, key: str = "") -> RunHandle:
         """Start a run now, whatever its overlap policy. `key` makes it safe to call this again."""
+        check_text(key, "key")
         return self._run((await self._schedules.trigger(self.name, key)).run_id)
 
     async def backfill(self, start: datetime, end: datetime) -> list[RunHandle]:
@@ -43,6 +46,8 @@ class ScheduleHandle:
 
         Moments without a time zone are UTC. Raises Refusal `limit_reached` for a range with too many times.
         """
+        check_moment(start, "start")
+        check_moment(end, "end")
         return [self._run(one.run_id) for one in await self._schedules.backfill(self.name, start, end)]
 
     async def delete(self) -> None:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_wire.given import MAX_COUNT, check_count, check_named_texts, check_text, check_texts, check_whole
+from oa_wire.given import (
+    MAX_COUNT,
+    check_count,
+    check_duration,
+    check_function,
+    check_moment,
+    check_named_texts,
+    check_text,
+    check_text_arguments,
+    check_texts,
+    check_whole,
+)
 
 
 class Index:
@@ -31,6 +43,9 @@ class Index:
         (check_count, 0),
         (check_count, MAX_COUNT),
         (check_count, Index()),
+        (check_duration, timedelta(-1)),
+        (check_moment, datetime(2026, 1, 1, tzinfo=UTC)),
+        (check_function, print),
     ],
 )
 def test_what_is_of_the_kind_passes(check: Callable[[Any, str], None], given: Any) -> None:
@@ -53,6 +68,10 @@ def test_what_is_of_the_kind_passes(check: Callable[[Any, str], None], given: An
         (check_count, -1, "x"),
         (check_count, MAX_COUNT + 1, "x"),
         (check_count, 1.5, "x"),
+        (check_duration, 1.5, "x"),
+        (check_moment, "2026-01-01", "x"),
+        (check_moment, date(2026, 1, 1), "x"),
+        (check_function, "s3cret", "x"),
     ],
 )
 def test_what_is_of_another_kind_is_refused(check: Callable[[Any, str], None], given: Any, field: str) -> None:
@@ -60,6 +79,13 @@ def test_what_is_of_another_kind_is_refused(check: Callable[[Any, str], None], g
         check(given, "x")
     assert (refused.value.reason, refused.value.field) == ("invalid_value", field)
     assert "s3cret" not in refused.value.message
+
+
+def test_each_of_several_arguments_is_named() -> None:
+    check_text_arguments(title="a", detail="")
+    with pytest.raises(Refusal) as refused:
+        check_text_arguments(title="a", detail=None)
+    assert refused.value.field == "detail"
 
 
 def test_a_mapping_of_texts_may_be_any() -> None:

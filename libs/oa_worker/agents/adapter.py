@@ -13,7 +13,7 @@ from oa_base.at_work import RUN_AT_WORK
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape
-from oa_worker.agents.failures import AgentExit, AgentFailure, words_of
+from oa_worker.agents.failures import AgentExit, AgentFailure, cause_in, words_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -118,13 +118,14 @@ class AgentAdapter(Generic[In, Out]):
                 "agent_error",
                 "the agent ended with CancelledError, and nobody had asked for that; find who canceled it",
             )
-        error = work.exception()
+        raised = work.exception()
+        error = None if raised is None else cause_in(raised)
         if isinstance(error, Refusal):
             raise error
         if isinstance(error, AgentFailure):
             return _failed(error.reason, error.message)
         if error is not None:
-            run.logger.error("the agent failed", exc_info=error)
+            run.logger.error("the agent failed", exc_info=raised)
             return _failed("agent_error", words_of(error, self._limits.max_failure_chars))
         try:
             text = self._output.write(work.result())

@@ -10,6 +10,8 @@ import re
 from oa_base.visible import visible
 
 HIDDEN = "***"
+_MAX_SAID_OF_GROUP = 10
+"""Exceptions of a group that are told of."""
 _SECRETS = (
     re.compile(r"(?<=://)[^/\s@]*@"),  # user and password of a URL
     re.compile(r"(?i)(?<=\bbearer )\S+"),
@@ -39,9 +41,16 @@ class AgentExit(Exception):
         super().__init__(f"an agent can't end its worker; return a result, or raise what is wrong (sys.exit: {error})")
 
 
+def cause_in(error: BaseException) -> BaseException:
+    """What an exception stands for: a task group wraps the one exception that ended it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def words_of(error: BaseException, max_chars: int) -> str:
     """The exception for a reader of the run, in at most so many characters."""
-    return harmless(f"{type(error).__name__}: {_text(error)[: 4 * max_chars]}".removesuffix(": "), max_chars)
+    return harmless(_said(error, 4 * max_chars), max_chars)
 
 
 def harmless(text: str, max_chars: int) -> str:
@@ -50,6 +59,14 @@ def harmless(text: str, max_chars: int) -> str:
     for pattern in _SECRETS:
         text = pattern.sub(HIDDEN, text)
     return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+
+
+def _said(error: BaseException, max_chars: int) -> str:
+    """Of a group also what is in it."""
+    said = f"{type(error).__name__}: {_text(error)[:max_chars]}".removesuffix(": ")
+    if isinstance(error, BaseExceptionGroup) and len(said) < max_chars:
+        said += ": " + "; ".join(_said(each, max_chars // 2) for each in error.exceptions[:_MAX_SAID_OF_GROUP])
+    return said
 
 
 def _text(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from oa_base.refusal import Refusal
+from oa_wire.given import check_duration, check_function, check_text, check_text_arguments
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape, json_text, shape_of
 from oa_worker.agents.limits import AgentLimits
@@ -70,12 +71,12 @@ class Run(Saying, Generic[In_co]):
         return self._assignment.attempt
 
     @overload
-    async def step(self, name: str, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def step(self, name: str, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     @overload
-    async def step(self, name: str, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def step(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
-    async def step(self, name: str, function: Callable[..., Any], *args: object, **kwargs: object) -> Any:
+    async def step(self, name: str, function: Callable[..., Any], /, *args: object, **kwargs: object) -> Any:
         """Do something once for the run, whatever dies: `quote = await run.step("quote", price_of, item)`.
 
         The result is stored before it is returned, as JSON of the type that the function's annotation states. After a
@@ -83,6 +84,8 @@ class Run(Saying, Generic[In_co]):
         is not `async` runs in a thread. Steps are told apart by their order, name and arguments, which therefore have
         to be the same each time: else the run fails as `step_mismatch`.
         """
+        check_text(name, "name")
+        check_function(function, "function")
         arguments, shape = arguments_of(args, kwargs), result_shape(function)
         return await self._steps.once(name, arguments, shape, lambda: called(function, *args, **kwargs))
 
@@ -118,6 +121,7 @@ class Run(Saying, Generic[In_co]):
         async def until() -> datetime:
             return time_in(delay, "delay")
 
+        check_duration(delay, "delay")
         end = await self._steps.once("sleep", delay.total_seconds(), _TIME, until)
         async with self.waiting():
             await self._until(end)
@@ -147,6 +151,7 @@ class Run(Saying, Generic[In_co]):
         `cancel_with_parent`: it is canceled when this run is to end, or has ended. Raises Refusal `limit_reached`, and
         `invalid_value` for an input that no worker takes.
         """
+        check_text_arguments(agent=agent, title=title)
         spec = pb.RunSpec(adapter=agent, title=title, agent=pb.AgentSpec(input_json=json_text(input, "input")))
         check_rules(spec)
         return await self._children.start(spec, cancel_with_parent=cancel_with_parent)
@@ -156,6 +161,7 @@ class Run(Saying, Generic[In_co]):
 
         Asked once for the run, whatever dies; the first answer counts. When the deadline is over it is no.
         """
+        check_text_arguments(title=title, detail=detail)
         request = pb.RequestOpened(kind=pb.REQUEST_KIND_APPROVAL, title=title, detail=detail, default_option="no")
         return (await self._settled(request, deadline)).option == "yes"
 
@@ -172,6 +178,7 @@ class Run(Saying, Generic[In_co]):
 
         When the deadline is over it is `default`, or "" without one.
         """
+        check_text_arguments(title=title, detail=detail, default=default)
         offered = options_of(options)
         if default and default not in {option.id for option in offered}:
             raise Refusal("invalid_value", "default is none of the options; name one of them, or none", field="default")
@@ -186,6 +193,7 @@ class Run(Saying, Generic[In_co]):
 
     async def ask(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> str | None:
         """Ask a person for a text. When the deadline is over it is None."""
+        check_text_arguments(title=title, detail=detail)
         request = pb.RequestOpened(kind=pb.REQUEST_KIND_TEXT, title=title, detail=detail)
         settled = await self._settled(request, deadline)
         return settled.text if settled.answered_by else None

@@ -24,7 +24,7 @@ from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, CancelSignal
-from oa_worker.sdk.runs.execution import failed
+from oa_worker.sdk.runs.execution import failed, refused
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
@@ -162,7 +162,7 @@ class _Log:
                 return None
             return work.result()
         except Refusal as refusal:  # as a worker says it
-            return failed(refusal.reason, refusal.message)
+            return refused(refusal)
         finally:
             for task in (work, dying):
                 task.cancel()

@@ -94,7 +94,7 @@ class Worker:
         """Decorates the function that is the agent `name`; it stays as it is, to be called in a test.
 
         `description` is for people; by default the first paragraph of the function's docstring. Raises Refusal for a
-        name that no adapter can have, and pydantic's error for a type that has no form in JSON.
+        name that no adapter can have, and for a type that has no form in JSON.
         """
         if name in self._agents:
             raise ValueError(f"there is an agent {name!r} already; give each its own name")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +15,7 @@ import pytest
 from oa_base.at_work import RUN_AT_WORK
 from oa_base.refusal import Refusal
 from oa_client.core.models import Finish, Run
+from oa_client.core.schedules import Cron, Every
 from oa_client.edge.commands import Commands
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, Fault, Topic
 from oa_client.follow.tests.subscribing import Subscribing
@@ -173,6 +176,9 @@ async def test_an_input_without_a_form_in_json_is_refused_before_anything_is_sen
         ({}, {"queue": Queue(priority=cast("Any", 1.5))}, "queue.priority"),
         ({}, {"queue": Queue(concurrency=Concurrency("key", -1))}, "queue.concurrency.limit"),
         ({}, {"queue": Queue(retry=Retry(failures=2, reasons="agent_error"))}, "queue.retry.reasons"),
+        ({}, {"queue": Queue(start_timeout=cast("Any", 60))}, "queue.start_timeout"),
+        ({}, {"queue": Queue(not_before=cast("Any", "2026-01-01"))}, "queue.not_before"),
+        ({}, {"key": 5}, "key"),
     ],
 )
 async def test_what_is_of_another_kind_is_refused_by_its_name_before_anything_is_sent(
@@ -181,6 +187,32 @@ async def test_what_is_of_another_kind_is_refused_by_its_name_before_anything_is
     async with Client.from_env(ENV) as client:
         with pytest.raises(Refusal) as refused:
             await client.start("hello", given, **options)
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", field)
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda client: client.create_schedule(5, Cron("* * * * *"), "a", {}), "name"),
+        (lambda client: client.create_schedule("s", "* * * * *", "a", {}), "timing"),
+        (lambda client: client.create_schedule("s", Cron(cast("Any", 5)), "a", {}), "timing.expression"),
+        (lambda client: client.create_schedule("s", Every(cast("Any", 60)), "a", {}), "timing.distance"),
+        (lambda client: client.create_schedule("s", Every(timedelta(1), cast("Any", "now")), "a", {}), "timing.anchor"),
+        (lambda client: client.create_schedule("s", Every(timedelta(1)), "a", {}, catch_up=60), "catch_up"),
+        (lambda client: client.schedule(5).pause(), "name"),
+        (lambda client: client.schedule("s").pause(5), "reason"),
+        (lambda client: client.schedule("s").trigger(key=5), "key"),
+        (lambda client: client.schedule("s").backfill("2026", "2027"), "start"),
+        (lambda client: client.run(5).state(), "run_id"),
+        (lambda client: client.run("run_1").send("x", key=5), "key"),
+        (lambda client: client.run("run_1").answer("r1", option=True), "option"),
+        (lambda client: client.run("run_1").cancel(5), "reason"),
+    ],
+)
+async def test_so_it_is_wherever_something_is_given(call: Callable[[Any], Awaitable[object]], field: str) -> None:
+    async with Client.from_env(ENV) as client:
+        with pytest.raises(Refusal) as refused:
+            await call(client)
     assert (refused.value.reason, refused.value.field) == ("invalid_value", field)
 
 

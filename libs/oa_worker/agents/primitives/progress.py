@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from oa_base.refusal import Refusal
-from oa_wire.given import check_count
+from oa_wire.given import check_count, check_text
 from oa_wire.rules import check_rules
 from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -25,6 +25,7 @@ class Progress:
 
     async def report(self, text: str, done: int | None, total: int | None) -> None:
         """Say how far it is; waits while the log is behind. Raises Refusal for what can't be said."""
+        check_text(text, "text")
         for name, number in (("done", done), ("total", total)):
             if number is not None:
                 check_count(number, name)

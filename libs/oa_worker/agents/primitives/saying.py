@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct, Value
 
 from oa_base.refusal import Refusal
-from oa_wire.given import check_count
+from oa_wire.given import check_count, check_text, check_text_arguments
 from oa_wire.rules import check_rules
 from oa_wire.shapes import plain_json
 from oa_worker.agents.failures import words_of
@@ -57,6 +57,7 @@ class Assistant:
 
     async def write(self, text: str) -> None:
         """Say a piece of it; it goes out at once. Waits while the log is behind."""
+        check_text(text, "text")
         if "\0" in text:
             raise Refusal("invalid_value", "text must not hold the character NUL; take it out", field="text")
         most = self._log.limits.max_message_bytes
@@ -130,6 +131,7 @@ class Saying:
 
     def tool(self, name: str, arguments: Mapping[str, object] | None = None) -> ToolUse:
         """A call of a tool: `async with run.tool("search", {"q": "x"}) as call: call.result = …`."""
+        check_text(name, "name")
         return ToolUse(self._log, next(self._call_ids), name, arguments)
 
     async def progress(self, text: str, *, done: int | None = None, total: int | None = None) -> None:
@@ -150,6 +152,7 @@ class Saying:
 
     async def usage(self, model: str = "", *, input: int = 0, output: int = 0, cached: int = 0) -> None:
         """Tokens that were used since the last report; `cached` of the input came from a cache."""
+        check_text(model, "model")
         for name, number in (("input", input), ("output", output), ("cached", cached)):
             check_count(number, name)
         usage = pb.Usage(model=model, input_tokens=input, output_tokens=output, cached_input_tokens=cached)
@@ -157,11 +160,13 @@ class Saying:
 
     async def verification(self, name: str, *, passed: bool, detail: str = "") -> None:
         """The result of a check that the agent made of its own work."""
+        check_text_arguments(name=name, detail=detail)
         checked = pb.Verification(name=name, passed=passed, detail=detail)
         await self._log.append(pb.EventBody(verification=checked))
 
     async def emit(self, type: str, data: Mapping[str, object] | None = None) -> None:
         """An event of your own type, for example "acme.progress"."""
+        check_text(type, "type")
         await self._log.append(pb.EventBody(custom=pb.Custom(type=type, data=_struct(data, "data"))))
 
 

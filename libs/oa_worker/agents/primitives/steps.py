@@ -99,10 +99,28 @@ def result_shape(function: Callable[..., object]) -> Shape[Any]:
         return _result_shape(function)
 
 
+class _Unknown(Shape[Any]):
+    """What an annotation states whose names are not all there: of a class within a function, or for type checkers only.
+    What is plain JSON passes. Anything else would come back as another thing than was returned."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(cast("type[Any]", Any), "validation")
+        self._missing = missing
+
+    def write(self, value: Any) -> str:
+        """See Shape."""
+        text = super().write(value)
+        if json.loads(text) != value:
+            raise Misfit(f"its annotation names {self._missing!r}, which the module of the function does not have")
+        return text
+
+
 def _result_shape(function: Callable[..., object]) -> Shape[Any]:
     try:
         returned = get_type_hints(function).get("return", Any)
-    except (NameError, TypeError):  # a type that is only there for type checkers, or no function
+    except NameError as error:
+        return _Unknown(error.name or "")
+    except TypeError:  # no function
         returned = Any
     return shape_of(cast("type[Any]", returned), "validation")
 

@@ -34,7 +34,7 @@ from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.run import Run
 from oa_worker.agents.worker import Worker
 from oa_worker.sdk.adapter import Assignment, CancelSignal, Emit
-from oa_worker.sdk.runs.execution import failed
+from oa_worker.sdk.runs.execution import refused
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
@@ -191,7 +191,7 @@ def _finish(work: asyncio.Future[pb.RunFinished]) -> RunFinished:
     try:
         return finish_from_wire(work.result())
     except Refusal as refusal:  # as a worker says it
-        return finish_from_wire(failed(refusal.reason, refusal.message))
+        return finish_from_wire(refused(refusal))
 
 
 async def _read(

@@ -254,6 +254,22 @@ async def test_a_tool_that_raises_has_failed_and_the_run_with_it() -> None:
         (lambda run: run.step("x", abs, object()), "invalid_value", "arguments"),
         (lambda run: run.step("x", lambda: b"\xff"), "invalid_value", "result_json"),
         (lambda run: run.start_child("no name", 1), "invalid_value", "adapter"),
+        # What is of another kind, by the name of the argument.
+        (lambda run: run.assistant().write(b"a"), "invalid_value", "text"),
+        (lambda run: run.assistant().write("\ud800"), "invalid_value", "text"),
+        (lambda run: run.tool(None), "invalid_value", "name"),
+        (lambda run: run.usage(5), "invalid_value", "model"),
+        (lambda run: run.verification("x", passed=True, detail=None), "invalid_value", "detail"),
+        (lambda run: run.emit(5), "invalid_value", "type"),
+        (lambda run: run.progress(5), "invalid_value", "text"),
+        (lambda run: run.approve(5), "invalid_value", "title"),
+        (lambda run: run.approve("?", deadline=5), "invalid_value", "deadline"),
+        (lambda run: run.choose("?", ["a"], default=5), "invalid_value", "default"),
+        (lambda run: run.ask("?", detail=5), "invalid_value", "detail"),
+        (lambda run: run.sleep(0.5), "invalid_value", "delay"),
+        (lambda run: run.step(5, abs, 1), "invalid_value", "name"),
+        (lambda run: run.step("x", abs(1)), "invalid_value", "function"),
+        (lambda run: run.start_child(5, 1), "invalid_value", "agent"),
     ],
 )
 async def test_what_cant_stand_in_a_log_is_refused_where_it_was_said(say: Any, reason: str, field: str) -> None:
@@ -269,6 +285,17 @@ async def test_what_cant_stand_in_a_log_is_refused_where_it_was_said(say: Any, r
 async def test_a_refusal_that_the_agent_lets_go_is_the_runs_reason() -> None:
     async def agent(run: Run[Ask]) -> Answer:
         await run.emit("no type")
+        return Answer("")
+
+    finish = await finish_of(agent)
+    assert finish.reason == "invalid_value"
+    assert finish.message.startswith("custom.type "), "the message names the field"
+
+
+async def test_a_task_group_is_no_veil_over_the_reason() -> None:
+    async def agent(run: Run[Ask]) -> Answer:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(run.emit("no type"))
         return Answer("")
 
     assert (await finish_of(agent)).reason == "invalid_value"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_worker.agents.failures import words_of
+from oa_worker.agents.failures import cause_in, words_of
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,20 @@ def test_one_that_cant_be_said_has_its_type() -> None:
             raise RuntimeError
 
     assert words_of(Mute(), 100) == "Mute"
+
+
+def test_a_group_is_said_with_what_is_in_it() -> None:
+    group = ExceptionGroup("two", [ValueError("password=word"), ExceptionGroup("in it", [KeyError("b")])])
+    assert words_of(group, 500) == (
+        "ExceptionGroup: two (2 sub-exceptions): ValueError: password***; "
+        "ExceptionGroup: in it (1 sub-exception): KeyError: 'b'"
+    )
+    many = ExceptionGroup("many", [ValueError("x" * 1_000) for _ in range(1_000)])
+    assert len(words_of(many, 100)) == 100
+
+
+def test_a_group_of_one_stands_for_that_one() -> None:
+    one, two = ValueError("a"), ExceptionGroup("two", [ValueError("a"), ValueError("b")])
+    assert cause_in(ExceptionGroup("group", [ExceptionGroup("within it", [one])])) is one
+    assert cause_in(ExceptionGroup("group", [two])) is two
+    assert cause_in(one) is one

@@ -145,6 +145,47 @@ async def test_a_result_that_is_not_of_its_type_or_too_large_fails_the_run() -> 
     assert (await play(agent, Ask("talks"), limits=AgentLimits(max_step_bytes=102))).result == "x" * 100
 
 
+def greeting(name: str, self: int = 0) -> str:
+    return f"{name} {self}"
+
+
+async def test_a_functions_arguments_may_have_any_names() -> None:
+    async def agent(run: Run[Ask]) -> str:
+        return await run.step("greet", greeting, name=run.input.question, self=2)
+
+    assert (await play(agent, Ask("Ann"))).result == "Ann 2"
+
+
+async def test_a_type_that_is_not_in_the_functions_module_passes_as_plain_json_or_not_at_all() -> None:
+    @dataclass
+    class Local:
+        price: int
+
+    def quoted() -> Local:
+        return Local(5)
+
+    def listed() -> list[Local]:
+        return []
+
+    async def agent(run: Run[Ask]) -> str:
+        return str(await run.step("s", quoted if run.input.question == "quoted" else listed))
+
+    assert (await play(agent, Ask("listed"))).result == "[]"
+    finish = (await play(agent, Ask("quoted"))).finish
+    assert (finish.reason, "names 'Local'" in finish.message) == ("invalid_value", True)
+
+
+async def test_a_type_without_a_form_in_json_is_refused_by_its_name() -> None:
+    def numbers() -> range:
+        return range(3)
+
+    async def agent(run: Run[Ask]) -> str:
+        return str(await run.step("s", numbers))
+
+    finish = (await play(agent, Ask("x"))).finish
+    assert (finish.reason, finish.message.split(";")[0]) == ("invalid_value", "range has no form in JSON")
+
+
 async def test_time_and_chance_are_the_same_after_a_takeover() -> None:
     seen: list[tuple[datetime, float]] = []
 

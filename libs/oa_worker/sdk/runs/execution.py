@@ -88,11 +88,19 @@ class Execution:
         except Refusal as refusal:
             if refusal.info.action is ClientAction.STOP_WORK:
                 raise  # the run is somebody else's, which the adapter learned first
-            return failed(refusal.reason, refusal.message)
+            return refused(refusal)
         # One adapter's defect must not take the worker's other runs with it, nor an exit that it calls.
         except (Exception, SystemExit):  # noqa: BLE001
             _log.exception("adapter %s failed on run %s", assignment.spec.adapter, assignment.run_id)
             return failed("adapter_error", f"adapter {assignment.spec.adapter!r} failed; the worker's log says how")
+
+
+def refused(refusal: Refusal) -> RunFinished:
+    """The finish of a run that failed by a refusal."""
+    message = refusal.message
+    if refusal.field and message.startswith("it "):  # as rules of messages say it, beside the field
+        message = refusal.field + message.removeprefix("it")
+    return failed(refusal.reason, message)
 
 
 def failed(reason: str, message: str) -> RunFinished:
