@@ -76,5 +76,5 @@ def check_moment(moment: object, field: str) -> None:
 def check_function(function: object, field: str) -> None:
     """Raises Refusal `invalid_value` for what can't be called: a call that was made already, for example."""
     if not callable(function):
-        message = f"{field} must be one that can be called; give it itself, and its arguments after it"
+        message = f"{field} must be one that can be called; give the function itself, and not what it returns"
         raise Refusal("invalid_value", message, field=field)

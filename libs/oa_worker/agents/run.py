@@ -204,8 +204,11 @@ class Run(Saying, Generic[In_co]):
         Every input is heard once, in order; after a takeover from the first one on, since the function begins anew.
         Raises Refusal `invalid_value` for one that is not of the type.
         """
-        async with self.waiting():
-            text = await self._inbox.next()
+        text = None
+        while text is None:  # of several that wait one takes it
+            async with self.waiting():
+                await self._inbox.arrival()
+            text = self._inbox.take()
         return _read(type_, text, "an input of the run", "input_json")
 
     async def inbox(self, type_: type[M] = object) -> AsyncIterator[M]:  # type: ignore[assignment]

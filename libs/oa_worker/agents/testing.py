@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast, get_type_hints
+from typing import Any, Generic, TypeVar
 
 from oa_base.refusal import Refusal
+from oa_wire.given import check_count, check_function, check_named_texts
 from oa_wire.shapes import Shape, json_text
 from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.run import Run
+from oa_worker.agents.signatures import returned_by
 from oa_worker.sdk.adapter import Assignment, CancelSignal
 from oa_worker.sdk.runs.execution import failed, refused
 from openagents.runtime.v1 import event_pb2 as pb
@@ -30,6 +33,7 @@ from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+_logger = logging.getLogger("oa_worker.agents")
 RUN_ID = "run_00000000000000000000000000"
 
 
@@ -81,20 +85,28 @@ async def play(
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
 ) -> Played[Out]:
     """Run an agent with an input to its end. `inputs`: what people say to the run, all of it before it starts.
+    An agent that listens for more of them waits for ever, and its log says so.
     `answers`: title of a request -> its answer, an option or a text; one that is not there expires at once.
     `children`: agent -> what the runs of it return that this one starts, or an exception with which they fail.
 
     `death`: where the first worker dies. 0 is just before the first event is stored, 1 just after it, 2 before the
     second one, and so on; another worker takes over. `cancel`: to ask for the run's end while it plays.
     """
-    shapes = Shape(type(value), "validation"), _output_of(agent)
+    check_function(agent, "agent")
+    check_named_texts(answers or {}, "answers")
+    if isinstance(inputs, str | bytes):
+        raise Refusal("invalid_value", "inputs must be several; give a list or tuple of them", field="inputs")
+    if death is not None:
+        check_count(death, "death")
+    returned = returned_by(agent)
+    shapes = Shape(type(value), "validation"), Shape(returned, "serialization")
     adapter = AgentAdapter("agent", agent, shapes, "", limits)
     spec = pb.RunSpec(adapter="agent", agent=pb.AgentSpec(input_json=Shape(type(value), "serialization").write(value)))
     log = _Log(death, [json_text(one, "inputs") for one in inputs], answers or {}, children or {})
     for attempt in (1, 2):
         finish = await log.attempt(adapter, Assignment(RUN_ID, attempt, attempt, spec, cancel or CancelSignal()))
         if finish is not None:
-            return Played(finish, log.events, attempt, Shape(_returned(agent), "validation"))
+            return Played(finish, log.events, attempt, Shape(returned, "validation"))
     raise AssertionError("the second worker does not die")
 
 
@@ -177,6 +189,8 @@ class _Log:
             for seq, event in numbered
             if seq > after_seq and (_type_of(event) in types or not types)
         ]
+        if not found and "input.received" in types:
+            _logger.warning("the agent waits for an input, and there is none left; give one more in `inputs`")
         for data in found[-1:] if newest_only else found:
             yield data
 
@@ -194,6 +208,10 @@ class _Log:
             expired = pb.RequestExpired(request_id=opened.request_id, option=opened.default_option)
             self.events.append(pb.EventBody(request_expired=expired))
             return
+        options = ["yes", "no"] if opened.kind == pb.REQUEST_KIND_APPROVAL else [one.id for one in opened.options]
+        if opened.kind != pb.REQUEST_KIND_TEXT and answer not in options:
+            text = f"the answer to {opened.title!r} must be one of {', '.join(options)}; give that in `answers`"
+            raise Refusal("invalid_value", text, field="answers")
         said = {"text" if opened.kind == pb.REQUEST_KIND_TEXT else "option": answer}
         answered = pb.RequestAnswered(request_id=opened.request_id, answered_by="usr_test", **said)
         self.events.append(pb.EventBody(request_answered=answered))
@@ -212,11 +230,3 @@ class _Log:
 
 def _type_of(event: pb.EventBody) -> str:
     return (event.WhichOneof("kind") or "").replace("_", ".", 1)
-
-
-def _returned(agent: Callable[..., object]) -> type[Any]:
-    return cast("type[Any]", get_type_hints(agent).get("return", Any))
-
-
-def _output_of(agent: Callable[..., object]) -> Shape[Any]:
-    return Shape(_returned(agent), "serialization")

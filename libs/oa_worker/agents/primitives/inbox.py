@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+
 from oa_worker.sdk.adapter import Assignment
 
 
 class Inbox:
-    """The inputs of one run. After a takeover the first one comes first again, as the function begins anew too."""
+    """The inputs of one run. After a takeover the first one comes first again, as the function begins anew too.
+
+    To wait for one and to take it are two things: who waits may be canceled at any moment, and then has taken nothing.
+    """
 
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._read_up_to = 0
-        self._unheard: list[str] = []
+        self._reading = asyncio.Lock()
+        self._unheard: deque[str] = deque()
 
-    async def next(self) -> str:
-        """The next input, as JSON text; waits for one. Raises Refusal once the run is no longer this worker's."""
+    async def arrival(self) -> None:
+        """Wait until there is an input to take. Raises Refusal once the run is no longer this worker's."""
         while not self._unheard:
             told = self._assignment.news.count  # before the read: what comes during it is looked for again
             await self._read()
             if not self._unheard:
                 await self._assignment.news.after(told)
-        return self._unheard.pop(0)
+
+    def take(self) -> str | None:
+        """The next input, as JSON text; None if there is none, or none any more."""
+        return self._unheard.popleft() if self._unheard else None
 
     async def _read(self) -> None:
-        async for event in self._assignment.events("input.received", after_seq=self._read_up_to):
-            self._unheard.append(event.body.input_received.input_json)
-            self._read_up_to = event.seq
+        async with self._reading:
+            async for event in self._assignment.events("input.received", after_seq=self._read_up_to):
+                self._unheard.append(event.body.input_received.input_json)
+                self._read_up_to = event.seq

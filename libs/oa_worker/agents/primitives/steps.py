@@ -13,12 +13,13 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.signatures import returned_by
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -117,12 +118,9 @@ class _Unknown(Shape[Any]):
 
 def _result_shape(function: Callable[..., object]) -> Shape[Any]:
     try:
-        returned = get_type_hints(function).get("return", Any)
+        return shape_of(returned_by(function), "validation")
     except NameError as error:
         return _Unknown(error.name or "")
-    except TypeError:  # no function
-        returned = Any
-    return shape_of(cast("type[Any]", returned), "validation")
 
 
 def arguments_of(positional: Sequence[object], named: Mapping[str, object]) -> object:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin
 
 from oa_base.refusal import Refusal
 from oa_runlog.events import RunFinished
@@ -32,6 +32,7 @@ from oa_worker.agents.primitives.steps import Step, Steps, fingerprint_of, read_
 from oa_worker.agents.replays.history import Divergence, History
 from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.run import Run
+from oa_worker.agents.signatures import hints_of
 from oa_worker.agents.worker import Worker
 from oa_worker.sdk.adapter import Assignment, CancelSignal, Emit
 from oa_worker.sdk.runs.execution import refused
@@ -169,7 +170,7 @@ def _of_another(run: RecordedRun, what: str) -> Refusal:
 
 def _hints(agent: Callable[..., object]) -> dict[str, Any]:
     try:
-        return get_type_hints(agent)
+        return hints_of(agent)
     except NameError as unknown:
         text = f"the types of the agent's function can't be read ({unknown}); give them as `input` and `output`"
         raise TypeError(text) from None
@@ -268,7 +269,13 @@ class _ReplayedInbox(Inbox):
         super().__init__(assignment)
         self._history = history
         self._heard = 0
+        self._waiting = 0
 
-    async def next(self) -> str:
+    async def arrival(self) -> None:
+        self._waiting += 1
+        try:
+            text = await self._history.input(self._heard + self._waiting)
+        finally:
+            self._waiting -= 1
         self._heard += 1
-        return await self._history.input(self._heard)
+        self._unheard.append(text)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -175,6 +178,30 @@ async def test_a_type_that_is_not_in_the_functions_module_passes_as_plain_json_o
     assert (finish.reason, "names 'Local'" in finish.message) == ("invalid_value", True)
 
 
+class Quotes:
+    """An object that can be called."""
+
+    def __call__(self, item: str) -> Quote:
+        return Quote(item, Decimal(1))
+
+
+@pytest.mark.parametrize(
+    ("quote", "arguments"),
+    [
+        (Quotes(), ["tea"]),
+        (Quotes().__call__, ["tea"]),
+        (partial(Quotes(), "tea"), []),
+        (partial(Quote, "tea"), [Decimal(1)]),
+        (Quote, ["tea", Decimal(1)]),
+    ],
+)
+async def test_whatever_can_be_called_states_what_it_returns(quote: Callable[..., Quote], arguments: list[Any]) -> None:
+    async def agent(run: Run[Ask]) -> str:
+        return type(await run.step("quote", quote, *arguments)).__name__
+
+    assert (await play(agent, Ask("x"))).result == "Quote"
+
+
 async def test_a_type_without_a_form_in_json_is_refused_by_its_name() -> None:
     def numbers() -> range:
         return range(3)
@@ -267,3 +294,34 @@ async def test_a_play_that_failed_says_how() -> None:
     with pytest.raises(AssertionError, match="agent_error"):
         _ = played.result
     assert played.text == ""
+
+
+async def test_a_play_takes_whatever_can_be_called_and_refuses_what_is_of_another_kind() -> None:
+    class Echo:
+        async def __call__(self, run: Run[Ask]) -> Quote:
+            return Quote(run.input.question, Decimal(1))
+
+    async def of(item: str, run: Run[Ask]) -> Quote:
+        return Quote(item, Decimal(1))
+
+    assert [(await play(agent, Ask("tea"))).result.item for agent in (Echo(), partial(of, "milk"))] == ["tea", "milk"]
+    wrong: dict[str, dict[str, Any]] = {
+        "agent": {"agent": None},
+        "inputs": {"inputs": "tea"},
+        "answers[?]": {"answers": {"?": True}},
+        "death": {"death": -1},
+    }
+    for field, given in wrong.items():
+        with pytest.raises(Refusal) as refused:
+            await play(**{"agent": Echo(), "value": Ask("x"), **given})
+        assert (refused.value.reason, refused.value.field) == ("invalid_value", field)
+
+
+async def test_a_play_refuses_an_answer_that_nobody_could_give() -> None:
+    async def agent(run: Run[Ask]) -> str:
+        return await run.choose("Which?", ["tea", "milk"]) if await run.approve("Order?") else ""
+
+    for answers in ({"Order?": "perhaps"}, {"Order?": "yes", "Which?": "water"}):
+        finish = (await play(agent, Ask("x"), answers=answers)).finish
+        assert (finish.reason, "must be one of" in finish.message) == ("invalid_value", True)
+    assert (await play(agent, Ask("x"), answers={"Order?": "yes", "Which?": "milk"})).result == "milk"
