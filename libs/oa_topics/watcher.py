@@ -30,10 +30,10 @@ class Head(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where live events come from: when the first of them was recorded, in nanoseconds since 1970, and the W3C trace
-    context of the commit, if that is traced."""
+    """Where live events come from: when the first of them was recorded, in nanoseconds since 1970 or 0 if they are no
+    records, and the W3C trace context of the commit, if that is traced."""
 
-    recorded_ns: int
+    recorded_ns: int = 0
     traceparent: str = ""
 
 

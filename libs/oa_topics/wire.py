@@ -11,15 +11,16 @@ def frames_to_wire(batch: Frames) -> pb.TopicFrames:
     """The message of frames, with where they come from, if that is known."""
     message = pb.TopicFrames(topic=batch.topic, epoch=batch.epoch, first_seq=batch.first_seq, frames=batch.frames)
     if batch.origin is not None:
-        time = message.recorded_time
-        time.seconds, time.nanos = divmod(batch.origin.recorded_ns, SECOND_NS)
         message.traceparent = batch.origin.traceparent
+        if batch.origin.recorded_ns:
+            time = message.recorded_time
+            time.seconds, time.nanos = divmod(batch.origin.recorded_ns, SECOND_NS)
     return message
 
 
 def origin_from_wire(message: pb.TopicFrames) -> Origin | None:
     """Where frames come from; None when the source does not say."""
-    if not message.HasField("recorded_time"):
+    if not message.traceparent and not message.HasField("recorded_time"):
         return None
     time = message.recorded_time
     return Origin(time.seconds * SECOND_NS + time.nanos, message.traceparent)

@@ -115,8 +115,9 @@ async def test_frames_are_published_once_and_come_on_the_streams_of_those_alone_
         assert ([one.topic for one in answer.watched], seqs(answer)) == ([U], [])
 
 
-async def test_frames_say_where_they_come_from_whichever_way_they_take(source: Source) -> None:
-    origin = Origin(1_700_000_000_123_456_789, f"00-{'a' * 32}-{'b' * 16}-01")
+@pytest.mark.parametrize("recorded_ns", [1_700_000_000_123_456_789, 0])
+async def test_frames_say_where_they_come_from_whichever_way_they_take(source: Source, recorded_ns: int) -> None:
+    origin = Origin(recorded_ns, f"00-{'a' * 32}-{'b' * 16}-01")
     await source.watched(T, by_subject=True)
     other = await source.watched(T)
     source.commit(T, b"1", origin=origin)

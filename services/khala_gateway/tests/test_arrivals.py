@@ -99,3 +99,17 @@ async def test_a_traced_commit_ends_with_the_write_to_its_last_subscriber() -> N
         assert span.end_time is not None
         assert began_ns <= span.start_time <= first.timestamp <= span.end_time
         assert dict(span.attributes or {}) == {"oa.frames_written": 3}
+
+
+async def test_what_is_no_record_has_a_trace_and_no_age() -> None:
+    async with running() as stack:
+        await _three_at_the_head(stack)
+        count, _ = ages()
+        stack.runtime.origin = Origin(traceparent=TRACED)
+        with collected() as spans:
+            stack.runtime.append(T)
+            await eventually(lambda: any(one.name == DELIVER for one in spans.get_finished_spans()))
+        stack.runtime.origin = ago(1)
+        stack.runtime.append(T)
+        await eventually(lambda: ages()[0] > count)
+        assert ages()[0] == count + 1

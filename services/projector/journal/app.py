@@ -12,8 +12,10 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic, TopicClass
+from oa_platform.telemetry.tracing import sampled_traceparent
 from oa_topics.hub import TopicHub
 from oa_topics.store import StateAt, TopicDescription
+from oa_topics.watcher import Origin
 from services.projector.journal.domain import (
     NOWHERE,
     DocumentSet,
@@ -160,6 +162,9 @@ class Unreported:
 
 
 def publish(hub: TopicHub, rows: Sequence[JournalRow]) -> None:
-    """Rows that were committed, sorted by topic and seq. Never waits."""
+    """Rows that were committed, sorted by topic and seq; the span of their commit is current, if it is traced. Never
+    waits."""
+    traceparent = sampled_traceparent()
+    origin = Origin(traceparent=traceparent) if traceparent else None
     for topic, grouped in groupby(rows, key=lambda row: row.topic):
-        hub.publish(topic, [(row.seq, row.payload) for row in grouped])
+        hub.publish(topic, [(row.seq, row.payload) for row in grouped], origin)

@@ -27,6 +27,8 @@ class LogBatch:
     partition: int
     first_position: int
     events: tuple[RunEvent, ...]
+    traceparent: str = ""
+    """W3C trace context of the first of their commits that is traced; empty without one."""
 
     @property
     def last_position(self) -> int:
@@ -71,8 +73,9 @@ def after(applied: int, batch: LogBatch) -> LogBatch | None:
 
 def joined(batches: list[LogBatch]) -> LogBatch:
     """Batches of one partition, each following the one before, as one."""
-    first = batches[0]
-    return replace(first, events=tuple(event for batch in batches for event in batch.events))
+    events = tuple(event for batch in batches for event in batch.events)
+    traceparent = next((batch.traceparent for batch in batches if batch.traceparent), "")
+    return replace(batches[0], events=events, traceparent=traceparent)
 
 
 def check_lineage(state: LogState, checkpoints: Mapping[int, Checkpoint]) -> None:

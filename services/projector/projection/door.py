@@ -67,4 +67,4 @@ def _batch(message: pb.TailLogResponse) -> LogBatch | None:
     except Refusal as error:
         where = f"partition {message.partition} from position {message.first_position}"
         raise LogRefused("undecodable", f"{where}: {error}") from error
-    return LogBatch(message.partition, message.first_position, events)
+    return LogBatch(message.partition, message.first_position, events, message.traceparent)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from oa_base.identity import Principal, PrincipalKind
 from oa_base.refusal import Refusal
+from oa_platform.telemetry.tracing import span_under
 from oa_runlog.state import RunStatus
 from oa_topics.hub import TopicHub
 from services.projector.journal.app import JournalWriter, publish
@@ -18,6 +19,9 @@ from services.projector.projection.app import Applied, CheckpointWriter
 from services.projector.projection.domain import Checkpoint, LogBatch
 from services.projector.summaries.domain import Drift, Encoders, RunSummary, StoredSummary, SummaryWrite, plan_batch
 from services.projector.summaries.limits import PageLimits
+
+APPLY = "projection.apply"
+"""The span of a batch of which some are traced, to where its rows are handed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +82,15 @@ class SummaryProjection:
 
     async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Applied:
         """See Projection."""
-        async with self._transactions() as transaction:
-            await transaction.checkpoints.advance(checkpoint, batch.last_position)
-            stored = await transaction.summaries.read({event.run_id for event in batch.events})
-            plan = plan_batch(stored, batch.events, self._encoders)
-            await transaction.summaries.write(plan.writes)
-            await transaction.summaries.record(plan.drifts)
-            rows = await transaction.journal.append(plan.entries)
-        publish(self._hub, rows)
+        with span_under(APPLY, batch.traceparent, {"oa.entries": len(batch.events)}):
+            async with self._transactions() as transaction:
+                await transaction.checkpoints.advance(checkpoint, batch.last_position)
+                stored = await transaction.summaries.read({event.run_id for event in batch.events})
+                plan = plan_batch(stored, batch.events, self._encoders)
+                await transaction.summaries.write(plan.writes)
+                await transaction.summaries.record(plan.drifts)
+                rows = await transaction.journal.append(plan.entries)
+            publish(self._hub, rows)
         return Applied(replace(checkpoint, position=batch.last_position), len(rows), len(plan.drifts))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import grpc.aio
 
@@ -70,6 +71,17 @@ class Rig:
     def tail(self, channel: grpc.aio.Channel, limits: TailLimits = QUICK) -> Tail:
         """A tail of the log behind `channel`."""
         return Tail(GrpcLogSource(channel), self.checkpoints, self.projection, self.progress, limits=limits)
+
+
+@asynccontextmanager
+async def running(tail: Tail) -> AsyncIterator[asyncio.Task[None]]:
+    """The tail at work for the time of the block."""
+    task = asyncio.create_task(tail.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def until(condition: Callable[[], bool], wait_s: float = WAIT_S) -> None:

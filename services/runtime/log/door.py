@@ -57,9 +57,13 @@ class LogApi(LogServiceServicer):
                     if not events:
                         unread.discard(partition)
                         continue
-                    cursors[partition] = after + len(events)
+                    cursors[partition] = last = after + len(events)
                     yield log_service_pb2.TailLogResponse(
-                        epoch=epoch, partition=partition, first_position=after + 1, events=events
+                        epoch=epoch,
+                        partition=partition,
+                        first_position=after + 1,
+                        events=events,
+                        traceparent=self._tail.traced(partition, after, last),
                     )
                 if failure is not None:
                     raise failure

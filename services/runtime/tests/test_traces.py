@@ -12,10 +12,20 @@ from oa_platform.tests.traces import collected
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from oa_topics.wire import origin_from_wire
-from openagents.runtime.v1 import event_pb2
+from openagents.common.v1 import cursor_pb2
+from openagents.runtime.v1 import event_pb2, log_service_pb2
 from openagents.sync.v1 import frame_pb2, topic_service_pb2
 from services.runtime.log.app.traces import COMMIT, COMMITTED, FOLLOW, PUBLISHED
-from services.runtime.tests.rig import AS_GATEWAY, FakeWorker, Replica, replica, runtime_settings, somebody, text
+from services.runtime.tests.rig import (
+    AS_GATEWAY,
+    AS_PROJECTOR,
+    FakeWorker,
+    Replica,
+    replica,
+    runtime_settings,
+    somebody,
+    text,
+)
 
 
 async def test_live_frames_say_when_they_were_recorded_and_those_of_a_traced_commit_its_span(
@@ -73,6 +83,29 @@ async def test_frames_of_what_another_replica_committed_have_the_trace_of_its_co
         commit = spans_of[f"{follow.parent.trace_id:032x}-{follow.parent.span_id:016x}"]
         assert (follow.name, commit.name) == (FOLLOW, COMMIT)
         stream.cancel()
+
+
+async def test_readers_of_the_log_are_told_of_the_traced_commit_that_they_read(
+    runtime_database: Database,
+) -> None:
+    who = somebody()
+    async with replica(runtime_settings(runtime_database), who.key) as runtime, asyncio.timeout(PATIENCE_S):
+        await runtime.create(who, "k1", "git", "log")
+        with collected() as spans:
+            traced = await runtime.create(who, "k2", "git", "log")
+            commits = {one.context.span_id for one in spans.get_finished_spans() if one.name == COMMIT}
+        await runtime.create(who, "k3", "git", "log")
+        heads = (await runtime.log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)).heads
+        after = [cursor_pb2.LogPosition(partition=head.partition) for head in heads]
+        told: dict[str, str] = {}
+        async for message in runtime.log.TailLog(log_service_pb2.TailLogRequest(after=after), metadata=AS_PROJECTOR):
+            runs = [event_pb2.RunEvent.FromString(data).run_id for data in message.events]
+            told |= dict.fromkeys(runs, message.traceparent)
+            if len(told) == 3:
+                break
+        assert int(told[traced.run_id].split("-")[2], 16) in commits
+        others = [traceparent for traceparent in told.values() if traceparent != told[traced.run_id]]
+        assert not any(others), "what has no traced commit says nothing"
 
 
 async def test_a_call_is_linked_to_the_commit_of_what_it_asked_for(runtime_database: Database) -> None:

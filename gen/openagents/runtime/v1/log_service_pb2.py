@@ -26,7 +26,7 @@ from openagents.common.v1 import cursor_pb2 as openagents_dot_common_dot_v1_dot_
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/runtime/v1/log_service.proto\x12\x15openagents.runtime.v1\x1a!openagents/common/v1/cursor.proto\x1a\"openagents/common/v1/options.proto\"r\n\x0eTailLogRequest\x12\x1c\n\x05\x65poch\x18\x01 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x05\x65poch\x12\x42\n\x05\x61\x66ter\x18\x02 \x03(\x0b\x32!.openagents.common.v1.LogPositionB\t\x9a\xf4\x18\x05(\x01\x30\x80\x08R\x05\x61\x66ter\"\x84\x01\n\x0fTailLogResponse\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x1c\n\tpartition\x18\x02 \x01(\rR\tpartition\x12%\n\x0e\x66irst_position\x18\x03 \x01(\x04R\rfirstPosition\x12\x16\n\x06\x65vents\x18\x04 \x03(\x0cR\x06\x65vents\"\x14\n\x12\x44\x65scribeLogRequest\"d\n\x13\x44\x65scribeLogResponse\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x37\n\x05heads\x18\x02 \x03(\x0b\x32!.openagents.common.v1.LogPositionR\x05heads2\xef\x01\n\nLogService\x12i\n\x07TailLog\x12%.openagents.runtime.v1.TailLogRequest\x1a&.openagents.runtime.v1.TailLogResponse\"\r\xe2\xf3\x18\tprojector0\x01\x12v\n\x0b\x44\x65scribeLog\x12).openagents.runtime.v1.DescribeLogRequest\x1a*.openagents.runtime.v1.DescribeLogResponse\"\x10\x90\x02\x01\xe2\xf3\x18\tprojectorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'openagents/runtime/v1/log_service.proto\x12\x15openagents.runtime.v1\x1a!openagents/common/v1/cursor.proto\x1a\"openagents/common/v1/options.proto\"r\n\x0eTailLogRequest\x12\x1c\n\x05\x65poch\x18\x01 \x01(\tB\x06\x9a\xf4\x18\x02\x18@R\x05\x65poch\x12\x42\n\x05\x61\x66ter\x18\x02 \x03(\x0b\x32!.openagents.common.v1.LogPositionB\t\x9a\xf4\x18\x05(\x01\x30\x80\x08R\x05\x61\x66ter\"\xa6\x01\n\x0fTailLogResponse\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x1c\n\tpartition\x18\x02 \x01(\rR\tpartition\x12%\n\x0e\x66irst_position\x18\x03 \x01(\x04R\rfirstPosition\x12\x16\n\x06\x65vents\x18\x04 \x03(\x0cR\x06\x65vents\x12 \n\x0btraceparent\x18\x05 \x01(\tR\x0btraceparent\"\x14\n\x12\x44\x65scribeLogRequest\"d\n\x13\x44\x65scribeLogResponse\x12\x14\n\x05\x65poch\x18\x01 \x01(\tR\x05\x65poch\x12\x37\n\x05heads\x18\x02 \x03(\x0b\x32!.openagents.common.v1.LogPositionR\x05heads2\xef\x01\n\nLogService\x12i\n\x07TailLog\x12%.openagents.runtime.v1.TailLogRequest\x1a&.openagents.runtime.v1.TailLogResponse\"\r\xe2\xf3\x18\tprojector0\x01\x12v\n\x0b\x44\x65scribeLog\x12).openagents.runtime.v1.DescribeLogRequest\x1a*.openagents.runtime.v1.DescribeLogResponse\"\x10\x90\x02\x01\xe2\xf3\x18\tprojectorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,11 +44,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TAILLOGREQUEST']._serialized_start=137
   _globals['_TAILLOGREQUEST']._serialized_end=251
   _globals['_TAILLOGRESPONSE']._serialized_start=254
-  _globals['_TAILLOGRESPONSE']._serialized_end=386
-  _globals['_DESCRIBELOGREQUEST']._serialized_start=388
-  _globals['_DESCRIBELOGREQUEST']._serialized_end=408
-  _globals['_DESCRIBELOGRESPONSE']._serialized_start=410
-  _globals['_DESCRIBELOGRESPONSE']._serialized_end=510
-  _globals['_LOGSERVICE']._serialized_start=513
-  _globals['_LOGSERVICE']._serialized_end=752
+  _globals['_TAILLOGRESPONSE']._serialized_end=420
+  _globals['_DESCRIBELOGREQUEST']._serialized_start=422
+  _globals['_DESCRIBELOGREQUEST']._serialized_end=442
+  _globals['_DESCRIBELOGRESPONSE']._serialized_start=444
+  _globals['_DESCRIBELOGRESPONSE']._serialized_end=544
+  _globals['_LOGSERVICE']._serialized_start=547
+  _globals['_LOGSERVICE']._serialized_end=786
 # @@protoc_insertion_point(module_scope)

@@ -59,12 +59,18 @@ class TailLogResponse(_message.Message):
     PARTITION_FIELD_NUMBER: _builtins.int
     FIRST_POSITION_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     epoch: _builtins.str
     """Lineage of the log."""
     partition: _builtins.int
     """Partition."""
     first_position: _builtins.int
     """Position of the first entry; the others follow without a hole."""
+    traceparent: _builtins.str
+    """Of entries whose commit is traced: W3C trace context (`traceparent`) of the
+    span that committed them, or in which this replica read them. Of the first
+    such commit; else empty.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Serialized RunEvents."""
@@ -76,10 +82,11 @@ class TailLogResponse(_message.Message):
         partition: _builtins.int = ...,
         first_position: _builtins.int = ...,
         events: _abc.Iterable[_builtins.bytes] | None = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "events", b"events", "first_position", b"first_position", "partition", b"partition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "events", b"events", "first_position", b"first_position", "partition", b"partition", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

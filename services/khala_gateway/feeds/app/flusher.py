@@ -54,8 +54,9 @@ class Flusher:
         self._bytes += size
 
     def aged(self, recorded_ns: int) -> None:
-        """A live event that was recorded at that time, by its source's clock, was handed to all who keep up."""
-        if not self._recorded_ns or recorded_ns < self._recorded_ns:
+        """A live event that was recorded at that time, by its source's clock, was handed to all who keep up. 0: it is
+        no record."""
+        if recorded_ns and (not self._recorded_ns or recorded_ns < self._recorded_ns):
             self._recorded_ns = recorded_ns
 
     def _flush(self) -> None:

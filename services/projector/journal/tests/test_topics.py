@@ -9,17 +9,25 @@ import asyncpg
 import pytest
 
 from oa_platform.postgres.pool import Postgres
+from oa_platform.tests.traces import collected
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from oa_topics.store import TopicLimits
 from oa_topics.tests.conformance import Source, TopicSourceSuite
 from oa_topics.tests.conformance import replay as replay_of
+from oa_topics.watcher import Origin
+from oa_topics.wire import origin_from_wire
 from openagents.projection.v1 import run_summary_pb2
+from openagents.runtime.v1 import log_service_pb2
 from openagents.sync.v1 import frame_pb2, topic_service_pb2
+from services.projector.summaries.app import APPLY
 from services.projector.tests import histories as h
 from services.projector.tests.doors import MINE, OURS, Doors, as_gateway, refused
-from services.projector.tests.rig import Rig
+from services.projector.tests.fake_log import FakeLog, serving
+from services.projector.tests.rig import Rig, running
 from services.projector.tests.source import ProjectorSource
+
+TRACE_ID = "a" * 32
 
 
 def frames_of(page: topic_service_pb2.TopicFrames) -> list[tuple[int, run_summary_pb2.RunSummary]]:
@@ -72,6 +80,7 @@ class Watch:
         self.call: Any = doors.topics.WatchTopics(metadata=as_gateway())
         self.watched: dict[str, topic_service_pb2.WatchedTopic] = {}
         self.seqs: list[int] = []
+        self.origins: list[Origin | None] = []
 
     async def ask(self, **changes: Any) -> None:
         """Add or remove topics."""
@@ -84,6 +93,7 @@ class Watch:
         for batch in answer.batches:
             assert batch.topic in self.watched
             self.seqs += [seq for seq, _ in frames_of(batch)]
+            self.origins.append(origin_from_wire(batch))
         return answer
 
     async def until_seq(self, seq: int) -> None:
@@ -108,6 +118,27 @@ async def test_what_is_committed_after_watched_comes_live_and_in_order(rig: Rig,
         checkpoint = await rig.apply(checkpoint, h.whole_run(number))
     await watch.until_seq(5)
     assert watch.seqs == [2, 3, 4, 5]
+
+
+async def test_frames_of_what_a_traced_commit_led_to_have_its_trace(rig: Rig, doors: Doors) -> None:
+    def traced(_: int, message: log_service_pb2.TailLogResponse) -> log_service_pb2.TailLogResponse:
+        message.traceparent = f"00-{TRACE_ID}-{'b' * 16}-01" if message.first_position == 1 else ""
+        return message
+
+    watch = Watch(doors)
+    await watch.ask(add_topics=[MINE])
+    await watch.read()
+    log = FakeLog({0: []}, page=100, meddle=traced)
+    with collected() as spans:
+        async with serving(log) as channel, running(rig.tail(channel)):
+            await log.append(0, h.whole_run(1))
+            await watch.until_seq(1)
+            await log.append(0, h.whole_run(2))
+            await watch.until_seq(2)
+        (span,) = (one for one in spans.get_finished_spans() if one.name == APPLY)
+    assert span.parent is not None
+    assert (f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE_ID, "b" * 16)
+    assert watch.origins == [Origin(0, f"00-{TRACE_ID}-{span.context.span_id:016x}-01"), None]
 
 
 @pytest.mark.parametrize("limits", [TopicLimits(poll_interval_ms=20, page_frames=2)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,7 @@ from services.projector.projection.door import GrpcLogSource
 from services.projector.projection.limits import TailLimits
 from services.projector.tests import histories as h
 from services.projector.tests.fake_log import EPOCH, PARTITIONS, FakeLog, event_bytes, serving, some_runs, spread
-from services.projector.tests.rig import QUICK, Rig, check_everything_once, until
-
-
-@asynccontextmanager
-async def running(tail: Tail) -> AsyncIterator[asyncio.Task[None]]:
-    """The tail at work for the time of the block."""
-    task = asyncio.create_task(tail.run())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+from services.projector.tests.rig import QUICK, Rig, check_everything_once, running, until
 
 
 async def test_catches_up_then_follows(rig: Rig) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
@@ -16,6 +17,7 @@ from prometheus_client import Gauge
 
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
+from oa_platform.telemetry.tracing import sampled_traceparent
 from services.runtime.authority.domain import Head
 from services.runtime.log import metrics
 from services.runtime.log.app.ports import LogPages
@@ -26,6 +28,8 @@ from services.runtime.log.limits import TailLimits
 _log = structlog.get_logger(__name__)
 Listener = Callable[[Sequence[LogRecord]], None]
 """Takes consecutive records of one partition. Must not block, must not raise."""
+MOST_TRACED = 64
+"""Newest traced commits of a partition of which readers of the log are told: they read what is new."""
 
 
 @cache  # finding a metric by its label costs more than setting it
@@ -41,6 +45,8 @@ class _Partition(Ring[LogRecord]):
         self.number = number
         # Of the first traced commit of which word has come since a page was read.
         self.traceparent = ""
+        # The newest traced commits: position of the last entry, and the span in which it came here.
+        self._traced: deque[tuple[int, str]] = deque(maxlen=MOST_TRACED)
         self._chain = head.chain
 
     def offer(self, records: Sequence[LogRecord]) -> Sequence[LogRecord]:
@@ -48,7 +54,13 @@ class _Partition(Ring[LogRecord]):
         new = self.take(records[0].position, records)
         if new:
             self._chain = new[-1].chain
+            if traceparent := sampled_traceparent():
+                self._traced.append((self.head, traceparent))
         return new
+
+    def traced(self, after: int, up_to: int) -> str:
+        """`traceparent` of the first traced commit that ends in these entries; empty without one."""
+        return next((traceparent for last, traceparent in self._traced if after < last <= up_to), "")
 
     @property
     def followed(self) -> Head:
@@ -175,6 +187,10 @@ class Tail:
         if page is not None:
             return [record.data for record in page]
         return await self._reader.bytes_page(partition, after, limits.page_entries, limits.page_bytes)
+
+    def traced(self, partition: int, after: int, up_to: int) -> str:
+        """`traceparent` of the first traced commit that ends in the entries after a position; empty without one."""
+        return self._partitions[partition].traced(after, up_to)
 
     def bell(self) -> TailBell:
         """Rings when there are news."""

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oa_platform.telemetry.tracing import span
 from oa_platform.tests.traces import collected, current_trace_id
 from oa_testing.waiting import PATIENCE_S
 from services.runtime.authority.domain import Head
-from services.runtime.log.app.tail import Tail
+from services.runtime.log.app.tail import MOST_TRACED, Tail
 from services.runtime.log.tests.followed import LIMITS, FakeLog, behind, entry, following
 
 
@@ -46,6 +47,25 @@ async def test_the_commits_of_others_are_read_up_to_where_word_says() -> None:
         await until(tail, 12)
         assert heard == list(range(1, 13))
         assert log.reads == 3, "pages of 5"
+
+
+async def test_it_knows_the_newest_traced_commits_of_its_entries() -> None:
+    log = FakeLog()
+    async with following(log) as (tail, _):
+        tail.publish(log.commit(2))
+        with collected():
+            for _ in range(MOST_TRACED + 1):
+                with span("commit"):
+                    tail.publish(log.commit(2))
+        tail.publish(log.commit(2))
+        head = tail.heads()[0].position
+    assert tail.traced(0, 0, 4) == "", "more of them have come since"
+    first = tail.traced(0, 0, head)
+    assert first.startswith("00-")
+    assert tail.traced(0, 4, 5) == "", "the commit ends with the next entry"
+    assert tail.traced(0, 5, 6) == first
+    assert tail.traced(0, 6, head) not in ("", first)
+    assert tail.traced(0, head - 2, head) == "", "its commit was not traced"
 
 
 async def test_what_is_read_has_the_trace_of_the_commit_that_word_came_of() -> None:
