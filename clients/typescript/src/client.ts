@@ -288,7 +288,14 @@ export class KhalaClient {
   }
 
   #tell(open: boolean, message: string): void {
-    this.#options.onConnection?.(open, message);
+    try {
+      this.#options.onConnection?.(open, message);
+    } catch (error) {
+      // It surfaces as an error that nobody caught. The session goes on: it would be left between two states.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 
   #endAll(error: Refusal | null): void {

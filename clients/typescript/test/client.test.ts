@@ -87,6 +87,31 @@ test("after a cut it goes on where it was, and only a hole counts as repaired", 
   client.close();
 });
 
+test("what throws when it hears of the connection breaks nothing", async (context) => {
+  const gateway = gatewayWith("a");
+  const thrown: unknown[] = [];
+  context.mock.method(globalThis, "queueMicrotask", (surface: () => void) => {
+    try {
+      surface();
+    } catch (error) {
+      thrown.push(error);
+    }
+  });
+  const broken = new Error("no such element");
+  const client = clientOf(gateway, {
+    onConnection: () => {
+      throw broken;
+    },
+  });
+  const updates = client.topic(T);
+  await take(updates, 2);
+  gateway.events.push("b");
+  gateway.socket.ends(1006);
+  assert.deepEqual(await take(updates, 2), ["event 2 b", "caughtUp 2"]);
+  assert.deepEqual(thrown, [broken, broken, broken]);
+  client.close();
+});
+
 test("an element counts as applied when the next one is asked for", async () => {
   const gateway = gatewayWith("a", "b", "c");
   const cursors = new MemoryCursors();

@@ -188,6 +188,14 @@ async def test_a_mint_that_is_down_is_asked_again() -> None:
     assert tokens.minted == 1
 
 
+async def test_a_mint_that_breaks_is_asked_again_and_nobody_waits_for_ever() -> None:
+    async with gateway(2).running() as served:
+        tokens = FakeTokens(served.url, failures=deque([RuntimeError("a defect")]))
+        async with subscription(tokens, MemoryStore()) as subscribed:
+            assert seqs(await follow_to(subscribed, 2)) == [1, 2]
+    assert tokens.minted == 1
+
+
 async def test_a_session_that_has_ended_ends_the_subscription() -> None:
     tokens = FakeTokens("ws://127.0.0.1:9/", failures=deque([Refusal("reauth_required", "signed out")]))
     async with subscription(tokens, MemoryStore()) as subscribed:
