@@ -180,6 +180,7 @@ class Connection:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._delivery.ended)
 
     async def _verify(self, token: str) -> None:
         try:

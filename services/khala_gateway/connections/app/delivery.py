@@ -114,7 +114,7 @@ class Delivery:
         try:
             segment = feed.segment(subscription.next_seq, self._transport.encoding)
         except Refusal as refusal:
-            self._broken(refusal)
+            self.broken(refusal)
             return
         if segment is None:
             subscriber.waits = Waits.HISTORY
@@ -129,7 +129,7 @@ class Delivery:
         try:
             answer = Subscriptions.delivered(subscriber.subscription, segment.first_seq, segment.frames)
         except DeliveryBroken as error:
-            self._broken(error)
+            self.broken(error)
             return
         subscriber.attempt = 0
         self._transport.write(segment.data)
@@ -137,9 +137,15 @@ class Delivery:
         if answer:
             self._run(answer)
 
-    def _broken(self, error: Exception) -> None:
+    def broken(self, error: BaseException) -> None:
+        """A defect of ours: the connection ends, for whoever is connected would wait for ever."""
         _log.error("delivery_broken", connection_id=self._session.connection_id, exc_info=error)
         self._run(self._session.refused(Refusal("internal", "this is a defect on our side; connect again")))
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """A task of the connection is over, by itself or by a defect."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.broken(error)
 
     # ----------------------------------------------------------------------------------- snapshots and history
 
@@ -165,6 +171,7 @@ class Delivery:
         if self._reading is None and self._behind:
             name = f"replay-{self._session.connection_id}"
             self._reading = asyncio.create_task(self._read_pages(), name=name)
+            self._reading.add_done_callback(self.ended)
 
     async def _read_pages(self) -> None:
         """One page at a time, each time of another topic that waits."""
@@ -194,10 +201,10 @@ class Delivery:
         try:
             segment = page.segment(self._transport.encoding)
         except Refusal as refusal:
-            self._broken(refusal)
+            self.broken(refusal)
             return
         if page.epoch != subscription.epoch:
-            self._broken(DeliveryBroken(f"{subscription.name}: history gave {page.epoch}, not {subscription.epoch}"))
+            self.broken(DeliveryBroken(f"{subscription.name}: history gave {page.epoch}, not {subscription.epoch}"))
         elif not segment.frames:
             self._try_later(subscriber)
         else:
