@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections.abc import Callable
 
 from oa_client.edge.auth import REFRESH_MARGIN_S
 from oa_client.edge.calls import ATTEMPTS, Edge
@@ -23,10 +21,9 @@ class ApiKeyAccess:
     renewed_after = frozenset({"token_expired", "token_revoked"})
     """Whose token was revoked may be let in again: an operator takes a block away."""
 
-    def __init__(self, edge: Edge, api_key: str, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, edge: Edge, api_key: str) -> None:
         self._edge = edge
         self._api_key = api_key
-        self._now = now
         self._token = ""
         self._expires_at = 0.0
         self._exchanging = asyncio.Lock()
@@ -38,7 +35,7 @@ class ApiKeyAccess:
 
     async def current(self) -> str:
         """See `AccessTokens`. Raises Refusal `invalid_api_key`."""
-        if self._expires_at - REFRESH_MARGIN_S > self._now():
+        if self._expires_at - REFRESH_MARGIN_S > self._edge.now():
             return self._token
         return await self.renewed(self._token)
 
@@ -49,5 +46,5 @@ class ApiKeyAccess:
                 request = pb.ExchangeKeyRequest(api_key=self._api_key, use=pb.TOKEN_USE_EDGE)
                 answer = await self._edge.call(_EXCHANGE, request, pb.ExchangeKeyResponse, attempts=ATTEMPTS)
                 self._token = answer.token
-                self._expires_at = answer.expire_time.ToMilliseconds() / 1000
+                self._expires_at = self._edge.by_our_clock(answer.expire_time)
             return self._token

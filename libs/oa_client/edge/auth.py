@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -30,7 +29,8 @@ REFRESH_MARGIN_S = 30.0
 
 @dataclass(frozen=True)
 class Credentials:
-    """A session on this device. `access_expires_at`: seconds since 1970. `repr` shows no token."""
+    """A session on this device. `access_expires_at`: seconds since 1970, by this device's clock. `repr` shows no
+    token."""
 
     user_id: str
     org_id: str
@@ -75,7 +75,8 @@ class Challenge:
 
 @dataclass(frozen=True)
 class ProviderSignIn:
-    """A sign-in that goes on at `url` in a browser. `expires_at`: seconds since 1970. `repr` shows nothing of it."""
+    """A sign-in that goes on at `url` in a browser. `expires_at`: seconds since 1970, by this device's clock. `repr`
+    shows nothing of it."""
 
     sign_in_id: str
     url: str
@@ -98,12 +99,9 @@ class Auth:
     renewed_after = frozenset({"token_expired", "org_changed"})
     """A session that was revoked never comes back."""
 
-    def __init__(
-        self, edge: Edge, store: CredentialStore, device_id: str, *, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, edge: Edge, store: CredentialStore, device_id: str) -> None:
         self._edge = edge
         self._store = store
-        self._now = now
         self._renewal: asyncio.Task[Credentials] | None = None
         self.device_id = device_id
 
@@ -131,7 +129,7 @@ class Auth:
                 refresh_token=refresh_token,
             )
             answer = await self._edge.call(f"{_SERVICE}/VerifyChallenge", request, pb.VerifyChallengeResponse)
-            return _of_session(answer, challenge.email)
+            return self._of_session(answer, challenge.email)
 
         return await self._enter(exchange)
 
@@ -155,7 +153,7 @@ class Auth:
         if not answer.authorization_url.startswith(_PAGES):
             # It is given to a program that would open other things as well.
             raise Refusal("malformed_message", "the site named no web page to sign in on; tell whoever runs it")
-        expires_at = answer.expire_time.ToMilliseconds() / 1000
+        expires_at = self._edge.by_our_clock(answer.expire_time)
         return ProviderSignIn(answer.sign_in_id, answer.authorization_url, answer.state, expires_at)
 
     async def finish(self, begun: ProviderSignIn, state: str, code: str) -> Credentials:
@@ -173,7 +171,7 @@ class Auth:
             )
             method, response = f"{_PROVIDERS}/FinishProviderSignIn", provider_pb.FinishProviderSignInResponse
             answer = await self._edge.call(method, request, response)
-            return _of_session(answer, answer.email)
+            return self._of_session(answer, answer.email)
 
         return await self._enter(exchange)
 
@@ -202,7 +200,7 @@ class Auth:
     async def current(self) -> str:
         """See `AccessTokens`."""
         credentials = self.credentials()
-        if credentials.access_expires_at - REFRESH_MARGIN_S > self._now():
+        if credentials.access_expires_at - REFRESH_MARGIN_S > self._edge.now():
             return credentials.access_token
         return await self.renewed(credentials.access_token)
 
@@ -229,7 +227,7 @@ class Auth:
                     message = f"the session has ended ({refusal.reason}); sign in again with `oa login`"
                     raise Refusal("reauth_required", message) from None
                 raise
-            renewed = _with_tokens(credentials, answer.tokens)
+            renewed = self._with_tokens(credentials, answer.tokens)
             self._store.save(renewed)
             if renewed.org_id != credentials.org_id and not may_change_org:
                 message = (
@@ -239,19 +237,17 @@ class Auth:
                 raise Refusal("org_changed", message)
             return renewed
 
+    def _of_session(
+        self, answer: pb.VerifyChallengeResponse | provider_pb.FinishProviderSignInResponse, email: str
+    ) -> Credentials:
+        nameless = Credentials(answer.user_id, answer.org_id, answer.session_id, email, "", 0.0, "")
+        return self._with_tokens(nameless, answer.tokens)
 
-def _of_session(
-    answer: pb.VerifyChallengeResponse | provider_pb.FinishProviderSignInResponse, email: str
-) -> Credentials:
-    nameless = Credentials(answer.user_id, answer.org_id, answer.session_id, email, "", 0.0, "")
-    return _with_tokens(nameless, answer.tokens)
-
-
-def _with_tokens(credentials: Credentials, tokens: pb.SessionTokens) -> Credentials:
-    return replace(
-        credentials,
-        org_id=tokens.org_id or credentials.org_id,
-        access_token=tokens.access_token,
-        access_expires_at=tokens.access_expire_time.ToMilliseconds() / 1000,
-        refresh_token=tokens.refresh_token,
-    )
+    def _with_tokens(self, credentials: Credentials, tokens: pb.SessionTokens) -> Credentials:
+        return replace(
+            credentials,
+            org_id=tokens.org_id or credentials.org_id,
+            access_token=tokens.access_token,
+            access_expires_at=self._edge.by_our_clock(tokens.access_expire_time),
+            refresh_token=tokens.refresh_token,
+        )

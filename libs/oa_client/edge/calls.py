@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_base.backoff import Backoff
 from oa_base.catalogue import ClientAction
@@ -14,6 +17,7 @@ from oa_base.refusal import Refusal
 from oa_client.core.refusals import retry_after_ms
 from oa_client.transport import Http, HttpAnswer
 from oa_wire.connect import from_connect
+from oa_wire.http_dates import seconds_of
 
 M = TypeVar("M", bound=Message)
 ATTEMPTS = 5
@@ -44,8 +48,13 @@ class AccessTokens(Protocol):
 class Edge:
     """Calls methods at one base URL ("http://127.0.0.1:8080")."""
 
-    def __init__(self, base_url: str, http: Http, client_build_id: str) -> None:
+    def __init__(
+        self, base_url: str, http: Http, client_build_id: str, *, now: Callable[[], float] = time.time
+    ) -> None:
         self.base_url = base_url.rstrip("/")
+        self.now = now
+        self._ahead_s = 0.0
+        """By how much the edge's clock is ahead of ours, as far as its last answer told."""
         self._http = http
         self._headers = {
             "Content-Type": "application/proto",
@@ -80,6 +89,11 @@ class Edge:
                 await asyncio.sleep(delay_ms / 1000)
         return await self._call_once(method, request, response, tokens, timeout_ms)
 
+    def by_our_clock(self, moment: Timestamp) -> float:
+        """When a moment of the edge's clock is by ours, in seconds since 1970. Ours may be wrong by more than a token
+        lives: compared with it, each one would have expired."""
+        return moment.ToMilliseconds() / 1000 - self._ahead_s
+
     async def _call_once(
         self,
         method: str,
@@ -106,7 +120,10 @@ class Edge:
             headers["Authorization"] = f"Bearer {token}"
         if timeout_ms is not None:
             headers["Connect-Timeout-Ms"] = str(timeout_ms)
-        return await self._http.post(f"{self.base_url}/{method}", request.SerializeToString(), headers)
+        answer = await self._http.post(f"{self.base_url}/{method}", request.SerializeToString(), headers)
+        if (made_at_s := seconds_of(answer.headers.get("date", ""))) is not None:
+            self._ahead_s = made_at_s - self.now()
+        return answer
 
 
 def _unauthenticated(answer: HttpAnswer) -> str:

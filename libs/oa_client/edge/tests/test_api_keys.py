@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from email.utils import formatdate
 
 import pytest
 
@@ -23,6 +24,8 @@ class FakeEdge:
     def __init__(self) -> None:
         self.asked: list[pb.ExchangeKeyRequest] = []
         self.now = NOW
+        self.wrong_by = 0.0
+        """By how much the client's clock is ahead."""
         self.refusing = False
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
@@ -32,13 +35,13 @@ class FakeEdge:
             return HttpAnswer(401, connect_error(Refusal("invalid_api_key", "no")))
         answer = pb.ExchangeKeyResponse(token=f"token-{len(self.asked)}")
         answer.expire_time.FromSeconds(int(self.now) + 3600)
-        return HttpAnswer(200, answer.SerializeToString())
+        return HttpAnswer(200, answer.SerializeToString(), {"date": formatdate(self.now, usegmt=True)})
 
     async def get(self, url: str) -> HttpAnswer:
         raise NotImplementedError
 
     def access(self, key: str = "oak_1") -> ApiKeyAccess:
-        return ApiKeyAccess(Edge("http://edge.test", self, "build"), key, now=lambda: self.now)
+        return ApiKeyAccess(Edge("http://edge.test", self, "build", now=lambda: self.now + self.wrong_by), key)
 
 
 async def test_a_key_is_exchanged_once_for_all_who_wait() -> None:
@@ -55,6 +58,16 @@ async def test_a_token_that_has_expired_or_was_rejected_is_made_anew() -> None:
     assert set(await asyncio.gather(*(access.renewed("token-1") for _ in range(2)))) == {"token-2"}
     edge.now += 3600
     assert await access.current() == "token-3"
+
+
+@pytest.mark.parametrize("wrong_by", [-86_400.0, 86_400.0])
+async def test_a_clock_that_is_wrong_makes_no_token_older_than_it_is(wrong_by: float) -> None:
+    edge = FakeEdge()
+    edge.wrong_by = wrong_by
+    access = edge.access()
+    assert [await access.current() for _ in range(3)] == ["token-1"] * 3
+    edge.now += 3600
+    assert await access.current() == "token-2"
 
 
 async def test_a_revoked_key_is_refused() -> None:

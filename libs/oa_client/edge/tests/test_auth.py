@@ -6,6 +6,7 @@ import asyncio
 import errno
 import multiprocessing
 from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ class FakeHttp:
         answer = self.handle(method, body, token)
         if isinstance(answer, Refusal):
             return HttpAnswer(answer.info.http_status, connect_error(answer))
-        return HttpAnswer(200, answer.SerializeToString())
+        return HttpAnswer(200, answer.SerializeToString(), {"date": formatdate(NOW, usegmt=True)})
 
     async def get(self, url: str) -> HttpAnswer:
         raise NotImplementedError
@@ -141,7 +142,7 @@ def store(tmp_path: Path) -> FileCredentialStore:
 
 @pytest.fixture
 def auth(http: FakeHttp, store: FileCredentialStore) -> Auth:
-    return Auth(Edge("http://edge.test", http, "oa-test/0"), store, DEVICE, now=lambda: NOW)
+    return Auth(Edge("http://edge.test", http, "oa-test/0", now=lambda: NOW), store, DEVICE)
 
 
 async def sign_in(auth: Auth) -> Credentials:
@@ -234,6 +235,19 @@ async def test_a_token_about_to_expire_is_renewed_before_use(auth: Auth, http: F
     auth._store.save(Credentials("usr_1", "org_1", "ses_1", "", "access-0", NOW + 5, "refresh-0"))
     assert await whoami(auth, http) == "seen with access-1"
     assert ("GetCaller", "access-0") not in http.calls
+
+
+@pytest.mark.parametrize("wrong_by", [-86_400.0, 86_400.0])
+async def test_a_device_whose_clock_is_wrong_renews_no_token_that_is_new(
+    http: FakeHttp, store: FileCredentialStore, wrong_by: float
+) -> None:
+    def one_process() -> Auth:
+        return Auth(Edge("http://edge.test", http, "oa-test/0", now=lambda: NOW + wrong_by), store, DEVICE)
+
+    await sign_in(one_process())
+    for _ in range(3):
+        assert await whoami(one_process(), http) == "seen with access-0"
+    assert http.count("RefreshSession") == 0
 
 
 async def test_many_callers_share_one_refresh(auth: Auth, http: FakeHttp) -> None:

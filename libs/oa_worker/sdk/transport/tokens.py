@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 import time
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from google.protobuf.message import DecodeError
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_wire.connect import from_connect
+from oa_wire.http_dates import seconds_of
 from oa_worker.sdk.transport.trust import tls_context
 from oa_worker.sdk.transport.way import Way
 from openagents.control.v1 import service_account_service_pb2 as pb
@@ -141,7 +141,5 @@ class ApiKeyTokens:
 
 
 def _made_at_s(answer: httpx.Response) -> float:
-    try:
-        return parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
-    except (TypeError, ValueError):
-        return time.time()
+    made_at_s = seconds_of(answer.headers.get("date", ""))
+    return time.time() if made_at_s is None else made_at_s

@@ -192,9 +192,9 @@ class StayingSignedIn(RuleBasedStateMachine):
         """One command of the owner's, in a process of its own; how it ended."""
         network = Network(self.control)
         network.fate = fate
-        edge = Edge("http://edge.test", network, "oa-test/0")
+        edge = Edge("http://edge.test", network, "oa-test/0", now=self.control.now.timestamp)
         store = MortalStore(self.folder, network)
-        auth = Auth(edge, store, DEVICE, now=self.control.now.timestamp)
+        auth = Auth(edge, store, DEVICE)
         request, response = session_service_pb2.GetCallerRequest(), session_service_pb2.GetCallerResponse
         try:
             await edge.call(GET_CALLER, request, response, auth)

@@ -1,0 +1,13 @@
+"""Dates in headers of HTTP (RFC 9110, section 5.6.7)."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+
+
+def seconds_of(date: str) -> float | None:
+    """The date in seconds since 1970; None for what is none."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
