@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import re
 import signal
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -52,7 +54,7 @@ class Worker:
         self._ca_file = ca_file
         self._notify = notify
         self._agents: dict[str, AgentAdapter[Any, Any]] = {}
-        self._connection: Connection | None = None
+        self._drain: Callable[[], object] = lambda: None
         self._draining = False
 
     @classmethod
@@ -109,7 +111,10 @@ class Worker:
 
     def run(self) -> None:
         """Work until SIGTERM or Ctrl-C: then take nothing new, finish what is at hand, and return. A second one ends
-        the process at once. Raises Refusal when going on is hopeless (a revoked key, say)."""
+        the process at once. In another thread than the main one, which gets the signals, work until `drain`.
+
+        Raises Refusal when going on is hopeless (a revoked key, say).
+        """
         asyncio.run(self._run_until_signal())
 
     async def serve(self) -> None:
@@ -117,7 +122,7 @@ class Worker:
         if not self._agents:
             raise ValueError("the worker has no agent; decorate a function with worker.agent")
         adapters = list(self._agents.values())
-        self._connection = Connection(
+        connection = Connection(
             self._name,
             adapters,
             self._tokens,
@@ -128,19 +133,22 @@ class Worker:
             ca_file=self._ca_file,
             notify=self._notify,
         )
+        loop = asyncio.get_running_loop()
+        self._drain = lambda: loop.call_soon_threadsafe(connection.drain)
         if self._draining:
-            self._connection.drain()
-        await self._connection.run()
+            connection.drain()
+        await connection.run()
 
     def drain(self) -> None:
-        """Finish what is at hand, take nothing new, then return from `serve`."""
+        """Finish what is at hand, take nothing new, then return from `run` or `serve`. Call it from any thread."""
         self._draining = True
-        if self._connection is not None:
-            self._connection.drain()
+        with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
+            self._drain()
 
     async def _run_until_signal(self) -> None:
         loop = asyncio.get_running_loop()
-        numbers = (signal.SIGTERM, signal.SIGINT)
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
 
         def told() -> None:
             for number in numbers:  # the next one does what it does by default

@@ -22,6 +22,7 @@ from oa_worker.agents.failures import AgentExit, AgentFailure
 from oa_worker.agents.tests.rig import Answer, Ask, answers, asked, events_of, finish_of, working
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.tests.fake_runtime import RUN, WORKER, FakeTokens
+from oa_worker.tests.scripts import QUICK
 from openagents.runtime.v1 import event_pb2 as pb
 
 SLOTS = 100
@@ -463,6 +464,20 @@ def test_agents_that_block_threads_leave_some_to_the_worker() -> None:
             await asyncio.gather(*blocked)
 
     Blocked("test", FakeTokens(asked()), slots=SLOTS).run()
+
+
+async def test_a_worker_may_run_in_any_thread_and_be_drained_from_another() -> None:
+    runtime = asked()
+    async with runtime.running():
+        worker = Worker("t", FakeTokens(runtime), limits=QUICK)
+        worker.agent("a", input=Ask, output=Answer)(answers)
+        running = asyncio.create_task(asyncio.to_thread(worker.run))
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+        worker.drain()
+        async with asyncio.timeout(PATIENCE_S):
+            await running
+    assert runtime.said[-1] == "goodbye"
+    worker.drain()
 
 
 async def test_a_drained_worker_ends_what_it_has() -> None:
