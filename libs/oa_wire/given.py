@@ -6,7 +6,7 @@ Messages would refuse it, too, but in their words: "bad argument type for built-
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import SupportsIndex, cast
 
@@ -32,9 +32,9 @@ def check_text_arguments(**texts: object) -> None:
         check_text(text, field)
 
 
-def check_texts(texts: Iterable[object], field: str) -> None:
+def check_texts(texts: object, field: str) -> None:
     """The same for each of several. One text alone is refused, too: it would be as many as it has characters."""
-    if isinstance(texts, str):
+    if isinstance(texts, str) or not isinstance(texts, Collection):
         raise Refusal("invalid_value", f"{field} must be several texts; give a list or tuple of them", field=field)
     for index, text in enumerate(texts):
         check_text(text, f"{field}[{index}]")
@@ -71,6 +71,12 @@ def check_moment(moment: object, field: str) -> None:
     """Raises Refusal `invalid_value` for what is no datetime."""
     if not isinstance(moment, datetime):
         raise Refusal("invalid_value", f"{field} must be a time; give a datetime", field=field)
+
+
+def check_flag(flag: object, field: str) -> None:
+    """Raises Refusal `invalid_value` for what is neither True nor False."""
+    if not isinstance(flag, bool):
+        raise Refusal("invalid_value", f"{field} must be True or False; give one of them", field=field)
 
 
 def check_function(function: object, field: str) -> None:

@@ -102,9 +102,10 @@ class RunHandle:
         """Wait for the run's end and return what its agent returned, as a value of this type. Raises as `result` does,
         and Refusal `payload_mismatch` when the agent returned nothing, or what is not of the type.
         """
+        shape = shape_of(type_, "validation")
         finish = await self.result()
         try:
-            return shape_of(type_, "validation").read(finish.result_json)
+            return shape.read(finish.result_json)
         except Misfit as misfit:
             message = f"the run's result is not of the type ({misfit}); ask for the one that its agent returns"
             raise Refusal("payload_mismatch", message, field="result_json") from None

@@ -13,6 +13,7 @@ from oa_wire.given import (
     MAX_COUNT,
     check_count,
     check_duration,
+    check_flag,
     check_function,
     check_moment,
     check_named_texts,
@@ -46,6 +47,7 @@ class Index:
         (check_duration, timedelta(-1)),
         (check_moment, datetime(2026, 1, 1, tzinfo=UTC)),
         (check_function, print),
+        (check_flag, False),
     ],
 )
 def test_what_is_of_the_kind_passes(check: Callable[[Any, str], None], given: Any) -> None:
@@ -72,6 +74,10 @@ def test_what_is_of_the_kind_passes(check: Callable[[Any, str], None], given: An
         (check_moment, "2026-01-01", "x"),
         (check_moment, date(2026, 1, 1), "x"),
         (check_function, "s3cret", "x"),
+        (check_flag, "s3cret", "x"),
+        (check_flag, 1, "x"),
+        (check_texts, None, "x"),
+        (check_texts, iter(["a"]), "x"),
     ],
 )
 def test_what_is_of_another_kind_is_refused(check: Callable[[Any, str], None], given: Any, field: str) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from oa_base.refusal import Refusal
-from oa_wire.given import check_duration, check_function, check_text, check_text_arguments
+from oa_wire.given import check_duration, check_flag, check_function, check_text, check_text_arguments
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape, json_text, shape_of
 from oa_worker.agents.limits import AgentLimits
@@ -138,8 +138,9 @@ class Run(Saying, Generic[In_co]):
 
         Raises Refusal `invalid_value` for what is not of the type.
         """
+        shape = shape_of(type_, "validation")
         text = await self._checkpoints.newest()
-        return None if text is None else _read(type_, text, "what the run has saved", "state_json")
+        return None if text is None else _read(shape, text, "what the run has saved", "state_json")
 
     async def start_child(
         self, agent: str, input: object, *, title: str = "", cancel_with_parent: bool = True
@@ -152,6 +153,7 @@ class Run(Saying, Generic[In_co]):
         `invalid_value` for an input that no worker takes.
         """
         check_text_arguments(agent=agent, title=title)
+        check_flag(cancel_with_parent, "cancel_with_parent")
         spec = pb.RunSpec(adapter=agent, title=title, agent=pb.AgentSpec(input_json=json_text(input, "input")))
         check_rules(spec)
         return await self._children.start(spec, cancel_with_parent=cancel_with_parent)
@@ -204,12 +206,13 @@ class Run(Saying, Generic[In_co]):
         Every input is heard once, in order; after a takeover from the first one on, since the function begins anew.
         Raises Refusal `invalid_value` for one that is not of the type.
         """
+        shape = shape_of(type_, "validation")
         text = None
         while text is None:  # of several that wait one takes it
             async with self.waiting():
                 await self._inbox.arrival()
             text = self._inbox.take()
-        return _read(type_, text, "an input of the run", "input_json")
+        return _read(shape, text, "an input of the run", "input_json")
 
     async def inbox(self, type_: type[M] = object) -> AsyncIterator[M]:  # type: ignore[assignment]
         """All that is said to the run, as it comes, without end: `async for message in run.inbox(str)`."""
@@ -224,9 +227,9 @@ class Run(Saying, Generic[In_co]):
         await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
 
 
-def _read(type_: type[M], text: str, what: str, field: str) -> M:
+def _read(shape: Shape[M], text: str, what: str, field: str) -> M:
     try:
-        return shape_of(type_, "validation").read(text)
+        return shape.read(text)
     except Misfit as misfit:
         raise Refusal(
             "invalid_value", f"{what} does not fit ({misfit}); use one of the agent's type", field=field

@@ -43,12 +43,13 @@ class Child:
 
         Raises ChildFailed if it did not succeed, and Refusal `payload_mismatch` for what is not of the type.
         """
+        shape = shape_of(type_, "validation")
         async with self._children.waiting():
             finish = await self._children.finish_of(self.run_id)
         if finish.outcome != pb.RUN_OUTCOME_SUCCEEDED:
             raise ChildFailed(self.run_id, finish)
         try:
-            return shape_of(type_, "validation").read(finish.result_json or "null")
+            return shape.read(finish.result_json or "null")
         except Misfit as misfit:
             text = f"the result of {self.run_id} does not fit ({misfit}); ask for the type that its agent returns"
             raise Refusal("payload_mismatch", text, field="result_json") from None

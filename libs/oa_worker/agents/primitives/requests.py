@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -102,6 +102,8 @@ def options_of(options: Sequence[str] | Mapping[str, str]) -> list[pb.RequestOpt
         check_named_texts(options, "options")
     else:
         check_texts(options, "options")
+        if isinstance(options, Set):  # it has another one in the next process
+            raise Refusal("invalid_value", "options must have an order; give a list or tuple", field="options")
     labels = options if isinstance(options, Mapping) else dict.fromkeys(options, "")
     if not labels:
         raise Refusal("missing_field", "a choice has options; name them", field="options")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
 from oa_base.refusal import Refusal
-from oa_wire.given import check_count, check_text, check_text_arguments
+from oa_wire.given import check_count, check_flag, check_text, check_text_arguments
 from oa_wire.rules import check_rules
 from oa_wire.shapes import plain_json
 from oa_worker.agents.failures import words_of
@@ -19,6 +20,8 @@ from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.primitives.progress import Progress
 from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
+
+M = TypeVar("M", bound=Message)
 
 
 class RunLog:
@@ -111,7 +114,7 @@ class ToolUse:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         answer = self.result if error is None else words_of(error, self._log.limits.max_failure_chars)
-        result = json_format.ParseDict(plain_json(answer, "result"), Value())
+        result = _read_json(plain_json(answer, "result"), Value(), "result")
         answered = pb.ToolResult(call_id=self.call_id, failed=error is not None, result=result)
         await self._log.append(pb.EventBody(tool_result=answered))
 
@@ -161,6 +164,7 @@ class Saying:
     async def verification(self, name: str, *, passed: bool, detail: str = "") -> None:
         """The result of a check that the agent made of its own work."""
         check_text_arguments(name=name, detail=detail)
+        check_flag(passed, "passed")
         checked = pb.Verification(name=name, passed=passed, detail=detail)
         await self._log.append(pb.EventBody(verification=checked))
 
@@ -174,4 +178,13 @@ def _struct(value: Mapping[str, object] | None, field: str) -> Struct | None:
     if value is None:
         return None
     plain: Any = plain_json(value, field)
-    return json_format.ParseDict(plain, Struct())
+    if not isinstance(plain, dict):
+        raise Refusal("invalid_value", f"{field} must have names and values; give a mapping", field=field)
+    return _read_json(plain, Struct(), field)
+
+
+def _read_json(plain: Any, into: M, field: str) -> M:
+    try:
+        return json_format.ParseDict(plain, into)
+    except json_format.ParseError:  # which shows the value
+        raise Refusal("invalid_value", f"{field} is nested too deeply; give it flatter", field=field) from None

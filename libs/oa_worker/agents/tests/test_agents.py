@@ -231,6 +231,10 @@ async def test_a_tool_that_raises_has_failed_and_the_run_with_it() -> None:
     assert end.run_finished.reason == "agent_error"
 
 
+def nested(depth: int) -> object:
+    return {"a": nested(depth - 1)} if depth else None
+
+
 @pytest.mark.parametrize(
     ("say", "reason", "field"),
     [
@@ -271,6 +275,16 @@ async def test_a_tool_that_raises_has_failed_and_the_run_with_it() -> None:
         (lambda run: run.step(5, abs, 1), "invalid_value", "name"),
         (lambda run: run.step("x", abs(1)), "invalid_value", "function"),
         (lambda run: run.start_child(5, 1), "invalid_value", "agent"),
+        (lambda run: run.start_child("a", 1, cancel_with_parent="no"), "invalid_value", "cancel_with_parent"),
+        (lambda run: run.emit("acme.x", ["secret"]), "invalid_value", "data"),
+        (lambda run: run.emit("acme.x", nested(120)), "invalid_value", "data"),
+        (lambda run: run.tool("t", ["secret"]).__aenter__(), "invalid_value", "arguments"),
+        (lambda run: run.verification("x", passed="yes"), "invalid_value", "passed"),
+        (lambda run: run.choose("?", None), "invalid_value", "options"),
+        (lambda run: run.choose("?", {"a", "b"}), "invalid_value", "options"),
+        (lambda run: run.choose("?", iter(["a"])), "invalid_value", "options"),
+        (lambda run: run.receive(range), "invalid_value", ""),
+        (lambda run: run.restore(range), "invalid_value", ""),
     ],
 )
 async def test_what_cant_stand_in_a_log_is_refused_where_it_was_said(say: Any, reason: str, field: str) -> None:
