@@ -8,12 +8,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import SupportsIndex, cast
+from typing import SupportsIndex
 
 from oa_base.refusal import Refusal
 
 MAX_COUNT = 2**64 - 1
 """Largest number of things that a message can tell of."""
+MAX_SMALL_COUNT = 2**32 - 1
+"""The same where there can't be many of them."""
 
 
 def check_text(text: object, field: str) -> None:
@@ -40,24 +42,30 @@ def check_texts(texts: object, field: str) -> None:
         check_text(text, f"{field}[{index}]")
 
 
-def check_named_texts(texts: Mapping[str, object], field: str) -> None:
+def check_named_texts(texts: object, field: str) -> None:
     """The same for each name and its text."""
+    if not isinstance(texts, Mapping):
+        raise Refusal("invalid_value", f"{field} must have names and values; give a mapping", field=field)
     for name, text in texts.items():
         check_text(name, field)
         check_text(text, f"{field}[{name}]")
 
 
 def check_whole(number: object, field: str) -> None:
-    """Raises Refusal `invalid_value` for what is no whole number."""
+    """Raises Refusal `invalid_value` for what is no whole number that a message can hold."""
+    _check_between(number, field, -MAX_SMALL_COUNT // 2, MAX_SMALL_COUNT // 2)
+
+
+def check_count(number: object, field: str, most: int = MAX_COUNT) -> None:
+    """Raises Refusal `invalid_value` for what is no number of things, up to `most`."""
+    _check_between(number, field, 0, most)
+
+
+def _check_between(number: object, field: str, least: int, most: int) -> None:
     if not isinstance(number, SupportsIndex):
         raise Refusal("invalid_value", f"{field} must be a whole number; give an int", field=field)
-
-
-def check_count(number: object, field: str) -> None:
-    """Raises Refusal `invalid_value` for what is no number of things."""
-    check_whole(number, field)
-    if not 0 <= operator.index(cast("SupportsIndex", number)) <= MAX_COUNT:
-        message = f"{field} must be from 0 to {MAX_COUNT}; count in whole things"
+    if not least <= operator.index(number) <= most:
+        message = f"{field} must be from {least} to {most}; give another number"
         raise Refusal("invalid_value", message, field=field)
 
 
@@ -71,6 +79,12 @@ def check_moment(moment: object, field: str) -> None:
     """Raises Refusal `invalid_value` for what is no datetime."""
     if not isinstance(moment, datetime):
         raise Refusal("invalid_value", f"{field} must be a time; give a datetime", field=field)
+
+
+def check_kind(value: object, kind: type, field: str) -> None:
+    """Raises Refusal `invalid_value` for what is no `kind`, a class of ours."""
+    if not isinstance(value, kind):
+        raise Refusal("invalid_value", f"{field} must be of class {kind.__name__}; give one", field=field)
 
 
 def check_flag(flag: object, field: str) -> None:

@@ -21,7 +21,7 @@ from oa_base.at_work import RUN_AT_WORK
 from oa_base.environment import SiteAccess
 from oa_base.refusal import Refusal
 from oa_base.version import VERSION
-from oa_client.core.schedules import Cron, Every, Schedule, milliseconds
+from oa_client.core.schedules import Cron, Every, Schedule
 from oa_client.core.store import MAX_BATCH, WatermarkStore
 from oa_client.cpython.files import site_name
 from oa_client.cpython.network import HttpxHttp, WebSockets
@@ -29,14 +29,17 @@ from oa_client.edge.api_keys import ApiKeyAccess
 from oa_client.edge.calls import Edge
 from oa_client.edge.commands import Commands
 from oa_client.follow.subscription import Subscription
-from oa_client.sdk.queue import Queue, policy_of, thread_policy
+from oa_client.sdk.queue import Queue, policy_of, thread_policy, whole_ms
 from oa_client.sdk.runs import SURFACE, RunHandle
 from oa_client.sdk.schedules import ScheduleHandle
 from oa_client.transport import Sockets
-from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
+from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec, Terminal
 from oa_wire.given import (
+    MAX_SMALL_COUNT,
     check_count,
     check_duration,
+    check_flag,
+    check_kind,
     check_moment,
     check_named_texts,
     check_text,
@@ -70,8 +73,9 @@ class Client:
 
         `proxy`: the URL of an HTTP proxy for all but loopback. `ca_file`: certificates of authorities (PEM) that are
         trusted besides the public ones. `compress` offers gateways to compress what they send, for thin lines. Raises
-        Refusal(invalid_setting).
+        Refusal `invalid_setting`, and `invalid_value` for what is no text.
         """
+        check_text_arguments(control_url=control_url, api_key=api_key, khala_url=khala_url, proxy=proxy)
         site_name(control_url)  # refuses what is no URL
         self._http = HttpxHttp(proxy, ca_file)
         edge = Edge(control_url, self._http, _BUILD_ID)
@@ -179,11 +183,11 @@ class Client:
         `start` does for an input.
         """
         check_text_arguments(name=name, overlap=overlap, key=key)
-        check_duration(catch_up, "catch_up")
+        catch_up_ms = whole_ms(catch_up, "catch_up")
         _check_timing(timing)
         spec = _spec(adapter, input, title or name, thread_id, labels, retention_class, queue, if_busy)
         await self._commands.schedules.create(
-            name, timing, spec, overlap=overlap, catch_up_ms=milliseconds(catch_up), idempotency_key=key
+            name, timing, spec, overlap=overlap, catch_up_ms=catch_up_ms, idempotency_key=key
         )
         return self.schedule(name)
 
@@ -237,7 +241,7 @@ def _spec(
     if_busy: str,
 ) -> RunSpec:
     check_text_arguments(adapter=adapter, title=title, thread_id=thread_id, retention_class=retention_class)
-    check_named_texts(labels or {}, "labels")
+    check_named_texts({} if labels is None else labels, "labels")
     given = _input(input)
     spec = RunSpec(adapter, given, title, thread_id, labels or {}, retention_class)
     if queue is not None:
@@ -265,6 +269,11 @@ def _input(given: object) -> ExecSpec | PromptSpec | AgentSpec:
             check_named_texts(given.environment, "input.environment")
             check_text(given.working_directory, "input.working_directory")
             check_count(given.timeout_ms, "input.timeout_ms")
+            check_flag(given.stdin, "input.stdin")
+            if given.terminal is not None:
+                check_kind(given.terminal, Terminal, "input.terminal")
+                check_count(given.terminal.columns, "input.terminal.columns", MAX_SMALL_COUNT)
+                check_count(given.terminal.rows, "input.terminal.rows", MAX_SMALL_COUNT)
             return given
         case PromptSpec():
             check_text(given.text, "input.text")

@@ -9,7 +9,16 @@ from datetime import datetime, timedelta
 from oa_base.clock import MS_NS, duration_ns, ns_of
 from oa_base.refusal import Refusal
 from oa_runlog.events import Concurrency, QueuePolicy, RetryPolicy, ThreadPolicy
-from oa_wire.given import check_count, check_duration, check_moment, check_text, check_texts, check_whole
+from oa_wire.given import (
+    MAX_SMALL_COUNT,
+    check_count,
+    check_duration,
+    check_kind,
+    check_moment,
+    check_text,
+    check_texts,
+    check_whole,
+)
 
 _NONE = timedelta()
 
@@ -51,26 +60,29 @@ def policy_of(queue: Queue) -> QueuePolicy:
 
     Raises Refusal `invalid_value` for a time without a zone, for a negative one, and for what is of another kind.
     """
+    check_kind(queue, Queue, "queue")
     retry = queue.retry
     check_whole(queue.priority, "queue.priority")
     if retry is not None:
-        check_count(retry.failures, "queue.retry.failures")
+        check_kind(retry, Retry, "queue.retry")
+        check_count(retry.failures, "queue.retry.failures", MAX_SMALL_COUNT)
         check_texts(retry.reasons, "queue.retry.reasons")
     if queue.concurrency is not None:
+        check_kind(queue.concurrency, Concurrency, "queue.concurrency")
         check_text(queue.concurrency.key, "queue.concurrency.key")
-        check_count(queue.concurrency.limit, "queue.concurrency.limit")
+        check_count(queue.concurrency.limit, "queue.concurrency.limit", MAX_SMALL_COUNT)
     return QueuePolicy(
         queue.priority,
         None if queue.not_before is None else _time_ns(queue.not_before),
-        _ms(queue.start_timeout, "queue.start_timeout"),
-        _ms(queue.run_timeout, "queue.run_timeout"),
+        whole_ms(queue.start_timeout, "queue.start_timeout"),
+        whole_ms(queue.run_timeout, "queue.run_timeout"),
         queue.concurrency,
         None
         if retry is None
         else RetryPolicy(
             retry.failures,
-            _ms(retry.delay, "queue.retry.delay"),
-            _ms(retry.longest_delay, "queue.retry.longest_delay"),
+            whole_ms(retry.delay, "queue.retry.delay"),
+            whole_ms(retry.longest_delay, "queue.retry.longest_delay"),
             tuple(retry.reasons),
         ),
     )
@@ -93,7 +105,7 @@ def _time_ns(time: datetime) -> int:
     return ns_of(time)
 
 
-def _ms(duration: timedelta, field: str) -> int:
+def whole_ms(duration: timedelta, field: str) -> int:
     """Whole milliseconds, rounded up: what is not nothing does not become no limit."""
     check_duration(duration, field)
     if duration < _NONE:

@@ -23,7 +23,7 @@ from oa_client.sdk.client import Client
 from oa_client.sdk.queue import Queue, Retry
 from oa_client.sdk.runs import RunCanceled, RunFailed, RunHandle
 from oa_khala.topics import run_events
-from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunSpec
+from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunSpec, Terminal
 from oa_runlog.tests.records import record, text
 
 ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
@@ -179,6 +179,16 @@ async def test_an_input_without_a_form_in_json_is_refused_before_anything_is_sen
         ({}, {"queue": Queue(start_timeout=cast("Any", 60))}, "queue.start_timeout"),
         ({}, {"queue": Queue(not_before=cast("Any", "2026-01-01"))}, "queue.not_before"),
         ({}, {"key": 5}, "key"),
+        ({}, {"labels": ["n"]}, "labels"),
+        ({}, {"queue": {"priority": 1}}, "queue"),
+        ({}, {"queue": Queue(priority=2**31)}, "queue.priority"),
+        ({}, {"queue": Queue(retry=cast("Any", {"failures": 2}))}, "queue.retry"),
+        ({}, {"queue": Queue(retry=Retry(failures=2**32))}, "queue.retry.failures"),
+        ({}, {"queue": Queue(concurrency=cast("Any", "key"))}, "queue.concurrency"),
+        (ExecSpec(("env",), environment=cast("Any", None)), {}, "input.environment"),
+        (ExecSpec(("cat",), stdin=cast("Any", "text")), {}, "input.stdin"),
+        (ExecSpec(("top",), terminal=cast("Any", (80, 24))), {}, "input.terminal"),
+        (ExecSpec(("top",), terminal=Terminal(80, -1)), {}, "input.terminal.rows"),
     ],
 )
 async def test_what_is_of_another_kind_is_refused_by_its_name_before_anything_is_sent(
@@ -199,6 +209,7 @@ async def test_what_is_of_another_kind_is_refused_by_its_name_before_anything_is
         (lambda client: client.create_schedule("s", Every(cast("Any", 60)), "a", {}), "timing.distance"),
         (lambda client: client.create_schedule("s", Every(timedelta(1), cast("Any", "now")), "a", {}), "timing.anchor"),
         (lambda client: client.create_schedule("s", Every(timedelta(1)), "a", {}, catch_up=60), "catch_up"),
+        (lambda client: client.create_schedule("s", Every(timedelta(1)), "a", {}, catch_up=-timedelta(1)), "catch_up"),
         (lambda client: client.schedule(5).pause(), "name"),
         (lambda client: client.schedule("s").pause(5), "reason"),
         (lambda client: client.schedule("s").trigger(key=5), "key"),
@@ -214,6 +225,13 @@ async def test_so_it_is_wherever_something_is_given(call: Callable[[Any], Awaita
         with pytest.raises(Refusal) as refused:
             await call(client)
     assert (refused.value.reason, refused.value.field) == ("invalid_value", field)
+
+
+@pytest.mark.parametrize("given", [{"control_url": 5}, {"api_key": None}, {"khala_url": 5}, {"proxy": None}])
+def test_a_client_is_made_of_texts(given: dict[str, Any]) -> None:
+    with pytest.raises(Refusal) as refused:
+        Client(**{"control_url": "http://127.0.0.1:1", "api_key": "oak_1", **given})
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", *given)
 
 
 class Creating:
