@@ -22,7 +22,6 @@ from oa_worker.agents.failures import AgentExit, AgentFailure
 from oa_worker.agents.tests.rig import Answer, Ask, answers, asked, events_of, finish_of, working
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.tests.fake_runtime import RUN, WORKER, FakeTokens
-from oa_worker.tests.scripts import QUICK
 from openagents.runtime.v1 import event_pb2 as pb
 
 SLOTS = 100
@@ -480,18 +479,27 @@ def test_agents_that_block_threads_leave_some_to_the_worker() -> None:
     Blocked("test", FakeTokens(asked()), slots=SLOTS).run()
 
 
-async def test_a_worker_may_run_in_any_thread_and_be_drained_from_another() -> None:
-    runtime = asked()
-    async with runtime.running():
-        worker = Worker("t", FakeTokens(runtime), limits=QUICK)
-        worker.agent("a", input=Ask, output=Answer)(answers)
-        running = asyncio.create_task(asyncio.to_thread(worker.run))
-        await runtime.until(lambda: runtime.logs[RUN].finished)
-        worker.drain()
-        async with asyncio.timeout(PATIENCE_S):
-            await running
-    assert runtime.said[-1] == "goodbye"
+async def test_a_worker_may_run_in_any_thread_and_be_drained_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+
+    class UntilDrained:
+        def __init__(self, *_: object, **__: object) -> None:
+            self._draining = asyncio.Event()
+            self.drain = self._draining.set
+
+        async def run(self) -> None:
+            begun.set()
+            await self._draining.wait()
+
+    monkeypatch.setattr("oa_worker.agents.worker.Connection", UntilDrained)
+    worker = Worker("t", FakeTokens(asked()))
+    worker.agent("a", input=Ask, output=Answer)(answers)
+    running = asyncio.create_task(asyncio.to_thread(worker.run))
+    assert await asyncio.to_thread(begun.wait, PATIENCE_S)
     worker.drain()
+    async with asyncio.timeout(PATIENCE_S):
+        await running
+    worker.drain()  # of one that has ended
 
 
 async def test_a_drained_worker_ends_what_it_has() -> None:
