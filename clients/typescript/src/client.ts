@@ -59,6 +59,8 @@ export interface TopicOptions {
    * in place of its events up to there. The default is true for lists and false for runs: all of their events come.
    */
   readonly snapshots?: boolean;
+  /** Ends the loop when it aborts, once it has taken what waits: also while nothing happens to the topic. */
+  readonly signal?: AbortSignal;
 }
 
 interface Followed {
@@ -99,8 +101,8 @@ export class KhalaClient {
   }
 
   /**
-   * Follows `name` from `cursor`, or else from the stored one, or else from its start; `break` ends it. When the loop
-   * asks for the next update, the one before counts as applied, and its cursor is stored. So after a crash, the element
+   * Follows `name` from `cursor`, or else from the stored one, or else from its start; `break` ends it, and from
+   * elsewhere `options.signal`. When the loop asks for the next update, the one before counts as applied, and its cursor is stored. So after a crash, the element
    * that was being applied may come again; store `update.cursor` in one step with what you make of the element, and
    * pass it here, and it won't.
    *
@@ -118,6 +120,9 @@ export class KhalaClient {
     }
     const takesSnapshots = options.snapshots ?? !name.startsWith("run:");
     const followed: Followed = { inbox: new Inbox(this.#inboxLimits, sizeOf), takesSnapshots };
+    const end = (): void => followed.inbox.end();
+    if (options.signal?.aborted) return;
+    options.signal?.addEventListener("abort", end);
     this.#followed.set(name, followed);
     try {
       const from = cursor === undefined ? await this.#cursors.load(name) : cursor;
@@ -132,6 +137,7 @@ export class KhalaClient {
         else if (update.kind !== "caughtUp") await this.#cursors.save(name, update.cursor);
       }
     } finally {
+      options.signal?.removeEventListener("abort", end);
       this.#followed.delete(name);
       this.#do(this.#session.unsubscribe(name));
     }

@@ -112,6 +112,21 @@ test("what throws when it hears of the connection breaks nothing", async (contex
   client.close();
 });
 
+test("a signal ends the loop over a topic to which nothing happens, and it alone", async () => {
+  const gateway = gatewayWith("a");
+  const client = clientOf(gateway);
+  const leaving = new AbortController();
+  const updates = client.topic(T, undefined, { signal: leaving.signal });
+  await take(updates, 2);
+  const next = updates.next();
+  leaving.abort();
+  assert.equal((await next).done, true);
+  assert.deepEqual(gateway.heard.at(-1), "unsubscribe");
+  assert.deepEqual(await take(client.topic(T, undefined, { signal: leaving.signal }), 1), ["end"]);
+  assert.deepEqual(await take(client.topic(T, null, { signal: new AbortController().signal }), 1), ["event 1 a"]);
+  client.close();
+});
+
 test("an element counts as applied when the next one is asked for", async () => {
   const gateway = gatewayWith("a", "b", "c");
   const cursors = new MemoryCursors();
