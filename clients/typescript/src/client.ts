@@ -59,7 +59,7 @@ export interface TopicOptions {
    * in place of its events up to there. The default is true for lists and false for runs: all of their events come.
    */
   readonly snapshots?: boolean;
-  /** Ends the loop when it aborts, once it has taken what waits: also while nothing happens to the topic. */
+  /** Ends the loop when it aborts, also while nothing happens to the topic, which may be followed anew at once. */
   readonly signal?: AbortSignal;
 }
 
@@ -120,12 +120,13 @@ export class KhalaClient {
     }
     const takesSnapshots = options.snapshots ?? !name.startsWith("run:");
     const followed: Followed = { inbox: new Inbox(this.#inboxLimits, sizeOf), takesSnapshots };
-    const end = (): void => followed.inbox.end();
+    const leave = (): void => this.#leave(name, followed);
     if (options.signal?.aborted) return;
-    options.signal?.addEventListener("abort", end);
+    options.signal?.addEventListener("abort", leave);
     this.#followed.set(name, followed);
     try {
       const from = cursor === undefined ? await this.#cursors.load(name) : cursor;
+      if (this.#followed.get(name) !== followed) return;
       this.#do(this.#session.subscribe(name, from, at(), takesSnapshots));
       this.#do(this.#session.start(at()));
       for (;;) {
@@ -137,10 +138,16 @@ export class KhalaClient {
         else if (update.kind !== "caughtUp") await this.#cursors.save(name, update.cursor);
       }
     } finally {
-      options.signal?.removeEventListener("abort", end);
-      this.#followed.delete(name);
-      this.#do(this.#session.unsubscribe(name));
+      options.signal?.removeEventListener("abort", leave);
+      leave();
     }
+  }
+
+  #leave(name: string, followed: Followed): void {
+    followed.inbox.drop();
+    if (this.#followed.get(name) !== followed) return;
+    this.#followed.delete(name);
+    this.#do(this.#session.unsubscribe(name));
   }
 
   /** The device goes to sleep or offline: drop the connection and wait for `resume`. */
@@ -226,7 +233,8 @@ export class KhalaClient {
   }
 
   #unpause(topic: string, followed: Followed): void {
-    if (followed.pausedAt === undefined || !followed.inbox.hasRoom) return;
+    const isFollowed = this.#followed.get(topic) === followed;
+    if (!isFollowed || followed.pausedAt === undefined || !followed.inbox.hasRoom) return;
     const cursor = followed.pausedAt;
     followed.pausedAt = undefined;
     this.#do(this.#session.subscribe(topic, cursor, at(), followed.takesSnapshots));

@@ -46,6 +46,13 @@ export class Inbox<T> {
     this.#wake();
   }
 
+  /** Nobody takes what waits, nor anything after it. */
+  drop(): void {
+    this.#waiting = [];
+    this.#bytes = 0;
+    this.end();
+  }
+
   /** The next one; waits for it. */
   async take(): Promise<T | undefined> {
     for (;;) {

@@ -35,6 +35,8 @@ async function take(updates: AsyncGenerator<Update, void>, count: number): Promi
   return taken;
 }
 
+const forgetful = { load: () => null, save: () => {}, drop: () => {} };
+
 function gatewayWith(...events: string[]): Gateway {
   const gateway = new Gateway();
   gateway.events = events;
@@ -124,6 +126,32 @@ test("a signal ends the loop over a topic to which nothing happens, and it alone
   assert.deepEqual(gateway.heard.at(-1), "unsubscribe");
   assert.deepEqual(await take(client.topic(T, undefined, { signal: leaving.signal }), 1), ["end"]);
   assert.deepEqual(await take(client.topic(T, null, { signal: new AbortController().signal }), 1), ["event 1 a"]);
+  client.close();
+});
+
+test("a topic that is left by its signal may be followed anew at once", async () => {
+  const gateway = gatewayWith("a", "b");
+  const client = clientOf(gateway);
+  const leaving = new AbortController();
+  const left = client.topic(T, undefined, { signal: leaving.signal });
+  assert.deepEqual(await take(left, 1), ["event 1 a"]);
+  const next = left.next(); // "b" waits, or is on its way
+  leaving.abort();
+  const anew = client.topic(T);
+  assert.deepEqual(await take(anew, 2), ["event 2 b", "caughtUp 2"]);
+  assert.equal((await next).done, true);
+  gateway.append("c");
+  assert.deepEqual(await take(anew, 1), ["event 3 c"]);
+  client.close();
+});
+
+test("a signal that aborts while the cursor is looked up asks for nothing", async () => {
+  const gateway = gatewayWith("a");
+  const leaving = new AbortController();
+  const cursors = { ...forgetful, load: () => (leaving.abort(), Promise.resolve(null)) };
+  const client = clientOf(gateway, { cursors });
+  assert.deepEqual(await take(client.topic(T, undefined, { signal: leaving.signal }), 1), ["end"]);
+  assert.deepEqual(gateway.heard, []);
   client.close();
 });
 
