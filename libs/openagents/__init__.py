@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oa_base.refusal import Refusal
-    from oa_client.core.models import AskedRequest, Finish, SyncGrant
+    from oa_client.core.models import AskedRequest, Caller, Finish, SyncGrant
     from oa_client.core.models import Run as RunState
     from oa_client.core.schedules import Cron, Every, Schedule, ScheduleDetails
     from oa_client.sdk.client import Client
     from oa_client.sdk.queue import Queue, Retry
     from oa_client.sdk.runs import RunCanceled, RunEnded, RunFailed, RunHandle
     from oa_client.sdk.schedules import ScheduleHandle
+    from oa_client.sdk.topics import TopicUpdate, UpdateKind
     from oa_runlog import events
     from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunEvent, Terminal
     from oa_worker.agents import Child, ChildFailed, Run, Worker
@@ -31,6 +32,7 @@ DISTRIBUTION = "openagents-runtime"
 
 __all__ = [
     "AskedRequest",
+    "Caller",
     "Child",
     "ChildFailed",
     "Client",
@@ -55,12 +57,15 @@ __all__ = [
     "ScheduleHandle",
     "SyncGrant",
     "Terminal",
+    "TopicUpdate",
+    "UpdateKind",
     "Worker",
     "events",
 ]
 
 HOMES = {
     "AskedRequest": "oa_client.core.models:AskedRequest",
+    "Caller": "oa_client.core.models:Caller",
     "Child": "oa_worker.agents:Child",
     "ChildFailed": "oa_worker.agents:ChildFailed",
     "Client": "oa_client.sdk.client:Client",
@@ -85,6 +90,8 @@ HOMES = {
     "ScheduleHandle": "oa_client.sdk.schedules:ScheduleHandle",
     "SyncGrant": "oa_client.core.models:SyncGrant",
     "Terminal": "oa_runlog.events:Terminal",
+    "TopicUpdate": "oa_client.sdk.topics:TopicUpdate",
+    "UpdateKind": "oa_client.sdk.topics:UpdateKind",
     "Worker": "oa_worker.agents:Worker",
     "events": "oa_runlog.events",
 }

@@ -44,6 +44,7 @@ from oa_client.cpython.files import ClientHome, FileCredentialStore
 from oa_client.cpython.network import HttpxHttp
 from oa_client.edge.auth import Credentials
 from oa_client.follow import updates
+from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_localstack.installation.state import ProcessMark, StackState, state_path
 from oa_localstack.processes.supervision import Change, Event
@@ -230,7 +231,7 @@ class _Subscription:
         if self._refusing:
             yield updates.Refused(topic, Refusal("forbidden_topic", WORD, field=WORD))
         for seq, payload in enumerate(self._run.events, start=1):
-            yield updates.Applied(topic, seq, payload)
+            yield updates.Applied(topic, Cursor("epoch", seq), payload)
 
 
 def seen(*outputs: Screen) -> str:

@@ -7,7 +7,7 @@ and memory (here); `CursorStore` keeps no state. A topic's state is its elements
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -119,8 +119,9 @@ class MemoryStore:
 class CursorStore:
     """A WatermarkStore of a reader that takes each element once and keeps none: it holds cursors, and no state."""
 
-    def __init__(self) -> None:
-        self._cursors: dict[str, Cursor] = {}
+    def __init__(self, cursors: Mapping[str, Cursor] | None = None) -> None:
+        """`cursors`: topic -> how far it was applied before."""
+        self._cursors = dict(cursors or {})
 
     def cursor(self, topic: str) -> Cursor | None:
         """See WatermarkStore."""

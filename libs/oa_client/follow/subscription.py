@@ -238,7 +238,7 @@ class Subscription:
             await self._execute(commands)
             return
         for each in elements:
-            self._updates.append(Applied(each.topic, each.cursor.applied_seq, each.payload, each.snapshot))
+            self._updates.append(Applied(each.topic, each.cursor, each.payload, each.snapshot))
 
     def _disconnect(self, generation: int) -> None:
         link = self._links.pop(generation, None)

@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from oa_base.refusal import Refusal
+from oa_khala.frames import Cursor
 
 
 @dataclass(frozen=True)
 class Applied:
-    """An element has been applied and persisted. `snapshot`: it replaces what was there."""
+    """An element has been applied and persisted, up to `cursor`. `snapshot`: it replaces what was there."""
 
     topic: str
-    seq: int
+    cursor: Cursor
     payload: bytes
     snapshot: bool = False
+
+    @property
+    def seq(self) -> int:
+        """Of the element."""
+        return self.cursor.applied_seq
 
 
 @dataclass(frozen=True)

@@ -3,4 +3,5 @@
 client     a client of one site, signed in with an API key
 runs       one run: its state, its events, its result
 schedules  one schedule: runs that start by the clock
+topics     topics of any kind: lists, notifications, workers
 """

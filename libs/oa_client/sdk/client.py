@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from oa_base.at_work import RUN_AT_WORK
 from oa_base.environment import SiteAccess
 from oa_base.refusal import Refusal
 from oa_base.version import VERSION
+from oa_client.core.models import Caller
 from oa_client.core.schedules import Cron, Every, Schedule
 from oa_client.core.store import MAX_BATCH, WatermarkStore
 from oa_client.cpython.files import site_name
@@ -32,6 +34,7 @@ from oa_client.follow.subscription import Subscription
 from oa_client.sdk.queue import Queue, policy_of, thread_policy, whole_ms
 from oa_client.sdk.runs import SURFACE, RunHandle
 from oa_client.sdk.schedules import ScheduleHandle
+from oa_client.sdk.topics import TopicUpdate, topic_updates
 from oa_client.transport import Sockets
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec, Terminal
 from oa_wire.given import (
@@ -156,6 +159,34 @@ class Client:
         """The run with this id; nothing is asked of the service yet."""
         check_text(run_id, "run_id")
         return RunHandle(run_id, self._commands, self._following)
+
+    async def caller(self) -> Caller:
+        """Who the API key is, and in which org."""
+        return await self._commands.caller()
+
+    async def topic(self, name: str, cursor: str = "", *, snapshots: bool = False) -> AsyncGenerator[TopicUpdate, None]:
+        """What happens to a topic, in order and each once: `async for update in client.topic("org:org_…:runs"): …`.
+
+        It goes on after `cursor`, which an update had, or else begins with a snapshot of a list, or with the first
+        event. A connection that breaks is made again, and goes on with exactly the next element. `snapshots`: a run
+        begins with a snapshot as well. `docs/protocol/topics.md` has the topics. Raises Refusal when it can't be had.
+        """
+        async with aclosing(self.topics({name: cursor}, snapshots=snapshots)) as updates:
+            async for update in updates:
+                if update.refusal is not None:
+                    raise update.refusal
+                yield update
+
+    async def topics(self, cursors: Mapping[str, str], *, snapshots: bool = False) -> AsyncGenerator[TopicUpdate, None]:
+        """The same of several topics over one connection. `cursors`: name -> where it goes on, or "".
+
+        A topic that can't be had is told of (`refused`), and the others go on; it ends when none is left.
+        """
+        check_named_texts(cursors, "cursors")
+        check_flag(snapshots, "snapshots")
+        async with aclosing(topic_updates(self._following, cursors, snapshots=snapshots)) as updates:
+            async for update in updates:
+                yield update
 
     async def create_schedule(
         self,

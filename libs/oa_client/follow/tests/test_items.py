@@ -8,6 +8,7 @@ from oa_base.refusal import Refusal
 from oa_client.core.store import Element
 from oa_client.follow.items import Began, Broken, EventsArchived, Item, Mended, RunItems, Seen, StartedOver
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
+from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_runlog.events import RunCreated
 from oa_runlog.reducer import replay
@@ -26,7 +27,7 @@ def seen(seq: int, *, live: bool) -> Seen:
 
 
 def applied(seq: int) -> Applied:
-    return Applied(TOPIC, seq, RUN.events[seq - 1])
+    return Applied(TOPIC, Cursor("epoch", seq), RUN.events[seq - 1])
 
 
 def after(count: int) -> RunItems:
@@ -57,7 +58,7 @@ def snapshot(seq: int) -> bytes:
 
 def test_a_snapshot_stands_for_the_events_up_to_it_and_the_chain_goes_on() -> None:
     items = RunItems(RUN.run_id)
-    (began,) = items.update(Applied(TOPIC, 2, snapshot(2), snapshot=True))
+    (began,) = items.update(Applied(TOPIC, Cursor("epoch", 2), snapshot(2), snapshot=True))
     assert isinstance(began, Began)
     assert (began.live, began.at.run.latest_seq, began.at.steps) == (True, 2, 2)
     assert items.update(CaughtUp(TOPIC, 2)) == []
