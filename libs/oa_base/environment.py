@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from oa_base.refusal import Refusal
+
+_PORTS = {"http": 80, "https": 443}
 
 
 def secret_text(env: Mapping[str, str], variable: str) -> str:
@@ -40,12 +43,33 @@ class SiteAccess:
         Raises Refusal `invalid_setting`, naming the variable.
         """
         ca_file = env.get("OA_CA_FILE")
-        return cls(
-            _needed("OA_CONTROL_URL", env.get("OA_CONTROL_URL", "")),
-            _needed("OA_API_KEY", _secret(env, "OA_API_KEY")),
-            _secret(env, "OA_PROXY"),
-            Path(ca_file) if ca_file else None,
-        )
+        control_url = _needed("OA_CONTROL_URL", env.get("OA_CONTROL_URL", ""))
+        check_control_url(control_url)
+        api_key = _needed("OA_API_KEY", _secret(env, "OA_API_KEY"))
+        proxy = _secret(env, "OA_PROXY")
+        if proxy and _port_of(proxy) is None:  # not shown: it may hold a password
+            text = "OA_PROXY is no URL of a proxy; one is http://proxy.example.com:3128"
+            raise Refusal("invalid_setting", text, field="OA_PROXY")
+        return cls(control_url, api_key, proxy, Path(ca_file) if ca_file else None)
+
+
+def check_control_url(control_url: str) -> int:
+    """The port. Raises Refusal `invalid_setting` for what is no http(s) URL of a host."""
+    port = _port_of(control_url)
+    if port is None:
+        message = f"{control_url!r} is no URL of a control plane; one is http://127.0.0.1:8080"
+        raise Refusal("invalid_setting", message, field="OA_CONTROL_URL")
+    return port
+
+
+def _port_of(url: str) -> int | None:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in _PORTS and parts.hostname:
+            return parts.port or _PORTS[parts.scheme]
+    except ValueError:  # a port that is none, or half of an IPv6 address
+        pass
+    return None
 
 
 def _needed(variable: str, value: str) -> str:

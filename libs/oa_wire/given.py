@@ -53,15 +53,16 @@ def check_named_texts(texts: object, field: str) -> None:
 
 def check_whole(number: object, field: str) -> None:
     """Raises Refusal `invalid_value` for what is no whole number that a message can hold."""
-    _check_between(number, field, -MAX_SMALL_COUNT // 2, MAX_SMALL_COUNT // 2)
+    check_between(number, field, -MAX_SMALL_COUNT // 2, MAX_SMALL_COUNT // 2)
 
 
 def check_count(number: object, field: str, most: int = MAX_COUNT) -> None:
     """Raises Refusal `invalid_value` for what is no number of things, up to `most`."""
-    _check_between(number, field, 0, most)
+    check_between(number, field, 0, most)
 
 
-def _check_between(number: object, field: str, least: int, most: int) -> None:
+def check_between(number: object, field: str, least: int, most: int) -> None:
+    """Raises Refusal `invalid_value` for what is no whole number from `least` to `most`."""
     if not isinstance(number, SupportsIndex):
         raise Refusal("invalid_value", f"{field} must be a whole number; give an int", field=field)
     if not least <= operator.index(number) <= most:

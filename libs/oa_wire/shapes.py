@@ -34,7 +34,7 @@ class Shape(Generic[T]):
         try:
             self._adapter = _adapter_of(stated)
             self.schema_json = json.dumps(self._adapter.json_schema(mode=mode), ensure_ascii=False)
-        except PydanticUserError as error:
+        except (PydanticUserError, AttributeError, TypeError) as error:  # the latter two of what is no type at all
             raise _formless(stated, error) from error
         self._schema = JsonSchema(self.schema_json)
 
@@ -66,7 +66,10 @@ def _adapter_of(stated: type[T]) -> TypeAdapter[T]:
     return TypeAdapter(stated)
 
 
-def _formless(stated: type[T], error: PydanticUserError) -> Refusal:
+def _formless(stated: type[T], error: Exception) -> Refusal:
+    if not isinstance(error, PydanticUserError):
+        text = f"a value of {type(stated).__qualname__} is no type; state the class, and not a value of it"
+        return Refusal("invalid_value", text)
     name = getattr(stated, "__qualname__", None) or str(stated)
     if error.code in _OF_ARBITRARY_TYPES:  # what pydantic advises is not ours to do
         text = f"{name} has no form in JSON; state a dataclass, a pydantic model, a TypedDict or plain types"

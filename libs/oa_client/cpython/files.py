@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from ulid import ULID
 
+from oa_base.environment import check_control_url
 from oa_base.refusal import Refusal
 from oa_client.edge.auth import Credentials
 from oa_wire.strict_text import read_json as read_json_text
@@ -53,19 +54,8 @@ class ClientHome:
 
 def site_name(control_url: str) -> str:
     """HOST-PORT of a control URL, fit for a file name. Raises Refusal `invalid_setting` for what is no http(s) URL."""
-    parts = urlsplit(control_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        message = f"{control_url!r} is no URL of a control plane; one is http://127.0.0.1:8080"
-        raise Refusal("invalid_setting", message, field="OA_CONTROL_URL")
-    try:
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    except ValueError:
-        raise Refusal(
-            "invalid_setting",
-            f"{control_url!r} has no valid port; give one from 1 to 65535",
-            field="OA_CONTROL_URL",
-        ) from None
-    host = re.sub(r"[^A-Za-z0-9.-]", "_", parts.hostname)
+    port = check_control_url(control_url)
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", urlsplit(control_url).hostname or "")
     return f"{host}-{port}"
 
 

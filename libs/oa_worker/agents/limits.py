@@ -27,6 +27,8 @@ class AgentLimits:
 
 MAX_STEP_THREADS = 64
 """Maximum number of steps that a process has in threads at a time: those whose function is not `async`. More wait."""
+MAX_SLOTS = 1_000
+"""Maximum number of runs that a worker has at work at a time, as the contract says."""
 SPARE_THREADS = 32
 """Threads of asyncio in a worker's process besides one for each slot: agents that block theirs leave some to it."""
 DEFAULT_AGENT_LIMITS = AgentLimits()

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 
 from oa_base.environment import SiteAccess
 from oa_base.refusal import Refusal
+from oa_wire.given import check_between, check_function, check_text, check_text_arguments
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter, Handler
-from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, SPARE_THREADS, AgentLimits
+from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, MAX_SLOTS, SPARE_THREADS, AgentLimits
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Notice
 from oa_worker.sdk.transport.tokens import ApiKeyTokens, TokenSource
@@ -45,6 +46,9 @@ class Worker:
         ca_file: Path | None = None,
         notify: Callable[[Notice], None] = lambda notice: None,
     ) -> None:
+        check_text(name, "name")
+        check_between(slots, "slots", 1, MAX_SLOTS)
+        check_function(notify, "notify")
         self._name = name
         self._tokens = tokens
         self._slots = slots
@@ -78,7 +82,7 @@ class Worker:
         return cls(
             name,
             tokens,
-            slots=slots if slots is not None else _number(env, "OA_WORKER_SLOTS", 1, 1000, 1),
+            slots=slots if slots is not None else _number(env, "OA_WORKER_SLOTS", 1, MAX_SLOTS, 1),
             limits=replace(DEFAULT_WORKER_LIMITS, drain_timeout_ms=drain_ms),
             proxy=site.proxy,
             ca_file=site.ca_file,
@@ -98,11 +102,13 @@ class Worker:
         `description` is for people; by default the first paragraph of the function's docstring. Raises Refusal for a
         name that no adapter can have, and for a type that has no form in JSON.
         """
+        check_text_arguments(name=name, description=description)
         if name in self._agents:
             raise ValueError(f"there is an agent {name!r} already; give each its own name")
         shapes = Shape(input, "validation"), Shape(output, "serialization")
 
         def register(handler: Handler[In, Out]) -> Handler[In, Out]:
+            check_function(handler, "handler")
             said = description or inspect.cleandoc(handler.__doc__ or "").partition("\n\n")[0]
             self._agents[name] = AgentAdapter(name, handler, shapes, said, self._agent_limits)
             return handler
@@ -115,6 +121,8 @@ class Worker:
 
         Raises Refusal when going on is hopeless (a revoked key, say).
         """
+        if _within_a_loop():
+            raise RuntimeError("an event loop runs here already; await worker.serve() in it")
         asyncio.run(self._run_until_signal())
 
     async def serve(self) -> None:
@@ -160,6 +168,14 @@ class Worker:
         # By default they are few, and the worker finds its services' addresses in them.
         loop.set_default_executor(ThreadPoolExecutor(self._slots + SPARE_THREADS, "asyncio"))
         await self.serve()
+
+
+def _within_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _number(env: Mapping[str, str], variable: str, least: int, most: int, default: int) -> int:

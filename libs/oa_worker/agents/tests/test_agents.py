@@ -424,6 +424,32 @@ def test_agents_have_names_of_their_own_that_the_contract_takes() -> None:
         worker.agent("No Name", input=Ask, output=Answer)(answers)
 
 
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda worker: worker.agent(5, input=Ask, output=str), "name"),
+        (lambda worker: worker.agent("a", input=Ask, output=str, description=5), "description"),
+        (lambda worker: worker.agent("a", input=Ask("x"), output=str), ""),
+        (lambda worker: worker.agent("a", input=Ask, output=range), ""),
+        (lambda worker: worker.agent("a", input=Ask, output=str)(None), "handler"),
+        (lambda _: Worker(5, FakeTokens(asked())), "name"),  # type: ignore[arg-type]
+        (lambda _: Worker("t", FakeTokens(asked()), slots=0), "slots"),
+        (lambda _: Worker("t", FakeTokens(asked()), slots=1_001), "slots"),
+        (lambda _: Worker("t", FakeTokens(asked()), slots="8"), "slots"),  # type: ignore[arg-type]
+        (lambda _: Worker("t", FakeTokens(asked()), notify=None), "notify"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_worker_is_made_of_is_refused_by_its_name(make: Any, field: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        make(Worker("t", FakeTokens(asked())))
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", field)
+
+
+async def test_a_worker_within_a_loop_is_told_what_to_await() -> None:
+    with pytest.raises(RuntimeError, match=r"await worker.serve\(\)"):
+        Worker("t", FakeTokens(asked())).run()
+
+
 async def test_a_worker_without_an_agent_does_not_start() -> None:
     with pytest.raises(ValueError, match="no agent"):
         await Worker("t", FakeTokens(asked())).serve()

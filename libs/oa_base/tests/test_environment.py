@@ -1,0 +1,55 @@
+"""What a program's environment says of its site; and what is refused of it, naming the variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oa_base.environment import SiteAccess, check_control_url
+from oa_base.refusal import Refusal
+
+ENV = {"OA_CONTROL_URL": "https://site.example", "OA_API_KEY": "oak_x"}
+
+
+def test_a_site_has_an_address_and_a_key_and_perhaps_a_way() -> None:
+    assert SiteAccess.from_env(ENV) == SiteAccess("https://site.example", "oak_x")
+    more = {"OA_PROXY": "http://user:word@proxy.example:3128", "OA_CA_FILE": "/ca.pem"}
+    assert SiteAccess.from_env(ENV | more) == SiteAccess(
+        "https://site.example", "oak_x", "http://user:word@proxy.example:3128", Path("/ca.pem")
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://127.0.0.1:8080", 8080),
+        ("http://site.example", 80),
+        ("https://site.example/", 443),
+        ("http://[::1]", 80),
+    ],
+)
+def test_an_address_says_its_port(url: str, port: int) -> None:
+    assert check_control_url(url) == port
+
+
+@pytest.mark.parametrize(
+    ("env", "variable"),
+    [
+        ({"OA_CONTROL_URL": ""}, "OA_CONTROL_URL"),
+        ({"OA_CONTROL_URL": "site.example"}, "OA_CONTROL_URL"),
+        ({"OA_CONTROL_URL": "ftp://site.example"}, "OA_CONTROL_URL"),
+        ({"OA_CONTROL_URL": "http://"}, "OA_CONTROL_URL"),
+        ({"OA_CONTROL_URL": "http://site.example:99999"}, "OA_CONTROL_URL"),
+        ({"OA_CONTROL_URL": "http://[::1"}, "OA_CONTROL_URL"),
+        ({"OA_API_KEY": ""}, "OA_API_KEY"),
+        ({"OA_API_KEY": "", "OA_API_KEY_FILE": "/nowhere"}, "OA_API_KEY_FILE"),
+        ({"OA_PROXY": "user:word@proxy.example"}, "OA_PROXY"),
+        ({"OA_PROXY": "socks5://user:word@proxy.example"}, "OA_PROXY"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_its_variable(env: dict[str, str], variable: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        SiteAccess.from_env(ENV | env)
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", variable)
+    assert "word" not in refused.value.message
