@@ -19,6 +19,7 @@ from oa_worker.agents.primitives.calling import called
 from oa_worker.agents.primitives.checkpoints import Checkpoints
 from oa_worker.agents.primitives.children import Child, Children
 from oa_worker.agents.primitives.inbox import Inbox
+from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.requests import Requests, Settled, options_of
 from oa_worker.agents.primitives.saying import RunLog, Saying
 from oa_worker.agents.primitives.steps import Steps, arguments_of, result_shape
@@ -44,11 +45,12 @@ class Run(Saying, Generic[In_co]):
         super().__init__(RunLog(emit, limits), assignment.lease_epoch)
         self._assignment = assignment
         self._input = value
-        self._steps = Steps(assignment, self._log.append, limits)
-        self._inbox = Inbox(assignment)
+        self._past = Past(assignment, limits.past_patience_ms)
+        self._steps = Steps(assignment, self._log.append, limits, self._past)
+        self._inbox = Inbox(assignment, self._past)
         self._checkpoints = Checkpoints(assignment, self._log.append, limits)
-        self._requests = Requests(assignment, self._log.append)
-        self._children = Children(assignment)
+        self._requests = Requests(assignment, self._log.append, self._past)
+        self._children = Children(assignment, self._past)
         self._children.waiting = self.waiting
         self._task: asyncio.Task[Any] | None = None
         extra = {"run_id": self.id, "attempt": self.attempt}
@@ -106,6 +108,7 @@ class Run(Saying, Generic[In_co]):
     def begins_in(self, task: asyncio.Task[Any]) -> None:
         """The function's own task. The worker calls it."""
         self._task = task
+        self._past.begins_in(task)
 
     async def now(self) -> datetime:
         """The time, as a step: the same after a takeover. In UTC."""

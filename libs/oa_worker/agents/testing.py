@@ -24,6 +24,7 @@ from oa_wire.shapes import Shape, json_text
 from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
+from oa_worker.agents.primitives.past import QUIET_TURNS
 from oa_worker.agents.run import Run
 from oa_worker.agents.signatures import returned_by
 from oa_worker.sdk.adapter import Assignment, CancelSignal
@@ -160,12 +161,13 @@ class _Log:
             if spec.adapter not in self._children:
                 text = f"there is no result of {spec.adapter!r}; give it in `children`"
                 raise Refusal("invalid_value", text, field="spec.adapter")
+            await _in_a_moment()
             child = pb.ChildStarted(child_id=child_id, run_id=f"run_{int(child_id[1:]):026d}", adapter=spec.adapter)
             if pb.EventBody(child_started=child) not in self.events:
                 await emit(pb.EventBody(child_started=child))
             return child.run_id
 
-        held = replace(assignment, read=self._read, start_child=start_child)
+        held = replace(assignment, read=self._read, stored=_in_a_moment, start_child=start_child)
         work = asyncio.ensure_future(adapter.run(held, emit))
         dying = asyncio.ensure_future(died.wait())
         try:
@@ -226,6 +228,12 @@ class _Log:
     def _dies(self) -> bool:
         chance, self._chances = self._chances, self._chances + 1
         return chance == self._death
+
+
+async def _in_a_moment() -> None:
+    """As an authority answers: the agent's other branches go on meanwhile."""
+    for _ in range(QUIET_TURNS):
+        await asyncio.sleep(0)
 
 
 def _type_of(event: pb.EventBody) -> str:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Misfit, shape_of
+from oa_worker.agents.primitives.past import Past
 from oa_worker.sdk.adapter import Assignment
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -58,13 +59,14 @@ class Child:
 class Children:
     """The children of one run, numbered in the order in which they are started."""
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(self, assignment: Assignment, past: Past) -> None:
         self._assignment = assignment
+        self._past = past
         self._asked = 0
         self._read_up_to = 0
         self._reading = asyncio.Lock()
-        self._started: dict[str, pb.ChildStarted] = {}
-        self._finished: dict[str, pb.RunFinished] = {}
+        self._started: dict[str, tuple[int, pb.ChildStarted]] = {}
+        self._finished: dict[str, tuple[int, pb.RunFinished]] = {}
         self.waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
         """Within it the run waits for one of them."""
 
@@ -78,11 +80,13 @@ class Children:
         child_id = f"c{self._asked}"
         if self._assignment.attempt > 1:
             await self._read()
-        before = self._started.get(child_id)
+        seq, before = self._started.get(child_id, (0, None))
         if before is None:
+            await self._past.over()
             return Child(self, await self._made(child_id, spec, cancel_with_parent))
         if before.adapter != spec.adapter:
             raise _mismatch(child_id, before.adapter, spec.adapter)
+        await self._past.turn_of(seq)
         return Child(self, before.run_id)
 
     async def _made(self, child_id: str, spec: pb.RunSpec, cancel_with_parent: bool) -> str:
@@ -101,7 +105,9 @@ class Children:
             told = self._assignment.news.count  # before the read: what comes during it is looked for again
             await self._read()
             if run_id in self._finished:
-                return self._finished[run_id]
+                seq, finish = self._finished[run_id]
+                await self._past.turn_of(seq)
+                return finish
             await self._assignment.news.after(told)
 
     async def _read(self) -> None:
@@ -109,9 +115,10 @@ class Children:
             async for event in self._assignment.events(*_TYPES, after_seq=self._read_up_to):
                 match event.body.WhichOneof("kind"):
                     case "child_started":
-                        self._started[event.body.child_started.child_id] = event.body.child_started
+                        self._started[event.body.child_started.child_id] = event.seq, event.body.child_started
                     case "child_finished":
-                        self._finished[event.body.child_finished.run_id] = event.body.child_finished.finish
+                        finished = event.body.child_finished
+                        self._finished[finished.run_id] = event.seq, finished.finish
                 self._read_up_to = event.seq
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from oa_worker.agents.primitives.past import Past
 from oa_worker.sdk.adapter import Assignment
 
 
@@ -14,11 +15,12 @@ class Inbox:
     To wait for one and to take it are two things: who waits may be canceled at any moment, and then has taken nothing.
     """
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(self, assignment: Assignment, past: Past) -> None:
         self._assignment = assignment
+        self._past = past
         self._read_up_to = 0
         self._reading = asyncio.Lock()
-        self._unheard: deque[str] = deque()
+        self._unheard: deque[tuple[int, str]] = deque()
 
     async def arrival(self) -> None:
         """Wait until there is an input to take. Raises Refusal once the run is no longer this worker's."""
@@ -27,13 +29,14 @@ class Inbox:
             await self._read()
             if not self._unheard:
                 await self._assignment.news.after(told)
+        await self._past.turn_of(self._unheard[0][0])
 
     def take(self) -> str | None:
         """The next input, as JSON text; None if there is none, or none any more."""
-        return self._unheard.popleft() if self._unheard else None
+        return self._unheard.popleft()[1] if self._unheard else None
 
     async def _read(self) -> None:
         async with self._reading:
             async for event in self._assignment.events("input.received", after_seq=self._read_up_to):
-                self._unheard.append(event.body.input_received.input_json)
+                self._unheard.append((event.seq, event.body.input_received.input_json))
                 self._read_up_to = event.seq

@@ -11,6 +11,7 @@ from datetime import timedelta
 from oa_base.refusal import Refusal
 from oa_wire.given import check_named_texts, check_texts
 from oa_wire.rules import check_rules
+from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.times import time_in
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -31,14 +32,16 @@ class Settled:
 class Requests:
     """The requests of one run on this worker, numbered in the order of asking."""
 
-    def __init__(self, assignment: Assignment, append: Emit) -> None:
+    def __init__(self, assignment: Assignment, append: Emit, past: Past | None = None) -> None:
+        """`past`: whose order what was asked before has; of an agent's function."""
         self._assignment = assignment
+        self._past = past
         self._append = append
         self._asked = 0
         self._read_up_to = 0
         self._reading = asyncio.Lock()
-        self._opened: dict[str, pb.RequestOpened] = {}
-        self._settled: dict[str, Settled] = {}
+        self._opened: dict[str, tuple[int, pb.RequestOpened]] = {}
+        self._settled: dict[str, tuple[int, Settled]] = {}
 
     def name(self) -> str:
         """The id of one more request."""
@@ -55,8 +58,10 @@ class Requests:
         request.request_id = request.request_id or self.name()
         if self._assignment.attempt > 1:
             await self._read()
-        before = self._opened.get(request.request_id)
+        seq, before = self._opened.get(request.request_id, (0, None))
         if before is None:
+            if self._past is not None:
+                await self._past.over()
             before = request
             if within is not None:
                 request.deadline_time.FromDatetime(time_in(within, "deadline"))
@@ -64,6 +69,7 @@ class Requests:
             await self._append(pb.EventBody(request_opened=request))
             await self._assignment.stored()
         _check_same(request, before)
+        await self._turn_of(seq)
         return await self._until_settled(before)
 
     async def _until_settled(self, request: pb.RequestOpened) -> Settled:
@@ -72,28 +78,35 @@ class Requests:
             told = self._assignment.news.count  # before the read: what comes during it is looked for again
             await self._read()
             if name in self._settled:
-                return self._settled[name]
+                seq, settled = self._settled[name]
+                await self._turn_of(seq)
+                return settled
             try:
                 async with asyncio.timeout(_left_s(request)):
                     await self._assignment.news.after(told)
             except TimeoutError:
                 await self._assignment.expire(self._assignment.lease, name)
 
+    async def _turn_of(self, seq: int) -> None:
+        if self._past is not None and seq:
+            await self._past.turn_of(seq)
+
     async def _read(self) -> None:
         async with self._reading:
             async for event in self._assignment.events(*_TYPES, after_seq=self._read_up_to):
-                self._note(event.body)
+                self._note(event.seq, event.body)
                 self._read_up_to = event.seq
 
-    def _note(self, body: pb.EventBody) -> None:
+    def _note(self, seq: int, body: pb.EventBody) -> None:
         match body.WhichOneof("kind"):
             case "request_opened":
-                self._opened[body.request_opened.request_id] = body.request_opened
+                self._opened[body.request_opened.request_id] = seq, body.request_opened
             case "request_answered":
                 said = body.request_answered
-                self._settled[said.request_id] = Settled(said.option, said.text, said.answered_by)
+                self._settled[said.request_id] = seq, Settled(said.option, said.text, said.answered_by)
             case "request_expired":
-                self._settled[body.request_expired.request_id] = Settled(body.request_expired.option, "", "")
+                expired = body.request_expired
+                self._settled[expired.request_id] = seq, Settled(expired.option, "", "")
 
 
 def options_of(options: Sequence[str] | Mapping[str, str]) -> list[pb.RequestOption]:

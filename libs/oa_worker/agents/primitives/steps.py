@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.signatures import returned_by
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -37,15 +39,27 @@ class Step:
     fingerprint: bytes
 
 
+@dataclass(frozen=True)
+class _Done:
+    """A step that stands in the log, at `seq`."""
+
+    seq: int
+    step: Step
+    result_json: str
+
+
 class Steps:
     """The steps of one run on this worker."""
 
-    def __init__(self, assignment: Assignment, append: Emit, limits: AgentLimits) -> None:
+    def __init__(self, assignment: Assignment, append: Emit, limits: AgentLimits, past: Past) -> None:
         self._assignment = assignment
+        self._past = past
         self._append = append
         self._limits = limits
         self._last_ordinal = 0
-        self._done: asyncio.Task[dict[int, pb.StepCompleted]] | None = None
+        self._given: set[int] = set()
+        """Ordinals that steps of this attempt have."""
+        self._done: asyncio.Task[dict[int, _Done]] | None = None
 
     async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Awaitable[R]]) -> R:
         """The result of a step: from the log if it was done, else from `do`, once that is stored.
@@ -53,11 +67,18 @@ class Steps:
         Steps are numbered in the order in which they are begun. Raises Refusal `step_mismatch` for a step that is
         another one than the log has at this place, `invalid_value` for a result that is not of the shape's type,
         and whatever `do` raises: then the step was not done, and is done again after a takeover.
+
+        Branches may begin them in another order than they did, after what they do by themselves: there a step is the
+        one of its name and arguments, wherever it stands.
         """
+        self._past.note_asker()
         self._last_ordinal += 1
         step = Step(self._last_ordinal, name, fingerprint_of(arguments))
-        recorded = (await self._recorded()).get(step.ordinal)
+        done = await self._recorded()
+        recorded = self._found(step, done)
         if recorded is None:
+            await self._past.over()
+            step = replace(step, ordinal=self._free_ordinal(step.ordinal, done))
             text = _written(step, shape, await do())
             size, most = len(text.encode()), self._limits.max_step_bytes
             if size > most:
@@ -69,12 +90,30 @@ class Steps:
             await self._append(pb.EventBody(step_completed=completed))
             await self._assignment.stored()
         else:
-            _check_same(step, Step(recorded.ordinal, recorded.name, recorded.fingerprint))
+            await self._past.turn_of(recorded.seq)
             text = recorded.result_json
         # Read back in both cases: what a function gets does not depend on who died.
         return read_result(step, shape, text)
 
-    async def _recorded(self) -> dict[int, pb.StepCompleted]:
+    def _found(self, step: Step, done: Mapping[int, _Done]) -> _Done | None:
+        """What the log has of a step. Raises Refusal `step_mismatch`."""
+        found = done.get(step.ordinal)
+        if self._past.has_branches and (found is None or found.step != step or step.ordinal in self._given):
+            alike = (one for one in done.values() if one.step == replace(step, ordinal=one.step.ordinal))
+            found = min((one for one in alike if one.step.ordinal not in self._given), default=None, key=_ordinal)
+        if found is not None:
+            self._given.add(found.step.ordinal)
+            _check_same(replace(step, ordinal=found.step.ordinal), found.step)
+        return found
+
+    def _free_ordinal(self, wanted: int, done: Mapping[int, _Done]) -> int:
+        """The wanted one, if nobody has it; else the lowest that is free."""
+        free = itertools.chain([wanted], itertools.count(1))
+        ordinal = next(each for each in free if each not in done and each not in self._given)
+        self._given.add(ordinal)
+        return ordinal
+
+    async def _recorded(self) -> Mapping[int, _Done]:
         """Ordinal -> what stands in the log. Nothing does at the first attempt."""
         if self._assignment.attempt <= 1:
             return {}
@@ -82,11 +121,16 @@ class Steps:
             self._done = asyncio.ensure_future(self._read_log())
         return await asyncio.shield(self._done)
 
-    async def _read_log(self) -> dict[int, pb.StepCompleted]:
+    async def _read_log(self) -> dict[int, _Done]:
         done = {}
         async for event in self._assignment.events("step.completed"):
-            done[event.body.step_completed.ordinal] = event.body.step_completed
+            said = event.body.step_completed
+            done[said.ordinal] = _Done(event.seq, Step(said.ordinal, said.name, said.fingerprint), said.result_json)
         return done
+
+
+def _ordinal(done: _Done) -> int:
+    return done.step.ordinal
 
 
 def result_shape(function: Callable[..., object]) -> Shape[Any]:

@@ -27,6 +27,7 @@ from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.children import Child, Children
 from oa_worker.agents.primitives.inbox import Inbox
+from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.requests import Requests, Settled
 from oa_worker.agents.primitives.steps import Step, Steps, fingerprint_of, read_result
 from oa_worker.agents.replays.history import Divergence, History
@@ -210,14 +211,14 @@ async def _unheard(event: pb.EventBody) -> None:
 
 
 class _ReplayedRun(Run[Any]):
-    """A run whose answers all come from a recorded one."""
+    """A run whose answers all come from a recorded one, in the order of its history."""
 
     def __init__(self, history: History, assignment: Assignment, value: Any, emit: Emit, limits: AgentLimits) -> None:
         super().__init__(assignment, value, emit, limits)
-        self._steps = _ReplayedSteps(history, assignment, self._log.append, limits)
+        self._steps = _ReplayedSteps(history, assignment, self._log.append, limits, self._past)
         self._requests = _ReplayedRequests(history, assignment, self._log.append)
-        self._inbox = _ReplayedInbox(history, assignment)
-        self._children = _ReplayedChildren(history, assignment)
+        self._inbox = _ReplayedInbox(history, assignment, self._past)
+        self._children = _ReplayedChildren(history, assignment, self._past)
 
     async def _until(self, end: datetime) -> None:
         """Its time is over, or else the log has nothing after it."""
@@ -265,8 +266,8 @@ class _ReplayedChildren(Children):
 
 
 class _ReplayedInbox(Inbox):
-    def __init__(self, history: History, assignment: Assignment) -> None:
-        super().__init__(assignment)
+    def __init__(self, history: History, assignment: Assignment, past: Past) -> None:
+        super().__init__(assignment, past)
         self._history = history
         self._heard = 0
         self._waiting = 0
@@ -278,4 +279,4 @@ class _ReplayedInbox(Inbox):
         finally:
             self._waiting -= 1
         self._heard += 1
-        self._unheard.append(text)
+        self._unheard.append((0, text))

@@ -318,16 +318,21 @@ async def test_where_a_step_may_be_new_or_have_raised_it_is_told_and_how_to_say_
 
 
 async def test_branches_that_go_on_at_once_come_to_the_same_places() -> None:
+    turns = {name: asyncio.Event() for name in "bca"}
+    turns["b"].set()
+
     async def letter(name: str) -> str:
-        await asyncio.sleep({"a": 0.03, "b": 0.0, "c": 0.01}[name])
+        await turns[name].wait()
         return name
 
-    async def branch(run: Run[Ask], name: str) -> str:
+    async def branch(run: Run[Ask], name: str, follower: str) -> str:
         first = await run.step(name, letter, name)
-        return first + await run.step(f"{name} again", note, name)
+        second = await run.step(f"{name} again", note, name)
+        turns[follower].set()
+        return first + second
 
     async def together(run: Run[Ask]) -> list[str]:
-        return list(await asyncio.gather(*(branch(run, name) for name in "abc")))
+        return list(await asyncio.gather(*(branch(run, *names) for names in ("ab", "bc", "ca"))))
 
     log = recorded(await play(together, Ask("x")), Ask("x"))
     order = [event.body.name for event in log.events if isinstance(event.body, ev.StepCompleted)]

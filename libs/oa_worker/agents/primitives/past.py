@@ -1,0 +1,137 @@
+"""What the log had when a worker took the run over, given to the function again in the order in which it came then.
+
+A function whose branches go on at once numbers its steps in the order in which it begins them, and that hangs on which
+of them ended first. So what the log has is handed over one by one, in its order, each when the function does not move
+any more and has asked for all that came before. What the log has not is begun once that is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from oa_worker.sdk.adapter import Assignment
+
+_ASKED_FOR = ("step.completed", "request.opened", "child.started")
+"""Types of what a function has to ask for, before what comes after it."""
+QUIET_TURNS = 50
+"""So many turns of the event loop without anything asked: the function does not move any more."""
+_END = 2**63
+"""Beyond every seq."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    seq: int
+    turn: asyncio.Future[None]
+
+
+class Past:
+    """The past of one run on this worker. At the first attempt there is none."""
+
+    def __init__(self, assignment: Assignment, patience_ms: int) -> None:
+        """`patience_ms`: how long a branch may do something by itself while others wait for what it asks for next."""
+        self._assignment = assignment
+        self._patience_s = patience_ms / 1000
+        self._due: deque[int] = deque()
+        """Of what has to be asked for and was not handed over, in order."""
+        self._reading: asyncio.Task[None] | None = None
+        self._waiting: list[_Waiting] = []
+        self.has_branches = False
+        """Whether several tasks of the function ask, as far as is known."""
+        self._own_task: asyncio.Task[Any] | None = None
+        self._moved = asyncio.Event()
+        self._moves = 0
+        self._handing: asyncio.Task[None] | None = None
+
+    def begins_in(self, task: asyncio.Task[Any]) -> None:
+        """The function's own task: others that ask are branches."""
+        self._own_task = task
+
+    def note_asker(self) -> None:
+        """Somebody asks, in the current task."""
+        self.has_branches = self.has_branches or asyncio.current_task() is not self._own_task
+
+    async def turn_of(self, seq: int) -> None:
+        """Wait for the turn of what has this seq in the log."""
+        await self._read()
+        if self._due:
+            await self._wait(seq)
+
+    async def over(self) -> None:
+        """Wait until all of it was handed over, or is not asked for any more; at the first attempt for one turn of the
+        loop, so that branches that begin together do so though a step raises at once.
+        """
+        await asyncio.sleep(0)
+        await self.turn_of(_END)
+
+    async def _read(self) -> None:
+        if self._assignment.attempt <= 1:
+            return
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read_log())
+        await asyncio.shield(self._reading)
+
+    async def _read_log(self) -> None:
+        async for event in self._assignment.events(*_ASKED_FOR):
+            self._due.append(event.seq)
+
+    async def _wait(self, seq: int) -> None:
+        waiting = _Waiting(seq, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self.note_asker()
+        self._note_move()
+        if self._handing is None:
+            self._handing = asyncio.create_task(self._hand_over())
+        try:
+            await waiting.turn
+        finally:
+            if waiting in self._waiting:  # the function has given it up, as `asyncio.timeout` does
+                self._waiting.remove(waiting)
+                self._settle(seq)
+                self._note_move()
+
+    def _note_move(self) -> None:
+        self._moves += 1
+        self._moved.set()
+
+    def _settle(self, seq: int) -> None:
+        if seq in self._due:
+            self._due.remove(seq)
+
+    async def _hand_over(self) -> None:
+        try:
+            while self._waiting:
+                await self._until_quiet()
+                first = min(self._waiting, key=lambda one: one.seq, default=None)
+                if first is None or (self._is_early(first) and await self._moves_within_patience()):
+                    continue
+                while first.seq < _END and self._due and self._due[0] < first.seq:
+                    self._due.popleft()  # nobody asks for it, or too late
+                self._settle(first.seq)
+                self._waiting.remove(first)
+                first.turn.set_result(None)
+        finally:
+            self._handing = None
+
+    def _is_early(self, waiting: _Waiting) -> bool:
+        """Whether another branch may still ask for what the log has before it. The only branch can't: what came before
+        has raised then, or was given up, and does so again."""
+        return self.has_branches and bool(self._due) and self._due[0] < waiting.seq
+
+    async def _until_quiet(self) -> None:
+        moves, turns = self._moves, 0
+        while turns < QUIET_TURNS:
+            await asyncio.sleep(0)
+            moves, turns = (moves, turns + 1) if moves == self._moves else (self._moves, 0)
+
+    async def _moves_within_patience(self) -> bool:
+        self._moved.clear()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,177 @@
+"""Functions whose branches go on at once: whatever dies, and when, each branch comes to where it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from oa_testing.waiting import PATIENCE_S
+from oa_worker.agents import AgentLimits, Run
+from oa_worker.agents.testing import play, play_with_deaths
+from oa_worker.agents.tests.rig import Ask
+
+FOR_EVER = AgentLimits(past_patience_ms=10**9)
+"""For those that never need it."""
+
+
+class Branches:
+    """Three branches of two steps, whose first ones end in the order `b`, `c`, `a`, each after the branch before it."""
+
+    def __init__(self) -> None:
+        self.done: Counter[str] = Counter()
+        self._turns = {name: asyncio.Event() for name in "bca"}
+        self._turns["b"].set()
+
+    async def first(self, name: str) -> str:
+        await self._turns[name].wait()
+        self.done[name] += 1
+        return name
+
+    async def second(self, name: str) -> str:
+        self.done[f"{name} again"] += 1
+        return f"{name} again"
+
+    async def branch(self, run: Run[Ask], name: str, follower: str) -> str:
+        await run.step(name, self.first, name)
+        said = await run.step(f"{name} again", self.second, name)
+        self._turns[follower].set()
+        return said
+
+    async def agent(self, run: Run[Ask]) -> list[str]:
+        return list(await asyncio.gather(*(self.branch(run, *names) for names in ("ab", "bc", "ca"))))
+
+
+async def test_branches_are_told_apart_whatever_dies() -> None:
+    deaths = 0
+    while True:
+        branches = Branches()
+        played = await play(branches.agent, Ask("x"), death=deaths, limits=FOR_EVER)
+        assert played.result == ["a again", "b again", "c again"]
+        assert played.steps == ["b", "b again", "c", "c again", "a", "a again"]
+        assert sum(branches.done.values()) <= 7, "one that was cut off is done again"
+        if played.attempts == 1:
+            break
+        deaths += 1
+    assert deaths == 2 * 6
+
+
+async def test_a_branch_may_do_something_by_itself_between_two_steps() -> None:
+    async def note(name: str) -> str:
+        return name
+
+    async def branch(run: Run[Ask], name: str, turns: int) -> None:
+        await run.step(name, note, name)
+        await asyncio.to_thread(lambda: None)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await run.step(f"{name} again", note, name)
+
+    async def agent(run: Run[Ask]) -> int:
+        await asyncio.gather(branch(run, "a", 300), branch(run, "b", 0), branch(run, "c", 100))
+        return 3
+
+    async for played in play_with_deaths(agent, Ask("x"), limits=FOR_EVER):
+        assert played.result == 3
+
+
+async def test_branches_may_come_to_their_steps_in_another_order_than_they_did() -> None:
+    done: Counter[str] = Counter()
+
+    async def count(name: str) -> str:
+        done[name] += 1
+        return name
+
+    async def agent(run: Run[Ask]) -> list[str]:
+        first, second = ("a", "b") if run.attempt == 1 else ("b", "a")
+        goes_on = asyncio.Event()
+
+        async def branch(name: str) -> str:
+            await run.step(name, count, name)
+            if name == second:
+                await goes_on.wait()
+            said = await run.step("again", count, f"{name} again") + await run.step("last", count, "last")
+            goes_on.set()
+            return said
+
+        assert first != second
+        return list(await asyncio.gather(branch("a"), branch("b")))
+
+    deaths = 0
+    while True:
+        done.clear()
+        played = await play(agent, Ask("x"), death=deaths, limits=AgentLimits(past_patience_ms=1))
+        assert played.result == ["a againlast", "b againlast"]
+        ordinals = [event.step_completed.ordinal for event in played.events if event.HasField("step_completed")]
+        assert sorted(ordinals) == [1, 2, 3, 4, 5, 6], "each stands once in the log"
+        assert sum(done.values()) <= 8, "of two branches two steps may be cut off"
+        if played.attempts == 1:
+            break
+        deaths += 1
+
+
+async def test_branches_that_ask_listen_and_start_children_come_to_the_same_places() -> None:
+    async def note(name: str) -> str:
+        return name
+
+    async def asks(run: Run[Ask]) -> str:
+        answer = await run.choose("Which?", ["tea", "milk"])
+        return await run.step("asked", note, answer) + str(await run.approve("Order?"))
+
+    async def listens(run: Run[Ask]) -> str:
+        heard = await run.receive(str)
+        return await run.step("heard", note, heard) + await run.receive(str)
+
+    async def delegates(run: Run[Ask]) -> str:
+        child = await run.start_child("price", {"of": "tea"})
+        price = await child.result(str)
+        return await run.step("priced", note, price)
+
+    async def agent(run: Run[Ask]) -> list[str]:
+        return list(await asyncio.gather(asks(run), listens(run), delegates(run)))
+
+    how = {"answers": {"Which?": "milk", "Order?": "yes"}, "inputs": ["a", "b"], "children": {"price": "12"}}
+    async for played in play_with_deaths(agent, Ask("x"), limits=FOR_EVER, **how):  # type: ignore[arg-type]
+        assert played.result == ["milkTrue", "ab", "12"]
+
+
+async def away() -> str:
+    raise ConnectionError
+
+
+async def note(name: str) -> str:
+    return name
+
+
+async def falls_back(run: Run[Ask], name: str = "only") -> str:
+    try:
+        return await run.step(f"fetch {name}", away)
+    except ConnectionError:
+        return await run.step(f"fall back {name}", note, name)
+
+
+async def test_a_step_that_raised_holds_up_nothing_where_there_is_no_other_branch() -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        async for played in play_with_deaths(falls_back, Ask("x"), limits=FOR_EVER):
+            assert played.result == "only"
+
+
+async def test_branches_go_on_without_one_that_does_not_ask_in_time() -> None:
+    async def agent(run: Run[Ask]) -> list[str]:
+        return list(await asyncio.gather(*(falls_back(run, name) for name in "abc")))
+
+    async for played in play_with_deaths(agent, Ask("x"), limits=AgentLimits(past_patience_ms=1)):
+        assert played.result == ["a", "b", "c"]
+
+
+async def test_what_is_given_up_is_waited_for_by_nobody() -> None:
+    async def agent(run: Run[Ask]) -> str:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await run.step("slow", asyncio.sleep, 3600)
+        return await run.step("next", note, "next") + await run.step("last", note, "last")
+
+    async with asyncio.timeout(PATIENCE_S):
+        async for played in play_with_deaths(agent, Ask("x"), limits=FOR_EVER):
+            assert played.result == "nextlast"
