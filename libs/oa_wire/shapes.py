@@ -74,7 +74,7 @@ def _formless(stated: type[T], error: Exception) -> Refusal:
     if error.code in _OF_ARBITRARY_TYPES:  # what pydantic advises is not ours to do
         text = f"{name} has no form in JSON; state a dataclass, a pydantic model, a TypedDict or plain types"
     else:
-        text = f"{name} has no form in JSON that pydantic knows: {str(error).splitlines()[0]}"
+        text = f"{name} has no form in JSON ({str(error).splitlines()[0]}); state another type"
     return Refusal("invalid_value", text)
 
 
