@@ -252,11 +252,8 @@ class Subscription:
         try:
             grant = await self._tokens.sync_token(sorted(topics), surface=self._surface)
         except Exception as error:  # noqa: BLE001 - also a defect of who gives tokens: nobody else hears of it
-            refusal = (
-                error
-                if isinstance(error, Refusal)
-                else Refusal("internal", f"no token ({type(error).__name__}); mend what gives tokens")
-            )
+            broken = f"no token ({type(error).__name__}); mend what gives tokens"
+            refusal = error if isinstance(error, Refusal) else Refusal("internal", broken)
             reason, message = refusal.reason, refusal.message
             if refusal.info.action is ClientAction.RETRY and self._session.state is State.NO_TOKEN:
                 self._updates.append(Connection(False, f"{reason}: {message}"))

@@ -2,8 +2,8 @@
 
 A step that is done stands in the run's log with its result. A worker that takes the run over calls the agent's function
 from its start; each step that was done returns its result from the log (`past` says when), and the first one that was
-not is done now. So the function has to ask for the same steps in the same order: what may differ between two calls (a time, a
-chance, an answer from elsewhere) belongs into a step.
+not is done now. So the function has to ask for the same steps in the same order: what may differ between two calls (a
+time, a chance, an answer from elsewhere) belongs into a step.
 """
 
 from __future__ import annotations
