@@ -112,7 +112,8 @@ class Past:
                     self._due.popleft()  # nobody asks for it, or too late
                 self._settle(first.seq)
                 self._waiting.remove(first)
-                first.turn.set_result(None)
+                if not first.turn.done():  # it may have been canceled in this very turn
+                    first.turn.set_result(None)
         finally:
             self._handing = None
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import AgentLimits, Run
+from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.testing import play, play_with_deaths
 from oa_worker.agents.tests.rig import Ask
+from oa_worker.sdk.adapter import Assignment
+from openagents.runtime.v1 import event_pb2 as pb
+from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
 FOR_EVER = AgentLimits(past_patience_ms=10**9)
 """For those that never need it."""
@@ -134,6 +139,26 @@ async def test_branches_that_ask_listen_and_start_children_come_to_the_same_plac
     how = {"answers": {"Which?": "milk", "Order?": "yes"}, "inputs": ["a", "b"], "children": {"price": "12"}}
     async for played in play_with_deaths(agent, Ask("x"), limits=FOR_EVER, **how):  # type: ignore[arg-type]
         assert played.result == ["milkTrue", "ab", "12"]
+
+
+async def steps_done(
+    lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
+) -> AsyncIterator[bytes]:
+    for seq in (1, 2):
+        yield pb.RunEvent(seq=seq, body=pb.EventBody(step_completed=pb.StepCompleted(ordinal=seq))).SerializeToString()
+
+
+async def test_one_that_is_canceled_in_its_turn_holds_up_no_other() -> None:
+    class Canceling(Past):
+        async def _until_quiet(self) -> None:
+            await super()._until_quiet()
+            first.cancel()
+
+    past = Canceling(Assignment("run_1", 2, 2, pb.RunSpec(), read=steps_done), patience_ms=10**9)
+    first, second = (asyncio.create_task(past.turn_of(seq)) for seq in (1, 2))
+    async with asyncio.timeout(PATIENCE_S):
+        await second
+    assert first.cancelled()
 
 
 async def away() -> str:
