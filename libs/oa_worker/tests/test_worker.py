@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
@@ -20,11 +21,12 @@ from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S, eventually
 from oa_worker import Adapter, Assignment, Emit, ExecAdapter, ExecLimits, Worker, WorkerLimits
 from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
-from oa_worker.sdk.transport.connection import Attachment
+from oa_worker.sdk.transport.connection import Attachment, attach
 from oa_worker.tests.fake_runtime import OTHER_RUN, RUN, WORKER, FakeRuntime, FakeTokens, Faults
 from oa_worker.tests.scripts import QUICK, SUCCEEDED, Patient, Script, message, numbers, scripted
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import Custom, EventBody, ExecSpec, RunFinished, RunSpec, TextDelta
+from openagents.runtime.v1.worker_service_pb2 import AttachRequest, WorkerGoodbye, WorkerHeartbeat, WorkerHello
 
 STDOUT, STDERR = event_pb2.TEXT_STREAM_STDOUT, event_pb2.TEXT_STREAM_STDERR
 Worked = tuple[Worker, list[Notice]]
@@ -350,6 +352,23 @@ async def test_a_worker_ends_while_it_leaves_a_draining_replica() -> None:
         working.cancel()
         await asyncio.wait([working], timeout=PATIENCE_S)
         assert working.cancelled()
+
+
+async def test_nothing_is_said_after_goodbye() -> None:
+    runtime = scripted()
+    hello = WorkerHello(name="test", adapters=["script"], max_concurrent_runs=1)
+    async with runtime.running(), grpc.aio.insecure_channel(runtime.address) as channel:
+        attachment = await attach(channel, "token", hello, timeout_s=PATIENCE_S)
+
+        async def beat() -> None:
+            attachment.send(AttachRequest(heartbeat=WorkerHeartbeat()))
+
+        async def leave() -> None:
+            attachment.send(AttachRequest(goodbye=WorkerGoodbye()))
+            await attachment.close()
+
+        await asyncio.gather(leave(), beat())  # both before the stream's writer has its turn
+    assert runtime.said == ["goodbye"]
 
 
 async def test_the_end_of_the_stream_is_no_news_after_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:

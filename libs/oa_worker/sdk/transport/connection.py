@@ -137,13 +137,22 @@ class Attachment:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the reader reports the break
             over = False
             while not over:
-                queued = [await self._outbox.get()]
-                while not self._outbox.empty():
-                    queued.append(self._outbox.get_nowait())
-                over = None in queued
-                for requests in batches(request for request in queued if request is not None):
+                queued, over = await self._queued()
+                for requests in batches(queued):
                     await self._write_all(requests)
             await self._call.done_writing()
+
+    async def _queued(self) -> tuple[list[AttachRequest], bool]:
+        """What waits up to the end, and whether that has come. What is queued after it is not said any more: no
+        heartbeat after a goodbye, for example."""
+        queued: list[AttachRequest] = []
+        request = await self._outbox.get()
+        while request is not None:
+            queued.append(request)
+            if self._outbox.empty():
+                return queued, False
+            request = self._outbox.get_nowait()
+        return queued, True
 
     async def _write_all(self, requests: list[AttachRequest]) -> None:
         if len(requests) > 1 and self.attached.takes_batches:
