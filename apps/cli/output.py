@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import click
 
 from apps.cli.exits import Exit
+from apps.cli.input.lines import next_line
 from apps.cli.sink import Sink, Strays
 from apps.cli.terminal import TerminalText, uncoloured
 from oa_base.visible import LAYOUT, visible, visible_json
@@ -138,7 +139,7 @@ class Output:
         while True:
             self._settle(self._err)
             self._err.write(f"{what}: ")
-            line = sys.stdin.buffer.readline()
+            line = next_line(sys.stdin)
             if not line:
                 raise click.Abort
             if answer := line.decode(sys.stdin.encoding, "replace").strip():
