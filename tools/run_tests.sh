@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests: first those that share the machine, then those marked `serial`, one at a time. Tests wait for much, so there
-# are four workers more than processors (on 2 cores 17:37 minutes, and 26:10 with two more); WORKERS says otherwise.
+# are four workers more than processors (on 2 cores 17:37 to 20:50 minutes; 26:10 with two more); WORKERS says otherwise.
 # Arguments go to pytest both times. The status is that of the worst half; picking no test at all is an error.
 set -uo pipefail
 cd "$(dirname "$0")/.."
