@@ -14,9 +14,8 @@ import socket
 from collections.abc import Iterator
 from typing import TextIO
 
-_READ_BYTES = 64 * 1024
-_typed = bytearray()
-"""What was read from standard input beyond the lines that were asked for."""
+_MAX_SIGNALS = 4096
+"""So many of those that came are taken at once."""
 
 
 def next_line(stdin: TextIO) -> bytes:
@@ -25,19 +24,18 @@ def next_line(stdin: TextIO) -> bytes:
         fd = stdin.fileno()
     except (OSError, ValueError):  # a test's
         return stdin.buffer.readline()
+    line = bytearray()
     with _woken_by_signals() as woken:
-        while b"\n" not in _typed:
+        while not line.endswith(b"\n"):
             ready, _, _ = select.select([fd, woken.fileno()], [], [])
             if woken.fileno() in ready:
-                woken.recv(_READ_BYTES)  # of a signal that ends nothing
+                woken.recv(_MAX_SIGNALS)  # of a signal that ends nothing
             if fd in ready:
-                data = os.read(fd, _READ_BYTES)
-                if not data:
+                byte = os.read(fd, 1)  # what comes after the line is the next one's
+                if not byte:
                     break
-                _typed.extend(data)
-    line, end, rest = _typed.partition(b"\n")
-    _typed[:] = rest
-    return bytes(line + end)
+                line += byte
+    return bytes(line)
 
 
 @contextlib.contextmanager

@@ -102,9 +102,9 @@ export class KhalaClient {
 
   /**
    * Follows `name` from `cursor`, or else from the stored one, or else from its start; `break` ends it, and from
-   * elsewhere `options.signal`. When the loop asks for the next update, the one before counts as applied, and its cursor is stored. So after a crash, the element
-   * that was being applied may come again; store `update.cursor` in one step with what you make of the element, and
-   * pass it here, and it won't.
+   * elsewhere `options.signal`. When the loop asks for the next update, the one before counts as applied, and its
+   * cursor is stored. So after a crash, the element that was being applied may come again; store `update.cursor` in
+   * one step with what you make of the element, and pass it here, and it won't.
    *
    * Throws Refusal when the topic can't be had, or trying again can't help, or the client is closed already.
    */

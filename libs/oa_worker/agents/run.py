@@ -52,7 +52,6 @@ class Run(Saying, Generic[In_co]):
         self._requests = Requests(assignment, self._log.append, self._past)
         self._children = Children(assignment, self._past)
         self._children.waiting = self.waiting
-        self._task: asyncio.Task[Any] | None = None
         extra = {"run_id": self.id, "attempt": self.attempt}
         self.logger = logging.LoggerAdapter(_LOGGER.getChild(assignment.spec.adapter), extra)
         """For the worker's own log; names the run."""
@@ -99,7 +98,7 @@ class Run(Saying, Generic[In_co]):
         task of its own it keeps the slot, since the function may be at work beside it. The end of the block waits for
         a slot.
         """
-        if asyncio.current_task() is not self._task:
+        if not self._past.in_own_task():
             yield
             return
         async with self._assignment.waiting():
@@ -107,7 +106,6 @@ class Run(Saying, Generic[In_co]):
 
     def begins_in(self, task: asyncio.Task[Any]) -> None:
         """The function's own task. The worker calls it."""
-        self._task = task
         self._past.begins_in(task)
 
     async def now(self) -> datetime:

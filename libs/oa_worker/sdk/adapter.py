@@ -17,7 +17,7 @@ Emit = Callable[[EventBody], Awaitable[None]]
 
 
 class News:
-    """Tells that others have written something to the run's log: every waiter is woken once for each time."""
+    """Tells that there is something new: every waiter is woken once for each time."""
 
     def __init__(self) -> None:
         self._told = asyncio.Event()

@@ -374,19 +374,24 @@ async def test_nothing_is_said_after_goodbye() -> None:
 async def test_the_end_of_the_stream_is_no_news_after_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
     close = Attachment.close
 
+    notices: list[Notice] = []
+
+    def detached() -> bool:
+        return any(isinstance(notice, Detached) for notice in notices)
+
     async def close_slowly(attachment: Attachment) -> None:
+        [serving] = (task for task in asyncio.all_tasks() if "Worker._serve" in repr(task))
         await close(attachment)
-        await asyncio.sleep(0.1)  # whoever reads the stream sees its end, too
+        await eventually(lambda: serving.done() or detached())  # whoever reads the stream sees its end, too
 
     monkeypatch.setattr(Attachment, "close", close_slowly)
     async with scripted().running() as runtime:
-        notices: list[Notice] = []
         worker = Worker("test", [Script(1)], FakeTokens(runtime), limits=QUICK, notify=notices.append)
         working = asyncio.create_task(worker.run())
         await runtime.until(lambda: runtime.logs[RUN].finished)
         worker.drain()
         await working
-    assert not [notice for notice in notices if isinstance(notice, Detached)]
+    assert not detached()
 
 
 async def test_a_worker_that_was_forgotten_comes_back_as_a_new_one() -> None:

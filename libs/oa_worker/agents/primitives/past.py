@@ -8,15 +8,18 @@ any more and has asked for all that came before. What the log has not is begun o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from oa_worker.sdk.adapter import Assignment
+from oa_worker.sdk.adapter import Assignment, News
+from openagents.runtime.v1 import event_pb2 as pb
 
 _ASKED_FOR = ("step.completed", "request.opened", "child.started")
 """Types of what a function has to ask for, before what comes after it."""
-QUIET_TURNS = 50
+QUIET_TURNS = 100
 """So many turns of the event loop without anything asked: the function does not move any more."""
 _END = 2**63
 """Beyond every seq."""
@@ -37,27 +40,40 @@ class Past:
         self._patience_s = patience_ms / 1000
         self._due: deque[int] = deque()
         """Of what has to be asked for and was not handed over, in order."""
+        self._steps: list[pb.RunEvent] = []
         self._reading: asyncio.Task[None] | None = None
         self._waiting: list[_Waiting] = []
         self.has_branches = False
         """Whether several tasks of the function ask, as far as is known."""
         self._own_task: asyncio.Task[Any] | None = None
-        self._moved = asyncio.Event()
-        self._moves = 0
+        self._asked = News()
+        """Told whenever somebody asks, or does not wait any more."""
         self._handing: asyncio.Task[None] | None = None
+        self._is_rest_unasked = False
+        """Whether nobody has asked for what is still due within the patience, and nobody since."""
 
     def begins_in(self, task: asyncio.Task[Any]) -> None:
         """The function's own task: others that ask are branches."""
         self._own_task = task
 
+    def in_own_task(self) -> bool:
+        """Whether the current task is the function's own."""
+        return asyncio.current_task() is self._own_task
+
     def note_asker(self) -> None:
         """Somebody asks, in the current task."""
-        self.has_branches = self.has_branches or asyncio.current_task() is not self._own_task
+        self.has_branches = self.has_branches or not self.in_own_task()
+
+    async def steps(self) -> Sequence[pb.RunEvent]:
+        """The steps that were done, as they stand in the log (`step.completed`)."""
+        await self._read()
+        return self._steps
 
     async def turn_of(self, seq: int) -> None:
         """Wait for the turn of what has this seq in the log."""
         await self._read()
         if self._due:
+            self._is_rest_unasked = False
             await self._wait(seq)
 
     async def over(self) -> None:
@@ -65,7 +81,9 @@ class Past:
         loop, so that branches that begin together do so though a step raises at once.
         """
         await asyncio.sleep(0)
-        await self.turn_of(_END)
+        await self._read()
+        if self._due and not self._is_rest_unasked:
+            await self._wait(_END)
 
     async def _read(self) -> None:
         if self._assignment.attempt <= 1:
@@ -77,12 +95,14 @@ class Past:
     async def _read_log(self) -> None:
         async for event in self._assignment.events(*_ASKED_FOR):
             self._due.append(event.seq)
+            if event.body.HasField("step_completed"):
+                self._steps.append(event)
 
     async def _wait(self, seq: int) -> None:
         waiting = _Waiting(seq, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self.note_asker()
-        self._note_move()
+        self._asked.tell()
         if self._handing is None:
             self._handing = asyncio.create_task(self._hand_over())
         try:
@@ -91,11 +111,7 @@ class Past:
             if waiting in self._waiting:  # the function has given it up, as `asyncio.timeout` does
                 self._waiting.remove(waiting)
                 self._settle(seq)
-                self._note_move()
-
-    def _note_move(self) -> None:
-        self._moves += 1
-        self._moved.set()
+                self._asked.tell()
 
     def _settle(self, seq: int) -> None:
         if seq in self._due:
@@ -108,9 +124,12 @@ class Past:
                 first = min(self._waiting, key=lambda one: one.seq, default=None)
                 if first is None or (self._is_early(first) and await self._moves_within_patience()):
                     continue
-                while first.seq < _END and self._due and self._due[0] < first.seq:
-                    self._due.popleft()  # nobody asks for it, or too late
-                self._settle(first.seq)
+                if first.seq < _END:
+                    while self._due and self._due[0] < first.seq:
+                        self._due.popleft()  # nobody asks for it, or too late
+                    self._settle(first.seq)
+                else:
+                    self._is_rest_unasked = self.has_branches
                 self._waiting.remove(first)
                 if not first.turn.done():  # it may have been canceled in this very turn
                     first.turn.set_result(None)
@@ -120,19 +139,19 @@ class Past:
     def _is_early(self, waiting: _Waiting) -> bool:
         """Whether another branch may still ask for what the log has before it. The only branch can't: what came before
         has raised then, or was given up, and does so again."""
-        return self.has_branches and bool(self._due) and self._due[0] < waiting.seq
+        if not self.has_branches or self._is_rest_unasked:
+            return False
+        return bool(self._due) and self._due[0] < waiting.seq
 
     async def _until_quiet(self) -> None:
-        moves, turns = self._moves, 0
+        count, turns = self._asked.count, 0
         while turns < QUIET_TURNS:
             await asyncio.sleep(0)
-            moves, turns = (moves, turns + 1) if moves == self._moves else (self._moves, 0)
+            count, turns = (count, turns + 1) if count == self._asked.count else (self._asked.count, 0)
 
     async def _moves_within_patience(self) -> bool:
-        self._moved.clear()
-        try:
+        count = self._asked.count
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience_s):
-                await self._moved.wait()
-        except TimeoutError:
-            return False
-        return True
+                await self._asked.after(count)
+        return self._asked.count > count  # also if that came in the turn in which the time was over

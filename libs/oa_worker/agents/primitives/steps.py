@@ -8,11 +8,10 @@ time, a chance, an answer from elsewhere) belongs into a step.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import itertools
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -41,11 +40,50 @@ class Step:
 
 @dataclass(frozen=True)
 class _Done:
-    """A step that stands in the log, at `seq`."""
+    """A step that stands in the log."""
 
-    seq: int
     step: Step
-    result_json: str
+    event: pb.RunEvent
+
+
+class _Numbers:
+    """Which step of this attempt has which ordinal."""
+
+    def __init__(self, done: Iterable[_Done]) -> None:
+        self._done = {one.step.ordinal: one for one in done}
+        self._alike: dict[tuple[str, bytes], deque[int]] = {}
+        """Name and fingerprint -> ordinals, ascending."""
+        for ordinal in sorted(self._done):
+            self._alike.setdefault(_what(self._done[ordinal].step), deque()).append(ordinal)
+        self._given: set[int] = set()
+        self._lowest_free = 1
+
+    def found(self, step: Step, has_branches: bool) -> _Done | None:
+        """What the log has of a step. Raises Refusal `step_mismatch`."""
+        found = self._done.get(step.ordinal)
+        if has_branches and (found is None or found.step != step or step.ordinal in self._given):
+            found = self._first_alike(step)
+        if found is not None:
+            self._given.add(found.step.ordinal)
+            _check_same(replace(step, ordinal=found.step.ordinal), found.step)
+        return found
+
+    def free(self, wanted: int) -> int:
+        """The wanted ordinal, if no step has it; else the lowest that is free."""
+        while self._is_taken(self._lowest_free):
+            self._lowest_free += 1
+        ordinal = self._lowest_free if self._is_taken(wanted) else wanted
+        self._given.add(ordinal)
+        return ordinal
+
+    def _first_alike(self, step: Step) -> _Done | None:
+        alike = self._alike.get(_what(step), deque())
+        while alike and alike[0] in self._given:
+            alike.popleft()
+        return self._done[alike[0]] if alike else None
+
+    def _is_taken(self, ordinal: int) -> bool:
+        return ordinal in self._done or ordinal in self._given
 
 
 class Steps:
@@ -57,9 +95,7 @@ class Steps:
         self._append = append
         self._limits = limits
         self._last_ordinal = 0
-        self._given: set[int] = set()
-        """Ordinals that steps of this attempt have."""
-        self._done: asyncio.Task[dict[int, _Done]] | None = None
+        self._numbers: _Numbers | None = None
 
     async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Awaitable[R]]) -> R:
         """The result of a step: from the log if it was done, else from `do`, once that is stored.
@@ -74,11 +110,11 @@ class Steps:
         self._past.note_asker()
         self._last_ordinal += 1
         step = Step(self._last_ordinal, name, fingerprint_of(arguments))
-        done = await self._recorded()
-        recorded = self._found(step, done)
+        numbers = await self._read()
+        recorded = numbers.found(step, self._past.has_branches)
         if recorded is None:
             await self._past.over()
-            step = replace(step, ordinal=self._free_ordinal(step.ordinal, done))
+            step = replace(step, ordinal=numbers.free(step.ordinal))
             text = _written(step, shape, await do())
             size, most = len(text.encode()), self._limits.max_step_bytes
             if size > most:
@@ -90,47 +126,25 @@ class Steps:
             await self._append(pb.EventBody(step_completed=completed))
             await self._assignment.stored()
         else:
-            await self._past.turn_of(recorded.seq)
-            text = recorded.result_json
+            await self._past.turn_of(recorded.event.seq)
+            text = recorded.event.body.step_completed.result_json
         # Read back in both cases: what a function gets does not depend on who died.
         return read_result(step, shape, text)
 
-    def _found(self, step: Step, done: Mapping[int, _Done]) -> _Done | None:
-        """What the log has of a step. Raises Refusal `step_mismatch`."""
-        found = done.get(step.ordinal)
-        if self._past.has_branches and (found is None or found.step != step or step.ordinal in self._given):
-            alike = (one for one in done.values() if one.step == replace(step, ordinal=one.step.ordinal))
-            found = min((one for one in alike if one.step.ordinal not in self._given), default=None, key=_ordinal)
-        if found is not None:
-            self._given.add(found.step.ordinal)
-            _check_same(replace(step, ordinal=found.step.ordinal), found.step)
-        return found
-
-    def _free_ordinal(self, wanted: int, done: Mapping[int, _Done]) -> int:
-        """The wanted one, if nobody has it; else the lowest that is free."""
-        free = itertools.chain([wanted], itertools.count(1))
-        ordinal = next(each for each in free if each not in done and each not in self._given)
-        self._given.add(ordinal)
-        return ordinal
-
-    async def _recorded(self) -> Mapping[int, _Done]:
-        """Ordinal -> what stands in the log. Nothing does at the first attempt."""
-        if self._assignment.attempt <= 1:
-            return {}
-        if self._done is None:
-            self._done = asyncio.ensure_future(self._read_log())
-        return await asyncio.shield(self._done)
-
-    async def _read_log(self) -> dict[int, _Done]:
-        done = {}
-        async for event in self._assignment.events("step.completed"):
-            said = event.body.step_completed
-            done[said.ordinal] = _Done(event.seq, Step(said.ordinal, said.name, said.fingerprint), said.result_json)
-        return done
+    async def _read(self) -> _Numbers:
+        events = await self._past.steps()
+        if self._numbers is None:
+            self._numbers = _Numbers(map(_done, events))
+        return self._numbers
 
 
-def _ordinal(done: _Done) -> int:
-    return done.step.ordinal
+def _done(event: pb.RunEvent) -> _Done:
+    said = event.body.step_completed
+    return _Done(Step(said.ordinal, said.name, said.fingerprint), event)
+
+
+def _what(step: Step) -> tuple[str, bytes]:
+    return step.name, step.fingerprint
 
 
 def result_shape(function: Callable[..., object]) -> Shape[Any]:

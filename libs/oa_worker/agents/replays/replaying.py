@@ -27,7 +27,7 @@ from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.children import Child, Children
 from oa_worker.agents.primitives.inbox import Inbox
-from oa_worker.agents.primitives.past import Past
+from oa_worker.agents.primitives.past import QUIET_TURNS, Past
 from oa_worker.agents.primitives.requests import Requests, Settled
 from oa_worker.agents.primitives.steps import Step, Steps, fingerprint_of, read_result
 from oa_worker.agents.replays.history import Divergence, History
@@ -45,8 +45,6 @@ Agent = Worker | Callable[[Run[Any]], Coroutine[Any, Any, Any]]
 """A worker with its agents, or one agent's function."""
 PATTERN = "*.oareplay"
 """Names of recorded runs in a folder, if nothing else is said."""
-_QUIET_TURNS = 100
-"""So many turns of the event loop without anything asked: the function does not move by itself any more."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ async def _until_judged(work: asyncio.Future[Any], history: History, cancel: Can
     """Return when the function has ended or diverged, or waits for what the log has not."""
     quiet, seen = 0, history.news.count
     while not work.done() and history.divergence is None:
-        if quiet < _QUIET_TURNS:
+        if quiet < QUIET_TURNS:
             await asyncio.sleep(0)
         elif history.hand_over():
             pass
@@ -144,7 +142,7 @@ async def _until_judged(work: asyncio.Future[Any], history: History, cancel: Can
             asked = asyncio.ensure_future(history.news.after(seen))
             await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
-        quiet = quiet + 1 if history.news.count == seen and quiet < _QUIET_TURNS else 0
+        quiet = quiet + 1 if history.news.count == seen and quiet < QUIET_TURNS else 0
         seen = history.news.count
 
 

@@ -13,7 +13,7 @@ from oa_worker.agents import AgentLimits, Run
 from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.testing import play, play_with_deaths
 from oa_worker.agents.tests.rig import Ask
-from oa_worker.sdk.adapter import Assignment
+from oa_worker.sdk.adapter import Assignment, News
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
@@ -159,6 +159,39 @@ async def test_one_that_is_canceled_in_its_turn_holds_up_no_other() -> None:
     async with asyncio.timeout(PATIENCE_S):
         await second
     assert first.cancelled()
+
+
+async def test_one_that_is_canceled_as_its_patience_ends_holds_up_no_other() -> None:
+    class Late(News):
+        async def after(self, count: int) -> None:
+            first.cancel()
+            await asyncio.wait({first})
+            raise TimeoutError
+
+    past = Past(Assignment("run_1", 2, 2, pb.RunSpec(), read=steps_done), patience_ms=10**9)
+    past._asked = Late()
+    first, second = asyncio.create_task(past.turn_of(2)), asyncio.create_task(past.over())
+    async with asyncio.timeout(PATIENCE_S):
+        await second
+    assert first.cancelled()
+
+
+async def test_what_nobody_asks_for_is_waited_for_once() -> None:
+    waits = 0
+
+    class Counting(Past):
+        async def _moves_within_patience(self) -> bool:
+            nonlocal waits
+            waits += 1
+            return await super()._moves_within_patience()
+
+    past = Counting(Assignment("run_1", 2, 2, pb.RunSpec(), read=steps_done), patience_ms=1)
+    await asyncio.gather(past.over(), past.over())  # branches, since no task is said to be the function's own
+    await past.over()
+    assert waits == 1
+    await past.turn_of(1)  # somebody does ask, though late: the rest may come, too
+    await past.over()
+    assert waits == 2
 
 
 async def away() -> str:
