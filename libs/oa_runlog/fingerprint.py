@@ -6,6 +6,11 @@ import hashlib
 from collections.abc import Iterable
 
 
+def text_sha256(text: str) -> bytes:
+    """SHA-256 over a text's UTF-8, 32 bytes; empty for an empty text."""
+    return hashlib.sha256(text.encode()).digest() if text else b""
+
+
 def fingerprint(parts: Iterable[bytes]) -> bytes:
     """SHA-256 over `parts`, each with its length before it (8 bytes, big-endian), so that no two lists are alike."""
     digest = hashlib.sha256()

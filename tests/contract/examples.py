@@ -6,6 +6,7 @@ what some client out there has stored.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -148,6 +149,13 @@ def _events_of_agents() -> Mapping[str, Message]:
         "event_run_created_with_queue_policy": _event(1, 0, run_created=queued),
         "event_child_started": _event(
             9, 0, child_started=runtime.ChildStarted(child_id="c1", run_id=RUN, adapter="quote")
+        ),
+        "event_child_started_with_its_input": _event(
+            9,
+            0,
+            child_started=runtime.ChildStarted(
+                child_id="c2", run_id=RUN, adapter="quote", input_sha256=hashlib.sha256(b'"tea"').digest()
+            ),
         ),
         "event_child_finished": _event(9, 0, child_finished=runtime.ChildFinished(run_id=RUN, finish=failure)),
         "event_attempt_failed": _event(9, 0, attempt_failed=tried_again),

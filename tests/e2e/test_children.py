@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from oa_runlog.fingerprint import text_sha256
 from oa_testing.stack import StackUnderTest
 from openagents import Client, RunHandle, events
 from tests.e2e.callers import caller_of
@@ -40,10 +41,13 @@ async def test_an_agent_lets_others_work_for_it(stack: StackUnderTest, scratch: 
             run = await client.start("report", ["tea", "gold", "salt"])
             assert await run.output(dict[str, int]) == {"tea": 3, "salt": 4}
             seen = [event.body async for event in run.events()]
-            children = [body.run_id for body in seen if isinstance(body, events.ChildStarted)]
+            started_children = [body for body in seen if isinstance(body, events.ChildStarted)]
+            children = [body.run_id for body in started_children]
             ends = {body.run_id: body.finish for body in seen if isinstance(body, events.ChildFinished)}
             assert len(children) == 3
             assert set(ends) == set(children)
+            inputs = {body.input_sha256 for body in started_children}
+            assert inputs == {text_sha256(f'"{name}"') for name in ("tea", "gold", "salt")}
             child = client.run(children[1])
             state = await child.state()
             assert state.parent_run_id == run.run_id

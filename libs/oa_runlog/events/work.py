@@ -152,8 +152,12 @@ class Custom:
 
 @dataclass(frozen=True, slots=True)
 class ChildStarted:
-    """The run has started another one. Authority. `child_id`: its number in the run, the same after a takeover."""
+    """The run has started another one. Authority. `child_id`: its number in the run, the same after a takeover.
+
+    `input_sha256`: of its input's JSON text; empty in what an older authority wrote, and of a child without one.
+    """
 
     child_id: str
     run_id: str
     adapter: str
+    input_sha256: bytes = b""

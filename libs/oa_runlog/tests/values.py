@@ -148,7 +148,13 @@ work_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
 )  # fmt: skip
 authority_bodies: st.SearchStrategy[ev.EventBody] = st.one_of(
     st.builds(ev.RunCreated, user_id=word, org_id=word, spec=specs, parent_run_id=st.sampled_from(["", RUN_ID])),
-    st.builds(ev.ChildStarted, child_id=request_ids, run_id=st.just(OTHER_RUN_ID), adapter=st.just("quote")),
+    st.builds(
+        ev.ChildStarted,
+        child_id=request_ids,
+        run_id=st.just(OTHER_RUN_ID),
+        adapter=st.just("quote"),
+        input_sha256=st.sampled_from([b"", bytes(32)]),
+    ),
     st.builds(ev.ChildFinished, run_id=st.just(OTHER_RUN_ID), finish=finishes),
     st.builds(ev.RunStarted, worker_id=word, lease_epoch=positive, attempt=st.integers(1, 2**32 - 1)),
     st.builds(ev.RunCancelRequested, requested_by=word, reason=text()),

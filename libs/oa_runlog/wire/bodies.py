@@ -104,8 +104,9 @@ def _authority_body_to_wire(
             sent = spec_to_wire(spec)
             created = w.RunCreated(user_id=user_id, org_id=org_id, spec=sent, parent_run_id=parent)
             return w.EventBody(run_created=created)
-        case events.ChildStarted(child_id, run_id, adapter):
-            return w.EventBody(child_started=w.ChildStarted(child_id=child_id, run_id=run_id, adapter=adapter))
+        case events.ChildStarted(child_id, run_id, adapter, input_sha256):
+            started = w.ChildStarted(child_id=child_id, run_id=run_id, adapter=adapter, input_sha256=input_sha256)
+            return w.EventBody(child_started=started)
         case events.ChildFinished(run_id, finish):
             return w.EventBody(child_finished=w.ChildFinished(run_id=run_id, finish=finish_to_wire(finish)))
         case events.RunStarted(worker_id, epoch, attempt):
@@ -184,7 +185,7 @@ def _usage(m: event_pb2.Usage) -> events.Usage:
 
 
 def _child_started(m: event_pb2.ChildStarted) -> events.ChildStarted:
-    return events.ChildStarted(m.child_id, m.run_id, m.adapter)
+    return events.ChildStarted(m.child_id, m.run_id, m.adapter, m.input_sha256)
 
 
 def _child_finished(m: event_pb2.ChildFinished) -> events.ChildFinished:

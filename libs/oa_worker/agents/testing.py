@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from oa_base.refusal import Refusal
+from oa_runlog.fingerprint import text_sha256
 from oa_wire.given import check_count, check_function, check_named_texts
 from oa_wire.shapes import Shape, json_text
 from oa_worker.agents.adapter import AgentAdapter
@@ -162,7 +163,12 @@ class _Log:
                 text = f"there is no result of {spec.adapter!r}; give it in `children`"
                 raise Refusal("invalid_value", text, field="spec.adapter")
             await _in_a_moment()
-            child = pb.ChildStarted(child_id=child_id, run_id=f"run_{int(child_id[1:]):026d}", adapter=spec.adapter)
+            child = pb.ChildStarted(
+                child_id=child_id,
+                run_id=f"run_{int(child_id[1:]):026d}",
+                adapter=spec.adapter,
+                input_sha256=text_sha256(spec.agent.input_json),
+            )
             if pb.EventBody(child_started=child) not in self.events:
                 await emit(pb.EventBody(child_started=child))
             return child.run_id

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from oa_base.refusal import Refusal
+from oa_runlog.fingerprint import text_sha256
 from oa_testing.waiting import PATIENCE_S
 from oa_wire.status import STATUS_METADATA_KEY, to_status
 from oa_worker.sdk.transport.tokens import WorkerToken
@@ -223,7 +224,13 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         number = list(self.children).index(request.child_id)
         run_id = f"run_{number:026d}"
         if not existed:
-            child = ChildStarted(child_id=request.child_id, run_id=run_id, adapter=request.spec.adapter)
+            spec = request.spec
+            child = ChildStarted(
+                child_id=request.child_id,
+                run_id=run_id,
+                adapter=spec.adapter,
+                input_sha256=text_sha256(spec.agent.input_json),
+            )
             self.logs[request.run_id].events.append(EventBody(child_started=child))
         return StartChildResponse(child_run_id=run_id, already_started=existed)
 

@@ -16,7 +16,8 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_platform.process.word import Word
 from oa_runlog.commands import CreateRun, RequestCancel, TellChild
-from oa_runlog.events import ChildFinished, ChildStarted, EventType, RunFinished, RunSpec
+from oa_runlog.events import AgentSpec, ChildFinished, ChildStarted, EventType, RunFinished, RunSpec
+from oa_runlog.fingerprint import text_sha256
 from oa_runlog.reducer import invalid_transition
 from oa_runlog.state import RunStatus
 from services.runtime.agents.app import Agents
@@ -120,7 +121,8 @@ class Children:
         fault = await self._fault(parent, spec)
         create = CreateRun.of(run_id, state.org_id, state.user_id, spec, key, fault)
         applied = await self._create(create.child_of(state.run_id, cancel_with_parent=cancel_with_parent))
-        started = ChildStarted(child_id, applied.run_id, spec.adapter)
+        digest = text_sha256(spec.input.input_json) if isinstance(spec.input, AgentSpec) else b""
+        started = ChildStarted(child_id, applied.run_id, spec.adapter, digest)
         await self._log.do(TellChild.of(state.run_id, state.org_id, started))
         return applied.run_id, applied.repeated
 

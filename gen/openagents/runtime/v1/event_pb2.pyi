@@ -1457,22 +1457,28 @@ class ChildStarted(_message.Message):
     CHILD_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     ADAPTER_FIELD_NUMBER: _builtins.int
+    INPUT_SHA256_FIELD_NUMBER: _builtins.int
     child_id: _builtins.str
     """Its number among the run's children, chosen by the worker's library: the same again after a takeover."""
     run_id: _builtins.str
     """The child (`run_…`)."""
     adapter: _builtins.str
     """Adapter that executes it."""
+    input_sha256: _builtins.bytes
+    """SHA-256 of the child's input, over its JSON text as it was given. Empty in what an older authority wrote, and of
+    a child without an agent's input.
+    """
     def __init__(
         self,
         *,
         child_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
         adapter: _builtins.str = ...,
+        input_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "child_id", b"child_id", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "child_id", b"child_id", "input_sha256", b"input_sha256", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -793,6 +793,12 @@ class ChildStarted(betterproto.Message):
     adapter: str = betterproto.string_field(3)
     """Adapter that executes it."""
 
+    input_sha256: bytes = betterproto.bytes_field(4)
+    """
+    SHA-256 of the child's input, over its JSON text as it was given. Empty in what an older authority wrote, and of
+     a child without an agent's input.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class ChildFinished(betterproto.Message):

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TypeVar
 
 from oa_base.refusal import Refusal
+from oa_runlog.fingerprint import text_sha256
 from oa_wire.shapes import Misfit, shape_of
+from oa_worker.agents.primitives.numbers import Numbers
 from oa_worker.agents.primitives.past import Past
 from oa_worker.sdk.adapter import Assignment
 from openagents.runtime.v1 import event_pb2 as pb
 
 M = TypeVar("M")
 _TYPES = ("child.started", "child.finished")
+_NUMBERED = re.compile("c[1-9][0-9]*")
+What = tuple[str, bytes]
+"""What tells a child from others: its agent, and the SHA-256 of its input."""
 
 
 class ChildFailed(Exception):
@@ -67,6 +73,7 @@ class Children:
         self._reading = asyncio.Lock()
         self._started: dict[str, tuple[int, pb.ChildStarted]] = {}
         self._finished: dict[str, tuple[int, pb.RunFinished]] = {}
+        self._numbers: Numbers[What] | None = None
         self.waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
         """Within it the run waits for one of them."""
 
@@ -76,16 +83,20 @@ class Children:
         Raises Refusal `step_mismatch` for another one than was started at this place, and what the authority has
         against it.
         """
+        self._past.note_asker()
         self._asked += 1
-        child_id = f"c{self._asked}"
+        wanted = self._asked
         if self._assignment.attempt > 1:
             await self._read()
-        seq, before = self._started.get(child_id, (0, None))
-        if before is None:
+        if self._numbers is None:  # the log has nothing of this attempt yet
+            self._numbers = numbers_of(one for _, one in self._started.values())
+        number = found(self._numbers, wanted, spec, has_branches=self._past.has_branches)
+        if number is None:
             await self._past.over()
+            child_id = id_of(self._numbers.free(wanted))
             return Child(self, await self._made(child_id, spec, cancel_with_parent))
-        if before.adapter != spec.adapter:
-            raise _mismatch(child_id, before.adapter, spec.adapter)
+        seq, before = self._started[id_of(number)]
+        _check_same(spec, before)
         await self._past.turn_of(seq)
         return Child(self, before.run_id)
 
@@ -97,7 +108,7 @@ class Children:
             if refusal.reason != "idempotency_conflict":
                 raise
             # It was created, and its parent died before its log took the word of it.
-            raise _mismatch(child_id, "started with another input", spec.adapter) from None
+            raise _other_input(child_id, spec.adapter) from None
 
     async def finish_of(self, run_id: str) -> pb.RunFinished:
         """How a child has ended; waits for it. Raises Refusal once the run is no longer this worker's."""
@@ -122,9 +133,48 @@ class Children:
                 self._read_up_to = event.seq
 
 
-def _mismatch(child_id: str, recorded: str, asked: str) -> Refusal:
-    text = (
-        f"child {child_id} of this run was {recorded!r}, and {asked!r} is started now; start the same runs in the same "
-        "order"
-    )
+def id_of(number: int) -> str:
+    """The id of a child with this number."""
+    return f"c{number}"
+
+
+def numbers_of(started: Iterable[pb.ChildStarted]) -> Numbers[What]:
+    """The numbers of children that the log has."""
+    numbered = {one.child_id: (one.adapter, one.input_sha256) for one in started}
+    return Numbers({int(name[1:]): what for name, what in numbered.items() if _NUMBERED.fullmatch(name)})
+
+
+def found(numbers: Numbers[What], wanted: int, spec: pb.RunSpec, *, has_branches: bool) -> int | None:
+    """The number under which the log has the child; None if it does not."""
+    number = numbers.found(wanted, _what(spec), has_branches=has_branches)
+    if number is None:  # as an older authority wrote it
+        number = numbers.found(wanted, (spec.adapter, b""), has_branches=has_branches)
+    return number
+
+
+def is_same(spec: pb.RunSpec, before: pb.ChildStarted) -> bool:
+    """Whether it is the child that was started, as far as the log says."""
+    return spec.adapter == before.adapter and before.input_sha256 in (b"", _what(spec)[1])
+
+
+def _what(spec: pb.RunSpec) -> What:
+    return spec.adapter, text_sha256(spec.agent.input_json)
+
+
+def _check_same(spec: pb.RunSpec, before: pb.ChildStarted) -> None:
+    if is_same(spec, before):
+        return
+    if before.adapter == spec.adapter:
+        raise _other_input(before.child_id, spec.adapter)
+    what = f"child {before.child_id} of this run was {before.adapter!r}, and {spec.adapter!r} is started now"
+    raise _mismatch(what, before.adapter, spec.adapter)
+
+
+def _other_input(child_id: str, agent: str) -> Refusal:
+    what = f"child {child_id} of this run, {agent!r}, was started with another input than it is started with now"
+    return _mismatch(what, agent, agent)
+
+
+def _mismatch(what: str, recorded: str, asked: str) -> Refusal:
+    text = f"{what}; start the same runs in the same order, and make what may differ a step"
     return Refusal("step_mismatch", text, metadata={"recorded": recorded, "asked": asked})

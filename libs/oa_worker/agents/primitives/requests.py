@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 
 from oa_base.refusal import Refusal
 from oa_wire.given import check_named_texts, check_texts
 from oa_wire.rules import check_rules
+from oa_worker.agents.primitives.numbers import Numbers
 from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.times import time_in
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -18,6 +20,9 @@ from openagents.runtime.v1 import event_pb2 as pb
 
 _TYPES = ("request.opened", "request.answered", "request.expired")
 _NS = 10**9
+_NUMBERED = re.compile("r[1-9][0-9]*")
+Question = tuple[int, str, tuple[tuple[str, str], ...]]
+"""What tells a request from others: its kind, its title, and its options, each with what people are shown."""
 
 
 @dataclass(frozen=True)
@@ -42,35 +47,55 @@ class Requests:
         self._reading = asyncio.Lock()
         self._opened: dict[str, tuple[int, pb.RequestOpened]] = {}
         self._settled: dict[str, tuple[int, Settled]] = {}
+        self._numbers: Numbers[Question] | None = None
 
     def name(self) -> str:
         """The id of one more request."""
-        self._asked += 1
-        return f"r{self._asked}"
+        return id_of(self._next())
 
     async def settle(self, request: pb.RequestOpened, within: timedelta | None) -> Settled:
         """Ask, unless that was done before a takeover, and wait until the request is settled.
 
-        A request without an id gets the next one.
+        A request without an id gets the next one; of branches that ask at once, the one of the same question.
 
         Raises Refusal `step_mismatch` for another question than the run has asked at this place.
         """
-        request.request_id = request.request_id or self.name()
+        wanted = 0 if request.request_id else self._next()
         if self._assignment.attempt > 1:
             await self._read()
+        if wanted:
+            request.request_id = self._found_or_new(wanted, request)
         seq, before = self._opened.get(request.request_id, (0, None))
         if before is None:
-            if self._past is not None:
-                await self._past.over()
             before = request
-            if within is not None:
-                request.deadline_time.FromDatetime(time_in(within, "deadline"))
-            check_rules(request)
-            await self._append(pb.EventBody(request_opened=request))
-            await self._assignment.stored()
+            await self._open(request, within)
         _check_same(request, before)
         await self._turn_of(seq)
         return await self._until_settled(before)
+
+    def _next(self) -> int:
+        self._asked += 1
+        if self._past is not None:
+            self._past.note_asker()
+        return self._asked
+
+    def _found_or_new(self, wanted: int, request: pb.RequestOpened) -> str:
+        """The id that the log has for the question, or else a new one."""
+        if self._numbers is None:  # the log has nothing of this attempt yet
+            self._numbers = numbers_of(one for _, one in self._opened.values())
+        return id_of(self._numbers.found_or_free(wanted, question(request), has_branches=self._has_branches()))
+
+    def _has_branches(self) -> bool:
+        return self._past is not None and self._past.has_branches
+
+    async def _open(self, request: pb.RequestOpened, within: timedelta | None) -> None:
+        if self._past is not None:
+            await self._past.over()
+        if within is not None:
+            request.deadline_time.FromDatetime(time_in(within, "deadline"))
+        check_rules(request)
+        await self._append(pb.EventBody(request_opened=request))
+        await self._assignment.stored()
 
     async def _until_settled(self, request: pb.RequestOpened) -> Settled:
         name = request.request_id
@@ -131,13 +156,24 @@ def _left_s(request: pb.RequestOpened) -> float | None:
     return max(0.0, (request.deadline_time.ToNanoseconds() - time.time_ns()) / _NS)
 
 
-def is_same(asked: pb.RequestOpened, before: pb.RequestOpened) -> bool:
-    """Whether both are the same question."""
-    return (asked.kind, asked.title, list(asked.options)) == (before.kind, before.title, list(before.options))
+def id_of(number: int) -> str:
+    """The id of a request with this number."""
+    return f"r{number}"
+
+
+def numbers_of(opened: Iterable[pb.RequestOpened]) -> Numbers[Question]:
+    """The numbers of requests that the log has."""
+    numbered = {one.request_id: question(one) for one in opened}
+    return Numbers({int(name[1:]): what for name, what in numbered.items() if _NUMBERED.fullmatch(name)})
+
+
+def question(request: pb.RequestOpened) -> Question:
+    """What tells a request from others."""
+    return request.kind, request.title, tuple((option.id, option.label) for option in request.options)
 
 
 def _check_same(asked: pb.RequestOpened, before: pb.RequestOpened) -> None:
-    if is_same(asked, before):
+    if question(asked) == question(before):
         return
     text = (
         f"request {asked.request_id} of this run was {before.title!r}, and {asked.title!r} is asked now; ask the same "

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -19,6 +18,7 @@ from weakref import WeakKeyDictionary
 from oa_base.refusal import Refusal
 from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.primitives.numbers import Numbers
 from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.signatures import returned_by
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -37,6 +37,11 @@ class Step:
     name: str
     fingerprint: bytes
 
+    @property
+    def what(self) -> tuple[str, bytes]:
+        """What tells it from others."""
+        return self.name, self.fingerprint
+
 
 @dataclass(frozen=True)
 class _Done:
@@ -44,46 +49,6 @@ class _Done:
 
     step: Step
     event: pb.RunEvent
-
-
-class _Numbers:
-    """Which step of this attempt has which ordinal."""
-
-    def __init__(self, done: Iterable[_Done]) -> None:
-        self._done = {one.step.ordinal: one for one in done}
-        self._alike: dict[tuple[str, bytes], deque[int]] = {}
-        """Name and fingerprint -> ordinals, ascending."""
-        for ordinal in sorted(self._done):
-            self._alike.setdefault(_what(self._done[ordinal].step), deque()).append(ordinal)
-        self._given: set[int] = set()
-        self._lowest_free = 1
-
-    def found(self, step: Step, has_branches: bool) -> _Done | None:
-        """What the log has of a step. Raises Refusal `step_mismatch`."""
-        found = self._done.get(step.ordinal)
-        if has_branches and (found is None or found.step != step or step.ordinal in self._given):
-            found = self._first_alike(step)
-        if found is not None:
-            self._given.add(found.step.ordinal)
-            _check_same(replace(step, ordinal=found.step.ordinal), found.step)
-        return found
-
-    def free(self, wanted: int) -> int:
-        """The wanted ordinal, if no step has it; else the lowest that is free."""
-        while self._is_taken(self._lowest_free):
-            self._lowest_free += 1
-        ordinal = self._lowest_free if self._is_taken(wanted) else wanted
-        self._given.add(ordinal)
-        return ordinal
-
-    def _first_alike(self, step: Step) -> _Done | None:
-        alike = self._alike.get(_what(step), deque())
-        while alike and alike[0] in self._given:
-            alike.popleft()
-        return self._done[alike[0]] if alike else None
-
-    def _is_taken(self, ordinal: int) -> bool:
-        return ordinal in self._done or ordinal in self._given
 
 
 class Steps:
@@ -95,7 +60,8 @@ class Steps:
         self._append = append
         self._limits = limits
         self._last_ordinal = 0
-        self._numbers: _Numbers | None = None
+        self._done: dict[int, _Done] = {}
+        self._numbers: Numbers[tuple[str, bytes]] | None = None
 
     async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Awaitable[R]]) -> R:
         """The result of a step: from the log if it was done, else from `do`, once that is stored.
@@ -111,7 +77,7 @@ class Steps:
         self._last_ordinal += 1
         step = Step(self._last_ordinal, name, fingerprint_of(arguments))
         numbers = await self._read()
-        recorded = numbers.found(step, self._past.has_branches)
+        recorded = numbers.found(step.ordinal, step.what, has_branches=self._past.has_branches)
         if recorded is None:
             await self._past.over()
             step = replace(step, ordinal=numbers.free(step.ordinal))
@@ -126,25 +92,24 @@ class Steps:
             await self._append(pb.EventBody(step_completed=completed))
             await self._assignment.stored()
         else:
-            await self._past.turn_of(recorded.event.seq)
-            text = recorded.event.body.step_completed.result_json
+            done = self._done[recorded]
+            _check_same(replace(step, ordinal=recorded), done.step)
+            await self._past.turn_of(done.event.seq)
+            text = done.event.body.step_completed.result_json
         # Read back in both cases: what a function gets does not depend on who died.
         return read_result(step, shape, text)
 
-    async def _read(self) -> _Numbers:
+    async def _read(self) -> Numbers[tuple[str, bytes]]:
         events = await self._past.steps()
         if self._numbers is None:
-            self._numbers = _Numbers(map(_done, events))
+            self._done = {one.step.ordinal: one for one in map(_done, events)}
+            self._numbers = Numbers({ordinal: one.step.what for ordinal, one in self._done.items()})
         return self._numbers
 
 
 def _done(event: pb.RunEvent) -> _Done:
     said = event.body.step_completed
     return _Done(Step(said.ordinal, said.name, said.fingerprint), event)
-
-
-def _what(step: Step) -> tuple[str, bytes]:
-    return step.name, step.fingerprint
 
 
 def result_shape(function: Callable[..., object]) -> Shape[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from oa_base.visible import visible
@@ -28,7 +28,9 @@ from oa_runlog.events import (
 )
 from oa_runlog.wire import body_to_wire
 from oa_wire.strict_text import read_json
-from oa_worker.agents.primitives.requests import Settled, is_same
+from oa_worker.agents.primitives import children, requests
+from oa_worker.agents.primitives.numbers import Numbers
+from oa_worker.agents.primitives.requests import Settled
 from oa_worker.agents.primitives.steps import Step
 from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.sdk.adapter import News
@@ -88,10 +90,10 @@ class History:
         self._raised = raised
         self._cancel = recorded.cancel
         self._steps: dict[int, tuple[int, StepCompleted]] = {}
-        self._opened: dict[str, tuple[int, RequestOpened]] = {}
+        self._opened: dict[str, tuple[int, pb.RequestOpened]] = {}
         self._settled: dict[str, tuple[int, Settled]] = {}
         self._inputs: list[tuple[int, str]] = []
-        self._children: dict[str, tuple[int, ChildStarted]] = {}
+        self._children: dict[str, tuple[int, pb.ChildStarted]] = {}
         self._ended: dict[str, tuple[int, RunFinished]] = {}
         self._due: deque[tuple[int, str, str]] = deque()
         """What has to be asked for, in the order of the log: seq, key, text."""
@@ -103,6 +105,9 @@ class History:
         """What the log has no more of, once the function waits for that."""
         for event in recorded.events:
             self._note(event)
+        self._step_numbers = Numbers({n: (step.name, step.fingerprint) for n, (_, step) in self._steps.items()})
+        self._request_numbers = requests.numbers_of(opened for _, opened in self._opened.values())
+        self._child_numbers = children.numbers_of(started for _, started in self._children.values())
 
     def _note(self, event: RunEvent) -> None:
         match event.body:
@@ -110,7 +115,7 @@ class History:
                 self._steps[step.ordinal] = event.seq, step
                 self._due.append((event.seq, f"step {step.ordinal}", _step_text(step.ordinal, step.name)))
             case RequestOpened() as opened:
-                self._opened[opened.request_id] = event.seq, opened
+                self._opened[opened.request_id] = event.seq, body_to_wire(opened).request_opened
                 text = _request_text(opened.request_id, opened.title)
                 self._due.append((event.seq, f"request {opened.request_id}", text))
             case RequestAnswered(request_id, option, text, answered_by):
@@ -120,15 +125,17 @@ class History:
             case InputReceived(input_json=text):
                 self._inputs.append((event.seq, text))
             case ChildStarted() as child:
-                self._children[child.child_id] = event.seq, child
+                self._children[child.child_id] = event.seq, body_to_wire(child).child_started
                 self._due.append((event.seq, f"child {child.child_id}", _child_text(child.child_id, child.adapter)))
             case ChildFinished(run_id, finish):
                 self._ended[run_id] = event.seq, finish
 
-    async def step(self, step: Step) -> str:
+    async def step(self, step: Step, *, has_branches: bool) -> str:
         """The stored result of a step. Raises what `raised` has of it."""
-        key, text = f"step {step.ordinal}", _step_text(step.ordinal, step.name)
-        seq, recorded = self._steps.get(step.ordinal, (None, None))
+        ordinal = self._step_numbers.found_or_free(step.ordinal, step.what, has_branches=has_branches)
+        step = replace(step, ordinal=ordinal)
+        key, text = f"step {ordinal}", _step_text(ordinal, step.name)
+        seq, recorded = self._steps.get(ordinal, (None, None))
         if recorded is None or seq is None:
             if step.name in self._raised:
                 raise self._raised[step.name]
@@ -146,12 +153,14 @@ class History:
         text = _step_text(step.ordinal, step.name)
         self._diverge(Divergence(self._steps[step.ordinal][0], step.ordinal, text, f"of a type that {what}"))
 
-    async def request(self, asked: pb.RequestOpened, ordinal: int) -> Settled:
-        """How a request was settled."""
-        name = asked.request_id
+    async def request(self, asked: pb.RequestOpened, wanted: int, *, has_branches: bool) -> Settled:
+        """How a request was settled. `wanted`: its number in the order of asking."""
+        what = requests.question(asked)
+        ordinal = self._request_numbers.found_or_free(wanted, what, has_branches=has_branches)
+        name = requests.id_of(ordinal)
         text = _request_text(name, asked.title)
         seq, recorded = self._opened.get(name, (None, None))
-        if recorded is not None and seq is not None and not is_same(asked, body_to_wire(recorded).request_opened):
+        if recorded is not None and seq is not None and requests.question(recorded) != what:
             other = "" if recorded.title != asked.title else " of another kind or with other options"
             await self._ends(Divergence(seq, ordinal, _request_text(name, recorded.title), f"{text}{other}"))
         await self._wait("request", f"request {name}", text, ordinal, seq)
@@ -160,12 +169,16 @@ class History:
         assert settled is not None  # else nothing ends the wait
         return settled
 
-    async def child(self, child_id: str, agent: str, ordinal: int) -> str:
-        """The run that was started as this child."""
-        text = _child_text(child_id, agent)
+    async def child(self, spec: pb.RunSpec, wanted: int, *, has_branches: bool) -> str:
+        """The run that was started as this child. `wanted`: its number in the order of starting."""
+        ordinal = children.found(self._child_numbers, wanted, spec, has_branches=has_branches)
+        ordinal = self._child_numbers.free(wanted) if ordinal is None else ordinal
+        child_id = children.id_of(ordinal)
+        text = _child_text(child_id, spec.adapter)
         seq, recorded = self._children.get(child_id, (None, None))
-        if recorded is not None and seq is not None and recorded.adapter != agent:
-            await self._ends(Divergence(seq, ordinal, _child_text(child_id, recorded.adapter), text))
+        if recorded is not None and seq is not None and not children.is_same(spec, recorded):
+            other = "" if recorded.adapter != spec.adapter else " with another input"
+            await self._ends(Divergence(seq, ordinal, _child_text(child_id, recorded.adapter), f"{text}{other}"))
         await self._wait("child", f"child {child_id}", text, ordinal, seq)
         assert recorded is not None  # else nothing ends the wait
         return recorded.run_id

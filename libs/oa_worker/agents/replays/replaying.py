@@ -28,7 +28,7 @@ from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.children import Child, Children
 from oa_worker.agents.primitives.inbox import Inbox
 from oa_worker.agents.primitives.past import QUIET_TURNS, Past
-from oa_worker.agents.primitives.requests import Requests, Settled
+from oa_worker.agents.primitives.requests import Requests, Settled, id_of
 from oa_worker.agents.primitives.steps import Step, Steps, fingerprint_of, read_result
 from oa_worker.agents.replays.history import Divergence, History
 from oa_worker.agents.replays.recorded import RecordedRun
@@ -214,7 +214,7 @@ class _ReplayedRun(Run[Any]):
     def __init__(self, history: History, assignment: Assignment, value: Any, emit: Emit, limits: AgentLimits) -> None:
         super().__init__(assignment, value, emit, limits)
         self._steps = _ReplayedSteps(history, assignment, self._log.append, limits, self._past)
-        self._requests = _ReplayedRequests(history, assignment, self._log.append)
+        self._requests = _ReplayedRequests(history, assignment, self._log.append, self._past)
         self._inbox = _ReplayedInbox(history, assignment, self._past)
         self._children = _ReplayedChildren(history, assignment, self._past)
 
@@ -228,9 +228,10 @@ class _ReplayedSteps(Steps):
         self._history = history
 
     async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Awaitable[R]]) -> R:
+        self._past.note_asker()
         self._last_ordinal += 1
         step = Step(self._last_ordinal, name, fingerprint_of(arguments))
-        text = await self._history.step(step)
+        text = await self._history.step(step, has_branches=self._past.has_branches)
         try:
             return read_result(step, shape, text)
         except Refusal as refusal:
@@ -244,10 +245,10 @@ class _ReplayedRequests(Requests):
         self._history = history
 
     async def settle(self, request: pb.RequestOpened, within: timedelta | None) -> Settled:
-        self._asked += 1
-        request.request_id = f"r{self._asked}"
+        wanted = self._next()
+        request.request_id = id_of(wanted)
         check_rules(request)
-        return await self._history.request(request, self._asked)
+        return await self._history.request(request, wanted, has_branches=self._has_branches())
 
 
 class _ReplayedChildren(Children):
@@ -256,8 +257,10 @@ class _ReplayedChildren(Children):
         self._history = history
 
     async def start(self, spec: pb.RunSpec, *, cancel_with_parent: bool) -> Child:
+        self._past.note_asker()
         self._asked += 1
-        return Child(self, await self._history.child(f"c{self._asked}", spec.adapter, self._asked))
+        wanted = self._asked
+        return Child(self, await self._history.child(spec, wanted, has_branches=self._past.has_branches))
 
     async def finish_of(self, run_id: str) -> pb.RunFinished:
         return finish_to_wire(await self._history.end_of_child(run_id))

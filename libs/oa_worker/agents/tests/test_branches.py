@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
+from oa_runlog.fingerprint import text_sha256
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import AgentLimits, Run
 from oa_worker.agents.primitives.past import Past
+from oa_worker.agents.replays.replaying import replay
 from oa_worker.agents.testing import play, play_with_deaths
+from oa_worker.agents.tests.recordings import recorded
 from oa_worker.agents.tests.rig import Ask
 from oa_worker.sdk.adapter import Assignment, News
 from openagents.runtime.v1 import event_pb2 as pb
@@ -114,6 +118,68 @@ async def test_branches_may_come_to_their_steps_in_another_order_than_they_did()
         if played.attempts == 1:
             break
         deaths += 1
+
+
+TWO_ASK: dict[str, Any] = {"answers": {"Take a?": "a", "Take b?": "b"}, "children": {"price": "12"}}
+
+
+async def two_ask(run: Run[Ask], names: str, seen: set[tuple[str, str]]) -> list[str]:
+    """Branches that start the same agent and ask people, in the order of their names."""
+
+    async def branch(name: str) -> str:
+        child = await run.start_child("price", {"of": name})
+        seen.add((name, child.run_id))
+        return await run.choose(f"Take {name}?", [name, "none"])
+
+    return sorted(await asyncio.gather(*map(branch, names)))
+
+
+async def test_each_branch_gets_its_own_child_and_answer_in_whatever_order_they_come() -> None:
+    seen: set[tuple[str, str]] = set()
+
+    async def agent(run: Run[Ask]) -> list[str]:
+        return await two_ask(run, "ab" if run.attempt == 1 else "ba", seen)
+
+    deaths = 0
+    while True:
+        seen.clear()
+        played = await play(agent, Ask("x"), death=deaths, limits=AgentLimits(past_patience_ms=1), **TWO_ASK)
+        assert played.result == ["a", "b"]
+        kept = {name: event.child_started.run_id for event in played.events if (name := _of(event.child_started))}
+        assert len(kept) == 2, "each is started once"
+        assert {(name, run_id) for name, run_id in seen if kept[name] != run_id} == set()
+        assert sorted(_requests(played.events)) == ["r1", "r2"], "each is asked once"
+        if played.attempts == 1:
+            break
+        deaths += 1
+    assert deaths == 2 * 4
+
+
+def _of(child: pb.ChildStarted) -> str:
+    names = {text_sha256(f'{{"of":"{name}"}}'): name for name in "ab"}
+    return names.get(child.input_sha256, "")
+
+
+def _requests(events: Sequence[pb.EventBody]) -> list[str]:
+    return [event.request_opened.request_id for event in events if event.HasField("request_opened")]
+
+
+async def test_a_replay_tells_children_and_questions_of_branches_apart() -> None:
+    async def agent(run: Run[Ask]) -> list[str]:
+        return await two_ask(run, "ab", set())
+
+    async def other_way(run: Run[Ask]) -> list[str]:
+        return await two_ask(run, "ba", set())
+
+    async def other_input(run: Run[Ask]) -> list[str]:
+        return await two_ask(run, "ac", set())
+
+    run = recorded(await play(agent, Ask("x"), **TWO_ASK), Ask("x"))
+    (await replay(agent, run)).check(whole=True)
+    (await replay(other_way, run)).check(whole=True)
+    divergence = (await replay(other_input, run)).divergence
+    assert divergence is not None
+    assert (divergence.recorded, divergence.asked) == ("child c2, 'price'", "child c3, 'price'")
 
 
 async def test_branches_that_ask_listen_and_start_children_come_to_the_same_places() -> None:

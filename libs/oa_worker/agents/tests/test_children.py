@@ -9,7 +9,9 @@ import pytest
 from oa_base.at_work import RUN_AT_WORK
 from oa_base.refusal import Refusal
 from oa_worker.agents import ChildFailed, Run
+from oa_worker.agents.replays.replaying import replay
 from oa_worker.agents.testing import play, play_with_deaths
+from oa_worker.agents.tests.recordings import recorded
 from oa_worker.agents.tests.rig import Answer, Ask, asked, working
 from oa_worker.tests.fake_runtime import RUN
 from openagents.runtime.v1 import event_pb2 as pb
@@ -75,6 +77,35 @@ async def test_other_children_at_the_same_place_fail_the_run() -> None:
     assert (played.finish.reason, played.attempts) == ("step_mismatch", 2)
     assert "'quote'" in played.finish.message
     assert "'stock'" in played.finish.message
+
+
+async def test_a_child_with_another_input_fails_the_run() -> None:
+    async def fickle(run: Run[Ask]) -> Answer:
+        await run.start_child("quote", run.attempt)
+        await run.step("work", asyncio.sleep, 0)
+        return Answer("")
+
+    played = await play(fickle, Ask("x"), children={"quote": 1}, death=2)
+    assert (played.finish.reason, played.attempts) == ("step_mismatch", 2)
+    assert "another input" in played.finish.message
+
+
+async def test_a_child_whose_log_does_not_state_its_input_is_the_one_at_its_place() -> None:
+    """As an older authority wrote it."""
+
+    async def agent(run: Run[Ask]) -> list[str]:
+        return list(await asyncio.gather(*(_id_of(run, name) for name in "ab")))
+
+    played = await play(agent, Ask("x"), children={"quote": 1})
+    for event in played.events:
+        if event.HasField("child_started"):
+            event.child_started.ClearField("input_sha256")
+    replayed = await replay(agent, recorded(played, Ask("x")))
+    replayed.check(whole=True)
+
+
+async def _id_of(run: Run[Ask], name: str) -> str:
+    return (await run.start_child("quote", name)).run_id
 
 
 async def test_a_worker_starts_a_child_and_hears_of_its_end() -> None:
