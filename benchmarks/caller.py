@@ -75,7 +75,7 @@ class Caller:
         return _result((await self._first("run_finished", run_id)).run_finished)
 
     async def polled_result(self, run_id: str) -> Any:
-        """The same for who does not listen, some ms later: it asks again and again."""
+        """The same for a caller that does not listen but asks again and again: it has it some ms later."""
         request = run_service_pb2.GetRunRequest(run_id=run_id)
         async with asyncio.timeout(PATIENCE_S):
             while True:

@@ -26,11 +26,11 @@ BASE_URL = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
 API_KEY = os.environ.get("OPENAI_API_KEY", "")
 MODEL = os.environ["OPENAI_MODEL"]
 CONNECT_S = 10.0
-"""Longest wait for a connection to the server."""
+"""Maximum wait for a connection to the server."""
 SILENCE_S = 120.0
-"""Longest wait for the next piece: a model may think for a while."""
+"""Maximum wait for the next piece: a model may think for a while."""
 MAX_EVENT_BYTES = 1024 * 1024
-"""Longest event of the server. Its last one has the whole answer."""
+"""Maximum length of an event of the server. Its last one has the whole answer."""
 
 
 @dataclass

@@ -116,7 +116,10 @@ def _is_local(settings: CliSettings) -> bool:
 
 
 def open_site(settings: CliSettings, env: Mapping[str, str], *, as_person: bool = False) -> Site:
-    """The site that the settings name, for the API key that is set; `as_person`: for who is signed in, although."""
+    """The site that the settings name, for the API key that is set, if one is.
+
+    `as_person`: for the person who is signed in, whether or not a key is set.
+    """
     api_key = settings.api_key.reveal() if settings.api_key and not as_person else ""
     proxy = settings.proxy.reveal() if settings.proxy else ""
     url = control_url(settings, env)

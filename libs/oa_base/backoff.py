@@ -16,7 +16,7 @@ class Backoff:
     longest_ms: int
 
     def ceiling_ms(self, attempt: int) -> int:
-        """Longest wait before attempt number `attempt` (0 is the first)."""
+        """Maximum wait before attempt number `attempt` (0 is the first)."""
         return min(self.longest_ms, self.first_ms << min(attempt, _MAX_DOUBLINGS))
 
     def wait_ms(self, attempt: int, jitter: float) -> int:

@@ -77,7 +77,7 @@ def _owed_ns(rate: Rate, full_at_ns: int, now_ns: int) -> int:
 
 
 class TokenBucket:
-    """A rate and its number, for who keeps it in memory. It is full when it is made, at `now_ns` of its clock."""
+    """A rate and its number, kept in memory. It is full when it is made, at `now_ns` of its clock."""
 
     def __init__(self, rate: Rate, now_ns: int) -> None:
         self._rate = rate

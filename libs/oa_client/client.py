@@ -41,7 +41,7 @@ class Client:
         khala_url: str = "",
         api_key: str = "",
     ) -> None:
-        """`api_key`: commands are those of the service account that it belongs to, not of who is signed in here."""
+        """`api_key`: commands are those of its service account, not of the person who is signed in here."""
         self.build_id = f"oa-{surface}/{VERSION}"
         self.edge = Edge(control_url, http, self.build_id)
         self.auth = Auth(self.edge, credentials, device_id)

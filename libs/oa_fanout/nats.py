@@ -38,7 +38,7 @@ class NatsLimits:
     """So often a connection is asked whether it stands; one that is silent twice in a row is broken."""
     reconnect_first_ms: int = 100
     reconnect_longest_ms: int = 2_000
-    """Longest waits before the next attempt: at first, and later."""
+    """Maximum waits before the next attempt: at first, and later."""
 
 
 class NatsConnection:
@@ -71,7 +71,7 @@ class NatsConnection:
 
     @property
     def max_bytes(self) -> int:
-        """Most that can be published at once; 0 while there is no connection, as far as is known."""
+        """Maximum size of one message, in bytes; 0 while there is no connection, as far as is known."""
         return self._connection.max_payload if self._connection is not None else 0
 
     async def publish(self, subject: str, data: bytes) -> None:

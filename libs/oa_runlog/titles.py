@@ -1,4 +1,4 @@
-"""The title of a run that was given none: the one rule, for who records it and who reads a record without one."""
+"""The title of a run that was given none: one rule for writers of records, and for readers of records without one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
 
 TITLE_MAX_CHARS = 200
-"""Longest title; the rule of RunSpec.title."""
+"""Maximum length of a title; the rule of RunSpec.title."""
 
 
 def titled(spec: RunSpec) -> RunSpec:

@@ -18,26 +18,28 @@ CHECK = "check"
 """Under a source's subject: where its delivery checks are published. No topic has that name."""
 
 
-class Outlet(Protocol):
+class Transport(Protocol):
     """Publishes on subjects. Nobody is told whether it arrives."""
 
     @property
     def max_bytes(self) -> int:
-        """Most that can be published at once; 0 while there is no way."""
+        """Maximum size of one message, in bytes; 0 while nothing can be published."""
         ...
 
     async def publish(self, subject: str, data: bytes) -> None:
-        """Publish; lost while there is no way. Waits while the way is full."""
+        """Publish; lost while nothing can be published. Waits while the connection is full."""
         ...
 
 
 class FramePublisher:
     """See the module. Call `run` in the background. `published` is told of each number of frames."""
 
-    def __init__(self, outlet: Outlet, subject: str, pending_bytes: int, published: Callable[[int], None]) -> None:
-        """At most so many bytes wait for the outlet."""
+    def __init__(
+        self, transport: Transport, subject: str, pending_bytes: int, published: Callable[[int], None]
+    ) -> None:
+        """`pending_bytes`: the maximum that waits for the transport."""
         self.subject = subject
-        self._outlet = outlet
+        self._transport = transport
         self._limit_bytes = pending_bytes
         self._published = published
         self._pending: deque[tuple[str, bytes]] = deque()
@@ -59,18 +61,18 @@ class FramePublisher:
         self._put(CHECK, pb.WatchTopicsResponse(delivery_check=number))
 
     async def run(self) -> None:
-        """Hand what waits to the outlet, until cancelled."""
+        """Hand what waits to the transport, until cancelled."""
         while True:
             await self._news.wait()
             self._news.clear()
             while self._pending:
                 subject, data = self._pending.popleft()
-                await self._outlet.publish(subject, data)
+                await self._transport.publish(subject, data)
                 self._pending_bytes -= len(data)
 
     def _put(self, name: str, message: pb.WatchTopicsResponse) -> bool:
         data = message.SerializeToString()
-        if len(data) > self._outlet.max_bytes or (
+        if len(data) > self._transport.max_bytes or (
             self._pending and self._pending_bytes + len(data) > self._limit_bytes
         ):
             return False

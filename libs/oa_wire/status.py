@@ -19,10 +19,10 @@ from oa_base.refusal import Refusal
 ERROR_DOMAIN = "openagents"
 STATUS_METADATA_KEY = "grpc-status-details-bin"
 MAX_MESSAGE_BYTES = 1000
-"""Longest message on the wire. gRPC refuses headers of more than 8 KiB, and there a message stands twice: once with
-three characters for each byte that isn't ASCII, once in base64."""
+"""Maximum length of a message on the wire. gRPC refuses headers of more than 8 KiB, and there a message stands twice:
+once with three characters for each byte that isn't ASCII, once in base64."""
 MAX_METADATA_BYTES = 1500
-"""Most metadata on the wire, names, values and the field together."""
+"""Maximum size of the metadata on the wire, names, values and the field together."""
 _FIELD_KEY = "field"
 
 # What a status without our ErrorInfo says: it was made by a transport or a proxy, not by one of our handlers.

@@ -9,7 +9,7 @@ from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from services.runtime.retention.domain import KEEP, RetentionClasses
 
 MAX_AGE_S = 3_153_600_000
-"""Longest age of a retention class: a hundred years. What is to stay for longer is kept."""
+"""Maximum age of a retention class: a hundred years. What is to stay for longer is kept."""
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 # The name is what the rule of RunSpec.retention_class takes.

@@ -28,7 +28,7 @@ from services.runtime.authority.store import PostgresHistories
 SUMMARY = "Give the log a new epoch: every cursor of the old one becomes stale, at all replicas at once."
 REFUSED = 2
 MAX_TEXT = 1000
-"""Longest reason, in characters."""
+"""Maximum length of a reason, in characters."""
 
 
 @dataclass(frozen=True, kw_only=True)

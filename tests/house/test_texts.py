@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.house.files import SourceFile, parsed, python_files
+from tests.house.files import SourceFile, parsed, python_files, tracked
 
 ROOMS = ("apps/", "libs/", "services/")
 NO_ADVICE_ROOMS = {
@@ -39,7 +39,9 @@ _TABLES = re.compile(r"_?(?:[A-Z]+_)*MESSAGES")
 """Names of tables from a reason to its text."""
 _BEGINS = re.compile(r"[a-z0-9{]|[A-Z]{2}|OA_")
 """In lower case, with a number, with what was given, or with a name that is written in capitals."""
-_NO_WORDS = re.compile(r"\b(Most|Least)\b|\bfor who reads\b")
+_WHO = r"\b(for|by|to|with|than) who (is|are|has|have|can|may|does|wants|reads|writes|keeps|records|looks|asks)\b"
+_NO_WORDS = re.compile(rf"\b(Most|Least)\b|{_WHO}")
+_NO_BEGINNING = re.compile(rf"^\s*(\"\"\"|//|///|#) ?(Most|Least|Longest) |{_WHO}")
 
 
 def other_refusals(files: list[SourceFile]) -> list[str]:
@@ -72,6 +74,16 @@ def odd_settings(files: list[SourceFile]) -> list[str]:
         if isinstance(node, ast.Call)
         for keyword in node.keywords
         if keyword.arg in ("doc", "help") and _NO_WORDS.search(text := _text(keyword.value))
+    ]
+
+
+def odd_comments(files: list[SourceFile]) -> list[str]:
+    """Lines of docstrings, comments and pages that say "Most", where "Maximum" is meant, and the like."""
+    return [
+        f"{file.path}:{number} {line.strip()}"
+        for file in files
+        for number, line in enumerate(file.text.splitlines(), start=1)
+        if _NO_BEGINNING.search(line)
     ]
 
 
@@ -183,3 +195,15 @@ def test_settings_speak_plainly() -> None:
         assert len(odd_settings(_planted(f"setting('OA_X', doc='{bad}')"))) == 1, bad
     assert len(odd_settings(_planted("option('--limit', help='Most runs.')"))) == 1
     assert odd_settings(_planted("setting('OA_X', doc='Maximum number of connections.')")) == []
+
+
+def test_comments_speak_plainly() -> None:
+    assert odd_comments([file for file in tracked() if file.is_ours and file.path != "tests/house/test_texts.py"]) == []
+    for bad in (
+        '    """Most bytes of a frame."""',
+        "  // Longest pause.",
+        "It waits for who has none.",
+        "# told by who looks",
+    ):
+        assert len(odd_comments(_planted(bad))) == 1, bad
+    assert odd_comments(_planted('"""Maximum pause. Most of it is spent by those who wait."""')) == []

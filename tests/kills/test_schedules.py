@@ -82,7 +82,8 @@ async def test_every_time_has_one_run_or_was_skipped_whoever_dies(runtime_databa
                 await site.start()
                 await site.until_ready()
         await _more_are_started(connection)
-        await connection.execute("UPDATE runtime.schedules SET status = 'paused'")  # waits for who looks after them
+        # This waits for the replicas that look after them.
+        await connection.execute("UPDATE runtime.schedules SET status = 'paused'")
     schedules = await connection.fetch(SCHEDULES_NOW)
     runs = [(row["schedule_id"], row["create_key"]) for row in await connection.fetch(RUNS)]
     await connection.close()

@@ -155,5 +155,5 @@ class Site:
                 yield client, store
 
     def store(self, client: Client) -> SqliteStore:
-        """The watermark store of who is signed in. Close it."""
+        """The watermark store of the person who is signed in. Close it."""
         return SqliteStore(self.folder / "watermarks.sqlite3", client.namespace)

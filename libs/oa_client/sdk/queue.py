@@ -32,7 +32,7 @@ class Retry:
     delay: timedelta = timedelta(seconds=1)
     """Pause after the first failure; twice as long after each further one."""
     longest_delay: timedelta = timedelta(hours=1)
-    """Longest pause."""
+    """Maximum pause."""
     reasons: Sequence[str] = ()
     """Reasons of a failure that is tried again; none for all but those that would come back (docs/queue.md)."""
 
@@ -46,9 +46,9 @@ class Queue:
     not_before: datetime | None = None
     """No worker gets the run before this time, which has a time zone."""
     start_timeout: timedelta = _NONE
-    """Longest time until a worker starts it; then it fails as `start_timeout`."""
+    """Maximum time until a worker starts it; then it fails as `start_timeout`."""
     run_timeout: timedelta = _NONE
-    """Longest time from its first start to its end, over all attempts; then it fails as `run_timeout`."""
+    """Maximum time from its first start to its end, over all attempts; then it fails as `run_timeout`."""
     concurrency: Concurrency | None = None
     """How many runs of the org with this key may run at a time."""
     retry: Retry | None = None

@@ -64,7 +64,7 @@ class Target:
 
     dsn: str = field(repr=False)
     timeout_s: float
-    """Longest attempt with one host."""
+    """Maximum time of an attempt with one host."""
     may_lose_commits: bool
     """Whether a server will do that may lose what it has acknowledged."""
     arguments: Mapping[str, Any]

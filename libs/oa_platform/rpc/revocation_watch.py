@@ -52,7 +52,7 @@ class RevocationWatchLimits:
     """How long a process that starts waits for what was revoked before; then it works without."""
     reconnect_first_ms: int = 100
     reconnect_longest_ms: int = 2_000
-    """Longest waits before the stream is opened again: at first, and later."""
+    """Maximum waits before the stream is opened again: at first, and later."""
 
 
 class RevocationWatch:

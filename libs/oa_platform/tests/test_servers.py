@@ -225,7 +225,7 @@ async def test_a_server_that_takes_no_writes_is_not_ready_until_it_does(empty_da
         refusal = await _refused(postgres.check())
         assert (refusal.reason, refusal.field) == ("unavailable", "OA_DATABASE_URL")
         assert f"127.0.0.1:{empty_database.port}/{empty_database.name} takes no writes now" in refusal.message
-        assert empty_database.name not in (await _refused(_write(postgres))).message, "that is for who looks after it"
+        assert empty_database.name not in (await _refused(_write(postgres))).message, "that is for its operator"
         refused = await _refused_start(_settings(empty_database.owner))
         assert (refused.reason, "takes no writes now" in refused.message) == ("unavailable", True)
 

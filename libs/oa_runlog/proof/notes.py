@@ -18,9 +18,9 @@ from oa_runlog.proof.ed25519 import signature_fits
 from oa_wire.strict_text import read_base64
 
 MAX_NOTE_BYTES = 64 * 1024
-"""Longest note that is read: a checkpoint with more cosignatures than there are witnesses."""
+"""Maximum length of a note: a checkpoint with more cosignatures than there are witnesses."""
 MAX_SIGNATURES = 100
-"""Most signatures of a note that are read."""
+"""Maximum number of signatures of a note."""
 
 _ED25519 = b"\x01"
 _KEY_ID_BYTES = 4

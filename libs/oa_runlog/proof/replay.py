@@ -28,7 +28,7 @@ from oa_wire.strict_text import read_base64, read_json
 FORMAT = "openagents.replay.v1"
 """Name of the format, in the header of each artifact."""
 MAX_LINE_BYTES = 8 * 1024 * 1024
-"""Longest line that is read; an event of 4 MiB, the most that an installation may allow, takes 5.6 MiB in base64."""
+"""Maximum length of a line; an event of 4 MiB, the most that an installation may allow, takes 5.6 MiB in base64."""
 
 _HEADER = {"kind", "format", "run_id", "chain"}
 _EVENT = {"kind", "seq", "type", "time", "chain", "event"}

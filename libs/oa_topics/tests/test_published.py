@@ -23,8 +23,8 @@ U = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
 SUBJECT = "source.one"
 
 
-class Outlet:
-    """An `Outlet` that keeps what it gets, and takes it while its gate is open."""
+class Transport:
+    """A `Transport` that keeps what it gets, and takes it while its gate is open."""
 
     def __init__(self) -> None:
         self.max_bytes = 10_000
@@ -44,8 +44,8 @@ class Source:
     """A hub that publishes, and its streams."""
 
     def __init__(self) -> None:
-        self.store, self.outlet, self.published = MemoryTopics({T: [], U: []}), Outlet(), list[int]()
-        self.publisher = FramePublisher(self.outlet, SUBJECT, 1_000, self.published.append)
+        self.store, self.transport, self.published = MemoryTopics({T: [], U: []}), Transport(), list[int]()
+        self.publisher = FramePublisher(self.transport, SUBJECT, 1_000, self.published.append)
         self.hub = TopicHub(self.store, TopicLimits(), Counted(), self.publisher)
         self.checks = DeliveryChecks(self._commit)
         self.api = TopicApi(self.hub, self.checks, lambda method, refusal: None)
@@ -103,10 +103,10 @@ async def test_frames_are_published_once_and_come_on_the_streams_of_those_alone_
     other = await source.watched(T, U)
     source.commit(T, b"1", b"2")
     source.commit(U, b"1")
-    await eventually(lambda: source.outlet.seqs(T) == [1, 2])
-    (message,) = (message for _, message in source.outlet.messages)
+    await eventually(lambda: source.transport.seqs(T) == [1, 2])
+    (message,) = (message for _, message in source.transport.messages)
     assert (message.batches[0].topic, message.batches[0].epoch) == (T, "e1")
-    assert source.outlet.seqs(U) == [], "nobody takes it there"
+    assert source.transport.seqs(U) == [], "nobody takes it there"
     assert seqs(await other.next()) == [1, 2, 1]
     assert sum(source.published) == 2
     for stream in streams:
@@ -122,8 +122,8 @@ async def test_frames_say_where_they_come_from_whichever_way_they_take(source: S
     other = await source.watched(T)
     source.commit(T, b"1", origin=origin)
     source.commit(T, b"2")
-    await eventually(lambda: source.outlet.seqs(T) == [1, 2])
-    batches = [message.batches[0] for _, message in source.outlet.messages]
+    await eventually(lambda: source.transport.seqs(T) == [1, 2])
+    batches = [message.batches[0] for _, message in source.transport.messages]
     assert [origin_from_wire(batch) for batch in batches] == [origin, None]
     (on_stream,) = (await other.next()).batches
     assert origin_from_wire(on_stream) == origin
@@ -158,26 +158,26 @@ async def test_a_head_of_another_past_is_not_told(source: Source) -> None:
     answer = await stream.next()
     assert ([watched.epoch for watched in answer.watched], heads(answer)) == (["e2"], {})
     source.commit(T, b"b")
-    await eventually(lambda: len(source.outlet.messages) == 2)
-    assert source.outlet.messages[-1][1].batches[0].epoch == "e2"
+    await eventually(lambda: len(source.transport.messages) == 2)
+    assert source.transport.messages[-1][1].batches[0].epoch == "e2"
 
 
 async def test_what_can_not_be_published_comes_on_the_stream(source: Source) -> None:
     stream = await source.watched(T, by_subject=True)
-    source.outlet.max_bytes = 0
+    source.transport.max_bytes = 0
     source.commit(T, b"1")
     assert seqs(await stream.next()) == [1]
-    source.outlet.max_bytes = 500
+    source.transport.max_bytes = 500
     source.commit(T, b"x" * 600)
     assert seqs(await stream.next()) == [2]
-    source.outlet.gate.clear()
+    source.transport.gate.clear()
     for _ in range(6):
         source.commit(T, b"y" * 200)
         await asyncio.sleep(0)
     on_stream = seqs(await stream.next())
     assert on_stream, "more than may wait"
-    source.outlet.gate.set()
-    await eventually(lambda: sorted(source.outlet.seqs(T) + on_stream) == list(range(3, 9)))
+    source.transport.gate.set()
+    await eventually(lambda: sorted(source.transport.seqs(T) + on_stream) == list(range(3, 9)))
 
 
 async def test_checks_are_published_and_tell_streams_where(source: Source) -> None:
@@ -188,8 +188,8 @@ async def test_checks_are_published_and_tell_streams_where(source: Source) -> No
     source.publisher.check(7)
     answer = await stream.next()
     assert (answer.delivery_check, answer.subject) == (7, SUBJECT)
-    await eventually(lambda: len(source.outlet.messages) == 1)
-    assert source.outlet.messages == [(f"{SUBJECT}.check", pb.WatchTopicsResponse(delivery_check=7))]
+    await eventually(lambda: len(source.transport.messages) == 1)
+    assert source.transport.messages == [(f"{SUBJECT}.check", pb.WatchTopicsResponse(delivery_check=7))]
 
 
 async def test_heads_are_told_again_and_again(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

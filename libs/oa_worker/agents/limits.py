@@ -18,14 +18,14 @@ class AgentLimits:
     max_step_bytes: int = 192 * 1024
     """Largest result of a step, as JSON; the authority's limit is that of results (OA_RUN_MAX_RESULT_BYTES)."""
     max_checkpoint_bytes: int = 192 * 1024
-    """Most that is saved at once, as JSON; the authority's limit is OA_RUN_MAX_CHECKPOINT_BYTES."""
+    """Maximum size of one checkpoint, as JSON; the authority's limit is OA_RUN_MAX_CHECKPOINT_BYTES."""
     progress_interval_ms: int = 1_000
     """Progress that is reported faster than that is joined: the newest is stored, and the last one at the end."""
     past_patience_ms: int = 3_000
     """How long a branch of a function that was taken over may do something by itself before it asks for the next thing
     of the run's past. Then the other branches go on without it."""
     stop_timeout_ms: int = 10_000
-    """Longest wait for a function whose run was taken away; what still runs then is left behind, and logged."""
+    """Maximum wait for a function whose run was taken away; what still runs then is left behind, and logged."""
 
 
 MAX_STEP_THREADS = 64

@@ -16,7 +16,7 @@ class WorkerLimits:
     flush_bytes: int = 16 * 1024
     """That much text does not wait."""
     max_text_bytes: int = 64 * 1024
-    """Longest text of one event; longer text becomes several events."""
+    """Maximum text of one event; longer text becomes several events."""
     max_append_bytes: int = 192 * 1024
     """Maximum size of the events in one append."""
     max_append_events: int = 200
@@ -32,7 +32,7 @@ class WorkerLimits:
     retry_min_ms: int = 50
     """First wait before a refused append is sent again, when the refusal names none; doubles."""
     retry_max_ms: int = 2_000
-    """Longest wait before a refused append is sent again, when the refusal names none."""
+    """Maximum wait before a refused append is sent again, when the refusal names none."""
     reconnect_min_ms: int = RECONNECT.first_ms
     """Ceiling of the first wait before reconnecting; doubles; the wait is random below the ceiling (full jitter)."""
     reconnect_max_ms: int = RECONNECT.longest_ms
@@ -44,7 +44,7 @@ class WorkerLimits:
     keepalive_timeout_ms: int = 5_000
     """How long a ping may stay unanswered before the worker reconnects."""
     attach_timeout_ms: int = 10_000
-    """Longest wait for the answer to `attach`."""
+    """Maximum wait for the answer to `attach`."""
     token_share: float = 0.5
     """Share of a token's life after which the worker gets a new one. Control may be away for the rest of it."""
     max_rejected_tokens: int = 3
@@ -73,7 +73,7 @@ class ExecLimits:
     leftover_grace_ms: int = 2_000
     """After the command itself has ended: time for what it left running to finish writing, before that is ended too."""
     kill_timeout_ms: int = 10_000
-    """Longest time for killing what SIGTERM did not end; what still lives then is given up, and logged."""
+    """Maximum time for killing what SIGTERM did not end; what still lives then is given up, and logged."""
     foreign_output_bytes: int = 1024 * 1024
     """Once everything of a run has ended: most bytes taken from each pipe, should somebody outside still write."""
 

@@ -19,7 +19,7 @@ MAX_BUCKETS = 100_000
 
 
 class CallRates:
-    """The buckets. A bucket is full for who is not remembered."""
+    """The buckets. A caller that is not remembered has a full bucket."""
 
     def __init__(self, rates: Mapping[CallClass, Rate], clock: Clock, max_buckets: int = MAX_BUCKETS) -> None:
         self._rates = rates

@@ -46,7 +46,7 @@ HOLD = f"SELECT pg_advisory_xact_lock_shared({_TOKENS})"
 IS_OPEN = "SELECT delete_at IS NULL FROM control.orgs WHERE org_id = $1"
 """Whether an org was not deleted."""
 LOCK_FOR_OTHERS = "SELECT 1 FROM control.orgs WHERE org_id = $1 FOR NO KEY UPDATE"
-"""The same for who is no member: somebody invited, or an operator."""
+"""The same for others than members: somebody invited, or an operator."""
 SHARE = """
 SELECT 1 FROM control.orgs WHERE org_id = $1
 AND EXISTS (SELECT 1 FROM control.memberships m WHERE m.org_id = $1 AND m.user_id = $2) FOR SHARE"""

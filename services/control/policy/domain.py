@@ -90,7 +90,7 @@ class StandingPrincipal(Principal):
     standing: Scopes = frozenset()
     # A later sign-in is no other principal: it may have the tokens for upstream calls of the one before.
     signed_in_at: datetime | None = field(default=None, compare=False)
-    """When the person of the session signed in last; None for who has no session."""
+    """When the person of the session signed in last; None for a caller without a session."""
 
     @property
     def effective_scopes(self) -> Scopes:

@@ -51,7 +51,7 @@ class Documents(Protocol):
 
 
 class Prunable(Protocol):
-    """The journals, for who prunes them. Raises Refusal when the database is away."""
+    """The journals, for pruning. Raises Refusal when the database is away."""
 
     async def due(self, form: str, keep: Retention, limit: int) -> list[str]:
         """Topics of `form` ("user:*:runs") that hold more than `keep`, at most `limit`."""

@@ -34,6 +34,6 @@ class ArchiveLimits:
     lease_ms: int = 60_000
     """How long the replica that archives is left alone without a sign of life."""
     prune_timeout_ms: int = 120_000
-    """Longest removal of one run's events from the log."""
+    """Maximum time for the removal of one run's events from the log."""
     zstd_level: int = 9
     """How hard to compress."""

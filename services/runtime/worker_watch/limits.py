@@ -12,6 +12,6 @@ class WorkerWatchLimits:
     pause_ms: int = 200
     """Shortest pause between two looks at how all workers stand."""
     interval_ms: int = 1_000
-    """Longest pause after that, without a word that something may have changed."""
+    """Maximum pause after that, without a word that something may have changed."""
     page: int = 500
     """Maximum number of workers in one message."""

@@ -33,7 +33,7 @@ class WorkerLimits:
     retry_initial_ms: int = 1_000
     """Pause before a run whose worker was lost is given to another; twice as long after each further loss."""
     retry_max_ms: int = 60_000
-    """Longest such pause."""
+    """Maximum of such a pause."""
     read_page_events: int = 1_000
     """Events that a worker gets in one page of a run that it holds."""
     read_page_bytes: int = 1 << 20

@@ -46,13 +46,13 @@ class FieldRules(_message.Message):
     min_length: _builtins.int
     """Fewest characters of a string (Unicode code points), or bytes of a bytes field."""
     max_length: _builtins.int
-    """Most characters of a string (Unicode code points), or bytes of a bytes field."""
+    """Maximum number of characters of a string (Unicode code points), or bytes of a bytes field."""
     pattern: _builtins.str
     """Regular expression (RE2 subset) that a whole, non-empty string must match."""
     min_items: _builtins.int
     """Fewest elements of a repeated field or map."""
     max_items: _builtins.int
-    """Most elements of a repeated field or map."""
+    """Maximum number of elements of a repeated field or map."""
     minimum: _builtins.int
     """Lowest value of a number; ignored unless `bounded` is true."""
     maximum: _builtins.int

@@ -68,7 +68,7 @@ class ListMembersRequest(_message.Message):
     org_id: _builtins.str
     """Org."""
     page_size: _builtins.int
-    """Most members; 0 for 50."""
+    """Maximum number of members; 0 for 50."""
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     def __init__(

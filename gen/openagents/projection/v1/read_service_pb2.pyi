@@ -104,7 +104,7 @@ class ListRunSummariesRequest(_message.Message):
     RUNS_FIELD_NUMBER: _builtins.int
     RUN_ID_PREFIX_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most summaries; 0 for 50."""
+    """Maximum number of summaries; 0 for 50."""
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     status: _run_pb2.RunStatus.ValueType

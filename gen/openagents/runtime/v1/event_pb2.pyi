@@ -525,11 +525,11 @@ class QueuePolicy(_message.Message):
     priority: _builtins.int
     """Among the waiting runs of an org a higher one goes first; 0 is usual."""
     start_timeout_ms: _builtins.int
-    """Longest time from then, or from the run's creation, until a worker starts it, in
+    """Maximum time from then, or from the run's creation, until a worker starts it, in
     milliseconds; 0 for no limit. Over it the run fails as `start_timeout`.
     """
     run_timeout_ms: _builtins.int
-    """Longest time from its first start until it ends, in milliseconds, whatever the
+    """Maximum time from its first start until it ends, in milliseconds, whatever the
     number of attempts and the pauses between them; 0 for no limit. Over it the run
     fails as `run_timeout`.
     """
@@ -608,7 +608,7 @@ class RetryPolicy(_message.Message):
     initial_delay_ms: _builtins.int
     """Pause after the first failure, in milliseconds; twice as long after each further one."""
     max_delay_ms: _builtins.int
-    """Longest pause, in milliseconds; 0 for one day."""
+    """Maximum pause, in milliseconds; 0 for one day."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Reasons of a failure that is tried again; empty for all but those that say that
@@ -666,7 +666,7 @@ class ExecSpec(_message.Message):
     working_directory: _builtins.str
     """Directory to run in, on the worker's machine; empty for the worker's own."""
     timeout_ms: _builtins.int
-    """Longest time it may take, in milliseconds; 0 for no limit."""
+    """Maximum time it may take, in milliseconds; 0 for no limit."""
     stdin: _builtins.bool
     """Whether the run's inputs (`input.received`) go to the command's standard input, in
     order. Without it that is empty, and the run takes no inputs. What an input says is

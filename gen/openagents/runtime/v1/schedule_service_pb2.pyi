@@ -511,7 +511,7 @@ class ListSchedulesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most schedules; 0 for 50."""
+    """Maximum number of schedules; 0 for 50."""
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     def __init__(

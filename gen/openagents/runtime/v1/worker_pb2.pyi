@@ -81,7 +81,7 @@ class Worker(_message.Message):
     name: _builtins.str
     """Name for people."""
     max_concurrent_runs: _builtins.int
-    """Most runs at a time."""
+    """Maximum number of runs at a time."""
     status: Global___WorkerStatus.ValueType
     """Where it stands."""
     @_builtins.property
@@ -146,7 +146,7 @@ class WorkerEvent(_message.Message):
     name: _builtins.str
     """Name for people, as of its newest stream."""
     max_concurrent_runs: _builtins.int
-    """Most runs at a time."""
+    """Maximum number of runs at a time."""
     @_builtins.property
     def recorded_time(self) -> _timestamp_pb2.Timestamp:
         """When it was recorded."""

@@ -283,7 +283,7 @@ class WorkerCapacity(_message.Message):
 
     MAX_HELD_RUNS_FIELD_NUMBER: _builtins.int
     max_held_runs: _builtins.int
-    """Most runs at a time."""
+    """Maximum number of runs at a time."""
     def __init__(
         self,
         *,
@@ -363,7 +363,7 @@ class WorkerHello(_message.Message):
     name: _builtins.str
     """Name for people, for example "laptop-1"."""
     max_concurrent_runs: _builtins.int
-    """Most runs at a time; see `capacity`."""
+    """Maximum number of runs at a time; see `capacity`."""
     takes_batches: _builtins.bool
     """Whether several messages may come to it as one `batch`."""
     @_builtins.property
@@ -792,7 +792,7 @@ class WorkerAttached(_message.Message):
     max_event_bytes: _builtins.int
     """Largest event, serialized, in bytes."""
     max_events_per_second: _builtins.int
-    """Most events of one run in a second."""
+    """Maximum number of events of one run in a second."""
     takes_batches: _builtins.bool
     """Whether several messages may come to it as one `batch`."""
     takes_renewals: _builtins.bool

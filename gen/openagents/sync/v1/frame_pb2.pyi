@@ -184,7 +184,7 @@ class Welcome(_message.Message):
     idle_timeout_ms: _builtins.int
     """Silence of the client after which the gateway closes, in milliseconds."""
     max_topics: _builtins.int
-    """Most topics on one connection."""
+    """Maximum number of topics on one connection."""
     max_frame_bytes: _builtins.int
     """Largest client message, in bytes."""
     @_builtins.property

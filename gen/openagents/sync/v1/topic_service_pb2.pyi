@@ -380,9 +380,9 @@ class ReplayTopicRequest(_message.Message):
     after_seq: _builtins.int
     """The page starts at `after_seq + 1`."""
     max_frames: _builtins.int
-    """Most frames; 0 for the server's default."""
+    """Maximum number of frames; 0 for the server's default."""
     max_bytes: _builtins.int
-    """Most bytes of frames; 0 for the server's default. One frame is sent even if
+    """Maximum size of the frames, in bytes; 0 for the server's default. One frame is sent even if
     it is larger.
     """
     after_chain: _builtins.bytes
@@ -451,7 +451,7 @@ class ReadSnapshotRequest(_message.Message):
     topic: _builtins.str
     """Topic. One without a snapshot is refused as `not_found`."""
     max_bytes: _builtins.int
-    """Most bytes of the payload, for a list: what is older is left out. 0 for 512 KiB,
+    """Maximum size of the payload, in bytes, for a list: what is older is left out. 0 for 512 KiB,
     which find room in one frame.
     """
     def __init__(

@@ -487,7 +487,7 @@ class FieldRules(betterproto.Message):
 
     max_length: int = betterproto.uint32_field(3)
     """
-    Most characters of a string (Unicode code points), or bytes of a bytes field.
+    Maximum number of characters of a string (Unicode code points), or bytes of a bytes field.
     """
 
     pattern: str = betterproto.string_field(4)
@@ -499,7 +499,7 @@ class FieldRules(betterproto.Message):
     """Fewest elements of a repeated field or map."""
 
     max_items: int = betterproto.uint32_field(6)
-    """Most elements of a repeated field or map."""
+    """Maximum number of elements of a repeated field or map."""
 
     minimum: int = betterproto.int64_field(7)
     """Lowest value of a number; ignored unless `bounded` is true."""

@@ -299,13 +299,13 @@ class QueuePolicy(betterproto.Message):
 
     start_timeout_ms: int = betterproto.uint64_field(3)
     """
-    Longest time from then, or from the run's creation, until a worker starts it, in
+    Maximum time from then, or from the run's creation, until a worker starts it, in
      milliseconds; 0 for no limit. Over it the run fails as `start_timeout`.
     """
 
     run_timeout_ms: int = betterproto.uint64_field(4)
     """
-    Longest time from its first start until it ends, in milliseconds, whatever the
+    Maximum time from its first start until it ends, in milliseconds, whatever the
      number of attempts and the pauses between them; 0 for no limit. Over it the run
      fails as `run_timeout`.
     """
@@ -351,7 +351,7 @@ class RetryPolicy(betterproto.Message):
     """
 
     max_delay_ms: int = betterproto.uint64_field(3)
-    """Longest pause, in milliseconds; 0 for one day."""
+    """Maximum pause, in milliseconds; 0 for one day."""
 
     reasons: List[str] = betterproto.string_field(4)
     """
@@ -378,7 +378,7 @@ class ExecSpec(betterproto.Message):
     """Variables added to the worker's environment."""
 
     timeout_ms: int = betterproto.uint64_field(4)
-    """Longest time it may take, in milliseconds; 0 for no limit."""
+    """Maximum time it may take, in milliseconds; 0 for no limit."""
 
     stdin: bool = betterproto.bool_field(5)
     """

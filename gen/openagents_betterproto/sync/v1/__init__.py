@@ -224,7 +224,7 @@ class Welcome(betterproto.Message):
     """
 
     max_topics: int = betterproto.uint32_field(4)
-    """Most topics on one connection."""
+    """Maximum number of topics on one connection."""
 
     max_frame_bytes: int = betterproto.uint32_field(5)
     """Largest client message, in bytes."""

@@ -64,7 +64,7 @@ class FakeGateway:
     url: str = ""
 
     def append(self, topic: str, events: Sequence[bytes]) -> None:
-        """More events; they go to who is subscribed."""
+        """More events; subscribers get them."""
         self.topics[topic].events.extend(events)
         self.changed.set()
 

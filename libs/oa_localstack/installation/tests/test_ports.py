@@ -1,4 +1,4 @@
-"""Ports come from one base; a taken one is named with who wants it."""
+"""Ports come from one base; a taken one is named together with the part that wants it."""
 
 from __future__ import annotations
 

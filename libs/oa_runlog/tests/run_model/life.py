@@ -65,7 +65,7 @@ class Life(OneRun):
 
     @initialize(spec=specs, worker=workers, steps=st.sampled_from([0, 1, 2, 2, 2, 2]))
     def begin(self, spec: RunSpec, worker: str, steps: int) -> None:
-        """Most runs have a worker soon: one that nobody works on shows little."""
+        """A worker comes soon to most runs: one that nobody works on shows little."""
         if steps > 0:
             self.create(spec)
         if steps > 1:

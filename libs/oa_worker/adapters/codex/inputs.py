@@ -33,7 +33,7 @@ class CodexTurn:
     resume: Annotated[str, Field(max_length=128)] = ""
     """Codex thread that goes on; empty for a new one."""
     timeout_ms: Annotated[int, Field(ge=0)] = 0
-    """Longest time the turn may take; 0 for no limit."""
+    """Maximum time the turn may take; 0 for no limit."""
     approval_timeout_ms: Annotated[int, Field(ge=1)] = HOUR_MS
     """How long people have for each request; what is not approved by then is declined."""
 

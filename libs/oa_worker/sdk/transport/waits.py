@@ -39,7 +39,7 @@ class Waits:
         return Backoff(self._limits.reconnect_min_ms, longest_ms).wait_ms(failures - 1, random.random())
 
     def attach_timeout_s(self) -> float:
-        """Longest wait for the answer to `attach`."""
+        """Maximum wait for the answer to `attach`."""
         return self._within_lost(self._limits.attach_timeout_ms, 4) / 1000
 
     def _within_lost(self, longest_ms: int, share: int) -> int:

@@ -33,7 +33,7 @@ class Group:
     percent: int
 
     def side_for(self, person: str, choice: Side | None) -> Side:
-        """The side for who has this cohort id, and may have chosen one."""
+        """The side for a client with this cohort id, which may have chosen one."""
         if self.pinned is not None:
             return self.pinned
         if choice is not None:

@@ -48,7 +48,7 @@ async def rounds() -> None:
 
 
 async def test_only_who_was_there_before_a_read_began_takes_what_it_finds() -> None:
-    """What was committed after a read began may be missing in it, and the feed tells it only to who is there then."""
+    """What was committed after a read began may be missing in it, and the feed tells only those there then."""
     source = Source(HistoryPage("e", 1, [], 0, 0), HistoryPage("e", 1, [event_frame(T, 1, b"x")], 0, 1))
     reader = ReplayReader({"runtime": source}, HubLimits())
     early, beside = reader.tick(), reader.tick()

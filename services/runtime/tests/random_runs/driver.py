@@ -40,7 +40,7 @@ class Driver:
     def __init__(self, runtime: Doors, who: Somebody, seed: int) -> None:
         self.world = World()
         self.taken: list[str] = []
-        """The steps, for who has to find out what went wrong."""
+        """The steps, for finding out what went wrong."""
         self.answers = Counter[str]()
         """Commands with what they were answered, and how often."""
         self._runtime = runtime

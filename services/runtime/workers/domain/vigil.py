@@ -1,8 +1,8 @@
 """Which workers have gone silent. Pure.
 
-Silence is counted by who looks, on a clock that never goes back: for how long a worker's last sign of life has not
-changed. No two clocks are compared, so a step of one changes nothing. What counts is only the time in which a sign
-could have been given, recorded and seen:
+Silence is counted by the one that looks, on a clock that never goes back: for how long a worker's last sign of life
+has not changed. No two clocks are compared, so a step of one changes nothing. What counts is only the time in which a
+sign could have been given, recorded and seen:
 
 - Nobody's silence counts while the authority is absent: until a replica has been seen to accept workers, and when none
   has done so for `absent_after_s`. Everybody gets the whole limit anew.

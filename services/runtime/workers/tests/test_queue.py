@@ -117,7 +117,7 @@ async def test_who_has_many_runs_waiting_leaves_room_for_others(runtime: Replica
 
 
 async def test_a_persons_running_runs_count(runtime: Replica, who: Somebody) -> None:
-    """Who has two runs with workers waits for who has none."""
+    """A person with two runs at workers waits for one with none."""
     worker = await attached(runtime, who, slots=2)
     for number in range(2):
         await runtime.create(who, f"running{number}")

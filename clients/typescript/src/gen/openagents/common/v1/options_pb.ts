@@ -41,7 +41,7 @@ export type FieldRules = Message<"openagents.common.v1.FieldRules"> & {
   minLength: number;
 
   /**
-   * Most characters of a string (Unicode code points), or bytes of a bytes field.
+   * Maximum number of characters of a string (Unicode code points), or bytes of a bytes field.
    *
    * @generated from field: uint32 max_length = 3;
    */
@@ -62,7 +62,7 @@ export type FieldRules = Message<"openagents.common.v1.FieldRules"> & {
   minItems: number;
 
   /**
-   * Most elements of a repeated field or map.
+   * Maximum number of elements of a repeated field or map.
    *
    * @generated from field: uint32 max_items = 6;
    */

@@ -444,7 +444,7 @@ export type QueuePolicy = Message$1<"openagents.runtime.v1.QueuePolicy"> & {
   notBeforeTime?: Timestamp | undefined;
 
   /**
-   * Longest time from then, or from the run's creation, until a worker starts it, in
+   * Maximum time from then, or from the run's creation, until a worker starts it, in
    * milliseconds; 0 for no limit. Over it the run fails as `start_timeout`.
    *
    * @generated from field: uint64 start_timeout_ms = 3;
@@ -452,7 +452,7 @@ export type QueuePolicy = Message$1<"openagents.runtime.v1.QueuePolicy"> & {
   startTimeoutMs: bigint;
 
   /**
-   * Longest time from its first start until it ends, in milliseconds, whatever the
+   * Maximum time from its first start until it ends, in milliseconds, whatever the
    * number of attempts and the pauses between them; 0 for no limit. Over it the run
    * fails as `run_timeout`.
    *
@@ -533,7 +533,7 @@ export type RetryPolicy = Message$1<"openagents.runtime.v1.RetryPolicy"> & {
   initialDelayMs: bigint;
 
   /**
-   * Longest pause, in milliseconds; 0 for one day.
+   * Maximum pause, in milliseconds; 0 for one day.
    *
    * @generated from field: uint64 max_delay_ms = 3;
    */
@@ -583,7 +583,7 @@ export type ExecSpec = Message$1<"openagents.runtime.v1.ExecSpec"> & {
   environment: { [key: string]: string };
 
   /**
-   * Longest time it may take, in milliseconds; 0 for no limit.
+   * Maximum time it may take, in milliseconds; 0 for no limit.
    *
    * @generated from field: uint64 timeout_ms = 4;
    */

@@ -112,7 +112,7 @@ export type Welcome = Message<"openagents.sync.v1.Welcome"> & {
   idleTimeoutMs: number;
 
   /**
-   * Most topics on one connection.
+   * Maximum number of topics on one connection.
    *
    * @generated from field: uint32 max_topics = 4;
    */
