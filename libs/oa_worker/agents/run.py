@@ -108,22 +108,31 @@ class Run(Saying, Generic[In_co]):
         """The function's own task. The worker calls it."""
         self._past.begins_in(task)
 
-    async def now(self) -> datetime:
-        """The time, as a step: the same after a takeover. In UTC."""
-        return await self._steps.once("now", None, _TIME, _utc_now)
+    async def now(self, name: str = "now") -> datetime:
+        """The time, as a step: the same after a takeover. In UTC. Give each branch of a function another `name`."""
+        check_text(name, "name")
+        return await self._steps.once(name, None, _TIME, _utc_now)
 
-    async def random(self) -> float:
-        """A number from 0 to 1, without 1, as a step: the same after a takeover. Not for secrets."""
-        return await self._steps.once("random", None, _NUMBER, _chance)
+    async def random(self, name: str = "random") -> float:
+        """A number from 0 to 1, without 1, as a step: the same after a takeover. Not for secrets.
 
-    async def sleep(self, delay: timedelta) -> None:
-        """Wait until `delay` after this was first called: a takeover waits for the rest of it only."""
+        Give each branch of a function another `name`.
+        """
+        check_text(name, "name")
+        return await self._steps.once(name, None, _NUMBER, _chance)
+
+    async def sleep(self, delay: timedelta, name: str = "sleep") -> None:
+        """Wait until `delay` after this was first called: a takeover waits for the rest of it only.
+
+        Give each branch of a function another `name`.
+        """
 
         async def until() -> datetime:
             return time_in(delay, "delay")
 
         check_duration(delay, "delay")
-        end = await self._steps.once("sleep", delay.total_seconds(), _TIME, until)
+        check_text(name, "name")
+        end = await self._steps.once(name, delay.total_seconds(), _TIME, until)
         async with self.waiting():
             await self._until(end)
 

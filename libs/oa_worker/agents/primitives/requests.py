@@ -21,8 +21,9 @@ from openagents.runtime.v1 import event_pb2 as pb
 _TYPES = ("request.opened", "request.answered", "request.expired")
 _NS = 10**9
 _NUMBERED = re.compile("r[1-9][0-9]*")
-Question = tuple[int, str, tuple[tuple[str, str], ...]]
-"""What tells a request from others: its kind, its title, and its options, each with what people are shown."""
+What = tuple[int, str, tuple[tuple[str, str], ...], str]
+"""What tells a request from others: its kind, its title, its options, each with what people are shown, and its detail.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Requests:
         self._reading = asyncio.Lock()
         self._opened: dict[str, tuple[int, pb.RequestOpened]] = {}
         self._settled: dict[str, tuple[int, Settled]] = {}
-        self._numbers: Numbers[Question] | None = None
+        self._numbers: Numbers[What] | None = None
 
     def name(self) -> str:
         """The id of one more request."""
@@ -83,7 +84,7 @@ class Requests:
         """The id that the log has for the question, or else a new one."""
         if self._numbers is None:  # the log has nothing of this attempt yet
             self._numbers = numbers_of(one for _, one in self._opened.values())
-        return id_of(self._numbers.found_or_free(wanted, question(request), has_branches=self._has_branches()))
+        return id_of(self._numbers.found_or_free(wanted, what_of(request), has_branches=self._has_branches()))
 
     def _has_branches(self) -> bool:
         return self._past is not None and self._past.has_branches
@@ -161,19 +162,25 @@ def id_of(number: int) -> str:
     return f"r{number}"
 
 
-def numbers_of(opened: Iterable[pb.RequestOpened]) -> Numbers[Question]:
+def numbers_of(opened: Iterable[pb.RequestOpened]) -> Numbers[What]:
     """The numbers of requests that the log has."""
-    numbered = {one.request_id: question(one) for one in opened}
+    numbered = {one.request_id: what_of(one) for one in opened}
     return Numbers({int(name[1:]): what for name, what in numbered.items() if _NUMBERED.fullmatch(name)})
 
 
-def question(request: pb.RequestOpened) -> Question:
+def what_of(request: pb.RequestOpened) -> What:
     """What tells a request from others."""
-    return request.kind, request.title, tuple((option.id, option.label) for option in request.options)
+    options = tuple((option.id, option.label) for option in request.options)
+    return request.kind, request.title, options, request.detail
+
+
+def is_same(asked: pb.RequestOpened, before: pb.RequestOpened) -> bool:
+    """Whether both are the same question. The detail may differ: at one place there is one question."""
+    return what_of(asked)[:-1] == what_of(before)[:-1]
 
 
 def _check_same(asked: pb.RequestOpened, before: pb.RequestOpened) -> None:
-    if question(asked) == question(before):
+    if is_same(asked, before):
         return
     text = (
         f"request {asked.request_id} of this run was {before.title!r}, and {asked.title!r} is asked now; ask the same "

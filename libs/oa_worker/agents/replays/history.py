@@ -155,12 +155,11 @@ class History:
 
     async def request(self, asked: pb.RequestOpened, wanted: int, *, has_branches: bool) -> Settled:
         """How a request was settled. `wanted`: its number in the order of asking."""
-        what = requests.question(asked)
-        ordinal = self._request_numbers.found_or_free(wanted, what, has_branches=has_branches)
+        ordinal = self._request_numbers.found_or_free(wanted, requests.what_of(asked), has_branches=has_branches)
         name = requests.id_of(ordinal)
         text = _request_text(name, asked.title)
         seq, recorded = self._opened.get(name, (None, None))
-        if recorded is not None and seq is not None and requests.question(recorded) != what:
+        if recorded is not None and seq is not None and not requests.is_same(asked, recorded):
             other = "" if recorded.title != asked.title else " of another kind or with other options"
             await self._ends(Divergence(seq, ordinal, _request_text(name, recorded.title), f"{text}{other}"))
         await self._wait("request", f"request {name}", text, ordinal, seq)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -120,7 +122,7 @@ async def test_branches_may_come_to_their_steps_in_another_order_than_they_did()
         deaths += 1
 
 
-TWO_ASK: dict[str, Any] = {"answers": {"Take a?": "a", "Take b?": "b"}, "children": {"price": "12"}}
+TWO_ASK: dict[str, Any] = {"children": {"price": "12"}}
 
 
 async def two_ask(run: Run[Ask], names: str, seen: set[tuple[str, str]]) -> list[str]:
@@ -129,7 +131,7 @@ async def two_ask(run: Run[Ask], names: str, seen: set[tuple[str, str]]) -> list
     async def branch(name: str) -> str:
         child = await run.start_child("price", {"of": name})
         seen.add((name, child.run_id))
-        return await run.choose(f"Take {name}?", [name, "none"])
+        return await run.choose("Take it?", ["a", "b"], detail=name, default=name)
 
     return sorted(await asyncio.gather(*map(branch, names)))
 
@@ -153,6 +155,29 @@ async def test_each_branch_gets_its_own_child_and_answer_in_whatever_order_they_
             break
         deaths += 1
     assert deaths == 2 * 4
+
+
+async def test_numbers_and_times_of_branches_are_told_apart_by_name() -> None:
+    async def branch(run: Run[Ask], name: str) -> tuple[str, float]:
+        number = await run.random(f"chance {name}")
+        await run.sleep(timedelta(0), f"wait {name}")
+        await run.step(f"at {name}", note, str(await run.now(f"time {name}")))
+        return name, number
+
+    async def agent(run: Run[Ask]) -> dict[str, float]:
+        return dict(await asyncio.gather(*(branch(run, name) for name in ("ab" if run.attempt == 1 else "ba"))))
+
+    deaths = 0
+    while True:
+        played = await play(agent, Ask("x"), death=deaths, limits=AgentLimits(past_patience_ms=1))
+        steps = [event.step_completed for event in played.events if event.HasField("step_completed")]
+        stored = {step.name.removeprefix("chance "): json.loads(step.result_json) for step in steps}
+        assert played.result == {name: stored[name] for name in "ab"}
+        assert len(steps) == 8, "each is done once"
+        if played.attempts == 1:
+            break
+        deaths += 1
+    assert deaths == 2 * 8
 
 
 def _of(child: pb.ChildStarted) -> str:
