@@ -11,11 +11,11 @@ import hashlib
 import pytest
 
 from oa_runlog import events as ev
-from oa_runlog.commands import Append, CreateRun, EncodedBody
+from oa_runlog.commands import Append, CreateRun, EncodedBody, TellChild
 from oa_runlog.fingerprint import fingerprint
 from oa_runlog.proof.notes import VerifierKey
 from oa_runlog.proof.receipt import key_id_of
-from oa_runlog.tests.values import ORG_ID, RUN_ID, USER_ID, WORKER_ID
+from oa_runlog.tests.values import ORG_ID, OTHER_RUN_ID, RUN_ID, USER_ID, WORKER_ID
 from openagents.runtime.v1 import event_pb2
 
 SPEC = ev.RunSpec(
@@ -52,6 +52,7 @@ GOLDEN = {
     "custom": "3382b58c69728e42e55cfde901d8d1f28c5afe7dee787c76f6b0ec7af71b470d",
     "run.finished": "b88b3c21745601dc56697980839fb538aad62532c8a7f9046dfe55089ef7c781",
     "append": "aab95596d25e1f0ef298bed19ca4a6cdcdc6b6da3c2d741736c6f217716cd801",
+    "child": "033a733c05bb3e24c8e5e75f87d2789504ca3e7247bbd8d86111d3c6796ffef7",
     "receipt key": "Yw3NKWbEM2aRElRI",
     "log key": "148cdfaa",
 }
@@ -78,6 +79,15 @@ def test_an_event_has_the_fingerprint_that_it_always_had(name: str) -> None:
 
 def test_an_append_has_the_fingerprint_that_it_always_had() -> None:
     assert append(*BODIES.values()).fingerprint.hex() == GOLDEN["append"]
+
+
+@pytest.mark.parametrize("digest", [b"", bytes(32)], ids=["as before", "with its input"])
+def test_word_of_a_child_has_the_fingerprint_that_it_always_had(digest: bytes) -> None:
+    """Whichever replica says it first, one of another age says the same."""
+    told = ev.ChildStarted("c1", OTHER_RUN_ID, "quote", digest)
+    command = TellChild.of(RUN_ID, ORG_ID, told)
+    assert command.fingerprint.hex() == GOLDEN["child"]
+    assert command.event.body == told
 
 
 def test_as_received_it_is_the_same() -> None:
