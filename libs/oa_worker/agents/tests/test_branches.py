@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -230,6 +230,39 @@ async def test_branches_that_ask_listen_and_start_children_come_to_the_same_plac
     how = {"answers": {"Which?": "milk", "Order?": "yes"}, "inputs": ["a", "b"], "children": {"price": "12"}}
     async for played in play_with_deaths(agent, Ask("x"), limits=FOR_EVER, **how):  # type: ignore[arg-type]
         assert played.result == ["milkTrue", "ab", "12"]
+
+
+async def test_workers_of_a_pool_may_take_other_things_from_their_queue() -> None:
+    done: Counter[str] = Counter()
+
+    async def work(item: str) -> str:
+        done[item] += 1
+        return item.upper()
+
+    async def agent(run: Run[Ask]) -> dict[str, str]:
+        queue, results = deque("abcdef"), dict[str, str]()
+
+        async def takes(turns: int) -> None:
+            while queue:
+                item = queue.popleft()
+                for _ in range(turns):  # what it does by itself takes longer in one attempt than in another
+                    await asyncio.sleep(0)
+                results[item] = await run.step("work", work, item)
+
+        await asyncio.gather(*(takes(200 * (number + run.attempt) % 600) for number in range(3)))
+        return results
+
+    deaths = 0
+    while True:
+        done.clear()
+        played = await play(agent, Ask("x"), death=deaths, limits=AgentLimits(past_patience_ms=1))
+        assert played.result == {item: item.upper() for item in "abcdef"}
+        assert sum(done.values()) <= 6 + 3, "of three workers three steps may be cut off"
+        assert len(played.steps) == 6, "each stands once in the log"
+        if played.attempts == 1:
+            break
+        deaths += 1
+    assert deaths == 2 * 6
 
 
 async def steps_done(
