@@ -194,12 +194,11 @@ class TellChild:
     @classmethod
     def of(cls, run_id: str, org_id: str, told: ChildStarted | ChildFinished) -> TellChild:
         """The command for the parent `run_id`."""
-        event = known = EncodedBody.of(told)
-        what = "finished"
-        if isinstance(told, ChildStarted):
-            what = "started"
-            known = EncodedBody.of(replace(told, input_sha256=b""))  # the same from an authority that does not state it
-        return cls(run_id, org_id, f"child/{what}/{told.run_id}", event, fingerprint([known.data]))
+        event = EncodedBody.of(told)
+        if isinstance(told, ChildFinished):
+            return cls(run_id, org_id, f"child/finished/{told.run_id}", event, fingerprint([event.data]))
+        bare = EncodedBody.of(replace(told, input_sha256=b""))  # as a replica says it that does not state the input
+        return cls(run_id, org_id, f"child/started/{told.run_id}", event, fingerprint([bare.data]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TypeVar
@@ -11,14 +10,13 @@ from typing import TypeVar
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
 from oa_wire.shapes import Misfit, shape_of
-from oa_worker.agents.primitives.numbers import Numbers
+from oa_worker.agents.primitives.numbers import Numbers, numbers_of
 from oa_worker.agents.primitives.past import Past
 from oa_worker.sdk.adapter import Assignment
 from openagents.runtime.v1 import event_pb2 as pb
 
 M = TypeVar("M")
 _TYPES = ("child.started", "child.finished")
-_NUMBERED = re.compile("c[1-9][0-9]*")
 What = tuple[str, bytes]
 """What tells a child from others: its agent, and the SHA-256 of its input."""
 
@@ -89,7 +87,7 @@ class Children:
         if self._assignment.attempt > 1:
             await self._read()
         if self._numbers is None:  # the log has nothing of this attempt yet
-            self._numbers = numbers_of(one for _, one in self._started.values())
+            self._numbers = known(one for _, one in self._started.values())
         number = found(self._numbers, wanted, spec, has_branches=self._past.has_branches)
         if number is None:
             await self._past.over()
@@ -138,10 +136,9 @@ def id_of(number: int) -> str:
     return f"c{number}"
 
 
-def numbers_of(started: Iterable[pb.ChildStarted]) -> Numbers[What]:
+def known(started: Iterable[pb.ChildStarted]) -> Numbers[What]:
     """The numbers of children that the log has."""
-    numbered = {one.child_id: (one.adapter, one.input_sha256) for one in started}
-    return Numbers({int(name[1:]): what for name, what in numbered.items() if _NUMBERED.fullmatch(name)})
+    return numbers_of("c", {one.child_id: (one.adapter, one.input_sha256) for one in started})
 
 
 def found(numbers: Numbers[What], wanted: int, spec: pb.RunSpec, *, has_branches: bool) -> int | None:

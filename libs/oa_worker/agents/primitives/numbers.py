@@ -6,6 +6,7 @@ what they do by themselves: there a thing is the recorded one that is like it, w
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
@@ -59,3 +60,9 @@ class Numbers(Generic[W]):
 
     def _is_taken(self, number: int) -> bool:
         return number in self._recorded or number in self._given
+
+
+def numbers_of(prefix: str, recorded: Mapping[str, W]) -> Numbers[W]:
+    """The numbers of what the log names by a letter and a number, such as `c1`. Other names are none of ours."""
+    ours = re.compile(f"{prefix}[1-9][0-9]*")
+    return Numbers({int(name.removeprefix(prefix)): what for name, what in recorded.items() if ours.fullmatch(name)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from datetime import timedelta
 from oa_base.refusal import Refusal
 from oa_wire.given import check_named_texts, check_texts
 from oa_wire.rules import check_rules
-from oa_worker.agents.primitives.numbers import Numbers
+from oa_worker.agents.primitives.numbers import Numbers, numbers_of
 from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.times import time_in
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -20,7 +19,6 @@ from openagents.runtime.v1 import event_pb2 as pb
 
 _TYPES = ("request.opened", "request.answered", "request.expired")
 _NS = 10**9
-_NUMBERED = re.compile("r[1-9][0-9]*")
 What = tuple[int, str, tuple[tuple[str, str], ...], str]
 """What tells a request from others: its kind, its title, its options, each with what people are shown, and its detail.
 """
@@ -83,7 +81,7 @@ class Requests:
     def _found_or_new(self, wanted: int, request: pb.RequestOpened) -> str:
         """The id that the log has for the question, or else a new one."""
         if self._numbers is None:  # the log has nothing of this attempt yet
-            self._numbers = numbers_of(one for _, one in self._opened.values())
+            self._numbers = known(one for _, one in self._opened.values())
         return id_of(self._numbers.found_or_free(wanted, what_of(request), has_branches=self._has_branches()))
 
     def _has_branches(self) -> bool:
@@ -162,10 +160,9 @@ def id_of(number: int) -> str:
     return f"r{number}"
 
 
-def numbers_of(opened: Iterable[pb.RequestOpened]) -> Numbers[What]:
+def known(opened: Iterable[pb.RequestOpened]) -> Numbers[What]:
     """The numbers of requests that the log has."""
-    numbered = {one.request_id: what_of(one) for one in opened}
-    return Numbers({int(name[1:]): what for name, what in numbered.items() if _NUMBERED.fullmatch(name)})
+    return numbers_of("r", {one.request_id: what_of(one) for one in opened})
 
 
 def what_of(request: pb.RequestOpened) -> What:

@@ -106,8 +106,8 @@ class History:
         for event in recorded.events:
             self._note(event)
         self._step_numbers = Numbers({n: (step.name, step.fingerprint) for n, (_, step) in self._steps.items()})
-        self._request_numbers = requests.numbers_of(opened for _, opened in self._opened.values())
-        self._child_numbers = children.numbers_of(started for _, started in self._children.values())
+        self._request_numbers = requests.known(opened for _, opened in self._opened.values())
+        self._child_numbers = children.known(started for _, started in self._children.values())
 
     def _note(self, event: RunEvent) -> None:
         match event.body:
