@@ -44,7 +44,7 @@ class AllOf:
         return self.owner_id.startswith(_ORG)
 
     def opens(self, topic: Topic, owner_user_id: str, owner_org_id: str, org_id: str) -> bool:
-        """Whether it opens `topic`, which its source says belongs to these owners, to who acts in the org `org_id`.
+        """Whether it opens `topic`, which its source says belongs to these owners, to a caller in the org `org_id`.
 
         What somebody owns in another org is not opened: a token counts in its own org only.
         """

@@ -133,8 +133,8 @@ class ListedRuns:
 class Reads:
     """Owner and org come from the principal. A list holds its own runs, or all of the org that it acts in.
 
-    A single run may be read by every member of its org, and by whoever started it. What one may not read looks like
-    what does not exist.
+    A single run may be read by every member who acts in its org. The person who started it and was removed from the
+    org, or acts in another one, may not. What one may not read looks like what does not exist.
     """
 
     def __init__(self, store: SummaryStore, limits: PageLimits | None = None) -> None:
@@ -144,7 +144,7 @@ class Reads:
     async def summary(self, principal: Principal, run_id: str) -> RunSummary:
         """The run's summary. Raises Refusal(not_found)."""
         summary = await self._store.summary(run_id)
-        if summary is None or not _may_read(principal, summary):
+        if summary is None or summary.org_id != principal.org_id:
             raise Refusal(
                 "not_found",
                 "there is no such run in the read model; a new one takes a moment",
@@ -160,7 +160,3 @@ class Reads:
         found = await self._store.page(query)
         page = found[:size]
         return SummaryPage(page, page[-1].run_id if len(found) > size else "")
-
-
-def _may_read(principal: Principal, summary: RunSummary) -> bool:
-    return summary.org_id == principal.org_id or summary.user_id == principal.subject

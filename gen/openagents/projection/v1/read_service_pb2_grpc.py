@@ -59,7 +59,7 @@ class ReadServiceServicer:
     """
 
     def GetRunSummary(self, request, context):
-        """One run's summary.
+        """The summary of one run of the org that the caller acts in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class ReadServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReadServiceAsyncStub: ...
     GetRunSummary: _grpc.UnaryUnaryMultiCallable[_read_service_pb2.GetRunSummaryRequest, _read_service_pb2.GetRunSummaryResponse]
-    """One run's summary."""
+    """The summary of one run of the org that the caller acts in."""
     ListRunSummaries: _grpc.UnaryUnaryMultiCallable[_read_service_pb2.ListRunSummariesRequest, _read_service_pb2.ListRunSummariesResponse]
     """The caller's runs, or those of its org, the newest first."""
     ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_read_service_pb2.ListCheckpointsRequest, _read_service_pb2.ListCheckpointsResponse]
@@ -50,7 +50,7 @@ class ReadServiceAsyncStub(ReadServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetRunSummary: _aio.UnaryUnaryMultiCallable[_read_service_pb2.GetRunSummaryRequest, _read_service_pb2.GetRunSummaryResponse]  # type: ignore[assignment]
-    """One run's summary."""
+    """The summary of one run of the org that the caller acts in."""
     ListRunSummaries: _aio.UnaryUnaryMultiCallable[_read_service_pb2.ListRunSummariesRequest, _read_service_pb2.ListRunSummariesResponse]  # type: ignore[assignment]
     """The caller's runs, or those of its org, the newest first."""
     ListCheckpoints: _aio.UnaryUnaryMultiCallable[_read_service_pb2.ListCheckpointsRequest, _read_service_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
@@ -67,7 +67,7 @@ class ReadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _read_service_pb2.GetRunSummaryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_read_service_pb2.GetRunSummaryResponse, _abc.Awaitable[_read_service_pb2.GetRunSummaryResponse]]:
-        """One run's summary."""
+        """The summary of one run of the org that the caller acts in."""
 
     @_abc_1.abstractmethod
     def ListRunSummaries(
