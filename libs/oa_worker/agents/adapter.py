@@ -132,6 +132,7 @@ class AgentAdapter(Generic[In, Out]):
         except Misfit as misfit:
             run.logger.error("the agent's result does not fit its output type: %s", misfit)
             return _failed("invalid_result", f"the result does not fit: {misfit}; return one of the agent's type")
+        run.warn_of_unasked_steps()
         return pb.RunFinished(outcome=pb.RUN_OUTCOME_SUCCEEDED, result_json=text)
 
 

@@ -108,6 +108,17 @@ class Run(Saying, Generic[In_co]):
         """The function's own task. The worker calls it."""
         self._past.begins_in(task)
 
+    def warn_of_unasked_steps(self) -> None:
+        """The function has ended: name the steps that were done before and that it did without, in the worker's log.
+
+        The worker calls it.
+        """
+        for step in self._steps.unasked():
+            self.logger.warning(
+                "step %d, %r, was done, and attempt %d has ended without it; put into steps what may differ",
+                *(step.ordinal, step.name, self.attempt),
+            )
+
     async def now(self, name: str = "now") -> datetime:
         """The time, as a step: the same after a takeover. In UTC. Give each branch of a function another `name`."""
         check_text(name, "name")

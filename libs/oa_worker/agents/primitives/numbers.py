@@ -52,6 +52,10 @@ class Numbers(Generic[W]):
         number = self.found(wanted, what, has_branches=has_branches)
         return self.free(wanted) if number is None else number
 
+    def unasked(self) -> list[int]:
+        """Recorded ones that nobody has found, ascending."""
+        return sorted(self._recorded.keys() - self._given)
+
     def _first_alike(self, what: W) -> int | None:
         alike = self._alike.get(what, deque())
         while alike and alike[0] in self._given:

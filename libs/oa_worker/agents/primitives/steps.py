@@ -99,6 +99,10 @@ class Steps:
         # Read back in both cases: what a function gets does not depend on who died.
         return read_result(step, shape, text)
 
+    def unasked(self) -> list[Step]:
+        """Steps that the log has, and that this attempt has not asked for, if it has asked for any."""
+        return [self._done[ordinal].step for ordinal in self._numbers.unasked()] if self._numbers else []
+
     async def _read(self) -> Numbers[tuple[str, bytes]]:
         events = await self._past.steps()
         if self._numbers is None:

@@ -325,3 +325,19 @@ async def test_a_play_refuses_an_answer_that_nobody_could_give() -> None:
         finish = (await play(agent, Ask("x"), answers=answers)).finish
         assert (finish.reason, "must be one of" in finish.message) == ("invalid_value", True)
     assert (await play(agent, Ask("x"), answers={"Order?": "yes", "Which?": "milk"})).result == "milk"
+
+
+async def test_a_step_that_was_done_and_is_not_asked_for_again_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def fickle(run: Run[Ask]) -> Answer:
+        await run.step("first", asyncio.sleep, 0)
+        if run.attempt == 1:
+            await run.step("charge", asyncio.sleep, 0)
+        return Answer("done")
+
+    for death, warnings in ((2, 0), (3, 1), (99, 0)):  # before the second step is stored, after that, never
+        caplog.clear()
+        played = await play(fickle, Ask("x"), death=death)
+        assert played.result == Answer("done")
+        told = [record.getMessage() for record in caplog.records if "ended without it" in record.getMessage()]
+        assert len(told) == warnings
+        assert all("step 2, 'charge'" in text and "attempt 2 has ended" in text for text in told)
