@@ -13,6 +13,7 @@ from oa_platform.config.shared import (
     FrameSettings,
     GrpcClientSettings,
     JwksSettings,
+    RevocationSettings,
     ServiceSettings,
     doc_of_target,
 )
@@ -124,6 +125,7 @@ class ProjectorSettings(ServiceSettings):
     database: DatabaseSettings = group(DatabaseSettings)
     jwks: JwksSettings = group(JwksSettings)
     client: GrpcClientSettings = group(GrpcClientSettings)
+    revocations: RevocationSettings = group(RevocationSettings)
     tail: TailSettings = group(TailSettings)
     topics: TopicSettings = group(TopicSettings)
     frames: FrameSettings = group(FrameSettings)

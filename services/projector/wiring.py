@@ -16,6 +16,7 @@ from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.postgres.migrate import check_schema
 from oa_platform.postgres.pool import Postgres
 from oa_platform.process.lifecycle import Process
+from oa_platform.process.revocations import follow_revocations
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.refusals import note_refusal
 from oa_platform.rpc.server import GrpcServer
@@ -37,6 +38,8 @@ from services.projector.journal.app import (
 from services.projector.journal.door import encode_documents
 from services.projector.journal.store import PostgresDeliveryChecks, PostgresJournalStore, PostgresJournalWriter
 from services.projector.notifications.door import encode_notification
+from services.projector.places.app import Places
+from services.projector.places.store import PostgresPlaceReader, PostgresPlaces
 from services.projector.projection.app import Tail
 from services.projector.projection.door import GrpcLogSource
 from services.projector.projection.metrics import Progress, ProgressCollector
@@ -83,7 +86,13 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     process.background("workers", workers.run())
     REGISTRY.register(ProgressCollector(progress))
 
-    verifier = TokenVerifier(keys, clock, watch)
+    revocations = await follow_revocations(
+        process, settings.revocations.control, settings.client, settings.identity.service_token
+    )
+    places = Places(PostgresPlaces(postgres))
+    revocations.listen(places.on_revocation)
+    process.background("places", places.run())
+    verifier = TokenVerifier(keys, clock, watch, revocations)
     authenticator = Authenticator(
         settings.service, settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
     )
@@ -115,7 +124,7 @@ def delivery_checks(postgres: Postgres, frames: FramePublisher | None = None) ->
 
 
 def transactions(postgres: Postgres, codec: Codec) -> Transactions:
-    """Transactions over what all three capabilities store. READ COMMITTED is enough: the checkpoint's row is locked."""
+    """Transactions over what all capabilities store. READ COMMITTED is enough: the checkpoint's row is locked."""
 
     @asynccontextmanager
     async def transaction() -> AsyncIterator[Transaction]:
@@ -123,6 +132,7 @@ def transactions(postgres: Postgres, codec: Codec) -> Transactions:
             yield Transaction(
                 PostgresCheckpointWriter(connection),
                 PostgresSummaryWriter(connection, codec),
+                PostgresPlaceReader(connection),
                 PostgresJournalWriter(connection),
             )
 

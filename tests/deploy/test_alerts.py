@@ -110,7 +110,7 @@ def test_the_bound_of_the_queue_is_the_default_one() -> None:
 async def test_only_a_service_that_follows_control_says_when_it_heard_what_was_revoked(shared_stack: Stack) -> None:
     """In any other one it would be 0 for ever, and somebody would be called for that."""
     ports = shared_stack.ports
-    followers = {ports.control_ops: False, ports.runtime_ops: True, ports.projector_ops: False, ports.gateway_ops: True}
+    followers = {ports.control_ops: False, ports.runtime_ops: True, ports.projector_ops: True, ports.gateway_ops: True}
     async with plain_http() as client:
         for port, follows in followers.items():
             text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text

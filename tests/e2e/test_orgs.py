@@ -7,13 +7,17 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from oa_base.refusal import Refusal
 from oa_client.core.schedules import Every
 from oa_client.follow.subscription import Subscription
 from oa_khala import frames
-from oa_khala.topics import run_events
+from oa_khala.topics import org_runs, run_events, user_notifications, user_runs
+from oa_localstack.installation.environment import role_dsn
+from oa_localstack.installation.secrets import load_or_create
+from oa_platform.postgres.planes import OWNER
 from oa_runlog.events import ExecSpec, RunSpec
 from oa_testing.stack import StackUnderTest
 from tests.e2e.devices import REVOKED, Device
@@ -96,6 +100,41 @@ async def test_who_is_removed_while_watching_sees_no_more_and_goes_on_in_the_own
         with pytest.raises(Refusal) as refused:
             await bob.auth.switch_org(team.org_id)
         assert refused.value.reason == "not_found"
+
+
+async def test_who_was_removed_is_told_nothing_more_of_the_runs_that_they_started(
+    stack: StackUnderTest, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as worlds, asyncio.timeout(RUN_TIMEOUT_S):
+        team = await Team.of(worlds, stack, tmp_path, "member")
+        ada, bob = team.ada.client.commands, team.bob.client.commands
+        secrets = load_or_create(stack.home / "secrets")
+        projected = await asyncpg.connect(role_dsn(OWNER, stack.ports, secrets))
+        worlds.push_async_callback(projected.close)
+
+        async def rows(topic: str, run_id: str) -> int:
+            count = "SELECT count(*) FROM projection.journal WHERE topic = $1 AND run_id = $2"
+            return int(await projected.fetchval(count, topic, run_id))
+
+        async def until_told(topic: str, run_id: str, times: int) -> None:
+            while await rows(topic, run_id) < times:
+                await asyncio.sleep(0.02)
+
+        run_id = (await bob.start_exec(["true"])).run_id
+        for topic in (user_runs(team.bob_id), org_runs(team.org_id)):
+            await until_told(topic, run_id, 1)
+        await ada.orgs.remove(team.org_id, team.bob_id)
+        while not await projected.fetchval("SELECT projection.is_place_lost($1, $2)", team.bob_id, team.org_id):
+            await asyncio.sleep(0.02)
+
+        await ada.cancel(run_id, "no longer needed")
+        await until_told(org_runs(team.org_id), run_id, 2)
+        assert await rows(user_runs(team.bob_id), run_id) == 1
+        assert await rows(user_notifications(team.bob_id), run_id) == 0, "not even that it has ended"
+        with pytest.raises(Refusal, match="org_changed"):
+            await bob.runs()
+        own = (await bob.start_exec(["true"])).run_id
+        await until_told(user_runs(team.bob_id), own, 1)
 
 
 async def test_nothing_is_done_in_another_org_than_it_was_meant_for(stack: StackUnderTest, tmp_path: Path) -> None:

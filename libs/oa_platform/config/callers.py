@@ -9,7 +9,7 @@ from oa_platform.config.shared import token_hash
 OPERATOR = "operator"
 """Whoever runs the installation, with `oa admin`: people who share one token. No service."""
 ACCEPTED = {
-    "control": ("khala_gateway", "runtime", OPERATOR),
+    "control": ("khala_gateway", "runtime", "projector", OPERATOR),
     "runtime": ("control", "projector", "khala_gateway"),
     "projector": ("control", "khala_gateway"),
     "khala_gateway": ("control",),

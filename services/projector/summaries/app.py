@@ -15,9 +15,17 @@ from oa_platform.telemetry.tracing import span_under
 from oa_runlog.state import RunStatus
 from oa_topics.hub import TopicHub
 from services.projector.journal.app import JournalWriter, publish
+from services.projector.places.app import PlaceReader
 from services.projector.projection.app import Applied, CheckpointWriter
 from services.projector.projection.domain import Checkpoint, LogBatch
-from services.projector.summaries.domain import Drift, Encoders, RunSummary, StoredSummary, SummaryWrite, plan_batch
+from services.projector.summaries.domain import (
+    Drift,
+    Encoders,
+    RunSummary,
+    StoredSummary,
+    SummaryWrite,
+    plan_batch,
+)
 from services.projector.summaries.limits import PageLimits
 
 APPLY = "projection.apply"
@@ -65,6 +73,7 @@ class Transaction:
 
     checkpoints: CheckpointWriter
     summaries: SummaryWriter
+    places: PlaceReader
     journal: JournalWriter
 
 
@@ -89,7 +98,8 @@ class SummaryProjection:
                 plan = plan_batch(stored, batch.events, self._encoders)
                 await transaction.summaries.write(plan.writes)
                 await transaction.summaries.record(plan.drifts)
-                rows = await transaction.journal.append(plan.entries)
+                lost = await transaction.places.lost(plan.places)
+                rows = await transaction.journal.append(plan.entries(lost))
             publish(self._hub, rows)
         return Applied(replace(checkpoint, position=batch.last_position), len(rows), len(plan.drifts))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from oa_runlog.titles import titled
 from oa_runlog.transitions import next_status, trigger
 from services.projector.journal.domain import JournalEntry
 from services.projector.notifications.domain import Encode, notifications
+from services.projector.places.domain import Place
 from services.projector.projection.domain import LogRefused
 
 PROJECTION = "run_summaries"
@@ -172,13 +173,31 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class PersonalEntry:
+    """What a person is told of a run that they started in an org, if they still have a place there."""
+
+    place: Place
+    entry: JournalEntry
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that a batch changes. One write, and one entry on each topic of summaries, for each run that it moved; and
     one entry for each event that somebody is told of."""
 
     writes: tuple[SummaryWrite, ...]
-    entries: tuple[JournalEntry, ...]
+    of_orgs: tuple[JournalEntry, ...]
+    of_persons: tuple[PersonalEntry, ...]
     drifts: tuple[Drift, ...]
+
+    @property
+    def places(self) -> set[Place]:
+        """The places of those who are told something."""
+        return {personal.place for personal in self.of_persons}
+
+    def entries(self, lost: Collection[Place] = ()) -> list[JournalEntry]:
+        """What is said; nothing to those who have lost their place."""
+        return [*self.of_orgs, *(personal.entry for personal in self.of_persons if personal.place not in lost)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +215,8 @@ def plan_batch(stored: Mapping[str, StoredSummary], events: Iterable[RunEvent], 
         by_run[event.run_id].append(event)
     writes: list[SummaryWrite] = []
     drifts: list[Drift] = []
-    entries: list[JournalEntry] = []
+    of_orgs: list[JournalEntry] = []
+    of_persons: list[PersonalEntry] = []
     for run_id, own in by_run.items():
         known = stored.get(run_id)
         if known is not None and own[0].seq == 1:
@@ -206,24 +226,27 @@ def plan_batch(stored: Mapping[str, StoredSummary], events: Iterable[RunEvent], 
         if summary is not None and fresh:
             write = _write(summary, encoders.summary)
             writes.append(write)
-            entries += _entries(write, fresh, encoders.notification)
-    return Plan(tuple(writes), tuple(entries), tuple(drifts))
+            of_orgs.append(_entry(write, org_runs, summary.org_id))
+            of_persons += _personal(write, fresh, encoders.notification)
+    return Plan(tuple(writes), tuple(of_orgs), tuple(of_persons), tuple(drifts))
 
 
-def _entries(write: SummaryWrite, fresh: Iterable[RunEvent], encode: Encode) -> list[JournalEntry]:
-    """What is said of a run that moved: the summary on its topics, and to its person what they are told."""
+def _personal(write: SummaryWrite, fresh: Iterable[RunEvent], encode: Encode) -> list[PersonalEntry]:
+    """What the person who started the run is told: how it stands, and what they are to know. A service account is told
+    nothing."""
     summary = write.summary
-    entries = [JournalEntry(topic, summary.run_id, write.document) for topic in topics_of(summary)]
-    if summary.user_id.startswith(PERSON_PREFIX):
-        entries += notifications(summary.user_id, summary.title, fresh, encode)
-    return entries
+    if not summary.user_id.startswith(PERSON_PREFIX):
+        return []
+    stands = _entry(write, user_runs, summary.user_id)
+    place = summary.user_id, summary.org_id
+    told = notifications(summary.user_id, summary.title, fresh, encode)
+    return [PersonalEntry(place, entry) for entry in (stands, *told)]
 
 
-def topics_of(summary: RunSummary) -> tuple[str, ...]:
-    """The topics that say how the run stands. A run that a service account started has no person's topic."""
+def _entry(write: SummaryWrite, topic_of: Callable[[str], str], owner_id: str) -> JournalEntry:
+    summary = write.summary
     try:
-        by_org = org_runs(summary.org_id)
-        return (by_org, user_runs(summary.user_id)) if summary.user_id.startswith(PERSON_PREFIX) else (by_org,)
+        return JournalEntry(topic_of(owner_id), summary.run_id, write.document)
     except Refusal as error:
         raise LogRefused("invalid_event", f"{summary.run_id}: its owner has no topic ({error.message})") from error
 

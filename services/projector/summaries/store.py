@@ -133,15 +133,15 @@ class PostgresSummaryWriter:
         )
 
 
-_OF_USER = """
+_OF_ORG = """
 SELECT coalesce((SELECT head FROM projection.topic_heads WHERE topic = $1), 0) AS head, ARRAY(
-    SELECT document FROM projection.run_summaries WHERE version = $2 AND user_id = $3 ORDER BY run_id DESC LIMIT $4
+    SELECT document FROM projection.run_summaries WHERE version = $2 AND org_id = $3 ORDER BY run_id DESC LIMIT $4
 ) AS documents
 """
-"""A person's newest runs ($3, $4), and the head of their topic ($1): one statement sees one moment."""
+"""An org's newest runs ($3, $4), and the head of its topic ($1): one statement sees one moment."""
 
-_OF_ORG = _OF_USER.replace("user_id = $3", "org_id = $3")
-"""An org's."""
+_OF_USER = _OF_ORG.replace("org_id = $3", "user_id = $3 AND NOT projection.is_place_lost($3, org_id)")
+"""A person's, without those of orgs in which they have lost their place."""
 
 
 class PostgresRunDocuments:

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.openagents/control/v1/revocation_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"@\n\x17WatchRevocationsRequest\x12%\n\x0e\x61\x66ter_position\x18\x01 \x01(\x04R\rafterPosition\"\x98\x01\n\x18WatchRevocationsResponse\x12\x43\n\x0brevocations\x18\x01 \x03(\x0b\x32!.openagents.control.v1.RevocationR\x0brevocations\x12\x1a\n\x08position\x18\x02 \x01(\x04R\x08position\x12\x1b\n\tcaught_up\x18\x03 \x01(\x08R\x08\x63\x61ughtUp\"\xd5\x02\n\nRevocation\x12\x1a\n\x08position\x18\x01 \x01(\x04R\x08position\x12\x1d\n\nsession_id\x18\x02 \x01(\tR\tsessionId\x12\x18\n\x07subject\x18\x03 \x01(\tR\x07subject\x12\x15\n\x06org_id\x18\x04 \x01(\tR\x05orgId\x12?\n\rissued_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cissuedBefore\x12;\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\x12\x45\n\x0cplace_change\x18\x08 \x01(\x0e\x32\".openagents.control.v1.PlaceChangeR\x0bplaceChange*Y\n\x0bPlaceChange\x12\x1c\n\x18PLACE_CHANGE_UNSPECIFIED\x10\x00\x12\x15\n\x11PLACE_CHANGE_LOST\x10\x01\x12\x15\n\x11PLACE_CHANGE_BACK\x10\x02\x32\xa9\x01\n\x11RevocationService\x12\x93\x01\n\x10WatchRevocations\x12..openagents.control.v1.WatchRevocationsRequest\x1a/.openagents.control.v1.WatchRevocationsResponse\"\x1c\xe2\xf3\x18\rkhala_gateway\xe2\xf3\x18\x07runtime0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.openagents/control/v1/revocation_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"@\n\x17WatchRevocationsRequest\x12%\n\x0e\x61\x66ter_position\x18\x01 \x01(\x04R\rafterPosition\"\x98\x01\n\x18WatchRevocationsResponse\x12\x43\n\x0brevocations\x18\x01 \x03(\x0b\x32!.openagents.control.v1.RevocationR\x0brevocations\x12\x1a\n\x08position\x18\x02 \x01(\x04R\x08position\x12\x1b\n\tcaught_up\x18\x03 \x01(\x08R\x08\x63\x61ughtUp\"\xd5\x02\n\nRevocation\x12\x1a\n\x08position\x18\x01 \x01(\x04R\x08position\x12\x1d\n\nsession_id\x18\x02 \x01(\tR\tsessionId\x12\x18\n\x07subject\x18\x03 \x01(\tR\x07subject\x12\x15\n\x06org_id\x18\x04 \x01(\tR\x05orgId\x12?\n\rissued_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cissuedBefore\x12;\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrevokeTime\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\x12\x45\n\x0cplace_change\x18\x08 \x01(\x0e\x32\".openagents.control.v1.PlaceChangeR\x0bplaceChange*Y\n\x0bPlaceChange\x12\x1c\n\x18PLACE_CHANGE_UNSPECIFIED\x10\x00\x12\x15\n\x11PLACE_CHANGE_LOST\x10\x01\x12\x15\n\x11PLACE_CHANGE_BACK\x10\x02\x32\xb6\x01\n\x11RevocationService\x12\xa0\x01\n\x10WatchRevocations\x12..openagents.control.v1.WatchRevocationsRequest\x1a/.openagents.control.v1.WatchRevocationsResponse\")\xe2\xf3\x18\rkhala_gateway\xe2\xf3\x18\x07runtime\xe2\xf3\x18\tprojector0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'openagents.control.v1.revoc
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REVOCATIONSERVICE'].methods_by_name['WatchRevocations']._loaded_options = None
-  _globals['_REVOCATIONSERVICE'].methods_by_name['WatchRevocations']._serialized_options = b'\342\363\030\rkhala_gateway\342\363\030\007runtime'
+  _globals['_REVOCATIONSERVICE'].methods_by_name['WatchRevocations']._serialized_options = b'\342\363\030\rkhala_gateway\342\363\030\007runtime\342\363\030\tprojector'
   _globals['_PLACECHANGE']._serialized_start=707
   _globals['_PLACECHANGE']._serialized_end=796
   _globals['_WATCHREVOCATIONSREQUEST']._serialized_start=142
@@ -44,5 +44,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOCATION']._serialized_start=364
   _globals['_REVOCATION']._serialized_end=705
   _globals['_REVOCATIONSERVICE']._serialized_start=799
-  _globals['_REVOCATIONSERVICE']._serialized_end=968
+  _globals['_REVOCATIONSERVICE']._serialized_end=981
 # @@protoc_insertion_point(module_scope)

@@ -20,7 +20,6 @@ from services.projector.summaries.domain import (
     StoredSummary,
     plan_batch,
     project,
-    topics_of,
 )
 from services.projector.summaries.door import SummaryCodec
 from services.projector.tests import histories as h
@@ -122,7 +121,7 @@ def test_what_comes_again_changes_nothing_and_is_no_drift(events: list[e.RunEven
     before = dict(stored)
     start = data.draw(st.integers(0, len(events) - 1), label="start")
     plan = apply(stored, events[start:])
-    assert plan == Plan((), (), ())
+    assert plan == Plan((), (), (), ())
     assert stored == before
 
 
@@ -153,10 +152,10 @@ def test_a_document_survives_the_wire(events: list[e.RunEvent]) -> None:
 def test_one_entry_for_each_run_and_topic_however_many_events_a_batch_has() -> None:
     events = [*h.whole_run(1), *h.whole_run(2, h.OTHER_USER)]
     plan = plan_batch({}, events, ENCODERS)
-    assert [(entry.topic, entry.about) for entry in plan.entries if entry.topic.endswith(":runs")] == [
+    assert [(entry.topic, entry.about) for entry in plan.entries() if entry.topic.endswith(":runs")] == [
         (f"org:{h.ORG}:runs", h.ulid("run", 1)),
-        (f"user:{h.USER}:runs", h.ulid("run", 1)),
         (f"org:{h.ORG}:runs", h.ulid("run", 2)),
+        (f"user:{h.USER}:runs", h.ulid("run", 1)),
         (f"user:{h.OTHER_USER}:runs", h.ulid("run", 2)),
     ]
     for write in plan.writes:
@@ -165,8 +164,16 @@ def test_one_entry_for_each_run_and_topic_however_many_events_a_batch_has() -> N
 
 
 def test_a_service_accounts_run_is_on_its_orgs_topic_only() -> None:
-    summary = summary_of(h.whole_run(1, user_id=h.ulid("sva", 1)))
-    assert topics_of(summary) == (f"org:{h.ORG}:runs",)
+    plan = plan_batch({}, h.whole_run(1, user_id=h.ulid("sva", 1)), ENCODERS)
+    assert {entry.topic for entry in plan.entries()} == {f"org:{h.ORG}:runs"}
+
+
+def test_whoever_lost_the_place_in_an_org_is_told_nothing_of_its_runs() -> None:
+    plan = plan_batch({}, [*h.whole_run(1), *h.whole_run(2, h.OTHER_USER)], ENCODERS)
+    assert plan.places == {(h.USER, h.ORG), (h.OTHER_USER, h.ORG)}
+    topics = {entry.topic for entry in plan.entries({(h.USER, h.ORG), (h.OTHER_USER, h.OTHER_ORG)})}
+    other = h.OTHER_USER
+    assert topics == {f"org:{h.ORG}:runs", f"user:{other}:runs", f"user:{other}:notifications"}
 
 
 def test_other_bytes_at_the_same_seq_are_drift_and_the_stored_document_stays() -> None:

@@ -1,0 +1,1 @@
+"""Places that were lost: whoever had one is told nothing more of the runs that belong to the org."""

@@ -1,0 +1,106 @@
+"""Whoever has lost the place in an org is told nothing more of its runs, also not of those that they started."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from oa_base.refusal import Refusal
+from oa_khala.topics import parse_topic
+from oa_platform.auth.revocations import PlaceChange, Revocation
+from oa_platform.postgres.pool import Postgres
+from oa_testing.waiting import PATIENCE_S, eventually
+from services.projector.places.app import Places
+from services.projector.places.limits import PlaceLimits
+from services.projector.places.store import PostgresPlaceReader, PostgresPlaces
+from services.projector.summaries.store import PostgresRunDocuments
+from services.projector.tests import histories as h
+from services.projector.tests.rig import Rig
+
+LOST, BACK = PlaceChange.LOST, PlaceChange.BACK
+MINE, TOLD, OURS = f"user:{h.USER}:runs", f"user:{h.USER}:notifications", f"org:{h.ORG}:runs"
+
+
+def change(what: PlaceChange, position: int, subject: str = "", org_id: str = "") -> Revocation:
+    """A change of a place, as control tells it at a position."""
+    return Revocation("", subject, org_id, 0.0, what, position=position, revoked_s=1_700_000_000.0 + position)
+
+
+async def is_lost(postgres: Postgres, subject: str = h.USER, org_id: str = h.ORG) -> bool:
+    async with postgres.acquire() as connection:
+        return (subject, org_id) in await PostgresPlaceReader(connection).lost({(subject, org_id), ("", "")})
+
+
+@pytest.mark.parametrize(
+    ("subject", "org_id"),
+    [(h.USER, h.ORG), (h.USER, ""), ("", h.ORG)],
+    ids=["removed", "blocked", "org deleted"],
+)
+async def test_a_place_is_lost_until_it_is_back(postgres: Postgres, subject: str, org_id: str) -> None:
+    places = PostgresPlaces(postgres)
+    assert not await is_lost(postgres)
+    assert await places.take(change(LOST, 1, subject, org_id))
+    assert await is_lost(postgres)
+    assert not await is_lost(postgres, h.OTHER_USER, h.OTHER_ORG)
+    assert await places.take(change(BACK, 2, subject, org_id))
+    assert not await is_lost(postgres)
+
+
+async def test_the_newest_change_counts_in_whatever_order_and_however_often_it_is_told(postgres: Postgres) -> None:
+    places = PostgresPlaces(postgres)
+    told = [change(LOST, 1, h.USER, h.ORG), change(BACK, 2, h.USER, h.ORG), change(LOST, 3, h.USER, h.ORG)]
+    assert [await places.take(told[at]) for at in (2, 0, 1, 2)] == [True, False, False, False]
+    assert await is_lost(postgres)
+
+
+async def test_who_has_lost_the_place_is_told_nothing_more_and_the_org_is(rig: Rig) -> None:
+    places, documents = PostgresPlaces(rig.postgres), PostgresRunDocuments(rig.postgres)
+
+    async def rows() -> list[int]:
+        return [len(await rig.journal.page(topic, 0, 100)) for topic in (MINE, TOLD, OURS)]
+
+    async def listed(topic: str) -> int:
+        return len((await documents.as_of_head(parse_topic(topic), 100))[1])
+
+    run = h.whole_run(1)
+    checkpoint = await rig.apply(await rig.checkpoint(), run[:3])
+    assert await rows() == [1, 0, 1]
+    await places.take(change(LOST, 1, h.USER, h.ORG))
+    checkpoint = await rig.apply(checkpoint, run[3:])  # to its end, of which a person is told
+    assert await rows() == [1, 0, 2]
+    assert (await listed(MINE), await listed(OURS)) == (0, 1)
+    await places.take(change(BACK, 2, h.USER, h.ORG))
+    await rig.apply(checkpoint, h.whole_run(2))
+    assert await rows() == [2, 1, 3]
+    assert (await listed(MINE), await listed(OURS)) == (2, 2)
+
+
+class Forgetful:
+    """A store whose database is away at first."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.away = 2
+
+    async def take(self, change: Revocation) -> bool:
+        if self.away:
+            self.away -= 1
+            raise Refusal("unavailable", "the database is away; try again")
+        self.taken.append(change.position)
+        return True
+
+
+async def test_what_can_not_be_remembered_at_once_is_remembered_later_in_its_order() -> None:
+    store = Forgetful()
+    places = Places(store, PlaceLimits(retry_s=0))
+    running = asyncio.create_task(places.run())
+    try:
+        places.on_revocation(change(LOST, 1, h.USER, h.ORG))
+        places.on_revocation(change(PlaceChange.NONE, 2, h.USER, h.ORG))
+        places.on_revocation(change(BACK, 3, h.USER, h.ORG))
+        async with asyncio.timeout(PATIENCE_S):
+            await eventually(lambda: store.taken == [1, 3])
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
