@@ -87,8 +87,9 @@ def _demo_of(folder: Path, *arguments: str) -> list[str]:
     program.write_text('#!/bin/sh\nwhile [ $# -gt 0 ] && [ "$1" != -- ]; do echo "$1"; shift; done\nshift; "$@"\n')
     program.chmod(0o755)
     command = ["make", "-o", "bootstrap", "run", f"VENV={folder}", *arguments]
-    # Not what the make above was given: `make test ARGS="-k name"` runs these tests, too.
-    env = {name: value for name, value in os.environ.items() if name not in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")}
+    # Nothing of the make above: `make test ARGS="-k name"` runs these tests, too.
+    above = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
+    env = {name: value for name, value in os.environ.items() if name not in above}
     done = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.splitlines()
 
