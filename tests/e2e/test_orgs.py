@@ -124,7 +124,8 @@ async def test_who_was_removed_is_told_nothing_more_of_the_runs_that_they_starte
         for topic in (user_runs(team.bob_id), org_runs(team.org_id)):
             await until_told(topic, run_id, 1)
         await ada.orgs.remove(team.org_id, team.bob_id)
-        while not await projected.fetchval("SELECT projection.is_place_lost($1, $2)", team.bob_id, team.org_id):
+        is_lost = "SELECT EXISTS (SELECT FROM projection.lost_places($1, $2))"
+        while not await projected.fetchval(is_lost, team.bob_id, team.org_id):
             await asyncio.sleep(0.02)
 
         await ada.cancel(run_id, "no longer needed")

@@ -10,13 +10,14 @@ CREATE TABLE projection.places (
     PRIMARY KEY (subject, org_id),
     CHECK (subject <> '' OR org_id <> '')
 );
-CREATE FUNCTION projection.is_place_lost(of_subject text, of_org_id text) RETURNS boolean
+-- A function in FROM becomes part of the query that asks it, and costs nothing of its own.
+CREATE FUNCTION projection.lost_places(of_subject text, of_org_id text) RETURNS SETOF projection.places
     LANGUAGE sql STABLE PARALLEL SAFE
-RETURN EXISTS (
-    SELECT FROM projection.places
-    WHERE is_lost AND (subject, org_id) IN ((of_subject, of_org_id), (of_subject, ''), ('', of_org_id))
-);
-COMMENT ON FUNCTION projection.is_place_lost IS
-    'Whether a place was lost: by itself, with all of somebody''s, or with the org.';
+BEGIN ATOMIC
+    SELECT * FROM projection.places
+    WHERE is_lost AND (subject, org_id) IN ((of_subject, of_org_id), (of_subject, ''), ('', of_org_id));
+END;
+COMMENT ON FUNCTION projection.lost_places IS
+    'Why a place was lost, if it was: by itself, with all of somebody''s, or with the org.';
 REVOKE ALL ON projection.places FROM projector_app;
 GRANT SELECT, INSERT, UPDATE ON projection.places TO projector_app;

@@ -21,7 +21,7 @@ begun anew from a backup, and the positions come again."""
 
 _LOST = """
 SELECT subject, org_id FROM unnest($1::text[], $2::text[]) AS asked (subject, org_id)
-WHERE projection.is_place_lost(asked.subject, asked.org_id)
+WHERE EXISTS (SELECT FROM projection.lost_places(asked.subject, asked.org_id))
 """
 """Those of the places ($1, $2) that were lost."""
 

@@ -140,7 +140,9 @@ SELECT coalesce((SELECT head FROM projection.topic_heads WHERE topic = $1), 0) A
 """
 """An org's newest runs ($3, $4), and the head of its topic ($1): one statement sees one moment."""
 
-_OF_USER = _OF_ORG.replace("org_id = $3", "user_id = $3 AND NOT projection.is_place_lost($3, org_id)")
+_OF_USER = _OF_ORG.replace(
+    "org_id = $3", "user_id = $3 AND NOT EXISTS (SELECT FROM projection.lost_places($3, org_id))"
+)
 """A person's, without those of orgs in which they have lost their place."""
 
 
