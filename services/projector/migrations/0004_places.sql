@@ -7,10 +7,11 @@ CREATE TABLE projection.places (
     is_lost    boolean     NOT NULL,
     position   bigint      NOT NULL,
     changed_at timestamptz NOT NULL,
+    heard_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (subject, org_id),
     CHECK (subject <> '' OR org_id <> '')
 );
--- A function in FROM becomes part of the query that asks it, and costs nothing of its own.
+-- A function in FROM: it becomes part of the query that asks, where one in an expression is called for each row.
 CREATE FUNCTION projection.lost_places(of_subject text, of_org_id text) RETURNS SETOF projection.places
     LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC

@@ -8,7 +8,6 @@ number of times, in any order: the newest change of a place counts.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Collection
 from typing import Protocol
 
@@ -16,7 +15,6 @@ import structlog
 
 from oa_base.refusal import Refusal
 from oa_platform.auth.revocations import PlaceChange, Revocation
-from oa_platform.process.word import Word
 from services.projector.places.domain import Place
 from services.projector.places.limits import PlaceLimits
 
@@ -45,31 +43,27 @@ class Places:
     def __init__(self, store: PlaceStore, limits: PlaceLimits | None = None) -> None:
         self._store = store
         self._limits = limits or PlaceLimits()
-        self._heard: deque[Revocation] = deque()
-        self._word = Word()
+        self._heard: asyncio.Queue[Revocation] = asyncio.Queue()
 
     def on_revocation(self, revocation: Revocation) -> None:
         """Something was revoked; perhaps a place with it."""
         if revocation.place_change is not PlaceChange.NONE:
-            self._heard.append(revocation)
-            self._word.give()
+            self._heard.put_nowait(revocation)
 
     async def run(self) -> None:
-        """Until cancelled: when there is word, and now and then."""
+        """Remember what is heard, one after another, until cancelled."""
+        while True:
+            await self._remember(await self._heard.get())
+
+    async def _remember(self, change: Revocation) -> None:
+        """However long the database is away."""
         while True:
             try:
-                await self.remember()
+                is_news = await self._store.take(change)
+                break
             except Refusal as refusal:
                 _log.warning("places_not_kept", reason=refusal.reason)
                 await asyncio.sleep(self._limits.retry_s)
-            else:
-                await self._word.within(self._limits.look_interval_s)
-
-    async def remember(self) -> None:
-        """Remember what was heard. Raises Refusal when the database is away: then the rest is kept."""
-        while self._heard:
-            change = self._heard[0]
-            if await self._store.take(change):
-                about = {"subject": change.subject, "org_id": change.org_id}
-                _log.info("place_changed", change=change.place_change.value, **about)
-            self._heard.popleft()
+        if is_news:
+            about = {"subject": change.subject, "org_id": change.org_id}
+            _log.info("place_changed", change=change.place_change.value, **about)

@@ -11,5 +11,3 @@ class PlaceLimits:
 
     retry_s: float = 1.0
     """Pause before what could not be remembered is tried again."""
-    look_interval_s: float = 60.0
-    """Between looks without word."""

@@ -18,14 +18,7 @@ from services.projector.journal.app import JournalWriter, publish
 from services.projector.places.app import PlaceReader
 from services.projector.projection.app import Applied, CheckpointWriter
 from services.projector.projection.domain import Checkpoint, LogBatch
-from services.projector.summaries.domain import (
-    Drift,
-    Encoders,
-    RunSummary,
-    StoredSummary,
-    SummaryWrite,
-    plan_batch,
-)
+from services.projector.summaries.domain import Drift, Encoders, RunSummary, StoredSummary, SummaryWrite, plan_batch
 from services.projector.summaries.limits import PageLimits
 
 APPLY = "projection.apply"

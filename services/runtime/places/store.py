@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-from oa_platform.auth.revocations import PlaceChange, Revocation
+from oa_platform.auth.revocations import Revocation
 from oa_platform.postgres.pool import Postgres
+from oa_platform.process.places import remember
 from services.runtime.places.app import OpenRun
-
-TAKE = """
-INSERT INTO runtime.places AS known (subject, org_id, is_lost, position, changed_at) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (subject, org_id) DO UPDATE
-SET is_lost = excluded.is_lost, position = excluded.position, changed_at = excluded.changed_at,
-    heard_at = clock_timestamp()
-WHERE excluded.position > known.position OR excluded.changed_at > known.changed_at
-RETURNING true
-"""
-"""Remembers a change that is newer than what is known. Its position says so; its time does where control's order was
-begun anew from a backup, and the positions come again."""
 
 READ_OPEN_RUNS = """
 SELECT r.run_id, p.org_id FROM runtime.places p CROSS JOIN LATERAL (
@@ -42,10 +31,8 @@ class PostgresPlaces:
 
     async def take(self, change: Revocation) -> bool:
         """Remember a change, unless a newer one of the place is known; whether it was news."""
-        is_lost = change.place_change is PlaceChange.LOST
-        when = datetime.fromtimestamp(change.revoked_s, UTC)
         async with self._postgres.acquire() as connection:
-            return bool(await connection.fetchval(TAKE, change.subject, change.org_id, is_lost, change.position, when))
+            return await remember(connection, "runtime", change)
 
     async def open_runs(self, limit: int) -> Sequence[OpenRun]:
         """Runs of deleted orgs that nobody has asked to end."""
