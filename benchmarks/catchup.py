@@ -29,7 +29,7 @@ from benchmarks.stage import UNPACED, Stage, stage
 from services.runtime.log.limits import TailLimits
 
 EVENT_BYTES = 256
-LONGEST_RUN_S = 300
+MAX_RUN_S = 300
 """After this the benchmark tells where it stands still, and ends."""
 READERS = (1, 4)
 ROUNDS = 3
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    faulthandler.dump_traceback_later(LONGEST_RUN_S, exit=True)
+    faulthandler.dump_traceback_later(MAX_RUN_S, exit=True)
     with stage() as made:
         asyncio.run(one_partition(made))
         until, rows = uvloop.run(_measure(made, arguments.events))

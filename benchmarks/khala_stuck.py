@@ -58,7 +58,7 @@ _CLOSE = bytes((0x88, 2 + len(_REASON))) + (4008).to_bytes(2, "big") + _REASON
 _MAGIC = b"\xf9stamp\xfa:"
 _STAMP = re.compile(re.escape(_MAGIC) + b"(.{8})(.{8})", re.DOTALL)
 _STAMP_BYTES = len(_MAGIC) + 16
-_MOST_LATENCIES = 1_000
+_MAX_LATENCIES = 1_000
 _MIB = 1 << 20
 
 
@@ -293,7 +293,7 @@ class _Clients:
         self._ping()
         found = sorted(self._latencies_ms)
         self._latencies_ms.clear()
-        step = max(1, len(found) // _MOST_LATENCIES)
+        step = max(1, len(found) // _MAX_LATENCIES)
         return {"events": len(found), "latencies_ms": [round(one, 2) for one in found[step // 2 :: step]]}
 
     def _ping(self) -> None:

@@ -38,11 +38,11 @@ from oa_runlog.events import TextDelta
 from oa_testing.postgres import free_port
 
 PRODUCERS = 4
-LONGEST_RUN_S = 300
+MAX_RUN_S = 300
 """After this the benchmark tells where it stands still, and ends."""
 _CALM_S = 0.3
 """Undisturbed appending before each kill."""
-_LONGEST_S = 30.0
+_MAX_WAIT_S = 30.0
 _POLL_S = 0.005
 
 Kill = Callable[[], Awaitable[float]]
@@ -98,7 +98,7 @@ async def measure(subject: str, producers: Sequence[Steadfast], kill: Kill, kill
             times_ms.append((back_at - killed_at) * 1000)
     finally:
         stop.set()
-        async with asyncio.timeout(_LONGEST_S):
+        async with asyncio.timeout(_MAX_WAIT_S):
             await asyncio.gather(*working)
     events = sum(len(producer.acknowledged) for producer in producers)
     spread = " ".join(f"{one:.0f}" for one in sorted(times_ms))
@@ -109,7 +109,7 @@ async def _acknowledged_since(
     producers: Sequence[Steadfast], working: Sequence[asyncio.Task[None]], moment: float
 ) -> float:
     """When the last of the producers got its first acknowledgement of something sent after `moment`."""
-    async with asyncio.timeout(_LONGEST_S):
+    async with asyncio.timeout(_MAX_WAIT_S):
         while True:
             for task in working:
                 if task.done():
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10, help="kills of each kind")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    faulthandler.dump_traceback_later(LONGEST_RUN_S, exit=True)
+    faulthandler.dump_traceback_later(MAX_RUN_S, exit=True)
     kills = arguments.kills
     with stage() as made:
         outcomes = [uvloop.run(replica_restarted(made, kills)), uvloop.run(other_replica(made, kills))]

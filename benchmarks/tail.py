@@ -35,7 +35,7 @@ from benchmarks.readers import Watch, head, one_partition, stamped_events, watch
 from benchmarks.stage import Replica, Stage, stage
 
 EVENT_BYTES = 256
-LONGEST_RUN_S = 300
+MAX_RUN_S = 300
 """After this the benchmark tells where it stands still, and ends."""
 PRODUCERS = 4
 WATCHERS = (1, 4, 16)
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each series")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    faulthandler.dump_traceback_later(LONGEST_RUN_S, exit=True)
+    faulthandler.dump_traceback_later(MAX_RUN_S, exit=True)
     with stage() as made, ProcessPoolExecutor(1, get_context("spawn")) as pool:
         asyncio.run(one_partition(made))
         pool.submit(time.monotonic_ns).result(30)  # so that no series pays for the start of the process

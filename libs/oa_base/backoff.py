@@ -10,14 +10,14 @@ _MAX_DOUBLINGS = 32
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits that double: at most `first_ms` before the first attempt, never more than `longest_ms`."""
+    """Waits that double: at most `first_ms` before the first attempt, never more than `max_ms`."""
 
     first_ms: int
-    longest_ms: int
+    max_ms: int
 
     def ceiling_ms(self, attempt: int) -> int:
         """Maximum wait before attempt number `attempt` (0 is the first)."""
-        return min(self.longest_ms, self.first_ms << min(attempt, _MAX_DOUBLINGS))
+        return min(self.max_ms, self.first_ms << min(attempt, _MAX_DOUBLINGS))
 
     def wait_ms(self, attempt: int, jitter: float) -> int:
         """The wait before attempt number `attempt` (0 is the first): the share `jitter` of its ceiling.
@@ -28,5 +28,5 @@ class Backoff:
         return int(self.ceiling_ms(attempt) * jitter)
 
 
-RECONNECT = Backoff(first_ms=250, longest_ms=8_000)
+RECONNECT = Backoff(first_ms=250, max_ms=8_000)
 """For whoever was cut off, where no setting says otherwise: clients, workers, and gateways from their sources."""

@@ -37,7 +37,7 @@ class NatsLimits:
     ping_s: int = 2
     """So often a connection is asked whether it stands; one that is silent twice in a row is broken."""
     reconnect_first_ms: int = 100
-    reconnect_longest_ms: int = 2_000
+    reconnect_max_ms: int = 2_000
     """Maximum waits before the next attempt: at first, and later."""
 
 
@@ -61,7 +61,7 @@ class NatsConnection:
         self._changed = changed
         self._trust = trust
         self._limits = limits or NatsLimits()
-        self._backoff = Backoff(self._limits.reconnect_first_ms, self._limits.reconnect_longest_ms)
+        self._backoff = Backoff(self._limits.reconnect_first_ms, self._limits.reconnect_max_ms)
         self._connection: Client | None = None
         self._wanted: dict[str, HeardBytes] = {}
         # What the server was told, of this connection, and the subjects of which it is to be told more.

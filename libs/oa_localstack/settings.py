@@ -22,13 +22,13 @@ class StackSettings:
         "OA_POSTGRES_START_TIMEOUT_S",
         number(0.1, 3600),
         60.0,
-        doc="Longest start of Postgres; replaying its log after a crash is part of it.",
+        doc="Maximum time that Postgres takes to start; replaying its log after a crash is part of it.",
     )
     ready_timeout_s: float = setting(
-        "OA_READY_TIMEOUT_S", number(0.1, 3600), 45.0, doc="Longest time until every service is ready."
+        "OA_READY_TIMEOUT_S", number(0.1, 3600), 45.0, doc="Maximum time until every service is ready."
     )
     stop_timeout_s: float = setting(
-        "OA_STOP_TIMEOUT_S", number(0.1, 3600), 15.0, doc="Longest time from SIGTERM until a service is killed."
+        "OA_STOP_TIMEOUT_S", number(0.1, 3600), 15.0, doc="Maximum time from SIGTERM until a service is killed."
     )
     restart_attempts: int = setting(
         "OA_RESTART_ATTEMPTS", integer(0, 1000), 6, doc="How often in a row a process that died is started again."

@@ -307,9 +307,9 @@ def _bounds() -> dict[str, Callable[[_Check, Any, Any, str], Fault | None]]:
         (_TYPES["array"], "maxItems", "minItems", "elements"),
         (_TYPES["object"], "maxProperties", "minProperties", "members"),
     ):
-        most_words, least_words = f"must have no more {what} than", f"must have no fewer {what} than"
-        found[most] = _bound(most, applies, _size, lambda size, bound: size <= bound, most_words)
-        found[least] = _bound(least, applies, _size, lambda size, bound: size >= bound, least_words)
+        max_words, min_words = f"must have no more {what} than", f"must have no fewer {what} than"
+        found[most] = _bound(most, applies, _size, lambda size, bound: size <= bound, max_words)
+        found[least] = _bound(least, applies, _size, lambda size, bound: size >= bound, min_words)
     for keyword, holds, must in (
         ("maximum", lambda value, bound: value <= bound, "must be at most"),
         ("minimum", lambda value, bound: value >= bound, "must be at least"),

@@ -73,8 +73,8 @@ def _limited(metadata: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def _cut(text: str, most_bytes: int) -> str:
-    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")
+def _cut(text: str, max_bytes: int) -> str:
+    return text.encode(errors="replace")[:max_bytes].decode(errors="ignore")
 
 
 def _retry_details(refusal: Refusal) -> list[error_details_pb2.RetryInfo]:

@@ -21,7 +21,7 @@ from oa_topics.store import TopicLimits
 from services.projector.projection.limits import TailLimits
 
 _TAIL = TailLimits()
-_LEAST_CONNECTIONS = 2
+_MIN_CONNECTIONS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +132,9 @@ class ProjectorSettings(ServiceSettings):
 
     def __post_init__(self) -> None:
         """Whether there is a connection left for what is not following workers."""
-        if self.database.pool_max < _LEAST_CONNECTIONS:
+        if self.database.pool_max < _MIN_CONNECTIONS:
             text = (
                 "the replica that follows runtime's workers keeps a connection; "
-                f"set OA_DATABASE_POOL_MAX to at least {_LEAST_CONNECTIONS}"
+                f"set OA_DATABASE_POOL_MAX to at least {_MIN_CONNECTIONS}"
             )
             raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")

@@ -143,7 +143,7 @@ async def test_an_answer_may_come_in_any_pieces_and_must_come_whole(monkeypatch:
 
 
 async def test_watchers_a_server_that_dies_and_a_cancel(stack: StackUnderTest, scratch: Path) -> None:
-    retried = Queue(retry=Retry(failures=100, delay=timedelta(milliseconds=50), longest_delay=timedelta(seconds=1)))
+    retried = Queue(retry=Retry(failures=100, delay=timedelta(milliseconds=50), max_delay=timedelta(seconds=1)))
     async with ModelServer() as model, caller_of(stack, scratch) as caller, Client.from_env(caller.env) as client:
         wait = Wait()
         model.script([Say(TALE), wait, Say("The end.")], [Say(TALE), Wait()])

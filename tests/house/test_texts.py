@@ -40,8 +40,9 @@ _TABLES = re.compile(r"_?(?:[A-Z]+_)*MESSAGES")
 _BEGINS = re.compile(r"[a-z0-9{]|[A-Z]{2}|OA_")
 """In lower case, with a number, with what was given, or with a name that is written in capitals."""
 _WHO = r"\b(for|by|to|with|than) who (is|are|has|have|can|may|does|wants|reads|writes|keeps|records|looks|asks)\b"
-_NO_WORDS = re.compile(rf"\b(Most|Least)\b|{_WHO}")
-_NO_BEGINNING = re.compile(rf"^\s*(\"\"\"|//|///|#) ?(Most|Least|Longest) |{_WHO}")
+_NO_WORDS = re.compile(rf"\b(Most|Least|Longest)\b|{_WHO}")
+_NO_NAME = re.compile(r"_*(most|least|longest|largest)_", re.IGNORECASE)
+_NO_BEGINNING = re.compile(rf"(^\s*(\"\"\"|//|///|#) ?|^\|.*\| )(Most|Least|Longest) |{_WHO}")
 
 
 def other_refusals(files: list[SourceFile]) -> list[str]:
@@ -85,6 +86,24 @@ def odd_comments(files: list[SourceFile]) -> list[str]:
         for number, line in enumerate(file.text.splitlines(), start=1)
         if _NO_BEGINNING.search(line)
     ]
+
+
+def odd_names(files: list[SourceFile]) -> list[str]:
+    """Limits whose names say "most", where "max" is meant, and the like: constants, fields and parameters."""
+    return [
+        f"{file.path}:{line} {name}"
+        for file in _of_rooms(files)
+        for node in ast.walk(parsed(file))
+        for line, name in _bound_name(node)
+        if _NO_NAME.match(name)
+    ]
+
+
+def _bound_name(node: ast.AST) -> list[tuple[int, str]]:
+    match node:
+        case ast.Name(id=name, ctx=ast.Store(), lineno=line) | ast.arg(arg=name, lineno=line):
+            return [(line, name)]
+    return []
 
 
 def _of_rooms(files: list[SourceFile]) -> list[SourceFile]:
@@ -191,7 +210,7 @@ def test_every_exception_from_advice_is_needed() -> None:
 
 def test_settings_speak_plainly() -> None:
     assert odd_settings(python_files()) == []
-    for bad in ("Most connections.", "Least level.", "Lines for who reads."):
+    for bad in ("Most connections.", "Least level.", "Longest pause.", "Lines for who reads."):
         assert len(odd_settings(_planted(f"setting('OA_X', doc='{bad}')"))) == 1, bad
     assert len(odd_settings(_planted("option('--limit', help='Most runs.')"))) == 1
     assert odd_settings(_planted("setting('OA_X', doc='Maximum number of connections.')")) == []
@@ -202,8 +221,16 @@ def test_comments_speak_plainly() -> None:
     for bad in (
         '    """Most bytes of a frame."""',
         "  // Longest pause.",
+        "| `pause_ms` | 10 | Longest pause. |",
         "It waits for who has none.",
         "# told by who looks",
     ):
         assert len(odd_comments(_planted(bad))) == 1, bad
     assert odd_comments(_planted('"""Maximum pause. Most of it is spent by those who wait."""')) == []
+
+
+def test_limits_are_named_as_limits() -> None:
+    assert odd_names(python_files()) == []
+    for bad in ("_MOST_LINKS = 16", "class Limits:\n    longest_ms: int", "def wait(most_s): ..."):
+        assert len(odd_names(_planted(bad))) == 1, bad
+    assert odd_names(_planted("MAX_LINKS, mostly = 16, counter.most_common()")) == []

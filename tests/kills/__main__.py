@@ -23,8 +23,8 @@ def _run(arguments: argparse.Namespace, folder: str) -> Report:
     try:
         databases = Databases(server.address, "kills")
         database = databases.create(("runtime",))
-        life_s = arguments.longest_life_s
-        work = campaign(database, Path(folder), kills=arguments.kills, longest_life_s=life_s, seed=arguments.seed)
+        life_s = arguments.max_life_s
+        work = campaign(database, Path(folder), kills=arguments.kills, max_life_s=life_s, seed=arguments.seed)
         report = asyncio.run(work)
         databases.close()
     finally:

@@ -43,7 +43,7 @@ class Report:
         return not self.wrong
 
 
-async def campaign(database: Database, root: Path, *, kills: int, longest_life_s: float, seed: int) -> Report:
+async def campaign(database: Database, root: Path, *, kills: int, max_life_s: float, seed: int) -> Report:
     """Kill so often, each time after at most so long a life, then let everything come to its end."""
     chance = random.Random(seed)
     report = Report()
@@ -57,7 +57,7 @@ async def campaign(database: Database, root: Path, *, kills: int, longest_life_s
             for _ in range(kills):
                 if is_ready:
                     await _at_work(people)
-                await asyncio.sleep(chance.uniform(0, longest_life_s))
+                await asyncio.sleep(chance.uniform(0, max_life_s))
                 site.kill()
                 _note(report, await check(connection, site.archive), site)
                 await site.start()

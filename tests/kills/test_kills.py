@@ -33,7 +33,7 @@ async def admin(runtime_database: Database) -> AsyncIterator[Connection]:
 
 
 async def test_kills_at_random_moments_lose_and_double_nothing(runtime_database: Database, tmp_path: Path) -> None:
-    report = await campaign(runtime_database, tmp_path, kills=5, longest_life_s=0.6, seed=SEED)
+    report = await campaign(runtime_database, tmp_path, kills=5, max_life_s=0.6, seed=SEED)
     assert report.is_clean, report
     # It was no idle process that was killed.
     assert report.ended >= 2 * RUNS_OF_A_LIFE, report

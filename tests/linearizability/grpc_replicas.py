@@ -40,11 +40,11 @@ CANCEL_DEADLINE_MS = 120
 _CALLS_PER_CUT = 40
 """On average; and so many from one killed connection of the database to the next."""
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 5), ("grpc.max_reconnect_backoff_ms", 20)]
-_MOST_HANDOVERS = 2
+_MAX_HANDOVERS = 2
 _SETUP_S = 0.5
 """A worker that has missed its assignment, because a connection was killed, is not waited for longer at first."""
 # A request carries its caller's token, and an answer not even a seq's worth of it.
-_MOST_BYTES_TILL_CUT = {Direction.TO_SERVER: 30_000, Direction.TO_CLIENT: 5_000}
+_MAX_BYTES_TILL_CUT = {Direction.TO_SERVER: 30_000, Direction.TO_CLIENT: 5_000}
 
 
 class GrpcReplicas:
@@ -123,7 +123,7 @@ class GrpcReplicas:
         while True:
             await self._calls.passed(self._chance.random() * 2 * _CALLS_PER_CUT)
             proxy, direction = self._chance.choice(self._proxies), self._chance.choice(list(Direction))
-            proxy.truncate(self._chance.randrange(_MOST_BYTES_TILL_CUT[direction]), direction)
+            proxy.truncate(self._chance.randrange(_MAX_BYTES_TILL_CUT[direction]), direction)
             self.cuts += 1
 
     async def _kill_connections(self) -> None:
@@ -192,7 +192,7 @@ class RemoteRun:
         appending = StreamClient(self.run_id, self._channels, self._who, self._chance, recorder, notebook)
         async with asyncio.TaskGroup() as group:
             group.create_task(appending.work())
-            for _ in range(self._chance.randint(0, _MOST_HANDOVERS)):
+            for _ in range(self._chance.randint(0, _MAX_HANDOVERS)):
                 await asyncio.sleep(self._chance.random() * 0.05)
                 recorder.note_unanswered("auth", LoseLease(*notebook.leases[-1]))
                 channel = self._chance.choice(self._direct).channel

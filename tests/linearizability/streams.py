@@ -32,8 +32,8 @@ Lease = tuple[str, int]
 BROKEN = (grpc.aio.AioRpcError, ConnectionResetError, asyncio.InvalidStateError, TimeoutError)
 """How a stream ends before its time; an InvalidStateError is grpc's for writing to one that is over."""
 _ON_THEIR_WAY = 4
-_LONGEST_STREAM_S = 2.0
-_MOST_APPENDS = 15
+_MAX_STREAM_S = 2.0
+_MAX_APPENDS = 15
 """Of one history, so that the search stays short."""
 _KEYS = 25
 
@@ -101,14 +101,14 @@ class StreamClient:
     recorder: Recorder
     notebook: Notebook
     _streams: int = 0
-    _left: int = _MOST_APPENDS
+    _left: int = _MAX_APPENDS
     _again: list[Append] = field(default_factory=list)
 
     async def work(self) -> None:
         """Until everything is sent, or cancelled."""
         while self._left > 0:
             try:
-                async with asyncio.timeout(_LONGEST_STREAM_S):
+                async with asyncio.timeout(_MAX_STREAM_S):
                     await self._stream(self.notebook.any_lease(self.chance))
             except* BROKEN:
                 pass
@@ -145,7 +145,7 @@ class StreamClient:
         self._left -= 1
         chance = self.chance.random()
         key = f"s{self.chance.randrange(_KEYS)}" if chance < 0.9 else ""  # without a key it is refused at the door
-        finish = "succeeded" if chance < 0.03 and self._left < _MOST_APPENDS / 2 else ""
+        finish = "succeeded" if chance < 0.03 and self._left < _MAX_APPENDS / 2 else ""
         expected = self.chance.choices([None, self.notebook.seq], (4, 1))[0]
         return Append(key, "x", 1 if finish else self.chance.randint(1, 3), expected, worker, epoch, finish)
 

@@ -29,7 +29,7 @@ from .run_model import (
     RunOperation,
 )
 
-LONGEST_CALL_S = 5.0
+MAX_CALL_S = 5.0
 """What takes longer gets no answer."""
 _LOOK_PAUSE_S = 0.06
 _CLOCKS_AGREE = 0.99
@@ -194,7 +194,7 @@ class Client:
         return answer
 
     async def _carry_out(self, call: Call) -> Answer:
-        patience_s = LONGEST_CALL_S
+        patience_s = MAX_CALL_S
         if self._chance.random() < self._plan.impatient_share:
             patience_s = self._chance.random() * self._plan.patience_s
         async with asyncio.timeout(patience_s):

@@ -24,8 +24,8 @@ LOST_S, BEAT_S = LIMITS.lost_after_ms / 1000, LIMITS.heartbeat_interval_ms / 100
 KEEPALIVE_S = 10.0
 """When a worker notices that nobody answers."""
 ATTACH_TIMEOUT_S = LOST_S / 4
-LONGEST_BACKOFF_S = LOST_S / 8
-COMES_BACK_S = ATTACH_TIMEOUT_S + LONGEST_BACKOFF_S
+MAX_BACKOFF_S = LOST_S / 8
+COMES_BACK_S = ATTACH_TIMEOUT_S + MAX_BACKOFF_S
 STEP_S = 0.5
 _ACCOUNT = Principal(PrincipalKind.WORKER, "sva_1", ORG)
 
@@ -155,7 +155,7 @@ class ModelWorker:
                 await self._attach(replica)
             except (Refusal, TimeoutError):
                 failures += 1
-                ceiling_s = min(LONGEST_BACKOFF_S, 0.25 * 2**failures)
+                ceiling_s = min(MAX_BACKOFF_S, 0.25 * 2**failures)
                 await asyncio.sleep(self._world.chance.uniform(0, ceiling_s))
                 continue
             failures = 0

@@ -19,7 +19,7 @@ from tests.order.runtime_log import RuntimeLog
 
 
 async def _run(database: Database, arguments: argparse.Namespace) -> Report:
-    trouble = Trouble(longest_delay_s=arguments.delay_ms / 1000, appends_per_kill=arguments.appends_per_kill)
+    trouble = Trouble(max_delay_s=arguments.delay_ms / 1000, appends_per_kill=arguments.appends_per_kill)
     async with RuntimeLog(database.runtime, database.admin, arguments.writers, trouble, arguments.seed) as log:
         return await harness.run(
             log,

@@ -40,7 +40,7 @@ class Calls:
 class Trouble:
     """What goes wrong, by chance."""
 
-    longest_delay_s: float = 0.004
+    max_delay_s: float = 0.004
     rollback_share: float = 0.10
     appends_per_kill: float = 40.0
     """On average, tried ones."""
@@ -103,7 +103,7 @@ async def run(
                     break
                 except Uncertain:
                     retries += 1
-                    await asyncio.sleep(chance.random() * trouble.longest_delay_s)
+                    await asyncio.sleep(chance.random() * trouble.max_delay_s)
 
     async def read(reader: int) -> None:
         async for element in subject.read(reader):

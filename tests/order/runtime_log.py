@@ -92,7 +92,7 @@ class _TroubledSession:
         self._lose_some_answers()
 
     async def _delay(self) -> None:
-        await asyncio.sleep(self._chance.random() * self._trouble.longest_delay_s)
+        await asyncio.sleep(self._chance.random() * self._trouble.max_delay_s)
 
     def _lose_some_answers(self) -> None:
         if self._chance.random() < _LOST_ANSWER_SHARE:

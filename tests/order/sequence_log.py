@@ -55,7 +55,7 @@ class SequenceLog:
                     str(writer),
                     key,
                 )
-                await asyncio.sleep(self._chance.random() * self._trouble.longest_delay_s)
+                await asyncio.sleep(self._chance.random() * self._trouble.max_delay_s)
                 if self._chance.random() < self._trouble.rollback_share:
                     raise Uncertain
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:

@@ -217,5 +217,5 @@ class SimGateway:
             if link.closing_for in _DEFECTS:
                 raise Broken(f"the gateway closed for {link.closing_for}")
             # One write beyond the mark, and the small frames that answer a client's own.
-            if link.most_held_bytes > self._high_bytes + self._limits.page_bytes + 4_096:
-                raise Broken(f"a connection held {link.most_held_bytes} bytes")
+            if link.peak_held_bytes > self._high_bytes + self._limits.page_bytes + 4_096:
+                raise Broken(f"a connection held {link.peak_held_bytes} bytes")

@@ -88,7 +88,7 @@ class Link:
         self.is_over = False
         self.connection: Connection | None = None
         self.closing_for = ""
-        self.most_held_bytes = 0
+        self.peak_held_bytes = 0
         self._world = world
         self._client_ended = client_ended
         self._high_bytes = high_bytes
@@ -110,7 +110,7 @@ class Link:
         if self.is_over:
             self._check_silence(data)
         self._down.put(data)
-        self.most_held_bytes = max(self.most_held_bytes, self._down.held_bytes)
+        self.peak_held_bytes = max(self.peak_held_bytes, self._down.held_bytes)
         if self._down.held_bytes > self._high_bytes and not self._blocked:
             self._blocked = True
             self.connection.blocked(True)

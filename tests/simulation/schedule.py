@@ -172,7 +172,7 @@ class _Schedule:
             repeat=rng.choice([0, 0.3]),
             refuse=rng.choice([0, 0.2]),
             disorder=rng.choice([0, 0.3]),
-            most_delay_s=rng.choice(self._size.delays_s),
+            max_delay_s=rng.choice(self._size.delays_s),
         )
         size = self._size
         for _ in range(size.steps):

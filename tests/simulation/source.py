@@ -87,7 +87,7 @@ class SimTopics:
 
     async def _answered(self) -> None:
         # In quiet weather one pause a question is enough: pauses are most of what a schedule costs.
-        if self._world.weather.most_delay_s > Weather.most_delay_s:
+        if self._world.weather.max_delay_s > Weather.max_delay_s:
             await asyncio.sleep(self._world.delay_s())
 
 

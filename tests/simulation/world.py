@@ -112,7 +112,7 @@ class Weather:
     repeat: float = 0.0
     refuse: float = 0.0
     disorder: float = 0.0
-    most_delay_s: float = 0.002
+    max_delay_s: float = 0.002
 
 
 class Replica(Protocol):
@@ -138,7 +138,7 @@ class World:
 
     def delay_s(self) -> float:
         """How long the next thing takes on its way."""
-        return self.rng.random() * self.weather.most_delay_s
+        return self.rng.random() * self.weather.max_delay_s
 
     def later(self, what: Callable[[], None], delay_s: float | None = None) -> None:
         """Calls `what` after a while."""

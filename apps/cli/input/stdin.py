@@ -22,7 +22,7 @@ from oa_runlog.stdin import MAX_PIECE_BYTES, StdinPiece, piece_json
 LEAVE = b"\x1d"
 """Ctrl-] at a terminal."""
 _STDIN = 0
-_MOST_READS = 64
+_MAX_READS = 64
 """So many reads of a terminal wait to be sent."""
 _RETRY_MS = 500
 """Pause before an input is sent again that a service could not take now, when it names none."""
@@ -65,7 +65,7 @@ async def pieces(fd: int) -> AsyncIterator[bytes]:
 
 async def typed(fd: int, leave: Callable[[], None]) -> AsyncIterator[bytes]:
     """What is typed up to LEAVE, which is heard at once: also while what was typed before it can't be sent."""
-    keys: asyncio.Queue[bytes] = asyncio.Queue(_MOST_READS)
+    keys: asyncio.Queue[bytes] = asyncio.Queue(_MAX_READS)
 
     async def read() -> None:
         async for data in pieces(fd):

@@ -16,7 +16,7 @@ from oa_runlog.events import Terminal
 
 _OUR_FILES = (1, 0, 2)
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
-_LONGEST_SIDE = 1000
+_MAX_SIDE = 1000
 """Of a terminal that the contract takes."""
 
 
@@ -28,7 +28,7 @@ def terminal_like_ours(files: Iterable[int] = _OUR_FILES) -> Terminal:
         except OSError:  # it is a pipe, a file, or closed
             continue
         if columns and rows:
-            return Terminal(min(columns, _LONGEST_SIDE), min(rows, _LONGEST_SIDE))
+            return Terminal(min(columns, _MAX_SIDE), min(rows, _MAX_SIDE))
     return Terminal()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from apps.cli.output import typed_pieces
 
-_MOST_LINES = 16
+_MAX_LINES = 16
 """So many lines are read before they are taken."""
 MAX_LINE_BYTES = 64 * 1024
 """A longer line is cut here."""
@@ -23,7 +23,7 @@ class TypedLines:
 
     def __init__(self) -> None:
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
-        self._room = threading.Semaphore(_MOST_LINES)
+        self._room = threading.Semaphore(_MAX_LINES)
         self._loop = asyncio.get_running_loop()
         self._reader: threading.Thread | None = None
         self.ended = False

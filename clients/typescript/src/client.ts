@@ -18,7 +18,7 @@ import { Inbox, INBOX_LIMITS, type InboxLimits } from "./inbox.js";
 import { Refusal } from "./refusal.js";
 import { defaultWebSocket, Link, type WebSocketClass } from "./sockets.js";
 
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** What happens to a topic that is followed, in order. */
 export type Update =
@@ -173,7 +173,7 @@ export class KhalaClient {
     clearTimeout(this.#timer);
     const wakeAtMs = this.#session.wakeAtMs;
     if (wakeAtMs === null) return;
-    const delayMs = Math.min(Math.max(0, wakeAtMs - at().nowMs), LONGEST_TIMER_MS);
+    const delayMs = Math.min(Math.max(0, wakeAtMs - at().nowMs), MAX_TIMER_MS);
     this.#timer = setTimeout(() => this.#do(this.#session.timer(at())), delayMs);
   }
 

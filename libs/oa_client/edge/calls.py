@@ -24,7 +24,7 @@ ATTEMPTS = 5
 """How often a call that may take effect twice is made in all, when a service is away or busy."""
 MAX_RETRY_AFTER_MS = 3_000
 """A service that asks for a longer wait is not waited for: the caller is told."""
-RETRY = Backoff(first_ms=200, longest_ms=MAX_RETRY_AFTER_MS)
+RETRY = Backoff(first_ms=200, max_ms=MAX_RETRY_AFTER_MS)
 """The wait between attempts, where the service names none; with full jitter."""
 
 

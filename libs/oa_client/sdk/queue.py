@@ -31,7 +31,7 @@ class Retry:
     """How many times it may fail, the last time included: 2 to 100."""
     delay: timedelta = timedelta(seconds=1)
     """Pause after the first failure; twice as long after each further one."""
-    longest_delay: timedelta = timedelta(hours=1)
+    max_delay: timedelta = timedelta(hours=1)
     """Maximum pause."""
     reasons: Sequence[str] = ()
     """Reasons of a failure that is tried again; none for all but those that would come back (docs/queue.md)."""
@@ -82,7 +82,7 @@ def policy_of(queue: Queue) -> QueuePolicy:
         else RetryPolicy(
             retry.failures,
             whole_ms(retry.delay, "queue.retry.delay"),
-            whole_ms(retry.longest_delay, "queue.retry.longest_delay"),
+            whole_ms(retry.max_delay, "queue.retry.max_delay"),
             tuple(retry.reasons),
         ),
     )

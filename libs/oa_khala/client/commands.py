@@ -40,7 +40,7 @@ class ClientLimits:
     # A token that is about to expire is not worth a connection.
     token_margin_ms: int = 5_000
     # A new token is believed to live at least so long, until the gateway says how long it does.
-    least_token_life_ms: int = 30_000
+    min_token_life_ms: int = 30_000
     # After so many repairs of one topic without progress it is asked for later; after so many of those, elsewhere.
     max_repairs: int = 3
     # Largest snapshot that is taken in parts, all of them together.

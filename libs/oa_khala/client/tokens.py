@@ -60,7 +60,7 @@ class Tokens:
         self._granted = grants_of(token.topics)
         self._grants &= token.topics
         # Computed with a wrong clock, `expires_in_ms` may be anything; WELCOME then says what is true.
-        self._lives(max(token.expires_in_ms, self._limits.least_token_life_ms), now_ms)
+        self._lives(max(token.expires_in_ms, self._limits.min_token_life_ms), now_ms)
         return self._wanted - token.topics
 
     def refused(self, at: Instant) -> None:

@@ -12,7 +12,7 @@ from oa_base.refusal import Refusal
 from oa_localstack.processes.child import Child
 
 _POLL_S = 0.05
-_RESTART = Backoff(first_ms=100, longest_ms=5_000)
+_RESTART = Backoff(first_ms=100, max_ms=5_000)
 
 
 class Change(Enum):

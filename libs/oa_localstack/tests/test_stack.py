@@ -37,7 +37,7 @@ from oa_testing.suite.skips import as_root
 from oa_testing.waiting import PATIENCE_S, eventually
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
-QUICK = RestartPolicy(attempts=3, backoff=Backoff(first_ms=10, longest_ms=20))
+QUICK = RestartPolicy(attempts=3, backoff=Backoff(first_ms=10, max_ms=20))
 MakeStack = Callable[..., StackUnderTest]
 
 

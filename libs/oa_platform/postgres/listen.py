@@ -39,7 +39,7 @@ OnNotify = Callable[[str, str], None]
 """Takes channel and payload, in the event loop; returns at once."""
 Look = Callable[[Connection], Awaitable[None]]
 """Reads what may have been missed; it has the connection for itself while it runs."""
-_RECONNECT = Backoff(first_ms=100, longest_ms=2_000)
+_RECONNECT = Backoff(first_ms=100, max_ms=2_000)
 _log = structlog.get_logger(__name__)
 
 

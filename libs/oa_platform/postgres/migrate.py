@@ -85,7 +85,7 @@ _INSERT_APPLIED = "INSERT INTO oa_migrations.applied (service, number, name, che
 """Notes a migration as applied."""
 _LOCK_ALL = "SELECT pg_advisory_lock($1)"
 """Waits until no other process migrates."""
-_WAIT_AT_MOST = "SELECT set_config('lock_timeout', $1, false)"
+_SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', $1, false)"
 """How long each statement waits for a lock from here on."""
 
 
@@ -225,7 +225,7 @@ async def _connect(dsn: str, variable: str, start_timeout_s: float) -> Connectio
 
 async def _lock(connection: Connection) -> None:
     """Wait until nobody else migrates. The lock ends with the connection."""
-    await connection.execute(_WAIT_AT_MOST, f"{LOCK_TIMEOUT_S}s")
+    await connection.execute(_SET_LOCK_TIMEOUT, f"{LOCK_TIMEOUT_S}s")
     try:
         await connection.execute(_LOCK_ALL, _LOCK_KEY)
     except asyncpg.exceptions.LockNotAvailableError:
@@ -239,7 +239,7 @@ async def _applied(connection: Connection, service: str) -> list[Migration]:
 
 async def _apply(connection: Connection, service: str, migration: Migration) -> None:
     """Apply one file. Its locks are waited for a little at a time, so that nobody else waits behind it for long."""
-    await connection.execute(_WAIT_AT_MOST, f"{STATEMENT_LOCK_TIMEOUT_MS}ms")
+    await connection.execute(_SET_LOCK_TIMEOUT, f"{STATEMENT_LOCK_TIMEOUT_MS}ms")
     deadline_s = time.monotonic() + LOCK_TIMEOUT_S
     while not await _applied_now(connection, service, migration):
         if time.monotonic() > deadline_s:

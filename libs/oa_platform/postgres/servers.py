@@ -155,10 +155,10 @@ def _rank(error: BaseException) -> int:
     return 0 if isinstance(error, UnusableServer) else 1
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]], most_s: float) -> T:
-    """What `attempt` comes to, made again while waiting may help, up to `most_s`; raises what the last one did."""
+async def patiently(attempt: Callable[[], Awaitable[T]], timeout_s: float) -> T:
+    """What `attempt` comes to, made again while waiting may help, up to `timeout_s`; raises what the last one did."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + most_s
+    deadline = loop.time() + timeout_s
     while True:
         try:
             return await attempt()
@@ -168,10 +168,10 @@ async def patiently(attempt: Callable[[], Awaitable[T]], most_s: float) -> T:
         await asyncio.sleep(_RETRY_S)
 
 
-async def connect(target: Target, most_s: float, variable: str = "") -> RawConnection:
-    """A connection for a tool, waiting for the database up to `most_s`. Raises Refusal unavailable, invalid_setting."""
+async def connect(target: Target, timeout_s: float, variable: str = "") -> RawConnection:
+    """A tool's connection; waits up to `timeout_s` for the database. Raises Refusal unavailable, invalid_setting."""
     with refusing_start(target.dsn, variable):
-        return await patiently(lambda: open_connection(target), most_s)
+        return await patiently(lambda: open_connection(target), timeout_s)
 
 
 @contextmanager

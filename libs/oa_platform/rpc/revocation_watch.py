@@ -51,7 +51,7 @@ class RevocationWatchLimits:
     ready_without_s: float = 5.0
     """How long a process that starts waits for what was revoked before; then it works without."""
     reconnect_first_ms: int = 100
-    reconnect_longest_ms: int = 2_000
+    reconnect_max_ms: int = 2_000
     """Maximum waits before the stream is opened again: at first, and later."""
 
 
@@ -71,7 +71,7 @@ class RevocationWatch:
         self._clock = clock
         self._jitter = jitter
         self._limits = limits or RevocationWatchLimits()
-        self._backoff = Backoff(self._limits.reconnect_first_ms, self._limits.reconnect_longest_ms)
+        self._backoff = Backoff(self._limits.reconnect_first_ms, self._limits.reconnect_max_ms)
         self._began_s = clock.monotonic()
         self._complete = False
         """Whether everything from before this process is known."""

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 
 OTLP_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
-_MOST_LINKS = 16
+_MAX_LINKS = 16
 _tracer = trace.get_tracer("openagents")
 
 
@@ -88,7 +88,7 @@ def root_span(
         yield trace.INVALID_SPAN
         return
     distinct = {one.span_id: one for one in callers if one is not None}
-    links = [Link(one) for one in islice(distinct.values(), _MOST_LINKS)]
+    links = [Link(one) for one in islice(distinct.values(), _MAX_LINKS)]
     current = _tracer.start_span(
         name, context=Context(), kind=SpanKind.PRODUCER, links=links, start_time=began_ns(), attributes=attributes
     )

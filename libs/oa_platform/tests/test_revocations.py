@@ -31,7 +31,7 @@ from openagents.control.v1 import revocation_service_pb2 as pb
 
 ADA = TokenHolder("usr_ada", "org_1", "ses_1", issued_s=100)
 CI = TokenHolder("sva_ci", "org_1")
-QUICK = RevocationWatchLimits(silence_s=0.5, ready_without_s=5, reconnect_first_ms=10, reconnect_longest_ms=20)
+QUICK = RevocationWatchLimits(silence_s=0.5, ready_without_s=5, reconnect_first_ms=10, reconnect_max_ms=20)
 
 LOST, BACK = pb.PLACE_CHANGE_LOST, pb.PLACE_CHANGE_BACK
 

@@ -35,7 +35,7 @@ class WorkerLimits:
     """Maximum wait before a refused append is sent again, when the refusal names none."""
     reconnect_min_ms: int = RECONNECT.first_ms
     """Ceiling of the first wait before reconnecting; doubles; the wait is random below the ceiling (full jitter)."""
-    reconnect_max_ms: int = RECONNECT.longest_ms
+    reconnect_max_ms: int = RECONNECT.max_ms
     """Highest ceiling of the wait before reconnecting."""
     steady_after_ms: int = 1_000
     """When a stream that stood for so long breaks, the first try to attach again is at once."""

@@ -312,11 +312,11 @@ class Worker:
         if self._calls.attachment is None:
             return self._limits
         attached, ours = self._calls.attachment.attached, self._limits
-        most_text = max(1, attached.max_event_bytes - EVENT_OVERHEAD_BYTES)
+        max_text = max(1, attached.max_event_bytes - EVENT_OVERHEAD_BYTES)
         return dataclasses.replace(
             ours,
             events_per_second=attached.max_events_per_second or ours.events_per_second,
-            max_text_bytes=min(ours.max_text_bytes, most_text) if attached.max_event_bytes else ours.max_text_bytes,
+            max_text_bytes=min(ours.max_text_bytes, max_text) if attached.max_event_bytes else ours.max_text_bytes,
         )
 
     # ------------------------------------------------------------------------------------------------------- drain

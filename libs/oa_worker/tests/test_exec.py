@@ -107,12 +107,12 @@ async def test_binary_output_that_is_no_utf8_arrives_as_it_is() -> None:
 async def test_huge_output_waits_for_slow_appends_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     from oa_worker.adapters.exec.outputs import Outputs
 
-    most_buffered = 0
+    peak_buffered = 0
     read = Outputs.read
 
     async def watched(self: Outputs) -> tuple[int, bytes] | None:
-        nonlocal most_buffered
-        most_buffered = max(most_buffered, self.buffered_bytes)
+        nonlocal peak_buffered
+        peak_buffered = max(peak_buffered, self.buffered_bytes)
         return await read(self)
 
     monkeypatch.setattr(Outputs, "read", watched)
@@ -121,7 +121,7 @@ async def test_huge_output_waits_for_slow_appends_in_bounded_memory(monkeypatch:
     finish = await run(*python(f"import sys; sys.stdout.buffer.write(b'x' * {size})"), log=log)
     assert finish.exec.stdout_bytes == len(log.stdout) == size
     pipe_read_bytes = 256 * 1024  # what asyncio reads from a pipe at most in one go
-    assert 0 < most_buffered <= QUICK.pipe_buffer_bytes + pipe_read_bytes
+    assert 0 < peak_buffered <= QUICK.pipe_buffer_bytes + pipe_read_bytes
 
 
 async def test_output_still_queued_when_the_command_ends_is_not_lost() -> None:

@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from oa_testing.waiting import PATIENCE_S, eventually
 from oa_worker.sdk.limits import WorkerLimits
-from oa_worker.sdk.runs.slots import MOST_HELD, Place, SlotBook, Slots
+from oa_worker.sdk.runs.slots import MAX_HELD, Place, SlotBook, Slots
 
-SLOTS, MOST_WAITING = 2, 3
+SLOTS, MAX_WAITING = 2, 3
 SOON = WorkerLimits(keep_slot_ms=0)
 
 
@@ -23,7 +23,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.book: SlotBook[int] = SlotBook(SLOTS, MOST_WAITING)
+        self.book: SlotBook[int] = SlotBook(SLOTS, MAX_WAITING)
         self.last = 0
         self.where: dict[int, str] = {}
         self.at_once: set[int] = set()
@@ -54,7 +54,7 @@ class Model(RuleBasedStateMachine):
     def waits(self, data: st.DataObject) -> None:
         who = data.draw(st.sampled_from(self.those("work")))
         given_back = self.book.give_back(who)
-        assert given_back == (len(self.those("waiting", "back")) < MOST_WAITING)
+        assert given_back == (len(self.those("waiting", "back")) < MAX_WAITING)
         if given_back:
             self.where[who] = "waiting"
             self.at_once.discard(who)
@@ -105,14 +105,14 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def capacity_counts_who_waits(self) -> None:
-        assert SLOTS <= self.book.capacity == SLOTS + len(self.book.waiting) <= SLOTS + MOST_WAITING
+        assert SLOTS <= self.book.capacity == SLOTS + len(self.book.waiting) <= SLOTS + MAX_WAITING
 
 
 TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
-@given(st.integers(1, MOST_HELD))
+@given(st.integers(1, MAX_HELD))
 def test_a_worker_never_holds_more_than_the_contract_takes(total: int) -> None:
     book = Slots(total, WorkerLimits(max_waiting_runs=10**6)).book
     for who in range(total):
@@ -120,7 +120,7 @@ def test_a_worker_never_holds_more_than_the_contract_takes(total: int) -> None:
     book.admit()
     for who in range(total):
         book.give_back(who)  # type: ignore[arg-type]
-    assert book.capacity <= MOST_HELD
+    assert book.capacity <= MAX_HELD
 
 
 async def at_work(place: Place, *parts: Callable[[], Coroutine[None, None, None]]) -> None:

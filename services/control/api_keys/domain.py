@@ -170,10 +170,10 @@ def scopes_of_key(asked: Sequence[str], possible: Scopes, creator: Scopes) -> Sc
     return wanted
 
 
-def end_of_key(ttl_s: int, now: datetime, longest: timedelta | None) -> datetime | None:
-    """When a new key ends. `longest` is for keys that need an end. Raises Refusal `missing_field`, `invalid_value`."""
+def end_of_key(ttl_s: int, now: datetime, max_ttl: timedelta | None) -> datetime | None:
+    """When a new key ends. `max_ttl` is for keys that need an end. Raises Refusal `missing_field`, `invalid_value`."""
     if not ttl_s:
-        if longest is None:
+        if max_ttl is None:
             return None
         raise Refusal(
             "missing_field", "a personal access token needs an end; say how long it lives", field="ttl_seconds"
@@ -181,9 +181,9 @@ def end_of_key(ttl_s: int, now: datetime, longest: timedelta | None) -> datetime
     if ttl_s < MIN_TTL_S:
         raise Refusal("invalid_value", f"a key lives at least {MIN_TTL_S} s; give more", field="ttl_seconds")
     ttl = timedelta(seconds=ttl_s)
-    if longest is not None and ttl > longest:
-        seconds = int(longest.total_seconds())
-        message = f"a personal access token lives at most {seconds} s ({longest.days} days) here; give less"
+    if max_ttl is not None and ttl > max_ttl:
+        seconds = int(max_ttl.total_seconds())
+        message = f"a personal access token lives at most {seconds} s ({max_ttl.days} days) here; give less"
         raise Refusal("invalid_value", message, field="ttl_seconds")
     return now + ttl
 

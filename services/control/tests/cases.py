@@ -72,14 +72,14 @@ class Runs:
     orgs: dict[str, str] | None = field(default_factory=dict)
     asked: int = 0
     takes_s: float = 0.0
-    most_at_a_time: int = 0
+    peak: int = 0
     _at_a_time: int = 0
 
     async def org_of_run(self, principal: StandingPrincipal, run_id: str) -> str | None:
         """Runtime's answer."""
         self.asked += 1
         self._at_a_time += 1
-        self.most_at_a_time = max(self.most_at_a_time, self._at_a_time)
+        self.peak = max(self.peak, self._at_a_time)
         await asyncio.sleep(self.takes_s)
         self._at_a_time -= 1
         if self.orgs is None:

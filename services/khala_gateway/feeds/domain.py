@@ -11,8 +11,8 @@ from oa_khala.frames import Form
 
 _FIN_TEXT = 0x81
 _FIN_BINARY = 0x82
-_LONGEST_7_BIT = 125
-_LONGEST_16_BIT = 0xFFFF
+_MAX_7_BIT = 125
+_MAX_16_BIT = 0xFFFF
 _RSV1 = 0x40
 WINDOW_BITS = 12
 """The window of what is compressed: 4 KiB. Clients may ask for one of no less."""
@@ -66,14 +66,14 @@ def text_message(payload: bytes) -> bytes:
 def payload_of(message: bytes) -> bytes:
     """The payload of a message that `binary_message` or `text_message` made."""
     length = message[1]
-    return message[2:] if length <= _LONGEST_7_BIT else message[4:] if length == _LONGEST_7_BIT + 1 else message[10:]
+    return message[2:] if length <= _MAX_7_BIT else message[4:] if length == _MAX_7_BIT + 1 else message[10:]
 
 
-def deflated(message: bytes, least_bytes: int) -> bytes:
+def deflated(message: bytes, min_bytes: int) -> bytes:
     """`message` as permessage-deflate has it (RFC 7692), without a context of messages before it: whoever has agreed on
-    that can read it. As it is, when its payload is below `least_bytes` or would not become smaller."""
+    that can read it. As it is, when its payload is below `min_bytes` or would not become smaller."""
     payload = payload_of(message)
-    if len(payload) < least_bytes:
+    if len(payload) < min_bytes:
         return message
     deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, -WINDOW_BITS, _MEMORY_LEVEL)
     data = deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)
@@ -82,8 +82,8 @@ def deflated(message: bytes, least_bytes: int) -> bytes:
 
 
 def _header(first: int, length: int) -> bytes:
-    if length <= _LONGEST_7_BIT:
+    if length <= _MAX_7_BIT:
         return bytes((first, length))
-    if length <= _LONGEST_16_BIT:
-        return struct.pack("!BBH", first, _LONGEST_7_BIT + 1, length)
-    return struct.pack("!BBQ", first, _LONGEST_7_BIT + 2, length)
+    if length <= _MAX_16_BIT:
+        return struct.pack("!BBH", first, _MAX_7_BIT + 1, length)
+    return struct.pack("!BBQ", first, _MAX_7_BIT + 2, length)

@@ -439,7 +439,7 @@ def _slow_closes() -> float:
     return value_of(CLOSES.labels("slow_consumer"))
 
 
-def _most_buffered(stack: Stack) -> int:
+def _peak_buffered(stack: Stack) -> int:
     return max(buffered_bytes(socket) for socket in stack.server.sockets)
 
 
@@ -459,10 +459,10 @@ async def test_a_non_reader_costs_a_bounded_buffer_and_is_closed_as_slow() -> No
         reading = asyncio.create_task(reader.until_up_to(T, 2010))
         for _ in range(200):
             stack.runtime.append(T, 10, size=10_000)
-            assert _most_buffered(stack) <= 64 * 1024 * 3
+            assert _peak_buffered(stack) <= 64 * 1024 * 3
             await asyncio.sleep(0)
         await reading
-        assert _most_buffered(stack) <= 64 * 1024 * 3
+        assert _peak_buffered(stack) <= 64 * 1024 * 3
         assert reader.seqs[T] == list(range(1, 2011))
         await eventually(lambda: _slow_closes() > closed_before)
         sleeper.socket.transport.resume_reading()

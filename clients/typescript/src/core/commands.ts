@@ -30,7 +30,7 @@ export interface SessionLimits {
   /** A token that is about to expire is not worth a connection. */
   readonly tokenMarginMs: number;
   /** A new token is believed to live at least so long, until the gateway says how long it does. */
-  readonly leastTokenLifeMs: number;
+  readonly minTokenLifeMs: number;
   /** After so many repairs of one topic without progress it is asked for later; after so many of those, elsewhere. */
   readonly maxRepairs: number;
   /** Largest snapshot that is taken in parts, all of them together, in bytes. */
@@ -45,7 +45,7 @@ export const SESSION_LIMITS: SessionLimits = {
   silentHeartbeats: 2.5,
   refreshAtFraction: 0.8,
   tokenMarginMs: 5_000,
-  leastTokenLifeMs: 30_000,
+  minTokenLifeMs: 30_000,
   maxRepairs: 3,
   maxSnapshotBytes: 16 * 1024 * 1024,
   subscribeBatch: 128,

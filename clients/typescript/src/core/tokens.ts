@@ -52,7 +52,7 @@ export class Tokens {
     this.retryAtMs = NEVER;
     this.#token = token;
     // Computed with a wrong clock, `expiresInMs` may be anything; WELCOME then says what is true.
-    this.#lives(Math.max(token.expiresInMs, this.#limits.leastTokenLifeMs), nowMs);
+    this.#lives(Math.max(token.expiresInMs, this.#limits.minTokenLifeMs), nowMs);
     return this.#wanted.filter((topic) => !token.topics.has(topic));
   }
 

@@ -762,7 +762,7 @@ class AgentSpec(_message.Message):
     input_json: _builtins.str
     """The input: one JSON text (RFC 8259) with one meaning. No key stands twice in an
     object, numbers are finite, and nothing is nested deeper than 100 levels. Its
-    longest size is the installation's setting.
+    maximum size is the installation's setting.
     """
     def __init__(
         self,
@@ -1318,7 +1318,7 @@ class CheckpointSaved(_message.Message):
     number: _builtins.int
     """Its number among the run's checkpoints: 1, 2, 3, …"""
     state_json: _builtins.str
-    """What was saved: one JSON text. Its longest size is the installation's setting."""
+    """What was saved: one JSON text. Its maximum size is the installation's setting."""
     def __init__(
         self,
         *,

@@ -423,7 +423,7 @@ class AgentSpec(betterproto.Message):
     """
     The input: one JSON text (RFC 8259) with one meaning. No key stands twice in an
      object, numbers are finite, and nothing is nested deeper than 100 levels. Its
-     longest size is the installation's setting.
+     maximum size is the installation's setting.
     """
 
 
@@ -714,7 +714,7 @@ class CheckpointSaved(betterproto.Message):
 
     state_json: str = betterproto.string_field(2)
     """
-    What was saved: one JSON text. Its longest size is the installation's setting.
+    What was saved: one JSON text. Its maximum size is the installation's setting.
     """
 
 

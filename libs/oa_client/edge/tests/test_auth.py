@@ -381,7 +381,7 @@ def test_the_client_home_knows_its_device_and_its_sites(tmp_path: Path) -> None:
 async def test_a_call_that_may_be_repeated_is_repeated_for_a_moment(
     http: FakeHttp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("oa_client.edge.calls.RETRY", Backoff(first_ms=1, longest_ms=1))
+    monkeypatch.setattr("oa_client.edge.calls.RETRY", Backoff(first_ms=1, max_ms=1))
     answers: list[Message | Refusal] = [Refusal("unavailable", "restarting"), Refusal("overloaded", "full")]
     http.handle = lambda method, body, token: answers.pop(0) if answers else pb.StartChallengeResponse()
     edge = Edge("http://edge.test", http, "oa-test/0")

@@ -93,17 +93,17 @@ def test_what_is_compressed_and_broken_or_goes_on_is_refused(data: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    ("packed", "most_bytes"),
+    ("packed", "max_bytes"),
     # Of 1 KiB, 256 blocks of 128 KiB can be unpacked.
     [(False, MAX_LINE_BYTES + 1), (True, MAX_LINE_BYTES + 256 * 128 * 1024)],
     ids=["plain", "packed"],
 )
-def test_a_line_that_is_too_long_is_never_held_whole(packed: bool, most_bytes: int) -> None:
+def test_a_line_that_is_too_long_is_never_held_whole(packed: bool, max_bytes: int) -> None:
     data = bytes(6 * MAX_LINE_BYTES)
     opened = io.BytesIO(zstandard.compress(data) if packed else data)
     sizes = [len(piece) for piece in read_artifact_lines(opened)]
     assert sum(sizes) == len(data)
-    assert max(sizes) <= most_bytes < len(data)
+    assert max(sizes) <= max_bytes < len(data)
 
 
 def test_only_a_kept_receipt_tells_another_past() -> None:

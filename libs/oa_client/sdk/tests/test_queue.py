@@ -24,7 +24,7 @@ def test_all_of_it() -> None:
         start_timeout=timedelta(minutes=1),
         run_timeout=timedelta(hours=1),
         concurrency=Concurrency("gpu", 2),
-        retry=Retry(failures=3, delay=timedelta(seconds=2), longest_delay=timedelta(minutes=1), reasons=["timeout"]),
+        retry=Retry(failures=3, delay=timedelta(seconds=2), max_delay=timedelta(minutes=1), reasons=["timeout"]),
     )
     retry = RetryPolicy(3, 2_000, 60_000, ("timeout",))
     noon_ns = int(NOON.timestamp()) * 10**9
@@ -42,7 +42,7 @@ def test_less_than_a_millisecond_is_one_and_not_no_limit() -> None:
         (Queue(start_timeout=timedelta(-1)), "queue.start_timeout"),
         (Queue(run_timeout=timedelta(-1)), "queue.run_timeout"),
         (Queue(retry=Retry(failures=2, delay=timedelta(-1))), "queue.retry.delay"),
-        (Queue(retry=Retry(failures=2, longest_delay=timedelta(-1))), "queue.retry.longest_delay"),
+        (Queue(retry=Retry(failures=2, max_delay=timedelta(-1))), "queue.retry.max_delay"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(queue: Queue, field: str) -> None:

@@ -37,7 +37,7 @@ class CodexSettings:
 
     program: str = "codex"
     """Name or path of Codex."""
-    most_sandbox: Sandbox = "workspace-write"
+    widest_sandbox: Sandbox = "workspace-write"
     """The most that a run may ask for."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     """Of the worker. Codex gets it without the worker's own settings (`OA_…`), which hold secrets."""
@@ -70,9 +70,9 @@ class CodexAdapter:
         return AgentAdapter(self.name, handler, self._shapes, _DESCRIPTION, DEFAULT_AGENT_LIMITS)
 
     def _check_sandbox(self, asked: Sandbox) -> None:
-        most = self._settings.most_sandbox
-        if SANDBOXES.index(asked) > SANDBOXES.index(most):
-            message = f"this worker gives a run at most the sandbox {most!r}; ask for that, or for less"
+        widest = self._settings.widest_sandbox
+        if SANDBOXES.index(asked) > SANDBOXES.index(widest):
+            message = f"this worker gives a run at most the sandbox {widest!r}; ask for that, or for less"
             raise AgentFailure("sandbox_not_allowed", message)
 
 

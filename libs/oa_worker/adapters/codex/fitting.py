@@ -18,14 +18,14 @@ _SHORTEST_CHARS = 64
 def fitted(content: Any, max_bytes: int, max_nesting: int) -> Struct:
     """The content as an event holds it; what is no object is the `value` of one."""
     whole = content if isinstance(content, dict) else {"value": content}
-    longest = max_bytes
+    max_chars = max_bytes
     while True:
-        made = _struct(_plain(whole, longest, max_nesting))
+        made = _struct(_plain(whole, max_chars, max_nesting))
         if made.ByteSize() <= max_bytes:
             return made
-        if longest <= _SHORTEST_CHARS:
+        if max_chars <= _SHORTEST_CHARS:
             return _struct({"left_out": f"{made.ByteSize()} bytes, more than {max_bytes}"})
-        longest //= 2
+        max_chars //= 2
 
 
 def storable(text: str) -> str:
@@ -48,16 +48,16 @@ def pieces(text: str, max_bytes: int) -> list[str]:
     return [text[start : start + most] for start in range(0, len(text), most)]
 
 
-def _plain(value: Any, longest: int, levels: int) -> Any:
+def _plain(value: Any, max_chars: int, levels: int) -> Any:
     if isinstance(value, dict | list) and not levels:
         return "left out: nested too deeply"
     match value:
         case dict():
-            return {storable(name)[:longest]: _plain(each, longest, levels - 1) for name, each in value.items()}
+            return {storable(name)[:max_chars]: _plain(each, max_chars, levels - 1) for name, each in value.items()}
         case list():
-            return [_plain(each, longest, levels - 1) for each in value]
+            return [_plain(each, max_chars, levels - 1) for each in value]
         case str():
-            return cut(storable(value), longest)
+            return cut(storable(value), max_chars)
         case bool() | None:
             return value
         case int() if abs(value) >= 2**53:  # an event's numbers are doubles

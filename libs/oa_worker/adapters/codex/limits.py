@@ -17,7 +17,7 @@ class CodexLimits:
     """So often is a request sent to an app-server that says it is overloaded."""
     overload_first_ms: int = 250
     """Wait before the second attempt; doubles."""
-    overload_longest_ms: int = 8_000
+    overload_max_ms: int = 8_000
     """Maximum wait between two of them."""
     max_line_bytes: int = 16 * 1024 * 1024
     """Maximum length of a message of the app-server; a longer one fails the turn."""

@@ -110,7 +110,7 @@ class AppServer:
 
     async def request(self, method: str, params: Message) -> Message:
         """Ask for something, again while it is overloaded; its answer, which is an object."""
-        backoff = Backoff(self._limits.overload_first_ms, self._limits.overload_longest_ms)
+        backoff = Backoff(self._limits.overload_first_ms, self._limits.overload_max_ms)
         for attempt in range(self._limits.overload_attempts):
             if attempt:
                 await asyncio.sleep(backoff.ceiling_ms(attempt - 1) / 1000)

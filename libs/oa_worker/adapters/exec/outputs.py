@@ -23,7 +23,7 @@ class Outputs(asyncio.SubprocessProtocol):
         self._paused = False
         self._changed = asyncio.Event()
         self._patience_s: float | None = None
-        self._most_bytes: dict[int, int] = {}
+        self._max_bytes: dict[int, int] = {}
         self._transport: asyncio.SubprocessTransport | None = None
         self._closing = False
         self.child_over = asyncio.Event()
@@ -51,10 +51,10 @@ class Outputs(asyncio.SubprocessProtocol):
             self._flow(paused=False)
         return chunk
 
-    def last_call(self, patience_s: float, most_bytes: int) -> None:
-        """From now on wait no longer than `patience_s` for more, and take `most_bytes` more from each pipe."""
+    def last_call(self, patience_s: float, max_bytes: int) -> None:
+        """From now on wait no longer than `patience_s` for more, and take `max_bytes` more from each pipe."""
         self._patience_s = patience_s
-        self._most_bytes = dict.fromkeys(self._open, most_bytes)
+        self._max_bytes = dict.fromkeys(self._open, max_bytes)
         self._changed.set()
 
     def stop(self) -> None:
@@ -89,10 +89,10 @@ class Outputs(asyncio.SubprocessProtocol):
         """Called by the loop."""
         if fd not in self._open:  # stop
             return
-        if fd in self._most_bytes:
-            data = data[: self._most_bytes[fd]]
-            self._most_bytes[fd] -= len(data)
-            if not self._most_bytes[fd]:
+        if fd in self._max_bytes:
+            data = data[: self._max_bytes[fd]]
+            self._max_bytes[fd] -= len(data)
+            if not self._max_bytes[fd]:
                 self._open.discard(fd)
         self._chunks.append((fd, bytes(data)))
         self._buffered += len(data)

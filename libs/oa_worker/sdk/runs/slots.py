@@ -14,7 +14,7 @@ from typing import Generic, Self, TypeVar
 
 from oa_worker.sdk.limits import WorkerLimits
 
-MOST_HELD = 1000
+MAX_HELD = 1000
 """The contract's bound of a worker's runs."""
 Who = TypeVar("Who", bound=Hashable)
 
@@ -25,9 +25,9 @@ class SlotBook(Generic[Who]):
     After each change `admit` says who goes on. No more than `total` are at work, but for those who go on at once.
     """
 
-    def __init__(self, total: int, most_waiting: int) -> None:
+    def __init__(self, total: int, max_waiting: int) -> None:
         self.total = total
-        self._most_waiting = most_waiting
+        self._max_waiting = max_waiting
         self.at_work: set[Who] = set()
         self.waiting: set[Who] = set()
         self.coming_back: dict[Who, None] = {}
@@ -44,7 +44,7 @@ class SlotBook(Generic[Who]):
 
     def give_back(self, who: Who) -> bool:
         """Who is at work waits from now on. False if too many do: then the slot is kept."""
-        if who not in self.at_work or len(self.waiting) + len(self.coming_back) >= self._most_waiting:
+        if who not in self.at_work or len(self.waiting) + len(self.coming_back) >= self._max_waiting:
             return False
         self.at_work.discard(who)
         self.waiting.add(who)
@@ -84,7 +84,7 @@ class Slots:
     """The slots of one worker. `changed` is told when `capacity` has become another."""
 
     def __init__(self, total: int, limits: WorkerLimits, changed: Callable[[], None] = lambda: None) -> None:
-        self.book: SlotBook[Place] = SlotBook(total, min(limits.max_waiting_runs, MOST_HELD - total))
+        self.book: SlotBook[Place] = SlotBook(total, min(limits.max_waiting_runs, MAX_HELD - total))
         self.keep_s = limits.keep_slot_ms / 1000
         self._changed = changed
         self._capacity = total

@@ -35,12 +35,12 @@ class Waits:
         """The wait after so many failures in a row. A stream that was steady has none: the first try is at once."""
         if failures == 0:
             return 0
-        longest_ms = self._within_lost(self._limits.reconnect_max_ms, 8)
-        return Backoff(self._limits.reconnect_min_ms, longest_ms).wait_ms(failures - 1, random.random())
+        max_ms = self._within_lost(self._limits.reconnect_max_ms, 8)
+        return Backoff(self._limits.reconnect_min_ms, max_ms).wait_ms(failures - 1, random.random())
 
     def attach_timeout_s(self) -> float:
         """Maximum wait for the answer to `attach`."""
         return self._within_lost(self._limits.attach_timeout_ms, 4) / 1000
 
-    def _within_lost(self, longest_ms: int, share: int) -> int:
-        return longest_ms if self._idle.is_set() else min(longest_ms, self._lost_after_ms // share)
+    def _within_lost(self, max_ms: int, share: int) -> int:
+        return max_ms if self._idle.is_set() else min(max_ms, self._lost_after_ms // share)

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from oa_base.backoff import Backoff
 
-RETRY = Backoff(first_ms=2_000, longest_ms=60_000)
+RETRY = Backoff(first_ms=2_000, max_ms=60_000)
 """How long a mail waits that the relay did not take."""
 
 

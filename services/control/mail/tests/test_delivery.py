@@ -177,4 +177,4 @@ def test_the_pauses_grow_up_to_a_limit(clock: FakeClock, jitter: float) -> None:
     ]
     assert pauses == sorted(pauses)
     assert timedelta(milliseconds=RETRY.first_ms / 2) <= pauses[0]
-    assert pauses[-1] <= timedelta(milliseconds=RETRY.longest_ms)
+    assert pauses[-1] <= timedelta(milliseconds=RETRY.max_ms)

@@ -25,7 +25,7 @@ from services.control.tests.harness import new_id
 OWNER = "ada@example.org"
 HOME = "192.0.2.1"
 HOUR = timedelta(hours=1)
-MOST_ASKED_A_MINUTE = 30
+MAX_ASKED_A_MINUTE = 30
 """More are refused all the same, and only take the test's time."""
 
 
@@ -60,7 +60,7 @@ def attacked(seed: int, networks: int, *, known: bool) -> tuple[int, Site]:
     owner_comes = now + chance.uniform(0, 5) * HOUR
     tries = 0
     while True:
-        for _ in range(chance.randint(0, min(3 * networks, MOST_ASKED_A_MINUTE))):
+        for _ in range(chance.randint(0, min(3 * networks, MAX_ASKED_A_MINUTE))):
             site.start(f"dev_{chance.random()}", f"198.51.100.{chance.randrange(networks)}", now)
         if now >= owner_comes:
             tries += 1

@@ -86,7 +86,7 @@ async def test_a_mint_asks_runtime_a_limited_number_of_questions_at_a_time(cases
     cases.runs.takes_s = 0.005
     minted = await cases.sync_tokens.mint(me, topics, 0, Surface.UNSTATED, ORIGIN)
     assert all(grant.reason is None for grant in minted.grants)
-    assert cases.runs.most_at_a_time == MAX_OWNERSHIP_QUESTIONS
+    assert cases.runs.peak == MAX_OWNERSHIP_QUESTIONS
 
 
 async def test_a_mint_is_one_row_of_the_audit_trail_however_much_is_asked_for(cases: Cases, admin: Any) -> None:

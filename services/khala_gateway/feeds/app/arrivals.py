@@ -14,7 +14,7 @@ from services.khala_gateway.feeds.app.flusher import Flusher
 
 DELIVER = "khala.deliver"
 FIRST_WRITTEN = "first subscriber written"
-_MOST = 64
+_MAX_WAITING = 64
 
 
 class Arrival(NamedTuple):
@@ -43,7 +43,7 @@ class Arrivals:
 
     def came(self, last_seq: int, origin: Origin) -> None:
         """Live frames up to `last_seq` have come."""
-        if len(self._waiting) < _MOST:
+        if len(self._waiting) < _MAX_WAITING:
             self._waiting.append(Arrival(last_seq, origin, time.time_ns() if origin.traceparent else 0))
 
     def up_to(self, head: int) -> Sequence[Arrival]:

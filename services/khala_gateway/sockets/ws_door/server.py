@@ -90,9 +90,9 @@ class WebSocketServer:
                 socket.abort()
         if not self.sockets:
             return
-        longest_ms = self._limits.drain_window_ms + self._limits.socket.close_timeout_ms
+        timeout_ms = self._limits.drain_window_ms + self._limits.socket.close_timeout_ms
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(longest_ms / 1000):
+            async with asyncio.timeout(timeout_ms / 1000):
                 await self._all_gone.wait()
 
     def _new_socket(self) -> Socket:

@@ -50,7 +50,7 @@ class PostgresArchiveRecords:
         """
         arguments = (run.run_id, run.sha256, run.bytes, stored_bytes, run.object, chain_head)
         async with self._postgres.transaction() as connection:
-            await connection.fetchval(sql.LONGEST_STATEMENT, str(timeout_ms))
+            await connection.fetchval(sql.SET_STATEMENT_TIMEOUT, str(timeout_ms))
             try:
                 done = await connection.fetchval(sql.ARCHIVE_RUN, *arguments, timeout=timeout_ms / 1000 + 1)
             except asyncpg.RestrictViolationError as error:

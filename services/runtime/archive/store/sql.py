@@ -24,7 +24,7 @@ READ_ARCHIVED_RUNS = "SELECT run_id, sha256, bytes, object FROM runtime.archived
 ARCHIVE_RUN = "SELECT runtime.archive_run($1, $2, $3, $4, $5, $6)"
 """Moves a run's events out of the log, in one transaction."""
 
-LONGEST_STATEMENT = "SELECT set_config('statement_timeout', $1, true)"
+SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', $1, true)"
 """How long a statement of this transaction may take."""
 
 HOLD_ARCHIVER = """

@@ -28,7 +28,7 @@ from services.runtime.log.limits import TailLimits
 _log = structlog.get_logger(__name__)
 Listener = Callable[[Sequence[LogRecord]], None]
 """Takes consecutive records of one partition. Must not block, must not raise."""
-MOST_TRACED = 64
+MAX_TRACED = 64
 """Newest traced commits of a partition of which readers of the log are told: they read what is new."""
 
 
@@ -46,7 +46,7 @@ class _Partition(Ring[LogRecord]):
         # Of the first traced commit of which word has come since a page was read.
         self.traceparent = ""
         # The newest traced commits: position of the last entry, and the span in which it came here.
-        self._traced: deque[tuple[int, str]] = deque(maxlen=MOST_TRACED)
+        self._traced: deque[tuple[int, str]] = deque(maxlen=MAX_TRACED)
         self._chain = head.chain
 
     def offer(self, records: Sequence[LogRecord]) -> Sequence[LogRecord]:

@@ -12,7 +12,7 @@ from oa_platform.telemetry.tracing import span
 from oa_platform.tests.traces import collected, current_trace_id
 from oa_testing.waiting import PATIENCE_S
 from services.runtime.authority.domain import Head
-from services.runtime.log.app.tail import MOST_TRACED, Tail
+from services.runtime.log.app.tail import MAX_TRACED, Tail
 from services.runtime.log.tests.followed import LIMITS, FakeLog, behind, entry, following
 
 
@@ -54,7 +54,7 @@ async def test_it_knows_the_newest_traced_commits_of_its_entries() -> None:
     async with following(log) as (tail, _):
         tail.publish(log.commit(2))
         with collected():
-            for _ in range(MOST_TRACED + 1):
+            for _ in range(MAX_TRACED + 1):
                 with span("commit"):
                     tail.publish(log.commit(2))
         tail.publish(log.commit(2))

@@ -152,11 +152,11 @@ class FakeArchive:
         self._database = database
         self.away: set[str] = set()
         self.fetched: list[str] = []
-        self.at_once = self.most_at_once = 0
+        self.at_once = self.peak = 0
 
     async def read(self, archived: Archived) -> Spool:
         self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.peak = max(self.peak, self.at_once)
         await asyncio.sleep(0)
         self.at_once -= 1
         if archived.run_id in self.away:
@@ -233,7 +233,7 @@ def test_whatever_is_archived_when_the_log_is_what_it_was(
         )
         assert records == database.log
         assert data == [one.data for one in database.log]
-        assert archive.most_at_once <= limits.fetches
+        assert archive.peak <= limits.fetches
 
     asyncio.run(scenario())
 
@@ -291,7 +291,7 @@ async def test_only_so_many_are_fetched_at_a_time() -> None:
     archive = FakeArchive(database)
     log = WholeLog(database, database, WatchedCache(database, archive, ArtifactCacheLimits(fetches=3)))
     assert len(await log.log_page(0, 0, 100, 1 << 20)) == 20
-    assert archive.most_at_once == 3
+    assert archive.peak == 3
 
 
 async def test_an_artifact_that_is_away_holds_up_only_what_needs_it() -> None:

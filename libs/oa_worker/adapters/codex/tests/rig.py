@@ -25,7 +25,7 @@ from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
 RUN_ID = "run_00000000000000000000000000"
 THREAD, TURN = "thread-1", "turn-1"
-QUICK = CodexLimits(interrupt_grace_ms=300, overload_first_ms=1, overload_longest_ms=2)
+QUICK = CodexLimits(interrupt_grace_ms=300, overload_first_ms=1, overload_max_ms=2)
 Act = Mapping[str, Any]
 
 

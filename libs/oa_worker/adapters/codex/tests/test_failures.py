@@ -80,7 +80,7 @@ async def finish_of(
 async def test_each_failure_has_its_reason(
     tmp_path: Path, script: Mapping[str, Sequence[Act]], reason: str, words: str
 ) -> None:
-    limits = CodexLimits(max_line_bytes=2_000_000, overload_first_ms=1, overload_longest_ms=2)
+    limits = CodexLimits(max_line_bytes=2_000_000, overload_first_ms=1, overload_max_ms=2)
     if reason == "codex_not_answering":
         limits = CodexLimits(answer_timeout_ms=50)
     finish = await finish_of(tmp_path, script, limits=limits)

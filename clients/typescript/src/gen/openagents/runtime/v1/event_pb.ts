@@ -672,7 +672,7 @@ export type AgentSpec = Message$1<"openagents.runtime.v1.AgentSpec"> & {
   /**
    * The input: one JSON text (RFC 8259) with one meaning. No key stands twice in an
    * object, numbers are finite, and nothing is nested deeper than 100 levels. Its
-   * longest size is the installation's setting.
+   * maximum size is the installation's setting.
    *
    * @generated from field: string input_json = 1;
    */
@@ -1304,7 +1304,7 @@ export type CheckpointSaved = Message$1<"openagents.runtime.v1.CheckpointSaved">
   number: number;
 
   /**
-   * What was saved: one JSON text. Its longest size is the installation's setting.
+   * What was saved: one JSON text. Its maximum size is the installation's setting.
    *
    * @generated from field: string state_json = 2;
    */
