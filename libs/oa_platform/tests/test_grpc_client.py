@@ -14,7 +14,7 @@ from opentelemetry import trace
 from oa_platform.config.parsers import Address
 from oa_platform.health.failures import refusal_from_rpc_error
 from oa_platform.telemetry.context import adopt_request_id, current_request_id
-from oa_platform.telemetry.tracing import configure_tracing, span
+from oa_platform.telemetry.tracing import configure_tracing
 from oa_platform.tests.grpc_sample import (
     LOOPBACK,
     SERVER,
@@ -27,7 +27,7 @@ from oa_platform.tests.grpc_sample import (
     refused,
     running,
 )
-from oa_platform.tests.traces import current_trace_id
+from oa_platform.tests.traces import current_trace_id, span
 from oa_testing.peers.fault_proxy import FaultProxy
 from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S

@@ -14,8 +14,8 @@ from oa_base.visible import LAYOUT, visible
 from oa_platform.config.shared import LogSettings
 from oa_platform.telemetry.context import adopt_request_id
 from oa_platform.telemetry.logging import REDACTED, configure_logging, redact
-from oa_platform.telemetry.tracing import configure_tracing, span
-from oa_platform.tests.traces import current_trace_id
+from oa_platform.telemetry.tracing import configure_tracing
+from oa_platform.tests.traces import current_trace_id, span
 
 T = TypeVar("T", bound=TextIO)
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1c3JfMSJ9.c2lnbmF0dXJl"

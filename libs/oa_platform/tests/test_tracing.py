@@ -10,10 +10,9 @@ from oa_platform.telemetry.tracing import (
     root_span,
     sampled_context,
     sampled_traceparent,
-    span,
     start_server_span,
 )
-from oa_platform.tests.traces import collected, current_trace_id
+from oa_platform.tests.traces import collected, current_trace_id, span
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
@@ -25,21 +24,39 @@ def _configured() -> TracerProvider:
 
 
 async def test_a_call_goes_on_with_its_caller_trace() -> None:
-    _configured()
-    server_span = start_server_span("Service/Method", {"traceparent": PARENT})
+    server_span = start_server_span("Service/Method", {"traceparent": PARENT, "tracestate": "theirs=1"})
+    assert not server_span.is_recording(), "nobody would get it"
     assert current_trace_id() == TRACE_ID
-    with span("inside", size=3):
-        version, trace_id, span_id, flags = outgoing_headers()["traceparent"].split("-")
+    version, trace_id, span_id, flags = outgoing_headers()["traceparent"].split("-")
     assert (version, trace_id, flags) == ("00", TRACE_ID, "01")
     assert span_id != "b7ad6b7169203331"
-    server_span.end()
+    assert outgoing_headers()["tracestate"] == "theirs=1"
+
+
+async def test_what_a_caller_does_not_sample_is_not_sampled_further_on() -> None:
+    start_server_span("Service/Method", {"traceparent": PARENT.removesuffix("1") + "0"})
+    assert outgoing_headers()["traceparent"].endswith("-00")
 
 
 async def test_a_call_without_trace_begins_one() -> None:
-    _configured()
-    start_server_span("Service/Method", {"traceparent": "nonsense"}).end()
-    assert len(current_trace_id()) == 32
-    assert current_trace_id() != TRACE_ID
+    for carrier in ({}, {"traceparent": "nonsense"}):
+        start_server_span("Service/Method", carrier)
+        assert len(current_trace_id()) == 32
+        assert current_trace_id() != TRACE_ID
+        assert outgoing_headers()["traceparent"].endswith("-01")
+
+
+async def test_a_call_is_recorded_where_there_is_a_collector() -> None:
+    with collected() as spans:
+        for carrier in ({"traceparent": PARENT}, {}):
+            server_span = start_server_span("Service/Method", carrier)
+            server_span.set_attribute("oa.reason", "ok")
+            server_span.end()
+        below, root = spans.get_finished_spans()
+    assert (below.name, dict(below.attributes or {})) == ("Service/Method", {"oa.reason": "ok"})
+    assert below.parent is not None
+    assert trace.format_trace_id(below.parent.trace_id) == TRACE_ID
+    assert root.parent is None
 
 
 def test_outside_of_a_span_nothing_is_sent() -> None:

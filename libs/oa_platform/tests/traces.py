@@ -7,6 +7,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Span
 
 from oa_platform.telemetry import tracing
 
@@ -15,6 +16,13 @@ def current_trace_id() -> str:
     """The current trace id in hex; empty outside of a span."""
     current = trace.get_current_span().get_span_context()
     return trace.format_trace_id(current.trace_id) if current.is_valid else ""
+
+
+@contextmanager
+def span(name: str) -> Iterator[Span]:
+    """A span around the block."""
+    with trace.get_tracer("test").start_as_current_span(name) as current:
+        yield current
 
 
 @contextmanager

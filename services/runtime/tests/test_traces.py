@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from itertools import count
 from typing import Any
 
-from oa_platform.telemetry.tracing import span
-from oa_platform.tests.traces import collected
+from oa_platform.tests.traces import collected, span
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from oa_topics.wire import origin_from_wire

@@ -43,6 +43,9 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "strict-transport-security": "max-age=31536000; includeSubDomains",
 }
 """On every answer of our own. Browsers ignore the last over plain HTTP, and heed it behind a TLS proxy."""
+_UNLESS_SET = [
+    (name.encode(), value.encode()) for name, value in {**SECURITY_HEADERS, "cache-control": "no-store"}.items()
+]
 
 
 class AroundRequests:
@@ -100,7 +103,7 @@ class _Exchange:
         )
         self._preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
         self._request_id = adopt_request_id(headers.get(REQUEST_ID_KEY))
-        self._span: Span = start_server_span(scope["path"], dict(headers))
+        self._span: Span = start_server_span(scope["path"], headers)
         self._started = time.perf_counter()
         self._status = 0
         self._reason = metrics.OK_REASON
@@ -126,11 +129,10 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers[REQUEST_ID_KEY] = self._request_id
             if not self._scope["state"].get(FOREIGN):
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
+                stated = {name for name, _ in headers.raw}
+                headers.raw.extend(each for each in _UNLESS_SET if each[0] not in stated)
+            headers[REQUEST_ID_KEY] = self._request_id
             if self._origin is not None and self._origin_allowed:
                 headers["access-control-allow-origin"] = self._origin
                 headers["access-control-expose-headers"] = _EXPOSED_HEADERS

@@ -11,8 +11,8 @@ import pytest
 
 from oa_fanout.channel import Channel, Heard
 from oa_fanout.nats import NatsChannel
-from oa_platform.telemetry.tracing import sampled_traceparent, span
-from oa_platform.tests.traces import collected
+from oa_platform.telemetry.tracing import sampled_traceparent
+from oa_platform.tests.traces import collected, span
 from oa_testing.peers.memory_channel import MemoryHub
 from oa_testing.peers.nats import nats_server
 from oa_testing.waiting import eventually

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from oa_platform.telemetry.tracing import sampled_traceparent, span
-from oa_platform.tests.traces import collected
+from oa_platform.telemetry.tracing import sampled_traceparent
+from oa_platform.tests.traces import collected, span
 from oa_runlog.commands import CreateRun
 from oa_runlog.events import EventType
 from oa_testing.postgres import Database, patient_settings

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oa_platform.telemetry.tracing import span
-from oa_platform.tests.traces import collected, current_trace_id
+from oa_platform.tests.traces import collected, current_trace_id, span
 from oa_testing.waiting import PATIENCE_S
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.tail import MAX_TRACED, Tail
