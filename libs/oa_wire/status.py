@@ -115,4 +115,5 @@ def from_code(grpc_code: str, details: str) -> Refusal:
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"
-    return Refusal(reason, _cut(details, MAX_MESSAGE_BYTES) or f"The call ended with {grpc_code}.")
+    text = f"the call ended with {grpc_code} and without a word; look into the log of the service that was called"
+    return Refusal(reason, _cut(details, MAX_MESSAGE_BYTES) or text)

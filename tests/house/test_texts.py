@@ -114,8 +114,19 @@ def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
     refusing = _REFUSING | dict(_helpers(tree))
     for node in ast.walk(tree):
         for value in _said(node, refusing):
-            if text := _text(value):
-                yield value.lineno, text
+            for one in _alternatives(value):
+                if text := _text(one):
+                    yield one.lineno, text
+
+
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    """What `a or b` and `a if … else b` may come to."""
+    match node:
+        case ast.BoolOp(values=values):
+            return [one for value in values for one in _alternatives(value)]
+        case ast.IfExp(body=body, orelse=other):
+            return [*_alternatives(body), *_alternatives(other)]
+    return [node]
 
 
 def _helpers(tree: ast.Module) -> Iterator[tuple[str, int]]:
@@ -181,6 +192,8 @@ def test_refusals_have_one_form() -> None:
         "def _no(field: str, why: str) -> Refusal:\n    return Refusal('x', why)\n_no('y', 'No.')",
         "base.Refusal('unavailable', 'The database is away')",
         "_MESSAGES = {'code_incorrect': 'The code is wrong'}",
+        "Refusal('unavailable', details or f'The call ended with {code}')",
+        "Refusal('unavailable', 'wait a moment; try again' if busy else 'The database is away')",
     ):
         assert len(other_refusals(_planted(bad))) == 1, bad
     for good in ("Refusal('unavailable', f'the {x} is away; try again')", "Refusal(reason, f'{x}.sql has no number')"):

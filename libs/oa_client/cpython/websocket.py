@@ -101,7 +101,11 @@ class WebSocket:
 def _closed(closed: websockets.ConnectionClosed) -> SocketClosed:
     code = closed.rcvd.code if closed.rcvd else 1006
     said = closed.rcvd.reason if closed.rcvd else ""
-    return SocketClosed(said or f"closed with {code}", reason=said if is_reason(said) else "", code=code)
+    return SocketClosed(
+        said or f"the gateway closed the connection with {code}; connect again",
+        reason=said if is_reason(said) else "",
+        code=code,
+    )
 
 
 def _refused(refused: websockets.InvalidStatus) -> SocketClosed:

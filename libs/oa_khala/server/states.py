@@ -55,6 +55,8 @@ def next_state(state: State, happening: Happening) -> State:
     kind = type(happening)
     if not expects(state, kind):
         name = kind.__name__
-        message = "Hello must be the first frame" if state is State.AWAIT_HELLO else f"{name} is not allowed here"
-        raise Refusal("protocol_violation", message, field="body")
+        text = f"{name} is not allowed here; say Hello once, and wait for the answer to a token before the next"
+        if state is State.AWAIT_HELLO:
+            text = "the first frame must be Hello"
+        raise Refusal("protocol_violation", text, field="body")
     return NEXT[state][kind]

@@ -62,7 +62,7 @@ def configure_logging(settings: LogSettings, service: str, stream: TextIO | None
     if isinstance(target, io.TextIOWrapper):
         target.reconfigure(errors="backslashreplace")  # a locale that lacks a character costs no record
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    common: list[structlog.types.Processor] = [structlog.contextvars.merge_contextvars, stamp, _add_call(service)]
+    common: list[structlog.types.Processor] = [stamp, _add_call(service)]
     structlog.configure(
         processors=[*common, structlog.processors.add_log_level, _add_name, *_render(settings)],
         logger_factory=lambda *names: _Lines(target, *names),

@@ -285,7 +285,7 @@ class GrpcTopicSource:
             state = TopicState(watched.epoch, watched.floor, watched.head, *snapshots)
             events.watched(WatchedTopic(watched.topic, state, watched.owner_user_id, watched.owner_org_id))
         for refused in message.refused:
-            text = refused.message or "the source does not carry this topic"
+            text = refused.message or "the source does not carry this topic; check its name"
             events.refused(refused.topic, Refusal.received(refused.reason, text))
         for batch in message.batches:
             events.frames(batch.topic, batch.epoch, batch.first_seq, batch.frames, origin_from_wire(batch))
