@@ -113,6 +113,8 @@ def test_what_production_offers_is_used_by_more_than_tests() -> None:
         "from typing import Generic\nclass _A(Generic[E]):\n    def f(self): ...",
         "class _A: ...\nclass _B(_A):\n    def f(self): ...",
         "import f\ndef f(): ...",
+        "def f(): ...\ndef _g():\n    f = 1\n    return f",
+        "def f(): ...\ndef _g(f): return f",
         "class _A:\n    def f(self): ...\ndef _g(a: int): return _A(), f",
     ):
         assert len(unused(_planted(bad))) == 1, bad
@@ -124,6 +126,7 @@ def test_what_production_offers_is_used_by_more_than_tests() -> None:
         "import asyncio\nclass _A(asyncio.Protocol):\n    def f(self): ...",
         "class _A:\n    def f(self): ...\ngetattr(_A(), 'f', None)",
         "def _f(): ...\n_F = 1",
+        "def f(): ...\ndef _g(x=f): ...",
     ):
         assert unused(_planted(good)) == [], good
 

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from tests.house.files import SourceFile, parsed
 
@@ -77,6 +78,7 @@ def uses_of(files: list[SourceFile], program: Program) -> Uses:
     return uses
 
 
+@cache
 def _scope(file: SourceFile) -> dict[str, str]:
     """Local name -> dotted name, of all that a module imports or defines."""
     module, scope = module_of(file), dict[str, str]()
@@ -115,6 +117,14 @@ def _dotted(node: ast.expr | None, scope: dict[str, str]) -> str:
     return ""
 
 
+def _locals(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Names that are a function's own: whatever the module calls so is not meant by them."""
+    every = list(ast.walk(node))
+    own = {each.arg for each in every if isinstance(each, ast.arg)}
+    own |= {each.id for each in every if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    return own - {name for each in every if isinstance(each, ast.Global) for name in each.names}
+
+
 class _Reader(ast.NodeVisitor):
     """Notes what one module uses."""
 
@@ -133,9 +143,16 @@ class _Reader(ast.NodeVisitor):
         self._types = before
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        before, self._types = self._types, self._types | self._of_parameters(node)
-        self.generic_visit(node)
-        self._types = before
+        for outer in (*node.decorator_list, node.args, node.returns):
+            if outer is not None:
+                self.visit(outer)
+        before = self._types, self._scope
+        self._types = self._types | self._of_parameters(node)
+        local = _locals(node)
+        self._scope = {name: origin for name, origin in self._scope.items() if name not in local}
+        for statement in node.body:
+            self.visit(statement)
+        self._types, self._scope = before
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
