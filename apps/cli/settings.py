@@ -21,55 +21,59 @@ from oa_platform.config.parsers import Secret, boolean, choice, http_url, path, 
 class CliSettings:
     """The command line program."""
 
-    home: Path = setting("OA_HOME", path(), Path(".oa"), doc="Data, secrets and logs of the local stack.")
+    home: Path = setting("OA_HOME", path(), Path(".oa"), doc="Folder of the local stack's data, secrets and logs.")
     control_url: str | None = setting(
-        "OA_CONTROL_URL", http_url(), None, doc="The public edge to use; without it, that of the local stack."
+        "OA_CONTROL_URL", http_url(), None, doc="URL of the public edge. Defaults to the local stack's."
     )
     khala_url: str = setting(
-        "OA_KHALA_URL", text(1024), "", doc="Where Khala listens; without it, the address that control gives."
+        "OA_KHALA_URL", text(1024), "", doc="URL of Khala. Defaults to the address that control returns."
     )
     client_home: Path | None = setting(
         "OA_CLIENT_HOME",
         path(),
         None,
-        doc="Folder of the client's tokens and watermarks; without it, `client` in OA_HOME while the local stack is "
-        "used, else the user's configuration folder.",
+        doc="Folder of the client's tokens and watermarks. Defaults to `client` in OA_HOME for the local stack, "
+        "and otherwise to the user's configuration folder.",
     )
     api_key: Secret | None = setting(
         "OA_API_KEY",
         secret_text("an API key, oak_…"),
         None,
-        doc="A service account's key, or a personal access token: every command but `oa login`, `oa logout` and "
-        "`oa demo` is that account's or that person's, and needs no session.",
+        doc="A service account's key or a personal access token. Every command except `oa login`, `oa logout` and "
+        "`oa demo` then acts as that account or person and needs no session.",
     )
     proxy: Secret | None = setting(
         "OA_PROXY",
         proxy_url(),
         None,
-        doc="HTTP proxy on the way to a site elsewhere: for the edge, Khala and a worker's stream, never for loopback. "
-        "`http_proxy` and its like are not used.",
+        doc="HTTP proxy for remote sites: for the edge, Khala and a worker's stream, never for loopback. "
+        "`http_proxy` and similar variables are ignored.",
     )
     ca_file: Path | None = setting(
         "OA_CA_FILE",
         path(),
         None,
-        doc="Certificates of authorities (PEM) that are trusted besides the public ones: for a site with its own.",
+        doc="Certificates of authorities (PEM) to trust in addition to the public ones, for sites with an "
+        "authority of their own.",
     )
     compress: bool = setting(
         "OA_COMPRESS",
         boolean(),
         False,
-        doc="Offer gateways to compress what they send (permessage-deflate), for thin lines.",
+        doc="Ask gateways to compress messages (permessage-deflate), for slow connections.",
     )
     work: WorkSettings = group(WorkSettings)
     codex_program: str = setting(
-        "OA_CODEX_PROGRAM", text(1024), "codex", doc="Codex, by name or path: for `oa worker start --adapter codex`."
+        "OA_CODEX_PROGRAM",
+        text(1024),
+        "codex",
+        doc="Name or path of the Codex program, for `oa worker start --adapter codex`.",
     )
     codex_sandbox: str = setting(
         "OA_CODEX_SANDBOX",
         choice("read-only", "workspace-write", "danger-full-access"),
         "workspace-write",
-        doc="The widest sandbox that a run may ask a worker's Codex for.",
+        doc="Widest Codex sandbox that a run may request.",
     )
     debug: bool = setting("OA_DEBUG", boolean(), False, doc="Show the traceback of an unexpected error.")
 

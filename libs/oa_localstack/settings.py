@@ -14,15 +14,15 @@ from oa_platform.config.parsers import integer, number, path, text
 class StackSettings:
     """A PostgreSQL of its own and the four services as supervised processes."""
 
-    home: Path = setting("OA_HOME", path(), Path(".oa"), doc="Data, secrets and logs of the stack.")
+    home: Path = setting("OA_HOME", path(), Path(".oa"), doc="Folder of the stack's data, secrets and logs.")
     postgres_user: str = setting(
-        "OA_POSTGRES_USER", text(64), "nobody", doc="Who runs Postgres when the stack is started by root."
+        "OA_POSTGRES_USER", text(64), "nobody", doc="User that runs Postgres when root starts the stack."
     )
     postgres_start_timeout_s: float = setting(
         "OA_POSTGRES_START_TIMEOUT_S",
         number(0.1, 3600),
         60.0,
-        doc="Maximum time that Postgres takes to start; replaying its log after a crash is part of it.",
+        doc="Maximum time for Postgres to start, including the replay of its log after a crash.",
     )
     ready_timeout_s: float = setting(
         "OA_READY_TIMEOUT_S", number(0.1, 3600), 45.0, doc="Maximum time until every service is ready."
@@ -31,7 +31,7 @@ class StackSettings:
         "OA_STOP_TIMEOUT_S", number(0.1, 3600), 15.0, doc="Maximum time from SIGTERM until a service is killed."
     )
     restart_attempts: int = setting(
-        "OA_RESTART_ATTEMPTS", integer(0, 1000), 6, doc="How often in a row a process that died is started again."
+        "OA_RESTART_ATTEMPTS", integer(0, 1000), 6, doc="Maximum number of consecutive restarts of a process that died."
     )
 
 

@@ -86,7 +86,7 @@ class OrgSettings:
         "OA_ORG_DELETE_GRACE_DAYS",
         integer(1, 3650),
         30,
-        doc="How long a deleted org can be restored, in days; then it is gone.",
+        doc="Number of days during which a deleted org can be restored. After that it is gone.",
     )
 
     @property
@@ -103,8 +103,8 @@ class SignInSettings:
         "OA_SIGN_IN_ADDRESS_BURST",
         integer(1, 10_000),
         20,
-        doc="Maximum number of codes sent to an address at once, without a sign-in, for devices that it was never "
-        "signed in on.",
+        doc="Maximum burst of codes to one address, without a sign-in in between, for devices on which the "
+        "address has never signed in.",
     )
     address_period_s: float = setting(
         "OA_SIGN_IN_ADDRESS_PERIOD_S",
@@ -116,21 +116,22 @@ class SignInSettings:
         "OA_SIGN_IN_ADDRESS_NETWORK_BURST",
         integer(1, 10_000),
         3,
-        doc="How many of an address's codes one network may ask for at once. The address's own burst and period "
-        "divided by this is how many networks of strangers leave room for its owner.",
+        doc="Maximum burst of codes for one address that one network may request. The address's own burst and "
+        "period divided by these values give the number of hostile networks that still leave room for its "
+        "owner.",
     )
     address_network_period_s: float = setting(
         "OA_SIGN_IN_ADDRESS_NETWORK_PERIOD_S",
         number(0.001, 86_400),
         1200.0,
-        doc="Time after which a network may ask for one more code for an address.",
+        doc="Time after which a network may request one more code for an address.",
     )
     device_burst: int = setting(
         "OA_SIGN_IN_DEVICE_BURST",
         integer(1, 10_000),
         5,
-        doc="Maximum number of codes at once for a device that the address was signed in on. They are apart from all "
-        "the others.",
+        doc="Maximum burst of codes for a device on which the address has signed in before. They count separately "
+        "from all others.",
     )
     device_period_s: float = setting(
         "OA_SIGN_IN_DEVICE_PERIOD_S",
@@ -142,44 +143,47 @@ class SignInSettings:
         "OA_SIGN_IN_NETWORK_BURST",
         integer(1, 1_000_000),
         60,
-        doc="Maximum number of codes that a network asks for at once.",
+        doc="Maximum burst of codes that one network may request.",
     )
     network_period_s: float = setting(
         "OA_SIGN_IN_NETWORK_PERIOD_S",
         number(0.001, 86_400),
         10.0,
-        doc="Time after which a network may ask for one more code.",
+        doc="Time after which a network may request one more code.",
     )
     guess_burst: int = setting(
         "OA_SIGN_IN_GUESS_BURST",
         integer(1, 1_000_000),
         100,
-        doc="Maximum number of codes that a network tries at once for challenges that aren't the device's own.",
+        doc="Maximum burst of guesses that one network may make at challenges of other devices.",
     )
     guess_period_s: float = setting(
-        "OA_SIGN_IN_GUESS_PERIOD_S", number(0.001, 86_400), 6.0, doc="Time after which a network may try one more code."
+        "OA_SIGN_IN_GUESS_PERIOD_S",
+        number(0.001, 86_400),
+        6.0,
+        doc="Time after which a network may make one more such guess.",
     )
 
     sign_up: str = setting(
         "OA_SIGN_UP",
         choice(*SignUp),
         SignUp.OPEN.value,
-        doc="Who gets an account by signing in for the first time: everybody, addresses of OA_SIGN_UP_DOMAINS, or "
-        "whoever is invited. Who has an account signs in regardless.",
+        doc="Who gets an account at the first sign-in: everybody, addresses of OA_SIGN_UP_DOMAINS, or only "
+        "invited people. People who already have an account can always sign in.",
     )
     sign_up_domains: frozenset[str] = setting(
         "OA_SIGN_UP_DOMAINS",
         domains(),
         DefaultFrom(lambda _service, _env: frozenset(), "none"),
-        doc="Domains whose addresses may sign up, where OA_SIGN_UP is domains. A subdomain is another domain.",
+        doc="Domains whose addresses may sign up if OA_SIGN_UP is domains. A subdomain is a different domain.",
     )
 
     max_age_s: float = setting(
         "OA_SIGN_IN_MAX_AGE_S",
         number(0, 180 * 86_400),
         7200.0,
-        doc="How old a sign-in may be for what would give whoever stole a token more than the token does: a key, an "
-        "invitation, a role, the end of an org. 0: as old as its session.",
+        doc="Maximum age of the sign-in for calls that would give the thief of a token lasting power: making "
+        "keys, inviting people, changing roles, deleting an org. 0: no limit but the session's lifetime.",
     )
 
     def max_age(self) -> timedelta | None:
@@ -217,7 +221,7 @@ class ApiKeySettings:
         "OA_API_KEYS_OF_ONE",
         integer(2, 1000),
         20,
-        doc="Maximum number of API keys that work, of a person or service account.",
+        doc="Maximum number of active API keys of one person or service account.",
     )
     max_days_of_person: int = setting(
         "OA_PERSONAL_TOKEN_MAX_DAYS",
@@ -239,7 +243,7 @@ class MailSettings:
         "OA_CODE_PROVIDER",
         choice("console", "smtp"),
         "console",
-        doc="How codes are sent. console writes them to the log, for development.",
+        doc="How sign-in codes are sent. console writes them to the log, for development.",
     )
     dev_file: Path | None = setting(
         "OA_DEV_MAIL_FILE",
@@ -247,7 +251,7 @@ class MailSettings:
         None,
         doc="File to which console also writes each code, as a line of JSON. Its mode is 0600.",
     )
-    smtp_host: str = setting("OA_SMTP_HOST", text(255), "", doc="Host of the mail relay. smtp needs it.")
+    smtp_host: str = setting("OA_SMTP_HOST", text(255), "", doc="Host of the mail relay. Required for smtp.")
     smtp_port: int = setting("OA_SMTP_PORT", integer(1, 65535), 587, doc="Port of the mail relay.")
     smtp_tls: str = setting(
         "OA_SMTP_TLS",
@@ -255,10 +259,10 @@ class MailSettings:
         "starttls",
         doc="How the connection to the relay is protected.",
     )
-    smtp_user: str = setting("OA_SMTP_USER", text(255), "", doc="User at the relay. Empty: no authentication.")
-    smtp_password: Secret = setting("OA_SMTP_PASSWORD", secret_text(), Secret(""), doc="Password at the relay.")
+    smtp_user: str = setting("OA_SMTP_USER", text(255), "", doc="User name for the relay. Empty: no authentication.")
+    smtp_password: Secret = setting("OA_SMTP_PASSWORD", secret_text(), Secret(""), doc="Password for the relay.")
     smtp_sender: MailAddress | None = setting(
-        "OA_SMTP_SENDER", sender(), None, doc="Address from which codes are sent. smtp needs it."
+        "OA_SMTP_SENDER", sender(), None, doc="Sender address of the codes. Required for smtp."
     )
     smtp_timeout_s: float = setting(
         "OA_SMTP_TIMEOUT_S", number(0.1, 120), 10.0, doc="Maximum time for a delivery to the relay."
@@ -284,7 +288,7 @@ class AuditSettings:
         "OA_AUDIT_RETENTION_DAYS",
         integer(30, 36_500),
         400,
-        doc="Age in days at which audit events are dropped. The chain of those that are kept goes on from them.",
+        doc="Age in days at which audit events are deleted. The hash chain of the remaining events stays verifiable.",
     )
 
     def limits(self) -> AuditLogLimits:
@@ -299,13 +303,13 @@ class KeySettings:
     signing_key: Secret = setting(
         "OA_SIGNING_KEY",
         secret_text("an Ed25519 private key, PKCS #8 in PEM"),
-        doc="Signs every token, until `oa admin keys rotate` makes another key.",
+        doc="Key that signs every token until `oa admin keys rotate` creates another one.",
     )
     hmac_key: Secret = setting(
         "OA_HMAC_KEY",
         secret_text(f"a random text of at least {MIN_HMAC_KEY_CHARS} characters"),
-        doc="Hashes codes and API keys, makes refresh tokens, and encrypts the signing keys in the database. A change "
-        "ends every session and API key, and needs a new OA_SIGNING_KEY.",
+        doc="Key that hashes codes and API keys, derives refresh tokens, and encrypts the signing keys in the "
+        "database. Changing it ends every session and API key and requires a new OA_SIGNING_KEY.",
     )
     published_keys_file: Path | None = setting(
         "OA_PUBLISHED_KEYS_FILE", path(), None, doc="File of further public keys (PEM) that are published and accepted."
@@ -314,7 +318,8 @@ class KeySettings:
         "OA_SIGNING_KEY_PUBLISHED_S",
         number(1, 86_400),
         600.0,
-        doc="How long a new signing key is published before it signs. More than OA_JWKS_REFRESH_S of every service.",
+        doc="How long a new signing key is published before it signs. It must exceed OA_JWKS_REFRESH_S of every "
+        "service.",
     )
 
     def limits(self) -> SigningKeyLimits:
@@ -350,13 +355,13 @@ class PeerSettings:
             lambda _, env: f"ws://127.0.0.1:{default_port('khala_ws', env)}/khala/v1/ws",
             "ws://127.0.0.1, OA_PORT_BASE + 10, /khala/v1/ws",
         ),
-        doc="Where clients open the WebSocket.",
+        doc="URL at which clients open the WebSocket.",
     )
     runtime_public: str | None = setting(
         "OA_RUNTIME_PUBLIC_GRPC",
         worker_endpoint(),
         None,
-        doc="Where workers attach, as their tokens say it. OA_RUNTIME_GRPC if it is not set.",
+        doc="Address at which workers attach; their tokens carry it. Defaults to OA_RUNTIME_GRPC.",
     )
 
     @property

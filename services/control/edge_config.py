@@ -53,20 +53,20 @@ def client_version() -> Parser[Version]:
 
 
 def _calls_per_s(kind: str, default: float, what: str) -> float:
-    return setting(
-        f"OA_CALLS_{kind}_PER_S", number(0.001, 1_000_000), default, doc=f"Number of {what}, a second in the long run."
-    )
+    return setting(f"OA_CALLS_{kind}_PER_S", number(0.001, 1_000_000), default, doc=f"Sustained {what} per second.")
 
 
 def _calls_at_once(kind: str, default: int, what: str) -> int:
-    return setting(f"OA_CALLS_{kind}_BURST", integer(1, 1_000_000), default, doc=f"Maximum number of {what}, at once.")
+    return setting(f"OA_CALLS_{kind}_BURST", integer(1, 1_000_000), default, doc=f"Maximum burst of {what}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeSettings:
     """The public HTTP edge and its limits."""
 
-    address: Address = setting("OA_HTTP_ADDRESS", address(), own_port("http"), doc="Where the public edge is served.")
+    address: Address = setting(
+        "OA_HTTP_ADDRESS", address(), own_port("http"), doc="Address that serves the public edge."
+    )
     allowed_origins: Sequence[str] = setting(
         "OA_ALLOWED_ORIGINS",
         origins(),
@@ -77,25 +77,25 @@ class EdgeSettings:
         "OA_HTTP_MAX_BODY_BYTES", integer(1024, 64 << 20), 1 << 20, doc="Maximum size of a request."
     )
     max_head_bytes: int = setting(
-        "OA_HTTP_MAX_HEAD_BYTES", integer(1024, 1 << 20), 16 << 10, doc="Maximum size of a request's head."
+        "OA_HTTP_MAX_HEAD_BYTES", integer(1024, 1 << 20), 16 << 10, doc="Maximum size of a request's line and headers."
     )
     head_timeout_s: float = setting(
-        "OA_HTTP_HEAD_TIMEOUT_S", number(0.05, 600), 10.0, doc="Maximum time for the head of a request to arrive."
+        "OA_HTTP_HEAD_TIMEOUT_S", number(0.05, 600), 10.0, doc="Maximum time for a request's headers to arrive."
     )
     body_timeout_s: float = setting(
-        "OA_HTTP_BODY_TIMEOUT_S", number(0.05, 600), 15.0, doc="Maximum time for the body of a request to arrive."
+        "OA_HTTP_BODY_TIMEOUT_S", number(0.05, 600), 15.0, doc="Maximum time for a request's body to arrive."
     )
     call_timeout_s: float = setting(
         "OA_HTTP_CALL_TIMEOUT_S",
         number(0.05, 600),
         30.0,
-        doc="Maximum time for a call, whatever Connect-Timeout-Ms asks for.",
+        doc="Maximum time for a call, even if Connect-Timeout-Ms asks for more.",
     )
     min_body_bytes_per_s: int = setting(
         "OA_HTTP_MIN_BODY_BYTES_PER_S",
         integer(1, 1 << 30),
         4096,
-        doc="Minimum speed of a body, on the average, after its first 5 seconds.",
+        doc="Minimum average speed of a body after its first 5 seconds.",
     )
     max_calls: int = setting(
         "OA_HTTP_MAX_CALLS", integer(1, 100_000), 512, doc="Maximum number of concurrent calls with a token."
@@ -104,7 +104,7 @@ class EdgeSettings:
         "OA_HTTP_MAX_CALLS_OF_ONE",
         integer(1, 100_000),
         128,
-        doc="Maximum number of concurrent calls of a person or service account.",
+        doc="Maximum number of concurrent calls by one person or service account.",
     )
     max_anonymous_calls: int = setting(
         "OA_HTTP_MAX_ANONYMOUS_CALLS",
@@ -116,7 +116,8 @@ class EdgeSettings:
         "OA_HTTP_MAX_ANONYMOUS_CALLS_OF_NETWORK",
         integer(1, 100_000),
         64,
-        doc="Maximum number of concurrent calls without a token of a network, with those whose body is on its way.",
+        doc="Maximum number of concurrent calls without a token from one network, including calls whose body is "
+        "still arriving.",
     )
     max_connections: int = setting(
         "OA_HTTP_MAX_CONNECTIONS", integer(1, 1_000_000), 8192, doc="Maximum number of connections."
@@ -125,13 +126,13 @@ class EdgeSettings:
         "OA_HTTP_MAX_CONNECTIONS_OF_NETWORK",
         integer(1, 1_000_000),
         512,
-        doc="Maximum number of connections of a network, apart from trusted proxies.",
+        doc="Maximum number of connections from one network. Trusted proxies are exempt.",
     )
     drain_s: float = setting(
         "OA_HTTP_DRAIN_S",
         number(0.1, 600),
         5.0,
-        doc="Time that calls have to end in a drain.",
+        doc="How long a drain waits for calls to end.",
         within=DRAIN_DEADLINE,
     )
 
@@ -139,8 +140,8 @@ class EdgeSettings:
         "OA_CLIENT_VERSION_MIN",
         client_version(),
         None,
-        doc="Oldest version of oa, of workers and of the client libraries that is served. An older one gets 426, and "
-        "hears which versions are served. Without it the edge does not look at versions.",
+        doc="Oldest version of oa, workers and client libraries that is served. An older one gets status 426 and "
+        "the range of versions that are served. If it is not set, the edge does not check versions.",
     )
 
     @property
@@ -167,14 +168,14 @@ class EdgeSettings:
 class CallRateSettings:
     """How often one caller may call, on each replica."""
 
-    reads_per_s: float = _calls_per_s("READS", 200, "reads of a person or service account")
-    reads_burst: int = _calls_at_once("READS", 2000, "reads of a person or service account")
-    writes_per_s: float = _calls_per_s("WRITES", 100, "writes of a person or service account")
-    writes_burst: int = _calls_at_once("WRITES", 1000, "writes of a person or service account")
-    mints_per_s: float = _calls_per_s("MINTS", 50, "sync tokens that a person or service account asks for")
-    mints_burst: int = _calls_at_once("MINTS", 500, "sync tokens that a person or service account asks for")
-    public_per_s: float = _calls_per_s("PUBLIC", 50, "calls without a token of a network")
-    public_burst: int = _calls_at_once("PUBLIC", 2000, "calls without a token of a network")
+    reads_per_s: float = _calls_per_s("READS", 200, "reads by one person or service account")
+    reads_burst: int = _calls_at_once("READS", 2000, "reads by one person or service account")
+    writes_per_s: float = _calls_per_s("WRITES", 100, "writes by one person or service account")
+    writes_burst: int = _calls_at_once("WRITES", 1000, "writes by one person or service account")
+    mints_per_s: float = _calls_per_s("MINTS", 50, "sync tokens for one person or service account")
+    mints_burst: int = _calls_at_once("MINTS", 500, "sync tokens for one person or service account")
+    public_per_s: float = _calls_per_s("PUBLIC", 50, "calls without a token from one network")
+    public_burst: int = _calls_at_once("PUBLIC", 2000, "calls without a token from one network")
 
     def rates(self) -> Mapping[CallClass, Rate]:
         """As the edge takes them."""
@@ -191,19 +192,20 @@ class WebSettings:
     """What answers web requests: the built-in shell, a legacy upstream, or both."""
 
     root: Path | None = setting(
-        "OA_WEB_ROOT", path(), None, doc="Folder of the web shell's release. Without it no shell is served."
+        "OA_WEB_ROOT", path(), None, doc="Folder of the web shell's release. If it is not set, no shell is served."
     )
     previous_roots: Sequence[Path] = setting(
         "OA_WEB_PREVIOUS_ROOTS",
         folders(),
         DefaultFrom(lambda _service, _env: (), "none"),
-        doc="Folders of the releases before, the newest first. Pages that are still open get their files from these.",
+        doc="Folders of earlier releases, newest first. Pages that are still open load their files from them.",
     )
     legacy_url: str | None = setting(
         "OA_LEGACY_URL",
         http_url(),
         None,
-        doc="The legacy side: an HTTP server that answers what route groups leave to it. Without it there is none.",
+        doc="URL of the legacy side: an HTTP server that answers the paths that route groups assign to it. If it "
+        "is not set, there is none.",
     )
     legacy_max_requests: int = setting(
         "OA_LEGACY_MAX_REQUESTS",
@@ -215,7 +217,7 @@ class WebSettings:
         "OA_LEGACY_MAX_REQUESTS_OF_NETWORK",
         integer(1, 100_000),
         64,
-        doc="Maximum number of concurrent requests of a network to the legacy side.",
+        doc="Maximum number of concurrent requests from one network to the legacy side.",
     )
     legacy_max_body_bytes: int = setting(
         "OA_LEGACY_MAX_BODY_BYTES",
@@ -227,13 +229,13 @@ class WebSettings:
         "OA_LEGACY_CONNECT_TIMEOUT_S",
         number(0.05, 600),
         5.0,
-        doc="Maximum time for a connection to the legacy side.",
+        doc="Maximum time to connect to the legacy side.",
     )
     legacy_idle_timeout_s: float = setting(
         "OA_LEGACY_IDLE_TIMEOUT_S",
         number(0.05, 3600),
         60.0,
-        doc="Maximum time in which nothing comes of a request to the legacy side, or of its answer.",
+        doc="Maximum time without a byte of a request to the legacy side, or of its answer.",
     )
 
     def legacy_limits(self) -> LegacyLimits:

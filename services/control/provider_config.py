@@ -62,7 +62,7 @@ class ProviderSettings:
         doc="Issuer of an OpenID Connect provider. With it, people can sign in with this provider.",
     )
     oidc_label: str = setting(
-        "OA_OIDC_LABEL", text(64), "Single sign-on", doc="What people know the OpenID Connect provider as."
+        "OA_OIDC_LABEL", text(64), "Single sign-on", doc="Name under which people know the OpenID Connect provider."
     )
     oidc_client_id: str = setting(
         "OA_OIDC_CLIENT_ID", text(255), "", doc="Id of this installation at the OpenID Connect provider."
@@ -71,13 +71,13 @@ class ProviderSettings:
         "OA_OIDC_CLIENT_SECRET",
         secret_text("the secret that the provider gave"),
         Secret(""),
-        doc="Secret of this installation at the provider. Empty: it is a public client there.",
+        doc="Secret of this installation at the provider. Empty for a public client.",
     )
     oidc_token_auth: str = setting(
         "OA_OIDC_TOKEN_AUTH",
         choice("client_secret_basic", "client_secret_post"),
         "client_secret_basic",
-        doc="How the secret is shown to the provider.",
+        doc="How the secret is presented to the provider.",
     )
     workos_client_id: str = setting(
         "OA_WORKOS_CLIENT_ID",
@@ -94,40 +94,44 @@ class ProviderSettings:
         "",
         doc="Organization at WorkOS whose connection is used. Empty: AuthKit's page, where people choose.",
     )
-    workos_label: str = setting("OA_WORKOS_LABEL", text(64), "WorkOS", doc="What people know WorkOS as.")
+    workos_label: str = setting("OA_WORKOS_LABEL", text(64), "WorkOS", doc="Name under which people know WorkOS.")
     workos_url: str = setting(
         "OA_WORKOS_URL",
         http_url(),
         "https://api.workos.com",
-        doc="Where the API of WorkOS is. It is part of what accounts are known by: keep it.",
+        doc="URL of the WorkOS API. Accounts are identified by it, so don't change it later.",
     )
     timeout_s: float = setting(
-        "OA_PROVIDER_TIMEOUT_S", number(0.1, 60), 10.0, doc="Maximum time for what a sign-in asks of a provider."
+        "OA_PROVIDER_TIMEOUT_S",
+        number(0.1, 60),
+        10.0,
+        doc="Maximum time for the requests of one sign-in to a provider.",
     )
     redirects: frozenset[str] = setting(
         "OA_SIGN_IN_REDIRECTS",
         redirects(),
         DefaultFrom(lambda _service, _env: frozenset(), "none"),
-        doc="Redirect URLs of web pages that sign people in with a provider. Each is compared letter by letter.",
+        doc="Redirect URLs of web pages that sign people in with a provider. They must match exactly.",
     )
     loopback: bool = setting(
         "OA_SIGN_IN_LOOPBACK",
         boolean(),
         True,
-        doc="Whether `oa login` may receive a provider's answer at http://127.0.0.1:PORT/callback of its own machine.",
+        doc="Whether `oa login` may receive a provider's answer at http://127.0.0.1:PORT/callback on its own machine.",
     )
     codes_too: bool = setting(
         "OA_SIGN_IN_BY_CODE",
         boolean(),
         True,
-        doc="Whether people can sign in with a code by mail, too. Turned off, a provider is the only way in.",
+        doc="Whether people can also sign in with a code sent by mail. If false, a provider is the only way in.",
     )
     link_domains: frozenset[str] = setting(
         "OA_SIGN_IN_LINK_DOMAINS",
         domains(),
         DefaultFrom(lambda _service, _env: frozenset(), "none"),
-        doc="Domains for which the providers speak: who has an account with such an address, by a code, gets into it "
-        "with a provider that has verified the address. A subdomain is another domain.",
+        doc="Domains whose addresses the providers may vouch for: a person whose account was opened with a code "
+        "reaches the same account through a provider that has verified the address. A subdomain is a "
+        "different domain.",
     )
 
     def problems(self) -> Iterator[Problem]:

@@ -53,8 +53,8 @@ def origins() -> Parser[Collection[str]]:
     return Parser(parse, "a list of origins like https://app.example.org,http://127.0.0.1:8080")
 
 
-def _ms(variable: str, default: int, doc: str, *, least: int = 1, within: str = "") -> int:
-    return setting(variable, integer(least, _HOUR_MS), default, doc=doc, within=within)
+def _ms(variable: str, default: int, doc: str, *, minimum: int = 1, within: str = "") -> int:
+    return setting(variable, integer(minimum, _HOUR_MS), default, doc=doc, within=within)
 
 
 def _count(variable: str, default: int, doc: str) -> int:
@@ -65,12 +65,12 @@ def _count(variable: str, default: int, doc: str) -> int:
 class SocketSettings:
     """The WebSocket port."""
 
-    address: Address = setting("OA_WS_ADDRESS", address(), own_port("ws"), doc="Where WebSockets are served.")
+    address: Address = setting("OA_WS_ADDRESS", address(), own_port("ws"), doc="Address that serves WebSockets.")
     allowed_origins: Collection[str] = setting(
         "OA_ALLOWED_ORIGINS",
         origins(),
         frozenset(),
-        doc="Origins whose pages may connect. A client that sends no Origin is not a page, and may.",
+        doc="Origins whose pages may connect. A client that sends no Origin is not a page and may connect.",
     )
     max_connections: int = setting(
         "OA_WS_MAX_CONNECTIONS",
@@ -82,82 +82,87 @@ class SocketSettings:
         "OA_WS_HANDSHAKE_BURST",
         integer(1, 1_000_000),
         1_000,
-        doc="Maximum number of handshakes at once; more are refused as `overloaded`.",
+        doc="Maximum burst of handshakes; more are refused as `overloaded`.",
     )
     handshakes_per_s: int = setting(
-        "OA_WS_HANDSHAKES_PER_S", integer(1, 1_000_000), 500, doc="Handshakes per second in the long run."
+        "OA_WS_HANDSHAKES_PER_S", integer(1, 1_000_000), 500, doc="Sustained handshakes per second."
     )
     handshake_burst_per_address: int = _count(
         "OA_WS_HANDSHAKE_BURST_PER_ADDRESS",
         200,
-        "Handshakes at once from one IPv4 address or IPv6 /64; more are refused as `rate_limited`.",
+        "Maximum burst of handshakes from one address (IPv4 address or IPv6 /64); more are refused as `rate_limited`.",
     )
     handshakes_per_s_per_address: int = _count(
-        "OA_WS_HANDSHAKES_PER_S_PER_ADDRESS", 50, "Handshakes per second from one of them in the long run."
+        "OA_WS_HANDSHAKES_PER_S_PER_ADDRESS", 50, "Sustained handshakes per second from one address."
     )
     connections_per_address: int = _count(
-        "OA_WS_CONNECTIONS_PER_ADDRESS", 1_000, "Connections of one of them; more are refused as `rate_limited`."
+        "OA_WS_CONNECTIONS_PER_ADDRESS",
+        1_000,
+        "Maximum number of connections from one address; more are refused as `rate_limited`.",
     )
     waiting_per_address: int = _count(
         "OA_WS_WAITING_PER_ADDRESS",
         200,
-        "TCP connections of one address that have sent no request; more are closed. Not counted behind own proxies.",
+        "Maximum number of TCP connections from one address that have not sent a request; more are closed. "
+        "Connections from trusted proxies don't count.",
     )
-    addresses: int = _count("OA_WS_ADDRESSES", 10_000, "Maximum number of them whose handshakes are remembered.")
+    addresses: int = _count("OA_WS_ADDRESSES", 10_000, "Maximum number of addresses whose handshakes are remembered.")
     connections_per_session: int = _count(
-        "OA_WS_CONNECTIONS_PER_SESSION", 32, "Connections of one session; more are refused as `rate_limited`."
+        "OA_WS_CONNECTIONS_PER_SESSION",
+        32,
+        "Maximum number of connections of one session; more are refused as `rate_limited`.",
     )
     connections_per_principal: int = _count(
         "OA_WS_CONNECTIONS_PER_PRINCIPAL",
         256,
-        "Connections of one person or service account; more are refused as `rate_limited`.",
+        "Maximum number of connections of one person or service account; more are refused as `rate_limited`.",
     )
     handshake_deadline_ms: int = _ms("OA_WS_HANDSHAKE_DEADLINE_MS", 5_000, "Maximum wait for the opening request.")
     close_timeout_ms: int = _ms(
-        "OA_WS_CLOSE_TIMEOUT_MS", 3_000, "Maximum time of a closing handshake.", within=DRAIN_DEADLINE
+        "OA_WS_CLOSE_TIMEOUT_MS", 3_000, "Maximum time for the closing handshake.", within=DRAIN_DEADLINE
     )
     drain_window_ms: int = _ms(
         "OA_WS_DRAIN_WINDOW_MS",
         3_000,
-        "Over how long the closes of a drain are spread.",
-        least=0,
+        "Time over which a drain spreads the closing of connections.",
+        minimum=0,
         within=DRAIN_DEADLINE,
     )
     linger_ms: int = _ms(
         "OA_WS_LINGER_MS",
         30_000,
-        "How long a client that was closed for being too slow has to take what was written to it.",
+        "How long a client that was closed as too slow may still read what was written to it.",
     )
     write_high_bytes: int = setting(
         "OA_WS_WRITE_HIGH_BYTES",
         integer(1024, 1 << 30),
         256 * 1024,
-        doc="Nothing more is written to a socket that holds more than this.",
+        doc="Buffered bytes of a socket above which nothing more is written to it.",
     )
     write_low_bytes: int = setting(
         "OA_WS_WRITE_LOW_BYTES",
         integer(0, 1 << 30),
         64 * 1024,
-        doc="Writing goes on when the socket holds less than this.",
+        doc="Buffered bytes of a socket below which writing resumes.",
     )
 
     answers_bytes: int = setting(
         "OA_WS_ANSWERS_BYTES",
         integer(0, 1 << 30),
         16 * 1024,
-        doc="Answers that may be added meanwhile, before the client is no longer read.",
+        doc="Bytes of answers that may be added meanwhile before the gateway stops reading from the client.",
     )
     send_buffer_bytes: int = setting(
         "OA_WS_SEND_BUFFER_BYTES",
         integer(4096, 1 << 30),
         256 * 1024,
-        doc="What the system may keep of what was written to a socket (`SO_SNDBUF`).",
+        doc="Maximum number of written bytes that the system keeps for a socket (`SO_SNDBUF`).",
     )
     unsent_bytes: int = setting(
         "OA_WS_UNSENT_BYTES",
         integer(1024, 1 << 30),
         64 * 1024,
-        doc="How much of that may be unsent (`TCP_NOTSENT_LOWAT`).",
+        doc="Maximum number of those bytes that may be unsent (`TCP_NOTSENT_LOWAT`).",
     )
     deflate: bool = setting(
         "OA_WS_DEFLATE",
@@ -169,7 +174,7 @@ class SocketSettings:
         "OA_WS_DEFLATE_FROM_BYTES",
         integer(0, 1 << 20),
         512,
-        doc="Size of a payload from which on it is compressed for them.",
+        doc="Minimum size of a payload that is compressed for them.",
     )
 
     def limits(self, max_frame_bytes: int, trusted: Sequence[IpNetwork]) -> PortLimits:
@@ -212,13 +217,13 @@ class SessionSettings:
     """One connection."""
 
     hello_deadline_ms: int = _ms("OA_KHALA_HELLO_DEADLINE_MS", 5_000, "Maximum wait for the first frame.")
-    heartbeat_interval_ms: int = _ms("OA_KHALA_HEARTBEAT_MS", 15_000, "Pause between HEARTBEATs.")
+    heartbeat_interval_ms: int = _ms("OA_KHALA_HEARTBEAT_MS", 15_000, "Interval between HEARTBEAT frames.")
     idle_timeout_ms: int = _ms("OA_KHALA_IDLE_TIMEOUT_MS", 60_000, "Maximum silence of a client.")
     slow_consumer_ms: int = _ms(
-        "OA_KHALA_SLOW_CONSUMER_MS", 30_000, "How long a client may take no byte of what waits for it."
+        "OA_KHALA_SLOW_CONSUMER_MS", 30_000, "Maximum time during which a client takes no byte of what waits for it."
     )
     max_topics: int = setting(
-        "OA_KHALA_MAX_TOPICS", integer(1, 128), 128, doc="Maximum number of topics of a connection."
+        "OA_KHALA_MAX_TOPICS", integer(1, 128), 128, doc="Maximum number of topics on a connection."
     )
     max_frame_bytes: int = setting(
         "OA_KHALA_MAX_FRAME_BYTES", integer(1024, 1 << 20), 64 * 1024, doc="Maximum size of a message from a client."
@@ -233,13 +238,16 @@ class SessionSettings:
         "OA_KHALA_SNAPSHOT_PART_BYTES",
         integer(1024, 4 << 20),
         256 * 1024,
-        doc="Maximum size of a part of a snapshot, for clients that take parts.",
+        doc="Maximum size of one part of a snapshot, for clients that accept parts.",
     )
     subscribe_burst: int = setting(
-        "OA_KHALA_SUBSCRIBE_BURST", integer(1, 100_000), 256, doc="Topics that a connection may subscribe to at once."
+        "OA_KHALA_SUBSCRIBE_BURST",
+        integer(1, 100_000),
+        256,
+        doc="Maximum burst of topics that a connection may subscribe to.",
     )
     subscribe_per_s: int = setting(
-        "OA_KHALA_SUBSCRIBE_PER_S", integer(1, 100_000), 64, doc="Topics per second in the long run."
+        "OA_KHALA_SUBSCRIBE_PER_S", integer(1, 100_000), 64, doc="Sustained subscriptions to topics per second."
     )
 
     def limits(self) -> SessionLimits:
@@ -263,11 +271,17 @@ class FeedSettings:
     """The topics that are held, and how they are delivered."""
 
     ring_events: int = setting(
-        "OA_FEED_RING_EVENTS", integer(1, 1 << 20), 1_024, doc="Newest frames of a topic that are kept in memory."
+        "OA_FEED_RING_EVENTS",
+        integer(1, 1 << 20),
+        1_024,
+        doc="Maximum number of a topic's newest frames that are kept in memory.",
     )
     ring_bytes: int = setting("OA_FEED_RING_BYTES", integer(1, 1 << 30), 4 << 20, doc="Bytes of them.")
     parked_events: int = setting(
-        "OA_FEED_PARKED_EVENTS", integer(0, 1 << 20), 1_024, doc="Maximum number of frames that wait behind a hole."
+        "OA_FEED_PARKED_EVENTS",
+        integer(0, 1 << 20),
+        1_024,
+        doc="Maximum number of a topic's frames that wait behind a hole.",
     )
     parked_bytes: int = setting("OA_FEED_PARKED_BYTES", integer(0, 1 << 30), 1 << 20, doc="Bytes of them.")
     slice_frames: int = setting(
@@ -284,35 +298,37 @@ class FeedSettings:
         "OA_FEED_KEPT_PAGES_BYTES",
         integer(0, 1 << 30),
         16 << 20,
-        doc="Maximum size of the pages of history that are kept for others who want them at the same time.",
+        doc="Maximum size of the pages of history that are kept for other clients that want them at the same time.",
     )
     kept_pages_ms: int = _ms("OA_FEED_KEPT_PAGES_MS", 5_000, "How long such a page is kept.")
-    linger_ms: int = _ms("OA_FEED_LINGER_MS", 10_000, "How long a topic is held after its last subscriber.")
-    carry_timeout_ms: int = _ms("OA_FEED_CARRY_TIMEOUT_MS", 10_000, "Maximum wait for a source to carry a topic.")
-    audit_interval_ms: int = _ms("OA_FEED_AUDIT_MS", 30_000, "Pause between looks at where the topics stand.")
+    linger_ms: int = _ms("OA_FEED_LINGER_MS", 10_000, "How long a topic is kept after its last subscriber has left.")
+    carry_timeout_ms: int = _ms("OA_FEED_CARRY_TIMEOUT_MS", 10_000, "Maximum wait until a source carries a topic.")
+    audit_interval_ms: int = _ms(
+        "OA_FEED_AUDIT_MS", 30_000, "Interval between checks of the topics' positions at their sources."
+    )
     concurrent_repairs: int = setting(
         "OA_FEED_CONCURRENT_REPAIRS",
         integer(1, 1000),
         16,
-        doc="Maximum number of holes that are repaired at a time from one source.",
+        doc="Maximum number of concurrent repairs of holes from one source.",
     )
     concurrent_confirmations: int = setting(
         "OA_FEED_CONCURRENT_CONFIRMATIONS",
         integer(1, 10_000),
         64,
-        doc="Maximum number of cursors that one source is asked about at a time.",
+        doc="Maximum number of concurrent questions to one source about cursors.",
     )
     concurrent_snapshots: int = setting(
         "OA_FEED_CONCURRENT_SNAPSHOTS",
         integer(1, 10_000),
         8,
-        doc="Maximum number of snapshots that are read at a time from one source.",
+        doc="Maximum number of concurrent reads of snapshots from one source.",
     )
     list_snapshot_bytes: int = setting(
         "OA_FEED_LIST_SNAPSHOT_BYTES",
         integer(1024, 2 << 20),
         2 << 20,
-        doc="Maximum size of a list's snapshot for clients that take parts; what is older is left out.",
+        doc="Maximum size of a list's snapshot for clients that accept parts. Older elements are left out.",
     )
     snapshot_max_bytes: int = setting(
         "OA_FEED_SNAPSHOT_MAX_BYTES", integer(1024, 1 << 28), 6 << 20, doc="Maximum size of any snapshot."
@@ -321,14 +337,14 @@ class FeedSettings:
         "OA_FEED_KEPT_SNAPSHOTS_BYTES",
         integer(0, 1 << 30),
         16 << 20,
-        doc="Maximum size of the snapshots that are kept for others who want them at the same time.",
+        doc="Maximum size of the snapshots that are kept for other clients that want them at the same time.",
     )
     kept_snapshots_ms: int = _ms("OA_FEED_KEPT_SNAPSHOTS_MS", 5_000, "How long such a snapshot is kept.")
     flush_tick_ms: float = setting(
         "OA_FEED_FLUSH_TICK_MS",
         number(0, 1000),
         5.0,
-        doc="Minimum pause between two flushes; frames that come meanwhile go together.",
+        doc="Minimum pause between two flushes. Frames that arrive in between are sent together.",
     )
 
     def limits(self) -> HubLimits:
@@ -367,23 +383,25 @@ class UpstreamSettings:
     projector: Target = setting(
         "OA_PROJECTOR_GRPC", target(), peer_port("projector_grpc"), doc=doc_of_target("projector")
     )
-    ask_interval_ms: int = _ms("OA_UPSTREAM_ASK_MS", 2_000, "Pause between questions to a source whether it answers.")
-    answer_ms: int = _ms("OA_UPSTREAM_ANSWER_MS", 3_000, "Wait for the answer, after which the source counts as away.")
+    ask_interval_ms: int = _ms("OA_UPSTREAM_ASK_MS", 2_000, "Interval between checks that a source answers.")
+    answer_ms: int = _ms(
+        "OA_UPSTREAM_ANSWER_MS", 3_000, "Maximum wait for that answer. After it the source counts as away."
+    )
     check_ms: int = _ms(
-        "OA_UPSTREAM_CHECK_MS", 5_000, "Wait for a delivery check, after which the source counts as away."
+        "OA_UPSTREAM_CHECK_MS", 5_000, "Maximum wait for a delivery check. After it the source counts as away."
     )
     gone_ms: int = _ms(
-        "OA_UPSTREAM_GONE_MS", 10_000, "Time after which a runtime that delivers nothing makes it unready."
+        "OA_UPSTREAM_GONE_MS", 10_000, "Time after which the gateway is unready because runtime delivers nothing."
     )
-    replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Maximum time of a read of a page of history.")
+    replay_timeout_ms: int = _ms("OA_REPLAY_TIMEOUT_MS", 10_000, "Maximum time to read a page of history.")
     hedge_ms: int = _ms(
         "OA_REPLAY_HEDGE_MS",
         1_000,
-        "Time of a read of a page of history after which another replica is asked as well; 0 for never.",
-        least=0,
+        "Time after which a slow read of a page of history is also sent to another replica; 0 turns this off.",
+        minimum=0,
     )
     concurrent_hedges: int = _count(
-        "OA_REPLAY_CONCURRENT_HEDGES", 16, "Reads of one source that are made twice at once."
+        "OA_REPLAY_CONCURRENT_HEDGES", 16, "Maximum number of concurrent reads from one source that are sent twice."
     )
 
     def limits(self) -> SourceLimits:

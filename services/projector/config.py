@@ -33,31 +33,31 @@ class TailSettings:
         "OA_PROJECTOR_BATCH_EVENTS",
         integer(1, 100_000),
         _TAIL.batch_events,
-        doc="Events after which a transaction takes no further batch of the log.",
+        doc="Number of events after which a transaction takes no further batch of the log.",
     )
     queue_batches: int = setting(
         "OA_PROJECTOR_PARTITION_BATCHES",
         integer(1, 10_000),
         _TAIL.queue_batches,
-        doc="Batches of one partition that may wait before the stream is held back.",
+        doc="Maximum number of batches of one partition that wait before the stream is held back.",
     )
     backoff_min_ms: int = setting(
         "OA_PROJECTOR_BACKOFF_MIN_MS",
         integer(1, 600_000),
         _TAIL.backoff_min_ms,
-        doc="Upper bound of the first pause before a new session.",
+        doc="Maximum length of the first pause before a new session.",
     )
     backoff_max_ms: int = setting(
         "OA_PROJECTOR_BACKOFF_MAX_MS",
         integer(1, 600_000),
         _TAIL.backoff_max_ms,
-        doc="Upper bound of all later pauses before a new session.",
+        doc="Maximum length of later pauses before a new session.",
     )
     heads_interval_ms: int = setting(
         "OA_PROJECTOR_HEADS_INTERVAL_MS",
         integer(10, 600_000),
         _TAIL.heads_interval_ms,
-        doc="Pause between looks at the log's heads.",
+        doc="Interval between checks of the log's heads.",
     )
 
     def limits(self) -> TailLimits:
@@ -91,19 +91,19 @@ class TopicSettings:
         "OA_PROJECTOR_POLL_INTERVAL_MS",
         integer(1, 60_000),
         500,
-        doc="Pause between looks for what other replicas wrote to watched topics.",
+        doc="Interval between checks for what other replicas wrote to watched topics.",
     )
     page_frames: int = setting(
         "OA_PROJECTOR_PAGE_FRAMES",
         integer(1, 5000),
         500,
-        doc="Frames in a page of history, if a request names none.",
+        doc="Number of frames in a page of history if a request names none.",
     )
     page_bytes: int = setting(
         "OA_PROJECTOR_PAGE_BYTES",
         integer(1024, 4 << 20),
         1 << 20,
-        doc="Size of a page, if a request names none.",
+        doc="Size of a page in bytes if a request names none.",
     )
 
     def limits(self) -> TopicLimits:

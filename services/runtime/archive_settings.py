@@ -29,7 +29,7 @@ class ArtifactSettings:
         "OA_REPLAY_BUILDS",
         integer(1, 100),
         _ARTIFACTS.builds,
-        doc="Maximum number of artifacts that are made at the same time. Others wait.",
+        doc="Maximum number of artifacts that are built concurrently. Others wait.",
     )
 
     def limits(self) -> ArtifactLimits:
@@ -45,8 +45,8 @@ class ArchiveSettings:
         "OA_ARCHIVE_URL",
         archive_url(),
         _ARCHIVE.url,
-        doc="Where artifacts are kept. A bucket's credentials, region, endpoint and proxy (AWS_PROXY_URL) come from "
-        "the usual AWS_ variables.",
+        doc="URL of the archive. A bucket's credentials, region, endpoint and proxy (AWS_PROXY_URL) come from the "
+        "usual AWS_ variables.",
     )
     classes: RetentionClasses = setting(
         "OA_RETENTION_CLASSES",
@@ -59,7 +59,7 @@ class ArchiveSettings:
         "OA_ARCHIVE_POLL_MS",
         integer(10, 3_600_000),
         _ARCHIVE.poll_ms,
-        doc="Pause between checks for runs to archive.",
+        doc="Interval between checks for runs to archive.",
     )
     page: int = setting(
         "OA_ARCHIVE_PAGE", integer(1, 10_000), _ARCHIVE.page, doc="Maximum number of runs that one check finds."
@@ -68,19 +68,19 @@ class ArchiveSettings:
         "OA_ARCHIVE_RETRY_S",
         integer(0, 86_400),
         _ARCHIVE.retry_s,
-        doc="Pause before a run that could not be archived is tried again.",
+        doc="Pause before the service retries a run that could not be archived.",
     )
     lease_ms: int = setting(
         "OA_ARCHIVE_LEASE_MS",
         integer(100, 3_600_000),
         _ARCHIVE.lease_ms,
-        doc="Silence after which another replica takes over archiving.",
+        doc="Time without a sign of life after which another replica takes over archiving.",
     )
     prune_timeout_ms: int = setting(
         "OA_ARCHIVE_PRUNE_TIMEOUT_MS",
         integer(100, 3_600_000),
         _ARCHIVE.prune_timeout_ms,
-        doc="Maximum time for the removal of one run's events from the log.",
+        doc="Maximum time to remove one run's events from the log.",
     )
     zstd_level: int = setting(
         "OA_ARCHIVE_ZSTD_LEVEL", integer(1, 19), _ARCHIVE.zstd_level, doc="Compression level of zstd."
@@ -105,20 +105,20 @@ class ArtifactCacheSettings:
         "OA_ARTIFACT_CACHE_ARTIFACTS",
         integer(1, 100_000),
         _ARTIFACT_CACHE.artifacts,
-        doc="Maximum number of archived runs' artifacts that are kept open, a file each. Where more runs interleave "
-        "in the log, artifacts are fetched again and again.",
+        doc="Maximum number of archived runs' artifacts that are kept open, one file each. If more runs than this "
+        "interleave in the log, artifacts are fetched repeatedly.",
     )
     bytes: int = setting(
         "OA_ARTIFACT_CACHE_BYTES",
         integer(0, 1 << 50),
         _ARTIFACT_CACHE.bytes,
-        doc="Maximum size of those artifacts on the temporary disk. One that is needed is kept whatever its size.",
+        doc="Maximum size of those artifacts on the temporary disk. An artifact in use stays regardless of its size.",
     )
     fetches: int = setting(
         "OA_ARTIFACT_CACHE_FETCHES",
         integer(1, 1000),
         _ARTIFACT_CACHE.fetches,
-        doc="Maximum number of artifacts that are fetched at the same time.",
+        doc="Maximum number of artifacts that are fetched concurrently.",
     )
 
     def limits(self) -> ArtifactCacheLimits:

@@ -76,27 +76,27 @@ class RunSettings:
         "OA_RUN_MAX_REQUEUES",
         integer(0, 1000),
         _RUN.max_requeues,
-        doc="Maximum number of times that a run starts again after its worker was lost.",
+        doc="Maximum number of restarts of a run after its worker was lost.",
     )
     max_running_per_org: int = setting(
         "OA_RUN_MAX_RUNNING_PER_ORG",
         integer(0, 1_000_000),
         _RUN.max_running_per_org,
-        doc="Maximum number of an org's runs that workers hold at a time, without those whose children they hold; "
-        "0 for any number. The others wait.",
+        doc="Maximum number of an org's runs that workers hold at a time, not counting runs whose children they "
+        "hold. Other runs wait. 0 means no limit.",
     )
     max_running_per_person: int = setting(
         "OA_RUN_MAX_RUNNING_PER_PERSON",
         integer(0, 1_000_000),
         _RUN.max_running_per_person,
-        doc="Maximum number of one person's runs in an org that workers hold at a time, without those whose children "
-        "they hold; 0 for any number.",
+        doc="Maximum number of one person's runs in an org that workers hold at a time, not counting runs whose "
+        "children they hold. 0 means no limit.",
     )
     cancel_deadline_ms: int = setting(
         "OA_RUN_CANCEL_DEADLINE_MS",
         integer(0, 3_600_000),
         _RUN.cancel_deadline_ms,
-        doc="Time that a worker has to end a canceled run.",
+        doc="Time within which a worker has to end a canceled run.",
     )
 
     def limits(self, retention: RetentionClasses) -> Limits:
@@ -118,7 +118,7 @@ class SequencerSettings:
         "OA_SEQUENCER_CONCURRENT_BATCH_MIN_BYTES",
         integer(0, 1 << 30),
         _SEQUENCER.concurrent_batch_min_bytes,
-        doc="Minimum size of the waiting events for which a batch begins while another one is under way.",
+        doc="Minimum size of the waiting events at which a batch begins while another one is in progress.",
     )
     queue_commands: int = setting(
         "OA_SEQUENCER_QUEUE",
@@ -155,7 +155,7 @@ class SequencerSettings:
         "OA_SEQUENCER_OVERLOADED_RETRY_MS",
         integer(1, 60_000),
         _SEQUENCER.overloaded_retry_ms,
-        doc="Wait that a full queue asks for.",
+        doc="Wait that a caller is asked for when the queue is full.",
     )
 
     def limits(self) -> SequencerLimits:
@@ -192,7 +192,7 @@ class TailSettings:
         "OA_TAIL_POLL_MS",
         integer(10, 600_000),
         _TAIL.poll_interval_ms,
-        doc="Pause between reads of the partitions' heads, which find what a lost notification would have told.",
+        doc="Interval between reads of the partitions' heads, which make up for lost notifications.",
     )
     repair_retry_ms: int = setting(
         "OA_TAIL_REPAIR_RETRY_MS",
@@ -214,13 +214,14 @@ class FanoutSettings:
         "OA_FANOUT_NATS_URL",
         nats_url(),
         None,
-        doc="NATS server over which replicas tell each other of commits. Without one Postgres tells, with the commit.",
+        doc="NATS server over which replicas announce commits to each other. If it is not set, Postgres announces "
+        "each commit.",
     )
     subject: str = setting(
         "OA_FANOUT_SUBJECT",
         text(100),
         "openagents.runtime.log",
-        doc="NATS subject for that. Give each installation that uses the server another one.",
+        doc="NATS subject for these announcements. Give each installation on the same server a subject of its own.",
     )
 
 
@@ -266,25 +267,25 @@ class WorkerSettings:
         "OA_WORKER_HEARTBEAT_MS",
         integer(10, 600_000),
         _WORKERS.heartbeat_interval_ms,
-        doc="Pause between a worker's heartbeats.",
+        doc="Interval between a worker's heartbeats.",
     )
     quiet_after_ms: int = setting(
         "OA_WORKER_QUIET_MS",
         integer(10, 600_000),
         _WORKERS.quiet_after_ms,
-        doc="Silence after which a worker gets no new run.",
+        doc="Time without a heartbeat after which a worker gets no new runs.",
     )
     lost_after_ms: int = setting(
         "OA_WORKER_LOST_MS",
         integer(10, 3_600_000),
         _WORKERS.lost_after_ms,
-        doc="Silence after which a worker is lost.",
+        doc="Time without a heartbeat after which a worker counts as lost.",
     )
     watch_interval_ms: int = setting(
         "OA_WORKER_WATCH_MS",
         integer(10, 60_000),
         _WORKERS.watch_interval_ms,
-        doc="Pause between checks for lost workers and late cancels.",
+        doc="Interval between checks for lost workers and overdue cancels.",
     )
     watch_page: int = setting(
         "OA_WORKER_WATCH_PAGE",
@@ -296,7 +297,7 @@ class WorkerSettings:
         "OA_DISPATCH_INTERVAL_MS",
         integer(10, 60_000),
         _WORKERS.dispatch_interval_ms,
-        doc="Pause between checks for waiting runs that nothing else has caused.",
+        doc="Interval between checks for waiting runs when nothing else triggers one.",
     )
     dispatch_page: int = setting(
         "OA_DISPATCH_PAGE",
@@ -308,13 +309,15 @@ class WorkerSettings:
         "OA_WORKER_PENDING_APPENDS",
         integer(1, 100_000),
         _WORKERS.pending_appends,
-        doc="Maximum number of a stream's appends that wait for their commit. At that number the stream is not read.",
+        doc="Maximum number of a stream's appends that wait for their commit. At that number the replica stops "
+        "reading the stream.",
     )
     retry_initial_ms: int = setting(
         "OA_ATTEMPT_BACKOFF_MS",
         integer(0, 3_600_000),
         _WORKERS.retry_initial_ms,
-        doc="Pause before another worker gets a run whose worker was lost without a good-bye. Each loss doubles it.",
+        doc="Pause before another worker gets a run whose worker disappeared without saying goodbye. Each loss "
+        "doubles it.",
     )
     retry_max_ms: int = setting(
         "OA_ATTEMPT_BACKOFF_MAX_MS", integer(0, 3_600_000), _WORKERS.retry_max_ms, doc="Maximum length of that pause."
@@ -329,13 +332,13 @@ class WorkerSettings:
         "OA_WORKER_READ_PAGE_BYTES",
         integer(1, 3 << 20),
         _WORKERS.read_page_bytes,
-        doc="Maximum size of such a page. One event is always given.",
+        doc="Maximum size of such a page. It always has at least one event.",
     )
     drain_reconnect_ms: int = setting(
         "OA_WORKER_DRAIN_RECONNECT_MS",
         integer(0, 60_000),
         _WORKERS.drain_reconnect_ms,
-        doc="Wait that a draining replica asks workers for.",
+        doc="How long a draining replica asks workers to wait before they reconnect.",
     )
 
     def __post_init__(self) -> None:
@@ -382,13 +385,13 @@ class ChildSettings:
         "OA_RUN_MAX_CHILDREN",
         integer(0, 1_000_000),
         _CHILDREN.max_children,
-        doc="Maximum number of runs that one run starts.",
+        doc="Maximum number of children of a run.",
     )
     max_depth: int = setting(
         "OA_RUN_MAX_DEPTH",
         integer(1, 1_000),
         _CHILDREN.max_depth,
-        doc="Maximum number of generations of runs above one.",
+        doc="Maximum number of ancestors of a run.",
     )
 
     def limits(self) -> ChildLimits:
@@ -401,7 +404,10 @@ class MergeSettings:
     """How receipts get into the log of receipts."""
 
     page: int = setting(
-        "OA_MERGE_PAGE", integer(1, 100_000), _MERGE.page, doc="Maximum number of receipts merged in one transaction."
+        "OA_MERGE_PAGE",
+        integer(1, 100_000),
+        _MERGE.page,
+        doc="Maximum number of receipts that one transaction merges into the log of receipts.",
     )
     pause_ms: int = setting(
         "OA_MERGE_PAUSE_MS",
@@ -413,7 +419,7 @@ class MergeSettings:
         "OA_MERGE_POLL_MS",
         integer(10, 600_000),
         _MERGE.poll_ms,
-        doc="Pause between checks for receipts that nothing else has caused.",
+        doc="Interval between checks for receipts when nothing else triggers one.",
     )
 
     def limits(self) -> MergeLimits:
@@ -429,14 +435,14 @@ class ReplaySettings:
         "OA_REPLAY_PAGE_BYTES",
         integer(1, 4 << 20),
         _REPLAY.page_bytes,
-        doc="Maximum size of an artifact's part in one answer.",
+        doc="Maximum size of the part of an artifact in one answer.",
     )
     cache_bytes: int = setting(
         "OA_REPLAY_CACHE_BYTES",
         integer(0, 1 << 50),
         _REPLAY.cache_bytes,
-        doc="Maximum size of the artifacts that are kept on the temporary disk after they were read. One is kept "
-        "whatever its size.",
+        doc="Maximum size of the artifacts that stay on the temporary disk after a read. One artifact stays "
+        "regardless of its size.",
     )
 
     def limits(self) -> ReplayLimits:
@@ -460,14 +466,14 @@ class RuntimeSettings(ServiceSettings):
     receipt_key: Secret = setting(
         "OA_RECEIPT_KEY",
         secret_text("an Ed25519 private key in PEM"),
-        doc="Signs the receipts of runs, and the log of them.",
+        doc="Key that signs the receipts of runs and the log of receipts.",
     )
     worker_address: Address | None = setting(
         "OA_WORKER_GRPC_ADDRESS",
         address(),
         None,
-        doc="A port for workers alone, with the certificate for everybody outside. Without it workers attach at "
-        "OA_GRPC_ADDRESS, where OA_TLS_CERT_FILE would keep them out.",
+        doc="Address of a port for workers only, with the certificate for outside callers. If it is not set, "
+        "workers attach at OA_GRPC_ADDRESS, where OA_TLS_CERT_FILE would keep them out.",
     )
     edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
     runs: RunSettings = group(RunSettings)

@@ -43,13 +43,14 @@ class ScheduleSettings:
         "OA_SCHEDULES_MIN_DISTANCE_MS",
         integer(1, 31_536_000_000),
         _SCHEDULES.min_distance_ms,
-        doc="Minimum distance between two times of a new schedule.",
+        doc="Minimum interval between two times of a new schedule.",
     )
     catch_up_ms: int = setting(
         "OA_SCHEDULES_CATCH_UP_MS",
         integer(1, 2_592_000_000),
         _SCHEDULES.catch_up_ms,
-        doc="How late a run may start, of a new schedule that says nothing of it. What is later is skipped.",
+        doc="Catch-up window of a new schedule that does not specify one: how late a run may start. Later times "
+        "are skipped.",
     )
     min_catch_up_ms: int = setting(
         "OA_SCHEDULES_MIN_CATCH_UP_MS",
@@ -67,43 +68,43 @@ class ScheduleSettings:
         "OA_SCHEDULES_MAX_REFUSALS",
         integer(1, 10_000),
         _SCHEDULES.max_refusals,
-        doc="Number of refused runs in a row after which a schedule pauses itself.",
+        doc="Number of consecutive refused runs after which a schedule pauses itself.",
     )
     look_interval_ms: int = setting(
         "OA_SCHEDULES_LOOK_MS",
         integer(10, 60_000),
         _SCHEDULES.look_interval_ms,
-        doc="Pause between looks for schedules that are due.",
+        doc="Interval between checks for schedules that are due.",
     )
     page: int = setting(
         "OA_SCHEDULES_PAGE",
         integer(1, 1000),
         _SCHEDULES.page,
-        doc="Maximum number of schedules that are looked after in one transaction.",
+        doc="Maximum number of schedules that one transaction handles.",
     )
     missed_page: int = setting(
         "OA_SCHEDULES_MISSED_PAGE",
         integer(2, 100_000),
         _SCHEDULES.missed_page,
-        doc="Maximum number of a schedule's missed times that are counted in one transaction.",
+        doc="Maximum number of a schedule's missed times that one transaction counts.",
     )
     kept_times: int = setting(
         "OA_SCHEDULES_KEPT_TIMES",
         integer(1, 1000),
         _SCHEDULES.kept_times,
-        doc="Maximum number of a schedule's times of which it is kept what became of them.",
+        doc="Maximum number of a schedule's past times whose outcome is kept.",
     )
     shown_times: int = setting(
         "OA_SCHEDULES_SHOWN_TIMES",
         integer(1, 1000),
         _SCHEDULES.shown_times,
-        doc="Number of next times that are shown of a schedule.",
+        doc="Number of upcoming times that are shown for a schedule.",
     )
     keep_deleted_ms: int = setting(
         "OA_SCHEDULES_KEEP_DELETED_MS",
         integer(0, 31_536_000_000),
         _SCHEDULES.keep_deleted_ms,
-        doc="Time for which the id and the idempotency key of a deleted schedule are known.",
+        doc="How long the id and the idempotency key of a deleted schedule are remembered.",
     )
 
     def limits(self) -> ScheduleLimits:

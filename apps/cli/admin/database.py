@@ -16,7 +16,9 @@ class AdminDatabaseSettings:
     """What `oa admin database` reads."""
 
     url: Secret = setting(
-        "OA_ADMIN_DATABASE_URL", postgres_url(), doc="A superuser's way into PostgreSQL, for `oa admin database`."
+        "OA_ADMIN_DATABASE_URL",
+        postgres_url(),
+        doc="URL of PostgreSQL with a superuser's role, for `oa admin database`.",
     )
 
 

@@ -32,14 +32,14 @@ class OperatorSettings:
         "OA_CONTROL_GRPC",
         target(),
         peer_port("control_grpc"),
-        doc="Control's internal port, for what `oa admin` asks of control: "
-        "`user`, `session`, `org`, `audit`, `keys`, `policy`, `route` and `maintenance`.",
+        doc="Address of control's internal port, for `oa admin` with `user`, `session`, `org`, `audit`, `keys`, "
+        "`policy`, `route` and `maintenance`.",
     )
     token: Secret | None = setting(
         "OA_OPERATOR_TOKEN",
         secret_text("the operator's token"),
         None,
-        doc="The operator's token; without it, that of the local stack in OA_HOME.",
+        doc="Token of the operator. Defaults to that of the local stack in OA_HOME.",
     )
     tls: TlsSettings = group(TlsSettings)
 

@@ -59,32 +59,34 @@ class ProcessSettings:
         "OA_ENV",
         choice(PRODUCTION, DEVELOPMENT),
         PRODUCTION,
-        doc="production refuses what is for a trial alone: see [production checks](operations/production-checks.md).",
+        doc="production refuses settings that suit only a trial: see [production "
+        "checks](operations/production-checks.md).",
     )
     start_deadline_s: float = setting(
         "OA_START_DEADLINE_S",
         number(0.1, 600),
         30.0,
-        doc="Maximum time of a start, including the wait for what it needs.",
+        doc="Maximum time to start, including the wait for dependencies.",
     )
     drain_deadline_s: float = setting(
         DRAIN_DEADLINE,
         number(0.1, 600),
         10.0,
-        doc="Maximum time of a drain, from the end of the lame duck to the end of the process.",
+        doc="Maximum time to drain, from the end of the lame duck period to the end of the process.",
     )
     lame_duck_s: float = setting(
         "OA_LAME_DUCK_S",
         number(0, 600),
         0.0,
-        doc="How long a service that was told to stop goes on taking new work after it said that it is not ready, so "
-        "that balancers learn it. A second signal ends the wait.",
+        doc="How long a service that was told to stop still accepts new work after it reports itself unready, so "
+        "that load balancers notice. A second signal ends the wait.",
     )
     grace_period_s: float | None = setting(
         "OA_GRACE_PERIOD_S",
         number(0.1, 3600),
         None,
-        doc="Time after which the platform kills a process that was told to stop. Lame duck and drain must fit.",
+        doc="Time after which the platform kills a process that was told to stop. The lame duck period and the "
+        "drain must fit into it.",
     )
 
     def problems(self) -> Iterator[Problem]:
@@ -102,7 +104,9 @@ class ProcessSettings:
 class OpsSettings:
     """/livez, /readyz and /metrics."""
 
-    address: Address = setting("OA_OPS_ADDRESS", address(), own_port("ops"), doc="Where health and metrics are served.")
+    address: Address = setting(
+        "OA_OPS_ADDRESS", address(), own_port("ops"), doc="Address that serves health checks and metrics."
+    )
     check_timeout_s: float = setting(
         "OA_READY_CHECK_TIMEOUT_S", number(0.05, 60), 2.0, doc="Maximum time of one readiness check."
     )
@@ -112,47 +116,56 @@ class OpsSettings:
 class GrpcServerSettings:
     """The gRPC port and its limits."""
 
-    address: Address = setting("OA_GRPC_ADDRESS", address(), own_port("grpc"), doc="Where gRPC is served.")
+    address: Address = setting("OA_GRPC_ADDRESS", address(), own_port("grpc"), doc="Address that serves gRPC.")
     max_message_bytes: int = setting(
         "OA_GRPC_MAX_MESSAGE_BYTES",
         integer(1024, 256 << 20),
         8 << 20,
-        doc="Maximum size of a message, in both directions.",
+        doc="Maximum size of a message in either direction.",
     )
     max_calls: int = setting(
         "OA_GRPC_MAX_CALLS",
         integer(1, 1_000_000),
         1000,
-        doc="Maximum number of unary calls at a time; more are refused.",
+        doc="Maximum number of concurrent unary calls; more are refused.",
     )
     max_streams: int = setting(
-        "OA_GRPC_MAX_STREAMS", integer(1, 1_000_000), 5000, doc="Maximum number of streams at a time; more are refused."
+        "OA_GRPC_MAX_STREAMS",
+        integer(1, 1_000_000),
+        5000,
+        doc="Maximum number of concurrent streams; more are refused.",
     )
     keepalive_interval_ms: int = setting(
-        "OA_GRPC_KEEPALIVE_MS", integer(1000, 3_600_000), 10_000, doc="Pause between pings of an open connection."
+        "OA_GRPC_KEEPALIVE_MS",
+        integer(1000, 3_600_000),
+        10_000,
+        doc="Interval between keepalive pings on an open connection.",
     )
     keepalive_timeout_ms: int = setting(
-        "OA_GRPC_KEEPALIVE_TIMEOUT_MS", integer(100, 600_000), 5_000, doc="Maximum wait for the answer to a ping."
+        "OA_GRPC_KEEPALIVE_TIMEOUT_MS",
+        integer(100, 600_000),
+        5_000,
+        doc="Maximum wait for the answer to a keepalive ping.",
     )
     stream_drain_s: float = setting(
         "OA_GRPC_STREAM_DRAIN_S",
         number(0, 600),
         2.0,
-        doc="Time that a drain gives streams to end by themselves.",
+        doc="How long a drain waits for streams to end by themselves.",
         within=DRAIN_DEADLINE,
     )
     call_drain_s: float = setting(
         "OA_GRPC_CALL_DRAIN_S",
         number(0, 600),
         5.0,
-        doc="Time that a drain gives unary calls to end.",
+        doc="How long a drain waits for unary calls to end.",
         within=DRAIN_DEADLINE,
     )
 
 
 def doc_of_target(service: str) -> str:
     """What a setting of another service's address says."""
-    return f"Where {service} is called. Of several addresses each healthy one gets a share of the calls."
+    return f"Address of {service}. Calls are spread over all healthy addresses."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,31 +176,37 @@ class GrpcClientSettings:
         "OA_GRPC_MAX_MESSAGE_BYTES",
         integer(1024, 256 << 20),
         8 << 20,
-        doc="Maximum size of a message, in both directions.",
+        doc="Maximum size of a message in either direction.",
     )
     keepalive_interval_ms: int = setting(
-        "OA_GRPC_KEEPALIVE_MS", integer(1000, 3_600_000), 10_000, doc="Pause between pings of an open connection."
+        "OA_GRPC_KEEPALIVE_MS",
+        integer(1000, 3_600_000),
+        10_000,
+        doc="Interval between keepalive pings on an open connection.",
     )
     keepalive_timeout_ms: int = setting(
-        "OA_GRPC_KEEPALIVE_TIMEOUT_MS", integer(100, 600_000), 5_000, doc="Maximum wait for the answer to a ping."
+        "OA_GRPC_KEEPALIVE_TIMEOUT_MS",
+        integer(100, 600_000),
+        5_000,
+        doc="Maximum wait for the answer to a keepalive ping.",
     )
     connect_timeout_ms: int = setting(
         "OA_GRPC_CONNECT_TIMEOUT_MS",
         integer(100, 600_000),
         2_000,
-        doc="Maximum time for making a connection, its TLS handshake included; a host that is gone may say nothing.",
+        doc="Maximum time to connect, including the TLS handshake. A host that is gone may never answer.",
     )
     reconnect_min_ms: int = setting(
-        "OA_GRPC_RECONNECT_MIN_MS", integer(10, 600_000), 100, doc="First pause before connecting again."
+        "OA_GRPC_RECONNECT_MIN_MS", integer(10, 600_000), 100, doc="First pause before reconnecting."
     )
     reconnect_max_ms: int = setting(
-        "OA_GRPC_RECONNECT_MAX_MS", integer(10, 600_000), 2_000, doc="Maximum pause before connecting again."
+        "OA_GRPC_RECONNECT_MAX_MS", integer(10, 600_000), 2_000, doc="Maximum pause before reconnecting."
     )
     resolve_min_ms: int = setting(
         "OA_GRPC_RESOLVE_MIN_MS",
         integer(10, 600_000),
         1_000,
-        doc="Minimum pause between two questions to DNS, which is asked when a connection ends or nobody takes calls.",
+        doc="Minimum pause between DNS lookups. A lookup happens when a connection ends or no server accepts calls.",
     )
 
 
@@ -196,13 +215,14 @@ class IdentitySettings:
     """Who this service is to others, and whom it takes calls from."""
 
     service_token: Secret = setting(
-        "OA_SERVICE_TOKEN", secret_text(), doc="Token that this service shows to the services it calls."
+        "OA_SERVICE_TOKEN", secret_text(), doc="Token that this service presents to the services that it calls."
     )
     accepted_services: Mapping[str, str] = setting(
         "OA_ACCEPTED_SERVICES",
         service_hashes(),
         DefaultFrom(lambda _service, _env: MappingProxyType({}), "none"),
-        doc="Services that may call, each with the SHA-256 of its token; with two while one replaces the other.",
+        doc="Services that may call, each with the SHA-256 of its token; two of them while one token replaces the "
+        "other.",
     )
     accepted_certificates: Mapping[str, str] = setting(
         "OA_ACCEPTED_CERTIFICATES",
@@ -221,7 +241,7 @@ def _reload_interval_ms() -> int:
         "OA_TLS_RELOAD_MS",
         integer(10, 3_600_000),
         10_000,
-        doc="Pause between looks at the files of certificates. A change is taken up without a restart.",
+        doc="Pause between checks of the certificate files. A changed certificate takes effect without a restart.",
     )
 
 
@@ -233,7 +253,7 @@ class TlsSettings:
         "OA_TLS_CERT_FILE",
         path(),
         None,
-        doc="Certificate of this service and the chain above it (PEM): what it shows as a server and as a client.",
+        doc="Certificate of this service and the chain above it (PEM), for its use as a server and as a client.",
     )
     key_file: Path | None = setting(
         "OA_TLS_KEY_FILE", path(), None, doc="Private key of OA_TLS_CERT_FILE (PEM, unencrypted, not world-readable)."
@@ -245,8 +265,8 @@ class TlsSettings:
         "OA_ALLOW_PLAINTEXT",
         boolean(),
         False,
-        doc="Connect and listen without TLS beyond loopback as well, where there is no certificate. Each such address "
-        "is logged.",
+        doc="Allow connecting and listening without TLS beyond loopback if there is no certificate. Each such "
+        "address is logged.",
     )
     reload_interval_ms: int = _reload_interval_ms()
 
@@ -259,8 +279,8 @@ class FrameSettings:
         "OA_FRAMES_NATS_URL",
         nats_url(),
         None,
-        doc="NATS server that live frames go over, once for all gateways, where their source and the gateway have it "
-        "set. Without one each gateway gets a stream.",
+        doc="NATS server that carries live frames, once for all gateways. It is used if both the source and the "
+        "gateway set it. Otherwise each gateway gets a stream of its own.",
     )
 
 
@@ -269,7 +289,7 @@ class EdgeTlsSettings:
     """The certificate for everybody outside: for the public edge, Khala's port, and the port of workers."""
 
     cert_file: Path | None = setting(
-        "OA_EDGE_TLS_CERT_FILE", path(), None, doc="Certificate and the chain above it (PEM) for everybody outside."
+        "OA_EDGE_TLS_CERT_FILE", path(), None, doc="Certificate and the chain above it (PEM) for outside callers."
     )
     key_file: Path | None = setting(
         "OA_EDGE_TLS_KEY_FILE",
@@ -288,7 +308,7 @@ class ProxySettings:
         "OA_TRUSTED_PROXIES",
         networks(),
         DefaultFrom(lambda _service, _env: (), "none"),
-        doc="Networks of our own proxies in front, whose X-Forwarded-For is believed.",
+        doc="Networks of the proxies in front of the service. X-Forwarded-For is trusted only from them.",
     )
 
 
@@ -307,15 +327,17 @@ class JwksSettings:
         "OA_JWKS_CACHE_FILE",
         path(),
         None,
-        doc="File that keeps the keys, so that tokens are verified after a restart while control is down.",
+        doc="File that caches the keys, so that tokens can be verified after a restart while control is down.",
     )
     refresh_interval_s: float = setting(
-        "OA_JWKS_REFRESH_S", number(1, 86_400), 300.0, doc="Pause between refreshes of the keys."
+        "OA_JWKS_REFRESH_S", number(1, 86_400), 300.0, doc="Interval between refreshes of the keys."
     )
     min_refresh_interval_s: float = setting(
         "OA_JWKS_MIN_REFRESH_S", number(0.05, 3600), 2.0, doc="Minimum pause between fetches for an unknown key id."
     )
-    fetch_timeout_s: float = setting("OA_JWKS_FETCH_TIMEOUT_S", number(0.05, 60), 3.0, doc="Maximum time of a fetch.")
+    fetch_timeout_s: float = setting(
+        "OA_JWKS_FETCH_TIMEOUT_S", number(0.05, 60), 3.0, doc="Maximum time to fetch the keys."
+    )
 
     def production_problems(self) -> Iterator[Problem]:
         """Keys from a network, where anybody could put in others."""
@@ -339,7 +361,7 @@ class DatabaseSettings:
     url: Secret = setting(
         "OA_DATABASE_URL",
         postgres_url(),
-        doc="The service's own role in the database. Of several hosts, the one that takes writes is used.",
+        doc="URL of the database, with the service's own role. Of several hosts, the one that accepts writes is used.",
     )
     may_lose_commits: bool = setting(
         "OA_DATABASE_MAY_LOSE_COMMITS",
@@ -349,32 +371,38 @@ class DatabaseSettings:
         "`synchronous_commit` is off. Without this it is refused.",
     )
     pool_min: int = setting(
-        "OA_DATABASE_POOL_MIN", integer(0, 1000), 2, doc="Number of connections that are kept open."
+        "OA_DATABASE_POOL_MIN", integer(0, 1000), 2, doc="Minimum number of connections that are kept open."
     )
     pool_max: int = setting("OA_DATABASE_POOL_MAX", integer(1, 1000), 10, doc="Maximum number of connections.")
     connect_timeout_s: float = setting(
-        "OA_DATABASE_CONNECT_TIMEOUT_S", number(0.1, 60), 3.0, doc="Maximum time of an attempt to connect to one host."
+        "OA_DATABASE_CONNECT_TIMEOUT_S", number(0.1, 60), 3.0, doc="Maximum time of one attempt to connect to one host."
     )
     start_timeout_s: float = setting(
-        "OA_DATABASE_START_TIMEOUT_S", number(0, 600), 15.0, doc="Maximum time that a start waits for the database."
+        "OA_DATABASE_START_TIMEOUT_S",
+        number(0, 600),
+        15.0,
+        doc="Maximum time that the service waits for the database at its start.",
     )
     acquire_timeout_s: float = setting(
         "OA_DATABASE_ACQUIRE_TIMEOUT_S", number(0.01, 60), 3.0, doc="Maximum wait for a free connection."
     )
     statement_timeout_ms: int = setting(
-        "OA_DATABASE_STATEMENT_TIMEOUT_MS", integer(1, 600_000), 10_000, doc="Maximum time of a statement."
+        "OA_DATABASE_STATEMENT_TIMEOUT_MS", integer(1, 600_000), 10_000, doc="Maximum run time of a statement."
     )
     lock_timeout_ms: int = setting(
         "OA_DATABASE_LOCK_TIMEOUT_MS", integer(1, 600_000), 5_000, doc="Maximum wait for a lock."
     )
     idle_transaction_timeout_ms: int = setting(
-        "OA_DATABASE_IDLE_TRANSACTION_TIMEOUT_MS", integer(1, 600_000), 10_000, doc="Maximum pause in a transaction."
+        "OA_DATABASE_IDLE_TRANSACTION_TIMEOUT_MS",
+        integer(1, 600_000),
+        10_000,
+        doc="Maximum idle time inside a transaction.",
     )
     watch_ms: int = setting(
         "OA_DATABASE_WATCH_MS",
         integer(10, 600_000),
         2_000,
-        doc="How often the server is asked whether it still takes writes, and keeps them.",
+        doc="Interval between checks that the server still accepts writes and makes them durable.",
     )
     no_room_s: float = setting(
         "OA_DATABASE_NO_ROOM_S",
@@ -383,7 +411,7 @@ class DatabaseSettings:
         doc="How long a service stays unready after the database last failed to store something (disk full).",
     )
     check_migrations: bool = setting(
-        "OA_DATABASE_CHECK_MIGRATIONS", boolean(), True, doc="Refuse to start on a schema of another version."
+        "OA_DATABASE_CHECK_MIGRATIONS", boolean(), True, doc="Refuse to start if the schema has another version."
     )
 
 
@@ -402,7 +430,7 @@ class ClockSettings:
         "OA_CLOCK_LEEWAY_MS",
         integer(0, 600_000),
         CLOCK_LEEWAY_MS,
-        doc="Maximum error of a clock that is allowed for when a token is verified.",
+        doc="Maximum clock error that is tolerated when a token is verified.",
     )
     max_skew_ms: int = setting(
         "OA_CLOCK_SKEW_MAX_MS",

@@ -58,9 +58,13 @@ _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9_]+\.sql")
 class MigrateSettings:
     """What `python -m oa_platform.postgres.migrate` reads."""
 
-    url: Secret = setting(URL_VARIABLE, postgres_url(), doc="The role that owns the schemas; no service has it.")
+    url: Secret = setting(
+        URL_VARIABLE,
+        postgres_url(),
+        doc="URL of the database, with the role that owns the schemas. No service uses it.",
+    )
     start_timeout_s: float = setting(
-        "OA_DATABASE_START_TIMEOUT_S", number(0, 600), START_TIMEOUT_S, doc="How long a start waits for the database."
+        "OA_DATABASE_START_TIMEOUT_S", number(0, 600), START_TIMEOUT_S, doc="Maximum time to wait for the database."
     )
 
 

@@ -108,7 +108,6 @@ class FakeGateway:
                 await self._send(connection, frames.Welcome("c1", 15_000, 60_000, 128, 65536, 0, 300_000))
             case frames.Subscribe():
                 for name, cursor in frame.topics:
-                    self.subscribed_from.append(cursor)
                     if old := deliveries.pop(name, None):
                         old.cancel()
                     takes = name in frame.takes_snapshots
@@ -121,6 +120,7 @@ class FakeGateway:
     ) -> None:
         topic = self.topics[name]
         head = len(topic.events)
+        self.subscribed_from.append(cursor)  # after the look at the topic: a test appends when it sees this
         state = frames.TopicState(topic.epoch, topic.floor, head, takes and head in topic.snapshots)
         start = plan_subscription(cursor, state, _REPLAY_BUDGET)
         if isinstance(start, Stale):
