@@ -12,7 +12,7 @@ ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout khala_deflate khala_connect khala_stuck gateways gateway_roll dispatch \
   takeover worker_stream attached steps revocation edge sign_in_timing routes sizing
 
-.PHONY: help run test gate busy order kills companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
+.PHONY: help run test gate busy pauses order kills companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -36,6 +36,9 @@ gate: test conformance autobahn images-test ## what a release has to pass: every
 
 busy: bootstrap ## `make test` beside busy loops, to find what only a fast machine passes (ARGS="3 4 -k name": 3 times, 4 loops)
 	@tools/run_busy.sh $(ARGS)
+
+pauses: bootstrap ## the tests, while all their processes stand still for about a second now and then (ARGS="-k name"; SEED=2)
+	@$(PY) -m tools.pauses --seed $(or $(SEED),1) -- tools/run_tests.sh $(ARGS)
 
 sim: bootstrap ## seeded schedules of Khala on virtual time (ARGS="--seeds 1000000 --from 0")
 	@$(PY) -m tests.simulation $(ARGS)

@@ -3,15 +3,18 @@
 import os
 import re
 import subprocess
+import time
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
+import psutil
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from tests.house.files import REPO
+from tools.pauses import run, stopped_below
 
 PROJECT = "openagents-runtime"
 INSTALLED = sorted({path.stem for path in (REPO / "requirements").glob("*.lock")} - {"dev", "bootstrap"})
@@ -119,6 +122,29 @@ def test_the_busy_run_repeats_what_it_is_given_and_ends_with_the_worst_status() 
     assert done.stdout.count("beside 1 busy loops") == 3
     assert _busy("false", "2", "1").returncode == 1
     assert _busy("echo", "0").returncode == 2
+
+
+def test_a_pause_stops_what_runs_below_and_leaves_alone_what_a_test_has_stopped() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 600 & sleep 600 & wait"]) as shell:
+        try:
+            while len(sleeping := psutil.Process(shell.pid).children()) < 2:
+                time.sleep(0.01)
+            running, stopped = sleeping
+            stopped.suspend()
+            with stopped_below(shell.pid):
+                _until_stopped(running, is_so=True)
+            _until_stopped(running, is_so=False)
+            _until_stopped(stopped, is_so=True)
+        finally:
+            for one in psutil.Process(shell.pid).children():
+                one.kill()
+    assert run(["sh", "-c", "exit 3"], seed=1) == 3
+
+
+def _until_stopped(process: psutil.Process, *, is_so: bool) -> None:
+    """The kernel stops a process a moment after the signal, and so with the other one."""
+    while (process.status() == psutil.STATUS_STOPPED) != is_so:
+        time.sleep(0.01)
 
 
 def test_bootstrap_empties_nobody_elses_environment(tmp_path: Path) -> None:

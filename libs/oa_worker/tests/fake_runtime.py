@@ -86,7 +86,12 @@ class Faults:
     """The next attaches are refused."""
     read: list[Refusal] = field(default_factory=list)
     """The next reads of a run are refused."""
+    expires_when: asyncio.Event = field(default_factory=asyncio.Event)
+    """An expired request is not looked at before this. Set, unless a test clears it."""
     append_delay_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.expires_when.set()
 
 
 class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
@@ -208,6 +213,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         """Settles a request with its default, unless it is settled."""
         if self.faults.read:
             await _abort(context, self.faults.read.pop(0))
+        await self.faults.expires_when.wait()
         events = self.logs[request.run_id].events
         opened = next(one.request_opened for one in events if one.request_opened.request_id == request.request_id)
         if not any(one.request_answered.request_id == request.request_id for one in events):

@@ -83,9 +83,11 @@ async def test_an_answer_in_the_last_moment_counts_and_not_the_default() -> None
         return Answer(str(await run.approve("Order?", deadline=timedelta(milliseconds=300))))
 
     runtime = asked()
+    runtime.faults.expires_when.clear()
     async with working(runtime, hasty, Ask, Answer):
         await runtime.until(lambda: len(asked_of(runtime)) == 1)
         runtime.answer(RUN, "r1", "yes", say=False)
+        runtime.faults.expires_when.set()
         await runtime.until(lambda: runtime.logs[RUN].finished)
     assert runtime.logs[RUN].events[-1].run_finished.result_json == '{"text":"True"}'
 

@@ -225,14 +225,25 @@ async def test_two_replicas_together_pass_no_limit(runtime_database: Database, w
 
 async def test_a_run_waits_for_its_time(runtime: Replica, who: Somebody, runtime_database: Database) -> None:
     worker = await attached(runtime, who)
-    policy = queue()
-    policy.not_before_time.FromNanoseconds(time.time_ns() + 700_000_000)
+    policy = in_future(0.7)
     run = await runtime.create(who, queue=policy)
-    await gets_nothing(worker, runtime, who)
     assert await assigned(worker) == (run.run_id, 1)
     created, started = await recorded_times(runtime_database, run.run_id)
     assert started >= policy.not_before_time.ToNanoseconds() / 10**9 - 1e-6
     assert created < started
+
+
+async def test_a_run_whose_time_has_not_come_keeps_nobody_waiting(runtime: Replica, who: Somebody) -> None:
+    worker = await attached(runtime, who)
+    await runtime.create(who, queue=in_future(3600))
+    await gets_nothing(worker, runtime, who)
+
+
+def in_future(seconds: float) -> event_pb2.QueuePolicy:
+    """Not before so many seconds from now."""
+    policy = queue()
+    policy.not_before_time.FromNanoseconds(time.time_ns() + int(seconds * 10**9))
+    return policy
 
 
 async def recorded_times(database: Database, run_id: str) -> list[float]:
@@ -322,9 +333,7 @@ async def test_what_waits_is_counted_and_for_how_long(
         assert await store.waiting() == Waiting(0, 0.0)
         for number in range(2):
             await runtime.create(who, f"k{number}")
-        later = queue()
-        later.not_before_time.FromNanoseconds(time.time_ns() + 3600 * 10**9)
-        await runtime.create(who, "later", queue=later)
+        await runtime.create(who, "later", queue=in_future(3600))
         admin = await asyncpg.connect(runtime_database.admin)
         await admin.execute(
             "UPDATE runtime.runs SET create_time = create_time - interval '1 hour' WHERE create_key = 'k1'"
