@@ -1,4 +1,4 @@
-"""What is counted of the archive."""
+"""Metrics of the archive."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The log's epoch as this replica knows it, and whether the server still has what the replica has followed.
 
-`confirm` is called for every new connection to the database, when word of a new epoch comes, and now and then. What
-another room keeps of the log in memory belongs to an epoch: it is told when that ends (`on_change`).
+`confirm` is called for every new connection to the database, when a new epoch is announced, and from time to time. Log
+state that another room keeps in memory belongs to an epoch: the room is told when that ends (`on_change`).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class History(Protocol):
     """One server, asked for the log's past."""
 
     async def look(self, followed: Mapping[int, Head]) -> Found:
-        """What it has; `followed`: the heads that must be part of it."""
+        """Return what the server has of the log; `followed` are the heads that must be part of it."""
         ...
 
     async def settle(self, found: Found, epoch: str, new: NewEpoch | None, given_by: str) -> None:
-        """Note the server as where the log was seen, and give the log a new epoch unless somebody else just has."""
+        """Note that the log was seen on the server, and give the log a new epoch unless somebody else just has."""
         ...
 
 
 class Histories(Protocol):
-    """The server of the moment."""
+    """The current server."""
 
     def history(self) -> AbstractAsyncContextManager[History]:
-        """Asked over a connection of the pool. Raises Refusal unavailable."""
+        """The server's history, asked over a connection of the pool. Raises Refusal unavailable."""
         ...
 
 
@@ -48,7 +48,7 @@ def new_epoch_name() -> str:
 
 
 class Lineage:
-    """What one replica knows of it. `run` watches until cancelled; `open` first."""
+    """The log's lineage as one replica knows it. Call `open` first; `run` watches until cancelled."""
 
     def __init__(self, histories: Histories, replica_id: str, interval_s: float) -> None:
         self._histories = histories
@@ -66,15 +66,15 @@ class Lineage:
         return self._known[-1]
 
     def follow(self, followed: Callable[[], Mapping[int, Head]]) -> None:
-        """Say what the server must have: the heads that this replica has followed."""
+        """Set where to get the heads that this replica has followed: the server must have them."""
         self._followed = followed
 
     def on_change(self, changed: Callable[[Mapping[int, Head]], None]) -> None:
-        """Call `changed` with the log's heads when it has another epoch: nothing that was known before holds."""
+        """Call `changed` with the log's heads when it gets another epoch: nothing that was known before holds then."""
         self._changed.append(changed)
 
     def wake(self) -> None:
-        """Word that the epoch has changed."""
+        """Note that the epoch has changed: `run` looks at once."""
         self._word.give()
 
     async def open(self) -> None:
@@ -83,7 +83,7 @@ class Lineage:
             await self.confirm(history)
 
     async def run(self) -> None:
-        """Look when there is word, and now and then."""
+        """Look when woken, and from time to time."""
         while True:
             await self._word.within(self._interval_s)
             try:
@@ -94,7 +94,7 @@ class Lineage:
                 self._word.give()
 
     async def confirm(self, history: History) -> None:
-        """Compare what was followed with what the server has; give the log a new epoch where it needs one."""
+        """Compare what was followed with what the server has; give the log a new epoch if it needs one."""
         async with self._turn:
             found = await history.look(self._followed())
             new = judge(self._known, found)

@@ -1,9 +1,9 @@
 """Which past the log has, and when it needs a new epoch. Pure.
 
-A server that takes another's place may have another past: a standby that was promoted before it had everything, a
-backup, a disk that lost what was acknowledged. Its numbers may be the same, so a replica compares content: it asks
-whether what it has followed is still there. If something isn't, or if nobody can tell, the log gets a new epoch, which
-makes every cursor of the old one stale.
+A server that takes another's place may have a different past: a standby that was promoted before it had everything, a
+backup, a disk that lost acknowledged data. Its numbers may be the same, so a replica compares content: it asks whether
+everything that it has followed is still there. If something isn't, or if nobody can tell, the log gets a new epoch,
+which makes every cursor of the old one stale.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class Head(NamedTuple):
-    """How far a partition goes, and the chain value of the event there: the number alone could be another history's.
+    """How far a partition goes, and the chain value of the event there: the number alone may belong to another history.
 
     The chain is empty where it is not known.
     """
@@ -26,7 +26,7 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What was fixed when this installation was made."""
+    """The values that were fixed when this installation was made."""
 
     partitions: int
     receipt_log: str
@@ -45,20 +45,20 @@ class EpochCause(enum.StrEnum):
 
     INSTALLED = "installed"
     ORDERED = "ordered"
-    """Somebody wanted it: after a restore, for example."""
+    """Somebody ordered it, for example after a restore."""
     EVENTS_MISSING = "events_missing"
-    """A replica had followed events that the log does not have any more."""
+    """A replica had followed events that the log no longer has."""
     HISTORY_UNKNOWN = "history_unknown"
-    """The server has another history than the log was last seen on, and nobody was there who could compare."""
+    """The server has another history than the one that the log was last seen on, and no replica could compare."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a server says of the log."""
+    """The answer of a server about the log."""
 
     epoch: str
     seen_on: ServerHistory | None
-    """Where the log was last seen; None when it never was."""
+    """Where the log was last seen; None if it never was."""
     server: ServerHistory
     heads: Mapping[int, Head]
     missing: tuple[int, ...]
@@ -67,18 +67,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class NewEpoch:
-    """The log needs one."""
+    """The log needs a new epoch."""
 
     cause: EpochCause
     detail: str
 
 
 def judge(known: tuple[str, ...], found: Found) -> NewEpoch | None:
-    """Whether the log needs a new epoch. `known`: the epochs that the replica has followed, the present one last.
+    """Whether the log needs a new epoch. `known`: the epochs that the replica has followed, the current one last.
 
-    A replica that has followed the present epoch can tell whether anything is missing, and its word counts more than
-    that the history is another one: a standby that had everything is no reason. One that has not can only go by the
-    history.
+    A replica that has followed the current epoch can tell whether anything is missing. Its finding counts more than a
+    change of history: a standby that had everything is no reason for a new epoch. A replica that has not followed the
+    current epoch can only go by the history.
     """
     if known and found.epoch == known[-1]:
         if not found.missing:

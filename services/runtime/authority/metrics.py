@@ -1,4 +1,4 @@
-"""What is counted of the log's epochs."""
+"""Metrics of the log's epochs."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ SELECT i.log_epoch, i.system_identifier, i.timeline, s.system_identifier AS serv
        ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS server_timeline
 FROM runtime.installation i CROSS JOIN pg_control_system() s
 """
-"""The lineage that the log was last written in, and the one that this server has. The name of the file that is written
-to begins with the timeline, from the moment of a promotion on; what the control file says of it is older."""
+"""The lineage that the log was last written in, and the one that this server has. The name of the file that is being
+written begins with the timeline, from the moment of a promotion on; the timeline in the control file is older."""
 
 _COMPARE_HEADS = """
 SELECT h.partition, h.position, h.chain, coalesce(
@@ -27,8 +27,8 @@ LEFT JOIN unnest($1::integer[], $2::bigint[], $3::bytea[]) AS f (partition, posi
 LEFT JOIN runtime.events e ON e.partition = f.partition AND e.position = f.position
 ORDER BY h.partition
 """
-"""The heads, and whether the event that was followed last is not in the log any more. Where it was archived meanwhile,
-its number has to do."""
+"""The heads, and whether the event that was followed last is no longer in the log. If it was archived meanwhile, its
+number has to suffice."""
 
 _GIVE_EPOCH = "SELECT runtime.give_log_epoch($1, $2, $3, $4, $5)"
 """Gives the log a new epoch, if it still has the old one."""
@@ -37,11 +37,11 @@ _NOTE_SERVER = "UPDATE runtime.installation SET system_identifier = $1, timeline
 """Notes which server the log is on."""
 
 _READ_INSTALLATION = "SELECT partitions, receipt_log FROM runtime.installation"
-"""What was fixed at the installation."""
+"""The values that were fixed at the installation."""
 
 
 async def read_installation(postgres: Postgres) -> Installation:
-    """What was fixed when this installation was made."""
+    """The values that were fixed when this installation was made."""
     async with postgres.acquire() as connection:
         row = await connection.fetchrow(_READ_INSTALLATION)
     assert row is not None  # the migration inserts it
@@ -49,14 +49,14 @@ async def read_installation(postgres: Postgres) -> Installation:
 
 
 class PostgresHistories:
-    """The server of the moment."""
+    """The current server."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
     @asynccontextmanager
     async def history(self) -> AsyncIterator[PostgresHistory]:
-        """Asked over a connection of the pool."""
+        """The server's history, asked over a connection of the pool."""
         async with self._postgres.acquire() as connection:
             yield PostgresHistory(connection)
 
@@ -72,7 +72,7 @@ class PostgresHistory:
         self._connection = connection
 
     async def look(self, followed: Mapping[int, Head]) -> Found:
-        """What it has of the log, and which partitions lack what was followed."""
+        """Return what the server has of the log, and which partitions lack something that was followed."""
         row = await self._connection.fetchrow(_READ_HISTORY)
         assert row is not None  # the migration inserts it
         seen_on = None

@@ -1,4 +1,4 @@
-"""LogService: the log itself, for the services that derive from it."""
+"""LogService: the log itself, for the services that derive their data from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LogApi(LogServiceServicer):
     async def DescribeLog(
         self, request: log_service_pb2.DescribeLogRequest, context: Any
     ) -> log_service_pb2.DescribeLogResponse:
-        """Where the log stands, by the database."""
+        """Return the log's epoch and heads, as the database has them."""
         epoch, heads = self._lineage.epoch, await self._reader.heads()
         positions = [cursor_pb2.LogPosition(partition=p, position=heads[p].position) for p in sorted(heads)]
         return log_service_pb2.DescribeLogResponse(epoch=epoch, heads=positions)
@@ -33,10 +33,10 @@ class LogApi(LogServiceServicer):
     async def TailLog(
         self, request: log_service_pb2.TailLogRequest, context: Any
     ) -> AsyncIterator[log_service_pb2.TailLogResponse]:
-        """Everything after the given positions, without end. The reader paces the stream.
+        """Stream everything after the given positions, without end. The reader paces the stream.
 
-        Where a partition can't be read the stream ends, but not before the others had their turn: they would otherwise
-        stand still with it. It ends with the epoch, too.
+        If a partition can't be read, the stream ends, but only after the other partitions have had their turn:
+        otherwise they would stop with it. The stream also ends when the epoch does.
         """
         epoch = self._lineage.epoch
         cursors = await self._cursors(request)

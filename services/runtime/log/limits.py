@@ -10,21 +10,21 @@ class SequencerLimits:
     """How the sequencer's queue is bounded and drained."""
 
     writers: int = 2
-    """Concurrent transactions, each with a connection; on different partitions."""
+    """Maximum number of concurrent transactions, each with its own connection and on different partitions."""
     concurrent_batch_min_bytes: int = 16 << 10
-    """Bytes of events that have to wait for a batch to begin while another one is under way."""
+    """Minimum bytes of waiting events for a batch to begin while another one is under way."""
     queue_commands: int = 4096
-    """Commands that wait."""
+    """Maximum number of commands that wait."""
     batch_commands: int = 512
-    """Commands in one transaction."""
+    """Maximum number of commands in one transaction."""
     batch_bytes: int = 8 << 20
-    """Bytes of events in one transaction."""
+    """Maximum bytes of events in one transaction. A first command that is larger is taken alone."""
     cached_runs: int = 10_000
-    """Runs whose state is cached, to append to them without reading first; 0 reads always."""
+    """Maximum number of runs whose state is cached, to append to them without reading first; 0 always reads."""
     cache_max_age_ms: int = 10_000
-    """Time without a look at the database's clock, while nothing has to be read."""
+    """Maximum time without reading the database's clock while nothing else has to be read."""
     overloaded_retry_ms: int = 200
-    """Wait that a full queue asks for."""
+    """Retry delay that the refusal of a full queue states."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,32 +32,32 @@ class TailLimits:
     """How much of the newest log is kept in memory, and how it is read."""
 
     ring_entries: int = 2048
-    """Newest entries of a partition kept in memory."""
+    """Maximum number of newest entries of a partition that are kept in memory."""
     ring_bytes: int = 2 << 20
-    """Bytes of them."""
+    """Maximum bytes of these entries."""
     page_entries: int = 500
-    """Entries of one read, or of one message of a tail."""
+    """Maximum number of entries in one read, or in one message of a tail."""
     page_bytes: int = 1 << 20
-    """Bytes of one."""
+    """Maximum bytes of one read or message."""
     poll_interval_ms: int = 2_000
-    """Pause between looks at the heads: a notification may get lost."""
+    """Pause between reads of the heads, which are needed because a notification may get lost."""
     repair_retry_ms: int = 250
     """Pause after a failed read of the log."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExcerptLimits:
-    """What of a run's events shows how it stands: the newest, and one more than find room."""
+    """How much of a run's events an excerpt contains: the newest, and one more than fits the bytes."""
 
     messages: int = 200
-    """Messages."""
+    """Maximum number of messages."""
     message_bytes: int = 512 << 10
-    """Bytes of them."""
+    """Maximum bytes of the messages."""
     output_events: int = 500
-    """Newest events of any kind, of which the output is shown."""
+    """Maximum number of newest events, of any kind, from which the output is taken."""
     output_bytes: int = 128 << 10
-    """Bytes of the output."""
+    """Maximum bytes of the output."""
     request_events: int = 400
-    """Events of requests: of asking, and of answering."""
+    """Maximum number of events that open or settle requests."""
     request_bytes: int = 256 << 10
-    """Bytes of them."""
+    """Maximum bytes of these events."""

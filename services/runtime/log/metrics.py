@@ -1,4 +1,4 @@
-"""What is counted of the log: commands, batches, and how it is followed."""
+"""Metrics of the log: commands, batches, and how it is followed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from oa_runlog.proof.receipt import SignedReceipt
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What receipts add to the log: `run_ids` are its leaves from `first_leaf` on; `nodes` came about with them."""
+    """The additions of receipts to the log: `run_ids` are its leaves from `first_leaf` on; `nodes` are new."""
 
     first_leaf: int
     run_ids: tuple[str, ...]

@@ -14,7 +14,7 @@ from services.runtime.receipts.app.receipts import Receipts
 
 
 class ReceiptApi(ReceiptServiceServicer):
-    """Receipts and what they are checked with."""
+    """Serves receipts, and the keys and proofs that they are checked with."""
 
     def __init__(self, receipts: Receipts, log: ReceiptLog) -> None:
         self._receipts = receipts

@@ -10,8 +10,8 @@ class MergeLimits:
     """How receipts get into the log of receipts."""
 
     page: int = 1000
-    """Receipts merged in one transaction."""
+    """Maximum number of receipts merged in one transaction."""
     pause_ms: int = 100
-    """Wait after a run has finished, so that what finishes together gets one checkpoint."""
+    """Wait after a run has finished, so that runs that finish together get one checkpoint."""
     poll_ms: int = 2_000
-    """Pause between looks for receipts without a cause."""
+    """Pause between searches for receipts when no run has finished."""

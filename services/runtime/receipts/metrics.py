@@ -1,4 +1,4 @@
-"""What is counted of the log of receipts."""
+"""Metrics of the log of receipts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay artifacts as callers read them: in pieces, each of which any replica may answer with the same bytes."""
+"""Replay artifacts as callers read them: in pieces. For each piece, any replica returns the same bytes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Replays:
         return Piece(data, spool.size, spool.sha256)
 
     async def _spool(self, receipt: SignedReceipt) -> Spool:
-        """The artifact; made once, for all who ask for it at the same time."""
+        """The artifact, made once for all callers that ask for it at the same time."""
         run_id = receipt.run_id
         if run_id in self._kept:
             self._kept.move_to_end(run_id)
@@ -70,4 +70,4 @@ class Replays:
             return
         self._kept[run_id] = made.result()
         while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > self._limits.cache_bytes:
-            self._kept.popitem(last=False)  # whoever reads it still holds it
+            self._kept.popitem(last=False)  # its readers still hold it

@@ -10,6 +10,6 @@ class ReplayLimits:
     """How replay artifacts are handed out."""
 
     page_bytes: int = 1 << 20
-    """Bytes of an artifact in one answer."""
+    """Maximum bytes of an artifact in one answer."""
     cache_bytes: int = 256 << 20
-    """Bytes on the temporary disk of artifacts that were read last; one is kept whatever its size."""
+    """Maximum bytes on the temporary disk of the artifacts read last; one is kept regardless of its size."""

@@ -1,4 +1,4 @@
-"""What is counted of replays."""
+"""Metrics of replays."""
 
 from __future__ import annotations
 

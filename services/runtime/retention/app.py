@@ -1,7 +1,7 @@
-"""Says how far each class of retention is behind, and which classes finished runs have that there are not any more.
+"""Reports how far each retention class is behind, and which classes of finished runs no longer exist.
 
-Runs of a class that is not configured stay in the log: nobody said that they may leave it. That must be seen, since the
-log grows by them for ever. So every replica looks, also where nothing is archived.
+Runs of a class that is not configured stay in the log, because nobody said that they may leave it. This has to be
+visible, because they make the log grow forever. So every replica looks, even where nothing is archived.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class OldestRuns(Protocol):
     """Finished runs whose events are in the log."""
 
     async def oldest(self) -> dict[str, float]:
-        """Retention class -> seconds since the end of its longest finished run; classes without one are left out."""
+        """Retention class -> seconds since the end of its earliest finished run; classes without one are left out."""
         ...
 
 
@@ -36,7 +36,7 @@ class RetentionWatch:
         self._unknown: set[str] = set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Look from time to time until cancelled."""
         while True:
             try:
                 await self.look()

@@ -19,8 +19,8 @@ WITH RECURSIVE oldest AS (
 SELECT retention_class, greatest(extract(epoch FROM statement_timestamp() - finish_time), 0)::float8 AS age_s
 FROM oldest
 """
-"""The age of each class's longest finished run in the log. The first run of the first class, then of the next class,
-and so on: as many steps as there are classes."""
+"""The age of each class's earliest finished run in the log. It finds the first run of the first class, then of the next
+class, and so on: as many steps as there are classes."""
 
 
 class PostgresOldestRuns:
@@ -30,7 +30,7 @@ class PostgresOldestRuns:
         self._postgres = postgres
 
     async def oldest(self) -> dict[str, float]:
-        """Retention class -> seconds since the end of its longest finished run; classes without one are left out."""
+        """Retention class -> seconds since the end of its earliest finished run; classes without one are left out."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(READ_OLDEST_RUNS)
         return {row["retention_class"]: row["age_s"] for row in rows}

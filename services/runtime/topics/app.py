@@ -32,12 +32,12 @@ class Standings(Protocol):
         ...
 
     async def chain_at(self, run_id: str, seq: int) -> bytes | None:
-        """The chain value at an event of a run; None when it is not in the log, and is not the newest one."""
+        """The chain value at an event of a run; None if the event is neither in the log nor the newest one."""
         ...
 
 
 class WorkerEvents(Protocol):
-    """What has become of workers."""
+    """The events of workers."""
 
     async def standings(self, worker_ids: Sequence[str]) -> list[WorkerStanding]:
         """Where these workers' events stand; workers that don't exist are left out."""
@@ -49,7 +49,7 @@ class WorkerEvents(Protocol):
 
 
 class ClassOfTopics(Protocol):
-    """One class of the runtime's topics. All of it but `describe` is as in `oa_topics.store.TopicStore`."""
+    """One class of the runtime's topics. Everything except `describe` is as in `oa_topics.store.TopicStore`."""
 
     async def describe(self, epoch: str, topics: Mapping[str, Topic]) -> Sequence[TopicDescription]:
         """Where these topics stand, each by the id in its name; those that don't exist are left out."""
@@ -60,7 +60,7 @@ class ClassOfTopics(Protocol):
         ...
 
     async def snapshot(self, topic: Topic) -> StateAt | None:
-        """See TopicStore. None has a list's documents."""
+        """See TopicStore. No snapshot has a list's documents."""
         ...
 
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
@@ -74,7 +74,7 @@ class ClassOfTopics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Snapshots:
-    """What makes the snapshot of a run: `records` know what is in the archive, `encode` writes the document."""
+    """The means to make the snapshot of a run: `records` has what is in the archive, `encode` writes the document."""
 
     records: ArchiveRecords
     encode: Callable[[RunExcerpt, Archived | None], bytes]
@@ -90,7 +90,7 @@ class RuntimeTopics:
         self._lineage = lineage
 
     async def epoch(self) -> str:
-        """See TopicStore. What is read on a new connection is read after the lineage was confirmed on it."""
+        """See TopicStore. Reads on a new connection come after the lineage was confirmed on it."""
         return self._lineage.epoch
 
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
@@ -146,7 +146,7 @@ class RunTopics:
         return await self._events.run_page(topic.subject_id, after_seq, max_events, max_bytes)
 
     async def snapshot(self, topic: Topic) -> StateAt | None:
-        """See TopicStore. Where the events are in the archive, it says so."""
+        """See TopicStore. If the events are in the archive, the snapshot says so."""
         found = await self._excerpts.excerpt(topic.subject_id)
         if found is None:
             return None
@@ -179,11 +179,11 @@ class WorkerTopics:
         ]
 
     async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
-        """See TopicStore. Events are small, so the number bounds their bytes."""
+        """See TopicStore. Events are small, so their number bounds their bytes."""
         return await self._events.page(topic.subject_id, after_seq, max_events)
 
     async def snapshot(self, topic: Topic) -> StateAt | None:
-        """See TopicStore. Lives of workers are short, and told from their floor."""
+        """See TopicStore. None: a worker's history is short and is read from its floor."""
         return None
 
     async def chain_at(self, topic: Topic, seq: int) -> bytes | None:
@@ -219,7 +219,7 @@ class LiveEvents:
         self._hub = hub
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
-        """New records of the log, in the order of each run; the span of their commit is current, if it is traced."""
+        """Take new records, in the order of each run. If their commit is traced, its span is the current one."""
         traceparent = sampled_traceparent()
         for run_id, of_run in groupby(records, _run_id):
             topic = f"{RUN_EVENTS.prefix}{run_id}{RUN_EVENTS.suffix}"

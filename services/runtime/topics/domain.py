@@ -12,7 +12,7 @@ from oa_runlog.state import RunStatus, WorkerStatus
 
 @dataclass(frozen=True, slots=True)
 class RunStanding:
-    """Where a run's events stand, and whose it is. `floor`: as in RunRecord."""
+    """Where a run's events stand, and whose run it is. `floor` is as in RunRecord."""
 
     run_id: str
     user_id: str
@@ -23,7 +23,7 @@ class RunStanding:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStanding:
-    """Where a worker's events stand, and which org it is of. One that nothing was recorded of has head 0."""
+    """Where a worker's events stand, and the org of the worker. A worker without recorded events has head 0."""
 
     worker_id: str
     org_id: str
@@ -45,10 +45,11 @@ class WorkerEvent:
 
 
 def open_requests(status: RunStatus, events: Sequence[bytes]) -> list[bytes]:
-    """The stored events of asking that nothing among `events` has settled, in the order of asking.
+    """The stored events that opened the requests that none of `events` has settled, in the order of opening.
 
-    `events` are the newest ones of a run's requests: what settles a request comes after it, so it is among them. A run
-    that has ended waits for nothing. A request that was opened twice is the first one.
+    `events` are the newest ones of a run's requests. The event that settles a request comes after the one that opened
+    it, so it is among them. A run that has ended waits for nothing. If a request was opened twice, the first event
+    counts.
     """
     waiting: dict[str, bytes] = {}
     settled: set[str] = set()

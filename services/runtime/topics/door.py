@@ -12,7 +12,7 @@ from services.runtime.topics.domain import WorkerEvent, open_requests
 
 
 def encode_worker_event(event: WorkerEvent) -> bytes:
-    """The document of an event: always the same bytes for the same, for the message has no map."""
+    """The document of an event: always the same bytes for the same event, because the message has no map."""
     message = worker_pb2.WorkerEvent(
         worker_id=event.worker_id,
         seq=event.seq,
@@ -26,7 +26,7 @@ def encode_worker_event(event: WorkerEvent) -> bytes:
 
 
 def encode_run_snapshot(found: RunExcerpt, archived: Archived | None) -> bytes:
-    """The document of a run as it stands; `archived`: where its events are, if they have left the log."""
+    """The document of a run as it stands; `archived` says where its events are if they have left the log."""
     state = found.run.state
     message = run_pb2.RunSnapshot(
         run=wire.run_to_wire(state, found.run.spec, run_events(state.run_id)),

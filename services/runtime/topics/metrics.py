@@ -1,4 +1,4 @@
-"""What is counted of the topics."""
+"""Metrics of the topics."""
 
 from __future__ import annotations
 

@@ -20,15 +20,15 @@ _READ_CHAIN = """
 SELECT coalesce((SELECT chain FROM runtime.events WHERE run_id = $1 AND seq = $2),
                 (SELECT chain_head FROM runtime.runs WHERE run_id = $1 AND latest_seq = $2))
 """
-"""The chain value of a run ($1) at a seq ($2). The newest event's stays with the run when its events have moved to the
-archive."""
+"""The chain value of a run ($1) at a seq ($2). That of the newest event stays with the run when the events have moved
+to the archive."""
 
 
 _READ_WORKERS = """
 SELECT worker_id, org_id, coalesce(head, 0) AS head, coalesce(floor, 0) AS floor
 FROM runtime.workers LEFT JOIN runtime.worker_topics USING (worker_id) WHERE worker_id = ANY ($1::text[])
 """
-"""Where the events of workers ($1) stand. A worker that has not changed since events are recorded has none."""
+"""Where the events of workers ($1) stand. A worker that has not changed since events began to be recorded has none."""
 
 _READ_WORKER_EVENTS = """
 SELECT worker_id, seq, (extract(epoch FROM recorded_at) * 1000000)::bigint AS recorded_us, status, name, adapters,
@@ -42,7 +42,7 @@ _COMMIT_CHECK = """
 WITH counted AS (UPDATE runtime.delivery_checks SET number = number + 1 RETURNING number)
 SELECT pg_notify($1, number::text) FROM counted
 """
-"""Commits the number of a delivery check, and tells it on a channel ($1), as commits of the log are told."""
+"""Commits the number of a delivery check and tells it on a channel ($1), just as commits of the log are told."""
 
 
 class PostgresStandings:
@@ -58,7 +58,7 @@ class PostgresStandings:
         return [RunStanding(**row) for row in rows]
 
     async def chain_at(self, run_id: str, seq: int) -> bytes | None:
-        """The chain value at an event of a run; None when it is not in the log, and is not the newest one."""
+        """The chain value at an event of a run; None if the event is neither in the log nor the newest one."""
         async with self._postgres.acquire() as connection:
             chain: bytes | None = await connection.fetchval(_READ_CHAIN, run_id, seq)
         return chain
@@ -68,7 +68,7 @@ class PostgresDeliveryChecks:
     """Numbers of delivery checks."""
 
     def __init__(self, postgres: Postgres, channel: str) -> None:
-        """`channel`: on which they are told."""
+        """`channel`: the channel on which they are told."""
         self._postgres = postgres
         self._channel = channel
 

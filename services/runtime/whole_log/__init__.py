@@ -1,1 +1,1 @@
-"""The log as readers see it: whole, whatever of it was archived."""
+"""The log as readers see it: whole, regardless of what was archived."""

@@ -1,7 +1,7 @@
 """The log as if nothing had ever left it: rows of the log and events of archived runs, by position. Pure.
 
-A page of it is cut three times: where a position is missing, where an artifact can't be had, and where it is long
-enough. Each cut keeps what stands before it, so that a page never has a hole, whatever it lacks at its end.
+A page of it is cut three times: where a position is missing, where an artifact is not available, and where the page is
+long enough. Each cut keeps the entries before it, so a page may lack entries at its end but never has a hole.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T", LogRecord, Entry)
 
 
 def consecutive(after: int, entries: Sequence[T]) -> Sequence[T]:
-    """The entries that follow on `after`, of some in the order of positions: all before the first that is missing."""
+    """Those of the entries, given in order of position, that follow `after` without a hole."""
     for count, entry in enumerate(entries):
         if entry.position != after + 1 + count:
             return entries[:count]
@@ -34,12 +34,12 @@ def consecutive(after: int, entries: Sequence[T]) -> Sequence[T]:
 
 
 def runs_needed(entries: Sequence[Entry]) -> list[str]:
-    """The runs whose artifacts are needed, in the order in which they are."""
+    """The runs whose artifacts are needed, in the order of need."""
     return list(dict.fromkeys(entry.run_id for entry in entries if isinstance(entry, ArchivedEntry)))
 
 
 def affordable(sizes: Sequence[int], max_count: int, max_bytes: int) -> int:
-    """How many artifacts of these sizes, from the first on, are within both limits; one is, whatever its size."""
+    """How many artifacts of these sizes, from the first on, are within both limits; the first one always counts."""
     total = 0
     for count, size in enumerate(sizes):
         total += size
@@ -57,7 +57,7 @@ def available(entries: Sequence[Entry], at_hand: Collection[str]) -> Sequence[En
 
 
 def within(entries: Sequence[T], size_of: Callable[[T], int], max_bytes: int) -> Sequence[T]:
-    """The first entries, of which all but the first are within so many bytes."""
+    """The first entries that are within `max_bytes`; the first one is always among them."""
     total = 0
     for count, entry in enumerate(entries):
         total += size_of(entry)
@@ -67,7 +67,7 @@ def within(entries: Sequence[T], size_of: Callable[[T], int], max_bytes: int) ->
 
 
 def lost(partition: int, position: int) -> Refusal:
-    """What a reader gets where an entry is neither in the log nor in the archive."""
+    """The Refusal for a reader of an entry that is neither in the log nor in the archive."""
     text = (
         f"entry {position} of partition {partition} is neither in the log nor in the archive; "
         "ask the operators to restore the archive"

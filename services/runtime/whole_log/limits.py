@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactCacheLimits:
-    """What is kept of the archive for readers of the log who are below its floor."""
+    """How much of the archive is kept for readers of the log below its floor."""
 
     artifacts: int = 512
-    """Artifacts of archived runs kept open, a file each."""
+    """Maximum number of artifacts of archived runs kept open, a file each."""
     bytes: int = 1 << 30
-    """Bytes of them on the temporary disk; the one that is needed is there whatever its size."""
+    """Maximum bytes of them on the temporary disk; the one that is needed is kept regardless of its size."""
     fetches: int = 8
-    """Artifacts fetched at a time."""
+    """Maximum number of artifacts fetched at a time."""

@@ -1,4 +1,4 @@
-"""What is counted of readers below the log's floor."""
+"""Metrics of readers below the log's floor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of the log was pruned, in Postgres: floors, and pages below them."""
+"""The pruned part of the log, in Postgres: floors, and pages below them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ WHERE a.partition = $1 AND a.block BETWEEN $2 / 1024 AND ($2 + $3 - 1) / 1024
   AND p.position > $2 AND p.position <= $2 + $3
 ORDER BY position
 """
-"""The positions after $2, $3 of them: rows, as far as they are within $4 bytes, and what is in the archive, without
-type and body. One statement sees one moment: whatever is archived meanwhile, each position is in one of the two."""
+"""The $3 positions after $2: rows, as far as they are within $4 bytes, and archived events, without type and body. One
+statement sees one moment: each position is in one of the two, even if events are archived meanwhile."""
 
 
 class PostgresPrunedLog:
@@ -42,7 +42,7 @@ class PostgresPrunedLog:
             return int(await connection.fetchval(_READ_FLOOR, partition) or 0)
 
     async def whole_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[Entry]:
-        """The next `max_entries` positions, in order, rows only as far as they are within so many bytes."""
+        """The next `max_entries` positions, in order, rows only as far as they are within `max_bytes`."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(_READ_WHOLE_PAGE, partition, after, max_entries, max_bytes)
         return [_entry(row) for row in rows]

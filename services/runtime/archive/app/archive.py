@@ -1,4 +1,4 @@
-"""The archive, read: artifacts as zstd objects, each named by the SHA-256 of what is in it: none is served changed."""
+"""Reads the archive: artifacts as zstd objects, each named by the SHA-256 of its content, so none is served changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.runtime.archive.app.spool import Spool
 
 _log = structlog.get_logger(__name__)
 _UNPACK_BYTES = 16 * 1024
-"""A few bytes can stand for very many: they are unpacked bit by bit, so that the limit of bytes comes first."""
+"""A few bytes can expand to very many: they are unpacked in small pieces, so that the limit of bytes comes first."""
 
 
 class ObjectMissing(Exception):
@@ -24,10 +24,10 @@ class ObjectMissing(Exception):
 
 
 class Objects(Protocol):
-    """Named objects, each whole or not there."""
+    """Named objects, each either whole or absent."""
 
     async def put(self, name: str, data: Spool) -> None:
-        """Store an object, in place of one with this name; it is durable afterwards. Raises Refusal unavailable."""
+        """Store an object, replacing one with this name; it is durable afterwards. Raises Refusal unavailable."""
         ...
 
     def get(self, name: str) -> AsyncIterator[bytes]:
@@ -37,7 +37,7 @@ class Objects(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """What the archive holds of a run: an artifact of `bytes` with this hash, compressed in `object`."""
+    """The archive's record of a run: an artifact of `bytes` with this hash, compressed in `object`."""
 
     run_id: str
     sha256: bytes
@@ -49,19 +49,19 @@ class ArchiveRecords(Protocol):
     """The records of the archive."""
 
     async def hold(self, holder: str, lease_ms: int) -> bool:
-        """Whether `holder` is the one that archives, for so long."""
+        """Take or keep the lease for `lease_ms`; return whether `holder` has it."""
         ...
 
     async def due(self, ages_s: Mapping[str, int], except_for: Sequence[str], limit: int) -> list[str]:
-        """Finished runs of these classes that are as old as their class says, those due longest first."""
+        """Finished runs of these classes that are as old as their class says, the longest due first."""
         ...
 
     async def find(self, run_id: str) -> Archived | None:
-        """What the archive holds of a run."""
+        """The archive's record of a run."""
         ...
 
     async def archive(self, run: Archived, stored_bytes: int, chain_head: bytes, timeout_ms: int) -> bool:
-        """Record the run and prune its events, both or neither; False when that was done before."""
+        """Record the run and prune its events, both or neither; return False if that was done before."""
         ...
 
 
@@ -98,7 +98,7 @@ class Archive:
         return spool
 
     async def _unpacked(self, archived: Archived, objects: Objects) -> Spool:
-        # Never more than what is recorded: a changed object can't fill the disk.
+        # Never more than the recorded bytes, so that a changed object can't fill the disk.
         spool = await asyncio.to_thread(Spool, min(self._max_bytes, archived.bytes))
         unpack = zstandard.ZstdDecompressor().decompressobj()
         try:
@@ -120,13 +120,13 @@ class Archive:
 
 
 def note_damage(what: str, **where: object) -> None:
-    """Count, and log, that something which the archive should have is missing or changed."""
+    """Count and log that something that the archive should have is missing or changed."""
     metrics.ARCHIVE_DAMAGED.inc()
     _log.error("archive_damaged", **where, what=what)
 
 
 def pack(plain: Spool, max_bytes: int, level: int) -> Spool:
-    """A spool compressed. Blocks."""
+    """Compress a spool. Blocks."""
     packed = Spool(max_bytes)
     compress = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
     for piece in plain.pieces():

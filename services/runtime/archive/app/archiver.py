@@ -1,9 +1,9 @@
-"""Moves finished runs into the archive, once they are as old as their class says: written, read back, verified, and
-only then recorded and pruned, in one transaction.
+"""Moves finished runs into the archive once they are as old as their class says. A run is written, read back and
+verified, and only then recorded and pruned, in one transaction.
 
-Whenever this is killed, the run is either in the log, or recorded and in the archive. An object without a record is the
-worst that is left behind; the next try writes it again under the same name. Several replicas at once would only do the
-same work twice, so a lease that may lapse is enough to have one of them do it.
+Whenever the process is killed, the run is either in the log, or recorded and in the archive. At worst, an object
+without a record is left behind, and the next try writes it again under the same name. Several replicas at once would
+only do the same work twice, so a lease that may lapse is enough to make one of them do it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Archiver:
         """Runs that could not be archived -> when they may be tried again, so that they don't hold up the others."""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Archive runs that are due, until cancelled."""
         while True:
             try:
                 while await self.archive_page():
@@ -62,7 +62,7 @@ class Archiver:
             await asyncio.sleep(self._limits.poll_ms / 1000)
 
     async def archive_page(self) -> int:
-        """Archive a page of runs that are due; returns how many were. None while another replica does it."""
+        """Archive a page of runs that are due; return how many were. 0 while another replica does it."""
         now = time.monotonic()
         self._failed = {run_id: until for run_id, until in self._failed.items() if until > now}
         if not await self._held():
@@ -86,9 +86,9 @@ class Archiver:
             _log.error("archive_failed", run_id=run_id, reason=refusal.reason, why=refusal.message)
 
     async def archive_run(self, run_id: str) -> bool:
-        """Archive a finished run; False when that was done before.
+        """Archive a finished run; return False if that was done before.
 
-        Raises Refusal unavailable, limit_reached, and archive_damaged when what was stored can't be verified.
+        Raises Refusal unavailable, limit_reached, and archive_damaged when the stored artifact can't be verified.
         """
         receipt = await self._receipts.receipt(run_id)
         plain = await self._artifacts.from_log(receipt) if receipt is not None else None
@@ -111,7 +111,7 @@ class Archiver:
         return done
 
     async def _verified(self, archived: Archived, receipt: SignedReceipt) -> VerifiedReplay:
-        """What the archive really holds now, checked as anybody else would."""
+        """Verify what the archive really holds now, as anybody else would."""
         stored = await self._archive.read(archived)
         keys = dict(await self._receipts.receipt_keys())
         try:
@@ -129,7 +129,7 @@ class Archiver:
 
 
 def object_name(sha256: bytes) -> str:
-    """Where an artifact with this hash is."""
+    """The name of the object of an artifact with this hash."""
     return f"{sha256.hex()[:2]}/{sha256.hex()}.jsonl.zst"
 
 

@@ -20,7 +20,7 @@ _PAGE_BYTES = 1 << 20
 
 
 class ArtifactSource(Protocol):
-    """Where the artifact of a run is when its events are not in the log any more."""
+    """The source of a run's artifact once its events are no longer in the log."""
 
     async def fetch(self, run_id: str) -> Spool | None:
         """The artifact, its hash checked; None when the run was never archived. Raises Refusal archive_damaged."""
@@ -39,7 +39,7 @@ class Artifacts:
     async def artifact(self, receipt: SignedReceipt) -> Spool:
         """The artifact of a finished run. Raises Refusal archive_damaged, limit_reached, unavailable."""
         async with self._building:
-            # Also while it is made from the log the run may leave it: then the archive has it.
+            # The run may leave the log even while its artifact is made from it; the archive has it then.
             spool = await self.from_log(receipt) or await self._archive.fetch(receipt.run_id)
         if spool is None:
             raise Refusal(
@@ -69,7 +69,7 @@ class Artifacts:
 
 
 def _taken(waiting: deque[bytes]) -> Iterator[bytes]:
-    """What waits, until nothing does: the header, each event and the trailer are asked for one by one."""
+    """The waiting events, until none is left: the header, each event and the trailer are asked for one by one."""
     while waiting:
         yield waiting.popleft()
 

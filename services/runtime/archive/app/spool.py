@@ -1,4 +1,4 @@
-"""A file without a name, for what is too large for memory: written once, hashed on the way, then read in pieces."""
+"""A file without a name, for data too large for memory: written once, hashed on the way, then read in pieces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _READ_BYTES = 256 * 1024
 
 
 class Spool:
-    """Bytes on disk. Nobody else sees them, and they go with the last reference to this, or with the process.
+    """Bytes on disk. Nobody else sees them. They are gone with the last reference to the spool, or with the process.
 
     Writing and reading block: call them in a thread.
     """
@@ -29,7 +29,7 @@ class Spool:
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Append. Raises Refusal limit_reached past the maximum of bytes."""
+        """Append bytes. Raises Refusal limit_reached past the maximum of bytes."""
         if self.size + len(data) > self._max_bytes:
             text = f"the artifact is larger than {self._max_bytes} bytes, the maximum here; read the run's events"
             raise Refusal("limit_reached", text)
@@ -49,14 +49,14 @@ class Spool:
         return os.pread(self._descriptor, count, offset)
 
     def pieces(self) -> Iterator[bytes]:
-        """Everything, in pieces."""
+        """The whole content, in pieces."""
         offset = 0
         while piece := self.read(offset, _READ_BYTES):
             offset += len(piece)
             yield piece
 
     def lines(self, max_line_bytes: int) -> Iterator[bytes]:
-        """Everything, in lines with their ends; of one that is too long, only so much that it shows."""
+        """The whole content, in lines with their ends; of a line that is too long, only enough to show that."""
         rest = b""
         for piece in self.pieces():
             *lines, rest = (rest + piece).split(b"\n")

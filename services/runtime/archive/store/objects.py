@@ -1,8 +1,9 @@
-"""Where the archive keeps its objects: a directory, or a bucket of an S3-compatible store.
+"""The stores of the archive's objects: a directory, or a bucket of an S3-compatible store.
 
-An object is whole or not there. It is durable when `put` returns: in a directory by fsync and rename, in a bucket by
-its own promise. What a process leaves that is killed on the way is no object: in a directory a file in `.staging`,
-which a later `put` removes; in a bucket parts of an upload, which the bucket's rule for unfinished uploads removes.
+An object is either whole or absent. It is durable when `put` returns: in a directory by fsync and rename, in a bucket
+because the bucket promises it. A process that is killed midway leaves no object: in a directory it leaves a file in
+`.staging`, which a later `put` removes; in a bucket it leaves parts of an upload, which the bucket's rule for
+unfinished uploads removes.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 
 S3_SCHEME = "s3://"
 MULTIPART_BYTES = 8 << 20
-"""Objects up to this size go to and come from a bucket in one request, larger ones in parts of it: the time that a
-request may take is for so much."""
+"""Objects up to this size go to and come from a bucket in one request, larger ones in parts of this size: the time
+limit of a request is meant for this much."""
 STAGING = ".staging"
-"""Where a directory keeps what is being written; in the same file system, so that a rename makes it an object."""
+"""A directory's folder for files being written; in the same file system, so that a rename makes one an object."""
 STAGING_KEPT_S = 3600
-"""A file there that nobody has written to for so long is what a process left that was killed."""
+"""A file there that nobody has written to for this long was left by a process that was killed."""
 _PIECE_BYTES = 1 << 20
 _RETRY_AFTER_MS = 1000
 _RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
@@ -51,7 +52,7 @@ class DirectoryObjects:
         self._folder = folder
 
     async def put(self, name: str, data: Spool) -> None:
-        """Store an object, in place of one with this name. Raises Refusal unavailable."""
+        """Store an object, replacing one with this name. Raises Refusal unavailable."""
         try:
             await asyncio.to_thread(self._put, self._folder / name, data)
         except OSError as error:
@@ -64,7 +65,7 @@ class DirectoryObjects:
                 while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
                     yield piece
         except FileNotFoundError as error:
-            # Without the folder itself nothing is known to be missing: its disk may be away.
+            # If the folder itself is missing, nothing is known of the object: its disk may be away.
             raise (ObjectMissing() if self._folder.is_dir() else _away(error)) from None
         except OSError as error:
             raise _away(error) from error
@@ -85,21 +86,21 @@ class DirectoryObjects:
         _sync_folder(path.parent)
 
     def _stage(self) -> tuple[int, str]:
-        """A new file to write to. Those that were left behind are removed on the way."""
+        """Create a new file to write to, and remove those that were left behind."""
         folder = self._folder / STAGING
         self._make_folders(folder)
         descriptor, path = tempfile.mkstemp(dir=folder)
         # By the clock of the disk, which may be another machine's.
         written_before = os.fstat(descriptor).st_mtime - STAGING_KEPT_S
         for other in folder.iterdir():
-            # Another replica may have renamed or removed it meanwhile; and what can't be removed harms nobody.
+            # Another replica may have renamed or removed it meanwhile, and a file that can't be removed does no harm.
             with contextlib.suppress(OSError):
                 if other.stat().st_mtime < written_before:
                     other.unlink()
         return descriptor, path
 
     def _make_folders(self, folder: Path) -> None:
-        """A folder is durable when the one above it is synced."""
+        """Make a folder, with those above it: each is durable when the one above it is synced."""
         if not folder.is_dir():
             self._make_folders(folder.parent)
             folder.mkdir(exist_ok=True)
@@ -114,7 +115,7 @@ class S3Objects:
 
     @classmethod
     def at(cls, url: str) -> S3Objects:
-        """At "s3://bucket/prefix". Raises Refusal invalid_setting."""
+        """The objects at "s3://bucket/prefix". Raises Refusal invalid_setting."""
         from obstore.exceptions import BaseError
         from obstore.store import S3Store
 
@@ -126,7 +127,7 @@ class S3Objects:
             raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL") from None
 
     async def put(self, name: str, data: Spool) -> None:
-        """Store an object, in place of one with this name. Raises Refusal unavailable."""
+        """Store an object, replacing one with this name. Raises Refusal unavailable."""
         from obstore.exceptions import BaseError
 
         try:
@@ -154,7 +155,7 @@ class S3Objects:
                     await self._store.get_range_async(name, start=start, end=min(start + MULTIPART_BYTES, size))
                 )
         except FileNotFoundError as error:
-            # Without its bucket nothing is known of the object: a setting to mend, and not a loss.
+            # Without its bucket, nothing is known of the object: a setting has to be corrected, nothing is lost.
             raise (_away(error) if _NO_BUCKET in str(error) else ObjectMissing()) from None
         except (BaseError, OSError) as error:
             raise _away(error) from error
@@ -169,6 +170,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _away(error: Exception) -> Refusal:
-    """What went wrong may name hosts and paths: that is for the log."""
+    """A refusal without the error's text, which may name hosts and paths: that is for the log."""
     text = f"the archive can't be reached now ({type(error).__name__}); try again"
     return Refusal("unavailable", text, retry_after_ms=_RETRY_AFTER_MS)

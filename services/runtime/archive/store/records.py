@@ -1,4 +1,4 @@
-"""What the archive holds, in Postgres; and the one way by which events leave the log."""
+"""The records of the archive in Postgres, and the only way for events to leave the log."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ class PostgresArchiveRecords:
         self._postgres = postgres
 
     async def hold(self, holder: str, lease_ms: int) -> bool:
-        """Whether `holder` is the one that archives, for so long."""
+        """Take or keep the lease for `lease_ms`; return whether `holder` has it."""
         async with self._postgres.acquire() as connection:
             return bool(await connection.fetchval(sql.HOLD_ARCHIVER, holder, lease_ms))
 
     async def due(self, ages_s: Mapping[str, int], except_for: Sequence[str], limit: int) -> list[str]:
-        """Finished runs of these classes that are as old as their class says, those due longest first."""
+        """Finished runs of these classes that are as old as their class says, the longest due first."""
         classes = columns(ages_s.items(), 2)
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(sql.READ_DUE_RUNS, *classes, list(except_for), limit)
         return [row["run_id"] for row in rows]
 
     async def find(self, run_id: str) -> Archived | None:
-        """What the archive holds of a run."""
+        """The archive's record of a run."""
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(sql.READ_ARCHIVED, run_id)
         return None if row is None else Archived(**dict(row))
 
     async def find_all(self, run_ids: Sequence[str]) -> dict[str, Archived]:
-        """What the archive holds of these runs, as far as it does."""
+        """Run -> the archive's record of it; runs that are not archived are left out."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(sql.READ_ARCHIVED_RUNS, list(run_ids))
         return {row["run_id"]: Archived(**dict(row)) for row in rows}
 
     async def archive(self, run: Archived, stored_bytes: int, chain_head: bytes, timeout_ms: int) -> bool:
-        """Record the run and prune its events, both or neither; False when that was done before.
+        """Record the run and prune its events, both or neither; return False if that was done before.
 
         Raises Refusal archive_damaged when the artifact is not that of the run.
         """

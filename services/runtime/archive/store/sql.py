@@ -11,15 +11,14 @@ CROSS JOIN LATERAL (
 ) r
 ORDER BY r.due_time LIMIT $4
 """
-"""Runs that are old enough to be archived, the ones that are due longest first. Of each class ($1, with its age in
-seconds $2) from the front of its part of the index, which is why the time is one that stands still during the
-statement."""
+"""Runs that are old enough to be archived, the longest due first. Those of each class ($1, with its age in seconds $2)
+come from the front of its part of the index, which is why the time is one that does not change during the statement."""
 
 READ_ARCHIVED = "SELECT run_id, sha256, bytes, object FROM runtime.archived_runs WHERE run_id = $1"
-"""Where the artifact of a run is, and what it hashes to."""
+"""Where the artifact of a run is, and its hash."""
 
 READ_ARCHIVED_RUNS = "SELECT run_id, sha256, bytes, object FROM runtime.archived_runs WHERE run_id = ANY($1::text[])"
-"""The same of several runs."""
+"""The same for several runs."""
 
 ARCHIVE_RUN = "SELECT runtime.archive_run($1, $2, $3, $4, $5, $6)"
 """Moves a run's events out of the log, in one transaction."""

@@ -42,7 +42,7 @@ class Seal(Protocol):
 
 
 class BatchWriter:
-    """Decides on what is cached if that is enough, else on what the database holds."""
+    """Decides batches from the cache if that is enough, and otherwise from the database."""
 
     def __init__(self, run_limits: Limits, seal: Seal, cache: LogCache) -> None:
         self._run_limits = run_limits
@@ -50,7 +50,7 @@ class BatchWriter:
         self._cache = cache
 
     async def write(self, session: LogSession, commands: Sequence[PendingCommand]) -> Decided:
-        """Commit the commands and give their answers. Whatever is raised, they may or may not have been stored."""
+        """Commit the commands and return their answers. If this raises, they may or may not have been stored."""
         started = time.perf_counter()
         partitions = {one.command.run_id: one.partition for one in commands}
         decided = await self._from_cache(session, commands, partitions)
@@ -63,7 +63,7 @@ class BatchWriter:
     async def _from_cache(
         self, session: LogSession, commands: Sequence[PendingCommand], partitions: Mapping[str, int]
     ) -> Decided | None:
-        """Decide on what is cached, and store it if that is still so: one round trip. None if it can't be done."""
+        """Decide from the cache and store the batch if the cache is current, in one round trip. None if that fails."""
         created = {one.command.run_id for one in commands if isinstance(one.command, CreateRun)}
         known = {run_id: number for run_id, number in partitions.items() if run_id not in created}
         hit = self._cache.look_up(known, set(partitions.values()), time.monotonic_ns())
@@ -85,7 +85,7 @@ class BatchWriter:
     async def _from_database(
         self, session: LogSession, commands: Sequence[PendingCommand], partitions: Mapping[str, int]
     ) -> Decided:
-        """Lock the partitions, read, decide, store. What was read is cached."""
+        """Lock the partitions, read, decide, store, and cache what was read."""
         async with session.transaction(set(partitions.values())) as transaction:
             snapshot = await transaction.read(wanted_by([one.command for one in commands]))
             self._cache.clock(snapshot.now_ns, time.monotonic_ns(), snapshot.log_epoch)
@@ -102,7 +102,7 @@ class BatchWriter:
         return decided
 
     def _shares(self, snapshot: Snapshot, commands: Sequence[PendingCommand]) -> Sequence[Share]:
-        """Shares that grow with the commands: they have to be locked and counted first."""
+        """Return the shares that grow with the commands. They have to be locked and counted first."""
         return shares_to_grow([one.command for one in commands], snapshot.runs, self._run_limits)
 
     def _seal_finished(self, changes: Changes, snapshot: Snapshot) -> None:

@@ -1,6 +1,6 @@
-"""The fan-out over a channel that Postgres has no part in: told after the commit, by whatever carries short texts.
+"""The fan-out over a channel outside of Postgres: hints go out after the commit, by any carrier of short texts.
 
-A text is "partition:position partition:position …", behind the `traceparent` of a commit if one is traced.
+A text is "partition:position partition:position …", preceded by the `traceparent` of a commit if one is traced.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ _LOOK_S = 60.0
 
 
 class ChannelFanout:
-    """A `Fanout`. What is committed while a text is on its way goes out with the next one, each partition once."""
+    """A `Fanout`. Commits made while a text is on its way go out with the next one, each partition once."""
 
     def __init__(self, open_channel: Callable[[Heard], Channel], hint: Hint) -> None:
         self._channel = open_channel(self._heard)
         self._hint = hint
         self._untold: dict[int, int] = {}
-        # Of the first traced commit among them.
+        # The `traceparent` of the first traced commit among them.
         self._traceparent = ""
         self._word = Word()
 
     def publish(self, positions: Mapping[int, int]) -> None:
-        """Tell the others soon. The span of the commit is current, if it is traced."""
+        """Tell the other replicas soon. If the commit is traced, its span is the current one."""
         self._untold.update(positions)
         self._traceparent = self._traceparent or sampled_traceparent()
         self._word.give()
 
     async def run(self) -> None:
-        """Tell and hear, until cancelled."""
+        """Send and receive texts until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._channel.run())
             tasks.create_task(self._say())
@@ -65,7 +65,7 @@ class ChannelFanout:
 
 
 def note_connected(why: str) -> None:
-    """The way to the other replicas is there, or is not and why."""
+    """Note that the channel to the other replicas is connected, or why it is not."""
     metrics.FANOUT_CONNECTED.set(0 if why else 1)
     if why:
         _log.warning("fanout_disconnected", why=why)

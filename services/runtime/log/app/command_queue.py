@@ -1,4 +1,4 @@
-"""What waits for a sequencer, and which partitions a batch is under way for. No I/O."""
+"""The commands that wait for a sequencer, and the partitions that have a batch under way. No I/O."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from services.runtime.log.limits import SequencerLimits
 class CommandQueue:
     """First come, first served, within each partition.
 
-    A partition is busy while a batch has commands of it. What waits for a busy partition is left alone: neither taken
-    nor answered before what came first.
+    A partition is busy while a batch has commands of it. Commands that wait for a busy partition are left alone: they
+    are neither taken nor answered before those that came first.
     """
 
     def __init__(self, limits: SequencerLimits) -> None:
@@ -26,25 +26,25 @@ class CommandQueue:
 
     @property
     def is_full(self) -> bool:
-        """It takes nothing more."""
+        """Whether the queue takes no more commands."""
         return len(self._waiting) >= self._limits.queue_commands
 
     @property
     def is_due(self) -> bool:
-        """Whether enough waits for another batch to begin; what it may take is another matter.
+        """Whether enough commands wait for another batch to begin, regardless of which of them it may take.
 
-        While one is under way, little that waits had better wait for its end and share the next commit; much is worth
-        being worked on meanwhile.
+        While a batch is under way, a small amount of work had better wait for its end and share the next commit. A
+        large amount is worth another batch in the meantime.
         """
         return bool(self._waiting) and (not self._busy or self._bytes >= self._limits.concurrent_batch_min_bytes)
 
     def put(self, command: PendingCommand) -> None:
-        """Let a command wait."""
+        """Add a command to the queue."""
         self._waiting.append(command)
         self._bytes += command.size
 
     def take(self) -> PendingBatch | None:
-        """The next commands of partitions that are free. They are busy until `done`."""
+        """Take the next commands of free partitions. These partitions are busy until `done`."""
         if not self.is_due:
             return None
         taken: list[PendingCommand] = []
@@ -63,20 +63,20 @@ class CommandQueue:
         return self._batch_of(taken) if taken else None
 
     def give_back(self, batch: PendingBatch) -> None:
-        """Let the commands of a batch wait again, before all others."""
+        """Put the commands of a batch back, ahead of all others."""
         self._waiting.extendleft(reversed(batch.commands))
         self._bytes += sum([command.size for command in batch.commands])
         self.done(batch)
 
     def take_free(self) -> list[PendingCommand]:
-        """Everything that waits for partitions that are free; it is not worked on any more."""
+        """Remove and return all commands that wait for free partitions; they are not worked on any more."""
         taken = [command for command in self._waiting if self._is_free(command)]
         self._waiting = deque([command for command in self._waiting if not self._is_free(command)])
         self._bytes = sum([command.size for command in self._waiting])
         return taken
 
     def done(self, batch: PendingBatch) -> None:
-        """Nobody works on a batch any more."""
+        """Note that nobody works on a batch any more."""
         self._busy -= batch.partitions
 
     def _is_free(self, command: PendingCommand) -> bool:

@@ -1,7 +1,7 @@
-"""The seam between replicas: each tells the others how far it has brought the log.
+"""The interface between replicas: each tells the others how far it has advanced the log.
 
-What is said here is a hint. It may be late, said twice, or lost: whoever drives a fan-out also looks at the log's heads
-from time to time. It is never early: only what is committed is told. See ADR 0015.
+Each message is a hint. It may be late, repeated or lost, so the code that drives a fan-out also looks at the log's
+heads from time to time. It is never early, because only committed positions are told. See ADR 0015.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Protocol
 from services.runtime.log.domain.records import LogRecord
 
 Hint = Callable[[int, int, str], None]
-"""Takes a partition, a position that it has come to, and the `traceparent` of the commit that brought it there; empty
-where that is not known, or not traced."""
+"""Takes a partition, a position that it has reached, and the `traceparent` of the commit that brought it there, which
+is empty if the commit is not known or not traced."""
 Publish = Callable[[Mapping[int, Sequence[LogRecord]]], None]
-"""Takes what was committed, by partition, in order and at once."""
+"""Takes the committed records, by partition, in order and at once."""
 
 
 class Fanout(Protocol):
-    """A way by which replicas hear of each other's commits. One that is made gets a `Hint` to call."""
+    """A mechanism by which replicas hear of each other's commits. It is constructed with a `Hint` to call."""
 
     def publish(self, positions: Mapping[int, int]) -> None:
-        """Tell the others: these partitions have come to these positions, and that is committed. Returns at once.
+        """Tell the others that these partitions have committed up to these positions. Returns at once.
 
-        A driver that has told with the commit itself has nothing left to do.
+        A driver that tells the others with the commit itself has nothing left to do.
         """
         ...
 
     async def run(self) -> None:
-        """Call the hint for whatever others have committed, until cancelled."""
+        """Call the hint for everything that others have committed, until cancelled."""
         ...
 
 
 def publisher(publish: Publish, fanout: Fanout) -> Publish:
-    """Hands what this replica has committed to `publish`, and tells the other replicas."""
+    """Return a function that hands this replica's commits to `publish` and tells the other replicas."""
 
     def both(records: Mapping[int, Sequence[LogRecord]]) -> None:
         publish(records)

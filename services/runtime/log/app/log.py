@@ -24,7 +24,7 @@ Create = Callable[[CreateRun], Awaitable[Applied]]
 
 
 class Log:
-    """Writes the log; an async context manager. Leaving it takes no more commands and finishes the queued ones."""
+    """Writes the log. An async context manager: on exit, it takes no more commands and finishes the queued ones."""
 
     def __init__(
         self,
@@ -58,5 +58,5 @@ class Log:
         return self._sequencer.submit(command, partition_of(command.run_id, self.partitions), place)
 
     async def do(self, command: Command) -> Applied:
-        """Carry out a command. Raises Refusal; the command goes on when the caller gives up waiting."""
+        """Carry out a command. Raises Refusal. The command goes on even if the caller gives up waiting."""
         return await asyncio.shield(self.submit(command))

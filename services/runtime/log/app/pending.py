@@ -19,25 +19,25 @@ from services.runtime.log.domain.pipeline import Place
 
 @dataclass(slots=True)
 class PendingCommand:
-    """A command on a run of `partition`, and who waits for its answer."""
+    """A command on a run of `partition`, and the future that gets its answer."""
 
     command: Command
     partition: int
     answer: asyncio.Future[Applied]
     place: Place | None = None
-    """An append's among those of its stream."""
+    """The place of an append among those of its stream."""
     size: int = field(init=False)
     """Bytes of its events."""
     since_s: float = field(default_factory=time.perf_counter)
-    """When it came."""
+    """When it arrived."""
     caller: SpanContext | None = field(default_factory=sampled_context)
-    """The span that it came in, if a collector gets it."""
+    """The span in which it arrived, if a collector gets that span."""
 
     def __post_init__(self) -> None:
         self.size = sum([len(event.data) for event in self.command.events]) if isinstance(self.command, Append) else 0
 
     def settle(self, answer: Answer) -> None:
-        """Answer it."""
+        """Answer the command."""
         name = type(self.command).__name__
         if self.place is not None:
             self.place.pipeline.answered(self.place, answer)
@@ -46,7 +46,7 @@ class PendingCommand:
             count_command(name, answer.reason)
             if not self.answer.done():
                 self.answer.set_exception(answer)
-                # Whoever submitted may have gone; asyncio would log an error that nobody asked for.
+                # The caller may have gone; without this, asyncio would log an error that nobody asked for.
                 self.answer.exception()
             return
         count_command(name, "repeated" if answer.repeated else "stored")
@@ -63,7 +63,7 @@ class PendingBatch:
 
 
 def count_command(name: str, outcome: str) -> None:
-    """Count a command of this type by what became of it."""
+    """Count a command of this type by its outcome."""
     _count_of(name, outcome).inc()
 
 

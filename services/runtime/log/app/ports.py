@@ -1,4 +1,4 @@
-"""What the log needs from its store, and what of the log others read."""
+"""The interface between the log and its store, and the parts of the log that others read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class LogTransaction(Protocol):
     """The head of each of them."""
 
     async def read(self, wanted: Wanted) -> Snapshot:
-        """What the batch is decided on."""
+        """Read the state on which the batch is decided."""
         ...
 
     async def counted(self, shares: Sequence[Share]) -> Mapping[Share, int]:
-        """How many runs count in each share. Until the transaction ends, none of them grows by another one."""
+        """Return how many runs count in each share. Until the transaction ends, no other one makes any of them grow."""
         ...
 
     async def lenders(self, parents: Mapping[str, str]) -> Mapping[str, str]:
-        """Of runs that are to be given away, each with its parent: those that take a place which is counted already,
-        and whose. Asked for after the shares were counted."""
+        """Return which of the runs to be given away, each with its parent, take a place that is already counted, and
+        whose place that is. Called after the shares were counted."""
         ...
 
     async def store(self, changes: Changes, now_ns: int) -> None:
@@ -48,19 +48,19 @@ class LogSession(Protocol):
     async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
         """Store a batch that was decided on these heads and runs, in one statement.
 
-        False, and nothing is stored, if one of them is not what it was, by number or by chain, if a worker that gets a
+        Returns False and stores nothing if a head or run has changed, by number or by chain, if a worker that gets a
         run is lost or stopped, if the receipts state another epoch than the log's, or if an idempotency key of the
         batch was used before.
         """
         ...
 
     def transaction(self, partitions: Collection[int]) -> AbstractAsyncContextManager[LogTransaction]:
-        """Begin and lock the heads. Left without an exception it is committed, else rolled back."""
+        """Begin a transaction and lock the heads. It is committed on exit, or rolled back on an exception."""
         ...
 
 
 class LogStore(Protocol):
-    """The log, written."""
+    """Write access to the log."""
 
     def session(self) -> AbstractAsyncContextManager[LogSession]:
         """A connection. Raises Refusal unavailable."""
@@ -68,7 +68,7 @@ class LogStore(Protocol):
 
 
 class LogPages(Protocol):
-    """The log by partition and position, whole."""
+    """The whole log, by partition and position."""
 
     async def heads(self) -> dict[int, Head]:
         """Partition -> its head."""
@@ -79,7 +79,7 @@ class LogPages(Protocol):
         ...
 
     async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
-        """The same, the stored bytes alone, which is cheaper."""
+        """Like `log_page`, but only the stored bytes, which is cheaper."""
         ...
 
 
@@ -95,12 +95,12 @@ class RunReader(Protocol):
     """Runs as the log has them."""
 
     async def run(self, run_id: str) -> RunRecord | None:
-        """A run."""
+        """The run with this id."""
         ...
 
 
 class RunExcerpts(Protocol):
-    """Runs with what of their events shows how they stand."""
+    """Runs with the events that show how they stand."""
 
     async def excerpt(self, run_id: str) -> RunExcerpt | None:
         """A run as it is now."""

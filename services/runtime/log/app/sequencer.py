@@ -2,12 +2,13 @@
 
     submit -> CommandQueue -> PendingBatch -> a writer: decide, commit -> publish -> answers
 
-Correct with any number of replicas on the same partitions, because every transaction begins by locking the heads of the
-partitions that it writes, always in the same order. Commands of a partition are decided, and answered, in the order in
-which they were submitted. What is known from the last batches need not be read again: see `domain.cache`.
+This is correct with any number of replicas on the same partitions, because every transaction begins by locking the
+heads of the partitions that it writes, always in the same order. Commands of a partition are decided, and answered, in
+the order in which they were submitted. State known from the last batches need not be read again: see `domain.cache`.
 
 A transaction costs about the same for one command as for many, so commands of many partitions share one commit. While
-it is under way, another writer begins one beside it, on other partitions, if enough waits to be worth it.
+one is under way, another writer begins a second one, on other partitions, if enough commands wait to make it
+worthwhile.
 """
 
 from __future__ import annotations
@@ -52,18 +53,17 @@ class Sequencer:
         self._cache = LogCache(limits.cached_runs, limits.cache_max_age_ms)
         self._batches = BatchWriter(run_limits, seal, self._cache)
         self._changed = asyncio.Event()
-        """Set whenever a writer may have something to do that it had not before."""
+        """Set whenever there may be new work for a writer."""
         self._closing = False
         self._pasts = 0
-        """How often the log got another past."""
+        """How many times the log has got a different past."""
 
     def submit(self, command: Command, partition: int, place: Place | None = None) -> asyncio.Future[Applied]:
         """Queue a command on a run of `partition`; the future gets its answer, or the Refusal.
 
         Commands of a partition are carried out and answered in the order of submission. With `place`, an append that
-        would overtake one of its stream is refused.
-        Raises Refusal overloaded when the queue is full, draining when the process goes away. Nobody has to wait for
-        the future: the command is carried out all the same.
+        would overtake one of its stream is refused. Raises Refusal overloaded when the queue is full, draining when the
+        process is shutting down. Nobody has to wait for the future: the command is carried out all the same.
         """
         if self._closing:
             raise Refusal("draining", "this replica is going away; ask another one", retry_after_ms=RETRY_AFTER_MS)
@@ -79,7 +79,7 @@ class Sequencer:
         return answer
 
     async def run(self) -> None:
-        """Work until closed, with the queue empty. Whatever ends it, everything that was submitted is answered."""
+        """Work until closed and the queue is empty. However this ends, every submitted command is answered."""
         try:
             async with asyncio.TaskGroup() as writers:
                 for _ in range(self._limits.writers):
@@ -89,26 +89,26 @@ class Sequencer:
             self._fail_waiting(asyncio.CancelledError())
 
     def close(self) -> None:
-        """Take nothing more; `run` ends once what is queued is answered."""
+        """Take no more commands; `run` ends once the queued ones are answered."""
         self._closing = True
         self._changed.set()
 
     def restart(self) -> None:
-        """The log has another past. What is cached is not of it, nor what a batch that is under way may have stored."""
+        """Drop the cache: the log has a different past. A batch under way may have been stored in the old one."""
         self._pasts += 1
         self._cache.clear()
 
     async def _write(self) -> None:
         """One writer: commit until closed, on a new connection whenever the old one is gone."""
         while (batch := await self._next_batch()) is not None:
-            # What fails ends the connection. Whom it concerns has been told, and it has been logged.
+            # A failure ends the connection. The commands concerned have been answered, and it has been logged.
             with suppress(Exception):
                 async with AsyncExitStack() as stack:
                     session = await self._connect(stack, batch)
                     await self._write_over(session, batch)
 
     async def _next_batch(self) -> PendingBatch | None:
-        """Wait for a batch and take it; None once closed, with nothing left."""
+        """Wait for a batch and take it; None once closed and nothing is left."""
         while (batch := self._queue.take()) is None:
             if self._closing and not self._queue:
                 return None
@@ -123,9 +123,9 @@ class Sequencer:
             session = await stack.enter_async_context(self._store.session())
         except BaseException as error:
             self._fail_batch(batch, error)
-            self._fail_waiting(error)  # it would only wait longer to hear the same
+            self._fail_waiting(error)  # these would only wait longer for the same answer
             raise
-        self._cache.clear()  # it may be another server, with another past
+        self._cache.clear()  # it may be another server, with a different past
         return session
 
     async def _write_over(self, session: LogSession, first: PendingBatch) -> None:
@@ -140,8 +140,9 @@ class Sequencer:
     async def _commit(self, session: LogSession, batch: PendingBatch) -> None:
         """Write a batch, publish it, and answer its commands, in this order.
 
-        If the log got another past meanwhile, the server that stored the batch may be the one that was left. Nothing is
-        published then: the tail, which began anew, looks at the log's heads, and reads the batch if it is there.
+        If the log has got a different past in the meantime, the server that stored the batch may be the one that was
+        left. Then nothing is published: the tail, which has started over, looks at the log's heads and reads the batch
+        if it is there.
         """
         past = self._pasts
         try:
@@ -167,7 +168,7 @@ class Sequencer:
         self._changed.set()
 
     def _give_back(self, batch: PendingBatch) -> None:
-        """Let it wait again, for whichever writer comes first."""
+        """Put a batch back, for whichever writer is free first."""
         metrics.QUEUE_COMMANDS.inc(len(batch.commands))
         self._queue.give_back(batch)
         self._changed.set()
@@ -177,14 +178,14 @@ class Sequencer:
         self._done(batch)
 
     def _fail_waiting(self, error: BaseException) -> None:
-        """Fail what waits, but for what would be answered before a command that a batch under way has."""
+        """Fail the waiting commands, except those that would be answered before a command of a batch under way."""
         waiting = self._queue.take_free()
         metrics.QUEUE_COMMANDS.dec(len(waiting))
         if waiting:
             self._fail(waiting, error)
 
     def _fail(self, commands: Sequence[PendingCommand], error: BaseException) -> None:
-        """Answer `unavailable`: whether the commit took place may be unknown, and a retry with the key finds out."""
+        """Answer `unavailable`: it may be unknown whether the commit took place, and a retry with the key finds out."""
         metrics.BATCHES_FAILED.inc()
         self._cache.clear()
         known = refusal_of(ConnectionError() if isinstance(error, asyncio.CancelledError) else error)

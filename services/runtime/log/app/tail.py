@@ -1,7 +1,8 @@
-"""The log as this replica follows it: own commits, and those of other replicas, merged by position without a hole.
+"""The log as this replica follows it: its own commits and those of other replicas, merged by position without a hole.
 
-Own commits come from the sequencers (`publish`). Word of others comes by a fan-out (`hint`), and holds no entries. What
-does not follow on the head is a hole, and a hole is read from the table: so word may get lost, repeat or come late.
+Own commits come from the sequencers (`publish`). Hints of other commits come from a fan-out (`hint`) and contain no
+entries. A gap between the head and a known position is a hole, and holes are read from the table, so hints may get
+lost, repeat or come late.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _log = structlog.get_logger(__name__)
 Listener = Callable[[Sequence[LogRecord]], None]
 """Takes consecutive records of one partition. Must not block, must not raise."""
 MAX_TRACED = 64
-"""Newest traced commits of a partition of which readers of the log are told: they read what is new."""
+"""Maximum number of traced commits of a partition that readers learn of: the newest, because they read what is new."""
 
 
 @cache  # finding a metric by its label costs more than setting it
@@ -38,19 +39,19 @@ def _behind_of(partition: int) -> Gauge:
 
 
 class _Partition(Ring[LogRecord]):
-    """The head of one partition, with what stands there, and the newest records."""
+    """The head of one partition, with the chain value there, and the newest records."""
 
     def __init__(self, number: int, head: Head, limits: TailLimits) -> None:
         super().__init__(head.position, _size, limits.ring_entries, limits.ring_bytes)
         self.number = number
-        # Of the first traced commit of which word has come since a page was read.
+        # The `traceparent` of the first traced commit that was hinted at since a page was read.
         self.traceparent = ""
-        # The newest traced commits: position of the last entry, and the span in which it came here.
+        # The newest traced commits: position of the last entry, and the span in which it arrived here.
         self._traced: deque[tuple[int, str]] = deque(maxlen=MAX_TRACED)
         self._chain = head.chain
 
     def offer(self, records: Sequence[LogRecord]) -> Sequence[LogRecord]:
-        """Take the records that follow on the head and return them; note how far the partition is known to go."""
+        """Take and return the records that directly follow the head; note how far the partition is known to go."""
         new = self.take(records[0].position, records)
         if new:
             self._chain = new[-1].chain
@@ -59,12 +60,12 @@ class _Partition(Ring[LogRecord]):
         return new
 
     def traced(self, after: int, up_to: int) -> str:
-        """`traceparent` of the first traced commit that ends in these entries; empty without one."""
+        """`traceparent` of the first traced commit that ends in these entries; else empty."""
         return next((traceparent for last, traceparent in self._traced if after < last <= up_to), "")
 
     @property
     def followed(self) -> Head:
-        """The head, with what stands there."""
+        """The head, with the chain value there."""
         return Head(self.head, self._chain)
 
 
@@ -73,7 +74,7 @@ def _size(record: LogRecord) -> int:
 
 
 class Tail:
-    """Follows all partitions. `start` first; `run` repairs holes until cancelled."""
+    """Follows all partitions. Call `start` first; `run` repairs holes until cancelled."""
 
     def __init__(self, reader: LogPages, limits: TailLimits) -> None:
         self._reader = reader
@@ -85,11 +86,11 @@ class Tail:
         self._behind_since: dict[int, float] = {}
 
     async def start(self) -> None:
-        """Take the present heads as where following begins."""
+        """Begin to follow at the current heads."""
         self.restart(await self._reader.heads())
 
     def restart(self, heads: Mapping[int, Head]) -> None:
-        """Follow from these heads on and forget what was followed: the log has another past. All readers wake up."""
+        """Follow from these heads on and forget earlier state: the log has a different past. All readers wake up."""
         self._partitions = {number: _Partition(number, head, self._limits) for number, head in heads.items()}
         self._behind_since.clear()
         for bell in self._bells:
@@ -106,12 +107,12 @@ class Tail:
     # ------------------------------------------------------------------------------------------------- what comes in
 
     def publish(self, records: Mapping[int, Sequence[LogRecord]]) -> None:
-        """An own commit: partition -> what it grew by."""
+        """Take an own commit: partition -> its new records."""
         for partition, its_own in records.items():
             self._offer(self._partitions[partition], its_own)
 
     def hint(self, partition: int, position: int, traceparent: str = "") -> None:
-        """Word that a partition has come to `position`, by the commit of that trace if it is known."""
+        """Note that a partition has reached `position`, by the commit of that trace if it is known."""
         one = self._partitions.get(partition)
         if one is None or position <= one.head:
             return
@@ -144,7 +145,7 @@ class Tail:
     # ------------------------------------------------------------------------------------------------- repair
 
     async def run(self) -> None:
-        """Read what is missing, until cancelled. A partition that can't be read holds up no other."""
+        """Read missing entries until cancelled. A partition that can't be read holds up no other."""
         while True:
             await self._behind.wait()
             self._behind.clear()
@@ -155,16 +156,16 @@ class Tail:
                 await asyncio.sleep(self._limits.repair_retry_ms / 1000)
 
     async def _catch_up(self, partition: _Partition) -> str:
-        """Read until nothing is missing. Returns the reason why something still is, or ""."""
+        """Read until nothing is missing. Returns the reason if something still is, or ""."""
         try:
             while partition.hole:
                 traceparent, partition.traceparent = partition.traceparent, ""
                 with follow_span(traceparent, partition.known_head - partition.head):
                     records = await self._next_page(partition)
                     if self._partitions[partition.number] is not partition:
-                        return ""  # following has begun anew
+                        return ""  # the tail has been restarted
                     if not records:
-                        return "unavailable"  # the table does not show yet what is known to be stored
+                        return "unavailable"  # the table does not yet show entries that are known to be stored
                     self._offer(partition, records)
         except Refusal as refusal:
             return refusal.reason
@@ -189,11 +190,11 @@ class Tail:
         return await self._reader.bytes_page(partition, after, limits.page_entries, limits.page_bytes)
 
     def traced(self, partition: int, after: int, up_to: int) -> str:
-        """`traceparent` of the first traced commit that ends in the entries after a position; empty without one."""
+        """`traceparent` of the first traced commit that ends in the entries after a position; else empty."""
         return self._partitions[partition].traced(after, up_to)
 
     def bell(self) -> TailBell:
-        """Rings when there are news."""
+        """Return a bell that rings when there is news."""
         return TailBell(self._bells, self._partitions)
 
 
@@ -213,16 +214,16 @@ class TailBell:
         self._bells.discard(self)
 
     def ring(self, partitions: Iterable[int]) -> None:
-        """There are news of these."""
+        """Note that these partitions have news."""
         self._moved.update(partitions)
         self._rung.set()
 
     def moved(self) -> set[int]:
-        """Partitions with news since it was last asked; at first all. Ask before reading."""
+        """Return the partitions with news since the last call; the first call returns all. Call this before reading."""
         moved, self._moved = self._moved, set()
         self._rung.clear()
         return moved
 
     async def wait(self) -> None:
-        """Until it has rung since `moved` was last asked."""
+        """Wait until the bell has rung since the last call of `moved`."""
         await self._rung.wait()

@@ -1,4 +1,4 @@
-"""Spans of a commit: from its oldest command's arrival to when its events are handed on; and where others read it."""
+"""Spans of a commit: from its oldest command's arrival until its events are handed on, and where others read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMITTED, PUBLISHED = "committed", "published"
 
 
 def commit_span(commands: Sequence[PendingCommand]) -> AbstractContextManager[Span]:
-    """One for a batch, whatever the number of its commands: their calls are linked."""
+    """Return one span for a batch, however many commands it has. The calls of the commands are linked to it."""
 
     def began_ns() -> int:
         waited_s = time.perf_counter() - min(one.since_s for one in commands)
@@ -28,5 +28,5 @@ def commit_span(commands: Sequence[PendingCommand]) -> AbstractContextManager[Sp
 
 
 def follow_span(traceparent: str, entries: int) -> AbstractContextManager[None]:
-    """One for a hole of so many entries, under the commit of which this replica has heard."""
+    """Return a span for reading a hole of `entries` entries, under the commit that this replica has heard of."""
     return span_under(FOLLOW, traceparent, {"oa.entries": entries})

@@ -1,7 +1,7 @@
-"""A batch of commands: each is decided in order against what the ones before it left. Pure.
+"""A batch of commands, decided in order, each on the state that the ones before it left. Pure.
 
-`Batch` starts from what the database holds (`Snapshot`) and grows what is to be stored (`Changes`). A refused command
-leaves no trace, so it never spoils its neighbours.
+`Batch` starts from the state in the database (`Snapshot`) and collects what is to be stored (`Changes`). A refused
+command leaves no trace, so it never affects its neighbors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ AppendKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What has to be read before a batch can be decided."""
+    """Everything that has to be read before a batch can be decided."""
 
     run_ids: tuple[str, ...]
     append_keys: tuple[str, ...]
@@ -41,8 +41,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the database holds of what is wanted. `now_ns` is its clock, read after the partitions were locked, and so
-    is the log's epoch."""
+    """The part of the database that is wanted. `now_ns` is the database's clock. The clock and the log's epoch are read
+    after the partitions were locked."""
 
     now_ns: int
     log_epoch: str
@@ -63,7 +63,7 @@ class StoredKey(NamedTuple):
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch stores. Runs are listed once, in their last state; `created` ones have their commands."""
+    """All that a batch stores. Runs are listed once, in their last state; `created` has the commands of new ones."""
 
     records: dict[int, list[LogRecord]] = field(default_factory=dict)
     """Partition -> its new records, in order."""
@@ -75,9 +75,9 @@ class Changes:
     runs: dict[str, RunState] = field(default_factory=dict)
     finished: list[str] = field(default_factory=list)
     receipts: list[SignedReceipt] = field(default_factory=list)
-    """Of the runs that finished."""
+    """The receipts of the runs that finished."""
     log_epoch: str = ""
-    """What the receipts state; empty without one."""
+    """The epoch that the receipts state; empty without receipts."""
     takers: list[str] = field(default_factory=list)
     """Workers that get a run."""
 
@@ -86,8 +86,8 @@ class Changes:
 class Applied:
     """The answer to a command that was not refused.
 
-    `repeated`: it had its effect before, and nothing was stored now. `state` is the run's after the command, None when
-    the run of a repeated CreateRun was not read.
+    `repeated`: the command took effect before, and nothing was stored now. `state` is the run's state after the
+    command, or None if the run of a repeated CreateRun was not read.
     """
 
     run_id: str
@@ -100,16 +100,16 @@ class Applied:
 Answer = Applied | Refusal
 
 NO_SHARES: Mapping[Share, int] = MappingProxyType({})
-"""For a batch with which no share grows."""
+"""For a batch that makes no share grow."""
 NO_LENDERS: Mapping[str, str] = MappingProxyType({})
 """For a batch in which no run takes the place of another one."""
 
 _KEYED = (Append, SendInput, SettleRequest, TellChild)
-"""Commands with a key of their own in their run."""
+"""Commands that have an idempotency key of their own in their run."""
 
 
 def wanted_by(commands: list[Command]) -> Wanted:
-    """What has to be read to decide `commands`."""
+    """Return what has to be read to decide `commands`."""
     return Wanted(
         run_ids=tuple(dict.fromkeys(c.run_id for c in commands if not isinstance(c, CreateRun))),
         append_keys=tuple(dict.fromkeys(c.idempotency_key for c in commands if isinstance(c, _KEYED))),
@@ -119,7 +119,7 @@ def wanted_by(commands: list[Command]) -> Wanted:
 
 
 def create_key(command: CreateRun) -> CreateKey:
-    """What makes a CreateRun the same as another one."""
+    """Return the key that identifies a CreateRun: another one with the same key is a repetition."""
     return command.org_id, command.user_id, command.idempotency_key
 
 
@@ -134,27 +134,27 @@ class Batch:
         counted: Mapping[Share, int] = NO_SHARES,
         lenders: Mapping[str, str] = NO_LENDERS,
     ) -> None:
-        """`counted`: how many runs count in the shares that grow with the batch. `lenders`: run -> whose place it
-        takes in them: its parent's, or its own, which a run below it has."""
+        """`counted`: how many runs count in the shares that grow with the batch. `lenders`: run -> the run whose place
+        it takes in them: its parent, or itself if a run below it has its place."""
         self.heads = dict(heads)
-        """Partition -> its head, after what was applied."""
+        """Partition -> its head after the commands applied so far."""
         self._now_ns = snapshot.now_ns
         self._limits = limits
         self.runs = dict(snapshot.runs)
-        """Where the runs stand, after what was applied."""
+        """Run -> its state after the commands applied so far."""
         self._appends = dict(snapshot.appends)
         self._creates = dict(snapshot.creates)
         self._gone = snapshot.gone
         self._counted = dict(counted)
         self._lenders = lenders
         self._lent: set[str] = set()
-        """Whose place is taken."""
+        """The runs whose place is taken."""
         self._pipelines: dict[Pipeline, Pipeline] = {}
-        """Those that this batch changes, as they are after what was applied: it may yet fail."""
+        """Copies of the pipelines that this batch changes, after the commands applied so far: it may yet fail."""
         self.changes = Changes()
 
     def apply(self, command: Command, partition: int, place: Place | None = None) -> Answer:
-        """Decide one more command, whose run is in `partition`; `place` is an append's among those of its stream."""
+        """Decide one more command, whose run is in `partition`; `place` is an append's place in its stream."""
         if place is not None and (awaited := self._pipeline(place).awaited(place)) and self._known(command) is None:
             return out_of_order(awaited)
         known = self._known(command)
@@ -170,7 +170,7 @@ class Batch:
                 return decision
 
     def _fault(self, command: Command) -> Refusal | None:
-        """What speaks against the command that its run does not know of."""
+        """Return the Refusal of a command for a reason outside of its run's state, or None."""
         if isinstance(command, AssignRun) and command.worker_id in self._gone:
             return Refusal("worker_lost", "the worker is lost, or has said good-bye; give the run to another")
         bounds = self._bounds(command)
@@ -188,7 +188,7 @@ class Batch:
         return without_families(bounds) if lender and lender not in self._lent else bounds
 
     def answered(self, place: Place, answer: Answer) -> None:
-        """Note what became of an append, for those of its stream that come after it in this batch."""
+        """Note the answer to an append, for the appends of its stream that come after it in this batch."""
         if place.pipeline in self._pipelines or isinstance(answer, Refusal):
             self._pipelines.setdefault(place.pipeline, place.pipeline.copy()).answered(place, answer)
 
@@ -246,14 +246,14 @@ class Decided:
 
     @property
     def changes(self) -> Changes:
-        """What is to be stored."""
+        """The changes to be stored."""
         return self.batch.changes
 
     @property
     def is_storable_unread(self) -> bool:
-        """Whether it may be stored, and answered, if it was decided on what is cached.
+        """Whether the batch may be stored and answered if it was decided from the cache.
 
-        Only what is new to the log is: a refusal may be due to what others have changed meanwhile, or stand where a
-        known key has to be recognized.
+        Only commands that are new to the log allow this: a refusal may be due to something that others have changed
+        since, or may be the answer to a command whose known key has to be recognized.
         """
         return all(isinstance(answer, Applied) and not answer.repeated for answer in self.answers)

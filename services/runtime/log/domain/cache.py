@@ -1,18 +1,18 @@
-"""What a sequencer caches of its partitions, so that a batch can be decided without reading first. Pure.
+"""A sequencer's cache of its partitions, from which a batch can be decided without reading first. Pure.
 
-A partition's head is the version of all that is in it: whatever changes a run of the partition moves its head, in the
-same transaction. What was known at a head is therefore true for as long as that is the head, on the server that it was
-known from. Another server that took its place may have lost what was known and have the same number again. So a head
-is a number and the chain value there, and a batch that was decided from the cache says at which heads and on which
-runs, by number and chain: the database stores it only if none of them has changed (`sql.STORE_BATCH`).
+A partition's head is the version of everything in the partition: each change to one of its runs moves the head in the
+same transaction. State that is known at a head is therefore valid for as long as that is the head, on the server that
+it came from. Another server that takes its place may have lost this state and have the same number again. So a head is
+a number and the chain value there, and a batch that was decided from the cache states its heads and its runs, by number
+and chain. The database stores it only if none of them has changed (`sql.STORE_BATCH`).
 
-Idempotency keys are not cached: one that was used before is found by its unique index, and nothing is stored. So only
-what is new to the log may be answered from the cache: `Decided.is_storable_unread` in `domain.batch`.
+Idempotency keys are not cached: the unique index finds one that was used before, and nothing is stored. So only
+commands that are new to the log may be answered from the cache: see `Decided.is_storable_unread` in `domain.batch`.
 
-Times: `now_ns` is the database's clock, `tick_ns` a clock of this process that never goes back. Between two reads the
-database's clock is taken to go on at the pace of ours, from when the answer came: never ahead of it but for drift,
-which `max_age_ms` bounds. Whoever is overtaken by another process reads again and so gets that one's time too: times
-in a partition don't run backwards.
+Times: `now_ns` is the database's clock, `tick_ns` a clock of this process that never goes back. Between two reads, the
+database's clock is assumed to advance at the pace of ours, from when the answer came. The assumed time is never ahead
+of it except by drift, which `max_age_ms` bounds. A sequencer that is overtaken by another process reads again and so
+gets that process's time, too: times in a partition don't run backwards.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from services.runtime.log.domain.batch import Snapshot
 
 _MS_NS = 1_000_000
 MAX_CAUTION = 64
-"""Maximum number of batches that a partition is read for, after it was found to be written by others too."""
+"""Maximum number of batches for which a partition is read, after others were found to write it too."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class _Partition:
 
 @dataclass(frozen=True, slots=True)
 class CacheHit:
-    """What a batch can be decided on: the heads of its partitions, and its runs as of them."""
+    """The state on which a batch can be decided: the heads of its partitions, and its runs as of these heads."""
 
     heads: Mapping[int, Head]
     snapshot: Snapshot
@@ -60,9 +60,9 @@ class LogCache:
         self._log_epoch = ""
 
     def look_up(self, wanted: Mapping[str, int], numbers: Collection[int], tick_ns: int) -> CacheHit | None:
-        """Runs (with their partitions) as last known; None unless all are, or when it is time to read again.
+        """Return the wanted runs as last known; None unless all are, or when it is time to read again.
 
-        `numbers`: the partitions of these and of what is new.
+        `wanted`: run -> its partition. `numbers`: the partitions of these runs and of new ones.
         """
         trusted = [self._trusts(number) for number in numbers]
         if not all(trusted):
@@ -81,7 +81,7 @@ class LogCache:
         return CacheHit(heads, Snapshot(now_ns // 1000 * 1000, self._log_epoch, runs, {}, {}))
 
     def _trusts(self, number: int) -> bool:
-        """Whether what is known of a partition may be used; each time that it may not, it is nearer to it."""
+        """Whether the cached state of a partition may be used. Each refusal of a cached one lowers its caution."""
         partition = self._partitions.get(number)
         if partition is None:
             return False
@@ -91,14 +91,14 @@ class LogCache:
         return True
 
     def clock(self, now_ns: int, tick_ns: int, log_epoch: str) -> None:
-        """What the database's clock said and when that came, and the log's epoch."""
+        """Note what the database's clock said, when that arrived, and the log's epoch."""
         self._clock = (now_ns, tick_ns)
         self._log_epoch = log_epoch
 
     def learn(
         self, before: Mapping[int, Head], after: Mapping[int, Head], runs: Iterable[tuple[RunState, int]]
     ) -> None:
-        """What was committed: the heads that it was decided at, those that it moved, and its runs with partitions."""
+        """Note a commit: the heads that it was decided at, those that it moved, and its runs with partitions."""
         for number, head in before.items():
             partition = self._partition(number)
             if partition.head != head:
@@ -113,12 +113,12 @@ class LogCache:
         self._shrink()
 
     def stored(self, partitions: Iterable[int]) -> None:
-        """A batch that was decided from the cache was stored: nobody else writes these now."""
+        """Note that a batch decided from the cache was stored: nobody else writes these partitions now."""
         for number in partitions:
             self._partition(number).overtaken = 0
 
     def overtaken(self, partitions: Iterable[int]) -> None:
-        """It was not. Others write some of these partitions: read for a while, twice as long each time."""
+        """Note that a batch was not stored: others write some of these. Read for a while, twice as long each time."""
         for number in partitions:
             partition = self._partition(number)
             self._drop(partition)
@@ -131,7 +131,7 @@ class LogCache:
         self._runs = 0
 
     def _partition(self, number: int) -> _Partition:
-        """What is known of a partition: nothing, if all was dropped while a batch was under way."""
+        """Return the cached state of a partition, empty if all was dropped while a batch was under way."""
         return self._partitions.setdefault(number, _Partition())
 
     def _drop(self, partition: _Partition) -> None:
@@ -139,7 +139,7 @@ class LogCache:
         partition.runs.clear()
 
     def _shrink(self) -> None:
-        """Drop the runs that were longest unused, where there are most of them."""
+        """Drop the least recently used runs of the partitions that have the most."""
         while self._runs > self._max_runs:
             largest = max(self._partitions.values(), key=lambda one: len(one.runs))
             largest.runs.popitem(last=False)

@@ -1,8 +1,8 @@
 """The appends of one lease over one stream, of which several may be on their way: none overtakes another. Pure.
 
-An append may be refused for now: the database is away, the queue is full, the run is too fast. It is to be sent again
-then, and what was sent after it must not be stored before it. So that is refused too, until the first one that was
-refused comes again, and then the next one, in the order in which they were sent.
+An append may be refused temporarily: the database is away, the queue is full, the run is too fast. The sender has to
+send it again, and appends that were sent after it must not be stored before it. So these are refused too, until the
+first refused append comes again, and then the next one, in the order in which they were sent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 
 OVERTAKEN_RETRY_MS = 100
-"""Wait that a refusal names of what would overtake: sent again in order, it need not wait for longer."""
+"""Retry delay for an append that would overtake: sent again in order, it need not wait longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,10 @@ class Place:
 
 
 class Pipeline:
-    """What was sent, and what of it was refused for now and has not come again.
+    """The appends that were sent, and those of them that were refused temporarily and have not come again.
 
-    It remembers so many keys that were refused. A sender that sends in order never needs more than may be on their way.
+    It remembers up to `remembered_keys` refused keys. A sender that sends in order never needs more than may be on
+    their way.
     """
 
     def __init__(self, remembered_keys: int) -> None:
@@ -38,7 +39,7 @@ class Pipeline:
         """Key -> its place when it was sent for the first time."""
 
     def place(self, key: str) -> Place:
-        """The place of an append that has just come."""
+        """Return the place of an append that has just arrived."""
         self._sent += 1
         return Place(self, self._sent, key)
 
@@ -50,21 +51,21 @@ class Pipeline:
         return "" if key == place.key or number > place.number else key
 
     def answered(self, place: Place, answer: object) -> None:
-        """Note what became of an append."""
+        """Note the answer to an append."""
         if not (isinstance(answer, Refusal) and answer.info.action is ClientAction.RETRY):
             self._refused.pop(place.key, None)
         elif len(self._refused) < self._remembered_keys:
             self._refused.setdefault(place.key, place.number)
 
     def copy(self) -> Pipeline:
-        """The same, for trying out what a batch would do that may fail."""
+        """Return a copy, for trying out a batch that may fail."""
         other = Pipeline(self._remembered_keys)
         other._refused = dict(self._refused)
         return other
 
 
 def out_of_order(awaited: str) -> Refusal:
-    """The refusal of what would overtake the append with the key `awaited`."""
+    """The refusal of an append that would overtake the one with the key `awaited`."""
     text = (
         f"an append of this run that was sent before, {awaited}, was refused and has not come again; "
         "send it again, and then what was sent after it, in the same order"

@@ -9,16 +9,16 @@ MAX_PLACES = 200
 
 
 def places_text(places: Iterable[tuple[int, int]]) -> str:
-    """The text of at most MAX_PLACES."""
+    """The text of at most MAX_PLACES places."""
     return " ".join(f"{partition}:{position}" for partition, position in places)
 
 
 def places_of(text: str) -> list[tuple[int, int]]:
-    """What a text names. Raises ValueError for another one."""
+    """The places that a text names. Raises ValueError for any other text."""
     return [(int(partition), int(position)) for partition, position in (one.split(":") for one in text.split(" "))]
 
 
 def texts_of(positions: Mapping[int, int]) -> Sequence[str]:
-    """As many texts as it takes for all of them."""
+    """As many texts as all positions need."""
     places = list(positions.items())
     return [places_text(places[start : start + MAX_PLACES]) for start in range(0, len(places), MAX_PLACES)]

@@ -1,4 +1,4 @@
-"""What the log has: events at their places, and runs."""
+"""The contents of the log: events at their places, and runs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class RunRecord:
     state: RunState
     spec: RunSpec
     floor: int = 0
-    """Lowest seq after which the run's events are in the log: its newest once they moved to the archive."""
+    """Lowest seq after which the run's events are in the log: the newest once they have moved to the archive."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunExcerpt:
-    """A run, and what of its events shows how it stands, of one moment: stored events in the order of the log.
+    """A run and the events that show how it stands, as of one moment: stored events in the order of the log.
 
-    `messages`, `output` (pieces of text) and `requests` (asked and settled) are the newest. `progress` is the newest of
-    the newest attempt. `steps` counts all. A run whose events have left the log has none of them.
+    `messages`, `output` (pieces of text) and `requests` (asked and settled) are the newest. `progress` is the newest
+    one of the newest attempt. `steps` counts all steps. A run whose events have left the log has none of them.
     """
 
     run: RunRecord
@@ -37,7 +37,7 @@ class RunExcerpt:
 
 
 class LogRecord(NamedTuple):
-    """A stored event at its place in the log. `chain`: of its run, up to it; empty where it was not read."""
+    """A stored event at its place in the log. `chain` is the run's chain value there; empty if it was not read."""
 
     position: int
     run_id: str

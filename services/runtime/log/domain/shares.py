@@ -1,4 +1,4 @@
-"""How many runs may run at a time: of an org, of a person in it, of what has a key in common, and of a thread. Pure."""
+"""How many runs may run at a time: of an org, of a person in it, with a common key, and of a thread. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ UNBOUNDED = sys.maxsize
 class ShareKind(enum.StrEnum):
     """What the runs of a share have in common, besides their org, and which of them count.
 
-    KEY: those that a worker holds. ORG and PERSON: these too, but of a run and those below it only the lowest, so that
-    a run that waits for its child leaves it the place. THREAD: those that were started and have not ended. OPEN_THREAD:
-    those that have not ended.
+    KEY: runs that a worker holds. ORG and PERSON: the same, but of a run and those below it only the lowest, so that a
+    run that waits for its child leaves its place to the child. THREAD: runs that were started and have not ended.
+    OPEN_THREAD: runs that have not ended.
     """
 
     ORG = "org"
@@ -31,7 +31,7 @@ class ShareKind(enum.StrEnum):
 
 
 _OF_FAMILIES = frozenset({ShareKind.ORG, ShareKind.PERSON})
-"""Shares in which a run does not count beside those below it."""
+"""Shares in which a run does not count in addition to those below it."""
 
 
 class Share(NamedTuple):
@@ -46,7 +46,7 @@ def bounds_of(command: Command, runs: Mapping[str, RunState], limits: Limits) ->
     """The shares that grow with the command, and how many runs each may have then."""
     match command:
         case AssignRun(run_id) if run := runs.get(run_id):
-            # One that is started again has had its turn in its thread, and keeps it.
+            # A run that is started again has had its turn in its thread, and keeps it.
             return _of_start(run.org_id, run.user_id, run.queue, run.thread_id if run.attempt == 0 else "", limits)
         case CreateRun(org_id=org_id, spec=spec) if spec.thread_policy:
             bound = 1 if spec.thread_policy is ThreadPolicy.REJECT else UNBOUNDED
@@ -70,7 +70,7 @@ def _of_start(org_id: str, user_id: str, queue: QueuePolicy, thread_id: str, lim
 
 
 def without_families(bounds: Mapping[Share, int]) -> dict[Share, int]:
-    """Those shares that grow though the run takes the place of another one of its family."""
+    """The shares that grow even if the run takes the place of another one of its family."""
     return {share: bound for share, bound in bounds.items() if share.kind not in _OF_FAMILIES}
 
 
@@ -83,7 +83,7 @@ def parents_of(commands: Sequence[Command], runs: Mapping[str, RunState]) -> dic
 
 
 def is_of_families(shares: Iterable[Share]) -> bool:
-    """Whether a run may take the place of another one of its family in one of them."""
+    """Whether a run may take the place of another one of its family in one of these shares."""
     return any(share.kind in _OF_FAMILIES for share in shares)
 
 

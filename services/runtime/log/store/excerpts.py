@@ -1,4 +1,4 @@
-"""Runs with what of their events shows how they stand, in Postgres."""
+"""Runs with the events that show how they stand, in Postgres."""
 
 from __future__ import annotations
 

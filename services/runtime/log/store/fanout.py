@@ -1,8 +1,9 @@
-"""The fan-out by notifications of Postgres, and a look at the heads now and then.
+"""The fan-out by notifications of Postgres, and an occasional look at the heads.
 
-A replica tells the others by the statement that commits: without a further round trip, and never of what was rolled
-back. A notification is "replica partition:position partition:position …". Of a traced commit the replica is followed by
-";" and the `traceparent`: a replica of before, which knows of no traces, takes it for a part of the name.
+A replica tells the others in the statement that commits: this needs no further round trip and never tells of a commit
+that was rolled back. A notification is "replica partition:position partition:position …". For a traced commit, the
+replica is followed by ";" and the `traceparent`; a replica of an older release, which knows no traces, takes them for a
+part of the name.
 """
 
 from __future__ import annotations
@@ -21,33 +22,33 @@ from services.runtime.log.domain.places import MAX_PLACES, places_of, places_tex
 from services.runtime.log.store import sql
 
 CHANNEL = "runtime_log"
-"""Also the one on which `runtime.give_log_epoch` says that the log has another epoch, and `runtime.note_workers` that a
-worker's status has changed."""
+"""The channel of commits. `runtime.give_log_epoch` also says on it that the log has another epoch, and
+`runtime.note_workers` that a worker's status has changed."""
 
 CHECK_CHANNEL = "runtime_delivery_checks"
-"""On which the number of a delivery check is told."""
+"""The channel on which the number of a delivery check is told."""
 
 _log = structlog.get_logger(__name__)
 _OWN_GRACE_S = 0.05
-"""Own commits are followed without a word; this is for one whose answer got lost, so its word can wait."""
+"""Own commits are followed without a notification. It only serves one whose answer got lost, so it can wait."""
 _NEW_EPOCH = "epoch"
 _WORKERS = "workers"
 
 
 class PostgresNotification:
-    """Tells the others by the statement that commits."""
+    """Tells the other replicas in the statement that commits."""
 
     def __init__(self, replica_id: str) -> None:
         self._replica_id = replica_id
 
     def expression(self, first: int) -> str:
-        """With one argument."""
+        """Return the SQL of the notification, with one argument."""
         return f"pg_notify('{CHANNEL}', ${first})"
 
     def arguments(self, heads: Mapping[int, Head]) -> tuple[str]:
-        """Postgres takes less than 8000 bytes; what does not fit is found by looking at the heads.
+        """Return the text, of less than 8000 bytes because of Postgres; a look at the heads finds the rest.
 
-        The span of a traced commit is current.
+        If the commit is traced, its span is the current one.
         """
         places = [(partition, head.position) for partition, head in heads.items()]
         traceparent = sampled_traceparent()
@@ -58,7 +59,7 @@ class PostgresNotification:
 class PostgresFanout(listen.Listener):
     """Calls `hint` for every partition that has grown, and `new_epoch` when the log has another one.
 
-    `run` goes on until cancelled, whatever the connection does.
+    `run` goes on until cancelled, whatever happens to the connection.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class PostgresFanout(listen.Listener):
             interval_s=poll_interval_s,
         )
         self.notification = PostgresNotification(replica_id)
-        """What the store adds to each batch, for the others to be told."""
+        """The notification that the store adds to each batch, to tell the others."""
         self._replica_id = replica_id
         self._hint = hint
         self._new_epoch = new_epoch
@@ -86,15 +87,15 @@ class PostgresFanout(listen.Listener):
         self._delivery_checks: list[Callable[[int], None]] = []
 
     def on_workers(self, listener: Callable[[], None]) -> None:
-        """Call `listener` when workers may have changed: at once, and now and then, for what was missed."""
+        """Call `listener` when workers may have changed: at once, and from time to time in case one was missed."""
         self._workers_changed.append(listener)
 
     def on_delivery_check(self, listener: Callable[[int], None]) -> None:
-        """Call `listener` with the number of each delivery check that was committed, by whichever replica."""
+        """Call `listener` with the number of each delivery check that was committed, by any replica."""
         self._delivery_checks.append(listener)
 
     def publish(self, positions: Mapping[int, int]) -> None:
-        """Nothing is left to do: the commit has told the others."""
+        """Do nothing: the commit has told the others."""
 
     async def _heads(self, connection: listen.Connection) -> None:
         for row in await connection.fetch(sql.READ_HEADS):

@@ -1,4 +1,4 @@
-"""The log, written: transactions on some partitions, whose heads are locked first and moved last."""
+"""Writes of the log: transactions on some partitions, whose heads are locked first and moved last."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ _NO_KEY = (None, None, None)
 
 
 class CommitNotification(Protocol):
-    """What a fan-out adds to the statement that stores a batch, to take effect with the batch or not at all."""
+    """A fan-out's addition to the statement that stores a batch. It takes effect with the batch or not at all."""
 
     def expression(self, first: int) -> str:
-        """SQL, evaluated once if the batch is stored. Its arguments are numbered from `first` on."""
+        """Return SQL that is evaluated once if the batch is stored. Its arguments are numbered from `first` on."""
         ...
 
     def arguments(self, heads: Mapping[int, Head]) -> Sequence[str]:
-        """The arguments, for a batch that moves these heads to there."""
+        """Return the arguments for a batch that moves the heads to these."""
         ...
 
 
 class NoNotification:
-    """For a fan-out that tells after the commit, and for none."""
+    """For a fan-out that tells after the commit, or if there is none."""
 
     def expression(self, _first: int) -> str:
-        """None."""
+        """Return the SQL NULL."""
         return "NULL"
 
     def arguments(self, _heads: Mapping[int, Head]) -> Sequence[str]:
-        """None."""
+        """Return no arguments."""
         return ()
 
 
@@ -79,14 +79,14 @@ class PostgresLogSession:
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is not known to be gone, nor given up."""
+        """Whether the connection is neither known to be gone nor given up."""
         try:
             return self._generation == self._postgres.generation and not self._connection.is_closed()
         except asyncpg.InterfaceError:
             return False  # the pool has taken it back
 
     async def store(self, heads: Mapping[int, Head], runs: Collection[RunState], changes: Changes, now_ns: int) -> bool:
-        """Store a batch that was decided on these; False, and nothing is, if one has changed or a key was used."""
+        """Store a batch decided on these; return False and store nothing if one has changed or a key was used."""
         try:
             return await self._batches.store(heads, runs, changes, now_ns)
         except asyncpg.UniqueViolationError as error:
@@ -112,7 +112,7 @@ class PostgresLogTransaction:
         self.heads = heads
 
     async def read(self, wanted: Wanted) -> Snapshot:
-        """What the batch is decided on."""
+        """Read the state on which the batch is decided."""
         rows = await self._connection.fetch(sql.READ_RUNS, wanted.run_ids, wanted.append_keys)
         runs: dict[str, RunState] = {}
         appends: dict[tuple[str, str], KnownKey] = {}
@@ -128,21 +128,21 @@ class PostgresLogTransaction:
         return Snapshot(rows[0]["now_us"] * 1000, rows[0]["log_epoch"], runs, appends, creates, gone)
 
     async def _gone(self, worker_ids: Sequence[str]) -> set[str]:
-        """Which of them are lost or stopped; the others stay what they are until the transaction ends."""
+        """Return those that are lost or stopped; the others keep their status until the transaction ends."""
         if not worker_ids:
             return set()
         rows = await self._connection.fetch(sql.LOCK_WORKERS, worker_ids)
         return {row["worker_id"] for row in rows if row["status"] in (WorkerStatus.LOST, WorkerStatus.STOPPED)}
 
     async def counted(self, shares: Sequence[Share]) -> dict[Share, int]:
-        """How many runs count in each share, none of which grows elsewhere until the transaction ends."""
+        """Return how many runs count in each share. No share grows elsewhere until the transaction ends."""
         await self._connection.execute(sql.LOCK_SHARES, ["/".join(share) for share in shares])
         orgs = list({share.org_id for share in shares if is_of_families([share])})
         rows = await self._connection.fetch(sql.COUNT_SHARES, *columns(shares, 3), orgs)
         return {Share(ShareKind(row["kind"]), row["org_id"], row["name"]): row["runs"] for row in rows}
 
     async def lenders(self, parents: Mapping[str, str]) -> dict[str, str]:
-        """Of runs, each with its parent: those that take a place which is counted already, and whose."""
+        """Return which of the runs, each with its parent, take a place that is already counted, and whose it is."""
         rows = await self._connection.fetch(sql.READ_LENDERS, list(parents), list(parents.values()))
         return {row["run_id"]: row["lender"] for row in rows}
 
@@ -173,7 +173,7 @@ class _PostgresBatches:
     async def store(
         self, heads: Mapping[int, Head], known: Collection[RunState], changes: Changes, now_ns: int
     ) -> bool:
-        """Store a batch, if the partitions that grow still have `heads`, and the runs stand as `known`.
+        """Store a batch if the partitions that grow still have `heads` and the runs are still as `known`.
 
         Raises Refusal unavailable if the server would not keep them.
         """
@@ -204,7 +204,7 @@ class _PostgresBatches:
 
 
 def _more(changes: Changes) -> tuple[object, ...]:
-    """What `sql.store_batch` takes more: new runs, receipts, their epoch, and who gets a run."""
+    """The further arguments of `sql.store_batch`: new runs, receipts, their epoch, and the workers that get a run."""
     receipts = [(one.run_id, one.canonical_json, one.signature, one.key_id) for one in changes.receipts]
     return _created_rows(changes), receipts, changes.log_epoch, changes.takers
 

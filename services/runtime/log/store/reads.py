@@ -1,4 +1,4 @@
-"""The log, read: heads, pages of partitions and of runs, and runs."""
+"""Reads of the log: heads, pages of partitions and of runs, and runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PostgresReads:
         return [_record(row) for row in rows]
 
     async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
-        """The bodies of the next rows; none unless these are the next entries and together within so many bytes."""
+        """The bodies of the next rows; none unless these are the next entries and together within `max_bytes`."""
         async with self._postgres.acquire() as connection:
             page = await connection.fetchrow(sql.READ_LOG_BYTES, partition, after, max_entries, max_bytes)
         assert page is not None  # it aggregates
@@ -64,7 +64,7 @@ class PostgresReads:
         return data
 
     async def run(self, run_id: str) -> RunRecord | None:
-        """A run."""
+        """The run with this id."""
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(sql.READ_RUN, run_id)
         if row is None:

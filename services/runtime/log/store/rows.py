@@ -54,7 +54,7 @@ def state_of(row: Any) -> RunState:
 
 
 def queue_values(spec: RunSpec) -> tuple[Any, ...]:
-    """What the queue is read by, in the order of the statements: queue, priority, concurrency_key … thread_policy."""
+    """Values the queue is read by, in the order of the statements: queue, priority, concurrency_key … thread_policy."""
     queue, share = spec.queue, spec.queue.concurrency
     stated = None if queue == AT_ONCE else wire.encode_queue(queue)
     key, limit = (share.key, share.limit) if share else ("", 0)
@@ -62,7 +62,7 @@ def queue_values(spec: RunSpec) -> tuple[Any, ...]:
 
 
 def moving_values(state: RunState) -> tuple[Any, ...]:
-    """What a command may change, in the order of the statements: status … failures."""
+    """The values that a command may change, in the order of the statements: status … failures."""
     totals = _NO_TOTALS_TEXT if state.totals == _NO_TOTALS else _totals_text(state.totals)
     return (
         str(state.status),

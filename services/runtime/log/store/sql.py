@@ -1,4 +1,4 @@
-"""Statements on the log, by name. What is unnested comes as parallel arrays, or as rows of a type."""
+"""Statements on the log, by name. Arguments that are unnested come as parallel arrays, or as rows of a type."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ LOCK_HEADS = """
 SELECT partition, position, chain FROM runtime.log_heads
 WHERE partition = ANY($1::integer[]) ORDER BY partition FOR UPDATE
 """
-"""The heads of partitions, to be moved. In the order of partitions, so that two replicas never wait for each other."""
+"""The heads of partitions, to be moved; in the order of partitions, so that two replicas never wait for each other."""
 
 READ_RUNS = """
 SELECT c.now_us, c.log_epoch, r.run_id, r.org_id, r.user_id, r.status, r.latest_seq, r.chain_head, r.create_time,
@@ -25,22 +25,22 @@ LEFT JOIN LATERAL (
     WHERE e.run_id = r.run_id AND e.idempotency_key = ANY($2::text[])
 ) k ON true
 """
-"""Runs, and what was appended to them under some keys. Always at least one row, for the clock and the log's epoch,
-which are read after the lock was got."""
+"""Runs, and what was appended to them under some keys. There is always at least one row, for the clock and the log's
+epoch, which are read after the lock was acquired."""
 
 LOCK_WORKERS = """
 SELECT worker_id, status FROM runtime.workers WHERE worker_id = ANY($1::text[]) ORDER BY worker_id FOR SHARE
 """
-"""Workers that are to be given a run. Locked, so that none of them is lost before the batch is stored that gives it a
-run."""
+"""Workers that are to be given a run. They are locked, so that none of them is lost before the batch that gives it a
+run is stored."""
 
 LOCK_SHARES = """
 SELECT pg_advisory_xact_lock(key) FROM (
     SELECT DISTINCT hashtextextended(name, 0) AS key FROM unnest($1::text[]) AS name ORDER BY key
 ) keys
 """
-"""Shares that are to grow, by name. Locked, in one order, so that no other batch gives runs of them before this one is
-stored. Two names with one hash only wait for each other."""
+"""Shares that are to grow, by name. They are locked, in one order, so that no other batch gives away runs of them
+before this one is stored. Two names with the same hash only wait for each other."""
 
 _ABOVE = """
 WITH RECURSIVE above AS (
@@ -76,8 +76,8 @@ SELECT k.kind, k.org_id, k.name, CASE k.kind
 END AS runs
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, org_id, name)
 """  # noqa: S608 - constants
-"""How many runs count in some shares, after these were locked. $4: the orgs in which a run does not count that is above
-another one."""
+"""How many runs count in some shares, after these were locked. $4: the orgs in which a run that is above another one
+does not count."""
 
 _OF_FAMILY = "SELECT o.org_id FROM runtime.runs o WHERE o.run_id = ANY($1::text[] || $2::text[])"
 """The orgs of runs and of their parents."""
@@ -89,8 +89,8 @@ LEFT JOIN runtime.runs p ON p.run_id = s.parent_run_id AND p.status IN ('running
     AND p.run_id NOT IN (SELECT run_id FROM above)
 WHERE p.run_id IS NOT NULL OR s.run_id IN (SELECT run_id FROM above)
 """  # noqa: S608 - constants
-"""Of runs ($1) with their parents ($2), those that take a place which is counted already: that of the parent, or their
-own, which a run below them has."""
+"""Those of the runs ($1), with their parents ($2), that take a place which is already counted: that of the parent, or
+their own, which a run below them has."""
 
 READ_CREATE_KEYS = """
 SELECT r.org_id, r.user_id, r.create_key, r.run_id, r.create_fingerprint
@@ -137,18 +137,18 @@ WITH locked AS MATERIALIZED (
 {rows})
 SELECT holds, keeps, CASE WHEN holds THEN {notification} END AS notification FROM decided, durable
 """
-"""Events, runs and heads, in one round trip. Nothing is stored, and the answer is false, unless every head, and every
-run that was known from a cache, still is what the batch was decided on, by number and chain. An idempotency key that
-was used before is found by its unique index.
+"""Stores events, runs and heads in one round trip. Nothing is stored, and the answer is false, unless every head, and
+every run that was known from a cache, is still as it was when the batch was decided, by number and chain. The unique
+index finds an idempotency key that was used before.
 
-The locks come first: what decides reads the locked rows, and what stores asks what was decided. What is locked is read
-anew once its lock is got (READ COMMITTED), if it has changed since the statement began. The runs are as old as the
+The locks come first: `decided` reads the locked rows, and the parts that store ask `decided`. A locked row that has
+changed since the statement began is read again once its lock is acquired (READ COMMITTED). The runs are as old as the
 statement, but no run moves unless its head does.
 
-Nor is anything stored on a server that would not keep it ($10: unless losing it is allowed). Its settings can change at
-any time: the one that belongs to the session is held as it is until the transaction has ended.
+Nothing is stored on a server that would not keep it, either ($10: unless losing it is allowed). Its settings can change
+at any time: the one that belongs to the session is held as it is until the transaction has ended.
 
-It is completed by `store_batch`."""
+`store_batch` completes the statement."""
 
 _MORE_LOCKS = """), takers AS MATERIALIZED (
     SELECT status FROM runtime.workers
@@ -173,15 +173,15 @@ _MORE_ROWS = """), created AS (
     INSERT INTO runtime.receipts (run_id, canonical_json, signature, key_id)
     SELECT * FROM unnest($12::runtime.new_receipt[]) WHERE (SELECT holds FROM decided)
 """
-"""What STORE_BATCH has, too, for a batch that creates ($11), ends ($12) or gives away runs. A worker that gets one
-($14) has to be there, and the log has to have the epoch that the receipts state ($13). Batches of appends do without:
-opening the tables, and their indexes, costs them a fifth of the statement."""
+"""The further parts of STORE_BATCH for a batch that creates ($11), ends ($12) or gives away runs. A worker that gets
+one ($14) has to be there, and the log has to have the epoch that the receipts state ($13). Batches of appends leave
+these parts out, because opening the tables and their indexes costs a fifth of the statement."""
 
 
 def store_batch(notification: Callable[[int], str], *, more: bool) -> str:
-    """The statement that stores a batch; with `more` one that creates, ends or gives away runs.
+    """Return the statement that stores a batch; with `more`, one that creates, ends or gives away runs.
 
-    `notification` gets the number of its first argument. It gives an expression that is evaluated if the batch is
+    `notification` takes the number of its first argument and returns an expression that is evaluated if the batch is
     stored, and committed with it.
     """
     if not more:
@@ -204,8 +204,7 @@ SELECT position, run_id, seq, type, body, chain FROM (
 WHERE bytes_before < $4 OR bytes_before = 0
 ORDER BY position
 """
-"""A page of a partition, in the order of commits. A page is cut where it would pass the bytes, but has one row at
-least."""
+"""A page of a partition, in commit order. Its last row is the one with which it reaches the bytes, if any does."""
 
 READ_LOG_BYTES = """
 WITH page AS MATERIALIZED (
@@ -214,8 +213,8 @@ WITH page AS MATERIALIZED (
 SELECT min(position) AS first, max(position) AS last, array_agg(body ORDER BY position) AS bodies FROM page
 WHERE (SELECT sum(octet_length(body)) FROM page) <= $4
 """
-"""The same, bodies alone and in one value: what reading costs is mostly the number of values. A page that would pass
-the bytes is empty."""
+"""The same, but only the bodies and in one value, because the cost of reading is mostly the number of values. A page
+that would exceed the bytes is empty."""
 
 READ_RUN_PAGE = """
 SELECT seq, body FROM (
@@ -251,7 +250,7 @@ SELECT run_id, org_id, user_id, status, latest_seq, chain_head, create_time, lea
        cancel_requested_time, cancel_reason, finish_time, finish, totals, paced_until_ns, not_before_time,
        deadline_time, failures, queue, CASE WHEN thread_policy <> '' THEN thread_id ELSE '' END AS thread_id,
        parent_run_id, spec, archived"""
-"""What there is to read of a run."""
+"""Everything that is read of a run."""
 
 READ_RUN = f"""{_RUN}
 FROM runtime.runs WHERE run_id = $1
@@ -266,7 +265,7 @@ _NEWEST = """
            ) q
            WHERE bytes_after < {bytes} ORDER BY seq
        )"""
-"""Of some of a run's events, the newest, as many as find room, in the order of the log."""
+"""The newest of some of a run's events, up to the one that reaches the bytes, in the order of the log."""
 _OF_TYPES = """SELECT seq, body FROM runtime.events WHERE run_id = $1 AND type IN ({types})
                      ORDER BY seq DESC LIMIT {limit}"""
 """A run's newest events of some types, which an index finds."""
@@ -280,7 +279,7 @@ _PROGRESS = """
        (SELECT body FROM runtime.events WHERE run_id = $1 AND type = 'progress.reported' AND seq > coalesce(
             (SELECT max(seq) FROM runtime.events WHERE run_id = $1 AND type = 'run.started'), 0)
         ORDER BY seq DESC LIMIT 1)"""
-"""What the newest attempt of a run has reported last."""
+"""The last progress that the newest attempt of a run has reported."""
 _STEPS = "(SELECT count(*) FROM runtime.events WHERE run_id = $1 AND type = 'step.completed')"
 """How many steps of a run are done."""
 
@@ -291,5 +290,6 @@ READ_EXCERPT = f"""{_RUN},
 {_PROGRESS} AS progress, {_STEPS} AS steps
 FROM runtime.runs WHERE run_id = $1
 """
-"""A run as it is now, and what of its events shows how it stands: one statement, so all of it is of one moment, also
-while the run goes on. Of the newest messages, output and requests as many as there is room for, in the log's order."""
+"""A run as it is now, and the events that show how it stands. It is one statement, so all of it is as of one moment,
+even while the run goes on. It returns as many of the newest messages, output and requests as fit, in the log's
+order."""

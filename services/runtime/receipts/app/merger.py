@@ -1,7 +1,7 @@
-"""Merges receipts into the log of receipts. Every replica tries; the log's lock lets one at a time.
+"""Merges receipts into the log of receipts. Every replica tries; the log's lock admits one at a time.
 
 A merge is one transaction: leaves, nodes, frontier and the signed checkpoint are stored together or not at all, so a
-crash in its middle leaves the log as it was, and what was signed is never contradicted.
+crash in the middle leaves the log as it was, and a signed checkpoint is never contradicted.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Merger:
         self._wake = asyncio.Event()
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
-        """New records of the log."""
+        """Take new records of the log."""
         if EventType.RUN_FINISHED in {record.type for record in records}:
             self._wake.set()
 
     async def run(self) -> None:
-        """Until cancelled: soon after a run has finished, and now and then."""
+        """Merge until cancelled: soon after a run has finished, and from time to time."""
         while True:
             try:
                 await self.merge_all()
@@ -53,7 +53,7 @@ class Merger:
         try:
             async with asyncio.timeout(self._limits.poll_ms / 1000):
                 await self._wake.wait()
-            # What finishes at the same time goes into one checkpoint.
+            # Runs that finish at the same time go into one checkpoint.
             await asyncio.sleep(self._limits.pause_ms / 1000)
         except TimeoutError:
             pass
@@ -86,7 +86,7 @@ class Merger:
         return len(receipts)
 
     async def _sign(self, transaction: MergeTransaction, frontier: Frontier) -> None:
-        """Also what did not grow, should our key be a new one: who trusts only that can then follow."""
+        """Sign even a log that did not grow if our key is new: a verifier that trusts only this key can then follow."""
         if not await transaction.has_checkpoint(frontier.size, self._key_id):
             note = sign_checkpoint(frontier.size, frontier.root, self._signer)
             await transaction.add_checkpoint(frontier.size, self._key_id, note)

@@ -1,4 +1,4 @@
-"""The log of receipts, asked: its newest checkpoint, and proofs that a receipt is in it and that it only grew.
+"""Answers about the log of receipts: its newest checkpoint, and proofs that a receipt is in it and that it only grew.
 
 The nodes that a proof is made of never change, so reading the checkpoint first and the nodes after it needs no
 transaction. A proof reads a logarithm of the log's size.
@@ -30,7 +30,7 @@ from services.runtime.receipts.limits import MergeLimits
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Receipts that wait to be merged, and for how long the oldest has."""
+    """Receipts that wait to be merged, and how long the oldest has waited."""
 
     receipts: int
     oldest_s: float
@@ -58,11 +58,11 @@ class MergeTransaction(Protocol):
         ...
 
     async def grow(self, growth: Growth) -> None:
-        """Store what is added."""
+        """Store the growth."""
         ...
 
     async def add_checkpoint(self, size: int, key_id: str, note: bytes) -> None:
-        """Store what is signed."""
+        """Store a signed checkpoint."""
         ...
 
 
@@ -74,7 +74,7 @@ class ReceiptLogStore(Protocol):
         ...
 
     async def backlog(self) -> Backlog:
-        """What waits."""
+        """The receipts that wait to be merged."""
         ...
 
     async def checkpoint(self) -> StoredCheckpoint | None:
@@ -108,7 +108,7 @@ class ReceiptLog:
         self._limits = limits
 
     async def checkpoint(self) -> StoredCheckpoint:
-        """The newest one. Raises Refusal unavailable before the first merge of a new installation."""
+        """The newest checkpoint. Raises Refusal unavailable before the first merge of a new installation."""
         newest = await self._store.checkpoint()
         if newest is None:
             text = "the log of receipts has no checkpoint yet; ask again in a moment"
@@ -127,7 +127,7 @@ class ReceiptLog:
         return Inclusion(index, inclusion_proof(index, newest.size, hashes), newest.note)
 
     async def consistency(self, old_size: int, new_size: int) -> list[bytes]:
-        """The proof that the log only grew from the one size to the other. Raises Refusal invalid_value."""
+        """The proof that the log only grew from one size to the other. Raises Refusal invalid_value."""
         newest = await self.checkpoint()
         if new_size > newest.size:
             size = {"size": str(newest.size)}

@@ -23,7 +23,7 @@ class ReceiptStore(Protocol):
 
 
 class Receipts:
-    """Hands them out."""
+    """Hands out receipts and the keys."""
 
     def __init__(self, runs: Runs, store: ReceiptStore) -> None:
         self._runs = runs

@@ -29,7 +29,7 @@ class PostgresReceiptLog:
             yield None if row is None else PostgresMerge(connection, _frontier(row["size"], row["frontier"]))
 
     async def backlog(self) -> Backlog:
-        """What waits."""
+        """The receipts that wait to be merged."""
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(sql.READ_BACKLOG)
         assert row is not None  # it counts
@@ -70,7 +70,7 @@ class PostgresMerge:
         return bool(await self._connection.fetchval(sql.HAS_CHECKPOINT, size, key_id))
 
     async def grow(self, growth: Growth) -> None:
-        """Store what is added."""
+        """Store the growth."""
         nodes = [(node.level, node.offset, value) for node, value in growth.nodes]
         await self._connection.execute(sql.INSERT_LEAVES, growth.first_leaf, growth.run_ids)
         await self._connection.execute(sql.INSERT_NODES, *columns(nodes, 3))
@@ -79,7 +79,7 @@ class PostgresMerge:
         await self._connection.execute(sql.MOVE_RECEIPT_LOG, frontier.size, b"".join(frontier.hashes))
 
     async def add_checkpoint(self, size: int, key_id: str, note: bytes) -> None:
-        """Store what is signed."""
+        """Store a signed checkpoint."""
         await self._connection.execute(sql.INSERT_CHECKPOINT, size, key_id, note)
 
 

@@ -12,7 +12,7 @@ INSERT INTO runtime.receipt_keys (key_id, public_key) VALUES ($1, $2) ON CONFLIC
 """Publishes a key before its first receipt."""
 
 LOCK_RECEIPT_LOG = "SELECT size, frontier FROM runtime.receipt_log FOR UPDATE SKIP LOCKED"
-"""The end of the log of receipts, to be moved. Whoever finds it locked lets the other do the work."""
+"""The end of the log of receipts, to be moved. A replica that finds it locked lets the other one do the work."""
 
 READ_UNMERGED = """
 SELECT r.run_id, r.canonical_json, r.signature, r.key_id
@@ -37,7 +37,7 @@ SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])
 """Stores hashes of the tree that never change again."""
 
 DELETE_UNMERGED = "DELETE FROM runtime.receipts_unmerged WHERE run_id = ANY($1::text[])"
-"""Ends the waiting of receipts that were merged."""
+"""Removes the receipts that were merged from those that wait."""
 
 MOVE_RECEIPT_LOG = "UPDATE runtime.receipt_log SET size = $1, frontier = $2"
 """Moves the end of the log of receipts."""
@@ -50,7 +50,7 @@ SELECT count(*) AS receipts,
        coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
 FROM runtime.receipts_unmerged
 """
-"""How many receipts wait to be merged, and how long the oldest has."""
+"""How many receipts wait to be merged, and how long the oldest has waited."""
 
 READ_CHECKPOINT = """
 SELECT size, note FROM runtime.receipt_checkpoints

@@ -1,8 +1,8 @@
 """The artifact cache: artifacts of archived runs, open on the temporary disk, for readers of the log below its floor.
 
-The runs of a partition interleave, so that a page of the log needs many artifacts at a time, and the next page mostly
-the same ones. Each is fetched and its hash checked once, for all readers of this replica, and stays until others need
-the room; the one that was used longest ago goes first.
+The runs of a partition interleave, so a page of the log needs many artifacts at a time, and the next page needs mostly
+the same ones. Each is fetched and its hash checked once for all readers of this replica. It stays until others need the
+room; the least recently used one goes first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ArtifactReader(Protocol):
-    """The archive, read."""
+    """Reads the archive."""
 
     async def read(self, archived: Archived) -> Spool:
         """The artifact in an object, its hash checked. Raises Refusal archive_damaged, unavailable."""
@@ -41,15 +41,15 @@ class ArchivedRuns(Protocol):
     """The records of the archive."""
 
     async def find_all(self, run_ids: Sequence[str]) -> dict[str, Archived]:
-        """What the archive holds of these runs, as far as it does."""
+        """Run -> the archive's record of it; runs that are not archived are left out."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OpenArtifact:
-    """An artifact that events can be taken from in any order; `ends[n]` is where its line n ends, the header's being 0.
+    """An artifact whose events can be read in any order; `ends[n]` is where its line n ends, the header being line 0.
 
-    The ends take 8 bytes of memory for each event, a thirtieth of what its line has on the disk, or less.
+    The ends take 8 bytes of memory for each event, a thirtieth of the size of its line on the disk, or less.
     """
 
     run_id: str
@@ -96,10 +96,10 @@ class ArtifactCache:
 
     @asynccontextmanager
     async def taken(self, run_ids: Sequence[str]) -> AsyncIterator[Mapping[str, OpenArtifact | Refusal]]:
-        """The artifacts of these runs, in the order of need; for a block, which should be short.
+        """The artifacts of these runs, given in the order of need, for the length of a block, which should be short.
 
-        The last ones are left out where they would pass the limits, the first one never. One that can't be had is
-        there as its Refusal: archive_damaged, unavailable.
+        The last ones are left out if they would exceed the limits, but never the first one. The Refusal stands in place
+        of an artifact that can't be read: archive_damaged, unavailable.
         """
         if not run_ids:
             yield {}
@@ -115,11 +115,11 @@ class ArtifactCache:
             yield {run_id: self._kept[run_id] for run_id in wanted if run_id in self._kept} | await self._fetch(missing)
 
     def _make_room(self, count: int, size: int, used: int) -> None:
-        """For `count` artifacts of `size` bytes in all; the `used` that were moved to the end stay."""
+        """Make room for `count` artifacts of `size` bytes in all; the `used` ones that were moved to the end stay."""
         limits = self._limits
         size += sum(one.spool.size for one in self._kept.values())
         while len(self._kept) > used and (len(self._kept) + count > limits.artifacts or size > limits.bytes):
-            # Not closed: a thread whose reader has gone may still read it. It goes with the last reference.
+            # Not closed, because a thread whose reader has gone may still read it. It goes with the last reference.
             _, gone = self._kept.popitem(last=False)
             size -= gone.spool.size
 

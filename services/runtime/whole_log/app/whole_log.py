@@ -1,8 +1,8 @@
-"""The log as readers see it: whole, from position 1 to the head, whatever was archived and pruned of it.
+"""The log as readers see it: whole, from position 1 to the head, regardless of what was archived and pruned.
 
-Above a partition's floor nothing was pruned, and pages are rows of the log. Below it rows and events of artifacts are
-put together. What is pruned between two pages, or while one is made, changes nothing: a page below the floor comes from
-one snapshot, in which each position is either a row or recorded as archived, and what is archived never changes.
+Above a partition's floor, nothing was pruned, and pages are rows of the log. Below it, pages combine rows and events of
+artifacts. Pruning between two pages, or while one is made, changes nothing: a page below the floor comes from one
+snapshot, in which each position is either a row or recorded as archived, and archived events never change.
 """
 
 from __future__ import annotations
@@ -39,39 +39,39 @@ class LogRows(Protocol):
         ...
 
     async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
-        """The bodies of the next rows; none unless these are the next entries and together within so many bytes."""
+        """The bodies of the next rows; none unless these are the next entries and together within `max_bytes`."""
         ...
 
 
 class PrunedLog(Protocol):
-    """How far the log was pruned, and what it has below."""
+    """How far the log was pruned, and the entries below that."""
 
     async def floor(self, partition: int) -> int:
         """The highest position that was pruned: above it every position has its row. It only grows."""
         ...
 
     async def whole_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[Entry]:
-        """The next `max_entries` positions, in order, all in one snapshot; rows only as far as they are within so
-        many bytes."""
+        """The next `max_entries` positions, in order, all in one snapshot; rows only as far as they are within
+        `max_bytes`."""
         ...
 
 
 class WholeLog:
-    """Reads it."""
+    """Reads the whole log."""
 
     def __init__(self, rows: LogRows, pruned: PrunedLog, artifact_cache: ArtifactCache) -> None:
         self._rows = rows
         self._pruned = pruned
         self._artifact_cache = artifact_cache
         self._floors: dict[int, int] = {}
-        """Partition -> its floor, as far as it is known: pages from above it are tried as rows first."""
+        """Partition -> its last known floor: pages from above it are tried as rows first."""
 
     async def heads(self) -> dict[int, Head]:
         """Partition -> its head."""
         return await self._rows.heads()
 
     def forget(self) -> None:
-        """The log has another past: a floor may be lower than it was."""
+        """Forget the floors: the log has a different past, and a floor may be lower than it was."""
         self._floors.clear()
 
     async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[LogRecord]:
@@ -83,7 +83,7 @@ class WholeLog:
             rows = await self._rows.log_page(partition, after, max_entries, max_bytes)
             if page := consecutive(after, rows):
                 return page
-            # Read after the rows: whatever was pruned before they were read, this floor knows of it.
+            # It is read after the rows, so that it covers everything that was pruned before they were read.
             self._floors[partition] = await self._pruned.floor(partition)
             if after >= self._floors[partition]:
                 if rows:
@@ -92,7 +92,7 @@ class WholeLog:
         return await self._page_below_floor(partition, after, max_entries, max_bytes)
 
     async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[bytes]:
-        """The same, the stored bytes alone. In the ordinary case no object is made for an entry but its bytes."""
+        """Like `log_page`, but only the stored bytes. Usually, no object is made for an entry except its bytes."""
         if after >= self._floors.get(partition, 0):
             page = await self._rows.bytes_page(partition, after, max_entries, max_bytes)
             if page:
