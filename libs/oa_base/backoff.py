@@ -1,11 +1,11 @@
-"""How long to wait before something that failed is tried again."""
+"""How long to wait before retrying something that failed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 _MAX_DOUBLINGS = 32
-"""A wait does not grow after so many attempts; 1 ms has become 49 days."""
+"""Waits stop growing after this many attempts; by then 1 ms has become 49 days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +29,4 @@ class Backoff:
 
 
 RECONNECT = Backoff(first_ms=250, max_ms=8_000)
-"""For whoever was cut off, where no setting says otherwise: clients, workers, and gateways from their sources."""
+"""The default for clients, workers and gateways that lost their connection."""

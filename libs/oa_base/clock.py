@@ -12,14 +12,14 @@ from typing import Protocol
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000
 LAST_NS = 253_402_300_799 * SECOND_NS
-"""The last second that a time can be in: that of the year 9999."""
+"""The last second that a time can have: the end of the year 9999."""
 _US_NS = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class Clock(Protocol):
-    """What the time is, and waiting."""
+    """Tells the time, and waits."""
 
     def now(self) -> datetime:
         """The wall clock, in UTC."""
@@ -34,7 +34,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds from some fixed moment; never goes back."""
+        """Seconds since some fixed moment; never goes back."""
         ...
 
     def sleep(self, seconds: float) -> Awaitable[None]:

@@ -1,4 +1,4 @@
-"""Settings of a program that works at one site: the same variables for clients, workers and `oa`."""
+"""Settings of a program that works with one site: clients, workers and `oa` use the same variables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def secret_text(env: Mapping[str, str], variable: str) -> str:
 
 @dataclass(frozen=True)
 class SiteAccess:
-    """Which site, as whom, and how to get there."""
+    """The site, the identity, and the way to the site."""
 
     control_url: str
     api_key: str

@@ -1,4 +1,4 @@
-"""Who somebody is, as control's tokens say it: plain values. The claims are in proto/openagents/control/v1."""
+"""Identities as control's tokens state them, as plain values. The claims are in proto/openagents/control/v1."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 ISSUER = "openagents-control"
-"""Who makes all tokens."""
+"""The issuer of all tokens."""
 EDGE_AUDIENCE = "openagents-edge"
 RUNTIME_AUDIENCE = "runtime"
 KHALA_AUDIENCE = "khala"
 API_KEY_PREFIX = "apk_"
-"""What a token names as its session begins with it, if the token was made from an API key."""
+"""Prefix of the session in a token that was made from an API key."""
 SYNC_CLAIMS_VERSION = 1
 """Version of the claims of sync tokens that name each topic."""
 SYNC_GRANTS_VERSION = 2
@@ -28,7 +28,7 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """On whose behalf a call is made. It comes from a verified token, never from a body.
+    """The identity on whose behalf a call is made. It comes from a verified token, never from a request's body.
 
     `subject` is `usr_…` or `sva_…`; `scopes` is what the token carries; `session_id` and `device_id` are empty for
     service accounts and workers.
@@ -43,7 +43,7 @@ class Principal:
 
 
 class TokenKind(Enum):
-    """What a token is for; one of one kind is never taken for another.
+    """The purpose of a token. A token of one kind is never accepted as another.
 
     `typ` is the header's (RFC 8725, 3.11); `max_age_s` bounds the time since `iat`, whatever `exp` says.
     """
@@ -59,7 +59,7 @@ class TokenKind(Enum):
 
 
 REVOCATION_KEPT_S = max(kind.max_age_s for kind in TokenKind) + 3600
-"""How long a revocation is kept: no token that it ends is taken any more by then, whatever the clocks say."""
+"""How long a revocation is kept. By then no token that it ends is accepted, even with clocks that differ."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How much may go now: a token bucket that is one number, by the generic cell rate algorithm. The caller says the time.
+"""A token bucket that is a single number, by the generic cell rate algorithm. The caller passes the time.
 
 The number is the moment at which the bucket is full again. What is taken moves it on by its share of the rate, and
 nothing is taken that would move it further than a whole burst away.
@@ -29,7 +29,7 @@ class Rate:
 
     @classmethod
     def per_second(cls, count: float, burst: int) -> Self:
-        """`burst` at once, and `count` a second in the long run."""
+        """`burst` at once, and a sustained `count` per second."""
         return cls(burst, int(SECOND_NS // count) if count > 0 else 0)
 
     @classmethod
@@ -45,7 +45,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A bucket after asking. With a `wait_ns` nothing was taken: waiting that long is enough, and less is not."""
+    """The result of taking. If `wait_ns` is not 0, nothing was taken; waiting that long suffices, and less does not."""
 
     full_at_ns: int
     wait_ns: int = 0
@@ -57,7 +57,7 @@ class Taken:
 
 
 def take(rate: Rate, full_at_ns: int, now_ns: int, count: int = 1) -> Taken:
-    """Take `count` at once from a bucket that is full at `full_at_ns`; all of them or none.
+    """Take `count` at once, all or none, from a bucket that is full at `full_at_ns`.
 
     When the clock was set back, the bucket is empty, no more: it is never further from full than a whole burst.
     """
@@ -77,14 +77,14 @@ def _owed_ns(rate: Rate, full_at_ns: int, now_ns: int) -> int:
 
 
 class TokenBucket:
-    """A rate and its number, kept in memory. It is full when it is made, at `now_ns` of its clock."""
+    """A bucket in memory. It is full when it is made, at `now_ns` of its clock."""
 
     def __init__(self, rate: Rate, now_ns: int) -> None:
         self._rate = rate
         self._full_at_ns = now_ns
 
     def take(self, now_ns: int, count: int = 1) -> Taken:
-        """Take `count`, or nothing and say how long to wait."""
+        """Take `count`, or take nothing and return how long to wait."""
         taken = take(self._rate, self._full_at_ns, now_ns, count)
         self._full_at_ns = taken.full_at_ns
         return taken
@@ -99,16 +99,16 @@ class TokenBucket:
 
 
 class TokenBuckets(Generic[K]):
-    """A bucket for each key, in memory. `most` of them are remembered: the one that was asked for the longest time ago
-    is forgotten first, and is full again when it is asked next."""
+    """A bucket for each key, in memory. At most `most` buckets are kept: the least recently used one is dropped first,
+    and is full when it is used again."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        # In the order of asking.
+        # In the order of their last use.
         self._full_at_ns: dict[K, int] = {}
 
     def take(self, rate: Rate, key: K, now_ns: int) -> Taken:
-        """Take one from the bucket of `key`, or nothing and say how long to wait."""
+        """Take one from the bucket of `key`, or take nothing and return how long to wait."""
         taken = take(rate, self._full_at_ns.pop(key, now_ns), now_ns)
         self._full_at_ns[key] = taken.full_at_ns
         if len(self._full_at_ns) > self._most:

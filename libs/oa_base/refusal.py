@@ -46,7 +46,7 @@ class Refusal(Exception):
         metadata: Mapping[str, str] | None = None,
         retry_after_ms: int = 0,
     ) -> Refusal:
-        """A refusal that came over a wire. A reason that only a newer peer knows counts as a defect, and is named."""
+        """A refusal that came over a wire. A reason that only a newer peer knows becomes `internal`, which names it."""
         if not is_reason(reason):
             reason, message = "internal", f"{reason}: {message}"
         return cls(reason, message, field=field, metadata=metadata, retry_after_ms=retry_after_ms)
@@ -58,7 +58,7 @@ class Refusal(Exception):
 
     @property
     def retry_hint_ms(self) -> int:
-        """What a caller is told to wait: `retry_after_ms`, or else what the catalogue says of the reason."""
+        """How long the caller should wait: `retry_after_ms`, or else the catalogue's value for the reason."""
         return self.retry_after_ms or self.info.retry_after_ms
 
     @property
@@ -67,7 +67,7 @@ class Refusal(Exception):
         return -(-self.retry_hint_ms // 1000)
 
     def under(self, prefix: str) -> Refusal:
-        """The same refusal with its field seen from outside: "argv[2]" under "spec.exec" is "spec.exec.argv[2]"."""
+        """The same refusal with its field as seen from outside: "argv[2]" under "spec.exec" is "spec.exec.argv[2]"."""
         separator = "" if not self.field or self.field.startswith("[") else "."
         path = f"{prefix}{separator}{self.field}"
         return Refusal(

@@ -1,4 +1,4 @@
-"""A sequence of numbered items, as far as it is known: a ring of the newest of them, and the hole that is missing.
+"""The known part of a sequence of numbered items: a ring of the newest ones, and the hole in front of missing ones.
 
 An item whose number follows on the head is taken, one at or below the head is dropped, and one above tells that
 something is missing. What is missing is read elsewhere and offered in the same way: so items may come twice, late and
@@ -45,20 +45,20 @@ class Ring(Generic[E]):
 
     @property
     def ring_bytes(self) -> int:
-        """Size of what the ring holds."""
+        """Total size of the items in the ring."""
         return self._bytes
 
     @property
     def hole(self) -> Hole | None:
-        """What has to be read before the head can move on; None when nothing is missing."""
+        """The hole that has to be read before the head can advance; None when nothing is missing."""
         return Hole(self.head, self.known_head) if self.known_head > self.head else None
 
     def expect(self, number: int) -> None:
-        """An item of this number is known to exist."""
+        """Note that an item with this number exists."""
         self.known_head = max(self.known_head, number)
 
     def take(self, first: int, items: Sequence[E]) -> Sequence[E]:
-        """Items `first`, `first + 1`, …: those that follow on the head are kept and returned."""
+        """Add the items `first`, `first + 1`, …: those that follow the head are kept and returned."""
         if not items:
             return items
         self.known_head = max(self.known_head, first + len(items) - 1)

@@ -1,6 +1,6 @@
-"""Which release this is."""
+"""The version of this release."""
 
 from __future__ import annotations
 
 VERSION = "0.1.0"
-"""Of the whole project."""
+"""The version of the whole project."""

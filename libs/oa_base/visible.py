@@ -1,4 +1,4 @@
-"""Text that came from elsewhere, as a terminal or a log may have it.
+"""Text from elsewhere in a form that is safe for a terminal or a log.
 
 A terminal obeys what it is sent: a title may hold an order to clear the screen, a name one to turn the reading
 direction round, and a character without width makes two names look like one. Such characters are shown as they are
@@ -14,7 +14,7 @@ import re
 import unicodedata
 
 LAYOUT = "\n\t"
-"""What a text of several lines needs."""
+"""The characters that a text of several lines needs."""
 _CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _WITHOUT_WIDTH = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 _NOT_PLAIN = re.compile(r"[^ -~]")
@@ -22,12 +22,12 @@ _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def is_visible(character: str) -> bool:
-    """Whether a terminal shows this character, and does nothing else with it."""
+    """Whether a terminal only shows this character."""
     return unicodedata.category(character) not in _CATEGORIES and character not in _WITHOUT_WIDTH
 
 
 def visible(text: str, layout: str = "") -> str:
-    """`text` with everything made visible that is not, but for the characters of `layout`."""
+    """`text` with every invisible character made visible, except the characters of `layout`."""
 
     def shown(found: re.Match[str]) -> str:
         character = found[0]
@@ -50,5 +50,5 @@ def visible_json(document: str) -> str:
 
 
 def is_text(text: str) -> bool:
-    """Whether it can be sent as UTF-8. Bytes of an argument or a path that are none come to us as half surrogates."""
+    """Whether it can be encoded as UTF-8. Python passes invalid bytes of an argument or a path as lone surrogates."""
     return _HALF_SURROGATE.search(text) is None

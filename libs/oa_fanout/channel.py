@@ -1,4 +1,4 @@
-"""What every way of telling has in common."""
+"""The interface that every channel implements."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 Heard = Callable[[str], None]
-"""Takes a text of another process. Must not block, must not raise."""
+"""Receives a text from another process. Must not block and must not raise."""
 
 
 class Channel(Protocol):
-    """Tells all others what one says, and calls what it was made with (`Heard`) for what they say."""
+    """Sends texts to all other processes, and passes their texts to the `Heard` that it was made with."""
 
     async def say(self, text: str) -> None:
-        """Tell the others. It is not known whether anybody hears it; nothing is raised when nobody can."""
+        """Send a text to the others. Delivery is not confirmed, and nothing is raised when nobody can receive it."""
         ...
 
     async def run(self) -> None:
-        """Hear the others, until cancelled, however often the way to them breaks."""
+        """Receive from the others until cancelled, reconnecting as often as necessary."""
         ...

@@ -1,4 +1,4 @@
-"""Over a NATS server: core NATS, without JetStream. It keeps nothing, and so can lose what it carries.
+"""A channel over a NATS server: core NATS, without JetStream. The server stores nothing, so messages can get lost.
 
     channel = NatsChannel("nats://nats:4222", "openagents.runtime.log", heard, random.random)
 
@@ -25,20 +25,20 @@ from oa_base.backoff import Backoff
 from oa_fanout.channel import Heard
 
 HeardBytes = Callable[[bytes], None]
-"""Takes what was published on a subject. Must not block, must not raise."""
+"""Receives what was published on a subject. Must not block and must not raise."""
 
 
 @dataclass(frozen=True)
 class NatsLimits:
-    """How a server is held. Times in seconds."""
+    """Limits of a connection to a server. Times are in seconds."""
 
     connect_s: int = 2
-    """How long an attempt to connect may take."""
+    """Maximum time of an attempt to connect."""
     ping_s: int = 2
-    """So often a connection is asked whether it stands; one that is silent twice in a row is broken."""
+    """Interval between pings. A connection that leaves two in a row unanswered is broken."""
     reconnect_first_ms: int = 100
     reconnect_max_ms: int = 2_000
-    """Maximum waits before the next attempt: at first, and later."""
+    """Maximum waits before the first and before later attempts to reconnect."""
 
 
 class NatsConnection:
@@ -64,24 +64,24 @@ class NatsConnection:
         self._backoff = Backoff(self._limits.reconnect_first_ms, self._limits.reconnect_max_ms)
         self._connection: Client | None = None
         self._wanted: dict[str, HeardBytes] = {}
-        # What the server was told, of this connection, and the subjects of which it is to be told more.
+        # The subscriptions that this connection has at the server, and the subjects that are still to be changed there.
         self._subscribed: dict[str, tuple[HeardBytes, Subscription]] = {}
         self._to_tell: dict[str, None] = {}
         self._news = asyncio.Event()
 
     @property
     def max_bytes(self) -> int:
-        """Maximum size of one message, in bytes; 0 while there is no connection, as far as is known."""
+        """Maximum size of one message in bytes; 0 while no connection is known."""
         return self._connection.max_payload if self._connection is not None else 0
 
     async def publish(self, subject: str, data: bytes) -> None:
-        """Publish; lost while there is no connection, and when it is too much."""
+        """Publish a message. It is lost while there is no connection, and when too many wait."""
         if self._connection is not None:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await self._connection.publish(subject, data)
 
     def subscribe(self, subject: str, heard: HeardBytes) -> None:
-        """Hear what others publish on `subject` from soon on, over every connection.
+        """Soon receive what others publish on `subject`, over this and every later connection.
 
         The server is told of subjects in the order in which they were added.
         """
@@ -89,12 +89,12 @@ class NatsConnection:
         self._tell(subject)
 
     def unsubscribe(self, subject: str) -> None:
-        """No more; one that was not subscribed is ignored."""
+        """Stop receiving; a subject without a subscription is ignored."""
         if self._wanted.pop(subject, None) is not None:
             self._tell(subject)
 
     async def run(self) -> None:
-        """Hold the connection, until cancelled."""
+        """Keep the connection open until cancelled."""
         attempt = 0
         while True:
             try:
@@ -112,7 +112,7 @@ class NatsConnection:
         self._news.set()
 
     async def _hold(self) -> None:
-        """Connect and listen until the connection breaks. Raises when none comes about."""
+        """Connect and receive until the connection breaks. Raises if no connection can be made."""
         broken = asyncio.Event()
         connection = Client()
         self._subscribed.clear()
@@ -120,7 +120,7 @@ class NatsConnection:
         try:
             await self._connect(connection, broken)
             await self._tell_all(connection)
-            # The answer says that the server has the subscriptions.
+            # The answer proves that the server has the subscriptions.
             await connection.flush(self._limits.connect_s)
             self._connection = connection
             self._changed("")
@@ -161,7 +161,7 @@ class NatsConnection:
                 connect_timeout=self._limits.connect_s,
                 ping_interval=self._limits.ping_s,
                 max_outstanding_pings=2,
-                # Its own words come back to nobody.
+                # The server does not echo a connection's own messages.
                 no_echo=True,
                 disconnected_cb=on_broken,
                 closed_cb=on_broken,
@@ -190,15 +190,15 @@ class NatsChannel:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a way to the others, as far as is known."""
+        """Whether there is a connection, as far as is known."""
         return self._connection.max_bytes > 0
 
     async def say(self, text: str) -> None:
-        """Tell the others; lost while there is no connection."""
+        """Send a text to the others. It is lost while there is no connection."""
         await self._connection.publish(self._subject, text.encode())
 
     async def run(self) -> None:
-        """Hear the others, until cancelled."""
+        """Receive from the others until cancelled."""
         await self._connection.run()
 
     def _take(self, data: bytes) -> None:

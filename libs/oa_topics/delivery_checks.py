@@ -1,4 +1,4 @@
-"""Whether what a source commits arrives, for the gateways to see.
+"""Checks by which gateways see whether a source's commits arrive.
 
 Now and then a source commits a number that nobody has seen before. Once it hears of that commit, in the way in which it
 hears of every commit, it hands the number to the streams that asked for it. Where no number arrives any more, no frame
@@ -16,13 +16,13 @@ from oa_base.refusal import Refusal
 from oa_topics.watcher import Watcher
 
 INTERVAL_S = 1.0
-"""Pause between two checks, while a stream wants them."""
+"""Interval between two checks while a stream wants them."""
 _log = structlog.get_logger(__name__)
 
 
 class DeliveryChecks:
-    """The checks of one source. `commit` commits the next number, and raises Refusal when it can't; whoever hears of
-    the commit calls `heard`. `run` goes on until cancelled."""
+    """The checks of one source. `commit` commits the next number, and raises Refusal when it can't. The code that
+    hears of the commit calls `heard`. `run` goes on until cancelled."""
 
     def __init__(self, commit: Callable[[], Awaitable[None]], interval_s: float = INTERVAL_S) -> None:
         self._commit = commit
@@ -31,18 +31,18 @@ class DeliveryChecks:
         self._wanted = asyncio.Event()
 
     def add(self, watcher: Watcher) -> None:
-        """Hand the numbers to `watcher` from now on."""
+        """Pass the numbers to `watcher` from now on."""
         self._watchers[watcher] = None
         self._wanted.set()
 
     def remove(self, watcher: Watcher) -> None:
-        """No more; one that was not added is ignored."""
+        """Stop passing them; a watcher that was not added is ignored."""
         self._watchers.pop(watcher, None)
         if not self._watchers:
             self._wanted.clear()
 
     def heard(self, number: int) -> None:
-        """A number was committed, by this replica or another. Never waits."""
+        """Note that this or another replica committed a number. Never waits."""
         for watcher in self._watchers:
             watcher.check_delivery(number)
 

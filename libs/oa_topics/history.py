@@ -11,7 +11,7 @@ from oa_khala.wire import event_frame
 from oa_topics.store import StateAt, TopicDescription, TopicLimits, TopicStore
 
 FRAME_OVERHEAD_BYTES = 192
-"""What a KhalaFrame adds to its payload at most: the topic (160), four tags, seq, kind, length and version."""
+"""Maximum bytes that a KhalaFrame adds to its payload: the topic (160), four tags, seq, kind, length and version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class History:
         return await self._describe(self.parse(text))
 
     async def describe_all(self, texts: Collection[str]) -> Mapping[str, TopicDescription | Refusal]:
-        """Where topics stand, or why that can't be said; each by its name. Raises Refusal when nothing can be said."""
+        """The state of each topic by its name, or the refusal for it. Raises Refusal when no state can be read."""
         topics: dict[str, Topic] = {}
         answers: dict[str, TopicDescription | Refusal] = {}
         for text in texts:
@@ -78,7 +78,7 @@ class History:
         frames_limit, bytes_limit = max_frames or self._limits.page_frames, max_bytes or self._limits.page_bytes
         events = await self._store.page(topic, after_seq, frames_limit, bytes_limit)
         if await self._store.epoch() != described.state.epoch:
-            # What was read may be of another past than what was described.
+            # The page may be from a different past than the description.
             _check_cursor(await self._describe(topic), epoch, after_seq)
         frames: list[bytes] = []
         size = 0
@@ -92,7 +92,7 @@ class History:
         return Page(described, after_seq + 1, frames)
 
     async def snapshot(self, text: str, max_bytes: int = 0) -> Snapshot:
-        """A topic's state. Raises Refusal invalid_topic, not_found, unavailable when its lineage changes just now."""
+        """A topic's state. Raises Refusal invalid_topic, not_found; unavailable while its lineage changes."""
         topic, epoch = self.parse(text), await self._store.epoch()
         found = await self._store.snapshot(topic, max_bytes)
         if found is None:
@@ -108,7 +108,7 @@ class History:
         return described
 
     async def _check_content(self, described: TopicDescription, after_seq: int, after_chain: bytes) -> None:
-        """The numbers of a cursor may fit another history; its chain value fits only the one that it was made from."""
+        """A cursor's numbers may fit several histories. Its chain value fits only the history that it was made from."""
         if not described.topic.topic_class.chained:
             raise Refusal("invalid_value", "topics of this class have no chain; leave it empty", field="after_chain")
         chain = await self._store.chain_at(described.topic, after_seq)
@@ -120,7 +120,7 @@ class History:
             raise _stale("epoch_mismatch", text, "after_chain", described, both)
 
     async def _not_there(self, topic: Topic, seq: int) -> Refusal:
-        """Why an event that should be there is not: its topic was pruned meanwhile, or it is missing."""
+        """Why an expected event is not there: its topic was pruned in the meantime, or the event is missing."""
         described = await self._describe(topic)
         if seq <= described.state.floor:
             return _below_floor(described, seq - 1)

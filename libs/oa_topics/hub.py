@@ -1,4 +1,4 @@
-"""What is committed, handed to those who watch, in the order of its seqs.
+"""Hands committed events to watchers, in the order of their seqs.
 
 The hub knows, for each watched topic, the last seq that it handed out. Events that continue there go out at once.
 Anything else (commits that came back in another order, another replica's, one whose answer was lost) only says that the
@@ -23,23 +23,23 @@ from oa_topics.watcher import Head, Origin, Watcher
 
 
 class HubReport(Protocol):
-    """Where the hub says how it is doing."""
+    """Receives the hub's measurements."""
 
     def watching(self, difference: int) -> None:
-        """So many topics more, or fewer, are watched by a stream."""
+        """The number of topics that streams watch has changed by this much."""
         ...
 
     def dropped(self, frames: int) -> None:
-        """So many live frames found no room in a stream."""
+        """A stream had no room for this many live frames."""
         ...
 
 
 class Publisher(Protocol):
-    """Another way for frames to those who take them there: once for all of them, and not to be relied upon."""
+    """Another way for frames: published once for all who take them there, without a guarantee."""
 
     @property
     def subject(self) -> str:
-        """Where they are published."""
+        """The place where frames are published."""
         ...
 
     def publish(
@@ -62,14 +62,14 @@ class _Feed:
 
 
 class TopicHub:
-    """See the module. `run` repairs until cancelled; with a publisher, `run_heads` is to run too."""
+    """See the module. `run` repairs until cancelled; with a publisher, `run_heads` has to run, too."""
 
     def __init__(
         self, store: TopicStore, limits: TopicLimits, report: HubReport, publisher: Publisher | None = None
     ) -> None:
         self.history = History(store, limits)
         self._publisher = publisher
-        # Where topics stood when frames of theirs were published: since the heads were last told, and before.
+        # Positions of topics at the publication of their frames: since the last report of heads, and before it.
         self._heads: dict[str, Head] = {}
         self._old_heads: dict[str, Head] = {}
         self._store = store
@@ -78,12 +78,12 @@ class TopicHub:
         self._feeds: dict[str, _Feed] = {}
         self._dirty: set[str] = set()
         self._wake = asyncio.Event()
-        # Counts restarts: what was read of an earlier past says nothing of this one.
+        # Counts restarts: a read of an earlier past says nothing about the current one.
         self._past = 0
 
     @contextlib.contextmanager
     def watcher(self, wake: Callable[[], None]) -> Iterator[Watcher]:
-        """A watcher for the time of the block; `wake` is called when it has something to do."""
+        """A watcher for the duration of the block. `wake` is called when it has something to do."""
         watcher = Watcher(self._limits.pending_bytes, self._limits.watched_topics, wake)
         try:
             yield watcher
@@ -91,7 +91,7 @@ class TopicHub:
             self.remove(watcher, watcher.topics)
 
     def add(self, watcher: Watcher, topics: Collection[str]) -> None:
-        """Hand the topics' events to `watcher` from now on. Before a head is read: nothing falls in between."""
+        """Pass the topics' events to `watcher` from now on. Heads are read after this, so that no event is missed."""
         for topic in topics:
             watcher.add(topic)
             if topic in watcher:
@@ -101,13 +101,13 @@ class TopicHub:
                     self._report.watching(1)
 
     def remove(self, watcher: Watcher, topics: Collection[str]) -> None:
-        """No more; those that `watcher` does not watch are ignored."""
+        """Stop passing them; topics that `watcher` does not watch are ignored."""
         for topic in topics:
             watcher.remove(topic)
             self._unregister(watcher, topic)
 
     async def describe(self, watcher: Watcher) -> None:
-        """Answer what `watcher` asks: where topics stand, or why they can't be carried. Raises Refusal."""
+        """Answer the questions of `watcher`: where topics stand, or why they can't be carried. Raises Refusal."""
         past, asked = self._past, watcher.to_describe()
         answers: Mapping[str, TopicDescription | Refusal] = await self.history.describe_all(asked) if asked else {}
         for topic, answer in answers.items() if past == self._past else ():
@@ -142,7 +142,7 @@ class TopicHub:
             self._mark(topic)
 
     def read_again(self, wanted: Callable[[str], bool]) -> None:
-        """The watched topics that are `wanted` may have more: read where they stand. Never waits."""
+        """Read where the watched topics that are `wanted` stand, because they may have more events. Never waits."""
         for topic in filter(wanted, self._feeds):
             self._mark(topic)
 
@@ -152,11 +152,11 @@ class TopicHub:
 
     @property
     def subject(self) -> str:
-        """Where frames are published too; empty for nowhere."""
+        """The place where frames are also published; empty for none."""
         return self._publisher.subject if self._publisher is not None else ""
 
     def restart(self) -> None:
-        """The topics have another past: what waits is dropped, and each is described anew."""
+        """Drop what waits and describe each topic again, because the topics have a different past."""
         self._past += 1
         self._heads, self._old_heads = {}, {}
         watchers = {watcher: None for feed in self._feeds.values() for watcher in feed.watchers}
@@ -166,7 +166,7 @@ class TopicHub:
             watcher.restart()
 
     async def run(self) -> None:
-        """Repair what is known to be missing, and look for what is not known. Runs until cancelled."""
+        """Repair known holes, and look for unknown ones. Runs until cancelled."""
         poll_s = self._limits.poll_interval_ms / 1000 or None
         while True:
             with contextlib.suppress(TimeoutError):
@@ -179,13 +179,13 @@ class TopicHub:
                 await asyncio.sleep(poll_s or _RETRY_S)  # what could not be read is still marked, or is found again
 
     async def run_heads(self) -> None:
-        """Tell now and then where topics stand whose frames were published, until cancelled."""
+        """Report regularly where topics with published frames stand, until cancelled."""
         while True:
             await asyncio.sleep(HEADS_INTERVAL_S)
             self.tell_heads()
 
     def tell_heads(self) -> None:
-        """Tell where they stood at the call before this one: what was published by then has had time to arrive."""
+        """Report where they stood at the previous call: frames published before it have had time to arrive."""
         told, self._old_heads, self._heads = self._old_heads, self._heads, {}
         for topic, head in told.items():
             feed = self._feeds.get(topic)
@@ -205,7 +205,7 @@ class TopicHub:
         self._dirty -= marked
 
     async def _repair(self, topic: str, described: TopicDescription) -> None:
-        """Read on from the last seq handed out. What `publish` hands out meanwhile is not handed out again."""
+        """Read on from the last seq that was handed out. Events that `publish` hands out meanwhile are not repeated."""
         limits = self._limits
         past = self._past
         while (feed := self._feeds.get(topic)) and feed.sent is not None and feed.sent < described.state.head:
@@ -220,7 +220,7 @@ class TopicHub:
             self._hand_out(topic, feed, fresh)
 
     def _say_again(self, topic: str, feed: _Feed) -> None:
-        """What comes next was pruned: whoever watches is told where the topic stands now."""
+        """Tell the watchers where the topic stands now, because the next events were pruned."""
         feed.sent, feed.missed = None, False
         for watcher in feed.watchers:
             watcher.add(topic)
@@ -251,7 +251,7 @@ class TopicHub:
         frames: Sequence[bytes],
         origin: Origin | None,
     ) -> bool:
-        """Publish frames if somebody takes them there. False when they were not published."""
+        """Publish frames if anybody takes them there. Returns False if they were not published."""
         if not any(watcher.takes_published(topic) for watcher in feed.watchers):
             return False
         if not publisher.publish(topic, feed.epoch, first_seq, frames, origin):
@@ -269,6 +269,6 @@ class TopicHub:
 
 
 HEADS_INTERVAL_S = 1.0
-"""Pause between two times at which it is told where topics stand whose frames were published."""
+"""Interval between two reports of where topics with published frames stand."""
 _RETRY_S = 0.5
-"""Pause before a source that is not polled is read again after a failure."""
+"""Pause after a failed read of a source that is not polled."""

@@ -1,4 +1,4 @@
-"""Frames published once for all gateways that take them from there, beside the streams.
+"""Publishes frames once for all gateways that take them there, in addition to the streams.
 
 Whatever carries them may lose, repeat, reorder and delay them: streams say a moment later where the topics stand.
 """
@@ -19,7 +19,7 @@ CHECK = "check"
 
 
 class Transport(Protocol):
-    """Publishes on subjects. Nobody is told whether it arrives."""
+    """Publishes on subjects. Delivery is not confirmed."""
 
     @property
     def max_bytes(self) -> int:
@@ -27,17 +27,17 @@ class Transport(Protocol):
         ...
 
     async def publish(self, subject: str, data: bytes) -> None:
-        """Publish; lost while nothing can be published. Waits while the connection is full."""
+        """Publish a message. It is lost while nothing can be published. Waits while the connection is full."""
         ...
 
 
 class FramePublisher:
-    """See the module. Call `run` in the background. `published` is told of each number of frames."""
+    """See the module. Call `run` in the background. `published` gets the number of frames each time."""
 
     def __init__(
         self, transport: Transport, subject: str, pending_bytes: int, published: Callable[[int], None]
     ) -> None:
-        """`pending_bytes`: the maximum that waits for the transport."""
+        """`pending_bytes`: maximum bytes that wait for the transport."""
         self.subject = subject
         self._transport = transport
         self._limit_bytes = pending_bytes
@@ -49,7 +49,7 @@ class FramePublisher:
     def publish(
         self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None
     ) -> bool:
-        """Publish consecutive frames. False when they can't be: they go another way. Never waits."""
+        """Publish consecutive frames. Returns False if that is impossible; they then go another way. Never waits."""
         batch = frames_to_wire(Frames(topic, epoch, first_seq, list(frames), origin))
         if not self._put(topic, pb.WatchTopicsResponse(batches=[batch])):
             return False
@@ -61,7 +61,7 @@ class FramePublisher:
         self._put(CHECK, pb.WatchTopicsResponse(delivery_check=number))
 
     async def run(self) -> None:
-        """Hand what waits to the transport, until cancelled."""
+        """Pass waiting messages to the transport until cancelled."""
         while True:
             await self._news.wait()
             self._news.clear()

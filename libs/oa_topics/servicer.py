@@ -1,5 +1,5 @@
-"""TopicService on gRPC, for every source. Callers are gateways: who may read a topic is theirs to decide, from the
-owner that is stated."""
+"""TopicService on gRPC, for every source. The callers are gateways. They decide who may read a topic, from the owner
+that the service states."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceServicer
 
 WATCH = "/openagents.sync.v1.TopicService/WatchTopics"
 ANSWER_BYTES = 1 << 20
-"""Where live frames are cut into messages."""
+"""Size at which live frames are split into messages."""
 
 
 class TopicApi(TopicServiceServicer):
     """Describes, watches and replays the topics of one source."""
 
     def __init__(self, hub: TopicHub, checks: DeliveryChecks, note_refusal: Callable[[str, Refusal], None]) -> None:
-        """`note_refusal(method, refusal)` hears of what is refused within a stream that goes on."""
+        """`note_refusal(method, refusal)` is called for each refusal within a stream that continues."""
         self._hub = hub
         self._checks = checks
         self._note_refusal = note_refusal
 
     async def DescribeTopic(self, request: pb.DescribeTopicRequest, context: Any) -> pb.DescribeTopicResponse:
-        """Where a topic stands and whom it belongs to."""
+        """Where a topic stands, and who owns it."""
         described = await self._hub.history.describe(request.topic)
         return pb.DescribeTopicResponse(
             epoch=described.state.epoch,

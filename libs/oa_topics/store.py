@@ -1,4 +1,4 @@
-"""What a source of topics has: the seam between `oa_topics` and the service that stores them."""
+"""What a source of topics provides: the interface between `oa_topics` and the service that stores the topics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oa_khala.topics import Source, Topic
 
 @dataclass(frozen=True, slots=True)
 class TopicDescription:
-    """Where a topic stands, and whom it belongs to; an owner that does not apply is empty."""
+    """Where a topic stands, and who owns it; an owner that does not apply is empty."""
 
     topic: Topic
     state: TopicState
@@ -32,18 +32,18 @@ class StateAt:
 
 @dataclass(frozen=True, slots=True)
 class TopicLimits:
-    """Bounds of what watchers and readers of topics take."""
+    """Limits for watchers and readers of topics."""
 
     watched_topics: int = 100_000
-    """Topics of one Watch stream."""
+    """Maximum number of topics on one Watch stream."""
     pending_bytes: int = 8 << 20
-    """Bytes of frames that wait for one Watch stream. What comes beyond is dropped, and the caller told the head."""
+    """Maximum bytes of frames that wait for a Watch stream; more are dropped, and the caller is told the head."""
     page_frames: int = 500
-    """Frames of a page of history, when the caller names no number."""
+    """Number of frames in a page of history if the caller names none."""
     page_bytes: int = 1 << 20
-    """Bytes of one, when the caller names none."""
+    """Size of a page in bytes if the caller names none."""
     poll_interval_ms: int = 0
-    """Pause between looks at where the watched topics stand. 0: never, for a source that hears of every commit."""
+    """Interval between checks of where the watched topics stand. 0: never, for a source that hears of every commit."""
 
 
 class TopicStore(Protocol):
@@ -51,15 +51,15 @@ class TopicStore(Protocol):
 
     @property
     def source(self) -> Source:
-        """Whose topics these are."""
+        """The service that these topics belong to."""
         ...
 
     async def epoch(self) -> str:
-        """The lineage of what is read now. Cheap: asked after each page."""
+        """The lineage of what is read now. Must be cheap, because it is asked after each page."""
         ...
 
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
-        """Where the topics stand; those that don't exist are left out."""
+        """Where the topics stand; topics that don't exist are left out."""
         ...
 
     async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
@@ -78,5 +78,5 @@ class TopicStore(Protocol):
         ...
 
     def missing(self, topic: Topic, seq: int) -> Refusal:
-        """What to say of an event above the floor that is not there: a loss or a defect, and reported as one."""
+        """The refusal for an event above the floor that is not there: a loss or a defect, which is also reported."""
         ...

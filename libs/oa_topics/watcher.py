@@ -49,7 +49,7 @@ class Frames(NamedTuple):
 
 @dataclass(slots=True)
 class Answer:
-    """What is to be sent next: first where topics stand, then frames."""
+    """The next things to send: first where topics stand, then frames."""
 
     watched: list[TopicDescription] = field(default_factory=list)
     refused: list[tuple[str, Refusal]] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Answer:
 
 @dataclass(slots=True)
 class _Carried:
-    """One topic. `head`: where it was said to stand; frames up to there are not sent."""
+    """One topic. `head`: its reported position; frames up to it are not sent."""
 
     awaiting: bool = True
     asked: bool = False
@@ -70,7 +70,7 @@ class _Carried:
     epoch: str = ""
     head: int = 0
     pending: list[tuple[int, bytes]] = field(default_factory=list)
-    # Of what is pending, each with the last seq that it is of.
+    # The origins of pending frames, each with the last seq that it covers.
     origins: list[tuple[int, Origin]] = field(default_factory=list)
 
 
@@ -90,21 +90,21 @@ class Watcher:
         self._delivery_check = 0
         self._heads: dict[str, Head] = {}
         self._by_subject = False
-        # Frames from before may have got lost elsewhere, so this stays.
+        # Earlier frames may have been lost elsewhere, so this stays.
         self._has_been_by_subject = False
         self.dropped = 0
-        """Frames that found no room."""
+        """Number of frames for which there was no room."""
 
     def __contains__(self, topic: str) -> bool:
         return topic in self._topics
 
     @property
     def topics(self) -> list[str]:
-        """What is carried, or about to be."""
+        """The topics that are carried, or about to be."""
         return list(self._topics)
 
     def add(self, topic: str) -> None:
-        """Carry `topic`. One that is carried already is said again where it stands."""
+        """Carry `topic`. If it is carried already, report its position again."""
         carried = self._topics.get(topic)
         if carried is None:
             if len(self._topics) >= self._max_topics:
@@ -115,7 +115,7 @@ class Watcher:
         self._await(topic, carried)
 
     def remove(self, topic: str) -> None:
-        """Carry `topic` no more; one that isn't carried is ignored."""
+        """Stop carrying `topic`; one that isn't carried is ignored."""
         carried = self._topics.pop(topic, None)
         if carried is not None:
             self._forget_frames(topic, carried)
@@ -123,13 +123,13 @@ class Watcher:
             self._watched = [one for one in self._watched if str(one.topic) != topic]
 
     def refuse(self, topic: str, refusal: Refusal) -> None:
-        """Say that `topic` can't be carried."""
+        """Report that `topic` can't be carried."""
         self.remove(topic)
         self._refused.append((topic, refusal))
         self._wake()
 
     def offer(self, topic: str, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None) -> None:
-        """Consecutive live frames of a topic."""
+        """Take consecutive live frames of a topic."""
         carried = self._topics.get(topic)
         if carried is None or carried.missed:
             return
@@ -148,7 +148,7 @@ class Watcher:
             self._wake()
 
     def take_by_subject(self, by_subject: bool) -> None:
-        """Frames of carried topics are taken from where they are published from now on, or on the stream."""
+        """Set whether frames of carried topics are taken where they are published, or on the stream."""
         self._by_subject = by_subject
         self._has_been_by_subject |= by_subject
 
@@ -157,25 +157,25 @@ class Watcher:
         return self._by_subject and not self._topics[topic].awaiting
 
     def tell_head(self, topic: str, head: Head) -> None:
-        """Say where a topic stands. No news to one whose frames have come on the stream all the time."""
+        """Report where a topic stands. This is skipped if all its frames have come on the stream."""
         if self._has_been_by_subject and topic in self._topics:
             self._heads[topic] = head
             self._wake()
 
     def check_delivery(self, number: int) -> None:
-        """Say a delivery check; of several that wait the newest is enough."""
+        """Report a delivery check; of several that wait only the newest is sent."""
         self._delivery_check = number
         self._wake()
 
     def restart(self) -> None:
-        """The topics have another past: what waits is dropped, and where each of them stands is said again."""
+        """Drop what waits and report each topic's position again, because the topics have a different past."""
         for topic, carried in self._topics.items():
             self._forget_frames(topic, carried)
             self._await(topic, carried)
         self._watched.clear()
 
     def to_describe(self) -> list[str]:
-        """Topics of which it is to be said where they stand; answer each with `stands` or `refuse`."""
+        """The topics whose positions have to be reported; answer each with `stands` or `refuse`."""
         asked, self._awaiting = list(self._awaiting), {}
         for topic in asked:
             self._topics[topic].asked = True
@@ -198,7 +198,7 @@ class Watcher:
             self._with_frames[topic] = None
 
     def take(self) -> Answer:
-        """What is to be sent now."""
+        """The next things to send, which are then no longer pending."""
         answer = Answer(self._watched, self._refused, delivery_check=self._delivery_check)
         self._watched, self._refused, self._delivery_check = [], [], 0
         with_frames, self._with_frames = self._with_frames, {}
@@ -233,8 +233,7 @@ def _runs(
     pending: Sequence[tuple[int, bytes]],
     origins: Sequence[tuple[int, Origin]] = (),
 ) -> list[Frames]:
-    """Frames above where the topic was said to stand, as runs of consecutive ones; the first one says where they come
-    from."""
+    """The frames above the topic's reported position, as runs of consecutive ones. The first run has their origin."""
     runs: list[Frames] = []
     for seq, frame in pending:
         if seq <= carried.head:

@@ -8,7 +8,7 @@ from openagents.sync.v1 import topic_service_pb2 as pb
 
 
 def frames_to_wire(batch: Frames) -> pb.TopicFrames:
-    """The message of frames, with where they come from, if that is known."""
+    """The message with frames, and with their origin if it is known."""
     message = pb.TopicFrames(topic=batch.topic, epoch=batch.epoch, first_seq=batch.first_seq, frames=batch.frames)
     if batch.origin is not None:
         message.traceparent = batch.origin.traceparent
@@ -19,7 +19,7 @@ def frames_to_wire(batch: Frames) -> pb.TopicFrames:
 
 
 def origin_from_wire(message: pb.TopicFrames) -> Origin | None:
-    """Where frames come from; None when the source does not say."""
+    """The origin of frames; None when the source does not state it."""
     if not message.traceparent and not message.HasField("recorded_time"):
         return None
     time = message.recorded_time
