@@ -1,4 +1,4 @@
-"""Settings of the archive, and of the artifacts in it."""
+"""Settings of the archive and of its artifacts."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class ArtifactSettings:
     )
 
     def limits(self) -> ArtifactLimits:
-        """As those who make them take them."""
+        """The settings as `ArtifactLimits`."""
         return ArtifactLimits(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveSettings:
-    """When finished runs leave the log, and for where."""
+    """When finished runs leave the log, and where they go."""
 
     url: str = setting(
         "OA_ARCHIVE_URL",
@@ -87,19 +87,19 @@ class ArchiveSettings:
     )
 
     def __post_init__(self) -> None:
-        """Whether what leaves the log has somewhere to go."""
+        """Raise Refusal `invalid_setting` if runs leave the log and there is no archive for them."""
         if self.classes.ages and not self.url:
             text = "OA_RETENTION_CLASSES has ages, and nothing is pruned that is not kept elsewhere; set OA_ARCHIVE_URL"
             raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL")
 
     def limits(self) -> ArchiveLimits:
-        """As the archiver takes them."""
+        """The settings as `ArchiveLimits`."""
         return ArchiveLimits(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactCacheSettings:
-    """What is kept of the archive for readers of the log who are below its floor."""
+    """How much of the archive is cached for readers of the log who are below its floor."""
 
     artifacts: int = setting(
         "OA_ARTIFACT_CACHE_ARTIFACTS",
@@ -122,5 +122,5 @@ class ArtifactCacheSettings:
     )
 
     def limits(self) -> ArtifactCacheLimits:
-        """As the cache takes them."""
+        """The settings as `ArtifactCacheLimits`."""
         return ArtifactCacheLimits(**vars(self))

@@ -1,4 +1,4 @@
-"""Settings of the runtime. docs/config.md is made from these; defaults are those of the limits."""
+"""Settings of the runtime. docs/config.md is generated from them; the defaults are those of the limits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MERGE, _REPLAY = MergeLimits(), ReplayLimits()
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What a run may take. A refused append stores nothing."""
+    """Limits of a run. A refused append stores nothing."""
 
     max_event_bytes: int = setting(
         "OA_RUN_MAX_EVENT_BYTES", integer(1024, 4 << 20), _RUN.max_event_bytes, doc="Maximum size of an event."
@@ -49,7 +49,7 @@ class RunSettings:
         _RUN.max_append_bytes,
         doc="Maximum size of the events in one append.",
     )
-    # Each stands in one event, beside the rest of it.
+    # Each of these is stored in one event, next to the rest of the event.
     max_input_bytes: int = setting(
         "OA_RUN_MAX_INPUT_BYTES", integer(1, 4 << 20), _RUN.max_input_bytes, doc="Maximum size of an agent's input."
     )
@@ -65,7 +65,7 @@ class RunSettings:
         _RUN.events_per_second,
         doc="Maximum number of events that a run appends each second, on average.",
     )
-    # No lower than the contract's largest append: one that is larger than the burst could never pass.
+    # No lower than the contract's largest append: an append that is larger than the burst could never pass.
     burst_events: int = setting(
         "OA_RUN_BURST_EVENTS",
         integer(500, 1_000_000),
@@ -100,13 +100,13 @@ class RunSettings:
     )
 
     def limits(self, retention: RetentionClasses) -> Limits:
-        """The same for the code that decides, with the classes that a run can be given."""
+        """The settings as `Limits`, with the classes that a run can have."""
         return Limits(retention_classes=retention.names, **vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequencerSettings:
-    """How the sequencer's queue is bounded and drained."""
+    """How the sequencer's queue is limited and drained."""
 
     writers: int = setting(
         "OA_SEQUENCER_WRITERS",
@@ -159,7 +159,7 @@ class SequencerSettings:
     )
 
     def limits(self) -> SequencerLimits:
-        """As the sequencer takes them."""
+        """The settings as `SequencerLimits`."""
         return SequencerLimits(**vars(self))
 
 
@@ -202,13 +202,13 @@ class TailSettings:
     )
 
     def limits(self) -> TailLimits:
-        """As the tail takes them."""
+        """The settings as `TailLimits`."""
         return TailLimits(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FanoutSettings:
-    """How replicas hear of each other's commits."""
+    """How replicas learn of each other's commits."""
 
     nats_url: Secret | None = setting(
         "OA_FANOUT_NATS_URL",
@@ -227,7 +227,7 @@ class FanoutSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TopicSettings:
-    """What a stream of live frames may hold, and pages of history."""
+    """How much a stream of live frames and a page of history may hold."""
 
     pending_bytes: int = setting(
         "OA_TOPICS_PENDING_BYTES",
@@ -255,13 +255,13 @@ class TopicSettings:
     )
 
     def limits(self) -> TopicLimits:
-        """As the hub takes them. The tail hears of every commit, so nothing has to be looked for."""
+        """The settings as `TopicLimits`, without polling, because the tail learns of every commit."""
         return TopicLimits(poll_interval_ms=0, **vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """When workers are silent, lost, or late."""
+    """When workers are silent, lost or late."""
 
     heartbeat_interval_ms: int = setting(
         "OA_WORKER_HEARTBEAT_MS",
@@ -342,7 +342,7 @@ class WorkerSettings:
     )
 
     def __post_init__(self) -> None:
-        """Whether a worker that lives has the time to be heard."""
+        """Raise Refusal `invalid_setting` if a live worker would have no time to be heard."""
         if self.lost_after_ms <= 2 * self.heartbeat_interval_ms or self.lost_after_ms <= 4 * self.watch_interval_ms:
             text = (
                 "a worker that lives would have no time to be heard; "
@@ -351,13 +351,13 @@ class WorkerSettings:
             raise Refusal("invalid_setting", text, field="OA_WORKER_LOST_MS")
 
     def limits(self) -> WorkerLimits:
-        """As those who look after workers take them."""
+        """The settings as `WorkerLimits`."""
         return WorkerLimits(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestSettings:
-    """What runs ask people."""
+    """Limits of the requests that runs make to people."""
 
     max_requests: int = setting(
         "OA_RUN_MAX_REQUESTS",
@@ -373,13 +373,13 @@ class RequestSettings:
     )
 
     def limits(self) -> RequestLimits:
-        """As those who take answers take them."""
+        """The settings as `RequestLimits`."""
         return RequestLimits(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChildSettings:
-    """Runs that are started by runs."""
+    """Limits of the children of runs."""
 
     max_children: int = setting(
         "OA_RUN_MAX_CHILDREN",
@@ -395,13 +395,13 @@ class ChildSettings:
     )
 
     def limits(self) -> ChildLimits:
-        """As those who look after children take them."""
+        """The settings as `ChildLimits`."""
         return ChildLimits(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergeSettings:
-    """How receipts get into the log of receipts."""
+    """How receipts are merged into the log of receipts."""
 
     page: int = setting(
         "OA_MERGE_PAGE",
@@ -423,13 +423,13 @@ class MergeSettings:
     )
 
     def limits(self) -> MergeLimits:
-        """As the merger takes them."""
+        """The settings as `MergeLimits`."""
         return MergeLimits(**vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplaySettings:
-    """How replay artifacts are handed out."""
+    """How replay artifacts are served."""
 
     page_bytes: int = setting(
         "OA_REPLAY_PAGE_BYTES",
@@ -446,12 +446,12 @@ class ReplaySettings:
     )
 
     def limits(self) -> ReplayLimits:
-        """As replays take them."""
+        """The settings as `ReplayLimits`."""
         return ReplayLimits(**vars(self))
 
 
 _OTHER_CONNECTIONS = 2
-"""Fewest connections for reads and for what runs in the background."""
+"""Minimum number of connections for reads and background tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -493,7 +493,7 @@ class RuntimeSettings(ServiceSettings):
     artifact_cache: ArtifactCacheSettings = group(ArtifactCacheSettings)
 
     def __post_init__(self) -> None:
-        """Whether they go together."""
+        """Raise Refusal `invalid_setting` for settings that contradict each other."""
         enough = self.sequencer.writers + _OTHER_CONNECTIONS
         if self.database.pool_max < enough:
             text = (
@@ -509,5 +509,5 @@ class RuntimeSettings(ServiceSettings):
             raise Refusal("invalid_setting", text, field="OA_WORKER_GRPC_ADDRESS")
 
     def production_problems(self) -> Iterator[Problem]:
-        """A receipt key that could be guessed."""
+        """Report a receipt key that could be guessed."""
         return weak_key("OA_RECEIPT_KEY", self.receipt_key.reveal())

@@ -1,4 +1,4 @@
-"""How values of the runtime's settings are written that no other service has."""
+"""Parsers for the values of settings that only the runtime has."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from oa_runlog.events import DEFAULT_RETENTION_CLASS
 from services.runtime.retention.domain import KEEP, RetentionClasses
 
 MAX_AGE_S = 3_153_600_000
-"""Maximum age of a retention class: a hundred years. What is to stay for longer is kept."""
+"""Maximum age of a retention class: a hundred years. Use `keep` for runs that must stay longer."""
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-# The name is what the rule of RunSpec.retention_class takes.
+# The name has the form that the rule of RunSpec.retention_class allows.
 _CLASS = re.compile(rf"(?P<name>[a-z][a-z0-9_-]{{0,31}})=(?:{KEEP}|(?P<number>[0-9]{{1,10}})(?P<unit>[smhd]))")
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/=-]*)?")
 

@@ -1,7 +1,8 @@
 """Give the log a new epoch: `python -m services.runtime.new_epoch --by WHO --reason WHY`, with the runtime's settings.
 
-Every cursor of the old epoch becomes stale at all replicas at once, and whoever follows the log begins anew. Who did
-it, when and why stays in `runtime.log_epochs`. Receipts that were signed before stay good, in the same log of receipts.
+Every cursor of the old epoch becomes stale at all replicas at once, and everyone who follows the log starts over.
+`runtime.log_epochs` records who did it, when and why. Receipts that were signed before remain valid, in the same log of
+receipts.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ MAX_TEXT = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where the log is."""
+    """The database that has the log."""
 
     database: DatabaseSettings = group(DatabaseSettings)
 
 
 async def give(settings: DatabaseSettings, by: str, reason: str) -> dict[str, str]:
-    """Give it, and return the names of both epochs. Raises Refusal unavailable."""
+    """Give the log a new epoch; return the names of both epochs. Raises Refusal unavailable."""
     async with Postgres(settings, "runtime-new-epoch") as postgres, PostgresHistories(postgres).history() as history:
         before = await history.look({})
         await history.settle(before, new_epoch_name(), NewEpoch(EpochCause.ORDERED, reason), by)
@@ -54,12 +55,12 @@ def _text(value: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0 when the log has a new epoch, which is printed as JSON; 2 when refused."""
+    """Return 0 if the log has a new epoch, which is printed as JSON; 2 if it was refused one."""
     parser = argparse.ArgumentParser(prog="python -m services.runtime.new_epoch", description=SUMMARY)
     parser.add_argument("--by", required=True, type=_text, help="who wants it")
     parser.add_argument("--reason", required=True, type=_text, help="why: which backup was restored, for example")
     options = parser.parse_args(arguments)
-    # What is logged on the way is not the answer.
+    # Keep log lines out of the answer on standard output.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         given = asyncio.run(give(load(Settings, os.environ).database, options.by, options.reason))

@@ -1,4 +1,4 @@
-"""Settings of schedules, a group of those in `config`."""
+"""Settings of schedules, a group of the settings in `config`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SCHEDULES = ScheduleLimits()
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
-    """How many schedules there may be, how often they start runs, and how much is kept of them."""
+    """How many schedules may exist, how often they start runs, and how much of them is kept."""
 
     max_schedules: int = setting(
         "OA_SCHEDULES_MAX",
@@ -108,5 +108,5 @@ class ScheduleSettings:
     )
 
     def limits(self) -> ScheduleLimits:
-        """As those who look after schedules take them."""
+        """The settings as `ScheduleLimits`."""
         return ScheduleLimits(**vars(self))

@@ -1,4 +1,4 @@
-"""How the runtime is put together: each feature's objects, from its settings."""
+"""Assembles the runtime: creates each feature's objects from the settings."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def serve(
     watch: ClockWatch | None = None,
     revocations: Revocations | None = None,
 ) -> GrpcServer:
-    """Start it with tokens checked against `keys`, and against what `revocations` holds."""
+    """Start the service, with tokens checked against `keys` and `revocations`."""
     watch = watch or ClockWatch(settings.service, process.clock, settings.clock)
     revocations = revocations or Revocations(process.clock)
     signing_key = _receipt_key(settings)
@@ -185,7 +185,7 @@ async def serve(
 
 
 async def _worker_port(settings: RuntimeSettings, process: Process, authenticator: Authenticator) -> GrpcServer | None:
-    """A port for workers alone, if they have one: they have no certificate of ours, and services must have one."""
+    """The port for workers only, if there is one: workers have no certificate of ours, and services must have one."""
     if settings.worker_address is None:
         return None
     outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, process.clock))
@@ -195,7 +195,7 @@ async def _worker_port(settings: RuntimeSettings, process: Process, authenticato
 
 @dataclass(frozen=True)
 class _Replica:
-    """What every part of this replica is built on."""
+    """The objects that every part of this replica uses."""
 
     settings: RuntimeSettings
     process: Process
@@ -205,13 +205,13 @@ class _Replica:
 
     @property
     def run_limits(self) -> Limits:
-        """What a run may do."""
+        """The limits of a run."""
         return self.settings.runs.limits(self.settings.archive.classes)
 
 
 @dataclass(frozen=True)
 class _Workers:
-    """What looks after workers, for those who need it."""
+    """The objects that look after workers, for other parts."""
 
     api: WorkerApi
     workers: Workers
@@ -222,7 +222,7 @@ class _Workers:
 
 @dataclass(frozen=True)
 class _WorkerTokens:
-    """Whom workers' tokens speak of, and which of them were revoked."""
+    """Identifies the callers of workers' tokens, and knows which tokens were revoked."""
 
     authenticate: Authenticate
     revocations: Revocations
@@ -237,7 +237,7 @@ def _receipt_key(settings: RuntimeSettings) -> Ed25519PrivateKey:
 
 
 async def _database(settings: RuntimeSettings, process: Process, watch: ClockWatch) -> Postgres:
-    """The pool, with its schema and its clock checked."""
+    """Open the pool, and check the database's schema and clock."""
     postgres = await process.enter(Postgres(settings.database, "runtime"))
     process.readiness.add("postgres", postgres.check)
     watch.compare_with_database(postgres)
@@ -247,7 +247,7 @@ async def _database(settings: RuntimeSettings, process: Process, watch: ClockWat
 
 
 async def _lineage(replica: _Replica) -> Lineage:
-    """The log's epoch, confirmed over every new connection from now on."""
+    """Open the log's epoch, which every new connection confirms from now on."""
     histories = PostgresHistories(replica.postgres)
     lineage = Lineage(histories, replica.replica_id, replica.settings.tail.poll_interval_ms / 1000)
     histories.on_connect(lineage.confirm)
@@ -256,7 +256,7 @@ async def _lineage(replica: _Replica) -> Lineage:
 
 
 def _archive(replica: _Replica) -> tuple[Archive, Artifacts]:
-    """The archive, read; and, where one is configured and runs leave the log, written."""
+    """Open the archive. If one is configured and runs leave the log, also start the archiver."""
     settings, process, postgres = replica.settings, replica.process, replica.postgres
     limits, making = settings.archive.limits(), settings.artifacts.limits()
     objects = open_objects(limits.url) if limits.url else None
@@ -281,8 +281,8 @@ def _whole_log(replica: _Replica, archive: Archive, lineage: Lineage) -> WholeLo
 
 @dataclass(frozen=True)
 class _Word:
-    """How replicas hear of each other: of commits over `fanout`, which adds `notification` to each; of all else, and of
-    what was missed, over `database`."""
+    """How replicas learn of each other: of commits over `fanout`, which adds `notification` to each; of all else, and
+    of missed commits, over `database`."""
 
     database: PostgresFanout
     fanout: Fanout
@@ -290,7 +290,7 @@ class _Word:
 
 
 async def _follow(replica: _Replica, log: WholeLog, lineage: Lineage) -> tuple[Tail, _Word]:
-    """The tail, and how it hears of the other replicas."""
+    """Start the tail, and the channels over which it learns of the other replicas."""
     settings, process = replica.settings, replica.process
     tail = Tail(log, settings.tail.limits())
     await tail.start()
@@ -309,7 +309,7 @@ async def _follow(replica: _Replica, log: WholeLog, lineage: Lineage) -> tuple[T
 
 
 def _nats(settings: FanoutSettings, url: str, protection: Protection) -> Callable[[Heard], Channel]:
-    from oa_fanout.nats import NatsChannel  # few installations have one
+    from oa_fanout.nats import NatsChannel  # few installations use NATS
 
     protection.check_url(url, "OA_FANOUT_NATS_URL", secure="tls")
 
@@ -414,7 +414,7 @@ def _serve_runs(
     receipt_log: PostgresReceiptLog,
     artifacts: Artifacts,
 ) -> Schedules:
-    """Runs, what starts them by the clock, and what is made of finished ones."""
+    """Serve runs, schedules, and the receipts and replays of finished runs."""
     settings = replica.settings
     limits = settings.workers.limits()
     pace = {"interval_ms": limits.watch_interval_ms, "page": limits.watch_page}
@@ -433,14 +433,14 @@ def _serve_runs(
 
 
 def _follow_ends(replica: _Replica, revocations: Revocations, on_end: Sequence[OnEnd]) -> None:
-    """What accounts have here ends with them."""
+    """End what an account has here when the account ends."""
     accounts = EndedAccounts(PostgresEndedAccounts(replica.postgres), on_end)
     revocations.listen(accounts.on_revocation)
     replica.process.background("ended accounts", accounts.run())
 
 
 def _follow_places(replica: _Replica, revocations: Revocations, log: Log, schedules: Schedules) -> None:
-    """Who has lost a place starts nothing more, and a deleted org's runs end."""
+    """Stop people and accounts that have lost a place from starting runs, and end the runs of deleted orgs."""
     store = PostgresPlaces(replica.postgres)
     places = Places(store, log, schedules.end_place, schedules.reopen, PlaceLimits())
     revocations.listen(places.on_revocation)
@@ -448,7 +448,7 @@ def _follow_places(replica: _Replica, revocations: Revocations, log: Log, schedu
 
 
 def _schedules(replica: _Replica, runs: Runs, agents: Agents) -> Schedules:
-    """Schedules, and the clock that starts their runs."""
+    """Create the schedules, and start the clock that starts their runs."""
     limits = replica.settings.schedules.limits()
     store = PostgresSchedules(replica.postgres, limits.kept_times)
     replica.process.background("schedules", ScheduleClock(store, runs, limits).run())

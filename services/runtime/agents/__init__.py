@@ -1,1 +1,1 @@
-"""Agents: what workers say that their adapters take and give, and the inputs of new runs held against it."""
+"""Agents: the inputs and results that workers state for their adapters, and the check of new runs' inputs."""

@@ -1,4 +1,4 @@
-"""Inputs of new runs, held against what the workers that are there say that they take."""
+"""Checks the inputs of new runs against the schemas that present workers have stated."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from oa_runlog.events import ExecSpec, RunSpec
 from services.runtime.agents.domain import input_fault
 
 MAX_AGE_S = 1.0
-"""How long an input is taken by a schema that was read before."""
+"""How long a schema that was read is enough to accept inputs."""
 MAX_SCHEMAS = 1_000
-"""Schemas that are remembered."""
+"""Maximum number of schemas that are remembered."""
 
 
 class InputSchemas(Protocol):
-    """What workers said of their agents."""
+    """The schemas that workers have stated for their agents."""
 
     async def input_schema(self, org_id: str, adapter: str) -> str:
-        """The newest worker's input schema; empty when there is no worker, or one of them states none."""
+        """The newest worker's input schema; empty if there is no worker, or if one of them states none."""
         ...
 
 
 class Agents:
-    """Knows which inputs would be refused by a worker anyway.
+    """Finds inputs that a worker would refuse anyway.
 
-    A schema that was read a moment ago is enough to take an input, and none to refuse one. So what a worker said that
-    attached to another replica just now may not count yet: such a run ends as one that was created before it came.
+    A schema that was read a moment ago is enough to accept an input, but not to refuse one. So the schema of a worker
+    that has just attached to another replica may not count yet: such a run ends like one that was created before the
+    worker came.
     """
 
     def __init__(self, schemas: InputSchemas, now_s: Callable[[], float] = time.monotonic) -> None:
@@ -39,11 +40,11 @@ class Agents:
         """Org and adapter -> when its schema was read, and the schema; the newest at the end."""
 
     def forget(self) -> None:
-        """A worker has said what its agents take."""
+        """Forget all schemas, because a worker has stated the schemas of its agents."""
         self._read.clear()
 
     async def fault(self, org_id: str, spec: RunSpec) -> Refusal | None:
-        """Why no worker of the org would take the input. Where no worker is, a run may wait for one with any input."""
+        """Why no worker of the org would take the input. Without a worker, a run may wait for one with any input."""
         if isinstance(spec.input, ExecSpec):
             return None
         name = org_id, spec.adapter

@@ -1,4 +1,4 @@
-"""What an agent is, when a worker's word about its agents is taken, and whether an input fits one."""
+"""Agents, the check of the agents that a worker states, and the check of an input against an agent."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from oa_wire.json_schema import JsonSchema
 from oa_wire.strict_text import read_json
 
 MAX_READ_SCHEMAS = 64
-"""Schemas that are kept as they were read."""
+"""Maximum number of parsed schemas that are cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An adapter with typed input and result. Schemas are JSON texts; empty ones take and give anything."""
+    """An adapter with typed input and result. Schemas are JSON texts; an empty schema allows anything."""
 
     name: str
     input_schema: str = ""
@@ -53,7 +53,7 @@ def _check_schema(text: str, field: str) -> None:
 
 
 def agents_document(agents: Sequence[Agent]) -> str:
-    """Agents as they stand in their worker's row: by name, without what they don't state."""
+    """The agents as stored in their worker's row: by name, without the fields that they don't state."""
     stated = {
         agent.name: {
             "input_schema": agent.input_schema,
@@ -66,7 +66,7 @@ def agents_document(agents: Sequence[Agent]) -> str:
 
 
 def input_fault(spec: RunSpec, input_schema: str) -> Refusal | None:
-    """Why the spec's input does not fit the schema; None when it may fit."""
+    """Why the spec's input does not fit the schema; None if it may fit."""
     if not isinstance(spec.input, AgentSpec):
         text = "workers take a JSON input for this adapter; set spec.agent"
         return Refusal("invalid_value", text, field="spec.input")

@@ -1,1 +1,1 @@
-"""Runs that are started by runs: their limits, what their parents are told, and their end with their parents."""
+"""Runs that are started by runs: their limits, the messages to their parents, and their end with their parents."""

@@ -1,7 +1,7 @@
-"""Starts children, tells parents of their start and their end, and ends those that are to end with their parents.
+"""Starts children, tells parents of their start and their end, and ends those that must end with their parents.
 
-That a child has ended is told by whoever looks: the parent's log takes it once. So nothing that dies between the end of
-the child and the word to its parent leaves the parent waiting.
+Any replica that looks tells a parent that its child has ended; the parent's log takes it once. So a process that dies
+between the end of the child and the message to its parent does not leave the parent waiting.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _CAUSES = frozenset({EventType.RUN_FINISHED, EventType.RUN_CANCEL_REQUESTED})
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How many generations a child of a run would have above it, and how many children the run has.
+    """The number of generations above a child of a run, and the number of children of the run.
 
-    `keys` and `threads`: the concurrency keys and the threads of those above the child that have not ended.
+    `keys` and `threads`: the concurrency keys and the threads of the child's ancestors that have not ended.
     """
 
     depth: int
@@ -43,9 +43,9 @@ class Family:
     threads: frozenset[str] = frozenset()
 
     def shared_with(self, spec: RunSpec) -> str:
-        """The field by which a child would wait for a run above it, or end it; empty for none.
+        """The field because of which a child would wait for an ancestor, or end it; empty for none.
 
-        Whatever the limit of the key is: as many families, each with a run that waits for its child, fill it.
+        The limit of the key does not matter: that many families, each with a run that waits for its child, fill it.
         """
         if spec.queue.concurrency is not None and spec.queue.concurrency.key in self.keys:
             return "spec.queue.concurrency.key"
@@ -54,7 +54,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class EndedChild:
-    """A child that has ended and that its parent was not told of. `is_awaited`: the parent goes on."""
+    """A child that has ended and whose parent was not told. `is_awaited`: the parent is still running."""
 
     run_id: str
     finish: RunFinished
@@ -65,7 +65,7 @@ class EndedChild:
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A child that is to end because its parent is to, or has ended."""
+    """A child that must end because its parent is ending or has ended."""
 
     run_id: str
     org_id: str
@@ -77,24 +77,24 @@ class Families(Protocol):
     """Runs and the runs that they have started."""
 
     async def family(self, run_id: str) -> Family:
-        """Where a run stands."""
+        """The family of a run."""
         ...
 
     async def ended(self, limit: int) -> Sequence[EndedChild]:
-        """Children that have ended and that nothing was done about, the longest ago first."""
+        """Children that have ended and have not been handled, the longest ago first."""
         ...
 
     async def told(self, run_ids: Sequence[str]) -> None:
-        """Nothing is to be done about these any more."""
+        """Mark these children as handled."""
         ...
 
     async def orphans(self, limit: int) -> Sequence[Orphan]:
-        """Children that nobody has asked to end yet."""
+        """Orphans that nobody has asked to end yet."""
         ...
 
 
 class Children:
-    """The children of all runs, as one replica looks after them."""
+    """Looks after the children of all runs, on one replica."""
 
     def __init__(self, log: Log, create: Create, families: Families, agents: Agents, limits: ChildLimits) -> None:
         self._log = log
@@ -107,11 +107,11 @@ class Children:
     async def start(
         self, parent: RunRecord, child_id: str, spec: RunSpec, *, cancel_with_parent: bool
     ) -> tuple[str, bool]:
-        """The id of a child of a run that its caller holds, and whether it was there. It belongs to its parent's owner.
+        """Start a child of a run that the caller holds, with the same owner; return its id, and whether it existed.
 
         Raises Refusal `limit_reached`, `idempotency_conflict` for another spec under the same `child_id`,
-        `invalid_value` for one that would wait for a run above it, `invalid_transition` for a parent that is to end,
-        and as a created run does.
+        `invalid_value` for a child that would wait for an ancestor, `invalid_transition` for a parent that is ending,
+        and as the creation of a run does.
         """
         state = parent.state
         if state.status is not RunStatus.RUNNING:
@@ -127,7 +127,7 @@ class Children:
         return applied.run_id, applied.repeated
 
     async def _fault(self, parent: RunRecord, spec: RunSpec) -> Refusal | None:
-        """What speaks against another child; it counts for one that is not there yet."""
+        """Why the parent may not have another child; this applies only to a child that does not exist yet."""
         family, limits = await self._families.family(parent.state.run_id), self._limits
         if family.children >= limits.max_children:
             text = f"a run has at most {limits.max_children} children; let them do more each"
@@ -143,12 +143,12 @@ class Children:
     # ------------------------------------------------------------------------------------------------- looking after
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
-        """New records of the log: one of them may be the end of a child, or that of a parent."""
+        """Handle new records of the log: one of them may be the end of a child or of a parent."""
         if not _CAUSES.isdisjoint(record.type for record in records):
             self._word.give()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until canceled."""
         while True:
             await self._word.within(self._limits.interval_ms / 1000)
             try:
@@ -173,7 +173,7 @@ class Children:
         try:
             await self._log.do(told)
         except Refusal as refusal:
-            if refusal.reason != "invalid_transition":  # the parent is to end meanwhile, and waits no more
+            if refusal.reason != "invalid_transition":  # the parent is ending by now, and no longer waits
                 raise
 
 

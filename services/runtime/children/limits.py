@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ChildLimits:
-    """How many runs may come from one, and how they are looked after."""
+    """How many runs may descend from one run, and how they are looked after."""
 
     max_children: int = 1_000
-    """Children of one run, over its whole life."""
+    """Maximum number of children of one run, over its whole life."""
     max_depth: int = 8
-    """Generations above a run: a run that nobody's run has started has none."""
+    """Maximum number of generations above a run. A run that no run has started has none."""
     interval_ms: int = 1_000
-    """Pause between looks without a cause."""
+    """Pause between looks when nothing else triggers one."""
     pause_ms: int = 50
-    """Shortest pause between looks."""
+    """Minimum pause between looks."""
     page: int = 500
-    """Children that are looked after at once."""
+    """Maximum number of children that one look handles."""

@@ -23,8 +23,8 @@ SELECT (SELECT coalesce(max(depth), 0) + 1 FROM above) AS depth,
        ARRAY(SELECT concurrency_key FROM going_on WHERE concurrency_key <> '') AS keys,
        ARRAY(SELECT thread_id FROM going_on WHERE thread_id <> '') AS threads
 """
-"""How many generations a child of a run would have above it, and how many children the run has; the concurrency keys
-and the threads of those above it that have not ended."""
+"""The number of generations above a child of a run, the number of children of the run, and the concurrency keys and
+threads of the child's ancestors that have not ended."""
 
 READ_ENDED = """
 SELECT c.run_id, c.finish, c.parent_run_id, c.org_id, p.status = 'running' AS is_awaited
@@ -32,10 +32,10 @@ FROM runtime.runs c JOIN runtime.runs p ON p.run_id = c.parent_run_id
 WHERE c.parent_run_id <> '' AND NOT c.parent_told AND c.finish_time IS NOT NULL
 ORDER BY c.finish_time LIMIT $1
 """
-"""Children that have ended and that nothing was done about."""
+"""Children that have ended and have not been handled."""
 
 MARK_TOLD = "UPDATE runtime.runs SET parent_told = true WHERE run_id = ANY($1::text[])"
-"""Nothing is to be done about these any more: their parents were told, or have ended."""
+"""Marks children as handled: their parents were told, or have ended."""
 
 READ_ORPHANS = """
 SELECT c.run_id, c.org_id, p.user_id, c.parent_run_id
@@ -44,7 +44,7 @@ WHERE c.parent_run_id <> '' AND c.cancel_with_parent AND c.status IN ('created',
   AND p.status NOT IN ('created', 'running')
 ORDER BY c.run_id LIMIT $1
 """
-"""Children that end with their parents, whose parents are to end or have ended."""
+"""Children that end with their parents and whose parents are ending or have ended."""
 
 
 class PostgresFamilies:
@@ -54,14 +54,14 @@ class PostgresFamilies:
         self._postgres = postgres
 
     async def family(self, run_id: str) -> Family:
-        """Where a run stands."""
+        """The family of a run."""
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(READ_FAMILY, run_id)
         assert row is not None  # it counts
         return Family(row["depth"], row["children"], frozenset(row["keys"]), frozenset(row["threads"]))
 
     async def ended(self, limit: int) -> list[EndedChild]:
-        """Children that have ended and that nothing was done about, the longest ago first."""
+        """Children that have ended and have not been handled, the longest ago first."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(READ_ENDED, limit)
         return [
@@ -76,12 +76,12 @@ class PostgresFamilies:
         ]
 
     async def told(self, run_ids: Sequence[str]) -> None:
-        """Nothing is to be done about these any more."""
+        """Mark these children as handled."""
         async with self._postgres.acquire() as connection:
             await connection.execute(MARK_TOLD, list(run_ids))
 
     async def orphans(self, limit: int) -> list[Orphan]:
-        """Children that nobody has asked to end yet."""
+        """Orphans that nobody has asked to end yet."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(READ_ORPHANS, limit)
         return [Orphan(row["run_id"], row["org_id"], row["user_id"], row["parent_run_id"]) for row in rows]

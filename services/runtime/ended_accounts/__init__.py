@@ -1,1 +1,1 @@
-"""Accounts that have ended for good: that is remembered, and what they have here ends with them."""
+"""Accounts that have ended for good: they are remembered, and what they have here ends with them."""

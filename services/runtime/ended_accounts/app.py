@@ -1,6 +1,6 @@
-"""Ends what an account has here, once control has told that the account has ended.
+"""Ends what an account has here, once control has announced that the account has ended.
 
-Every replica hears of it and does the same, any number of times: who has died in the middle has left nothing undone.
+Every replica hears of it and does the same, any number of times, so a replica that dies midway leaves nothing undone.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from services.runtime.ended_accounts.limits import RETRY_S
 
 _log = structlog.get_logger(__name__)
 OnEnd = Callable[[str], Awaitable[None]]
-"""Ends what an account has. May be called again; may raise Refusal, and is then."""
+"""Ends what an account has. May be called repeatedly; is called again if it raises Refusal."""
 
 
 class EndedAccountStore(Protocol):
     """The accounts that have ended."""
 
     async def add(self, account_id: str) -> None:
-        """Remember one for good. Raises Refusal unavailable."""
+        """Remember an account for good. Raises Refusal unavailable."""
         ...
 
 
 class EndedAccounts:
-    """What one replica has heard of."""
+    """The ended accounts that one replica has heard of."""
 
     def __init__(self, store: EndedAccountStore, on_end: Sequence[OnEnd], retry_s: float = RETRY_S) -> None:
         self._store = store
@@ -38,12 +38,12 @@ class EndedAccounts:
         self._to_end: asyncio.Queue[str] = asyncio.Queue()
 
     def on_revocation(self, revocation: Revocation) -> None:
-        """Something was revoked: an account, or less than that."""
+        """Handle a revocation: of an account, or of something smaller."""
         if revocation.ended_subject:
             self._to_end.put_nowait(revocation.ended_subject)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until canceled."""
         while True:
             account_id = await self._to_end.get()
             try:
@@ -54,6 +54,6 @@ class EndedAccounts:
                 await asyncio.sleep(self._retry_s)
 
     async def _end(self, account_id: str) -> None:
-        await self._store.add(account_id)  # first: what the account begins from now on is stopped by that
+        await self._store.add(account_id)  # first, because this stops what the account begins from now on
         for end in self._on_end:
             await end(account_id)

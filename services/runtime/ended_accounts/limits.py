@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 RETRY_S = 1.0
-"""Pause before what could not be ended is tried again."""
+"""Pause before an account that could not be ended is tried again."""

@@ -15,6 +15,6 @@ class PostgresEndedAccounts:
         self._postgres = postgres
 
     async def add(self, account_id: str) -> None:
-        """Remember one for good."""
+        """Remember an account for good."""
         async with self._postgres.acquire() as connection:
             await connection.execute(ADD, account_id)

@@ -1,1 +1,1 @@
-"""Places that were lost: whoever had one starts nothing more, and the runs of an org that was deleted end."""
+"""Lost places: people and accounts without a place start nothing more, and the runs of a deleted org end."""

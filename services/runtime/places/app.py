@@ -1,8 +1,8 @@
-"""Carries out what control tells of places: who has lost one starts nothing more, and a deleted org's runs end.
+"""Carries out changes of places: a principal without one starts nothing more, and a deleted org's runs end.
 
-Every replica hears of each change and does the same, any number of times, in any order: the newest change of a place
-counts, and what it means is read from where it is stored. So whoever has died in the middle has left nothing undone,
-and a replica that hears all changes once more after its start changes nothing.
+Control announces the changes. Every replica hears of each change and does the same, any number of times, in any order:
+the newest change of a place counts, and its effect is read from the store. So a replica that dies midway leaves nothing
+undone, and a replica that hears all changes again after its start changes nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from services.runtime.log.app.log import Log
 from services.runtime.places.limits import PlaceLimits
 
 ORG_DELETED = "its org was deleted"
-"""Why a run ends with its org."""
+"""The reason of the cancel of a run whose org was deleted."""
 _log = structlog.get_logger(__name__)
 OnLost = Callable[[str, str], Awaitable[None]]
-"""Stops what somebody, with the first text, starts in an org, with the second. Either is empty for all."""
+"""Stops what a subject starts in an org. Takes the ids of the subject and of the org; an empty id stands for all."""
 OnLook = Callable[[], Awaitable[None]]
-"""Starts again what stood still with a place that is back."""
+"""Resumes what was stopped because of a lost place, once the place is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class PlaceStore(Protocol):
     """The newest change of each place. Every method may raise Refusal unavailable."""
 
     async def take(self, change: Revocation) -> bool:
-        """Remember a change, unless a newer one of the place is known; whether it was news."""
+        """Store a change, unless a newer change of the place is known; return whether it was new."""
         ...
 
     async def open_runs(self, limit: int) -> Sequence[OpenRun]:
@@ -52,7 +52,7 @@ class PlaceStore(Protocol):
 
 
 class Places:
-    """The places, as one replica looks after them. `on_lost` and `on_look` may be called at any time, and again."""
+    """Looks after places on one replica. `on_lost` and `on_look` may be called at any time, and repeatedly."""
 
     def __init__(self, store: PlaceStore, log: Log, on_lost: OnLost, on_look: OnLook, limits: PlaceLimits) -> None:
         self._store = store
@@ -64,13 +64,13 @@ class Places:
         self._word = Word()
 
     def on_revocation(self, revocation: Revocation) -> None:
-        """Something was revoked; perhaps a place with it."""
+        """Handle a revocation, which may change a place."""
         if revocation.place_change:
             self._heard.append(revocation)
             self._word.give()
 
     async def run(self) -> None:
-        """Until cancelled: when there is word, and now and then."""
+        """Run until canceled: look when there is news, and at intervals."""
         while True:
             await self._word.within(self._limits.look_interval_s)
             try:
@@ -81,7 +81,7 @@ class Places:
                 self._word.give()
 
     async def look_once(self) -> None:
-        """Carry out what was heard, and see to what is left. Raises Refusal unavailable: then the rest is kept."""
+        """Carry out the changes that were heard, and what is left. Raises Refusal unavailable, and keeps the rest."""
         while self._heard:
             await self._take(self._heard[0])
             self._heard.popleft()
@@ -94,7 +94,7 @@ class Places:
         await self._on_look()
 
     async def _take(self, change: Revocation) -> None:
-        is_news = await self._store.take(change)  # first: what is started from now on is stopped by that
+        is_news = await self._store.take(change)  # first, because this stops what is started from now on
         if is_news:
             about = {"subject": change.subject, "org_id": change.org_id}
             _log.info("place_changed", change=change.place_change.value, **about)

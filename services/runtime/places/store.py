@@ -20,7 +20,7 @@ SELECT r.run_id, p.org_id FROM runtime.places p CROSS JOIN LATERAL (
 ) r
 WHERE p.subject = '' AND p.is_lost LIMIT $1
 """
-"""Runs of deleted orgs that wait for a worker or are at one, by the two indexes that there are of such runs."""
+"""Runs of deleted orgs that wait for a worker or are held by one, found by the two indexes of such runs."""
 
 
 class PostgresPlaces:
@@ -30,7 +30,7 @@ class PostgresPlaces:
         self._postgres = postgres
 
     async def take(self, change: Revocation) -> bool:
-        """Remember a change, unless a newer one of the place is known; whether it was news."""
+        """Store a change, unless a newer change of the place is known; return whether it was new."""
         async with self._postgres.acquire() as connection:
             return await remember(connection, "runtime", change)
 

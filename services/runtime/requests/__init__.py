@@ -1,1 +1,1 @@
-"""Requests: what a run asks people, who answers, and what counts when nobody does."""
+"""Requests: the questions that a run asks people, their answers, and the defaults that count without an answer."""

@@ -1,4 +1,4 @@
-"""Shows what runs have asked people, and takes the answers. Somebody else's run is one that does not exist."""
+"""Shows the requests of runs, and takes the answers. A run of another org is treated as one that does not exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Requests:
         self._limits = limits
 
     async def of(self, principal: Principal, run_id: str) -> list[Request]:
-        """What a run has asked, in order. Raises Refusal not_found."""
+        """The requests of a run, in order. Raises Refusal not_found."""
         await self._run(principal, run_id)
         return list((await self._requests(run_id)).values())[: self._limits.max_requests]
 
@@ -42,7 +42,7 @@ class Requests:
         return await self._log.do(SettleRequest.of(run_id, principal.org_id, answered))
 
     async def expire(self, org_id: str, run_id: str, request_id: str) -> Applied:
-        """Let a request's default count, unless it is settled. Raises Refusal not_found, invalid_transition."""
+        """Settle a request with its default, unless it is settled. Raises Refusal not_found, invalid_transition."""
         request = await self._request(run_id, request_id)
         expired = RequestExpired(request_id, request.opened.default_option)
         return await self._log.do(SettleRequest.of(run_id, org_id, expired))

@@ -1,4 +1,4 @@
-"""What a run has asked, and which answers fit. Pure."""
+"""The requests of a run, and the answers that fit them. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oa_runlog.events import (
 
 @dataclass(slots=True)
 class Request:
-    """A request, with the moment of its opening, and what settled it if anything has."""
+    """A request, when it was opened, and what settled it, if anything."""
 
     opened: RequestOpened
     open_ns: int
@@ -25,7 +25,7 @@ class Request:
 
 
 def requests_of(events: Iterable[RunEvent]) -> dict[str, Request]:
-    """Id -> request, in the order of asking, from a run's events. One that was opened twice is the first one."""
+    """Id -> request, in the order of opening, from a run's events. If an id was opened twice, the first one counts."""
     found: dict[str, Request] = {}
     for event in events:
         match event.body:
@@ -37,7 +37,7 @@ def requests_of(events: Iterable[RunEvent]) -> dict[str, Request]:
 
 
 def check_answer(opened: RequestOpened, option: str, text: str) -> None:
-    """Raises Refusal `invalid_value` for an answer that the request does not take; what was sent is not said back."""
+    """Raise Refusal `invalid_value` for an answer that the request does not take. The refusal does not repeat it."""
     if opened.kind is RequestKind.TEXT:
         if option or not text:
             raise Refusal("invalid_value", "the request asks for a text; set it, and no option", field="text")

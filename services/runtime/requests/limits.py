@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLimits:
-    """How many requests of one run are looked at."""
+    """How many requests of one run are read."""
 
     max_requests: int = 1_000
-    """Requests of a run that can be listed and answered; those after them can't."""
+    """Maximum number of requests of a run that can be listed and answered; later requests can't."""
     page_bytes: int = 1 << 20
-    """Bytes of their events that are read at once."""
+    """Maximum number of bytes of their events that are read at once."""

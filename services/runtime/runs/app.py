@@ -1,4 +1,4 @@
-"""What people ask of runs. Owner and org are the principal's; somebody else's run is one that does not exist."""
+"""Operations on runs, for people. Owner and org are the principal's. A run of another org does not exist for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.runtime.threads.app import Threads
 
 
 class Runs:
-    """Creates, shows, talks to and cancels runs."""
+    """Creates, shows and cancels runs, and sends input to them."""
 
     def __init__(self, log: Log, create: Create, reader: RunReader, agents: Agents, threads: Threads) -> None:
         self._log = log
@@ -27,10 +27,10 @@ class Runs:
         self._threads = threads
 
     async def create(self, principal: Principal, idempotency_key: str, spec: RunSpec) -> tuple[RunRecord, bool]:
-        """The run, and whether it existed before. Raises Refusal.
+        """Create a run; return it, and whether it existed before. Raises Refusal.
 
-        `idempotency_conflict`, `payload_too_large`, `invalid_value` for a retention class that there is not and for
-        an input that no worker would take, `thread_busy` for a thread in which it was not to wait.
+        `idempotency_conflict`, `payload_too_large`, `invalid_value` for a retention class that does not exist and for
+        an input that no worker would take, `thread_busy` for a busy thread in which the run was not to wait.
         """
         run_id = new_run_id(principal.org_id, principal.subject, idempotency_key, self._log.partitions)
         fault = await self._agents.fault(principal.org_id, spec)
@@ -50,16 +50,16 @@ class Runs:
         return run
 
     async def cancel(self, principal: Principal, run_id: str, reason: str) -> RunRecord:
-        """The run, canceling or ended. Raises Refusal not_found."""
+        """Cancel a run; return it, canceling or ended. Raises Refusal not_found."""
         await self._log.do(RequestCancel(run_id, principal.org_id, principal.subject, reason))
         return await self._existing(run_id)
 
     async def send(self, principal: Principal, run_id: str, idempotency_key: str, input_json: str) -> Applied:
-        """Say something to a run; `first_seq` is the input's.
+        """Send input to a run; `first_seq` is the input's.
 
-        Raises Refusal not_found, `invalid_value` for what is no JSON text, for a run that hears nothing, and for what
-        says nothing to a command's standard input or terminal;
-        payload_too_large, invalid_transition for a run that ends, idempotency_conflict.
+        Raises Refusal not_found, `invalid_value` for input that is not JSON text, for a run that takes no input, and
+        for input that means nothing to a command's standard input or terminal;
+        payload_too_large, invalid_transition for a run that is ending, idempotency_conflict.
         """
         run = await self.get(principal, run_id)
         if isinstance(run.spec.input, ExecSpec):

@@ -56,7 +56,7 @@ class RunApi(RunServiceServicer):
     async def SendInput(
         self, request: run_service_pb2.SendInputRequest, context: Any
     ) -> run_service_pb2.SendInputResponse:
-        """Say something to a run."""
+        """Send input to a run."""
         text = wire.json_text(request.input_json, "input_json")
         applied = await self._runs.send(current_principal(), request.run_id, request.idempotency_key, text)
         return run_service_pb2.SendInputResponse(seq=applied.first_seq, already_sent=applied.repeated)
@@ -64,7 +64,7 @@ class RunApi(RunServiceServicer):
     async def ListRequests(
         self, request: run_service_pb2.ListRequestsRequest, context: Any
     ) -> run_service_pb2.ListRequestsResponse:
-        """What a run has asked."""
+        """List the requests of a run."""
         found = await self._requests.of(current_principal(), request.run_id)
         return run_service_pb2.ListRequestsResponse(requests=[request_message(one) for one in found])
 

@@ -1,1 +1,1 @@
-"""Schedules: runs that start by the clock, each time once."""
+"""Schedules: runs that start by the clock, once for each time."""

@@ -54,7 +54,7 @@ class ScheduleApi(ScheduleServiceServicer):
         )
 
     async def ListSchedules(self, request: pb.ListSchedulesRequest, context: Any) -> pb.ListSchedulesResponse:
-        """A page of schedules."""
+        """Return a page of schedules."""
         principal = current_principal()
         digest = _list_digest(principal)
         below = decode_page_token(request.page_token, digest)
@@ -73,7 +73,7 @@ class ScheduleApi(ScheduleServiceServicer):
         return pb.PauseScheduleResponse(schedule=schedule_message(schedule))
 
     async def ResumeSchedule(self, request: pb.ResumeScheduleRequest, context: Any) -> pb.ResumeScheduleResponse:
-        """Let a schedule go on."""
+        """Resume a schedule."""
         schedule = await self._schedules.resume(current_principal(), request.schedule)
         return pb.ResumeScheduleResponse(schedule=schedule_message(schedule))
 
@@ -94,13 +94,13 @@ class ScheduleApi(ScheduleServiceServicer):
         return pb.BackfillScheduleResponse(runs=runs)
 
     async def DeleteSchedule(self, request: pb.DeleteScheduleRequest, context: Any) -> pb.DeleteScheduleResponse:
-        """End a schedule."""
+        """Delete a schedule."""
         ended = await self._schedules.delete(current_principal(), request.schedule)
         return pb.DeleteScheduleResponse(already_deleted=ended)
 
 
 def draft_from_wire(request: pb.CreateScheduleRequest) -> Draft:
-    """What the request asks for. Raises Refusal."""
+    """The draft in a request. Raises Refusal."""
     spec = wire.encode_spec(wire.spec_from_wire(request.spec, path="spec."))
     timing = timing_from_wire(request)
     return Draft(request.name, timing, _OVERLAPS[request.overlap], request.catch_up_ms, spec)
@@ -116,7 +116,7 @@ def timing_from_wire(request: pb.CreateScheduleRequest) -> Timing:
 
 
 def moment(time: Timestamp, field: str) -> datetime:
-    """The moment of a message, in whole microseconds. Raises Refusal `invalid_value`."""
+    """The moment in a message, in whole microseconds. Raises Refusal `invalid_value`."""
     try:
         return time.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
@@ -176,5 +176,5 @@ def _timestamp(time: datetime) -> Timestamp:
 
 
 def _list_digest(principal: Principal) -> bytes:
-    """What a list is about: a page token of one org can't be used in another."""
+    """Identifies a list, so that a page token of one org can't be used in another."""
     return hashlib.sha256(f"ListSchedules\n{principal.org_id}".encode()).digest()

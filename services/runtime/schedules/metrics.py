@@ -1,4 +1,4 @@
-"""What is counted of schedules."""
+"""Metrics of schedules."""
 
 from __future__ import annotations
 

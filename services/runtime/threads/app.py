@@ -1,7 +1,7 @@
-"""Asks for the end of runs that a newer one of their thread interrupts.
+"""Requests the end of runs that a newer run of their thread interrupts.
 
-That the newer one waits for them is the queue's to see to. Any replica may look, any number of times: a cancel that was
-asked for is not asked for again.
+The queue makes the newer run wait for them. Any replica may look, any number of times: a cancel that was requested is
+not requested again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """A run that is to end, and the newer one that waits for it."""
+    """A run that must end, and the newer run that waits for it."""
 
     run_id: str
     org_id: str
@@ -35,15 +35,15 @@ class OpenThreads(Protocol):
     """Runs that have not ended, by their threads."""
 
     async def interrupted(self, limit: int) -> Sequence[Interrupted]:
-        """Runs that a newer one interrupts and that nobody has asked to end."""
+        """Runs that a newer run interrupts and that nobody has asked to end."""
         ...
 
 
 class Threads:
-    """The threads, as one replica looks after them."""
+    """Looks after the threads, on one replica."""
 
     def __init__(self, log: Log, store: OpenThreads, *, interval_ms: int, page: int) -> None:
-        """`interval_ms`: the pause between looks; `page`: how many runs are ended in one."""
+        """`interval_ms`: the pause between looks; `page`: how many runs one look ends."""
         self._log = log
         self._store = store
         self._interval_ms = interval_ms
@@ -51,11 +51,11 @@ class Threads:
         self._word = Word()
 
     def look_soon(self) -> None:
-        """There is a run that may interrupt others."""
+        """Look soon, because there is a run that may interrupt others."""
         self._word.give()
 
     async def run(self) -> None:
-        """Until cancelled: when there may be something, and now and then."""
+        """Run until canceled: look when a run may interrupt others, and at intervals."""
         while True:
             await self._word.within(self._interval_ms / 1000)
             try:
@@ -64,7 +64,7 @@ class Threads:
                 _log.warning("threads_not_seen", reason=refusal.reason)
 
     async def look_once(self) -> None:
-        """Ask for the end of all that is interrupted. Raises Refusal unavailable."""
+        """Request the end of interrupted runs. Raises Refusal unavailable."""
         found = await self._store.interrupted(self._page)
         await asyncio.gather(*(self._log.do(_cancel(one)) for one in found))
 

@@ -13,7 +13,7 @@ WHERE r.thread_policy = 'interrupt' AND r.status = 'created'
   AND o.thread_id <> '' AND o.status IN ('created', 'running')
 ORDER BY o.run_id, r.run_id LIMIT $1
 """
-"""Older runs of the threads in which one waits that interrupts them, each with the first that does."""
+"""Runs that a newer, waiting run of their thread interrupts, each with the first run that does so."""
 
 
 class PostgresThreads:
@@ -23,7 +23,7 @@ class PostgresThreads:
         self._postgres = postgres
 
     async def interrupted(self, limit: int) -> list[Interrupted]:
-        """Runs that a newer one interrupts and that nobody has asked to end."""
+        """Runs that a newer run interrupts and that nobody has asked to end."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(READ_INTERRUPTED, limit)
         return [Interrupted(row["run_id"], row["org_id"], row["by_run_id"], row["by_user_id"]) for row in rows]

@@ -1,1 +1,1 @@
-"""How workers stand and what they hold, told to the services that derive from it."""
+"""The state of workers and the runs that they hold, for services that derive data from it."""

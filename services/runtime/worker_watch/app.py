@@ -1,7 +1,7 @@
-"""How workers stand, told to who watches: all of them, then what has changed.
+"""Tells watchers the state of workers: first of all workers, then of those that have changed.
 
-What is told is read, and not handed on: whoever says that something may have changed only says when to look. So nothing
-is lost with a word that gets lost, and a crowd of changes is one look.
+The state is always read from the store: a hint that something may have changed only says when to look. So a lost hint
+loses no change, and many changes cost one look.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from services.runtime.worker_watch.domain import StandingWorker
 from services.runtime.worker_watch.limits import WorkerWatchLimits
 
 _MOVES = frozenset({EventType.RUN_STARTED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST, EventType.ATTEMPT_FAILED})
-"""Events with which a worker gets a run or has it no more."""
+"""Events with which a worker gets a run or no longer has it."""
 
 
 class StandingWorkers(Protocol):
-    """How workers stand."""
+    """The state of workers."""
 
     async def standing(self, worker_ids: Sequence[str]) -> list[StandingWorker]:
-        """All that have not ended, of all orgs, and these. Raises Refusal unavailable."""
+        """All workers that have not ended, of all orgs, and these. Raises Refusal unavailable."""
         ...
 
 
@@ -37,17 +37,17 @@ class WorkerWatch:
         self._watchers: set[asyncio.Event] = set()
 
     def changed(self) -> None:
-        """Workers may have changed."""
+        """Wake the watchers, because workers may have changed."""
         for wake in self._watchers:
             wake.set()
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
-        """New records of the log."""
+        """Handle new records of the log."""
         if any(record.type in _MOVES for record in records):
             self.changed()
 
     async def watch(self, known: Sequence[str]) -> AsyncGenerator[list[StandingWorker], None]:
-        """All workers that have not ended, and those of `known` that have; then what has changed, without end.
+        """All workers that have not ended, and those of `known` that have; then the changed ones, without end.
 
         Raises Refusal unavailable.
         """

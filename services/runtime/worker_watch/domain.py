@@ -1,4 +1,4 @@
-"""How a worker stands."""
+"""The state of a worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from oa_runlog.state import WorkerStatus
 
 @dataclass(frozen=True, slots=True)
 class StandingWorker:
-    """How a worker stands, and the runs that it holds, sorted. `attached_ns` is nanoseconds since the Unix epoch."""
+    """The state of a worker, and the runs that it holds, sorted. `attached_ns` is nanoseconds since the Unix epoch."""
 
     worker_id: str
     service_account_id: str

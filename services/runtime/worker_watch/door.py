@@ -1,4 +1,4 @@
-"""WorkerWatchService: how workers stand, for the services that derive from it."""
+"""WorkerWatchService: the state of workers, for services that derive data from it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from services.runtime.worker_watch.domain import StandingWorker
 
 
 class WorkerWatchApi(WorkerWatchServiceServicer):
-    """Tells of workers."""
+    """Serves the state of workers."""
 
     def __init__(self, watch: WorkerWatch, page: int) -> None:
-        """`page`: most workers in one message."""
+        """`page`: maximum number of workers in one message."""
         self._watch = watch
         self._page = page
 
     async def WatchWorkers(
         self, request: pb.WatchWorkersRequest, context: Any
     ) -> AsyncIterator[pb.WatchWorkersResponse]:
-        """All that have not ended, then what has changed."""
+        """Stream all workers that have not ended, then those that have changed."""
         async with aclosing(self._watch.watch(list(request.worker_ids))) as told:
             async for workers in told:
                 for start in range(0, max(1, len(workers)), self._page):

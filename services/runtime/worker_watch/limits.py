@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerWatchLimits:
-    """For one who watches."""
+    """Limits for one watcher."""
 
     pause_ms: int = 200
-    """Shortest pause between two looks at how all workers stand."""
+    """Minimum pause between two looks at the state of all workers."""
     interval_ms: int = 1_000
-    """Maximum pause after that, without a word that something may have changed."""
+    """Maximum pause after that, without a hint that something may have changed."""
     page: int = 500
     """Maximum number of workers in one message."""

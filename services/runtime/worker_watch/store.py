@@ -1,4 +1,4 @@
-"""How workers stand, in Postgres."""
+"""The state of workers, in Postgres."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FROM runtime.workers w
 WHERE w.status IN ('starting', 'running', 'draining') OR w.worker_id = ANY ($1::text[])
 ORDER BY w.worker_id
 """
-"""Workers that have not ended, and others by their ids ($1), with the runs that they hold."""
+"""Workers that have not ended, and other workers by their ids ($1), with the runs that they hold."""
 
 
 class PostgresStandingWorkers:
-    """`app.StandingWorkers`."""
+    """See `app.StandingWorkers`."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres

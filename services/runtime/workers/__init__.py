@@ -1,1 +1,1 @@
-"""Workers: attached over streams, given runs, and looked after."""
+"""Workers: how they attach over streams, get runs, and are watched."""

@@ -39,7 +39,7 @@ from services.runtime.workers.domain.notices import (
 )
 
 Authenticate = Callable[[str], Awaitable[WorkerCaller]]
-"""Whom a worker's token speaks of; raises Refusal."""
+"""Returns the caller that a worker's token identifies; raises Refusal."""
 _ATTACH = "/openagents.runtime.v1.WorkerService/Attach"
 
 
@@ -54,7 +54,7 @@ class WorkerApi(WorkerServiceServicer):
         authenticate: Authenticate,
         revocations: Revocations,
     ) -> None:
-        """`authenticate` tells whom the token of a `renew` speaks of."""
+        """`authenticate` identifies the caller from the token of a `renew`."""
         self._revocations = revocations
         self._workers = workers
         self._authenticate = authenticate
@@ -62,20 +62,20 @@ class WorkerApi(WorkerServiceServicer):
         self._run_limits = run_limits
 
     async def AppendEvents(self, request: pb.AppendEventsRequest, context: Any) -> pb.AppendEventsResponse:
-        """One append outside of a stream."""
+        """Carry out one append outside of a stream."""
         principal = current_principal()
         applied = await self._workers.append_once(principal, _append(request, principal))
         return _appended(request.request_id, applied)
 
     async def ReadHeldRun(self, request: pb.ReadHeldRunRequest, context: Any) -> pb.ReadHeldRunResponse:
-        """A page of a run's log, for its holder."""
+        """Return a page of a run's log to the run's holder."""
         lease = HeldLease(request.run_id, request.lease_epoch)
         read = self._held_runs.newest if request.newest_only else self._held_runs.page
         events = await read(current_principal(), lease, request.after_seq, request.types)
         return pb.ReadHeldRunResponse(events=events)
 
     async def ExpireRequest(self, request: pb.ExpireRequestRequest, context: Any) -> pb.ExpireRequestResponse:
-        """The time of a request is over."""
+        """Expire a request whose time is over."""
         lease = HeldLease(request.run_id, request.lease_epoch)
         seq = await self._held_runs.expire_request(current_principal(), lease, request.request_id)
         return pb.ExpireRequestResponse(seq=seq)
@@ -90,9 +90,9 @@ class WorkerApi(WorkerServiceServicer):
         return pb.StartChildResponse(child_run_id=run_id, already_started=existed)
 
     async def Attach(self, requests: AsyncIterator[pb.AttachRequest], context: Any) -> AsyncIterator[pb.AttachResponse]:
-        """A worker's stream, from its hello to its end."""
+        """Serve a worker's stream, from its hello to its end."""
         caller = current_caller()
-        assert isinstance(caller, WorkerCaller)  # so the contract says of this method
+        assert isinstance(caller, WorkerCaller)  # because the contract says so for this method
         principal = caller.principal
         first = await anext(requests, None)
         if first is None or first.WhichOneof("message") != "attach":
@@ -122,11 +122,11 @@ class WorkerApi(WorkerServiceServicer):
     async def _read(
         self, requests: AsyncIterator[pb.AttachRequest], principal: Principal, attachment: Attachment
     ) -> None:
-        """Carry out what the worker says; whatever goes wrong ends the stream, and is answered like in any call."""
+        """Carry out the worker's messages. Any error ends the stream, and is answered as in any call."""
         try:
             async for request in requests:
                 if attachment.is_over:
-                    return  # what it still says counts no more
+                    return  # its further messages no longer count
                 await self._handle(request, principal, attachment)
             attachment.end()
         except Exception as error:  # noqa: BLE001 - raised by `Attach`, which is being answered
@@ -169,7 +169,7 @@ class WorkerApi(WorkerServiceServicer):
                 raise refusal.under(f"batch.requests[{index}]") from None
 
     async def _renew(self, token: str, principal: Principal, attachment: Attachment) -> None:
-        """The stream goes on under another token of whom it belongs to."""
+        """Continue the stream under another token of its owner."""
         caller = await self._authenticate(token)
         if (caller.principal.subject, caller.principal.org_id) != (principal.subject, principal.org_id):
             text = "the token belongs to another service account than the stream; attach with it"
@@ -177,7 +177,7 @@ class WorkerApi(WorkerServiceServicer):
         attachment.lasts(caller.holds_for_s)
 
     async def _append(self, request: pb.AppendEventsRequest, principal: Principal, attachment: Attachment) -> None:
-        """An append that can't be read is refused like any other, and the stream goes on."""
+        """Submit an append. One that can't be read is refused like any other, and the stream continues."""
         try:
             check_rules(request)
             command = _append(request, principal)
@@ -225,7 +225,7 @@ def _held(leases: Iterable[pb.HeldLease]) -> list[HeldLease]:
 
 
 def _append(request: pb.AppendEventsRequest, principal: Principal) -> Append:
-    """The command in a request whose rules were checked; `Workers` says which worker's it is. Raises Refusal."""
+    """The command in a request whose rules were checked; `Workers` adds the worker. Raises Refusal."""
     request.DiscardUnknownFields()
     expected_seq = request.expected_seq if request.HasField("expected_seq") else None
     return Append.made_of(

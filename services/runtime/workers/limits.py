@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from oa_base.backoff import Backoff
 
 _DOUBLINGS = 12
-"""Losses after which a pause does not grow any more: the shortest one has become more than an hour."""
+"""Number of losses after which a pause no longer grows: the shortest pause has grown to more than an hour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,43 +17,43 @@ class WorkerLimits:
     heartbeat_interval_ms: int = 10_000
     """How often a worker sends a heartbeat."""
     quiet_after_ms: int = 15_000
-    """Silence after which a worker gets nothing new."""
+    """Silence after which a worker gets no new runs."""
     lost_after_ms: int = 30_000
     """Silence after which a worker is lost."""
     watch_interval_ms: int = 1_000
     """Pause between looks for lost workers and late cancels."""
     watch_page: int = 500
-    """Leases or cancels handled in one look."""
+    """Maximum number of leases or cancels that one look handles."""
     dispatch_interval_ms: int = 5_000
-    """Pause between looks for waiting runs without a cause."""
+    """Pause between looks for waiting runs when nothing else triggers one."""
     dispatch_page: int = 50
-    """Runs given to one worker in one look."""
+    """Maximum number of runs that one look gives to a worker."""
     pending_appends: int = 256
-    """Appends of one stream that wait for their commit; at that number the stream is not read."""
+    """Maximum number of appends of one stream that wait for their commit; at that number the stream is not read."""
     retry_initial_ms: int = 1_000
-    """Pause before a run whose worker was lost is given to another; twice as long after each further loss."""
+    """Pause before a run whose worker was lost is given to another worker; each further loss doubles it."""
     retry_max_ms: int = 60_000
     """Maximum of such a pause."""
     read_page_events: int = 1_000
-    """Events that a worker gets in one page of a run that it holds."""
+    """Maximum number of events in one page of a run that a worker holds."""
     read_page_bytes: int = 1 << 20
-    """Bytes of such a page; one event is always given."""
+    """Maximum number of bytes of such a page; it always has at least one event."""
     drain_reconnect_ms: int = 100
     """Wait that a draining replica asks workers for."""
 
     @property
     def late_after_ms(self) -> int:
-        """Half of the lost limit. A replica that stands still for so long is absent; one whose looks fail for so long
-        sends its workers elsewhere, and they have the other half to get there."""
+        """Half of the lost limit. A replica that does not look for so long is absent. A replica whose looks fail for so
+        long sends its workers elsewhere, and they have the other half to get there."""
         return self.lost_after_ms // 2
 
     @property
     def absent_after_ms(self) -> int:
-        """A quarter of the lost limit, and at least two pauses between looks. When no replica accepts workers for so
+        """A quarter of the lost limit, and at least two pauses between looks. If no replica accepts workers for so
         long, the authority is absent."""
         return max(self.lost_after_ms // 4, 2 * self.watch_interval_ms)
 
     def pauses_ms(self) -> list[int]:
-        """The pause after the loss of attempt 1, 2, …; the last one is that of all further ones."""
+        """The pause after the loss of attempt 1, 2, …; the last pause applies to all further attempts."""
         backoff = Backoff(self.retry_initial_ms, self.retry_max_ms)
         return [backoff.ceiling_ms(number) for number in range(_DOUBLINGS)]

@@ -1,4 +1,4 @@
-"""What is counted of workers."""
+"""Metrics of workers."""
 
 from __future__ import annotations
 

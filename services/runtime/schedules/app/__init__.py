@@ -1,6 +1,6 @@
-"""What happens to schedules.
+"""Operations on schedules.
 
-schedules  what people ask of them
+schedules  operations that people ask for
 clock      starts runs when their times come
-ports      what both need of the store
+ports      what both need from the store
 """

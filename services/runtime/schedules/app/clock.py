@@ -1,8 +1,8 @@
 """Starts runs when the times of schedules come.
 
-Any number of replicas do so. One locks the rows of some schedules that are due, creates their runs, moves the schedules
-on to their next times, and commits. Whoever dies in between leaves the rows as they were: another one takes them, finds
-the runs that there are by their keys, and goes on from there.
+Any number of replicas do so. A replica locks the rows of some schedules that are due, creates their runs, moves the
+schedules on to their next times, and commits. If it dies in between, the rows stay as they were: another replica takes
+them, finds the existing runs by their keys, and continues from there.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Moved:
-    """A schedule before and after its times were dealt with, and what is recorded of them."""
+    """A schedule before and after its times were settled, and the records of them."""
 
     before: Schedule
     after: Schedule
@@ -59,16 +59,16 @@ class ScheduleClock:
         self._runs = runs
         self._limits = limits
         self._waiting: set[str] = set()
-        """Schedules whose runs can't be created for a moment: they are tried again at the next look."""
+        """Schedules whose runs can't be created at the moment. The next look tries again."""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until canceled."""
         while True:
             await self.look()
             await asyncio.sleep(self._limits.look_interval_ms / 1000)
 
     async def look(self) -> None:
-        """Look after all that is due, until nothing is."""
+        """Settle the times of schedules that are due, until none is due."""
         self._waiting.clear()
         try:
             while await self.look_after_page():
@@ -80,7 +80,7 @@ class ScheduleClock:
             _log.warning("schedules_not_seen", reason=refusal.reason)
 
     async def look_after_page(self) -> bool:
-        """Look after some schedules that are due; whether there may be more. Raises Refusal unavailable."""
+        """Settle some schedules that are due; return whether there may be more. Raises Refusal unavailable."""
         async with self._store.due(self._limits.page, list(self._waiting)) as change:
             if change.schedules:
                 late = change.now - change.schedules[0].next_time
@@ -95,7 +95,7 @@ class ScheduleClock:
     async def _settled(self, change: Change) -> list[_Moved]:
         due, done = list[Due](), list[_Moved]()
         for schedule in change.schedules:
-            if not schedule.may_start:  # it was created while word of that was on its way
+            if not schedule.may_start:  # it was created while the news of that was on its way
                 done.append(_Moved(schedule, stopped(schedule), ()))
                 continue
             try:
@@ -109,7 +109,7 @@ class ScheduleClock:
         return done + [one for one in moves if one is not None]
 
     async def _move(self, one: Due, standing: Standing, now: datetime) -> _Moved | None:
-        """None: its run can't be created now, and is tried again."""
+        """Settle the times of one schedule. None: its run can't be created now, and is tried again."""
         schedule, settled = one.schedule, None
         planned = plan(schedule, one.come, now, standing)
         if planned.due is not None:
@@ -119,7 +119,7 @@ class ScheduleClock:
         return _Moved(schedule, *moved(schedule, planned, settled, self._limits.max_refusals))
 
     async def _settle(self, schedule: Schedule, due: datetime, run_id: str, standing: Standing) -> Settled | None:
-        """Start the run of a due time, if it may and there is none. None: not now."""
+        """Start the run of a due time, if it may have one and has none. None: the run can't be created now."""
         if run_id:
             return Settled(Outcome.STARTED, run_id=run_id)
         try:
@@ -143,7 +143,7 @@ class ScheduleClock:
 
 
 def _tell(one: _Moved, change: Change) -> None:
-    """Count what became of the times, and log what somebody may want to know. After the commit: it may have failed."""
+    """Count and log the outcomes of the times. This comes after the commit because the commit may fail."""
     about = _about(one.after)
     for record in one.records:
         metrics.TIMES.labels(record.outcome, record.reason).inc(record.times)
@@ -160,7 +160,7 @@ def _tell(one: _Moved, change: Change) -> None:
 
 
 def tell_turned(before: Schedule, after: Schedule) -> None:
-    """Count a schedule that has paused itself, and log why; log one that has gone on by itself."""
+    """Count a schedule that has paused itself, and log why. Log a schedule that has resumed by itself."""
     if before.status is Status.ACTIVE and after.status is Status.PAUSED:
         metrics.PAUSED.inc()
         _log.warning("schedule_paused_itself", **_about(after), why=after.pause_reason)

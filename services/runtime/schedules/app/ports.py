@@ -1,4 +1,4 @@
-"""What schedules need of their store. Times are those of one clock, the store's."""
+"""What schedules need from their store. All times come from one clock, the store's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.runtime.schedules.domain.schedule import Come, Schedule, Scheduled
 
 @dataclass(frozen=True, slots=True)
 class NewSchedule:
-    """A schedule to be stored, with the key and the fingerprint of the request."""
+    """A schedule to store, with the key and the fingerprint of the request."""
 
     schedule: Schedule
     key: str
@@ -22,7 +22,7 @@ class NewSchedule:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A schedule with what became of its last times, the newest first, at the moment `now`."""
+    """A schedule with the outcomes of its last times, the newest first, as of `now`."""
 
     schedule: Schedule
     recent: list[ScheduledTime]
@@ -49,7 +49,7 @@ class Adding(Protocol):
     now: datetime
 
     async def by_key(self, user_id: str, key: str) -> tuple[Schedule, bytes] | None:
-        """The schedule that a key created, deleted or not, with the fingerprint of what it was created from."""
+        """The schedule that a key created, deleted or not, with the fingerprint of the request that created it."""
         ...
 
     async def count(self, name: str) -> tuple[int, bool]:
@@ -68,11 +68,11 @@ class Change(Protocol):
     schedules: list[Schedule]
 
     async def standings(self, due: Sequence[Due]) -> list[Standing]:
-        """Of each of these, whether its last run has ended, and the first run that its times have already."""
+        """For each of these, whether its last run has ended, and the first run that its times already have."""
         ...
 
     async def store(self, schedule: Schedule, records: Sequence[ScheduledTime] = ()) -> None:
-        """Store where a schedule stands, and what became of its times."""
+        """Store the state of a schedule, and the outcomes of its times."""
         ...
 
 
@@ -88,7 +88,7 @@ class ScheduleStore(Protocol):
         ...
 
     async def shown(self, org_id: str, handle: str) -> Stored | None:
-        """A schedule by its id or its name, with what became of its last times, as they were at one moment."""
+        """A schedule by its id or its name, with the outcomes of its last times, all as of one moment."""
         ...
 
     async def active_of(self, user_id: str, org_id: str = "") -> list[str]:
@@ -100,29 +100,29 @@ class ScheduleStore(Protocol):
         ...
 
     async def closed_in_open_orgs(self, most: int) -> list[str]:
-        """The ids of schedules that were paused with their orgs, which are open again."""
+        """The ids of schedules that were paused because their orgs were deleted, and whose orgs are open again."""
         ...
 
     async def now(self) -> datetime:
-        """What the time is."""
+        """The current time."""
         ...
 
     async def late_s(self) -> float:
-        """For how many seconds the schedule that is due longest has been so."""
+        """For how many seconds the schedule that has been due the longest has been due."""
         ...
 
     async def forget_deleted(self, keep_ms: int) -> None:
-        """Drop schedules that were deleted so long ago."""
+        """Drop schedules that were deleted longer than `keep_ms` ago."""
         ...
 
     def adding(self, org_id: str) -> AbstractAsyncContextManager[Adding]:
-        """A transaction that may add a schedule to an org; others that would wait."""
+        """A transaction that may add a schedule to an org. Other transactions that would do so wait."""
         ...
 
     def changing(self, schedule_id: str) -> AbstractAsyncContextManager[Change]:
-        """A transaction that has locked one schedule, unless it is gone."""
+        """A transaction that has locked one schedule, unless the schedule is gone."""
         ...
 
     def due(self, most: int, except_for: Sequence[str]) -> AbstractAsyncContextManager[Change]:
-        """A transaction that has locked schedules whose time has come, and that nobody else has locked."""
+        """A transaction that has locked schedules whose time has come and that no other transaction has locked."""
         ...

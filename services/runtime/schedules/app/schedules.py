@@ -1,4 +1,4 @@
-"""What people ask of schedules. Somebody else's is one that does not exist."""
+"""Operations on schedules, for people. A schedule of another org is treated as one that does not exist."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from services.runtime.schedules.domain.timing import anchored, check_timing, nex
 from services.runtime.schedules.limits import ScheduleLimits
 
 DEFAULT_PAGE = 50
-"""Schedules of a page whose size nobody says."""
+"""Number of schedules on a page if the caller states no size."""
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A schedule, the times that come next, and what became of the last ones, the newest first."""
+    """A schedule, its next times, and the outcomes of its last times, the newest first."""
 
     schedule: Schedule
     next_times: list[datetime]
@@ -56,7 +56,7 @@ class Shown:
 
 
 class Backfilled(NamedTuple):
-    """The run of a past time, and whether it had been there before."""
+    """The run of a past time, and whether it existed before."""
 
     nominal: datetime
     run_id: str
@@ -64,7 +64,7 @@ class Backfilled(NamedTuple):
 
 
 class Schedules:
-    """Creates, shows and changes schedules, and starts runs of theirs on request."""
+    """Creates, shows and changes schedules, and starts their runs on request."""
 
     def __init__(
         self, store: ScheduleStore, runs: Runs, agents: Agents, run_limits: Limits, limits: ScheduleLimits
@@ -78,10 +78,10 @@ class Schedules:
     # -------------------------------------------------------------------------------------------------- create, show
 
     async def create(self, principal: Principal, key: str, draft: Draft) -> tuple[Schedule, bool]:
-        """The schedule, and whether it existed before. Raises Refusal.
+        """Create a schedule; return it, and whether it existed before. Raises Refusal.
 
         `idempotency_conflict`, `already_exists` for a name that is taken, `limit_reached`, `payload_too_large`,
-        `invalid_value` for a timing that there can't be and for a spec that no run could have.
+        `invalid_value` for a timing that no schedule can have and for a spec that no run could have.
         """
         async with self._store.adding(principal.org_id) as adding:
             known = await adding.by_key(principal.subject, key)
@@ -144,7 +144,7 @@ class Schedules:
         return Shown(stored.schedule, next_times, stored.recent)
 
     async def page(self, principal: Principal, page_size: int, below: str) -> tuple[list[Schedule], str]:
-        """Schedules of the org below an id, the newest first, and what the next page is below; empty for none."""
+        """Schedules of the org below an id, the newest first, and the id that the next page is below; "" for none."""
         size = page_size or DEFAULT_PAGE
         found = await self._store.listed(principal.org_id, below, size + 1)
         return found[:size], found[size - 1].schedule_id if len(found) > size else ""
@@ -152,11 +152,11 @@ class Schedules:
     # ------------------------------------------------------------------------------------------------------- change
 
     async def pause(self, principal: Principal, handle: str, reason: str) -> Schedule:
-        """The schedule, paused. Raises Refusal not_found."""
+        """Pause a schedule. Raises Refusal not_found."""
         return await self._change(principal, handle, lambda one: paused(one, reason or f"by {principal.subject}"))
 
     async def resume(self, principal: Principal, handle: str) -> Schedule:
-        """The schedule, which goes on. Raises Refusal not_found, `invalid_transition` while it may start nothing."""
+        """Resume a schedule. Raises Refusal not_found, `invalid_transition` while it may start no runs."""
 
         def to(schedule: Schedule) -> Schedule:
             check_may_start(schedule)
@@ -165,26 +165,26 @@ class Schedules:
         return await self._change(principal, handle, to)
 
     async def end_owner(self, user_id: str) -> None:
-        """The owner has ended: the owner's schedules start nothing any more, and say why.
+        """Pause the schedules of an owner that has ended; each states why it is paused.
 
-        Any replica may do it, any number of times. Raises Refusal unavailable.
+        Any replica may do this, any number of times. Raises Refusal unavailable.
         """
         await self._turn(await self._store.active_of(user_id), stopped)
 
     async def end_place(self, user_id: str, org_id: str) -> None:
-        """A place was lost, of a person or an account; or, without one, of all in an org. As `end_owner`.
+        """Pause the schedules of a person or an account that has lost a place; without `user_id`, those of a whole org.
 
-        A schedule that may start runs again meanwhile stays as it is.
+        Works like `end_owner`. A schedule that may start runs again by now stays as it is.
         """
         active = self._store.active_of(user_id, org_id) if user_id else self._store.active_in(org_id)
         await self._turn(await active, stopped)
 
     async def reopen(self) -> None:
-        """Let those go on whose orgs were restored. Raises Refusal unavailable."""
+        """Resume the schedules whose orgs were restored. Raises Refusal unavailable."""
         await self._turn(await self._store.closed_in_open_orgs(self._limits.page), reopened)
 
     async def _turn(self, schedule_ids: Sequence[str], to: Callable[[Schedule], Schedule]) -> None:
-        """Make of each of them what the decision says, as it stands under its lock."""
+        """Apply the decision `to` to each of them, as it is under its lock."""
         for schedule_id in schedule_ids:
             async with self._store.changing(schedule_id) as change:
                 turned = [(one, to(one)) for one in change.schedules]
@@ -195,7 +195,7 @@ class Schedules:
                 tell_turned(before, after)
 
     async def delete(self, principal: Principal, handle: str) -> bool:
-        """End a schedule; whether it had ended before. Raises Refusal not_found."""
+        """Delete a schedule; return whether it was deleted before. Raises Refusal not_found."""
         schedule = await self._find(principal, handle, deleted=True)
         if schedule.status is Status.DELETED:
             return True
@@ -228,9 +228,9 @@ class Schedules:
     # --------------------------------------------------------------------------------------------------------- start
 
     async def trigger(self, principal: Principal, handle: str, key: str) -> tuple[RunRecord, bool]:
-        """A run now, and whether this key had started it before.
+        """Start a run now; return it, and whether this key had started it before.
 
-        Raises Refusal not_found, `invalid_transition` while it may start nothing, and as `Runs.create`.
+        Raises Refusal not_found, `invalid_transition` while the schedule may start no runs, and as `Runs.create`.
         """
         schedule = await self._find(principal, handle)
         check_may_start(schedule)
@@ -243,11 +243,11 @@ class Schedules:
         return run, existed
 
     async def backfill(self, principal: Principal, handle: str, start: datetime, end: datetime) -> list[Backfilled]:
-        """A run for each time from `start` on and before `end`, in order; those that are there already, too.
+        """Start a run for each time at or after `start` and before `end`; return all in order, also those that existed.
 
-        Raises Refusal not_found, `invalid_transition` while it may start nothing, `invalid_value` for a range that is
-        none or not past, `limit_reached` for one with too many times, and as `Runs.create`: then those before it were
-        started, and asking again goes on.
+        Raises Refusal not_found, `invalid_transition` while the schedule may start no runs, `invalid_value` for a range
+        that is empty or not past, `limit_reached` for a range with too many times, and as `Runs.create`: then the runs
+        before it were started, and another request continues.
         """
         schedule = await self._find(principal, handle)
         check_may_start(schedule)
@@ -283,7 +283,7 @@ class Schedules:
 
 
 def not_found() -> Refusal:
-    """The refusal for a schedule that does not exist, and for one that the caller may not know of."""
+    """The refusal for a schedule that does not exist, or that the caller may not know of."""
     return Refusal("not_found", "there is no such schedule that you may see; list them", field="schedule")
 
 

@@ -1,4 +1,4 @@
-"""What a schedule is, and what becomes of it when its times come."""
+"""Schedules, and what happens to them when their times come."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.runtime.schedules.limits import ScheduleLimits
 
 
 class Overlap(StrEnum):
-    """What happens at a time when the last run has not ended."""
+    """What happens at a time if the last run has not ended."""
 
     SKIP = "skip"
     ALLOW = "allow"
@@ -31,7 +31,7 @@ class Status(StrEnum):
 
 
 class Cause(StrEnum):
-    """What asks for a run."""
+    """The cause of a run."""
 
     CLOCK = "clock"
     TRIGGER = "trigger"
@@ -39,7 +39,7 @@ class Cause(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a time."""
+    """The outcome of a time."""
 
     STARTED = "started"
     SKIPPED = "skipped"
@@ -56,7 +56,7 @@ _WHY_SKIPPED = {
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A schedule as somebody asks for it. `catch_up_ms` 0 is the default; `spec` is an encoded RunSpec."""
+    """A schedule as requested. A `catch_up_ms` of 0 stands for the default; `spec` is an encoded RunSpec."""
 
     name: str
     timing: Timing
@@ -66,7 +66,7 @@ class Draft:
 
     @property
     def fingerprint(self) -> bytes:
-        """What tells a repeated request from another one under the same key."""
+        """Distinguishes a repeated request from a different one under the same key."""
         timing = repr((type(self.timing).__name__, *(getattr(self.timing, name) for name in self.timing.__slots__)))
         return fingerprint(
             (self.name.encode(), timing.encode(), self.overlap.encode(), str(self.catch_up_ms).encode(), self.spec)
@@ -75,7 +75,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule. `next_time` is the first time that nothing was decided about."""
+    """A schedule. `next_time` is the first time about which nothing has been decided."""
 
     schedule_id: str
     org_id: str
@@ -95,33 +95,33 @@ class Schedule:
     refused: int = 0
     refused_in_row: int = 0
     closed_with_org: bool = False
-    """Whether it is paused because its org was deleted, and goes on when the org is restored."""
+    """Whether it is paused because its org was deleted. It resumes when the org is restored."""
     owner_ended: bool = False
     """Whether its owner is an account that has ended for good."""
     owner_out: bool = False
-    """Whether its owner has lost the place from which it started runs: in the org, or everywhere."""
+    """Whether its owner has lost the place that its runs need: in the org, or everywhere."""
     org_closed: bool = False
     """Whether its org was deleted."""
 
     @property
     def may_start(self) -> bool:
-        """Whether it may start runs: its owner has a place in an org that is open."""
+        """Whether it may start runs: its owner has a place, and its org is open."""
         return not (self.owner_ended or self.owner_out or self.org_closed)
 
     @property
     def owner(self) -> Principal:
-        """Who its runs belong to."""
+        """The principal that its runs belong to."""
         kind = PrincipalKind.SERVICE_ACCOUNT if self.user_id.startswith("sva_") else PrincipalKind.USER
         return Principal(kind, self.user_id, self.org_id)
 
     def with_run(self, run_id: str) -> Schedule:
-        """The schedule after it started a run; an older one than its last does not take that one's place."""
-        return replace(self, last_run_id=max(self.last_run_id, run_id))  # ids are in the order of creation
+        """The schedule after it started a run. A run that is older than the last one does not replace it."""
+        return replace(self, last_run_id=max(self.last_run_id, run_id))  # the order of ids is the order of creation
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledTime:
-    """What became of a time, or of several (`times`) that were skipped together, of which `nominal` is the newest."""
+    """The outcome of a time, or of several (`times`) that were skipped together; `nominal` is then the newest."""
 
     nominal: datetime
     cause: Cause
@@ -131,11 +131,11 @@ class ScheduledTime:
     message: str = ""
     run_id: str = ""
     recorded: datetime | None = None
-    """When; None until it is."""
+    """When it was recorded; None if it has not been."""
 
 
 def check_draft(draft: Draft, limits: ScheduleLimits) -> None:
-    """Raise Refusal `invalid_value`, `payload_too_large` for what a schedule can't be, apart from its timing."""
+    """Raise Refusal `invalid_value`, `payload_too_large` for an impossible schedule. The timing is not checked."""
     if len(draft.name) > limits.max_name_chars:
         text = f"a name has at most {limits.max_name_chars} characters; give a shorter one"
         raise Refusal("invalid_value", text, field="name")
@@ -148,27 +148,27 @@ def check_draft(draft: Draft, limits: ScheduleLimits) -> None:
 
 
 def run_key(schedule_id: str, nominal: datetime) -> str:
-    """The idempotency key of the run of a schedule's time: whoever starts it, and however often, it is one run."""
+    """The idempotency key of the run of a schedule's time. However often the run is started, it is one run."""
     return f"{schedule_id}:{nominal.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def trigger_key(schedule_id: str, key: str) -> str:
-    """The idempotency key of a run that somebody starts now."""
+    """The idempotency key of a run that is started on request."""
     return f"{schedule_id}:trigger:{key}"
 
 
 @dataclass(frozen=True, slots=True)
 class Come:
-    """The times of a schedule that have come, or the first of them; and the time thereafter, None for none."""
+    """The times of a schedule that have come, or the first of them, and the time after these; None if there is none."""
 
     times: tuple[datetime, ...]
     following: datetime | None
 
 
 def come(schedule: Schedule, now: datetime, most: int) -> Come:
-    """The times that have come at `now`, which is not before the schedule's next time; at most so many.
+    """The times that have come at `now`, which is not before the schedule's next time; at most `most` of them.
 
-    Raises Refusal for a timing that can't be read any more.
+    Raises Refusal for a timing that can no longer be read.
     """
     times = [schedule.next_time]
     for time in times_after(schedule.timing, schedule.next_time):
@@ -180,9 +180,10 @@ def come(schedule: Schedule, now: datetime, most: int) -> Come:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is stored of a schedule's runs: whether its last one has ended, and the first one of a time that has come.
+    """The stored state of a schedule's runs: whether the last one has ended, and the first one of a time that has come.
 
-    There is one if whoever created it died before the schedule had moved on, and after a backfill.
+    A time that has come already has a run if the process that created it died before it moved the schedule on, or
+    after a backfill.
     """
 
     last_ended: bool
@@ -192,10 +193,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done about the times of a schedule that have come.
+    """What to do about the times of a schedule that have come.
 
-    `missed` of them are skipped, the newest of which is `newest_missed`; `due` gets a run if it can have one: `run_id`
-    if that exists. Then the schedule goes on with `next_time`; None when there is no other.
+    `missed` of them are skipped; `newest_missed` is the newest of these. `due` gets a run if it can have one: `run_id`
+    if that exists. Then the schedule continues with `next_time`, which is None if there is no other time.
     """
 
     missed: int
@@ -206,9 +207,9 @@ class Plan:
 
 
 def plan(schedule: Schedule, come: Come, now: datetime, standing: Standing) -> Plan:
-    """What is to be done at `now`.
+    """Decide what to do at `now`.
 
-    A time whose run exists is done first. Otherwise the newest time that has come gets a run, if it is no older than
+    A time whose run exists is settled first. Otherwise the newest time that has come gets a run, if it is no older than
     the catch-up window.
     """
     times, following = come.times, come.following
@@ -227,7 +228,7 @@ def _plan(missed: Sequence[datetime], due: datetime | None, next_time: datetime 
 
 
 class Step(StrEnum):
-    """What is done about a due time."""
+    """What to do about a due time."""
 
     START = "start"
     SKIP = "skip"
@@ -235,7 +236,7 @@ class Step(StrEnum):
 
 
 def step_of(overlap: Overlap, standing: Standing) -> Step:
-    """What is done about a due time that has no run."""
+    """What to do about a due time that has no run."""
     if standing.last_ended or overlap is Overlap.ALLOW:
         return Step.START
     return Step.REPLACE if overlap is Overlap.CANCEL_PREVIOUS else Step.SKIP
@@ -243,7 +244,7 @@ def step_of(overlap: Overlap, standing: Standing) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a due time."""
+    """The outcome of a due time."""
 
     outcome: Outcome
     reason: str = ""
@@ -252,14 +253,14 @@ class Settled:
 
 
 def skipped_for_overlap() -> Settled:
-    """A time at which the last run had not ended."""
+    """The outcome of a time at which the last run had not ended."""
     return Settled(Outcome.SKIPPED, OVERLAP, _WHY_SKIPPED[OVERLAP])
 
 
 def moved(
     schedule: Schedule, plan: Plan, settled: Settled | None, max_refusals: int
 ) -> tuple[Schedule, list[ScheduledTime]]:
-    """The schedule after its times were dealt with, and what is recorded of them. `settled` is the due one's fate."""
+    """The schedule after its times were settled, and their records. `settled` is the outcome of the due time."""
     records = []
     if plan.newest_missed is not None:
         skipped = ScheduledTime(plan.newest_missed, Cause.CLOCK, Outcome.SKIPPED, plan.missed, MISSED)
@@ -288,21 +289,21 @@ def _counted(schedule: Schedule, settled: Settled, max_refusals: int) -> Schedul
 
 
 def paused(schedule: Schedule, reason: str) -> Schedule:
-    """The schedule, paused; one that is paused already keeps its reason."""
+    """The schedule, paused. A schedule that is already paused keeps its reason."""
     if schedule.status is not Status.ACTIVE:
         return schedule
     return replace(schedule, status=Status.PAUSED, pause_reason=reason, closed_with_org=False)
 
 
 def resumed(schedule: Schedule) -> Schedule:
-    """The schedule, which goes on where it was paused: what it has missed is looked after at the next look."""
+    """The schedule, resumed where it was paused. The next look settles the times that it has missed."""
     if schedule.status is not Status.PAUSED:
         return schedule
     return replace(schedule, status=Status.ACTIVE, pause_reason="", refused_in_row=0, closed_with_org=False)
 
 
 def shown_times(schedule: Schedule, now: datetime, most: int) -> list[datetime]:
-    """The times that come next, none of them past; none while it is paused."""
+    """The next times, none of them past. A paused schedule has none."""
     if schedule.status is not Status.ACTIVE:
         return []
     first = next_after(schedule.timing, now) if schedule.next_time <= now else schedule.next_time
@@ -315,7 +316,7 @@ def shown_times(schedule: Schedule, now: datetime, most: int) -> list[datetime]:
 
 
 def stopped(schedule: Schedule) -> Schedule:
-    """The schedule, paused because it may start nothing; as it is, if it may."""
+    """The schedule, paused if it may start no runs; otherwise unchanged."""
     if schedule.may_start or schedule.status is not Status.ACTIVE:
         return schedule
     if schedule.owner_ended:
@@ -328,7 +329,7 @@ def stopped(schedule: Schedule) -> Schedule:
 
 
 def reopened(schedule: Schedule) -> Schedule:
-    """The schedule, which goes on if it was paused with its org and the org is open again."""
+    """The schedule, resumed if it was paused with its org and the org is open again."""
     is_closed = schedule.closed_with_org and schedule.status is Status.PAUSED
     if not is_closed or schedule.org_closed:
         return schedule
@@ -336,7 +337,7 @@ def reopened(schedule: Schedule) -> Schedule:
 
 
 def check_may_start(schedule: Schedule) -> None:
-    """Raise Refusal `invalid_transition` for a schedule that starts nothing, whoever asks for it."""
+    """Raise Refusal `invalid_transition` for a schedule that may start no runs, no matter who asks for one."""
     if schedule.may_start:
         return
     text = f"the schedule's owner {schedule.user_id} may start no runs here, and they would be theirs; create it anew"
@@ -348,6 +349,6 @@ def check_may_start(schedule: Schedule) -> None:
 
 
 def unusable(schedule: Schedule, refusal: Refusal) -> Schedule:
-    """The schedule, paused because its timing can't be read any more, for example in a time zone that was renamed."""
+    """The schedule, paused because its timing can no longer be read, for example because a time zone was renamed."""
     zone = f" in {schedule.timing.time_zone}" if isinstance(schedule.timing, CronTiming) else ""
     return paused(schedule, f"its times{zone} can't be told: {refusal.message}")

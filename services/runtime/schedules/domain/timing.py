@@ -1,8 +1,9 @@
-"""When a schedule's times are. Times are UTC, and each is later than the one before it.
+"""The times of a schedule. Times are UTC, and each is later than the one before it.
 
-Cron expressions are read as Debian's cron reads them, daylight saving included: at fixed hours a time that a day does
-not have is the next minute that there is, and one that it has twice is the first of the two; an expression whose minute
-or hour begins with `*` goes by the clock on the wall, and so skips what is missing and repeats what is doubled.
+Cron expressions are read as Debian's cron reads them, including daylight saving. At fixed hours, a time that does not
+exist on a day is replaced by the next minute that exists, and a time that occurs twice means the first of the two. An
+expression whose minute or hour begins with `*` follows local time: it skips the missing times and repeats the doubled
+ones.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from services.runtime.schedules.limits import ScheduleLimits
 
 _FIELDS = 5
 _LOOKED_AT = 200
-"""So many next times of a cron expression are held against the shortest distance."""
+"""How many next times of a cron expression are checked against the minimum distance."""
 _LOOK_AHEAD = timedelta(days=366)
 
 
@@ -35,7 +36,7 @@ class CronTiming:
 
 @dataclass(frozen=True, slots=True)
 class IntervalTiming:
-    """Times that are a multiple of `every_ms` away from the anchor, before it too. Without one: from the creation."""
+    """Times at multiples of `every_ms` from the anchor, also before it. Without an anchor, from the creation."""
 
     every_ms: int
     anchor: datetime | None = None
@@ -52,7 +53,7 @@ def anchored(timing: Timing, now: datetime) -> Timing:
 
 
 def times_after(timing: Timing, after: datetime) -> Iterator[datetime]:
-    """The times later than `after`, in order, as long as there are any. Raises Refusal `invalid_value`."""
+    """The times later than `after`, in order, until there are no more. Raises Refusal `invalid_value`."""
     return _interval_times(timing, after) if isinstance(timing, IntervalTiming) else _cron_times(timing, after)
 
 
@@ -62,7 +63,7 @@ def next_after(timing: Timing, after: datetime) -> datetime | None:
 
 
 def times_within(timing: Timing, start: datetime, end: datetime, most: int) -> list[datetime]:
-    """The first `most` times from `start` on and before `end`. Raises Refusal `invalid_value`."""
+    """The first `most` times at or after `start` and before `end`. Raises Refusal `invalid_value`."""
     found = times_after(timing, start - timedelta(microseconds=1))
     return list(islice(takewhile(lambda time: time < end, found), most))
 
@@ -83,12 +84,12 @@ def _cron_times(timing: CronTiming, after: datetime) -> Iterator[datetime]:
     try:
         for local in _cron(timing.expression, after.astimezone(_zone(timing.time_zone))):
             time = local.astimezone(UTC)
-            if time > after:  # a time that does not exist may be moved onto the next one
+            if time > after:  # a time that does not exist may be moved to the next one
                 after = time
                 yield time
     except OverflowError:
         return
-    except (AssertionError, ValueError) as error:  # defects of the library end no process
+    except (AssertionError, ValueError) as error:  # a defect of the library must not end the process
         text = f"the times of this expression can't be told ({type(error).__name__}); write it in another way"
         raise Refusal("invalid_value", text, field="cron.expression") from error
 

@@ -25,7 +25,7 @@ from services.runtime.schedules.store import sql
 
 
 class PostgresSchedules:
-    """See `ports.ScheduleStore`. Times are those of the database's clock."""
+    """See `ports.ScheduleStore`. All times come from the database's clock."""
 
     def __init__(self, postgres: Postgres, kept_times: int) -> None:
         self._postgres = postgres
@@ -44,7 +44,7 @@ class PostgresSchedules:
         return [schedule_of(row) for row in rows]
 
     async def shown(self, org_id: str, handle: str) -> Stored | None:
-        """A schedule by its id or its name, with what became of its last times, as they were at one moment."""
+        """A schedule by its id or its name, with the outcomes of its last times, all as of one moment."""
         async with (
             self._postgres.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -65,7 +65,7 @@ class PostgresSchedules:
         return await self._ids(sql.ACTIVE_IN, org_id)
 
     async def closed_in_open_orgs(self, most: int) -> list[str]:
-        """The ids of schedules that were paused with their orgs, which are open again."""
+        """The ids of schedules that were paused because their orgs were deleted, and whose orgs are open again."""
         return await self._ids(sql.CLOSED_IN_OPEN_ORGS, most)
 
     async def _ids(self, statement: str, *arguments: object) -> list[str]:
@@ -74,38 +74,38 @@ class PostgresSchedules:
         return [row["schedule_id"] for row in rows]
 
     async def now(self) -> datetime:
-        """What the time is."""
+        """The current time."""
         async with self._postgres.acquire() as connection:
             time: datetime = await connection.fetchval(sql.NOW)
         return time
 
     async def late_s(self) -> float:
-        """For how many seconds the schedule that is due longest has been so."""
+        """For how many seconds the schedule that has been due the longest has been due."""
         async with self._postgres.acquire() as connection:
             return float(await connection.fetchval(sql.READ_LATE))
 
     async def forget_deleted(self, keep_ms: int) -> None:
-        """Drop schedules that were deleted so long ago."""
+        """Drop schedules that were deleted longer than `keep_ms` ago."""
         async with self._postgres.acquire() as connection:
             await connection.execute(sql.FORGET_DELETED, keep_ms)
 
     @asynccontextmanager
     async def adding(self, org_id: str) -> AsyncIterator[PostgresAdding]:
-        """A transaction that may add a schedule to an org; others that would wait."""
+        """A transaction that may add a schedule to an org. Other transactions that would do so wait."""
         async with self._postgres.transaction() as connection:
             await connection.fetchval(sql.LOCK_ORG, org_id)
             yield PostgresAdding(connection, org_id, await connection.fetchval(sql.NOW))
 
     @asynccontextmanager
     async def changing(self, schedule_id: str) -> AsyncIterator[PostgresChange]:
-        """A transaction that has locked one schedule, unless it is gone."""
+        """A transaction that has locked one schedule, unless the schedule is gone."""
         async with self._postgres.transaction() as connection:
             rows = await connection.fetch(sql.LOCK, schedule_id)
             yield await self._change(connection, rows)
 
     @asynccontextmanager
     async def due(self, most: int, except_for: Sequence[str]) -> AsyncIterator[PostgresChange]:
-        """A transaction that has locked schedules whose time has come, and that nobody else has locked."""
+        """A transaction that has locked schedules whose time has come and that no other transaction has locked."""
         async with self._postgres.transaction() as connection:
             rows = await connection.fetch(sql.TAKE_DUE, most, list(except_for))
             yield await self._change(connection, rows)
@@ -124,7 +124,7 @@ class PostgresAdding:
         self.now = now
 
     async def by_key(self, user_id: str, key: str) -> tuple[Schedule, bytes] | None:
-        """The schedule that a key created, deleted or not, with the fingerprint of what it was created from."""
+        """The schedule that a key created, deleted or not, with the fingerprint of the request that created it."""
         row = await self._connection.fetchrow(sql.READ_BY_KEY, self._org_id, user_id, key)
         return None if row is None else (schedule_of(row), row["create_fingerprint"])
 
@@ -152,7 +152,7 @@ class PostgresChange:
         self.schedules = schedules
 
     async def standings(self, due: Sequence[Due]) -> list[Standing]:
-        """Of each of these, whether its last run has ended, and the first run that its times have already."""
+        """For each of these, whether its last run has ended, and the first run that its times already have."""
         about = ((one.schedule, one.keys) for one in due)
         rows = ((one.schedule_id, one.org_id, one.user_id, one.last_run_id, *keys) for one, keys in about)
         records = await self._connection.fetch(sql.READ_STANDINGS, *columns(rows, 6))
@@ -160,7 +160,7 @@ class PostgresChange:
         return [found[one.schedule.schedule_id] for one in due]
 
     async def store(self, schedule: Schedule, records: Sequence[ScheduledTime] = ()) -> None:
-        """Store where a schedule stands, and what became of its times."""
+        """Store the state of a schedule, and the outcomes of its times."""
         where = (schedule.next_time, str(schedule.status), schedule.pause_reason, schedule.last_run_id)
         counts = (schedule.started, schedule.skipped, schedule.refused, schedule.refused_in_row)
         closed = schedule.closed_with_org

@@ -10,13 +10,13 @@ SELECT schedule_id, org_id, user_id, name, create_fingerprint, cron, time_zone, 
     EXISTS (SELECT FROM runtime.places p
             WHERE p.subject = '' AND p.org_id = schedules.org_id AND p.is_lost) AS org_closed
 FROM runtime.schedules"""
-"""Schedules, for statements that say which."""
+"""Schedules, for statements that add a condition."""
 
 NOW = "SELECT clock_timestamp()"
-"""What the time is, after what was locked."""
+"""The current time, after the locks were obtained."""
 
 LOCK_ORG = "SELECT pg_advisory_xact_lock(hashtextextended('schedules/' || $1, 0))"
-"""Makes those that add schedules to an org come one after the other, until they commit."""
+"""Makes transactions that add schedules to an org run one after the other, each until its commit."""
 
 READ_BY_KEY = f"{_SELECT} WHERE org_id = $1 AND user_id = $2 AND create_key = $3"
 """The schedule that a key created, deleted or not."""
@@ -25,7 +25,7 @@ COUNT = """
 SELECT count(*) AS all_of_org, count(*) FILTER (WHERE name = $2) AS of_name
 FROM runtime.schedules WHERE org_id = $1 AND status <> 'deleted'
 """
-"""How many schedules an org has, and whether one of them has a name."""
+"""How many schedules an org has, and how many of them have a given name."""
 
 INSERT = """
 INSERT INTO runtime.schedules (schedule_id, org_id, user_id, name, create_key, create_fingerprint, cron, time_zone,
@@ -35,10 +35,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """Stores a new schedule."""
 
 FIND = f"{_SELECT} WHERE org_id = $1 AND (schedule_id = $2 OR name = $2 AND status <> 'deleted')"
-"""A schedule of an org by its id, deleted or not, or by its name. No name is an id: it has capitals."""
+"""A schedule of an org by its id, deleted or not, or by its name. No name is an id, because ids have capitals."""
 
 LOCK = f"{_SELECT} WHERE schedule_id = $1 FOR UPDATE"
-"""A schedule, to be changed: whoever looks after a time of it is waited for."""
+"""A schedule, to be changed. The statement waits for a replica that settles one of its times."""
 
 LIST = f"""{_SELECT}
 WHERE org_id = $1 AND status <> 'deleted' AND ($2 = '' OR schedule_id < $2)
@@ -60,13 +60,13 @@ SELECT schedule_id FROM runtime.schedules s WHERE closed_with_org AND status = '
 AND NOT EXISTS (SELECT FROM runtime.places p WHERE p.subject = '' AND p.org_id = s.org_id AND p.is_lost)
 ORDER BY schedule_id LIMIT $1
 """
-"""Schedules that were paused with their orgs, which were restored."""
+"""Schedules that were paused because their orgs were deleted, and whose orgs were restored."""
 
 TAKE_DUE = f"""{_SELECT}
 WHERE status = 'active' AND next_time <= clock_timestamp() AND schedule_id <> ALL($2::text[])
 ORDER BY next_time LIMIT $1 FOR UPDATE SKIP LOCKED
 """
-"""Schedules whose time has come, the longest due first, without those that another replica looks after now."""
+"""Schedules whose time has come, the longest due first, without those that another replica is settling."""
 
 READ_STANDINGS = """
 SELECT d.schedule_id,
@@ -81,8 +81,8 @@ LEFT JOIN LATERAL (
     ORDER BY create_key LIMIT 1
 ) first ON true
 """
-"""Of each schedule, whether its last run has ended, and the first run that there is of its times that have come. The
-keys of one schedule's times differ in digits alone, so that every collation has them in the order of time."""
+"""For each schedule, whether its last run has ended, and the first run that exists for its times that have come. The
+keys of one schedule's times differ only in digits, so every collation sorts them in the order of time."""
 
 MOVE = """
 UPDATE runtime.schedules SET next_time = $2, status = $3, pause_reason = $4, last_run_id = $5, started = $6,
@@ -90,14 +90,14 @@ UPDATE runtime.schedules SET next_time = $2, status = $3, pause_reason = $4, las
     delete_time = CASE WHEN $3 = 'deleted' THEN coalesce(delete_time, clock_timestamp()) END
 WHERE schedule_id = $1
 """
-"""Stores where a schedule stands, which has been locked."""
+"""Stores the state of a schedule that has been locked."""
 
 RECORD = """
 INSERT INTO runtime.schedule_times (schedule_id, nominal_time, cause, outcome, times, reason, message, run_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (schedule_id, run_id) WHERE run_id <> '' DO NOTHING
 """
-"""Records what became of a time. A run that is recorded already is not recorded again."""
+"""Records the outcome of a time. A run that is already recorded is not recorded again."""
 
 PRUNE = """
 DELETE FROM runtime.schedule_times WHERE schedule_id = $1 AND number <= (
@@ -115,10 +115,10 @@ READ_LATE = """
 SELECT coalesce(extract(epoch FROM clock_timestamp() - min(next_time)), 0)::float8
 FROM runtime.schedules WHERE status = 'active' AND next_time <= clock_timestamp()
 """
-"""For how many seconds the schedule that is due longest has been so; 0 when none is."""
+"""For how many seconds the schedule that has been due the longest has been due; 0 if none is due."""
 
 FORGET_DELETED = """
 DELETE FROM runtime.schedules
 WHERE status = 'deleted' AND delete_time < clock_timestamp() - $1 * interval '1 millisecond'
 """
-"""Drops schedules that were deleted so long ago."""
+"""Drops schedules that were deleted longer than $1 milliseconds ago."""

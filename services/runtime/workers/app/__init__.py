@@ -1,1 +1,1 @@
-"""Looking after workers: what they ask, what they are told, and when they are lost."""
+"""Management of workers: what they ask for, the notices that they get, and their loss."""

@@ -1,4 +1,4 @@
-"""The workers attached to this replica: which runs they hold, and what they must be told.
+"""The workers attached to this replica: the runs that they hold, and the notices that they must get.
 
 What happens to a run may be decided on any replica; the one that has the worker's stream learns of it from the tail.
 """
@@ -57,7 +57,7 @@ _MOVING = frozenset(
     }
 )
 _QUEUEING = frozenset({EventType.RUN_CREATED, EventType.EXECUTOR_LOST, EventType.ATTEMPT_FAILED})
-"""A run begins to wait, unless it is given to a worker with that."""
+"""Events with which a run begins to wait, unless it is given to a worker at the same time."""
 _OF_INTEREST = _MOVING | _QUEUEING
 
 
@@ -80,7 +80,7 @@ class AttachedWorkers:
         """Called when a worker may have begun to wait for a run."""
 
     def add(self, attachment: Attachment) -> None:
-        """A stream speaks for its worker from now on; an older one of the same worker ends."""
+        """Let a stream speak for its worker from now on. An older stream of the same worker ends."""
         worker_id = attachment.worker.worker_id
         displaced = self.by_id.get(worker_id)
         if displaced is not None:
@@ -90,7 +90,7 @@ class AttachedWorkers:
         metrics.WORKERS_ATTACHED.set(len(self.by_id))
 
     def remove(self, attachment: Attachment) -> None:
-        """The stream speaks for its worker no longer."""
+        """Remove a stream, which no longer speaks for its worker."""
         for run_id in list(attachment.leases):
             self._release(attachment, run_id)
         if self.by_id.get(attachment.worker.worker_id) is attachment:
@@ -98,21 +98,21 @@ class AttachedWorkers:
         metrics.WORKERS_ATTACHED.set(len(self.by_id))
 
     def take_heard(self) -> dict[str, str]:
-        """Worker -> attachment of those that gave a sign of life since the last call."""
+        """Worker -> attachment, for the workers that gave a sign of life since the last call."""
         heard = {worker_id: one for worker_id, one in self.by_id.items() if one.is_heard}
         for one in heard.values():
             one.is_heard = False
         return {worker_id: one.attachment_id for worker_id, one in heard.items()}
 
     def give_back(self, heard: Mapping[str, str]) -> None:
-        """Those signs of life could not be stored: they are still to be."""
+        """Take back signs of life that could not be stored, so that the next look stores them."""
         for worker_id, attachment_id in heard.items():
             one = self.by_id.get(worker_id)
             if one is not None and one.attachment_id == attachment_id:
                 one.is_heard = True
 
     def end_left(self, left: Mapping[str, str]) -> None:
-        """End the streams that do not speak for their workers any more: worker -> the attachment that it has here."""
+        """End the streams that no longer speak for their workers. `left`: worker -> the attachment that it has here."""
         for worker_id, attachment_id in left.items():
             attachment = self.by_id.get(worker_id)
             if attachment is not None and attachment.attachment_id == attachment_id:
@@ -121,7 +121,7 @@ class AttachedWorkers:
                 attachment.end(Refusal("worker_lost", text))
 
     def drain_all(self) -> None:
-        """Nothing can be done for workers here: ask every one to attach elsewhere."""
+        """Ask every worker to attach elsewhere, because nothing can be done for it here."""
         for attachment in list(self.by_id.values()):
             attachment.say(DrainingNotice(self._limits.drain_reconnect_ms))
 
@@ -130,10 +130,10 @@ class AttachedWorkers:
     async def restore(
         self, attachment: Attachment, leases: Sequence[LeaseRecord], believed: Sequence[HeldLease]
     ) -> None:
-        """Take what the worker holds, and tell it what it does not know: what it lost, and what it never got.
+        """Note what the worker holds, and tell it what it does not know: what it lost, and what it never got.
 
-        `leases` were read while the tail went on, so what the tail has said of a run may be newer. What both came too
-        early for, or too late, is seen in the runs as they are once the leases are noted.
+        `leases` were read while the tail continued, so the tail's news of a run may be newer. Changes that both have
+        missed are seen in the runs, which are read after the leases are noted.
         """
         if attachment.is_over:
             return
@@ -150,7 +150,7 @@ class AttachedWorkers:
 
     def _restore_one(self, attachment: Attachment, lease: Lease, run_id: str, run: RunRecord | None) -> None:
         if attachment.leases.get(run_id) is not lease:
-            return  # it has ended meanwhile, as the tail said
+            return  # it has ended in the meantime, as the tail reported
         if run is None or not run.state.is_leased or run.state.lease_epoch != lease.epoch:
             self._release(attachment, run_id)  # it had ended before it was noted
             if lease.told:
@@ -161,14 +161,14 @@ class AttachedWorkers:
             attachment.cancel(cancel)
 
     def tell_lost(self, attachment: Attachment, believed: Sequence[HeldLease]) -> None:
-        """Tell the worker which of the leases that it believes to hold it has lost."""
+        """Tell the worker which of the leases that it believes it holds are lost."""
         for one in believed:
             lease = attachment.leases.get(one.run_id)
             if lease is None or lease.epoch != one.lease_epoch:
                 attachment.say(LeaseLostNotice(one.run_id, one.lease_epoch))
 
     def tell_again(self, attachment: Attachment) -> None:
-        """Tell the worker the runs that it has got and could not be told."""
+        """Tell the worker about the runs that it got and has not been told about."""
         for run_id, lease in attachment.leases.items():
             if not lease.told:
                 self._start_telling(attachment, run_id, lease.epoch)
@@ -181,7 +181,7 @@ class AttachedWorkers:
     # ------------------------------------------------------------------------------------------------- from the tail
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
-        """New records of the log."""
+        """Handle new records of the log."""
         kinds = {record.type for record in records}
         if not self.by_id or kinds.isdisjoint(_OF_INTEREST):
             return
@@ -200,7 +200,7 @@ class AttachedWorkers:
             attachment = self.by_id.get(event.body.worker_id)
             if attachment is not None:
                 self._hold(attachment, event.run_id, event.body.lease_epoch)
-                if event.run_id not in attachment.giving:  # else whoever gives it tells it
+                if event.run_id not in attachment.giving:  # else the dispatcher, which gives the run, tells the worker
                     self._start_telling(attachment, event.run_id, event.body.lease_epoch)
             return
         if isinstance(event.body, ExecutorLost) and event.body.requeued:
@@ -235,7 +235,7 @@ class AttachedWorkers:
         task.add_done_callback(self._telling.discard)
 
     async def _tell(self, attachment: Attachment, run_id: str, epoch: int) -> None:
-        """Tell a worker the run that it has got. Should the read fail, the next heartbeat tries again."""
+        """Tell a worker about the run that it got. If the read fails, the next heartbeat tries again."""
         try:
             run = await self._reader.run(run_id)
         except Refusal as refusal:
@@ -245,11 +245,11 @@ class AttachedWorkers:
             self.tell(attachment, run)
 
     def tell(self, attachment: Attachment, run: RunRecord) -> None:
-        """Tell a worker a run that it has got, as it stands, unless it was told. It has to hold it by then."""
+        """Tell a worker, unless it was told, about a run that it got, as the run is now. It must hold it by then."""
         attachment.tell(Assignment(run, run.state.lease_epoch), self._cancel_of(run.state))
 
     def _hold(self, attachment: Attachment, run_id: str, epoch: int) -> None:
-        """Note who holds a run, unless a newer lease of it is known, or the stream is over."""
+        """Note the holder of a run, unless a newer lease of the run is known or the stream is over."""
         holder = self._holders.get(run_id)
         if attachment.is_over or (holder is not None and holder.leases[run_id].epoch > epoch):
             return

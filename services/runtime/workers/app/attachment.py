@@ -1,4 +1,4 @@
-"""One attached worker, as this replica sees it, and what is said to it."""
+"""One attached worker, as this replica sees it, and the notices to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.runtime.workers.app.ports import WorkerRecord
 from services.runtime.workers.domain.notices import AppendAnswer, Assignment, CancelNotice, Notice
 
 _FOR_EVER_S = 10.0**9
-"""Longer than any token holds, and than a loop can wait."""
+"""Longer than the life of any token, and longer than a loop can wait."""
 
 
 @dataclass(slots=True)
@@ -26,45 +26,45 @@ class Lease:
     """The appends under it."""
     told: bool = False
     cancel: CancelNotice | None = None
-    """That it is to end the run, once that is known."""
+    """The notice that it must end the run, once there is one."""
 
 
 class Attachment:
-    """One stream of a worker: what it holds, when it was last heard of, and what is to be said to it."""
+    """One stream of a worker: the runs that it holds, when it was last heard, and the notices for it."""
 
     def __init__(self, worker: WorkerRecord, attachment_id: str, heard_at: float, pending_limit: int) -> None:
         self.worker = worker
         self.attachment_id = attachment_id
         self.status: WorkerStatus = worker.status
         self.capacity = worker.max_concurrent_runs
-        """How many runs it may hold: more than that while some only wait."""
+        """How many runs it may hold: more than `max_concurrent_runs` while some of them only wait."""
         self.heard_at = heard_at
         self.is_heard = False
-        """Whether it gave a sign of life that is not stored yet."""
+        """Whether it gave a sign of life that has not been stored yet."""
         self.leases: dict[str, Lease] = {}
         self.giving: set[str] = set()
-        """Runs on their way to it: the log is asked to give them to it."""
+        """Runs that the log was asked to give to it."""
         self.is_restored = False
-        """Whether it is known what the worker holds. Until then it gets nothing, and is told of no run."""
+        """Whether the worker's leases are known. Until then it gets no runs, and is told about none."""
         self.nothing_waits = False
-        """No run waits for it, not even for another one to end: the last look left none, and none has come since."""
+        """No run waits for it, not even for another run's end: the last look left none, and none has come since."""
         self.outbox: asyncio.Queue[Notice | None] = asyncio.Queue()
         self.is_over = False
         self.ended: Exception | None = None
-        """Why the authority ended the stream, if it did: a Refusal, or whatever went wrong."""
+        """Why the authority ended the stream, if it did: a Refusal, or another exception."""
         self.under_way: dict[str, asyncio.Future[Applied]] = {}
-        """Run -> the last append to it that has no answer yet."""
+        """Run -> the last append to it that has not been answered."""
         self._pending_limit = pending_limit
         self._expiry: asyncio.TimerHandle | None = None
         self._pending = asyncio.Semaphore(pending_limit)
 
     @property
     def free_slots(self) -> int:
-        """How many more runs it takes."""
+        """How many more runs it can take."""
         return max(0, self.capacity - len(self.leases.keys() | self.giving))
 
     def takes_runs(self, now: float, quiet_after_s: float) -> bool:
-        """Whether it may get something new now."""
+        """Whether it may get a new run now."""
         is_up = self.status in (WorkerStatus.STARTING, WorkerStatus.RUNNING) and self.is_restored and not self.is_over
         return is_up and self.free_slots > 0 and now - self.heard_at <= quiet_after_s
 
@@ -73,7 +73,7 @@ class Attachment:
         self.outbox.put_nowait(notice)
 
     async def notices(self) -> list[Notice]:
-        """Wait for something to say, and return all that there is, in order; nothing once the stream is to end."""
+        """Wait for a notice, and return all queued notices, in order; an empty list once the stream must end."""
         notices: list[Notice] = []
         notice = await self.outbox.get()
         while notice is not None:
@@ -86,7 +86,7 @@ class Attachment:
         return notices
 
     def say_in_turn(self, answer: AppendAnswer) -> None:
-        """Answer an append that was refused at once, after those to its run that came before it."""
+        """Answer an append that was refused immediately, after the earlier appends to its run have been answered."""
         before = self.under_way.get(answer.run_id)
         if before is None:
             self.say(answer)
@@ -94,7 +94,7 @@ class Attachment:
             before.add_done_callback(lambda _: self.say(answer))
 
     def lasts(self, seconds: float) -> None:
-        """Its token holds for so long from now; then the stream ends, unless another token has come."""
+        """End the stream after so many seconds, when its token expires, unless another token arrives before."""
         if self._expiry is not None:
             self._expiry.cancel()
         if not self.is_over and seconds < _FOR_EVER_S:
@@ -102,7 +102,7 @@ class Attachment:
             self._expiry = asyncio.get_running_loop().call_later(seconds, self.end, expired)
 
     def end(self, reason: Exception | None = None) -> None:
-        """End the stream, after what is queued has been said."""
+        """End the stream after the queued notices have been sent."""
         self.is_over = True
         if self._expiry is not None:
             self._expiry.cancel()
@@ -111,7 +111,7 @@ class Attachment:
         self.outbox.put_nowait(None)
 
     def cut(self, reason: Refusal) -> None:
-        """End the stream at once: what is queued is not said any more."""
+        """End the stream immediately, without sending the queued notices."""
         while not self.outbox.empty():
             self.outbox.get_nowait()
         self.end(reason)
@@ -124,14 +124,14 @@ class Attachment:
         return lease
 
     def place_of(self, append: Append) -> Place | None:
-        """The place of an append that has just come; None for one under a lease that the worker does not hold."""
+        """The place of an append that has just arrived; None if the worker does not hold the append's lease."""
         lease = self.leases.get(append.run_id)
         if lease is None or lease.epoch != append.lease_epoch:
             return None
         return lease.pipeline.place(append.idempotency_key)
 
     def tell(self, assignment: Assignment, cancel: CancelNotice | None) -> None:
-        """Say the run to the worker, once, and the cancel that came meanwhile."""
+        """Send the run to the worker, once, followed by a cancel that came in the meantime."""
         lease = self.leases.get(assignment.run.state.run_id)
         if lease is None or lease.epoch != assignment.lease_epoch or lease.told or not self.is_restored:
             return
@@ -142,7 +142,7 @@ class Attachment:
             self.say(lease.cancel)
 
     def cancel(self, notice: CancelNotice) -> None:
-        """Tell the worker to end a run, once, as soon as it knows of it."""
+        """Tell the worker to end a run, once, as soon as the worker knows of the run."""
         lease = self.leases.get(notice.run_id)
         if lease is None or lease.epoch != notice.lease_epoch or lease.cancel is not None:
             return
@@ -151,9 +151,9 @@ class Attachment:
             self.say(notice)
 
     async def acquire_append(self) -> None:
-        """Wait until the stream may have one more append on its way."""
+        """Wait until the stream may have one more unanswered append."""
         await self._pending.acquire()
 
     def release_append(self) -> None:
-        """An append was answered."""
+        """Release the place of an append that was answered."""
         self._pending.release()

@@ -1,10 +1,10 @@
-"""Hands runs to attached workers: those that wait, and new ones as they are created.
+"""Gives runs to attached workers: runs that wait, and new runs as they are created.
 
-Any number of replicas may do it at once: whether a run is assigned is decided under its partition's lock, so the second
+Any number of replicas may do this at once: the assignment of a run is decided under its partition's lock, so the second
 replica to try finds that there is nothing to do.
 
-A new run that a worker of this replica can take, while no other run waits for that worker, is given to it by the batch
-that creates it. Otherwise it waits, and has its turn in a look at all that waits.
+If a worker of this replica can take a new run and no other run waits for that worker, the batch that creates the run
+also gives it to the worker. Otherwise the run waits, and gets its turn in a look at all waiting runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """Gives runs to workers with a free slot, the matching adapter and the run's org."""
+    """Gives runs to workers that have a free slot, the matching adapter and the run's org."""
 
     def __init__(
         self, log: Log, attached: AttachedWorkers, store: WorkerStore, limits: WorkerLimits, rules: QueueRules
@@ -53,7 +53,7 @@ class Dispatcher:
         self._word.give()
 
     def _look_at_all(self) -> None:
-        """Something may wait for any worker, whatever was found before."""
+        """Discard what earlier looks found: a run may wait for any worker."""
         self._began_to_wait += 1
         for attachment in self._attached.by_id.values():
             attachment.nothing_waits = False
@@ -67,11 +67,11 @@ class Dispatcher:
         if attachment is not None:
             _ = self._give(attachment, WaitingRun(command.run_id, command.user_id, command.spec))
             workers, worker_id = self._attached.by_id, attachment.worker.worker_id
-            workers[worker_id] = workers.pop(worker_id)  # the others come before it now
+            workers[worker_id] = workers.pop(worker_id)  # the other workers come before it now
         return await asyncio.shield(created)
 
     def _taker(self, command: CreateRun) -> Attachment | None:
-        """Who may have a new run at once; None if the run, or another one, has to wait for something else."""
+        """The worker that may get a new run at once; None if this run or another one has to wait for something else."""
         queue, org_id, adapter = command.spec.queue, command.org_id, command.spec.adapter
         if queue.not_before_ns is not None or queue.concurrency is not None or command.spec.thread_policy is not None:
             return None
@@ -84,7 +84,7 @@ class Dispatcher:
     # ------------------------------------------------------------------------------------------------- what waits
 
     async def run(self) -> None:
-        """Until cancelled: when something may have changed, and now and then."""
+        """Dispatch until canceled: when something may have changed, and at intervals."""
         while True:
             await self._word.within(self._limits.dispatch_interval_ms / 1000)
             try:
@@ -99,7 +99,7 @@ class Dispatcher:
                 self._word.give()
 
     async def _look_ahead(self) -> None:
-        """Be there when the next run's time comes."""
+        """Schedule a look for when the next run's time comes."""
         wait_ms = await self._store.next_time_ms(self._limits.dispatch_interval_ms)
         if wait_ms is not None:
             asyncio.get_running_loop().call_later(wait_ms / 1000, self._run_waits)
@@ -107,13 +107,13 @@ class Dispatcher:
     async def dispatch(self) -> None:
         """Fill the free slots. Raises Refusal unavailable."""
         idle: dict[tuple[str, frozenset[str]], int] = {}
-        # The least busy first, so that runs spread over workers.
+        # The least busy worker comes first, so that runs are spread over workers.
         for attachment in sorted(self._attached.by_id.values(), key=lambda one: len(one.leases)):
             if attachment.nothing_waits or not self._takes_runs(attachment):
                 continue
             kind = attachment.worker.org_id, frozenset(attachment.worker.adapters)
             if idle.get(kind) == self._began_to_wait:
-                attachment.nothing_waits = True  # as was found for another one that takes the same
+                attachment.nothing_waits = True  # as a look for another worker of the same kind found
                 continue
             if await self._fill(attachment):
                 idle[kind] = self._began_to_wait
@@ -122,16 +122,16 @@ class Dispatcher:
         return attachment.takes_runs(time.monotonic(), self._limits.quiet_after_ms / 1000)
 
     async def _fill(self, attachment: Attachment) -> bool:
-        """Give it what it may have; whether nothing waits after that."""
+        """Give the worker the runs that it may have; return whether nothing waits after that."""
         worker, began_to_wait = attachment.worker, self._began_to_wait
         limit = min(attachment.free_slots, self._limits.dispatch_page)
         queue = await self._store.waiting_runs(worker.org_id, worker.adapters, limit, self._rules, self._turns.marks)
         if not self._takes_runs(attachment):
-            return False  # it left meanwhile, and would hold the run until it counts as lost
+            return False  # it left in the meantime, and would hold the run until it counts as lost
         given = await asyncio.gather(*(self._give(attachment, run) for run in queue.runs), return_exceptions=True)
         refused = [answer for answer in given if isinstance(answer, BaseException)]
         for error in refused:
-            # Refused otherwise: another replica was faster, or the run does not wait any more, or has to wait longer.
+            # Otherwise another replica was faster, or the run no longer waits, or it has to wait longer.
             if not _is_decided(error):
                 raise error
         attachment.nothing_waits = not (queue.others or refused) and self._began_to_wait == began_to_wait
@@ -142,7 +142,7 @@ class Dispatcher:
     # ------------------------------------------------------------------------------------------------- giving
 
     def _give(self, attachment: Attachment, run: WaitingRun) -> asyncio.Future[Applied]:
-        """Try to give a run to the worker, and tell it once that is stored. The answer may be a Refusal."""
+        """Try to give a run to the worker, and tell the worker once that is stored. The answer may be a Refusal."""
         try:
             answer = self._log.submit(AssignRun(run.run_id, attachment.worker.worker_id))
         except Refusal as refusal:
@@ -155,7 +155,7 @@ class Dispatcher:
     def _given(self, attachment: Attachment, run: WaitingRun, answer: asyncio.Future[Applied]) -> None:
         attachment.giving.discard(run.run_id)
         if answer.cancelled():
-            return  # this replica ends
+            return  # this replica is shutting down
         error = answer.exception()
         if error is not None:
             _log.debug("assignment_refused", run_id=run.run_id, reason=getattr(error, "reason", ""))
@@ -164,7 +164,7 @@ class Dispatcher:
         self._turns.served(run.user_id)
         state = answer.result().state
         if state is not None:
-            # Where the tail has not come so far, it tells the worker once it has.
+            # If the tail has not come this far yet, it tells the worker when it has.
             self._attached.tell(attachment, RunRecord(state, run.spec))
 
 

@@ -1,4 +1,4 @@
-"""What a worker does with a run that it holds beside its stream: read its log, expire requests, start children."""
+"""Calls of a worker about a run that it holds, outside its stream: read the log, expire requests, start children."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class HeldRuns:
     async def page(
         self, principal: Principal, lease: HeldLease, after_seq: int, types: Sequence[str] = ()
     ) -> list[bytes]:
-        """The next events after `after_seq`, as they are stored, of these types or of all; none at the end.
+        """The next events after `after_seq`, as stored, of these types or of all types; none at the end.
 
         Raises Refusal `not_found` for a run of another org or of another account's worker, and `stale_epoch` for a
         lease that is over.
@@ -49,7 +49,7 @@ class HeldRuns:
         return await self._logs.events_of_types(lease.run_id, after_seq, types, *most)
 
     async def newest(self, principal: Principal, lease: HeldLease, after_seq: int, types: Sequence[str]) -> list[bytes]:
-        """The newest of these events, as it is stored; none if there is none. Raises Refusal as `page` does."""
+        """The newest of these events, as stored; empty if there is none. Raises Refusal as `page` does."""
         run = await self._held(principal, lease)
         if after_seq >= run.state.latest_seq:
             return []
@@ -57,14 +57,14 @@ class HeldRuns:
         return [] if data is None else [data]
 
     async def expire_request(self, principal: Principal, lease: HeldLease, request_id: str) -> int:
-        """The time of a request of the run is over; the seq of what settles it. Raises Refusal as `page` does."""
+        """Expire a request of the run; return the seq of the event that settles it. Raises Refusal as `page` does."""
         run = await self._held(principal, lease)
         return (await self._requests.expire(run.state.org_id, lease.run_id, request_id)).first_seq
 
     async def start_child(
         self, principal: Principal, lease: HeldLease, child_id: str, spec: RunSpec, *, cancel_with_parent: bool
     ) -> tuple[str, bool]:
-        """Start a child of the run; its id, and whether it was there. Raises Refusal as `page` and `Children` do."""
+        """Start a child; return its id, and whether it existed. Raises Refusal as `page` and `Children` do."""
         run = await self._held(principal, lease)
         return await self._children.start(run, child_id, spec, cancel_with_parent=cancel_with_parent)
 

@@ -1,4 +1,4 @@
-"""Who got which lease. That never changes in one epoch of the log, so it is remembered."""
+"""The holders of leases. They are cached because they never change in one epoch of the log."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import NamedTuple
 from services.runtime.workers.app.ports import WorkerStore
 
 MAX_REMEMBERED = 10_000
-"""How many leases are remembered; the oldest is forgotten first."""
+"""Maximum number of leases that are remembered; the oldest is forgotten first."""
 
 
 class Holder(NamedTuple):
-    """A worker and its service account; both empty for a lease that is not known."""
+    """A worker and its service account; both are empty for an unknown lease."""
 
     worker_id: str = ""
     account_id: str = ""
 
 
 class LeaseHolders:
-    """The holders of leases, as the store has them for the newest lease of each run."""
+    """The holders of leases. The store knows the holder of each run's newest lease."""
 
     def __init__(self, store: WorkerStore) -> None:
         self._store = store
         self._known: dict[tuple[str, int], Holder] = {}
 
     def forget(self) -> None:
-        """The log has another past."""
+        """Forget all holders, because the log has another past."""
         self._known.clear()
 
     async def of(self, run_id: str, lease_epoch: int) -> Holder:
-        """Who got the lease."""
+        """The worker that got the lease."""
         lease = run_id, lease_epoch
         if lease not in self._known:
             found = await self._store.lease_holder(run_id, lease_epoch)

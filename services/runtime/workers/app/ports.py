@@ -1,4 +1,4 @@
-"""What looking after workers needs from the store. Times of waiting are the database's."""
+"""What the management of workers needs from the store. The database measures waiting times."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WorkerRecord:
     max_concurrent_runs: int
     status: WorkerStatus
     agents: tuple[Agent, ...] = ()
-    """As it said in its hello; empty when it was read."""
+    """As stated in its hello; empty if the record was read from the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +38,23 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a look after workers finds."""
+    """The findings of a look at workers."""
 
     replicas: Mapping[str, int]
-    """Replica -> in how many looks it accepted workers."""
+    """Replica -> the number of looks in which it accepted workers."""
     signs: Sequence[SignOfLife]
-    """Of the workers that are not lost or stopped."""
+    """Signs of life of the workers that are not lost or stopped."""
     left: Mapping[str, str]
     """Workers of this replica that are lost or have another attachment -> the attachment that they have here."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueRules:
-    """What an installation says of who is next.
+    """An installation's rules about which run is next.
 
-    `pauses_ms`: the pause of a run after the loss of attempt 1, 2, …; the last one is that of all further ones.
-    `max_running_per_…`: how many runs of an org and of a person workers may hold at a time, without those above
-    another one of them; 0 for any number.
+    `pauses_ms`: the pause of a run after the loss of attempt 1, 2, …; the last pause applies to all further attempts.
+    `max_running_per_…`: how many runs of an org and of a person workers may hold at a time, not counting ancestors of
+    other held runs; 0 for any number.
     """
 
     pauses_ms: Sequence[int]
@@ -64,7 +64,7 @@ class QueueRules:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many runs wait for a worker whose time has come, and for how many seconds the first of them has waited."""
+    """How many runs whose time has come wait for a worker, and how many seconds the first of them has waited."""
 
     runs: int
     oldest_s: float
@@ -72,7 +72,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRun:
-    """A run that a worker may get, whose it is, and what it executes."""
+    """A run that a worker may get, its owner, and its spec."""
 
     run_id: str
     user_id: str
@@ -81,7 +81,7 @@ class WaitingRun:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What waits for a worker: the `runs` that it may get now, in their order, and whether `others` wait, too."""
+    """The runs that wait for a worker: the `runs` that it may get now, in order, and whether `others` also wait."""
 
     runs: Sequence[WaitingRun]
     others: bool
@@ -91,7 +91,7 @@ class WorkerStore(Protocol):
     """Workers and leases."""
 
     async def worker(self, worker_id: str) -> WorkerRecord | None:
-        """A worker."""
+        """The record of a worker."""
         ...
 
     async def add_worker(self, worker: WorkerRecord, attachment: str) -> None:
@@ -99,27 +99,27 @@ class WorkerStore(Protocol):
         ...
 
     async def reattach_worker(self, worker: WorkerRecord, before: WorkerStatus, attachment: str) -> bool:
-        """Give the worker to another stream, if it still is in `before`."""
+        """Give the worker to another stream, if its status still is `before`."""
         ...
 
     async def move_worker(self, worker_id: str, attachment: str, status: WorkerStatus) -> bool:
-        """Set the status and note a sign of life; False when the stream does not speak for the worker any more."""
+        """Set the status and note a sign of life; False if the stream no longer speaks for the worker."""
         ...
 
     async def look(self, attached: Mapping[str, str], heard: Mapping[str, str], *, accepts: bool) -> Seen:
-        """Take part in looking after workers: store who was `heard`, and see how all are.
+        """Look after workers: store which of them were `heard`, and read the state of all.
 
-        `attached`: the workers of this replica -> their attachments; those that were `heard` since the last look are
-        some of them. `accepts`: whether this replica accepts workers now.
+        `attached`: the workers of this replica -> their attachments. `heard`: those of them that were heard since the
+        last look. `accepts`: whether this replica accepts workers now.
         """
         ...
 
     async def lose_workers(self, silent: Sequence[SignOfLife]) -> list[str]:
-        """Mark the workers lost that gave no further sign of life, and return their ids."""
+        """Mark as lost the workers that gave no further sign of life, and return their ids."""
         ...
 
     async def forget_replicas(self, absent: Mapping[str, int]) -> None:
-        """Drop those that have not looked again."""
+        """Drop the replicas that have not looked again."""
         ...
 
     async def stop_workers_of(self, service_account_id: str) -> list[str]:
@@ -135,7 +135,7 @@ class WorkerStore(Protocol):
         ...
 
     async def lease_holder(self, run_id: str, lease_epoch: int) -> tuple[str, str] | None:
-        """Worker and service account that got the lease, if it is the newest of the run."""
+        """The worker and the service account that got the lease, if it is the newest lease of the run."""
         ...
 
     async def canceling_runs(self) -> list[str]:
@@ -145,18 +145,18 @@ class WorkerStore(Protocol):
     async def waiting_runs(
         self, org_id: str, adapters: Sequence[str], limit: int, rules: QueueRules, marks: Mapping[str, int]
     ) -> Queue:
-        """What waits for a worker of an org with these adapters; of those that may go now, so many. `marks`: see
-        `domain.turns`."""
+        """The runs that wait for a worker of an org with these adapters; at most `limit` of those that may start now.
+        `marks`: see `domain.turns`."""
         ...
 
     async def waiting(self) -> Waiting:
-        """What waits, of all orgs."""
+        """The runs of all orgs that wait for a worker."""
         ...
 
     async def next_time_ms(self, within_ms: int) -> int | None:
-        """In how many milliseconds the time of a waiting run comes; None when none does within so many."""
+        """Milliseconds until the next waiting run's time; None if no time comes within `within_ms`."""
         ...
 
     async def overdue_runs(self, limit: int) -> list[str]:
-        """Runs whose start timeout or run timeout is over, the longest ago first."""
+        """Runs whose start timeout or run timeout is over, the longest overdue first."""
         ...

@@ -1,4 +1,4 @@
-"""Says how many runs wait for a worker, and for how long the first of them has waited."""
+"""Measures how many runs wait for a worker, and how long the first of them has waited."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class QueueWatch:
         self._interval_ms = interval_ms
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until canceled."""
         while True:
             try:
                 await self.look()

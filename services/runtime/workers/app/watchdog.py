@@ -1,9 +1,9 @@
 """Finds workers that are lost, cancels that are due, and runs whose time is over.
 
-How silence is counted: `domain.vigil`.
+See `domain.vigil` for how silence is measured.
 
-Any number of replicas may do it at once: a verdict is stored only if the sign of life that it was made on still is the
-last one, and whether a run is lost or ended is decided under its partition's lock.
+Any number of replicas may do this at once: a verdict is stored only if the sign of life behind it is still the last
+one, and whether a run is lost or ended is decided under its partition's lock.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ class Watchdog:
         self._failing_since_s: float | None = None
         self._sent_away = False
         for cause in LossCause:
-            metrics.WORKERS_LOST.labels(cause)  # shown before the first loss
+            metrics.WORKERS_LOST.labels(cause)  # so that the metric exists before the first loss
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until canceled."""
         while True:
             await self.look_once()
             await asyncio.sleep(self._limits.watch_interval_ms / 1000)
 
     async def look_once(self) -> None:
-        """One look. If it fails, whatever was seen before counts no more."""
+        """Look once. If the look fails, what was seen before no longer counts."""
         try:
             await self._look()
         except Refusal as refusal:
@@ -77,7 +77,7 @@ class Watchdog:
             self._send_away(self._now_s())
 
     def _send_away(self, now_s: float) -> None:
-        """Here no sign of life is stored. Another replica may be able to, and would count the workers' silence."""
+        """Send workers elsewhere: no sign of life is stored here, and another replica may count them as silent."""
         if self._failing_since_s is None:
             self._failing_since_s = now_s
         if self._sent_away or now_s - self._failing_since_s < self._limits.late_after_ms / 1000:
@@ -97,7 +97,7 @@ class Watchdog:
             cause = losses[worker_id].cause
             metrics.WORKERS_LOST.labels(cause).inc()
             _log.warning("worker_lost", worker_id=worker_id, cause=cause)
-        # Also those that another replica marked and did not come to: marking and giving up are two steps.
+        # Also those that another replica marked but did not give up: marking and giving up are two steps.
         await self._workers.give_up(await self._store.leases_of_ended_workers(self._limits.watch_page))
         self._attached.end_left(seen.left)
         due = self._vigil.due(now_s, await self._store.canceling_runs())

@@ -1,4 +1,4 @@
-"""What workers ask: to be attached, to be kept, and to append to the runs that they hold."""
+"""What workers ask for: to attach, to stay attached, and to append to the runs that they hold."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ATTACH_TRIES = 3
 
 
 class Workers:
-    """Does what workers ask for, over their streams and outside of them."""
+    """Carries out what workers ask for, over their streams and outside of them."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Workers:
         limits: WorkerLimits,
         on_agents: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_agents` is called when a worker has said which agents it has."""
+        """`on_agents` is called when a worker has stated which agents it has."""
         self._log = log
         self._attached = attached
         self._store = store
@@ -50,7 +50,7 @@ class Workers:
         self._letting_go: set[asyncio.Task[None]] = set()
 
     async def attach(self, principal: Principal, hello: Hello) -> Attachment:
-        """A stream for the worker. Raises Refusal not_found, owner_mismatch, worker_lost, invalid_value for agents."""
+        """Attach the worker. Raises Refusal not_found, owner_mismatch, unavailable, invalid_value for agents."""
         try:
             check_agents(hello.agents, hello.adapters)
         except Refusal as refusal:
@@ -102,12 +102,12 @@ class Workers:
         return worker
 
     def detach(self, attachment: Attachment) -> None:
-        """The stream is gone. The worker is not: it may come back before it counts as lost."""
+        """Remove a stream that is gone. Its worker may come back before it counts as lost."""
         self._attached.remove(attachment)
         attachment.end()
 
     def heartbeat(self, attachment: Attachment, held: Sequence[HeldLease]) -> None:
-        """A sign of life. The next look stores it, so a database that is away is no error for the worker."""
+        """Note a sign of life. The next look stores it, so an unreachable database is no error for the worker."""
         attachment.status = next_worker_status(attachment.status, WorkerTrigger.HEARTBEAT) or attachment.status
         attachment.heard_at = time.monotonic()
         attachment.is_heard = True
@@ -116,21 +116,21 @@ class Workers:
         self._attached.on_worker_free()
 
     def set_capacity(self, attachment: Attachment, max_held_runs: int) -> None:
-        """So many runs it may hold from now on. Those that it has too many it keeps."""
+        """Set how many runs it may hold from now on. It keeps the runs that it holds beyond that number."""
         attachment.capacity = max_held_runs
         self._attached.on_worker_free()
 
     async def drain(self, attachment: Attachment) -> None:
-        """It takes nothing new."""
+        """Let the worker get no new runs."""
         await self._move(attachment, WorkerTrigger.DRAIN)
 
     async def goodbye(self, attachment: Attachment) -> None:
-        """It ends: its leases are given up at once."""
+        """End the worker: its leases are given up at once."""
         await self._move(attachment, WorkerTrigger.GOODBYE)
         await self.give_up(await self._store.leases_of(attachment.worker.worker_id))
 
     def revoked(self, attachment: Attachment, refusal: Refusal) -> None:
-        """Its token was revoked: the stream ends, and what it holds goes to others at once."""
+        """End a stream whose token was revoked; the runs that its worker holds go to others at once."""
         _log.info("worker_revoked", worker_id=attachment.worker.worker_id, org_id=attachment.worker.org_id)
         self._attached.remove(attachment)
         attachment.cut(refusal)
@@ -142,14 +142,14 @@ class Workers:
         try:
             await self.goodbye(attachment)
         except Refusal as refusal:
-            if refusal.reason != "worker_lost":  # else its runs are given up by whoever has ended it
-                # Whoever watches for silence does it later: it can't attach again.
+            if refusal.reason != "worker_lost":  # else the process that has ended the worker gives up its runs
+                # The watchdog gives them up later, because the worker can't attach again.
                 _log.warning("runs_not_given_up", worker_id=attachment.worker.worker_id, reason=refusal.reason)
 
     async def end_account(self, service_account_id: str) -> None:
-        """The account has ended: what its workers hold goes to others at once, also of those that are not attached.
+        """End the workers of an account that has ended, attached or not; the runs that they hold go to others at once.
 
-        Any replica may do it, any number of times. Raises Refusal unavailable.
+        Any replica may do this, any number of times. Raises Refusal unavailable.
         """
         for worker_id in await self._store.stop_workers_of(service_account_id):
             _log.info("worker_stopped", worker_id=worker_id, service_account_id=service_account_id)
@@ -166,7 +166,7 @@ class Workers:
         attachment.heard_at = time.monotonic()
 
     async def append(self, attachment: Attachment, request_id: int, command: Append) -> None:
-        """Queue an append by the attached worker; its answer is said to it, in the order of the appends of its run."""
+        """Queue an append by the attached worker. The appends of a run are answered in order, over the stream."""
         await attachment.acquire_append()
         place = attachment.place_of(command)
         try:
@@ -190,12 +190,12 @@ class Workers:
         answer.add_done_callback(answered)
 
     async def append_once(self, principal: Principal, command: Append) -> Applied:
-        """An append outside of a stream, by the service account whose worker holds the run. Raises Refusal."""
+        """Append outside of a stream, for the service account whose worker holds the run. Raises Refusal."""
         holder = await self.lease_holders.of(command.run_id, command.lease_epoch)
         worker_id = holder.worker_id if holder.account_id == principal.subject else ""
         return await self._log.do(replace(command, worker_id=worker_id))
 
     async def give_up(self, leases: Sequence[LeaseRecord]) -> None:
-        """End leases whose holders are gone. Any replica may do it, any number of times."""
+        """End leases whose holders are gone. Any replica may do this, any number of times."""
         commands = [LoseLease(lease.run_id, lease.worker_id, lease.lease_epoch) for lease in leases]
         await asyncio.gather(*(self._log.do(command) for command in commands))

@@ -1,1 +1,1 @@
-"""Decisions on workers: who has gone silent; and what is said to them."""
+"""Decisions about workers: which of them are silent, and the notices that they get."""

@@ -1,4 +1,4 @@
-"""What a worker says of itself when it attaches, and what it is told over its stream."""
+"""The hello of a worker that attaches, and the notices that it gets over its stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.runtime.log.domain.records import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """How a worker introduces itself. `worker_id` is empty for a new one."""
+    """How a worker introduces itself. `worker_id` is empty for a new worker."""
 
     worker_id: str
     name: str
@@ -25,7 +25,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class HeldLease:
-    """A lease that a worker believes to hold."""
+    """A lease that a worker believes it holds."""
 
     run_id: str
     lease_epoch: int
@@ -41,7 +41,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class CancelNotice:
-    """A run is to be ended."""
+    """Tells the worker to end a run."""
 
     run_id: str
     lease_epoch: int
@@ -59,7 +59,7 @@ class LeaseLostNotice:
 
 @dataclass(frozen=True, slots=True)
 class AppendAnswer:
-    """What became of an append."""
+    """The answer to an append."""
 
     request_id: int
     run_id: str
@@ -68,14 +68,14 @@ class AppendAnswer:
 
 @dataclass(frozen=True, slots=True)
 class DrainingNotice:
-    """This replica goes away."""
+    """This replica is shutting down."""
 
     reconnect_after_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunNews:
-    """Others have written something to a run, with this number."""
+    """An event that others have written to a run, by its seq."""
 
     run_id: str
     lease_epoch: int

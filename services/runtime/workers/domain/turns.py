@@ -1,8 +1,8 @@
-"""Whose turn it is: who was given a run longest ago. Pure.
+"""The order of people: the person who was given a run longest ago is next. Pure.
 
-With one free slot at a time nobody has more runs with workers than anybody else, and who has thousands waiting would
-always have the oldest. So a replica remembers whom it served, and lets the others go first. It is remembered in this
-process alone: after a restart, or on another replica, a person may be served twice in a row.
+When slots become free one at a time, nobody has more runs at workers than anybody else, and a person with thousands of
+waiting runs would always have the oldest. So a replica remembers which people it has served, and lets the others go
+first. Only this process remembers it: after a restart, or on another replica, a person may be served twice in a row.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 MAX_PEOPLE = 1_000
-"""How many people are remembered. Who was served so long ago that it is forgotten goes first anyway."""
+"""Maximum number of people that are remembered. One who was served too long ago to be remembered is next anyway."""
 
 
 class Turns:
@@ -23,7 +23,7 @@ class Turns:
         self._newest = 0
 
     def served(self, user_id: str) -> None:
-        """The person was given a run."""
+        """Note that the person was given a run."""
         self._newest += 1
         self._marks[user_id] = self._newest
         self._marks.move_to_end(user_id)
@@ -32,5 +32,5 @@ class Turns:
 
     @property
     def marks(self) -> Mapping[str, int]:
-        """Person -> a number that is the higher the later they were served."""
+        """Person -> a number that is higher the later the person was served."""
         return self._marks

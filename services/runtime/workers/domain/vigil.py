@@ -1,17 +1,17 @@
-"""Which workers have gone silent. Pure.
+"""Finds workers that have gone silent. Pure.
 
-Silence is counted by the one that looks, on a clock that never goes back: for how long a worker's last sign of life
-has not changed. No two clocks are compared, so a step of one changes nothing. What counts is only the time in which a
-sign could have been given, recorded and seen:
+The replica that looks measures silence on a clock that never goes back: how long a worker's last sign of life has not
+changed. No two clocks are compared, so a step of one changes nothing. Only the time in which a sign could have been
+given, recorded and seen counts:
 
-- Nobody's silence counts while the authority is absent: until a replica has been seen to accept workers, and when none
-  has done so for `absent_after_s`. Everybody gets the whole limit anew.
-- Whoever failed to look, or comes late, has seen nothing. Everybody gets the whole limit anew.
+- No worker's silence counts while the authority is absent: until a replica has been seen to accept workers, and when no
+  replica has done so for `absent_after_s`. Then every worker gets the whole limit anew.
+- A replica whose look failed or came late has seen nothing. Every worker gets the whole limit anew.
 - A worker whose replica is absent can't be heard there. It has twice the limit, in which it can attach elsewhere, and
   the limit anew when its replica returns.
 
-So a worker that is dead is lost after the limit, or after twice the limit if its replica died with it, and then at the
-next look. A worker that lives is lost only if it could be heard and was not.
+So a dead worker is lost after the limit, or after twice the limit if its replica died with it, at the next look. A live
+worker is lost only if it could be heard and was not.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class SignOfLife(NamedTuple):
-    """The last one of a worker. Another `attachment` or another `beat` is a new one."""
+    """The last sign of life of a worker. Another `attachment` or another `beat` is a new sign."""
 
     worker_id: str
     attachment: str
     beat: Hashable
     replica_id: str
-    """Where its stream is; empty if that is not known."""
+    """The replica that has its stream; empty if that is not known."""
 
 
 class LossCause(enum.StrEnum):
     """Why a worker is lost."""
 
     SILENT = "silent"
-    """Its replica was there, and did not hear it."""
+    """Its replica was present, and did not hear it."""
     NOT_BACK = "not_back"
     """Its replica went away, and it attached to no other."""
 
@@ -50,32 +50,32 @@ class Loss(NamedTuple):
 
 
 class Stillness(Generic[Key]):
-    """For how long each of some things has not changed, as far as somebody looked."""
+    """How long each of several things has not changed, as far as looks have shown."""
 
     def __init__(self) -> None:
         self._since: dict[Key, tuple[object, float]] = {}
 
     def look(self, now_s: float, states: Mapping[Key, object]) -> None:
-        """Take what each of them is now. One that is not among them is forgotten."""
+        """Take the current state of each key. A key that is missing is forgotten."""
         self._since = {
             key: known if (known := self._since.get(key)) is not None and known[0] == state else (state, now_s)
             for key, state in states.items()
         }
 
     def of(self, key: Key, now_s: float) -> float:
-        """Seconds; 0 for what was not seen."""
+        """For how many seconds the key has not changed; 0 if it was not seen."""
         known = self._since.get(key)
         return 0.0 if known is None else now_s - known[1]
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self._since.clear()
 
 
 class Presence:
-    """Whether the authority could be reached: for that a replica has to be seen to accept workers, again and again.
+    """Whether the authority could be reached: a replica has to be seen to accept workers, again and again.
 
-    A replica counts on while it accepts workers. What it counted before the first look proves nothing.
+    A replica increments its count while it accepts workers. The counts at the first look prove nothing.
     """
 
     def __init__(self, absent_after_s: float) -> None:
@@ -84,7 +84,7 @@ class Presence:
         self._accepted_s: float | None = None
 
     def look(self, now_s: float, counts: Mapping[str, int]) -> float | None:
-        """Take how far each replica has counted. When one was last seen to accept workers; None: it is absent."""
+        """Take the count of each replica; return when one was last seen to accept workers, or None: it is absent."""
         before, self._counts = self._counts, dict(counts)
         if before is not None and any(before.get(replica) != count for replica, count in counts.items()):
             self._accepted_s = now_s
@@ -93,16 +93,16 @@ class Presence:
         return self._accepted_s
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self._counts = self._accepted_s = None
 
 
 class Vigil:
-    """What one replica has seen of workers and of the replicas, and of cancels that are not carried out.
+    """What one replica has seen of workers, of replicas, and of cancels that have not been carried out.
 
-    `late_after_s` also is the stillness after which a replica is absent. It has to leave a worker the time for a
-    heartbeat within the limit. `absent_after_s` is the same for all replicas together. It is shorter: when it has
-    passed unnoticed, a worker still has to have the time to attach.
+    `late_after_s` is also the stillness after which a replica is absent. It has to leave a worker time for a heartbeat
+    within the limit. `absent_after_s` is the same for all replicas together. It is shorter because a worker must still
+    have time to attach when it has passed unnoticed.
     """
 
     def __init__(
@@ -120,14 +120,14 @@ class Vigil:
         """Replica -> how often it was absent and came back."""
 
     def forget(self) -> None:
-        """A look has failed: what was seen before says nothing any more."""
+        """Forget what was seen before: after a failed look it proves nothing."""
         self._looked_s = None
         self._authority.forget()
         self._replicas.forget()
         self._workers.forget()
 
     def lost(self, now_s: float, replicas: Mapping[str, int], signs: Iterable[SignOfLife]) -> list[Loss]:
-        """Look: the workers that are lost. `replicas`: how far each of them has counted while it accepted workers."""
+        """Look, and return the workers that are lost. `replicas`: replica -> the looks in which it accepted workers."""
         if self._looked_s is not None and now_s - self._looked_s > self._late_after_s:
             self.forget()
         self._looked_s = now_s
@@ -150,11 +150,11 @@ class Vigil:
                 self._returns[one] = self._returns.get(one, 0) + 1
 
     def absent(self, now_s: float, replicas: Collection[str]) -> list[str]:
-        """The replicas that have been away for so long that nobody is attached to them any more."""
+        """The replicas that have been absent for so long that no worker is attached to them any more."""
         return [one for one in replicas if self._replicas.of(one, now_s) > 3 * self._lost_after_s]
 
     def due(self, now_s: float, canceling: Collection[str]) -> list[str]:
-        """Look: the runs whose workers had their time to end them."""
+        """Look, and return the runs whose workers have had their time to end them."""
         self._cancels.look(now_s, dict.fromkeys(canceling))
         return [run_id for run_id in canceling if self._cancels.of(run_id, now_s) >= self._cancel_after_s]
 
@@ -162,7 +162,7 @@ class Vigil:
         return self._replicas.of(replica_id, now_s) > self._late_after_s
 
     def _loss(self, sign: SignOfLife, present_s: float, is_away: bool) -> Loss | None:
-        """Whether it was silent for its time when the authority was last seen, which is when it could be heard."""
+        """The loss, if the worker had been silent for its limit when the authority was last present to hear it."""
         if self._workers.of(sign.worker_id, present_s) < self._lost_after_s * (2 if is_away else 1):
             return None
         return Loss(sign, LossCause.NOT_BACK if is_away else LossCause.SILENT)

@@ -12,7 +12,7 @@ READ_WORKER = """
 SELECT worker_id, service_account_id, org_id, name, adapters, max_concurrent_runs, status
 FROM runtime.workers WHERE worker_id = $1
 """
-"""A worker as it is now."""
+"""The current record of a worker."""
 
 REATTACH_WORKER = """
 UPDATE runtime.workers
@@ -22,15 +22,15 @@ SET name = $3, adapters = $4, max_concurrent_runs = $5, status = $6, attachment 
 WHERE worker_id = $1 AND status = $2
 RETURNING true
 """
-"""Gives a worker to its new stream, if its status still is what was decided on."""
+"""Gives a worker to its new stream, if it still has the status on which this was decided."""
 
 MOVE_WORKER = """
 UPDATE runtime.workers SET status = $3, last_heartbeat_at = clock_timestamp()
 WHERE worker_id = $1 AND attachment = $2 AND status IN ('starting', 'running', 'draining')
 RETURNING true
 """
-"""Moves a worker's status, and notes a sign of life. The attachment in the condition is what makes an older stream of
-the same worker fall silent."""
+"""Moves a worker's status, and notes a sign of life. Because the condition contains the attachment, an older stream of
+the same worker no longer counts."""
 
 STORE_HEARTBEATS = """
 UPDATE runtime.workers w
@@ -38,31 +38,31 @@ SET last_heartbeat_at = clock_timestamp(), status = CASE w.status WHEN 'starting
 FROM unnest($1::text[], $2::text[]) AS s (worker_id, attachment)
 WHERE w.worker_id = s.worker_id AND w.attachment = s.attachment AND w.status IN ('starting', 'running', 'draining')
 """
-"""Notes signs of life of the workers that were heard, over the streams that still speak for them. A heartbeat moves
-the status as `WORKER_TRANSITIONS` says."""
+"""Notes signs of life of the workers that were heard over the streams that still speak for them. A heartbeat moves the
+status as `WORKER_TRANSITIONS` defines."""
 
 COUNT_LOOK = """
 INSERT INTO runtime.replicas (replica_id) VALUES ($1)
 ON CONFLICT (replica_id) DO UPDATE SET looks = runtime.replicas.looks + 1
 """
-"""Shows that this replica is there and accepts workers."""
+"""Shows that this replica is present and accepts workers."""
 
 READ_REPLICAS = "SELECT replica_id, looks FROM runtime.replicas"
-"""All replicas, and in how many looks each of them accepted workers."""
+"""All replicas, and the number of looks in which each of them accepted workers."""
 
 FORGET_REPLICAS = """
 DELETE FROM runtime.replicas r USING unnest($1::text[], $2::bigint[]) AS s (replica_id, looks)
 WHERE r.replica_id = s.replica_id AND r.looks = s.looks
 """
-"""Removes replicas that have not accepted workers since."""
+"""Removes replicas that have not accepted workers since then."""
 
 READ_SIGNS_OF_LIFE = """
 SELECT worker_id, attachment, last_heartbeat_at, replica_id, status
 FROM runtime.workers
 WHERE status IN ('starting', 'running', 'draining') OR worker_id = ANY($1::text[])
 """
-"""Workers that may be lost, and those that were asked for. A time is read as a mark that changes with every sign of
-life, and never compared with a clock."""
+"""Workers that may be lost, and the workers that were asked for. A time is read as a mark that changes with every sign
+of life, and is never compared with a clock."""
 
 LOSE_WORKERS = """
 UPDATE runtime.workers w SET status = 'lost'
@@ -71,7 +71,7 @@ WHERE w.worker_id = s.worker_id AND w.attachment = s.attachment AND w.last_heart
   AND w.status IN ('starting', 'running', 'draining')
 RETURNING w.worker_id
 """
-"""Loses workers that have given no sign of life since."""
+"""Marks workers as lost that have given no sign of life since then."""
 
 STOP_WORKERS_OF = """
 UPDATE runtime.workers SET status = 'stopped'
@@ -86,7 +86,7 @@ FROM runtime.workers w JOIN runtime.runs r USING (worker_id)
 WHERE w.status IN ('lost', 'stopped') AND r.status IN ('running', 'canceling') AND NOT r.fenced
 LIMIT $1
 """
-"""Runs whose worker has ended while it held them."""
+"""Runs whose worker ended while it held them."""
 
 READ_LEASES_OF_WORKER = """
 SELECT run_id, lease_epoch FROM runtime.runs
@@ -102,7 +102,7 @@ WHERE r.run_id = $1 AND r.lease_epoch = $2
 """The worker that a lease was given to."""
 
 READ_CANCELING_RUNS = "SELECT run_id FROM runtime.runs WHERE status = 'canceling' ORDER BY cancel_requested_time"
-"""Runs that are to be cancelled, the longest waiting first."""
+"""Runs that are being canceled, the longest waiting first."""
 
 _CANDIDATE = """r.run_id, r.user_id, r.priority, r.concurrency_key, r.concurrency_limit,
            coalesce(k.held, 0) AS key_held"""
@@ -124,7 +124,7 @@ _IS_READY = """
                   * interval '1 millisecond')
             AND NOT EXISTS (
                 SELECT 1 FROM runtime.workers w WHERE w.worker_id = r.worker_id AND w.status = 'stopped'))"""
-"""Whether a run could go, if there is a place for it."""
+"""Whether a run could start if there is a place for it."""
 
 READ_WAITING_RUNS = f"""
 WITH RECURSIVE held AS (
@@ -207,19 +207,19 @@ WITH RECURSIVE held AS (
 SELECT waiting, run_id, user_id, (SELECT r.spec FROM runtime.runs r WHERE r.run_id = chosen.run_id) AS spec
 FROM waiting LEFT JOIN chosen ON true ORDER BY place
 """  # noqa: S608 - constants
-"""Runs of an org that a worker could take now, in their order: the most urgent first; among these, who has the fewest
-runs with workers is next, or was served longest ago ($7, $8: people and a mark that grows); and of one person's runs
-the oldest. $5 and $6: how many runs of the org and of a person may run at a time, 0 for any number.
+"""Runs of an org that a worker could take now, in order: by priority; then the person with the fewest runs at workers
+comes first, then the person who was served longest ago ($7, $8: people and a mark that grows); then a person's oldest
+run. $5 and $6: how many runs of the org and of a person may run at a time, 0 for any number.
 
-Each person's first runs are looked up in the index, so that one who has thousands waiting costs the others nothing.
-What is over a limit, or behind an older run of its thread, is left out, lest it stand before runs that could go; that
-no limit is passed is decided again when the run is given away. `above`: runs above those that workers hold, which do
-not count for the org and the person. `lent`: runs that go though a limit is reached, each in the place of its parent,
-or in its own, which a run below it has. `waiting` counts it, up to one more than was asked for.
-There is always a row, without a run if none could go.
+Each person's first runs are looked up in the index, so a person with thousands of waiting runs costs the others
+nothing. Runs that are over a limit, or behind an older run of their thread, are left out so that they don't block runs
+that could start; the limits are checked again when a run is given to a worker. `above`: the ancestors of runs that
+workers hold; they don't count for the org and the person. `lent`: runs that may start although a limit is reached; each
+takes the place of its parent, or its own place, which a run below it has. `waiting`: the number of runs that wait, up
+to one more than was asked for. There is always a row, without a run if none could start.
 
-A run whose worker was lost waits after its newest event, which says so; one whose worker said good-bye does not. A
-clock that steps forward makes the pause shorter, and one that steps back ends it."""
+A run whose worker was lost pauses after its newest event, which records the loss; a run whose worker said goodbye does
+not. If the clock steps forward, the pause is shorter; if it steps back, the pause ends."""
 
 READ_WAITING = """
 SELECT count(*) AS runs, coalesce(greatest(extract(epoch FROM
@@ -228,18 +228,18 @@ FROM runtime.runs
 WHERE (status = 'created' OR (status = 'running' AND fenced))
   AND (not_before_time IS NULL OR not_before_time <= clock_timestamp())
 """
-"""How many runs wait whose time has come, and how long the first of them has, since its creation or its time."""
+"""How many runs wait whose time has come, and how long the first has waited, since its creation or its time."""
 
 READ_NEXT_TIME = """
 SELECT ceil(extract(epoch FROM min(not_before_time) - clock_timestamp()) * 1000)::bigint AS wait_ms FROM runtime.runs
 WHERE (status = 'created' OR (status = 'running' AND fenced))
   AND not_before_time > clock_timestamp() AND not_before_time <= clock_timestamp() + $1 * interval '1 millisecond'
 """
-"""How long the next run waits whose time comes soon; NULL for none."""
+"""The time until the next run's time, if it comes soon; NULL for none."""
 
 READ_OVERDUE_RUNS = """
 SELECT run_id FROM runtime.runs
 WHERE status IN ('created', 'running') AND deadline_time IS NOT NULL AND deadline_time <= clock_timestamp()
 ORDER BY deadline_time LIMIT $1
 """
-"""Runs whose time is over, the longest ago first."""
+"""Runs whose time is over, the longest overdue first."""

@@ -16,7 +16,7 @@ from services.runtime.workers.store import sql
 
 _ENDED = {WorkerStatus.LOST, WorkerStatus.STOPPED}
 _HIGHEST_EPOCH = 2**63 - 1
-"""Of the column: a lease beyond it can be asked for and can't exist."""
+"""The maximum of the column. A caller may ask for a higher lease, which can't exist."""
 
 
 class PostgresWorkers:
@@ -27,7 +27,7 @@ class PostgresWorkers:
         self._replica_id = replica_id
 
     async def worker(self, worker_id: str) -> WorkerRecord | None:
-        """A worker."""
+        """The record of a worker."""
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(sql.READ_WORKER, worker_id)
         if row is None:
@@ -60,7 +60,7 @@ class PostgresWorkers:
             )
 
     async def reattach_worker(self, worker: WorkerRecord, before: WorkerStatus, attachment: str) -> bool:
-        """Give the worker to another stream, if it still is in `before`."""
+        """Give the worker to another stream, if its status still is `before`."""
         return await self._holds(
             sql.REATTACH_WORKER,
             worker.worker_id,
@@ -75,7 +75,7 @@ class PostgresWorkers:
         )
 
     async def move_worker(self, worker_id: str, attachment: str, status: WorkerStatus) -> bool:
-        """Set the status and note a sign of life; False when the stream does not speak for the worker any more."""
+        """Set the status and note a sign of life; False if the stream no longer speaks for the worker."""
         return await self._holds(sql.MOVE_WORKER, worker_id, attachment, str(status))
 
     async def _holds(self, statement: str, *arguments: Any) -> bool:
@@ -83,7 +83,7 @@ class PostgresWorkers:
             return bool(await connection.fetchval(statement, *arguments))
 
     async def look(self, attached: Mapping[str, str], heard: Mapping[str, str], *, accepts: bool) -> Seen:
-        """Take part in looking after workers: store who was `heard`, and see how all are."""
+        """Look after workers: store which of them were `heard`, and read the state of all."""
         async with self._postgres.acquire() as connection:
             if heard:
                 await connection.execute(sql.STORE_HEARTBEATS, list(heard), list(heard.values()))
@@ -101,7 +101,7 @@ class PostgresWorkers:
         return Seen({row["replica_id"]: row["looks"] for row in replicas}, signs, left)
 
     async def lose_workers(self, silent: Sequence[SignOfLife]) -> list[str]:
-        """Mark the workers lost that gave no further sign of life, and return their ids."""
+        """Mark as lost the workers that gave no further sign of life, and return their ids."""
         if not silent:
             return []
         marks = [(sign.worker_id, sign.attachment, sign.beat) for sign in silent]
@@ -110,7 +110,7 @@ class PostgresWorkers:
         return [row["worker_id"] for row in rows]
 
     async def forget_replicas(self, absent: Mapping[str, int]) -> None:
-        """Drop those that have not looked again."""
+        """Drop the replicas that have not looked again."""
         if absent:
             async with self._postgres.acquire() as connection:
                 await connection.execute(sql.FORGET_REPLICAS, list(absent), list(absent.values()))
@@ -134,7 +134,7 @@ class PostgresWorkers:
         return [LeaseRecord(row["run_id"], worker_id, row["lease_epoch"]) for row in rows]
 
     async def lease_holder(self, run_id: str, lease_epoch: int) -> tuple[str, str] | None:
-        """Worker and service account that got the lease, if it is the newest of the run."""
+        """The worker and the service account that got the lease, if it is the newest lease of the run."""
         if lease_epoch > _HIGHEST_EPOCH:
             return None
         async with self._postgres.acquire() as connection:
@@ -150,7 +150,7 @@ class PostgresWorkers:
     async def waiting_runs(
         self, org_id: str, adapters: Sequence[str], limit: int, rules: QueueRules, marks: Mapping[str, int]
     ) -> Queue:
-        """What waits for a worker."""
+        """The runs that wait for a worker."""
         bounds = rules.max_running_per_org, rules.max_running_per_person
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(
@@ -169,19 +169,19 @@ class PostgresWorkers:
         return Queue(runs, rows[0]["waiting"] > len(runs))
 
     async def waiting(self) -> Waiting:
-        """What waits, of all orgs."""
+        """The runs of all orgs that wait for a worker."""
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(sql.READ_WAITING)
         assert row is not None  # it counts
         return Waiting(row["runs"], row["oldest_s"])
 
     async def next_time_ms(self, within_ms: int) -> int | None:
-        """In how many milliseconds a run's time comes, if one does soon."""
+        """Milliseconds until the next run's time, if it comes within `within_ms`."""
         async with self._postgres.acquire() as connection:
             return cast("int | None", await connection.fetchval(sql.READ_NEXT_TIME, within_ms))
 
     async def overdue_runs(self, limit: int) -> list[str]:
-        """Runs whose start timeout or run timeout is over, the longest ago first."""
+        """Runs whose start timeout or run timeout is over, the longest overdue first."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(sql.READ_OVERDUE_RUNS, limit)
         return [row["run_id"] for row in rows]
