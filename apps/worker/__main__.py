@@ -26,11 +26,11 @@ from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 
 _log = structlog.get_logger(__name__)
 _OURS = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
-"""What the image sets for this program. A command that is itself Python must not find our packages."""
+"""Variables that the image sets for this program. A command that is itself Python must not find our packages."""
 
 
 def main(env: Mapping[str, str]) -> int:
-    """Work until told to stop: 0, 1 when the site refuses this worker, or 2 for settings that make no sense."""
+    """Work until told to stop. Return 0, 1 when the site refuses this worker, or 2 for invalid settings."""
     try:
         settings = load(WorkerSettings, env)
     except Refusal as refusal:

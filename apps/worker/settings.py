@@ -1,4 +1,4 @@
-"""What can be set about a worker that runs by itself."""
+"""Settings of a worker that runs by itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oa_platform.config.parsers import Secret, http_url, integer, path, proxy_ur
 from oa_platform.config.shared import LogSettings
 
 MAX_SLOTS = 1000
-"""The contract's bound of a worker's runs at a time."""
+"""The contract's limit on a worker's runs at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,15 @@
     worker = Worker(name="laptop", adapters=[ExecAdapter()], tokens=ApiKeyTokens(control_url, api_key))
     await worker.run()          # until worker.drain()
 
-What it guarantees: an event that `emit` took is appended once, in order, whatever happens to the connection; or the
+It guarantees that an event that `emit` took is appended once, in order, whatever happens to the connection; or else the
 run is no longer this worker's, and the adapter is told so.
 
     sdk          the process: attach, heartbeats, assignments, drain, reconnect; what executes a run (`Adapter`); limits
       transport  the way to the authority: proxies, trust, tokens, the stream, and the calls beside it
       runs       the runs that the worker holds: their slots, their execution, and their appends
-    adapters     what is built in: `exec` runs a command below a warden of its own, `codex` takes a turn of Codex
+    adapters     built-in adapters: `exec` runs a command below a warden of its own, `codex` takes a turn of Codex
     agents       functions with typed input and result
-      primitives what such a function may do in its run
+      primitives things that such a function may do in its run
       replays    recorded runs, and today's code against them
 """
 

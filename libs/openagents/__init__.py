@@ -1,10 +1,10 @@
-"""OpenAgents Runtime for Python programs: the one name that is imported by those who use it.
+"""OpenAgents Runtime for Python programs: the only package that its users import.
 
     from openagents import Client, ExecSpec         # start runs, follow them, take their results
     from openagents import Run, Worker              # write agents that do them
 
-The generated contracts stand below it (`openagents.runtime.v1`, …). In a checkout they lie in another folder, `gen`; a
-wheel has both in one. What the package offers is loaded when it is first used: every service imports the contracts.
+The generated contracts are below it (`openagents.runtime.v1`, …). In a checkout they are in another folder, `gen`; a
+wheel has both in one. The names of the package are loaded on first use, because every service imports the contracts.
 """
 
 from importlib import import_module
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __path__ = extend_path(__path__, __name__)
 
 DISTRIBUTION = "openagents-runtime"
-"""What this is installed as. Another distribution has a package of this name, so `oa` looks whose it is."""
+"""The name of this distribution. Another one has a package of the same name, so `oa` checks whose package it is."""
 
 __all__ = [
     "AskedRequest",
@@ -95,7 +95,7 @@ HOMES = {
     "Worker": "oa_worker.agents:Worker",
     "events": "oa_runlog.events",
 }
-"""Name -> module, or module:name, that it is loaded from."""
+"""Name -> the module, or module:name, from which it is loaded."""
 
 
 if not TYPE_CHECKING:  # for a type checker, a module with this function has every name

@@ -1,7 +1,7 @@
-"""The entry of the program `oa`.
+"""The entry point of the program `oa`.
 
-Its code stands in the packages `apps` and `services`. A wheel has them in the folder `_programs`, which is on the path
-of `oa` and of the processes that it starts, and on nobody else's: a user's own `apps` stays what it is.
+Its code is in the packages `apps` and `services`. A wheel has them in the folder `_programs`, which is on the path of
+`oa` and of the processes that it starts, and on no other path: a user's own package `apps` is not affected.
 """
 
 from oa_platform.process import interrupts

@@ -1,4 +1,4 @@
-"""Tests of agents without a server: `play` and `play_with_deaths`; of recorded runs: `replay` and `replay_folder`."""
+"""Tests of agents without a server: `play` and `play_with_deaths`; with recorded runs: `replay` and `replay_folder`."""
 
 from oa_worker.agents.replays.history import Divergence
 from oa_worker.agents.replays.recorded import RecordedRun

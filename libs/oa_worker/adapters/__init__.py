@@ -1,1 +1,1 @@
-"""What executes runs: one folder for each adapter."""
+"""The adapters, which execute runs: one folder for each."""

@@ -12,19 +12,19 @@
 
 Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSON types. docs/agents.md is the manual.
 
-    worker     what you make, decorate with, and run
+    worker     the worker that you create, decorate functions with, and run
     run        one run, as its function sees it
-    saying     what it says: text, tool calls, usage
+    saying     what a run says: text, tool calls, usage
     adapter    a function as an adapter: input in, result or failure out, cancel as CancelledError
-    steps      what is done once for a run, whatever dies
-    checkpoints  what it saves, for the worker that takes the run over
-    progress   how far it is, for people
-    requests   what it asks people
-    children   runs that it starts
+    steps      actions that are performed once for a run, no matter which process dies
+    checkpoints  what a run saves for the worker that takes it over
+    progress   how far a run has come, for people
+    requests   questions that a run asks people
+    children   runs that a run starts
     inbox      what people say to a run
     testing    agents without a server
-    replaying  today's agents against recorded runs: `recorded` reads them, `history` hands out what they have
-    failures   what is said of an exception
+    replaying  today's agents against recorded runs: `recorded` reads them, `history` hands out their contents
+    failures   what a run's log says about an exception
     limits     every limit, with its default
 """
 

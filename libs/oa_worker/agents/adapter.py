@@ -29,7 +29,7 @@ Begin = Callable[[Assignment, In, Emit, AgentLimits], Run[In]]
 
 _log = logging.getLogger("oa_worker.agents")
 MAX_MESSAGE_CHARS = 2000
-"""The contract's bound of a finish's message."""
+"""The contract's limit for the message of a finish."""
 
 
 class AgentAdapter(Generic[In, Out]):
@@ -43,7 +43,7 @@ class AgentAdapter(Generic[In, Out]):
         description: str,
         limits: AgentLimits,
     ) -> None:
-        """Raises Refusal for what the contract does not take: a name with a space, a schema without an end."""
+        """Raises Refusal for values that the contract does not take: a name with a space, a schema without an end."""
         self.name = name
         self._handler = handler
         self._input, self._output = shapes
@@ -54,7 +54,7 @@ class AgentAdapter(Generic[In, Out]):
             output_schema_json=self._output.schema_json,
             description=description,
         )
-        """What the authority is told of it."""
+        """What the authority is told about the agent."""
         check_rules(self.agent)
 
     async def run(self, assignment: Assignment, emit: Emit, begin: Begin[In] = Run) -> pb.RunFinished:
@@ -90,7 +90,7 @@ class AgentAdapter(Generic[In, Out]):
             raise AgentExit(error) from error
 
     async def _until_done(self, work: asyncio.Task[Out], assignment: Assignment) -> None:
-        """Wait for the function; a cancel of the run reaches it as CancelledError, once and at once."""
+        """Wait for the function. A cancel of the run reaches it as CancelledError, only once and immediately."""
         asked = asyncio.create_task(assignment.cancel.wait())
         try:
             await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,7 +101,7 @@ class AgentAdapter(Generic[In, Out]):
             asked.cancel()
 
     async def _stop(self, work: asyncio.Task[Out], run: Run[In]) -> None:
-        """The run is no longer ours: end the function, and don't wait for ever for one that does not want to."""
+        """End the function because the run is no longer ours; don't wait forever for one that does not end."""
         work.cancel("the run was taken away from this worker")
         _, running = await asyncio.wait({work}, timeout=self._limits.stop_timeout_ms / 1000)
         if running:
@@ -142,6 +142,6 @@ def _failed(reason: str, message: str) -> pb.RunFinished:
 
 
 def _forget(work: asyncio.Task[Any]) -> None:
-    """Nobody asks any more what became of it; asyncio would complain."""
+    """Retrieve the task's exception: nobody else does so any more, and asyncio would complain."""
     if not work.cancelled() and (error := work.exception()) is not None:
         _log.info("an agent whose run was taken away ended with %s", type(error).__name__)

@@ -1,6 +1,6 @@
-"""What a run's log says of an exception: its type and its text, shortened, without what looks like a secret. Pure.
+"""What a run's log says about an exception: its type and text, shortened, without apparent secrets. Pure.
 
-Whoever may read the run reads this. The traceback, which shows more, is for the worker's own log.
+Everyone who may read the run can read this. The traceback, which shows more, is for the worker's own log.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from oa_base.visible import visible
 
 HIDDEN = "***"
 _MAX_SAID_OF_GROUP = 10
-"""Exceptions of a group that are told of."""
+"""Maximum number of exceptions of a group that are described."""
 _SECRETS = (
     re.compile(r"(?<=://)[^/\s@]*@"),  # user and password of a URL
     re.compile(r"(?i)(?<=\bbearer )\S+"),
@@ -26,7 +26,7 @@ _SECRETS = (
 
 
 class AgentFailure(Exception):
-    """The run fails with this reason word, and this message for people. Neither may hold a secret."""
+    """Fails the run with this reason word and this message for people. Neither may contain a secret."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(reason, message)
@@ -35,26 +35,26 @@ class AgentFailure(Exception):
 
 
 class AgentExit(Exception):
-    """What `sys.exit()` becomes: raised out of a task it would end the worker, with all of its runs."""
+    """Replaces the exception of `sys.exit()`, which would end the worker with all of its runs if it left a task."""
 
     def __init__(self, error: SystemExit) -> None:
         super().__init__(f"an agent can't end its worker; return a result, or raise what is wrong (sys.exit: {error})")
 
 
 def cause_in(error: BaseException) -> BaseException:
-    """What an exception stands for: a task group wraps the one exception that ended it."""
+    """Unwrap a group of one exception: a task group wraps the one exception that ended it."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 def words_of(error: BaseException, max_chars: int) -> str:
-    """The exception for a reader of the run, in at most so many characters."""
+    """Describe the exception to a reader of the run, in at most `max_chars` characters."""
     return harmless(_said(error, 4 * max_chars), max_chars)
 
 
 def harmless(text: str, max_chars: int) -> str:
-    """A text from elsewhere for a reader of the run: shortened, visible, without what looks like a secret."""
+    """Prepare a text from elsewhere for a reader of the run: shortened, visible, without apparent secrets."""
     text = visible(text[: 4 * max_chars])
     for pattern in _SECRETS:
         text = pattern.sub(HIDDEN, text)
@@ -62,7 +62,7 @@ def harmless(text: str, max_chars: int) -> str:
 
 
 def _said(error: BaseException, max_chars: int) -> str:
-    """Of a group also what is in it."""
+    """The type and text of an exception; for a group, also of the exceptions in it."""
     said = f"{type(error).__name__}: {_text(error)[:max_chars]}".removesuffix(": ")
     if isinstance(error, BaseExceptionGroup) and len(said) < max_chars:
         said += ": " + "; ".join(_said(each, max_chars // 2) for each in error.exceptions[:_MAX_SAID_OF_GROUP])

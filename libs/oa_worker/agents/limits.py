@@ -7,31 +7,32 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AgentLimits:
-    """What an agent may say, and how it is ended."""
+    """Limits on what an agent may say, and on how it is ended."""
 
     max_event_bytes: int = 255 * 1024
-    """Largest event; the authority's limit is 256 KiB with the event's place in the log."""
+    """Maximum size of an event; the authority's limit is 256 KiB, including the event's place in the log."""
     max_message_bytes: int = 128 * 1024
-    """Largest message of an assistant; longer text becomes several messages."""
+    """Maximum size of a message of an assistant; longer text becomes several messages."""
     max_failure_chars: int = 500
-    """Characters of what is said of an exception."""
+    """Maximum number of characters that describe an exception."""
     max_step_bytes: int = 192 * 1024
-    """Largest result of a step, as JSON; the authority's limit is that of results (OA_RUN_MAX_RESULT_BYTES)."""
+    """Maximum size of a step's result, as JSON; the authority's limit is that of results (OA_RUN_MAX_RESULT_BYTES)."""
     max_checkpoint_bytes: int = 192 * 1024
     """Maximum size of one checkpoint, as JSON; the authority's limit is OA_RUN_MAX_CHECKPOINT_BYTES."""
     progress_interval_ms: int = 1_000
-    """Progress that is reported faster than that is joined: the newest is stored, and the last one at the end."""
+    """Progress reports that come faster than this are joined: the newest is stored, and the last one at the end."""
     past_patience_ms: int = 3_000
-    """How long a branch of a function that was taken over may do something by itself before it asks for the next thing
-    of the run's past. Then the other branches go on without it."""
+    """After a takeover: how long a branch of the function may work by itself before it asks for the next item of the
+    run's past. After that, the other branches continue without it."""
     stop_timeout_ms: int = 10_000
-    """Maximum wait for a function whose run was taken away; what still runs then is left behind, and logged."""
+    """Maximum wait for a function whose run was taken away. A function that still runs then is left behind, and that is
+    logged."""
 
 
 MAX_STEP_THREADS = 64
-"""Maximum number of steps that a process has in threads at a time: those whose function is not `async`. More wait."""
+"""Maximum number of steps that a process runs in threads at a time: those whose function is not `async`. More wait."""
 MAX_SLOTS = 1_000
 """Maximum number of runs that a worker has at work at a time, as the contract says."""
 SPARE_THREADS = 32
-"""Threads of asyncio in a worker's process besides one for each slot: agents that block theirs leave some to it."""
+"""Threads of asyncio in a worker's process in addition to one for each slot: some remain when agents block theirs."""
 DEFAULT_AGENT_LIMITS = AgentLimits()

@@ -38,7 +38,8 @@ _LOGGER = logging.getLogger("oa_worker.agents")
 class Run(Saying, Generic[In_co]):
     """A run that this worker holds. Everything that it says goes to the run's log, in order, once.
 
-    Every method may raise Refusal: of what can't stand in a log at once, and of everything when the log takes no more.
+    Every method may raise Refusal: at once for something that no log can hold, and for everything once the log takes no
+    more.
     """
 
     def __init__(self, assignment: Assignment, value: In_co, emit: Emit, limits: AgentLimits) -> None:
@@ -54,11 +55,11 @@ class Run(Saying, Generic[In_co]):
         self._children.waiting = self.waiting
         extra = {"run_id": self.id, "attempt": self.attempt}
         self.logger = logging.LoggerAdapter(_LOGGER.getChild(assignment.spec.adapter), extra)
-        """For the worker's own log; names the run."""
+        """Writes to the worker's own log, and names the run."""
 
     @property
     def input(self) -> In_co:
-        """What the caller gave."""
+        """The input that the caller gave."""
         return self._input
 
     @property
@@ -68,7 +69,7 @@ class Run(Saying, Generic[In_co]):
 
     @property
     def attempt(self) -> int:
-        """1, and one more for each worker that was lost with the run."""
+        """1, plus one for each worker that was lost with the run and for each failure after which it is tried again."""
         return self._assignment.attempt
 
     @overload
@@ -78,12 +79,12 @@ class Run(Saying, Generic[In_co]):
     async def step(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     async def step(self, name: str, function: Callable[..., Any], /, *args: object, **kwargs: object) -> Any:
-        """Do something once for the run, whatever dies: `quote = await run.step("quote", price_of, item)`.
+        """Perform an action once for the run, no matter what dies: `quote = await run.step("quote", price_of, item)`.
 
         The result is stored before it is returned, as JSON of the type that the function's annotation states. After a
-        takeover a step that was done returns its stored result; one that was cut off is done again. A function that
-        is not `async` runs in a thread. Steps are told apart by their order, name and arguments, which therefore have
-        to be the same each time: else the run fails as `step_mismatch`.
+        takeover, a step that was done returns its stored result, and a step that was interrupted is done again. A
+        function that is not `async` runs in a thread. Steps are identified by their order, name and arguments, which
+        therefore must be the same each time; otherwise the run fails with `step_mismatch`.
         """
         check_text(name, "name")
         check_function(function, "function")
@@ -92,11 +93,11 @@ class Run(Saying, Generic[In_co]):
 
     @asynccontextmanager
     async def waiting(self) -> AsyncGenerator[None, None]:
-        """While the block waits, other runs may have the run's slot: `async with run.waiting(): await gather(…)`.
+        """Let other runs have the run's slot while the block waits: `async with run.waiting(): await gather(…)`.
 
-        What waits for people, time or children does so by itself, where it stands in the function's own task. In a
-        task of its own it keeps the slot, since the function may be at work beside it. The end of the block waits for
-        a slot.
+        Calls that wait for people, time or children do this by themselves if they are made in the function's own task.
+        In another task they keep the slot, because the function may be at work at the same time. The end of the block
+        waits for a slot.
         """
         if not self._past.in_own_task():
             yield
@@ -105,13 +106,13 @@ class Run(Saying, Generic[In_co]):
             yield
 
     def begins_in(self, task: asyncio.Task[Any]) -> None:
-        """The function's own task. The worker calls it."""
+        """Note the function's own task. The worker calls this."""
         self._past.begins_in(task)
 
     def warn_of_unasked_steps(self) -> None:
-        """The function has ended: name the steps that were done before and that it did without, in the worker's log.
+        """Name, in the worker's log, the steps that were done before and that the function has ended without.
 
-        The worker calls it.
+        The worker calls this.
         """
         for step in self._steps.unasked():
             self.logger.warning(
@@ -120,22 +121,22 @@ class Run(Saying, Generic[In_co]):
             )
 
     async def now(self, name: str = "now") -> datetime:
-        """The time, as a step: the same after a takeover. In UTC. Give each branch of a function another `name`."""
+        """Return the time in UTC, as a step: the same after a takeover. Give each branch its own `name`."""
         check_text(name, "name")
         return await self._steps.once(name, None, _TIME, _utc_now)
 
     async def random(self, name: str = "random") -> float:
-        """A number from 0 to 1, without 1, as a step: the same after a takeover. Not for secrets.
+        """Return a number from 0 up to, but not including, 1, as a step: the same after a takeover. Not for secrets.
 
-        Give each branch of a function another `name`.
+        Give each branch of a function its own `name`.
         """
         check_text(name, "name")
         return await self._steps.once(name, None, _NUMBER, _chance)
 
     async def sleep(self, delay: timedelta, name: str = "sleep") -> None:
-        """Wait until `delay` after this was first called: a takeover waits for the rest of it only.
+        """Wait until `delay` has passed since the first call; after a takeover, only for the rest of it.
 
-        Give each branch of a function another `name`.
+        Give each branch of a function its own `name`.
         """
 
         async def until() -> datetime:
@@ -148,16 +149,17 @@ class Run(Saying, Generic[In_co]):
             await self._until(end)
 
     async def save(self, value: object) -> int:
-        """Store where the agent is, for a worker that takes the run over; the number of the checkpoint in the run.
+        """Store how far the agent has come, for a worker that takes over; return the checkpoint's number in the run.
 
-        It is stored when this returns, as JSON. The newest one of the run counts. Raises Refusal `payload_too_large`.
+        The checkpoint is stored, as JSON, when this returns. The newest one of the run counts. Raises Refusal
+        `payload_too_large`.
         """
         return await self._checkpoints.save(json_text(value, "value"))
 
     async def restore(self, type_: type[M] = object) -> M | None:  # type: ignore[assignment]
-        """What was saved last in this run, on whatever worker; None if nothing was.
+        """Return the value that was saved last in this run, on any worker; None if nothing was saved.
 
-        Raises Refusal `invalid_value` for what is not of the type.
+        Raises Refusal `invalid_value` for a value that is not of the type.
         """
         shape = shape_of(type_, "validation")
         text = await self._checkpoints.newest()
@@ -169,9 +171,9 @@ class Run(Saying, Generic[In_co]):
         """Start a run of another agent: `child = await run.start_child("quote", Ask(item))`, and later
         `await child.result(Answer)`.
 
-        It is a run of its own, which belongs to the same person and org. It is started once, whatever dies.
-        `cancel_with_parent`: it is canceled when this run is to end, or has ended. Raises Refusal `limit_reached`, and
-        `invalid_value` for an input that no worker takes.
+        The child is a run of its own that belongs to the same person and org. It is started once, no matter which
+        process dies. `cancel_with_parent`: the child is canceled when this run is to end, or has ended. Raises Refusal
+        `limit_reached`, and `invalid_value` for an input that no worker takes.
         """
         check_text_arguments(agent=agent, title=title)
         check_flag(cancel_with_parent, "cancel_with_parent")
@@ -180,9 +182,10 @@ class Run(Saying, Generic[In_co]):
         return await self._children.start(spec, cancel_with_parent=cancel_with_parent)
 
     async def approve(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> bool:
-        """Ask a person for a yes, and wait for the answer: `if not await run.approve("Order for 12.50?"): …`.
+        """Ask a person for approval, and wait for the answer: `if not await run.approve("Order for 12.50?"): …`.
 
-        Asked once for the run, whatever dies; the first answer counts. When the deadline is over it is no.
+        The question is asked once for the run, no matter which process dies; the first answer counts. After the
+        deadline the answer is no.
         """
         check_text_arguments(title=title, detail=detail)
         request = pb.RequestOpened(kind=pb.REQUEST_KIND_APPROVAL, title=title, detail=detail, default_option="no")
@@ -197,9 +200,9 @@ class Run(Saying, Generic[In_co]):
         deadline: timedelta | None = None,
         default: str = "",
     ) -> str:
-        """Ask a person to choose: the id of an option. `options`: ids, or ids with what people are shown.
+        """Ask a person to choose an option, and return its id. `options`: ids, or ids with the texts that people see.
 
-        When the deadline is over it is `default`, or "" without one.
+        After the deadline the result is `default`, or "" without one.
         """
         check_text_arguments(title=title, detail=detail, default=default)
         offered = options_of(options)
@@ -215,28 +218,28 @@ class Run(Saying, Generic[In_co]):
         return (await self._settled(request, deadline)).option
 
     async def ask(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> str | None:
-        """Ask a person for a text. When the deadline is over it is None."""
+        """Ask a person for a text, and return it; None after the deadline."""
         check_text_arguments(title=title, detail=detail)
         request = pb.RequestOpened(kind=pb.REQUEST_KIND_TEXT, title=title, detail=detail)
         settled = await self._settled(request, deadline)
         return settled.text if settled.answered_by else None
 
     async def receive(self, type_: type[M] = object) -> M:  # type: ignore[assignment]
-        """The next thing that somebody says to the run (`oa run send`, `RunHandle.send`); waits for one.
+        """Return the next input that somebody sends to the run (`oa run send`, `RunHandle.send`); wait for one.
 
-        Every input is heard once, in order; after a takeover from the first one on, since the function begins anew.
-        Raises Refusal `invalid_value` for one that is not of the type.
+        Every input is received once, in order. After a takeover they are received from the first one on, because the
+        function begins again. Raises Refusal `invalid_value` for an input that is not of the type.
         """
         shape = shape_of(type_, "validation")
         text = None
-        while text is None:  # of several that wait one takes it
+        while text is None:  # if several wait, one of them takes it
             async with self.waiting():
                 await self._inbox.arrival()
             text = self._inbox.take()
         return _read(shape, text, "an input of the run", "input_json")
 
     async def inbox(self, type_: type[M] = object) -> AsyncIterator[M]:  # type: ignore[assignment]
-        """All that is said to the run, as it comes, without end: `async for message in run.inbox(str)`."""
+        """Iterate over all inputs of the run as they come, without end: `async for message in run.inbox(str)`."""
         while True:
             yield await self.receive(type_)
 

@@ -1,4 +1,4 @@
-"""What the annotations of an agent's or a step's function say."""
+"""The types that the annotations of an agent's or a step's function state."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, get_type_hints
 
 
 def hints_of(function: Callable[..., object]) -> dict[str, Any]:
-    """The types in its annotations, also of a partial or an object that can be called; none where there are none.
+    """Return the types in a function's annotations, if any; the function may be a partial or a callable object.
     A class returns itself.
 
-    Raises NameError for one whose name is not in the module of the function.
+    Raises NameError for a type whose name is not in the module of the function.
     """
     while isinstance(function, partial):
         function = function.func
@@ -20,10 +20,10 @@ def hints_of(function: Callable[..., object]) -> dict[str, Any]:
         return {"return": function}
     try:
         return get_type_hints(function if inspect.isroutine(function) else type(function).__call__)
-    except TypeError:  # of what is written in C
+    except TypeError:  # the function is written in C
         return {}
 
 
 def returned_by(function: Callable[..., object]) -> Any:
-    """The type of what it returns; Any if it does not say. Raises as `hints_of`."""
+    """Return the type of a function's result; Any if the function does not state it. Raises as `hints_of` does."""
     return hints_of(function).get("return", Any)

@@ -6,7 +6,7 @@
     async for played in play_with_deaths(support, Ask("why")):
         assert played.result == Answer("because")       # whatever died, and when
 
-The log is a list, and nothing is sent anywhere; what the agent itself calls is called.
+The log is a list, and nothing is sent anywhere. Functions that the agent itself calls are really called.
 """
 
 from __future__ import annotations
@@ -46,32 +46,32 @@ class Played(Generic[Out]):
     finish: pb.RunFinished
     """How it ended."""
     events: list[pb.EventBody]
-    """What its workers said, without the finish."""
+    """The events that its workers emitted, without the finish."""
     attempts: int
     """How many workers it took."""
     output: Shape[Out]
 
     @property
     def result(self) -> Out:
-        """What the agent returned. Raises AssertionError, with what is known of the end, if it did not succeed."""
+        """The agent's result. Raises AssertionError, with what is known about the end, if the run did not succeed."""
         if self.finish.outcome != pb.RUN_OUTCOME_SUCCEEDED:
             raise AssertionError(f"the run failed: {self.finish.reason}: {self.finish.message}")
         return self.output.read(self.finish.result_json)
 
     @property
     def steps(self) -> list[str]:
-        """Names of the steps that were done, in the order in which they were."""
+        """Names of the steps, in the order in which they were done."""
         return [event.step_completed.name for event in self.events if event.HasField("step_completed")]
 
     @property
     def saved(self) -> list[Any]:
-        """What was saved, in order, over all attempts: as plain JSON values."""
+        """The values that were saved, in order, over all attempts, as plain JSON values."""
         saved = [event.checkpoint_saved for event in self.events if event.HasField("checkpoint_saved")]
         return [json.loads(one.state_json) for one in saved]
 
     @property
     def text(self) -> str:
-        """All that the agent said as an assistant, over all attempts."""
+        """Everything that the agent said as an assistant, over all attempts."""
         return b"".join(event.text_delta.data for event in self.events).decode()
 
 
@@ -86,13 +86,13 @@ async def play(
     cancel: CancelSignal | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
 ) -> Played[Out]:
-    """Run an agent with an input to its end. `inputs`: what people say to the run, all of it before it starts.
-    An agent that listens for more of them waits for ever, and its log says so.
-    `answers`: title of a request -> its answer, an option or a text; one that is not there expires at once.
-    `children`: agent -> what the runs of it return that this one starts, or an exception with which they fail.
+    """Run an agent with an input to its end. `inputs`: what people say to the run, all of it before the run starts.
+    An agent that waits for more of them waits forever, and its log says so.
+    `answers`: title of a request -> its answer, an option or a text; a request without an answer expires at once.
+    `children`: agent -> the result of its runs that this run starts, or an exception with which they fail.
 
     `death`: where the first worker dies. 0 is just before the first event is stored, 1 just after it, 2 before the
-    second one, and so on; another worker takes over. `cancel`: to ask for the run's end while it plays.
+    second one, and so on; another worker takes over. `cancel`: requests the end of the run while it plays.
     """
     check_function(agent, "agent")
     check_named_texts(answers or {}, "answers")
@@ -144,7 +144,7 @@ class _Log:
         self._chances = 0
 
     async def attempt(self, adapter: AgentAdapter[Any, Any], assignment: Assignment) -> pb.RunFinished | None:
-        """One worker's work on the run; None when it died."""
+        """Let one worker execute the run, and return the finish; None if the worker died."""
         died = asyncio.Event()
 
         async def emit(event: pb.EventBody) -> None:
@@ -181,7 +181,7 @@ class _Log:
             if died.is_set():
                 return None
             return work.result()
-        except Refusal as refusal:  # as a worker says it
+        except Refusal as refusal:  # as a worker reports it
             return refused(refusal)
         finally:
             for task in (work, dying):
@@ -203,7 +203,7 @@ class _Log:
             yield data
 
     def _answer(self, event: pb.EventBody) -> None:
-        """At once, so that nobody waits for it."""
+        """Answer a request, or end a child, at once, so that nobody waits for it."""
         if event.HasField("child_started"):
             finish = self._end_of(event.child_started.adapter)
             finished = pb.ChildFinished(run_id=event.child_started.run_id, finish=finish)
@@ -227,7 +227,7 @@ class _Log:
     def _end_of(self, agent: str) -> pb.RunFinished:
         returned = self._children[agent]
         if isinstance(returned, BaseException):
-            said = words_of(returned, DEFAULT_AGENT_LIMITS.max_failure_chars)  # as its worker says it
+            said = words_of(returned, DEFAULT_AGENT_LIMITS.max_failure_chars)  # as its worker reports it
             return failed("agent_error", said)
         return pb.RunFinished(outcome=pb.RUN_OUTCOME_SUCCEEDED, result_json=json_text(returned, "children"))
 
@@ -237,7 +237,7 @@ class _Log:
 
 
 async def _in_a_moment() -> None:
-    """As an authority answers: the agent's other branches go on meanwhile."""
+    """Return as late as an authority answers: the agent's other branches continue meanwhile."""
     for _ in range(QUIET_TURNS):
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""What you make, decorate functions with, and run."""
+"""The worker that you create, decorate functions with, and run."""
 
 from __future__ import annotations
 
@@ -69,11 +69,12 @@ class Worker:
         notify: Callable[[Notice], None] = lambda notice: None,
         env: Mapping[str, str] = os.environ,
     ) -> Worker:
-        """A worker from OA_CONTROL_URL and OA_API_KEY, and OA_WORKER_NAME, OA_WORKER_SLOTS, OA_WORKER_DRAIN_S, OA_PROXY
-        and OA_CA_FILE if they are set. The key may also be in a file, which OA_API_KEY_FILE names.
+        """Create a worker from OA_CONTROL_URL and OA_API_KEY, and from OA_WORKER_NAME, OA_WORKER_SLOTS,
+        OA_WORKER_DRAIN_S, OA_PROXY and OA_CA_FILE if they are set. The key may also be in a file that OA_API_KEY_FILE
+        names.
 
-        `slots` comes before OA_WORKER_SLOTS; without both it is 1. Raises Refusal `invalid_setting`, naming the
-        variable.
+        `slots` takes precedence over OA_WORKER_SLOTS; without either it is 1. Raises Refusal `invalid_setting`, naming
+        the variable.
         """
         site = SiteAccess.from_env(env)
         tokens = ApiKeyTokens(site.control_url, site.api_key, proxy=site.proxy, ca_file=site.ca_file)
@@ -91,16 +92,16 @@ class Worker:
 
     @property
     def agents(self) -> Mapping[str, AgentAdapter[Any, Any]]:
-        """Its agents, by their names."""
+        """The worker's agents, by name."""
         return self._agents
 
     def agent(
         self, name: str, *, input: type[In], output: type[Out], description: str = ""
     ) -> Callable[[Handler[In, Out]], Handler[In, Out]]:
-        """Decorates the function that is the agent `name`; it stays as it is, to be called in a test.
+        """Decorate the function that is the agent `name`. The function stays unchanged, so that tests can call it.
 
-        `description` is for people; by default the first paragraph of the function's docstring. Raises Refusal for a
-        name that no adapter can have, and for a type that has no form in JSON.
+        `description` is for people; by default it is the first paragraph of the function's docstring. Raises Refusal
+        for a name that no adapter can have, and for a type that can't be expressed in JSON.
         """
         check_text_arguments(name=name, description=description)
         if name in self._agents:
@@ -116,17 +117,17 @@ class Worker:
         return register
 
     def run(self) -> None:
-        """Work until SIGTERM or Ctrl-C: then take nothing new, finish what is at hand, and return. A second one ends
-        the process at once. In another thread than the main one, which gets the signals, work until `drain`.
+        """Work until SIGTERM or Ctrl-C; then take no new runs, finish the current ones, and return. A second signal
+        ends the process at once. In a thread other than the main one, which gets the signals, work until `drain`.
 
-        Raises Refusal when going on is hopeless (a revoked key, say).
+        Raises Refusal when it is pointless to continue (with a revoked key, for example).
         """
         if _within_a_loop():
             raise RuntimeError("an event loop runs here already; await worker.serve() in it")
         asyncio.run(self._run_until_signal())
 
     async def serve(self) -> None:
-        """The same within a program of your own, until `drain`."""
+        """Do the same within a program of your own, until `drain`."""
         if not self._agents:
             raise ValueError("the worker has no agent; decorate a function with worker.agent")
         adapters = list(self._agents.values())
@@ -148,9 +149,9 @@ class Worker:
         await connection.run()
 
     def drain(self) -> None:
-        """Finish what is at hand, take nothing new, then return from `run` or `serve`. Call it from any thread."""
+        """Finish the current runs, take no new ones, then return from `run` or `serve`. Call it from any thread."""
         self._draining = True
-        with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
+        with contextlib.suppress(RuntimeError):  # the worker's loop is closed: it has ended
             self._drain()
 
     async def _run_until_signal(self) -> None:
@@ -159,13 +160,13 @@ class Worker:
         numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
 
         def told() -> None:
-            for number in numbers:  # the next one does what it does by default
+            for number in numbers:  # the next signal has its default effect
                 loop.remove_signal_handler(number)
             self.drain()
 
         for number in numbers:
             loop.add_signal_handler(number, told)
-        # By default they are few, and the worker finds its services' addresses in them.
+        # asyncio has few threads by default, and the worker resolves the addresses of its services in them.
         loop.set_default_executor(ThreadPoolExecutor(self._slots + SPARE_THREADS, "asyncio"))
         await self.serve()
 

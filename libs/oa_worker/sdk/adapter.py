@@ -1,4 +1,4 @@
-"""What executes a run. Implement `Adapter`, give it to `Worker`, and runs that ask for its name come to it."""
+"""Adapters execute runs. Implement `Adapter`, give it to `Worker`, and runs that ask for its name come to it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Emit = Callable[[EventBody], Awaitable[None]]
 
 
 class News:
-    """Tells that there is something new: every waiter is woken once for each time."""
+    """Announces that there is something new: every waiter is woken once for each time."""
 
     def __init__(self) -> None:
         self._told = asyncio.Event()
         self.count = 0
-        """How often it was told."""
+        """How often `tell` was called."""
 
     def tell(self) -> None:
-        """There is something, or may be."""
+        """Announce that there is something new, or may be."""
         self.count += 1
         told, self._told = self._told, asyncio.Event()
         told.set()
 
     async def after(self, count: int) -> None:
-        """Return once it was told more often than `count` times."""
+        """Return once `tell` was called more than `count` times."""
         while self.count <= count:
             await self._told.wait()
 
@@ -45,7 +45,7 @@ class CancelSignal:
         self.deadline_ms = 0
 
     def request(self, reason: str, deadline_ms: int) -> None:
-        """Set it; the first request counts. `deadline_ms`: after that the authority ends the run by itself."""
+        """Set the signal; the first request counts. `deadline_ms`: after that the authority ends the run by itself."""
         if not self._event.is_set():
             self.reason, self.deadline_ms = reason, deadline_ms
             self._event.set()
@@ -66,8 +66,8 @@ class ReadRun(Protocol):
     def __call__(
         self, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
     ) -> AsyncIterator[bytes]:
-        """Its events after `after_seq`, as they are stored, to its end at the moment; of these types only. With
-        `newest_only` the newest one of them.
+        """Return the run's events of these types after `after_seq`, as they are stored, up to the log's current end.
+        With `newest_only`, return only the newest of them.
 
         Waits while the authority is away. Raises Refusal `stale_epoch` once the run is no longer this worker's.
         """
@@ -77,32 +77,32 @@ class ReadRun(Protocol):
 async def _nothing(
     lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
 ) -> AsyncIterator[bytes]:
-    """Of an assignment without a log."""
+    """`read` of an assignment without a log."""
     none: tuple[bytes, ...] = ()
     for event in none:
         yield event
 
 
 async def _at_once() -> None:
-    """Of an assignment without a log."""
+    """`stored` of an assignment without a log."""
 
 
 async def _no_time(lease: HeldLease, request_id: str) -> None:
-    """Of an assignment without a log."""
+    """`expire` of an assignment without a log."""
 
 
 async def _no_child(lease: HeldLease, child_id: str, spec: RunSpec, cancel_with_parent: bool) -> str:
-    """Of an assignment without an authority."""
+    """`start_child` of an assignment without an authority."""
     raise Refusal("unavailable", "there is no authority to start a run; run the agent on a worker")
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A run to execute. `attempt` is 1 on the first worker, and more when executors before it were lost.
+    """A run to execute. `attempt` is 1, and higher if a worker was lost with it or it failed before.
 
-    `read` gives what stands in its log already, and `stored` returns once all that was emitted stands there too.
+    `read` returns what is in its log already, and `stored` returns once everything that was emitted is there too.
     `news` is told when others have written to the log. `expire` ends the time of a request;
-    `start_child` starts another run, and returns its id. Within `waiting` the run's slot is for others.
+    `start_child` starts another run, and returns its id. Within `waiting` others may have the run's slot.
     """
 
     run_id: str
@@ -118,12 +118,12 @@ class Assignment:
     waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
     async def events(self, *types: str, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:
-        """The events of these types that the run's log has after `after_seq`, as it stands. See `ReadRun`."""
+        """Return the events of these types that the run's log now has after `after_seq`. See `ReadRun`."""
         async for data in self.read(self.lease, after_seq, types):
             yield RunEvent.FromString(data)
 
     async def newest(self, type: str) -> RunEvent | None:
-        """The newest event of this type in the run's log, as it stands; None if there is none. See `ReadRun`."""
+        """Return the newest event of this type that the run's log now has; None if there is none. See `ReadRun`."""
         async for data in self.read(self.lease, 0, [type], True):
             return RunEvent.FromString(data)
         return None
@@ -142,9 +142,9 @@ class Adapter(Protocol):
         """The name that `RunSpec.adapter` asks for."""
 
     async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
-        """Execute and say how it ended; events go to `emit` as they happen.
+        """Execute the run and return how it ended; events go to `emit` as they happen.
 
         Watch `assignment.cancel` and end soon after it is set. Cancellation of the task means that the run is no
         longer ours: stop at once, leave nothing running, emit nothing. A Refusal that leaves `run` fails the run
-        with its reason; any other exception, an exit too, is a defect and fails it with "adapter_error".
+        with its reason; any other exception, including an exit, is a defect and fails it with "adapter_error".
         """

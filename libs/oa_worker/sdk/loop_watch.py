@@ -1,4 +1,4 @@
-"""Says what holds up the worker's event loop, while it does: all runs of the worker stand still with it.
+"""Logs what holds up the worker's event loop, while it is held up: all runs of the worker stand still with it.
 
 A worker whose loop stands still for too long sends no heartbeat, and is lost. Nothing in the loop could say why.
 """
@@ -15,14 +15,14 @@ from types import TracebackType
 
 _log = logging.getLogger("oa_worker")
 _CALLS_SHOWN = 12
-"""Innermost calls of the loop's thread that are named."""
+"""How many of the innermost calls of the loop's thread are named."""
 
 
 class LoopWatch:
     """Asks the running loop now and then, from a thread of its own, within a block."""
 
     def __init__(self, blocked_after_ms: int, pause_ms: int = 1_000) -> None:
-        """A loop that does not answer for `blocked_after_ms` is held up; `pause_ms`: from an answer to a question."""
+        """A loop that does not answer for `blocked_after_ms` is held up; `pause_ms`: pause between two questions."""
         self._blocked_after_s = blocked_after_ms / 1000
         self._pause_s = pause_ms / 1000
         self._over = threading.Event()
@@ -58,6 +58,6 @@ class LoopWatch:
 
 
 def _calls_of(thread_id: int) -> str:
-    """Where a thread is: files, lines and functions, without any values."""
+    """Return where a thread is: files, lines and functions, without any values."""
     frame = sys._current_frames().get(thread_id)
     return "" if frame is None else "".join(traceback.format_stack(frame)[-_CALLS_SHOWN:])

@@ -1,4 +1,4 @@
-"""What a worker tells whoever watches it."""
+"""Notices that a worker gives to the function that watches it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Notice = Attached | Detached | RunTaken | RunLeft
 
 
 def contained(notify: Callable[[Notice], None]) -> Callable[[Notice], None]:
-    """The same, whose failure is logged: who only watches must not take the worker's runs with it."""
+    """Return a function that logs the failures of `notify`: a mere observer must not end the worker's runs."""
 
     def told(notice: Notice) -> None:
         try:

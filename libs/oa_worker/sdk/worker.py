@@ -40,12 +40,12 @@ from openagents.runtime.v1.worker_service_pb2 import (
 )
 
 _log = logging.getLogger("oa_worker")
-# Who has not set up logging gets the notices alone, and no warnings on stderr at each try.
+# A program that has not set up logging gets only the notices, and no warnings on stderr at each try.
 _log.addHandler(logging.NullHandler())
 _HOPELESS = {ClientAction.GIVE_UP, ClientAction.FIX_REQUEST, ClientAction.UPGRADE}
-# A fresh token has not expired: it is a clock that is wrong, here or there, and clocks are mended.
+# A fresh token has not expired: a clock is wrong, here or there, and clocks get corrected.
 _OF_CLOCKS = {"token_expired", "token_too_old", "clock_skew"}
-# One token may be revoked and its key be good: a fresh token is tried, once.
+# A token may be revoked although its key is good: a fresh token is tried, once.
 _REVOKED = "token_revoked"
 _FORGOTTEN = {"worker_lost", "not_found"}
 
@@ -58,10 +58,10 @@ class _Reconnect(Exception):
 
 
 class Worker:
-    """Takes runs for its adapters. `run` until `drain`; `notify` hears what happens (for people and tests).
+    """Takes runs for its adapters. `run` works until `drain`; `notify` is told what happens (for people and tests).
 
-    `slots`: so many runs are at work at a time. Those that only wait take none (`Assignment.waiting`).
-    `agents`: what the authority is told of adapters with typed input and result.
+    `slots`: how many runs are at work at a time. Runs that only wait take no slot (`Assignment.waiting`).
+    `agents`: what the authority is told about adapters with typed input and result.
     `proxy`: the URL of an HTTP proxy on the way to the runtime, for all but loopback; the environment's are not used.
     `ca_file`: certificates of authorities (PEM) that are trusted besides the public ones, where the runtime has TLS.
     """
@@ -94,15 +94,15 @@ class Worker:
         self._runs = Runs(adapters, self._notify, self._calls, idle, Slots(slots, limits, self._tell_capacity))
         self._draining = asyncio.Event()
         self._left = asyncio.Event()
-        """It has said goodbye: that its stream ends is no news."""
+        """Set once the worker has said goodbye: the end of its stream is expected then."""
         self.worker_id = ""
 
     def drain(self) -> None:
-        """Finish what is at hand, take nothing new, then return from `run`."""
+        """Finish the current runs, take no new ones, then return from `run`."""
         self._draining.set()
 
     async def run(self) -> None:
-        """Work until drained. Raises Refusal when going on is hopeless (a revoked key or account, say)."""
+        """Work until drained. Raises Refusal when it is pointless to continue (with a revoked key or account, say)."""
         serving = asyncio.create_task(self._serve())
         drained = asyncio.create_task(self._drained())
         try:
@@ -141,7 +141,7 @@ class Worker:
                 revoked = 0 if steady else revoked
                 if refusal.reason == _REVOKED:
                     revoked += 1
-                    await self._runs.lose_all(refusal)  # the authority has given them to others
+                    await self._runs.lose_all(refusal)  # the authority has given the runs to others
                 if refusal.info.action is ClientAction.REAUTHENTICATE:
                     self._tokens.drop()  # every further attempt comes with a fresh token
                     rejected += refusal.reason not in _OF_CLOCKS
@@ -156,7 +156,7 @@ class Worker:
         if refusal.reason in _FORGOTTEN and self.worker_id:
             if self._waits.attached_at_s is None:
                 self.worker_id = ""  # the authority has forgotten this worker: come back as a new one
-            return False  # a stream that does not speak for it any more: another one may, and keeps its leases
+            return False  # this stream no longer speaks for the worker: another one may, and keeps its leases
         return refusal.info.action in _HOPELESS or rejected >= self._limits.max_rejected_tokens
 
     async def _attached_once(self, token: WorkerToken) -> None:
@@ -187,7 +187,7 @@ class Worker:
         return [
             ("grpc.keepalive_time_ms", limits.keepalive_interval_ms),
             ("grpc.keepalive_timeout_ms", limits.keepalive_timeout_ms),
-            # Without this one a ping may stay unanswered for a minute, whatever the one above says.
+            # Without this option a ping may stay unanswered for a minute, whatever the option above says.
             ("grpc.http2.ping_timeout_ms", limits.keepalive_timeout_ms),
             ("grpc.http2.max_pings_without_data", 0),
         ]
@@ -202,7 +202,7 @@ class Worker:
             attachment.send(AttachRequest(drain=WorkerDrain()))
         for request in self._book.unanswered():
             attachment.send(AttachRequest(append=request))
-        self._runs.note_all()  # what came while nobody could be told
+        self._runs.note_all()  # of events that came while nobody could be told
         if self._runs.slots.capacity != self._slots:
             self._tell_capacity()
 
@@ -229,9 +229,9 @@ class Worker:
             await asyncio.sleep(interval_s)
 
     async def _renew(self, attachment: Attachment, token: WorkerToken) -> None:
-        """Go on under a fresh token each time before the one before expires; with another stream where that is needed.
+        """Continue under a fresh token each time before the current one expires, with another stream where needed.
 
-        While control is away the stream stays, to the end of its token.
+        While control is away, the stream stays until its token ends.
         """
         while True:
             await asyncio.sleep(token.lifetime_s * self._limits.token_share)
@@ -266,7 +266,7 @@ class Worker:
         )
 
     def _tell_capacity(self) -> None:
-        """How many runs the worker may hold now: more than it has slots, while some of them only wait."""
+        """Tell how many runs the worker may hold now: more than it has slots, while some of them only wait."""
         attachment = self._calls.attachment
         if attachment is not None and attachment.attached.takes_capacity:
             attachment.send(AttachRequest(capacity=WorkerCapacity(max_held_runs=self._runs.slots.capacity)))
@@ -322,7 +322,7 @@ class Worker:
     # ------------------------------------------------------------------------------------------------------- drain
 
     async def _drained(self) -> None:
-        """Return when draining was asked for and the runs at hand are over, or have had their time."""
+        """Return when draining was requested and the current runs are over, or have had their time."""
         await self._draining.wait()
         if self._calls.attachment is not None:
             self._calls.attachment.send(AttachRequest(drain=WorkerDrain()))
@@ -334,7 +334,7 @@ class Worker:
 
 
 def _said_of(refusal: Refusal, address: str, way: Way) -> Refusal:
-    """The same refusal; one of the way there names it."""
+    """Return the same refusal; a refusal that concerns the way to the runtime also names the way."""
     if not way.words or refusal.reason not in ("unavailable", "deadline_exceeded"):
         return refusal
     message = f"the runtime can't be reached at {address}{way.words}: {refusal.message}"

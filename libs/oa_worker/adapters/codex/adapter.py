@@ -24,7 +24,7 @@ from openagents.runtime.v1.event_pb2 import RunFinished
 
 _ARGUMENTS = (
     "app-server",
-    # What Codex runs is not to see what looks like a secret: the key of the model's provider stands beside it.
+    # Commands of Codex must not see what looks like a secret: the key of the model's provider is beside it.
     "-c",
     "shell_environment_policy.ignore_default_excludes=false",
 )
@@ -33,18 +33,18 @@ _DESCRIPTION = "One turn of a Codex thread, in a folder on the worker's machine.
 
 @dataclass(frozen=True)
 class CodexSettings:
-    """What whoever runs the worker says. All else is Codex's own: config.toml in CODEX_HOME."""
+    """Settings by the person who runs the worker. All others are Codex's own: config.toml in CODEX_HOME."""
 
     program: str = "codex"
     """Name or path of Codex."""
     widest_sandbox: Sandbox = "workspace-write"
-    """The most that a run may ask for."""
+    """The widest sandbox that a run may ask for."""
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    """Of the worker. Codex gets it without the worker's own settings (`OA_…`), which hold secrets."""
+    """The worker's environment. Codex gets it without the worker's own settings (`OA_…`), which contain secrets."""
 
 
 class CodexAdapter:
-    """Takes turns."""
+    """Takes turns of Codex."""
 
     name = "codex"
 
@@ -53,7 +53,7 @@ class CodexAdapter:
         self._limits = limits
         self._shapes = Shape(CodexTurn, "validation"), Shape(CodexResult, "serialization")
         self.agent = self._as_agent(_nothing).agent
-        """What the authority is told of it: the types of its input and result."""
+        """What the authority is told about it: the types of its input and result."""
 
     async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
         """Take the turn; see `Adapter.run`."""
@@ -77,5 +77,5 @@ class CodexAdapter:
 
 
 async def _nothing(run: Run[CodexTurn]) -> CodexResult:
-    """Never called: an agent's types are known before it has a run."""
+    """Never called. An agent's types have to be known before it has a run."""
     return CodexResult("", "", "")

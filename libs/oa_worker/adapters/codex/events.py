@@ -1,7 +1,7 @@
-"""Which events of a run a notification of the app-server comes to. Pure.
+"""The events of a run that a notification of the app-server becomes. Pure.
 
-Text is told as it comes, and whole messages once they are complete: the completed item is what counts. What this
-version does not know is kept as an item of its own name.
+Text is reported as it comes, and whole messages once they are complete: the completed item is what counts. A
+notification that this version does not know is kept as an item of its own name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from openagents.runtime.v1 import event_pb2 as pb
 
 Params = Mapping[str, Any]
 MAX_NAME_CHARS = 128
-"""The contract's bound of ids and types."""
+"""The contract's limit on ids and types."""
 _NOISE = frozenset(
     {
         "account/rateLimits/updated",
@@ -33,7 +33,7 @@ _NOISE = frozenset(
         "turn/diff/updated",
     }
 )
-"""What says nothing that a completed item does not say, or nothing about the run."""
+"""Notifications that say nothing more than a completed item does, or nothing about the run."""
 _TEXTS = {
     "item/agentMessage/delta": pb.TEXT_STREAM_ASSISTANT,
     "item/commandExecution/outputDelta": pb.TEXT_STREAM_STDOUT,
@@ -57,7 +57,7 @@ class TurnEvents:
     def __init__(self, thread_id: str, model: str, limits: CodexLimits) -> None:
         self.thread_id = thread_id
         self.turn_id = ""
-        """Empty until it has begun."""
+        """Empty until the turn has begun."""
         self.model = model
         self._limits = limits
         self._written: dict[str, int] = {}
@@ -66,7 +66,7 @@ class TurnEvents:
         """The assistant's newest whole message."""
 
     def of(self, method: str, params: Params) -> list[pb.EventBody]:
-        """What a notification comes to; often nothing."""
+        """Return the events that a notification becomes; often none."""
         if method in _NOISE:
             return []
         own = params.get("threadId", self.thread_id) == self.thread_id
@@ -84,7 +84,7 @@ class TurnEvents:
     def item(
         self, kind: str, content: Any, turn_id: str = "", item_id: str = "", thread_id: Any = None
     ) -> pb.EventBody:
-        """An item as it was sent, as far as an event may hold it."""
+        """Make an event of an item as it was sent, as far as an event may hold it."""
         made = codex_pb2.CodexItem(
             turn_id=turn_id,
             item_id=item_id,
@@ -94,13 +94,13 @@ class TurnEvents:
         return self.report(thread_id, item=made)
 
     def report(self, thread_id: Any = None, **kind: Any) -> pb.EventBody:
-        """One report of the thread."""
+        """Make one report of the thread."""
         return pb.EventBody(
             codex_event=codex_pb2.CodexEvent(codex_thread_id=_name(thread_id) or self.thread_id, **kind)
         )
 
     def turn(self, turn: Any, *, begins: bool = False) -> pb.EventBody:
-        """Where the turn stands; one that has ended in a way that is not known has failed."""
+        """Report the status of the turn; a turn that has ended in an unknown way has failed."""
         told = turn if isinstance(turn, dict) else {}
         status = "inProgress" if begins else str(told.get("status"))
         changed = codex_pb2.TurnStatusChanged(
@@ -120,7 +120,7 @@ class TurnEvents:
         return [pb.EventBody(text_delta=pb.TextDelta(stream=stream, data=data))] if data else []
 
     def _within(self, item_id: str, data: bytes) -> bytes:
-        """Of a command's output, what the log gets; the first that is left out is said."""
+        """Return the part of a command's output that the log gets, with a note where the first bytes are left out."""
         most, before = self._limits.max_output_bytes, self._written.get(item_id, 0)
         self._written[item_id] = before + len(data)
         if before + len(data) <= most:
@@ -149,9 +149,9 @@ class TurnEvents:
         return [pb.EventBody(message=pb.Message(role=pb.MESSAGE_ROLE_ASSISTANT, text=part)) for part in parts]
 
     def _usage(self, params: Params) -> list[pb.EventBody]:
-        """What was used since the last report. The thread's total counts: a report may be made twice.
+        """Report what was used since the last report. The thread's total counts, because a report may be made twice.
 
-        A thread that is resumed reports once more what its earlier turns used.
+        A resumed thread reports the usage of its earlier turns once more.
         """
         total, last = (_counts(params.get("tokenUsage"), which) for which in ("total", "last"))
         before = self._used or {name: total[name] - last[name] for name in _COUNTS}
@@ -171,7 +171,7 @@ class TurnEvents:
 
 
 def error_words(error: Any, max_chars: int) -> str:
-    """What the app-server says of a failure, for a reader of the run; empty when it says nothing."""
+    """Return what the app-server says about a failure, for a reader of the run; empty if it says nothing."""
     told = error if isinstance(error, dict) else {}
     words = [str(told[name]) for name in ("message", "additionalDetails") if told.get(name)]
     return harmless(storable(": ".join(words)), max_chars)
@@ -184,5 +184,5 @@ def _counts(usage: Any, which: str) -> dict[str, int]:
 
 
 def _name(value: Any) -> str:
-    """An id or a type, as far as the contract has room; empty for what is none."""
+    """Return an id or a type, cut to the contract's limit; empty for a value that is neither."""
     return storable(value)[:MAX_NAME_CHARS] if isinstance(value, str) else ""

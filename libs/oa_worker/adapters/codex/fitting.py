@@ -1,6 +1,6 @@
 """JSON from elsewhere as an event may hold it: text that can be stored, not too deep, not too large. Pure.
 
-Whatever is left out says so in its place.
+A note takes the place of everything that is left out.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 _SHORTEST_CHARS = 64
-"""Texts are not cut below this; what is too large then has too many parts."""
+"""Texts are not cut below this; content that is still too large then has too many parts."""
 
 
 def fitted(content: Any, max_bytes: int, max_nesting: int) -> Struct:
-    """The content as an event holds it; what is no object is the `value` of one."""
+    """Return the content as an event holds it; content that is not an object becomes the `value` of one."""
     whole = content if isinstance(content, dict) else {"value": content}
     max_chars = max_bytes
     while True:
@@ -29,12 +29,12 @@ def fitted(content: Any, max_bytes: int, max_nesting: int) -> Struct:
 
 
 def storable(text: str) -> str:
-    """The text without what no log takes: NUL, and halves of a character."""
+    """Return the text without characters that no log takes: NUL, and halves of a character."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def cut(text: str, max_bytes: int) -> str:
-    """The beginning of a text, in at most so many bytes; a text that was cut says how much is missing."""
+    """Return the beginning of a text, in at most so many bytes; a text that was cut says how long the whole is."""
     data = text.encode()
     if len(data) <= max_bytes:
         return text
@@ -43,7 +43,7 @@ def cut(text: str, max_bytes: int) -> str:
 
 
 def pieces(text: str, max_bytes: int) -> list[str]:
-    """A text in parts of at most so many bytes, which together are the whole."""
+    """Return a text in parts of at most so many bytes, which together are the whole text."""
     most = max_bytes // 4  # a character has at most four bytes
     return [text[start : start + most] for start in range(0, len(text), most)]
 

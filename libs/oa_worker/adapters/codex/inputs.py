@@ -1,4 +1,4 @@
-"""What a run of the adapter `codex` gives, and what it gets."""
+"""The input and the result of a run of the adapter `codex`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 Sandbox = Literal["read-only", "workspace-write", "danger-full-access"]
-"""What commands may do without an approval, from the least to the most."""
+"""What commands may do without an approval, from least to most."""
 Approval = Literal["untrusted", "on-request", "never"]
-"""When people are asked: before every command that is not known to be harmless; when Codex finds it needs more than
-the sandbox gives; or never, so that what would need an approval fails."""
+"""When people are asked: before every command that is not known to be harmless; when Codex finds that it needs more
+than the sandbox allows; or never, so that everything that would need an approval fails."""
 SANDBOXES: tuple[Sandbox, ...] = get_args(Sandbox)
-"""From the least to the most."""
+"""From least to most."""
 APPROVALS: tuple[Approval, ...] = get_args(Approval)
 HOUR_MS = 3_600_000
 
@@ -29,13 +29,13 @@ class CodexTurn:
     sandbox: Sandbox = "read-only"
     approval: Approval = "untrusted"
     model: Annotated[str, Field(max_length=128)] = ""
-    """Empty for the one that the worker's Codex is set to."""
+    """Model; empty for the one that the worker's Codex is set to."""
     resume: Annotated[str, Field(max_length=128)] = ""
-    """Codex thread that goes on; empty for a new one."""
+    """Codex thread to continue; empty for a new one."""
     timeout_ms: Annotated[int, Field(ge=0)] = 0
     """Maximum time the turn may take; 0 for no limit."""
     approval_timeout_ms: Annotated[int, Field(ge=1)] = HOUR_MS
-    """How long people have for each request; what is not approved by then is declined."""
+    """How long people have for each request; a request that is not approved by then is declined."""
 
 
 @dataclass
@@ -46,4 +46,4 @@ class CodexResult:
     """The thread, to be resumed."""
     turn_id: str
     text: str
-    """The last message, cut where it is long."""
+    """The last message, cut if it is long."""

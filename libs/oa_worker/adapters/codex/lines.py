@@ -1,4 +1,4 @@
-"""The app-server's output, cut into messages: one JSON object a line. Pure."""
+"""The app-server's output, cut into messages: one JSON object per line. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 
 class BadLine(Exception):
-    """What came is no message; the text says why, and holds nothing of it."""
+    """The input is not a message; the text says why, and contains nothing of the input."""
 
 
 class Lines:
-    """Takes bytes as they come, gives messages. Holds at most one line of `max_bytes`."""
+    """Takes bytes as they come, and returns messages. Holds at most one line of `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._begun = bytearray()
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
-        """The messages that end in `data`. Raises BadLine."""
+        """Return the messages that end in `data`. Raises BadLine."""
         *ended, rest = data.split(b"\n")
         found = []
         for part in ended:
@@ -36,7 +36,7 @@ class Lines:
 
 
 def message_of(line: bytes) -> dict[str, Any]:
-    """One message. Raises BadLine."""
+    """Parse one message. Raises BadLine."""
     try:
         message = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

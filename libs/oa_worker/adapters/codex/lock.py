@@ -1,7 +1,7 @@
-"""Which Codex threads are at a turn: a locked file for each, in a folder of ours in CODEX_HOME.
+"""Locks of the Codex threads that are at a turn: a locked file for each, in a folder of ours in CODEX_HOME.
 
 All workers of a machine that share the home see it. The kernel keeps the lock for the processes that have the file
-open, and takes it back when the last of them is gone, however that went.
+open, and releases it when the last of them is gone, however it ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FOLDER = "openagents-turns"
 
 
 class TurnLock:
-    """Take it with `take`, hand `fd` to what lives as long as the turn, and `close` it in any case."""
+    """Take it with `take`, hand `fd` to the process that lives as long as the turn, and `close` it in any case."""
 
     def __init__(self, fd: int, path: Path, named: bool) -> None:
         self.fd = fd
@@ -29,7 +29,7 @@ class TurnLock:
 
     @classmethod
     def take(cls, home: Path, thread_id: str) -> TurnLock:
-        """Lock the thread; an empty id: a thread that is to be named later, with `name`. Raises AgentFailure."""
+        """Lock the thread; with an empty id, a thread that `name` will name later. Raises AgentFailure."""
         try:
             return cls._take(home / _FOLDER, thread_id)
         except BlockingIOError:
@@ -56,13 +56,13 @@ class TurnLock:
         return cls(fd, path, named=bool(thread_id))
 
     def name(self, thread_id: str) -> None:
-        """The thread has got its id. Nobody can have locked it before: nobody knew it."""
+        """Give the thread its id. Nobody can have locked it before, because nobody knew it."""
         if not self._named:
             self._path.replace(self._path.with_name(_file_name(thread_id)))
             self._named = True
 
     def close(self) -> None:
-        """Let go of it. The file of a thread stays: who waits for its removal would lock a file that nobody sees."""
+        """Release the lock. A thread's file stays: a process that had it open would lock a file that nobody sees."""
         if not self._named:
             with contextlib.suppress(OSError):
                 self._path.unlink()
@@ -70,11 +70,11 @@ class TurnLock:
 
 
 def codex_home(environment: Mapping[str, str], folder: str) -> Path:
-    """Where Codex has its threads when it is started with this environment in this folder."""
+    """Return where Codex has its threads when it is started with this environment in this folder."""
     named = environment.get("CODEX_HOME")
     return Path(folder, named) if named else Path(environment.get("HOME") or Path.home(), ".codex")
 
 
 def _file_name(thread_id: str) -> str:
-    """An id may come from anybody: it is no path."""
+    """Return the name of a thread's file. An id may come from anybody, so it is not used as a path."""
     return f"{hashlib.sha256(thread_id.encode('utf-8', 'surrogatepass')).hexdigest()}.lock"

@@ -1,7 +1,7 @@
 """One `codex app-server`: its process, our requests and its answers, and what it says by itself, in order.
 
-JSON lines over its standard input and output: JSON-RPC without the version's header. What it says by itself goes to
-`heard`, one message at a time: while `heard` waits, nothing is read, and the kernel stops the app-server.
+It speaks JSON lines over its standard input and output: JSON-RPC without the version's header. Messages that it sends
+by itself go to `heard`, one at a time: while `heard` waits, nothing is read, and the kernel stops the app-server.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AppServer:
     ) -> AppServer:
         """Start the process. Raises AgentFailure.
 
-        `kept`: a file descriptor that is open until all that it starts is gone, also when this worker is killed.
+        `kept`: a file descriptor that stays open until all that it starts is gone, even if this worker is killed.
         """
         try:
             process = await Process.start(command, cwd=cwd, env=env, limits=DEFAULT_EXEC_LIMITS, stdin=True, kept=kept)
@@ -73,7 +73,7 @@ class AppServer:
         return cls(process, limits)
 
     async def listen(self, heard: Heard) -> None:
-        """Hear the app-server to its end, which always raises AgentFailure."""
+        """Listen to the app-server until its end, which always raises AgentFailure."""
         lines = Lines(self._limits.max_line_bytes)
         ending = asyncio.create_task(self._last_call())
         try:
@@ -96,20 +96,20 @@ class AppServer:
             ending.cancel()
 
     async def _last_call(self) -> None:
-        """Once it has ended: what it started may hold its outputs open, and is not waited for."""
+        """Read the last output once it has ended. Don't wait for processes of its own that hold its outputs open."""
         await self._process.exited.wait()
         limits = DEFAULT_EXEC_LIMITS
         self._process.outputs.last_call(limits.leftover_grace_ms / 1000, limits.foreign_output_bytes)
 
     async def initialize(self) -> Message:
-        """The first that is said to it. Returns what it says of itself."""
+        """Send the first request. Return what the app-server says about itself."""
         client = {"name": "openagents", "title": "OpenAgents Runtime", "version": VERSION}
         told = await self.request("initialize", {"clientInfo": client})
         await self._send({"method": "initialized"})
         return told
 
     async def request(self, method: str, params: Message) -> Message:
-        """Ask for something, again while it is overloaded; its answer, which is an object."""
+        """Send a request, again while the app-server is overloaded. Return its answer, which is an object."""
         backoff = Backoff(self._limits.overload_first_ms, self._limits.overload_max_ms)
         for attempt in range(self._limits.overload_attempts):
             if attempt:
@@ -131,7 +131,7 @@ class AppServer:
         await self._send({"id": request_id, "error": {"code": NOT_SUPPORTED, "message": message}})
 
     async def close(self) -> int:
-        """End the app-server and all that it started; returns how many processes could not be ended."""
+        """End the app-server and all that it started; return how many processes could not be ended."""
         await self._process.close()
         return self._process.left
 
@@ -168,7 +168,7 @@ class AppServer:
         await self._process.stdin.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
     async def _death(self) -> AgentFailure:
-        """Its outputs have ended: so has it, or it can't be used any more."""
+        """Return the failure after its outputs have ended: it has ended too, or can't be used any more."""
         await self._process.end(0)
         status = self._process.returncode
         how = "was killed" if status is None else f"was ended by signal {-status}" if status < 0 else f"ended: {status}"
@@ -181,7 +181,7 @@ class AppServer:
         return harmless(self._stderr.decode(errors="replace"), self._limits.stderr_bytes)
 
     def _end(self, failure: AgentFailure) -> None:
-        """Nobody answers any more."""
+        """Fail all requests, because nobody answers any more."""
         self._over = failure
         for answer in self._answers.values():
             if not answer.done():

@@ -1,4 +1,4 @@
-"""What goes into a turn while it runs: people's answers to what Codex asks, and what people say."""
+"""What goes into a turn while it runs: people's answers to Codex's questions, and what people say."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MAX_KNOWN_CHANGES = 64
 
 
 class Questions:
-    """Requests of the app-server that people decide. It is told nothing that does not stand in the run's log."""
+    """Requests of the app-server that people decide. It is told nothing that is not in the run's log."""
 
     def __init__(
         self,
@@ -58,13 +58,13 @@ class Questions:
         self._changes: dict[str, str] = {}
 
     def note(self, params: Message) -> None:
-        """An item has begun: people who approve a change of files are shown the change."""
+        """Note an item that has begun: people who approve a change of files are shown the change."""
         item = params.get("item")
         if isinstance(item, dict) and item.get("type") == "fileChange" and len(self._changes) < _MAX_KNOWN_CHANGES:
             self._changes[str(item.get("id"))] = changes_words(item.get("changes"))
 
     async def asked(self, message: Message) -> None:
-        """The app-server asks for something."""
+        """Handle a request of the app-server."""
         method, request_id = message["method"], message.get("id")
         params = message["params"] if isinstance(message.get("params"), dict) else {}
         question = self._question(method, params)
@@ -82,13 +82,13 @@ class Questions:
         self._open[number] = question, asyncio.create_task(self._decided(number, request_id, question))
 
     async def close(self) -> None:
-        """The turn is over, or to end: what is not decided is not approved, and is receipted so."""
+        """End the questions of a turn that is over, or to end: undecided ones are not approved, and receipted so."""
         undecided = await self.stop()
         for number in undecided:
             await self._receipt(number, EXPIRED, "the turn was over before it was decided")
 
     async def stop(self) -> list[str]:
-        """Wait for nobody any more; returns what was not decided."""
+        """Stop waiting for people; return the questions that were not decided."""
         undecided, self._open = self._open, {}
         tasks = [task for _, task in undecided.values()]
         for task in tasks:
@@ -107,7 +107,7 @@ class Questions:
             reply = await question.decide(ask)
         except Refusal as refused:
             reply = Reply(question.unasked, FAILED, refused.message)
-        # From here on nothing cuts this off: what is told to the app-server is receipted.
+        # From here on nothing interrupts this: everything that the app-server is told is receipted.
         if number in self._open:
             _, task = self._open.pop(number)
             self._settled.add(task)
@@ -134,7 +134,7 @@ class Questions:
 
 
 async def steer(run: Run[CodexTurn], server: AppServer, events: TurnEvents, put: Emit, turn_id: str) -> None:
-    """Hand to the turn what people say to the run, as it comes, without end. Each is receipted.
+    """Hand the turn what people say to the run, as it comes, without end. Each input is receipted.
 
     Raises Refusal once the run is no longer this worker's, and AgentFailure once the app-server is gone.
     """
@@ -156,5 +156,5 @@ async def steer(run: Run[CodexTurn], server: AppServer, events: TurnEvents, put:
 
 
 def receipt(events: TurnEvents, number: str, outcome: Outcome, message: str) -> pb.EventBody:
-    """What became of a request or of an input."""
+    """Make the event that states what became of a request or of an input."""
     return events.report(control_receipt=codex_pb2.ControlReceipt(request_id=number, outcome=outcome, message=message))

@@ -24,7 +24,7 @@ from openagents.runtime.v1.event_pb2 import EventBody
 
 
 class Turn:
-    """`take` it once. Raises AgentFailure with the reason word of docs/codex.md."""
+    """One turn; call `take` once. Raises AgentFailure with the reason word of docs/codex.md."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Turn:
             return await self._on_app_server(run, folder, lock)
 
     async def _on_app_server(self, run: Run[CodexTurn], folder: str, lock: TurnLock) -> CodexResult:
-        # A killed worker's lock lasts as long as its app-server: two of them would write one history.
+        # A killed worker's lock lasts as long as its app-server, because two app-servers would write one history.
         server = await AppServer.start(self._command, cwd=folder, env=self._env, limits=self._limits, kept=lock.fd)
         requests = Requests(self._assignment, self._put)
         within = timedelta(milliseconds=run.input.approval_timeout_ms)
@@ -80,7 +80,7 @@ class Turn:
                 run.logger.warning("%d processes of Codex could not be ended", left)
 
     async def _refuse_what_was_begun(self, run: Run[CodexTurn]) -> None:
-        """A turn is taken at most once: nobody knows what it has done when its worker was lost."""
+        """Refuse a turn that was begun: nobody knows what it had done when its worker was lost."""
         if run.attempt == 1:
             return
         async for event in self._assignment.events("step.completed"):
@@ -150,13 +150,13 @@ class Turn:
             await asyncio.gather(steering, return_exceptions=True)
 
     async def _interrupt(self, server: AppServer) -> None:
-        """Let the turn end by itself, for a moment."""
+        """Give the turn a moment to end by itself."""
         assert self._questions is not None
         await self._questions.close()
         if not self._events.turn_id or self._completed.done():
             return
         grace_ms = self._limits.interrupt_grace_ms
-        if deadline_ms := self._assignment.cancel.deadline_ms:  # the authority is to have time to store the finish
+        if deadline_ms := self._assignment.cancel.deadline_ms:  # leave the authority time to store the finish
             grace_ms = min(grace_ms, deadline_ms // 2)
         params = {"threadId": self._events.thread_id, "turnId": self._events.turn_id}
 
@@ -164,14 +164,14 @@ class Turn:
             await server.request("turn/interrupt", params)
             await asyncio.shield(self._completed)
 
-        # Not `asyncio.timeout`: in a task that was cancelled before, CPython 3.11.2 makes of it another cancellation.
+        # Not `asyncio.timeout`: in a task that was canceled before, CPython 3.11.2 turns it into another cancellation.
         with contextlib.suppress(TimeoutError, AgentFailure, RequestRefused):
             await asyncio.wait_for(ended(), grace_ms / 1000)
         if not self._completed.done():
             await self._put(self._events.turn({"id": self._events.turn_id, "status": "interrupted"}))
 
     async def _heard(self, message: Message) -> None:
-        """What the app-server says by itself, in order."""
+        """Handle what the app-server says by itself, in order."""
         method = message["method"]
         assert self._questions is not None
         if "id" in message:
@@ -216,7 +216,7 @@ def _folder(asked: str) -> str:
 
 
 def _facts(told: Message, thread: Message) -> dict[str, object]:
-    """What the log says of the app-server and the thread: no path of its own folders."""
+    """Return what the log says about the app-server and the thread: no path of its own folders."""
     names = ("model", "modelProvider", "cwd", "approvalPolicy", "sandbox")
     return {"userAgent": told.get("userAgent"), **{name: thread.get(name) for name in names}}
 

@@ -1,10 +1,10 @@
 """The built-in adapter "exec": runs a command without a shell and streams what it writes.
 
-A run is its command: it ends when the command does, with the command's status. What the command left running has a
-moment to finish its output and is then ended too, whatever it did to get away; so is everything at a cancel, at the
-deadline, and when the worker itself is killed. `warden` says how, and what can't be caught; docs/exec.md says what a
-person sees. The command's files are pipes, or one terminal if the spec asks for that. `environment` says what it gets
-of the worker's environment.
+A run is its command: it ends when the command does, with the command's status. Processes that the command left running
+have a moment to finish their output and are then ended too, whatever they did to get away. Everything is also ended at
+a cancel, at the deadline, and when the worker itself is killed. `warden` describes how, and what can't be caught;
+docs/exec.md describes what a person sees. The command's files are pipes, or one terminal if the spec asks for that.
+`environment` determines what the command gets of the worker's environment.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class ExecAdapter:
         *,
         allowed: Sequence[str] = (),
     ) -> None:
-        """`environment`: the worker's, of which a command gets what `environment.KEPT` and `allowed` name; by default
-        this process's. `allowed`: names of variables, or beginnings of names with a `*` after them.
+        """`environment`: the worker's environment, of which a command gets the variables that `environment.KEPT` and
+        `allowed` name; by default that of this process. `allowed`: names of variables, or prefixes followed by `*`.
         """
         self._limits = limits
         self._environment = dict(os.environ if environment is None else environment)
@@ -95,7 +95,7 @@ class _Execution:
         self._deadline_s: float | None = None
 
     async def run(self, timeout_ms: int) -> str:
-        """Wait for the end of command and output; returns what ended it: "exit", "cancel" or "timeout"."""
+        """Wait for the end of the command and its output; return what ended it: "exit", "cancel" or "timeout"."""
         if timeout_ms:
             self._deadline_s = asyncio.get_running_loop().time() + timeout_ms / 1000
         pump = asyncio.create_task(self._pump())
@@ -116,7 +116,7 @@ class _Execution:
             await asyncio.gather(pump, feed, exited, canceled, return_exceptions=True)
 
     def result(self) -> ExecResult:
-        """What was measured."""
+        """Return what was measured."""
         code = self._process.returncode
         return ExecResult(
             exit_code=code if code is not None and code >= 0 else None,
@@ -153,10 +153,10 @@ class _Execution:
                     return
 
     async def _pieces(self) -> AsyncGenerator[StdinPiece, None]:
-        """What the run's inputs say, from the first one on; those that come are waited for."""
+        """Iterate over the pieces in the run's inputs, from the first one on, and wait for those that come."""
         after_seq = 0
         while True:
-            told = self._assignment.news.count  # before the read: what comes during it is looked for again
+            told = self._assignment.news.count  # before the read, so that news during the read leads to another read
             async with aclosing(self._assignment.events(_INPUT, after_seq=after_seq)) as inputs:
                 async for event in inputs:
                     after_seq = event.seq
@@ -187,7 +187,7 @@ class _Execution:
                 return "timeout"
 
     async def _leftovers(self, pump: asyncio.Task[None], canceled: asyncio.Task[None]) -> str:
-        """The command has ended in time: what it left may finish its output, for a moment. Who cancels now, cancels."""
+        """After the command's end in time, let what it left finish its output for a moment. A cancel still counts."""
         grace_s = self._limits.leftover_grace_ms / 1000
         remaining_s = self._remaining_s()
         patience_s = grace_s if remaining_s is None else min(grace_s, remaining_s)
@@ -199,7 +199,7 @@ class _Execution:
         return "cancel" if some_left and canceled.done() else "exit"
 
     async def _rest(self, pump: asyncio.Task[None], canceled: asyncio.Task[None]) -> None:
-        """All is over; take what is still in the pipes. Somebody outside may hold them: not for ever, nor for much."""
+        """Take what is still in the pipes after the end, within limits: an outside process may hold them open."""
         grace_s = self._limits.leftover_grace_ms / 1000
         self._process.outputs.last_call(grace_s, self._limits.foreign_output_bytes)
         waiting = {pump} if canceled.done() else {pump, canceled}
@@ -214,7 +214,7 @@ class _Execution:
         return max(0.0, self._deadline_s - asyncio.get_running_loop().time())
 
     def _grace_s(self) -> float:
-        """Between SIGTERM and SIGKILL."""
+        """Return the time between SIGTERM and SIGKILL."""
         grace_ms = self._limits.terminate_grace_ms
         if self._cancel.deadline_ms:  # leave the authority time to store the finish before it fences the run
             grace_ms = min(grace_ms, self._cancel.deadline_ms // 2)

@@ -1,4 +1,4 @@
-"""What a command gets of the worker's environment: a short list of names, and what the operator adds to it."""
+"""The part of the worker's environment that a command gets: a short list of names, and the operator's additions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ KEPT = (
     *("LANG", "LANGUAGE", "LC_*", "TZ"),  # how it reads and writes text and times
     *("TERM", "COLORTERM", "NO_COLOR"),  # how it shows them
 )
-"""What every command gets. None of it opens anything: a proxy's URL may hold a password, and what names a socket or a
-file of credentials (`SSH_AUTH_SOCK`, `KRB5CCNAME`, `AWS_*`) is as good as they are."""
+"""Variables that every command gets. None of them gives access to anything: a proxy's URL may contain a password, and a
+variable that names a socket or a file of credentials (`SSH_AUTH_SOCK`, `KRB5CCNAME`, `AWS_*`) is as good as they are.
+"""
 PRIVATE_PREFIX = "OA_"
 """The worker's own settings: they hold its secrets, and nothing lets them through."""
 OF_A_TERMINAL = {"TERM", "COLUMNS", "LINES", "COLORTERM", "TERMCAP"}
 _TERM = "xterm-256color"
-"""What a command takes its terminal for, if its spec does not say another TERM."""
+"""The type of a command's terminal, if its spec does not set another TERM."""
 
 
 def command_environment(
     worker: Mapping[str, str], added: Mapping[str, str], *, allowed: Iterable[str] = (), has_terminal: bool = False
 ) -> dict[str, str]:
-    """The command's environment: what it gets of the worker's, and then the spec's own variables.
+    """Return the command's environment: its part of the worker's, and then the spec's own variables.
 
-    `allowed`: what the operator lets through besides `KEPT`: names, or beginnings of names with a `*` after them.
-    What the worker's environment says of a terminal is not true of the command's own.
+    `allowed`: variables that the operator lets through in addition to `KEPT`: names, or prefixes followed by `*`.
+    The worker's variables about a terminal are not true of the command's own.
     """
     patterns = (*KEPT, *allowed)
     kept = {name: value for name, value in without_settings(worker).items() if _is_one_of(name, patterns)}
@@ -35,7 +36,7 @@ def command_environment(
 
 
 def without_settings(worker: Mapping[str, str]) -> dict[str, str]:
-    """The worker's environment without its own settings."""
+    """Return the worker's environment without the worker's own settings."""
     return {name: value for name, value in worker.items() if not name.startswith(PRIVATE_PREFIX)}
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 
 class Outputs(asyncio.SubprocessProtocol):
-    """`read` gives what the child's pipes bring, until it gives None. `fds`: 1 and 2, or 1 alone for a terminal, which
-    is told by `pipe_opened`.
+    """`read` returns the output of the child's pipes, and None at the end. `fds`: 1 and 2, or only 1 for a terminal,
+    which `pipe_opened` adds.
 
     Memory is bounded: when `buffer_bytes` wait to be read, all pipes pause, and the kernel stops the writer.
     """
@@ -35,7 +35,7 @@ class Outputs(asyncio.SubprocessProtocol):
         return self._buffered
 
     async def read(self) -> tuple[int, bytes] | None:
-        """The next (file descriptor 1 or 2, bytes); None when all output has been taken."""
+        """Return the next (file descriptor 1 or 2, bytes); None when all output has been taken."""
         while not self._chunks:
             if not self._open:
                 return None
@@ -58,7 +58,7 @@ class Outputs(asyncio.SubprocessProtocol):
         self._changed.set()
 
     def stop(self) -> None:
-        """Give up what has not been read from the pipes yet; `read` gives what is here, then None."""
+        """Give up what has not been read from the pipes yet; `read` returns what is here, then None."""
         self._open.clear()
         self._changed.set()
 
@@ -72,7 +72,7 @@ class Outputs(asyncio.SubprocessProtocol):
             self._transport.close()
 
     def pipe_opened(self, fd: int, pipe: asyncio.ReadTransport) -> None:
-        """From now on the file descriptor is read, and paused when too much waits."""
+        """Read the file descriptor from now on, and pause it when too much waits."""
         self._pipes[fd] = pipe
 
     # ------------------------------------------------------------------------------ asyncio.SubprocessProtocol

@@ -30,7 +30,7 @@ class Process:
         self._listener: asyncio.Task[None] | None = None
         self.outputs = outputs
         self.pid = 0
-        """Of the command, and of its process group."""
+        """Id of the command's process, and of its process group."""
         self.returncode: int | None = None
         """Exit status; negative: the signal that ended it; None while it runs, and when its warden was killed."""
         self.duration_ms = 0
@@ -38,9 +38,9 @@ class Process:
         self.left = 0
         """How many processes could not be ended, once `gone` is set."""
         self.exited = asyncio.Event()
-        """The command itself has ended."""
+        """Set once the command itself has ended."""
         self.gone = asyncio.Event()
-        """So has everything that it started, or can't be ended."""
+        """Set once everything that it started has ended too, or can't be ended."""
 
     @classmethod
     async def start(
@@ -57,10 +57,10 @@ class Process:
     ) -> Process:
         """Start `argv` without a shell. Raises OSError or ValueError when that can't be done.
 
-        `all_below`: end all that it starts, where the system allows that, and not its process group alone.
+        `all_below`: end everything that it starts, where the system allows that, and not only its process group.
         `stdin`: its standard input is a pipe and not empty.
-        `terminal`: it has a terminal of this size in place of pipes, and that is its standard input in any case.
-        `kept`: a file descriptor that the warden has open to its end, and the command has not.
+        `terminal`: it has a terminal of this size instead of pipes, which is its standard input in any case.
+        `kept`: a file descriptor that the warden keeps open until its end, and that the command does not have.
         """
         has_terminal = terminal is not None
         outputs = Outputs(limits.pipe_buffer_bytes, (1,) if has_terminal else (1, 2))
@@ -95,7 +95,7 @@ class Process:
     async def _with_warden(
         cls, outputs: Outputs, stdin: Stdin | None, input_fd: int | None, has_terminal: bool, kept: int | None
     ) -> Process:
-        """`input_fd`: what is to be the command's standard input, and with a terminal all three of its files."""
+        """`input_fd`: becomes the command's standard input and, with a terminal, all three of its files."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
@@ -110,7 +110,7 @@ class Process:
                     stdout=output_fd,
                     stderr=output_fd,
                     pass_fds=[fd for fd in (input_fd, kept) if fd is not None],
-                    start_new_session=True,  # what is sent to the worker's group or terminal is not for it
+                    start_new_session=True,  # signals to the worker's group or terminal are not for it
                 )
             except BaseException:
                 writer.close()
@@ -130,7 +130,7 @@ class Process:
         raise OSError(int(number or 0), os.strerror(int(number)) if number else "its warden was killed")
 
     async def end(self, grace_s: float) -> None:
-        """SIGTERM to all that runs, SIGKILL to what still does after `grace_s`; returns when nothing is left."""
+        """Send SIGTERM to everything, and SIGKILL to what still runs after `grace_s`; return when nothing is left."""
         if self.gone.is_set():
             return
         self._writer.write(b"T")
@@ -142,7 +142,7 @@ class Process:
             await self.gone.wait()
 
     async def close(self) -> None:
-        """Kill what is left and let go of the pipes; returns when the warden has ended."""
+        """Kill everything that is left and let go of the pipes; return when the warden has ended."""
         try:
             if self._listener is not None and not self.gone.is_set():
                 self._writer.write(b"K")
@@ -150,14 +150,14 @@ class Process:
         finally:
             if self.stdin is not None:
                 self.stdin.close()
-            self._writer.close()  # an order to kill by itself, should we be disturbed
+            self._writer.close()  # this alone is an order to kill, in case we are interrupted
             self.outputs.close()
         await self.outputs.child_over.wait()
         if self._listener is not None:
             await asyncio.wait([self._listener])
 
     async def _listen(self) -> None:
-        """What the warden says, to its end."""
+        """Read the warden's messages until its end."""
         try:
             while not self.gone.is_set():
                 word, rest = await self._line()
@@ -172,7 +172,7 @@ class Process:
                     case _:  # the end: somebody has killed the warden
                         self._end_group()
                         self.gone.set()
-        finally:  # also when the loop ends and cancels everything: whoever waits would wait for ever
+        finally:  # also when the loop ends and cancels everything: tasks that wait would wait forever
             self.exited.set()
             self.gone.set()
 
@@ -193,7 +193,7 @@ class Process:
 async def _standard_input(
     stdin: bool, terminal: Size | None, outputs: Outputs, limits: ExecLimits
 ) -> tuple[Stdin | None, int | None]:
-    """Our end and the command's, which the caller closes; None for an empty one."""
+    """Return our end of the standard input and the command's, which the caller closes; None for an empty one."""
     if terminal is not None:
         return await open_terminal(terminal, outputs, limits.stdin_buffer_bytes)
     return await Stdin.open(limits.stdin_buffer_bytes) if stdin else (None, None)

@@ -7,11 +7,11 @@ import os
 from typing import cast
 
 Size = tuple[int, int]
-"""Of a terminal: columns, rows."""
+"""Size of a terminal: columns, rows."""
 
 
 class Stdin(asyncio.BaseProtocol):
-    """The writing end. Of what is not read yet `buffer_bytes` and one piece wait here, and the rest in the kernel."""
+    """The writing end. Of the unread data, `buffer_bytes` and one piece wait here, and the rest in the kernel."""
 
     def __init__(self, buffer_bytes: int) -> None:
         self._buffer_bytes = buffer_bytes
@@ -22,7 +22,7 @@ class Stdin(asyncio.BaseProtocol):
 
     @classmethod
     async def open(cls, buffer_bytes: int) -> tuple[Stdin, int]:
-        """A pipe: its writing end, and the file descriptor of its reading end, which the caller closes."""
+        """Open a pipe; return its writing end, and the file descriptor of its reading end, which the caller closes."""
         reading, writing = os.pipe()
         stdin = cls(buffer_bytes)
         try:
@@ -34,22 +34,22 @@ class Stdin(asyncio.BaseProtocol):
         return stdin, reading
 
     async def write(self, data: bytes) -> bool:
-        """Write, and wait until there is room for more. False once nobody reads any more: then it goes nowhere."""
+        """Write, and wait until there is room for more. False once nobody reads any more: then the data is lost."""
         if self._is_open and self._transport is not None and data:
             self._transport.write(data)
             await self._room.wait()
         return self._is_open
 
     def end(self) -> None:
-        """Nothing follows: the command reads the end once it has read what was written."""
+        """End the input: the command reads the end once it has read everything that was written."""
         if self._is_open and self._transport is not None:
             self._transport.close()
 
     def resize(self, size: Size) -> None:
-        """A pipe has no size."""
+        """Do nothing: a pipe has no size."""
 
     def close(self) -> None:
-        """The command is over: what it has not read is forgotten."""
+        """Forget what the command has not read, because it is over."""
         transport = self._transport
         if transport is None or not self._is_open:
             return

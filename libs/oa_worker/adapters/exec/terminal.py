@@ -15,15 +15,15 @@ from oa_worker.adapters.exec.stdin import Size, Stdin
 _END_OF_FILE = b"\x04"
 _DISABLED = b"\0"
 _INPUT_FLAGS, _LOCAL_FLAGS, _CHARACTERS = 0, 3, 6
-"""Where `termios.tcgetattr` has them."""
+"""Their places in the result of `termios.tcgetattr`."""
 _ENDING_A_LINE = (
     *(termios.VEOF, termios.VEOL, termios.VEOL2),
-    *(termios.VINTR, termios.VQUIT, termios.VSUSP, termios.VKILL),  # these forget what was typed of it
+    *(termios.VINTR, termios.VQUIT, termios.VSUSP, termios.VKILL),  # these discard what was typed of the line
 )
 
 
 class Keyboard(Stdin):
-    """Types at a terminal. Of what nobody reads as much is kept here as for a pipe."""
+    """Types at a terminal. As much unread data is kept here as for a pipe."""
 
     def __init__(self, buffer_bytes: int) -> None:
         super().__init__(buffer_bytes)
@@ -42,7 +42,7 @@ class Keyboard(Stdin):
                 self._transport.write(end_of_input(self._last, mode))
 
     def resize(self, size: Size) -> None:
-        """Give the terminal another size. The system tells who is in its foreground (SIGWINCH), if it is another."""
+        """Give the terminal another size. If it differs, the system tells the foreground processes (SIGWINCH)."""
         columns, rows = size
         if self._is_open and self._transport is not None:
             with contextlib.suppress(termios.error):  # it is gone
@@ -50,11 +50,11 @@ class Keyboard(Stdin):
 
 
 def end_of_input(last: bytes, mode: list[Any]) -> bytes:
-    """What to type for the end of the input after the byte `last`, in a terminal's `mode` (`termios.tcgetattr`).
+    """Return what to type for the end of the input after the byte `last`, in a terminal's `mode` (`termios.tcgetattr`).
 
-    Where lines are edited the first end of file only ends the line that was begun, and a second one is read as the end.
-    At the beginning of a line one is enough, and another would be the end for whoever reads next. A program that gets
-    each byte as it is typed makes of it what it likes, once.
+    Where lines are edited, the first end of file only ends the line that was begun, and a second one is read as the
+    end. At the beginning of a line one is enough, and another would be the end for the next reader. A program that gets
+    each byte as it is typed interprets the end of file in its own way, and gets only one.
     """
     characters = mode[_CHARACTERS]
     end = characters[termios.VEOF]
@@ -68,8 +68,8 @@ def end_of_input(last: bytes, mode: list[Any]) -> bytes:
 
 
 async def open_terminal(size: Size, outputs: Outputs, buffer_bytes: int) -> tuple[Keyboard, int]:
-    """A terminal that `outputs` reads as its file 1: its keyboard, and the file descriptor of the command's side, which
-    the caller closes. Raises OSError when the machine has none to give.
+    """Open a terminal that `outputs` reads as its file 1. Return its keyboard, and the file descriptor of the command's
+    side, which the caller closes. Raises OSError when the machine has none to give.
     """
     ours, theirs = _pseudo_terminal(size)
     loop, keyboard = asyncio.get_running_loop(), Keyboard(buffer_bytes)
@@ -87,15 +87,15 @@ def _pseudo_terminal(size: Size) -> tuple[int, int]:
     columns, rows = size
     try:
         ours, theirs = os.openpty()
-    except OSError as error:  # not as it is: a file that is missing would be taken for the command's
+    except OSError as error:  # not raised as it is: a missing file would be taken for the command's
         raise OSError(errno.ENOTTY, f"the machine has no terminal to give: {error.strerror}") from error
     termios.tcsetwinsize(theirs, (rows, columns))
     return ours, theirs
 
 
 class _Screen(asyncio.Protocol):
-    """Hands what a terminal shows to the outputs. Its end is an error of the system (EIO), which the loop takes for an
-    end, too.
+    """Hands the text that a terminal shows to the outputs. Its end is an error of the system (EIO), which the loop also
+    treats as an end.
     """
 
     def __init__(self, outputs: Outputs) -> None:

@@ -1,12 +1,12 @@
-"""The warden of one command: a small process of its own that starts it, and ends all that it left running.
+"""The warden of one command: a small process of its own that starts it, and ends everything that it left running.
 
-On Linux the warden is a subreaper: what the command starts stays below the warden, whatever session it makes, whatever
-it does to its environment and however often it forks and leaves. So "nothing is left" is exact: it is what the kernel
-says when the warden has no child. What it can't end: what another service was asked to start (a container, a unit of
-systemd, a job of cron), and processes of users that the worker may not signal. A command that kills its own warden is
-noticed by the worker, which then ends what is left of the command's process group.
+On Linux the warden is a subreaper: every process that the command starts stays below the warden, whatever session it
+makes, whatever it does to its environment and however often it forks and leaves. So "nothing is left" is exact: the
+kernel says so when the warden has no child. The warden can't end processes that another service was asked to start (a
+container, a unit of systemd, a job of cron), or processes of users that the worker may not signal. If a command kills
+its own warden, the worker notices that and ends what is left of the command's process group.
 
-Elsewhere (macOS) there is only the process group: what makes a session of its own outlives its run there.
+Elsewhere (macOS) there is only the process group: a process that makes a session of its own outlives its run there.
 
 The warden's standard input is a socket to the worker. The worker sends the order (`Order`), then letters:
 
@@ -38,7 +38,7 @@ from collections.abc import Callable
 _PR_SET_CHILD_SUBREAPER = 36
 _LENGTH_BYTES = 8
 _PAUSE_S = 0.01
-"""Between looks at what dies without a word: after SIGKILL, and at a process group."""
+"""Pause between looks at processes whose end nobody announces: after SIGKILL, and at a process group."""
 
 Order = tuple[list[bytes], bytes | None, dict[bytes, bytes], bool, float, int | None, bool]
 """Arguments, directory, environment, whether to be a subreaper, for how many seconds to kill, the file descriptor
@@ -46,7 +46,7 @@ that is to be the command's standard input (None for an empty one), and whether 
 
 
 def packed(order: Order) -> bytes:
-    """The order as it is sent. Both ends are the same interpreter, which is what `marshal` asks for."""
+    """Return the order as it is sent. Both ends are the same interpreter, as `marshal` requires."""
     data = marshal.dumps(order)
     return len(data).to_bytes(_LENGTH_BYTES, "big") + data
 
@@ -73,17 +73,17 @@ class Family:
                 self.status = os.waitstatus_to_exitcode(status)
 
     def terminate(self) -> None:
-        """SIGTERM to everything, also to what is stopped. Parents come first: a shell that saw its child end before it
-        is told itself would go on with its script, and could end as if nothing had happened."""
+        """Send SIGTERM to everything, also to stopped processes. Parents come first: a shell that saw its child end
+        before it was told itself would go on with its script, and could end as if nothing had happened."""
         for pid in self._members():
             _signal(pid, signal.SIGTERM)
             _signal(pid, signal.SIGCONT)
 
     def kill(self, timeout_s: float) -> int:
-        """End everything, also what forks faster than it could be killed; returns how many are left.
+        """End everything, also processes that fork faster than they could be killed; return how many are left.
 
-        Round by round all that is new is stopped, since what is stopped does not fork; once a round finds nothing
-        new, everything is killed. What can't be killed (another user's) uses up the time.
+        Each round stops all new processes, because a stopped process does not fork; once a round finds nothing new,
+        everything is killed. A process that can't be killed (another user's) uses up the time.
         """
         until_s = time.monotonic() + timeout_s
         with contextlib.suppress(OSError):  # where we may: it is a race
@@ -109,7 +109,7 @@ class Family:
 
 
 class _Below:
-    """The descendants of a process. A second look reads only of processes that are new, and so is quick."""
+    """The descendants of a process. A second look reads only new processes, and is therefore quick."""
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -117,7 +117,7 @@ class _Below:
         self.found: set[int] = set()
 
     def look(self, seen: Callable[[int], None]) -> bool:
-        """Whether there are new ones. `seen` hears of each at once: a moment later it may have forked and ended."""
+        """Return whether there are new ones. `seen` gets each at once: a moment later it may have forked and ended."""
         there = {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208 - pathlib starts slowly
         self.found &= there
         before = len(self.found)
@@ -134,14 +134,14 @@ class _Below:
         return len(self.found) > before
 
     def parents_first(self) -> list[int]:
-        """Those that were found."""
+        """Return the processes that were found, each after its parent."""
         return parents_first({pid: self._parents[pid] for pid in self.found})
 
 
 def parents_first(parents: dict[int, int]) -> list[int]:
-    """The processes (pid -> parent), each after its parent.
+    """Return the processes (pid -> parent), each after its parent.
 
-    They were read one after the other, so a pid may have been used again meanwhile: those in a circle come last.
+    They were read one after the other, so a pid may have been reused meanwhile: processes in a cycle come last.
     """
     order: list[int] = []
     generation = {pid for pid, parent in parents.items() if parent not in parents}
@@ -171,16 +171,16 @@ def _group_lives(group: int) -> bool:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # macOS says so of a group of zombies
+    except PermissionError:  # macOS reports this for a group of zombies
         return False
     return True
 
 
 def program_of(argv: list[bytes], environment: dict[bytes, bytes]) -> bytes | None:
-    """The program that a name without a slash stands for: the first one on PATH that may be executed. None: whatever
-    the system makes of it. Raises FileNotFoundError when there is none of that name.
+    """Return the program that a name without a slash stands for: the first one on PATH that may be executed. None
+    leaves the choice to the system. Raises FileNotFoundError when there is none of that name.
 
-    Left to itself, the system says "permission denied" of a name that is nowhere, if one folder on PATH can't be read.
+    By itself, the system reports "permission denied" for a name that is nowhere, if one folder on PATH can't be read.
     """
     if not argv or not argv[0] or b"/" in argv[0]:
         return None
@@ -192,7 +192,7 @@ def program_of(argv: list[bytes], environment: dict[bytes, bytes]) -> bytes | No
 
 
 def become_subreaper() -> bool:
-    """Orphans below us become our children; False where the system knows no such thing."""
+    """Make orphans below us our children; False where the system does not support that."""
     try:
         return os.path.isdir("/proc/self") and ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0  # noqa: PTH112
     except AttributeError:
@@ -200,7 +200,7 @@ def become_subreaper() -> bool:
 
 
 def main() -> None:
-    """The warden itself."""
+    """Run the warden."""
     woken = _hear_of_children()
     argv, directory, environment, all_below, kill_timeout_s, stdin, has_terminal = _read_order()
     all_below = all_below and become_subreaper()
@@ -220,20 +220,21 @@ def main() -> None:
         _say(f"refused {number} {error}")
         return
     if stdin is not None and not has_terminal:
-        os.close(stdin)  # its writer is to notice when the command reads no more
+        os.close(stdin)  # so that its writer notices when the command reads no more
     _let_go_of_outputs()
     _say(f"started {command.pid}")
     _watch(Family(command.pid, all_below), woken, began_s, kill_timeout_s, stdin if has_terminal else None)
 
 
 def _take_terminal() -> None:
-    """In the command's process, which leads a session by now: standard input becomes its controlling terminal."""
+    """Make standard input the controlling terminal of the command's process, which leads a session by now."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _watch(family: Family, woken: int, began_s: float, kill_timeout_s: float, terminal: int | None) -> None:
-    """Until nothing is left, or what is left can't be ended. The terminal is kept open while the command lives: one
-    that nobody has open looks like the end of its output, though the command may open it again as /dev/tty."""
+    """Watch until nothing is left, or what is left can't be ended. The terminal is kept open while the command lives:
+    a terminal that nobody has open looks like the end of its output, although the command may open it again as
+    /dev/tty."""
     left: int | None = None
     told = False
     while True:
@@ -245,7 +246,7 @@ def _watch(family: Family, woken: int, began_s: float, kill_timeout_s: float, te
                 os.close(terminal)
         if over or left is not None:
             return _say("gone" if over else f"left {left}")
-        look_again_s = _PAUSE_S if told and not family.all_below else None  # a group's end is not told to us
+        look_again_s = _PAUSE_S if told and not family.all_below else None  # nobody tells us of a group's end
         ready, _, _ = select.select([0, woken], [], [], look_again_s)
         if woken in ready:
             os.read(woken, 4096)
@@ -257,7 +258,7 @@ def _watch(family: Family, woken: int, began_s: float, kill_timeout_s: float, te
 
 
 def _received() -> bytes:
-    """Letters of the worker; several at once, or its end, mean the last."""
+    """Return the worker's letter: of several at once the last one, and `K` at the socket's end."""
     try:
         return os.read(0, 64)[-1:] or b"K"
     except OSError:
@@ -286,10 +287,10 @@ def _say(line: str) -> None:
 
 
 def _hear_of_children() -> int:
-    """A pipe that gets a byte when a child ends. What is meant for the worker's terminal or group is not for us.
+    """Return a pipe that gets a byte when a child ends. Signals to the worker's terminal or group are not for us.
 
-    A handler, since what is ignored here would be ignored by the command too; and what the worker ignores (`nohup`)
-    its commands go on to ignore.
+    They get a handler, because a signal that is ignored here would be ignored by the command too. Signals that the
+    worker ignores (`nohup`) are still ignored by its commands.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -301,7 +302,7 @@ def _hear_of_children() -> int:
 
 
 def _let_go_of_outputs() -> None:
-    """The command has them now; their end is to come with the last of its processes."""
+    """Let go of the outputs, which the command has now, so that they end with the last of its processes."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

@@ -1,1 +1,1 @@
-"""What an agent may do in its run, each once, whatever dies: say, step, ask, listen, start children, report, save."""
+"""An agent's actions in its run, each once, whatever dies: say, step, ask, listen, start children, report, save."""

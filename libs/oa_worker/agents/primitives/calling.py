@@ -1,4 +1,4 @@
-"""How the functions of steps are called: none takes its worker with it, or holds it up."""
+"""Calls of the functions of steps: no function can end its worker, or hold it up."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from oa_worker.agents.limits import MAX_STEP_THREADS
 
 R = TypeVar("R")
 _THREADS = ThreadPoolExecutor(MAX_STEP_THREADS, "step")
-"""Threads of steps alone. asyncio's own are few, and resolve names: steps that wait in them would keep the worker from
-its next token."""
+"""Threads for steps only. asyncio's own threads are few, and they also resolve names: steps that wait in them would
+keep the worker from getting its next token."""
 
 
 async def called(function: Callable[..., Awaitable[R] | R], *args: object, **kwargs: object) -> R:
-    """The result of a function; one that is not `async` runs in a thread, so that it does not hold up the others."""
+    """Return the result of a function. One that is not `async` runs in a thread, so as not to hold up the others."""
     try:
         if inspect.iscoroutinefunction(function):
             return cast("R", await function(*args, **kwargs))
@@ -34,5 +34,5 @@ def _result(function: Callable[..., Any], args: tuple[object, ...], kwargs: dict
     try:
         return function(*args, **kwargs)
     except StopIteration as error:
-        # As in a coroutine. CPython 3.11 can't hand it to whoever waits, who would wait for ever.
+        # As in a coroutine. CPython 3.11 can't hand it to the task that waits, which would wait forever.
         raise RuntimeError("the step's function raised StopIteration") from error

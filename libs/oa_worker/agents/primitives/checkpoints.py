@@ -1,4 +1,4 @@
-"""Checkpoints: what an agent saves of where it is, for the worker that takes the run over. The newest one counts."""
+"""Checkpoints: an agent saves how far it has come, for the worker that takes the run over. The newest one counts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Checkpoints:
         return saved.number
 
     async def newest(self) -> str | None:
-        """What was saved last, by this worker or one before it; None if nothing was."""
+        """Return the state that was saved last, by this worker or an earlier one; None if none was saved."""
         async with self._one_at_a_time:
             newest = await self._read()
         return None if newest is None else newest.state_json

@@ -1,4 +1,4 @@
-"""Runs that an agent starts, and how they end: each is started once for the run, whatever dies."""
+"""Runs that an agent starts, and how they end: each is started once for the run, no matter which process dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from openagents.runtime.v1 import event_pb2 as pb
 M = TypeVar("M")
 _TYPES = ("child.started", "child.finished")
 What = tuple[str, bytes]
-"""What tells a child from others: its agent, and the SHA-256 of its input."""
+"""Distinguishes a child from others: its agent, and the SHA-256 of its input."""
 
 
 class ChildFailed(Exception):
@@ -44,9 +44,10 @@ class Child:
         return f"Child({self.run_id})"
 
     async def result(self, type_: type[M] = object) -> M:  # type: ignore[assignment]
-        """Wait for its end and return what its agent returned, as a value of the type.
+        """Wait for the child's end and return its agent's result, as a value of the type.
 
-        Raises ChildFailed if it did not succeed, and Refusal `payload_mismatch` for what is not of the type.
+        Raises ChildFailed if the child did not succeed, and Refusal `payload_mismatch` for a result that is not of the
+        type.
         """
         shape = shape_of(type_, "validation")
         async with self._children.waiting():
@@ -73,13 +74,13 @@ class Children:
         self._finished: dict[str, tuple[int, pb.RunFinished]] = {}
         self._numbers: Numbers[What] | None = None
         self.waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
-        """Within it the run waits for one of them."""
+        """The context within which the run waits for a child."""
 
     async def start(self, spec: pb.RunSpec, *, cancel_with_parent: bool) -> Child:
-        """Start a run, unless that was done before a takeover.
+        """Start a run, unless it was started before a takeover.
 
-        Raises Refusal `step_mismatch` for another one than was started at this place, and what the authority has
-        against it.
+        Raises Refusal `step_mismatch` for a child other than the one that was started at this place, and the Refusal of
+        the authority if it does not start the run.
         """
         self._past.note_asker()
         self._asked += 1
@@ -99,19 +100,19 @@ class Children:
         return Child(self, before.run_id)
 
     async def _made(self, child_id: str, spec: pb.RunSpec, cancel_with_parent: bool) -> str:
-        await self._assignment.stored()  # what the function did before it stands before it in the log
+        await self._assignment.stored()  # so that earlier actions of the function precede it in the log
         try:
             return await self._assignment.start_child(self._assignment.lease, child_id, spec, cancel_with_parent)
         except Refusal as refusal:
             if refusal.reason != "idempotency_conflict":
                 raise
-            # It was created, and its parent died before its log took the word of it.
+            # The child was created, and its parent died before the parent's log recorded it.
             raise _other_input(child_id, spec.adapter) from None
 
     async def finish_of(self, run_id: str) -> pb.RunFinished:
-        """How a child has ended; waits for it. Raises Refusal once the run is no longer this worker's."""
+        """Wait for a child's end, and return its finish. Raises Refusal once the run is no longer this worker's."""
         while True:
-            told = self._assignment.news.count  # before the read: what comes during it is looked for again
+            told = self._assignment.news.count  # before the read, so that news during the read leads to another read
             await self._read()
             if run_id in self._finished:
                 seq, finish = self._finished[run_id]
@@ -137,12 +138,12 @@ def id_of(number: int) -> str:
 
 
 def known(started: Iterable[pb.ChildStarted]) -> Numbers[What]:
-    """The numbers of children that the log has."""
+    """Return the numbers of the children in the log."""
     return numbers_of("c", {one.child_id: (one.adapter, one.input_sha256) for one in started})
 
 
 def found(numbers: Numbers[What], wanted: int, spec: pb.RunSpec, *, has_branches: bool) -> int | None:
-    """The number under which the log has the child; None if it does not."""
+    """Return the number under which the log has the child; None if it does not have it."""
     number = numbers.found(wanted, _what(spec), has_branches=has_branches)
     if number is None:  # as an older authority wrote it
         number = numbers.found(wanted, (spec.adapter, b""), has_branches=has_branches)
@@ -150,7 +151,7 @@ def found(numbers: Numbers[What], wanted: int, spec: pb.RunSpec, *, has_branches
 
 
 def is_same(spec: pb.RunSpec, before: pb.ChildStarted) -> bool:
-    """Whether it is the child that was started, as far as the log says."""
+    """Whether this is the child that was started, as far as the log says."""
     return spec.adapter == before.adapter and before.input_sha256 in (b"", _what(spec)[1])
 
 

@@ -1,4 +1,4 @@
-"""What people say to a run, as its agent hears it: every input of the run, in order, from the first one on."""
+"""The inputs of a run, as its agent receives them: all of them, in order, from the first one on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from oa_worker.sdk.adapter import Assignment
 
 
 class Inbox:
-    """The inputs of one run. After a takeover the first one comes first again, as the function begins anew too.
+    """The inputs of one run. After a takeover the first one comes first again, because the function begins again too.
 
-    To wait for one and to take it are two things: who waits may be canceled at any moment, and then has taken nothing.
+    Waiting for an input and taking it are separate: a task that waits may be canceled at any moment, and has then taken
+    nothing.
     """
 
     def __init__(self, assignment: Assignment, past: Past) -> None:
@@ -25,14 +26,14 @@ class Inbox:
     async def arrival(self) -> None:
         """Wait until there is an input to take. Raises Refusal once the run is no longer this worker's."""
         while not self._unheard:
-            told = self._assignment.news.count  # before the read: what comes during it is looked for again
+            told = self._assignment.news.count  # before the read, so that news during the read leads to another read
             await self._read()
             if not self._unheard:
                 await self._assignment.news.after(told)
         await self._past.turn_of(self._unheard[0][0])
 
     def take(self) -> str | None:
-        """The next input, as JSON text; None if there is none, or none any more."""
+        """Return the next input, as JSON text; None if there is none, or none any more."""
         return self._unheard.popleft()[1] if self._unheard else None
 
     async def _read(self) -> None:

@@ -1,7 +1,8 @@
-"""Numbers of what an agent's function asks for (its steps, requests, children): the same ones again after a takeover.
+"""Numbers of the things that an agent's function asks for (steps, requests, children): the same after a takeover.
 
-They are given in the order of asking. Branches that go on at once may come to ask in another order than they did, after
-what they do by themselves: there a thing is the recorded one that is like it, wherever it stands.
+They are given in the order of asking. Branches that run at the same time may ask in a different order after a takeover,
+depending on what they do by themselves. With branches, a thing is therefore matched with a recorded thing that is equal
+to it, wherever that is in the log.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
 
 W = TypeVar("W", bound=Hashable)
-"""What tells one thing from another of its kind: of a step its name and arguments, for example."""
+"""Distinguishes a thing from others of its kind: the name and arguments of a step, for example."""
 
 
 class Numbers(Generic[W]):
-    """The numbers of one kind of thing in one attempt of a run. `recorded`: those that the log has, from 1."""
+    """The numbers of one kind of thing in one attempt of a run. `recorded`: those in the log, from 1."""
 
     def __init__(self, recorded: Mapping[int, W]) -> None:
         self._recorded = dict(recorded)
@@ -28,9 +29,9 @@ class Numbers(Generic[W]):
         self._lowest_free = 1
 
     def found(self, wanted: int, what: W, *, has_branches: bool) -> int | None:
-        """The number under which the log has it, which nobody else gets then; None if it does not.
+        """Return the number under which the log has the thing, and reserve it; None if the log does not have it.
 
-        Without branches it is the wanted number, even if the log has another thing there: the caller compares them.
+        Without branches this is the wanted number, even if the log has another thing there: the caller compares them.
         """
         number = wanted if wanted in self._recorded else None
         if has_branches and (number is None or self._recorded[number] != what or number in self._given):
@@ -40,7 +41,7 @@ class Numbers(Generic[W]):
         return number
 
     def free(self, wanted: int) -> int:
-        """The wanted number, if nothing has it; else the lowest that is free."""
+        """Return the wanted number if it is free, or else the lowest free one."""
         while self._is_taken(self._lowest_free):
             self._lowest_free += 1
         number = self._lowest_free if self._is_taken(wanted) else wanted
@@ -48,12 +49,12 @@ class Numbers(Generic[W]):
         return number
 
     def found_or_free(self, wanted: int, what: W, *, has_branches: bool) -> int:
-        """What `found` finds, or else a number that is free."""
+        """Return the number that `found` finds, or else a free one."""
         number = self.found(wanted, what, has_branches=has_branches)
         return self.free(wanted) if number is None else number
 
     def unasked(self) -> list[int]:
-        """Recorded ones that nobody has found, ascending."""
+        """Return the recorded numbers that nobody has found, ascending."""
         return sorted(self._recorded.keys() - self._given)
 
     def _first_alike(self, what: W) -> int | None:
@@ -67,6 +68,6 @@ class Numbers(Generic[W]):
 
 
 def numbers_of(prefix: str, recorded: Mapping[str, W]) -> Numbers[W]:
-    """The numbers of what the log names by a letter and a number, such as `c1`. Other names are none of ours."""
+    """Return the numbers of things that the log names by a letter and a number, such as `c1`. Ignore other names."""
     ours = re.compile(f"{prefix}[1-9][0-9]*")
     return Numbers({int(name.removeprefix(prefix)): what for name, what in recorded.items() if ours.fullmatch(name)})

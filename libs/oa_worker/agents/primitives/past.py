@@ -1,8 +1,9 @@
-"""What the log had when a worker took the run over, given to the function again in the order in which it came then.
+"""The contents of the log when a worker took the run over, given to the function again in their original order.
 
-A function whose branches go on at once numbers its steps in the order in which it begins them, and that hangs on which
-of them ended first. So what the log has is handed over one by one, in its order, each when the function does not move
-any more and has asked for all that came before. What the log has not is begun once that is over.
+A function whose branches run at the same time numbers its steps in the order in which it begins them, and that depends
+on which of them ended first. So the contents of the log are handed over one by one, in the log's order, each when the
+function does not move any more and has asked for everything that came before. Things that are not in the log are begun
+once that is over.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from oa_worker.sdk.adapter import Assignment, News
 from openagents.runtime.v1 import event_pb2 as pb
 
 _ASKED_FOR = ("step.completed", "request.opened", "child.started")
-"""Types of what a function has to ask for, before what comes after it."""
+"""Types of events that a function has to ask for before it gets what comes after them."""
 QUIET_TURNS = 100
-"""So many turns of the event loop without anything asked: the function does not move any more."""
+"""After this many turns of the event loop without a question, the function does not move any more."""
 _END = 2**63
 """Beyond every seq."""
 
@@ -35,25 +36,25 @@ class Past:
     """The past of one run on this worker. At the first attempt there is none."""
 
     def __init__(self, assignment: Assignment, patience_ms: int) -> None:
-        """`patience_ms`: how long a branch may do something by itself while others wait for what it asks for next."""
+        """`patience_ms`: how long a branch may work by itself while others wait for what it asks for next."""
         self._assignment = assignment
         self._patience_s = patience_ms / 1000
         self._due: deque[int] = deque()
-        """Of what has to be asked for and was not handed over, in order."""
+        """The seqs of events that have to be asked for and were not handed over yet, in order."""
         self._steps: list[pb.RunEvent] = []
         self._reading: asyncio.Task[None] | None = None
         self._waiting: list[_Waiting] = []
         self.has_branches = False
-        """Whether several tasks of the function ask, as far as is known."""
+        """Whether several tasks of the function ask, as far as known."""
         self._own_task: asyncio.Task[Any] | None = None
         self._asked = News()
-        """Told whenever somebody asks, or does not wait any more."""
+        """Told whenever a task asks, or stops waiting."""
         self._handing: asyncio.Task[None] | None = None
         self._is_rest_unasked = False
-        """Whether nobody has asked for what is still due within the patience, and nobody since."""
+        """Whether no task asked within the patience for what is still due, and none has asked since."""
 
     def begins_in(self, task: asyncio.Task[Any]) -> None:
-        """The function's own task: others that ask are branches."""
+        """Note the function's own task: other tasks that ask are branches."""
         self._own_task = task
 
     def in_own_task(self) -> bool:
@@ -61,24 +62,24 @@ class Past:
         return asyncio.current_task() is self._own_task
 
     def note_asker(self) -> None:
-        """Somebody asks, in the current task."""
+        """Note that the current task asks."""
         self.has_branches = self.has_branches or not self.in_own_task()
 
     async def steps(self) -> Sequence[pb.RunEvent]:
-        """The steps that were done, as they stand in the log (`step.completed`)."""
+        """Return the steps that were done, as they are in the log (`step.completed`)."""
         await self._read()
         return self._steps
 
     async def turn_of(self, seq: int) -> None:
-        """Wait for the turn of what has this seq in the log."""
+        """Wait for the turn of the event with this seq."""
         await self._read()
         if self._due:
             self._is_rest_unasked = False
             await self._wait(seq)
 
     async def over(self) -> None:
-        """Wait until all of it was handed over, or is not asked for any more; at the first attempt for one turn of the
-        loop, so that branches that begin together do so though a step raises at once.
+        """Wait until the whole past was handed over, or is not asked for any more. In the first attempt, wait for one
+        turn of the loop, so that branches that begin together do so even if a step raises at once.
         """
         await asyncio.sleep(0)
         await self._read()
@@ -137,8 +138,8 @@ class Past:
             self._handing = None
 
     def _is_early(self, waiting: _Waiting) -> bool:
-        """Whether another branch may still ask for what the log has before it. The only branch can't: what came before
-        has raised then, or was given up, and does so again."""
+        """Whether another branch may still ask for an earlier event of the log. A sole branch can't: what it asked for
+        before raised or was given up then, and does so again."""
         if not self.has_branches or self._is_rest_unasked:
             return False
         return bool(self._due) and self._due[0] < waiting.seq
@@ -154,4 +155,4 @@ class Past:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience_s):
                 await self._asked.after(count)
-        return self._asked.count > count  # also if that came in the turn in which the time was over
+        return self._asked.count > count  # also if it moved in the turn in which the time ran out

@@ -1,4 +1,4 @@
-"""Progress for people: reports that come faster than the log is to have them are joined; the newest one is stored."""
+"""Progress for people: reports that come faster than the log should get them are joined; the newest one is stored."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from openagents.runtime.v1 import event_pb2 as pb
 
 
 class Progress:
-    """The progress of one run on this worker: at most one event an interval, and the last report in any case."""
+    """The progress of one run on this worker: at most one event per interval, and the last report in any case."""
 
     def __init__(self, append: Emit, interval_ms: int) -> None:
         self._append = append
         self._interval_s = interval_ms / 1000
         self._newest: pb.ProgressReported | None = None
-        """What is not stored yet."""
+        """The report that is not stored yet."""
         self._free_at_s = 0.0
         self._later: asyncio.Task[None] | None = None
         self._ends = asyncio.Event()
 
     async def report(self, text: str, done: int | None, total: int | None) -> None:
-        """Say how far it is; waits while the log is behind. Raises Refusal for what can't be said."""
+        """Report how far the run has come; wait while the log is behind. Raises Refusal for an invalid report."""
         check_text(text, "text")
         for name, number in (("done", done), ("total", total)):
             if number is not None:
@@ -38,7 +38,7 @@ class Progress:
             self._later = asyncio.create_task(self._store_later())
 
     async def last(self) -> None:
-        """Store what is not stored yet: the run ends. Raises Refusal when the log takes no more."""
+        """Store the report that is not stored yet, because the run ends. Raises Refusal when the log takes no more."""
         self._ends.set()
         if self._later is not None:
             await self._later
@@ -59,7 +59,7 @@ class Progress:
                     pass  # its time has come
                 await self._store()
         except Refusal:
-            pass  # of the log, which says so to everything that is appended
+            pass  # from the log, which refuses everything that is appended from now on
         finally:
             self._later = None
 

@@ -1,4 +1,4 @@
-"""What an agent asks people: each question once for its run, whatever dies, and the first answer counts."""
+"""Questions that an agent asks people: each once for its run, no matter which process dies. The first answer counts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from openagents.runtime.v1 import event_pb2 as pb
 _TYPES = ("request.opened", "request.answered", "request.expired")
 _NS = 10**9
 What = tuple[int, str, tuple[tuple[str, str], ...], str]
-"""What tells a request from others: its kind, its title, its options, each with what people are shown, and its detail.
+"""Distinguishes a request from others: its kind, its title, its options, each with the text that people see, and its
+detail.
 """
 
 
 @dataclass(frozen=True)
 class Settled:
-    """How a request ended. `answered_by` is empty when its time was over."""
+    """How a request ended. `answered_by` is empty if its time ran out."""
 
     option: str
     text: str
@@ -37,7 +38,7 @@ class Requests:
     """The requests of one run on this worker, numbered in the order of asking."""
 
     def __init__(self, assignment: Assignment, append: Emit, past: Past | None = None) -> None:
-        """`past`: whose order what was asked before has; of an agent's function."""
+        """`past`: the past of the agent's function, which gives the order of earlier requests."""
         self._assignment = assignment
         self._past = past
         self._append = append
@@ -49,15 +50,16 @@ class Requests:
         self._numbers: Numbers[What] | None = None
 
     def name(self) -> str:
-        """The id of one more request."""
+        """Return the id for one more request."""
         return id_of(self._next())
 
     async def settle(self, request: pb.RequestOpened, within: timedelta | None) -> Settled:
         """Ask, unless that was done before a takeover, and wait until the request is settled.
 
-        A request without an id gets the next one; of branches that ask at once, the one of the same question.
+        A request without an id gets the next one or, with branches that ask at the same time, the one of the same
+        question.
 
-        Raises Refusal `step_mismatch` for another question than the run has asked at this place.
+        Raises Refusal `step_mismatch` for a question other than the one that the run asked at this place.
         """
         wanted = 0 if request.request_id else self._next()
         if self._assignment.attempt > 1:
@@ -79,7 +81,7 @@ class Requests:
         return self._asked
 
     def _found_or_new(self, wanted: int, request: pb.RequestOpened) -> str:
-        """The id that the log has for the question, or else a new one."""
+        """Return the id that the log has for the question, or else a new one."""
         if self._numbers is None:  # the log has nothing of this attempt yet
             self._numbers = known(one for _, one in self._opened.values())
         return id_of(self._numbers.found_or_free(wanted, what_of(request), has_branches=self._has_branches()))
@@ -99,7 +101,7 @@ class Requests:
     async def _until_settled(self, request: pb.RequestOpened) -> Settled:
         name = request.request_id
         while True:
-            told = self._assignment.news.count  # before the read: what comes during it is looked for again
+            told = self._assignment.news.count  # before the read, so that news during the read leads to another read
             await self._read()
             if name in self._settled:
                 seq, settled = self._settled[name]
@@ -134,12 +136,12 @@ class Requests:
 
 
 def options_of(options: Sequence[str] | Mapping[str, str]) -> list[pb.RequestOption]:
-    """The options of a choice: ids, or ids with what people are shown. Raises Refusal without one, and for a double."""
+    """Return the options of a choice: ids, or ids with texts for people. Raises Refusal for none or duplicates."""
     if isinstance(options, Mapping):
         check_named_texts(options, "options")
     else:
         check_texts(options, "options")
-        if isinstance(options, Set):  # it has another one in the next process
+        if isinstance(options, Set):  # its order differs in the next process
             raise Refusal("invalid_value", "options must have an order; give a list or tuple", field="options")
     labels = options if isinstance(options, Mapping) else dict.fromkeys(options, "")
     if not labels:
@@ -161,12 +163,12 @@ def id_of(number: int) -> str:
 
 
 def known(opened: Iterable[pb.RequestOpened]) -> Numbers[What]:
-    """The numbers of requests that the log has."""
+    """Return the numbers of the requests in the log."""
     return numbers_of("r", {one.request_id: what_of(one) for one in opened})
 
 
 def what_of(request: pb.RequestOpened) -> What:
-    """What tells a request from others."""
+    """Return what distinguishes a request from others."""
     options = tuple((option.id, option.label) for option in request.options)
     return request.kind, request.title, options, request.detail
 

@@ -25,7 +25,7 @@ M = TypeVar("M", bound=Message)
 
 
 class RunLog:
-    """The run's log, as far as a worker's event is right by itself: what is refused is refused where it was made."""
+    """The run's log. It checks each event by itself, so that an invalid event is refused where it was made."""
 
     def __init__(self, emit: Emit, limits: AgentLimits) -> None:
         self._emit = emit
@@ -42,9 +42,9 @@ class RunLog:
 
 
 class Assistant:
-    """What the agent says: pieces as they come, then the message that they make.
+    """Text that the agent says: pieces as they come, then the message that they form.
 
-    A block that ends with an exception makes no message; its pieces stay.
+    A block that ends with an exception makes no message; its pieces remain.
     """
 
     def __init__(self, log: RunLog) -> None:
@@ -55,11 +55,11 @@ class Assistant:
 
     @property
     def text(self) -> str:
-        """All that was written."""
+        """Everything that was written."""
         return "".join(self._pieces)
 
     async def write(self, text: str) -> None:
-        """Say a piece of it; it goes out at once. Waits while the log is behind."""
+        """Say a piece of the text; it goes out at once. Waits while the log is behind."""
         check_text(text, "text")
         if "\0" in text:
             raise Refusal("invalid_value", "text must not hold the character NUL; take it out", field="text")
@@ -75,7 +75,7 @@ class Assistant:
             self._unsaid_bytes += len(data)
 
     async def _say(self) -> None:
-        """Make a message of what has none yet."""
+        """Make a message of the text that has none yet."""
         text = "".join(self._unsaid)
         self._unsaid, self._unsaid_bytes = [], 0
         if text:
@@ -94,7 +94,7 @@ class Assistant:
 class ToolUse:
     """A call of a tool: recorded at the start of its block, and answered at the end with `result`.
 
-    A block that ends with an exception answers that the tool failed, and with what.
+    A block that ends with an exception answers that the tool failed, and with which exception.
     """
 
     def __init__(self, log: RunLog, call_id: str, name: str, arguments: Mapping[str, object] | None) -> None:
@@ -103,7 +103,7 @@ class ToolUse:
         self._arguments = arguments
         self.call_id = call_id
         self.result: object = None
-        """What the tool answered: set it within the block."""
+        """The tool's answer: set it within the block."""
 
     async def __aenter__(self) -> ToolUse:
         call = pb.ToolCall(call_id=self.call_id, name=self._name, arguments=_struct(self._arguments, "arguments"))
@@ -120,7 +120,7 @@ class ToolUse:
 
 
 class Saying:
-    """What a run's function may say. All of it goes to the run's log, in order, once."""
+    """The things that a run's function may say. All of them go to the run's log, in order, once."""
 
     def __init__(self, log: RunLog, lease_epoch: int) -> None:
         self._log = log
@@ -129,32 +129,32 @@ class Saying:
         self._call_ids = (f"e{lease_epoch}-c{number}" for number in itertools.count(1))
 
     def assistant(self) -> Assistant:
-        """What the agent says: `async with run.assistant() as out: await out.write(…)`."""
+        """Say something as an assistant: `async with run.assistant() as out: await out.write(…)`."""
         return Assistant(self._log)
 
     def tool(self, name: str, arguments: Mapping[str, object] | None = None) -> ToolUse:
-        """A call of a tool: `async with run.tool("search", {"q": "x"}) as call: call.result = …`."""
+        """Record a call of a tool: `async with run.tool("search", {"q": "x"}) as call: call.result = …`."""
         check_text(name, "name")
         return ToolUse(self._log, next(self._call_ids), name, arguments)
 
     async def progress(self, text: str, *, done: int | None = None, total: int | None = None) -> None:
-        """How far the run is, for people: `await run.progress("3 of 10 files", done=3, total=10)`.
+        """Report how far the run has come, for people: `await run.progress("3 of 10 files", done=3, total=10)`.
 
-        Say it as often as you like. Reports that come faster than one a second are joined: the newest one is stored,
+        Report as often as you like. Reports that come faster than one per second are joined: the newest one is stored,
         and the last one before the run ends.
         """
         await self._progress.report(text, done, total)
 
     async def said_all(self) -> None:
-        """Store what is to be said and is not stored yet: the run ends. The worker calls it."""
+        """Store everything that was said and is not stored yet, because the run ends. The worker calls this."""
         await self._progress.last()
 
     def say_no_more(self) -> None:
-        """The run is over, or no longer this worker's. The worker calls it."""
+        """Store nothing more: the run is over, or no longer this worker's. The worker calls this."""
         self._progress.forget()
 
     async def usage(self, model: str = "", *, input: int = 0, output: int = 0, cached: int = 0) -> None:
-        """Tokens that were used since the last report; `cached` of the input came from a cache."""
+        """Report the tokens used since the last report; `cached` of the input tokens came from a cache."""
         check_text(model, "model")
         for name, number in (("input", input), ("output", output), ("cached", cached)):
             check_count(number, name)
@@ -162,14 +162,14 @@ class Saying:
         await self._log.append(pb.EventBody(usage=usage))
 
     async def verification(self, name: str, *, passed: bool, detail: str = "") -> None:
-        """The result of a check that the agent made of its own work."""
+        """Report the result of a check that the agent made of its own work."""
         check_text_arguments(name=name, detail=detail)
         check_flag(passed, "passed")
         checked = pb.Verification(name=name, passed=passed, detail=detail)
         await self._log.append(pb.EventBody(verification=checked))
 
     async def emit(self, type: str, data: Mapping[str, object] | None = None) -> None:
-        """An event of your own type, for example "acme.progress"."""
+        """Append an event of your own type, for example "acme.progress"."""
         check_text(type, "type")
         await self._log.append(pb.EventBody(custom=pb.Custom(type=type, data=_struct(data, "data"))))
 
@@ -186,5 +186,5 @@ def _struct(value: Mapping[str, object] | None, field: str) -> Struct | None:
 def _read_json(plain: Any, into: M, field: str) -> M:
     try:
         return json_format.ParseDict(plain, into)
-    except json_format.ParseError:  # which shows the value
+    except json_format.ParseError:  # its text shows the value
         raise Refusal("invalid_value", f"{field} is nested too deeply; give it flatter", field=field) from None

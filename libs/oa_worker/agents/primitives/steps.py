@@ -1,9 +1,9 @@
-"""Steps: what an agent does once for its run, whatever dies.
+"""Steps: actions that an agent performs once for its run, no matter which process dies.
 
-A step that is done stands in the run's log with its result. A worker that takes the run over calls the agent's function
-from its start; each step that was done returns its result from the log (`past` says when), and the first one that was
-not is done now. So the function has to ask for the same steps in the same order: what may differ between two calls (a
-time, a chance, an answer from elsewhere) belongs into a step.
+A step that is done is in the run's log with its result. A worker that takes the run over calls the agent's function
+from its start; each step that was done returns its result from the log (`past` determines when), and the first one that
+was not done is done now. The function must therefore ask for the same steps in the same order: anything that may differ
+between two calls (a time, a random number, an answer from elsewhere) belongs in a step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from openagents.runtime.v1 import event_pb2 as pb
 
 R = TypeVar("R")
 _SHAPES: WeakKeyDictionary[Callable[..., object], Shape[Any]] = WeakKeyDictionary()
-"""Functions of steps -> the shapes of what they return."""
+"""Functions of steps -> the shapes of their results."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Step:
 
     @property
     def what(self) -> tuple[str, bytes]:
-        """What tells it from others."""
+        """Distinguishes the step from others."""
         return self.name, self.fingerprint
 
 
 @dataclass(frozen=True)
 class _Done:
-    """A step that stands in the log."""
+    """A step that is in the log."""
 
     step: Step
     event: pb.RunEvent
@@ -64,14 +64,14 @@ class Steps:
         self._numbers: Numbers[tuple[str, bytes]] | None = None
 
     async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Awaitable[R]]) -> R:
-        """The result of a step: from the log if it was done, else from `do`, once that is stored.
+        """Return the result of a step: from the log if it was done, else from `do`, once that is stored.
 
-        Steps are numbered in the order in which they are begun. Raises Refusal `step_mismatch` for a step that is
-        another one than the log has at this place, `invalid_value` for a result that is not of the shape's type,
-        and whatever `do` raises: then the step was not done, and is done again after a takeover.
+        Steps are numbered in the order in which they are begun. Raises Refusal `step_mismatch` for a step other than
+        the one that the log has at this place, `invalid_value` for a result that is not of the shape's type, and
+        whatever `do` raises: then the step was not done, and is done again after a takeover.
 
-        Branches may begin them in another order than they did, after what they do by themselves: there a step is the
-        one of its name and arguments, wherever it stands.
+        Branches may begin steps in a different order after a takeover, depending on what they do by themselves. With
+        branches, a step is therefore found by its name and arguments, wherever it is in the log.
         """
         self._past.note_asker()
         self._last_ordinal += 1
@@ -96,11 +96,11 @@ class Steps:
             _check_same(replace(step, ordinal=recorded), done.step)
             await self._past.turn_of(done.event.seq)
             text = done.event.body.step_completed.result_json
-        # Read back in both cases: what a function gets does not depend on who died.
+        # Read back in both cases, so that a function gets the same value whether or not a worker died.
         return read_result(step, shape, text)
 
     def unasked(self) -> list[Step]:
-        """Steps that the log has, and that this attempt has not asked for, if it has asked for any."""
+        """Return the steps in the log that this attempt has not asked for, if it has asked for any."""
         return [self._done[ordinal].step for ordinal in self._numbers.unasked()] if self._numbers else []
 
     async def _read(self) -> Numbers[tuple[str, bytes]]:
@@ -117,19 +117,19 @@ def _done(event: pb.RunEvent) -> _Done:
 
 
 def result_shape(function: Callable[..., object]) -> Shape[Any]:
-    """The shape of what a function returns, by its annotation; of any JSON without one. Made once for a function."""
+    """Return the shape of a function's result, by its annotation; of any JSON without one. Made once per function."""
     named = getattr(function, "__func__", function)  # a method is another object each time
     try:
         if named not in _SHAPES:
             _SHAPES[named] = _result_shape(function)
         return _SHAPES[named]
-    except TypeError:  # an object that can't be hashed, or forgotten
+    except TypeError:  # an object that can't be hashed, or weakly referenced
         return _result_shape(function)
 
 
 class _Unknown(Shape[Any]):
-    """What an annotation states whose names are not all there: of a class within a function, or for type checkers only.
-    What is plain JSON passes. Anything else would come back as another thing than was returned."""
+    """The shape of an annotation with missing names: of a class within a function, or for type checkers only.
+    Plain JSON passes. Any other value would come back as something other than what was returned."""
 
     def __init__(self, missing: str) -> None:
         super().__init__(cast("type[Any]", Any), "validation")

@@ -1,8 +1,8 @@
-"""What a recorded run has, handed to today's function in the order in which the log got it.
+"""The contents of a recorded run, handed to today's function in the order in which the log got them.
 
-Results are handed over one by one, each when the function does not move any more and everything that the log has before
-it was asked for. So branches that go on at once come to the same places as they did then, and a function that asks in
-another order is noticed: it waits for what can't come. Nobody waits by the clock here.
+Results are handed over one by one, each when the function does not move any more and has asked for everything that is
+before it in the log. So branches that run at the same time come to the same places as they did then, and a function
+that asks in another order is noticed: it waits for something that can't come. Nothing here waits by the clock.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from openagents.runtime.v1 import event_pb2 as pb
 _END = 2**63
 """Beyond every seq."""
 _SHOWN_CHARS = 200
-"""Of a result that differs."""
+"""Maximum number of characters shown of a result that differs."""
 _RAISED = (
     "; or did the step raise when the run was recorded? The log has no result then: say in `raised` what it raised"
 )
@@ -47,10 +47,10 @@ _RAISED = (
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first place where today's function does something else than the log has."""
+    """The first place where today's function does something other than the log has."""
 
     seq: int
-    """Of the event in the log; 0 when the log has none at this place."""
+    """Seq of the event in the log; 0 if the log has none at this place."""
     ordinal: int
     """Number of the step, the request or the input that was asked for; 0 for the run's end."""
     recorded: str
@@ -72,20 +72,20 @@ class _Asked:
     until_seq: int | None
     kind: str
     key: str
-    """Its own, of a step or a request."""
+    """Unique key of a step, a request or a child; empty for anything else."""
     future: asyncio.Future[None]
 
     @property
     def is_step(self) -> bool:
-        """Whether it is one."""
+        """Whether it is a step."""
         return self.kind == "step"
 
 
 class History:
-    """One recorded run, and what today's function has asked for so far. `news` is told of everything that it asks."""
+    """One recorded run, and what today's function has asked for so far. `news` is told of all that it asks for."""
 
     def __init__(self, recorded: RecordedRun, raised: Mapping[str, BaseException]) -> None:
-        """`raised`: name of a step -> what it raised, for steps of which the log has no result."""
+        """`raised`: name of a step -> the exception that it raised, for steps without a result in the log."""
         self._recorded = recorded
         self._raised = raised
         self._cancel = recorded.cancel
@@ -96,13 +96,13 @@ class History:
         self._children: dict[str, tuple[int, pb.ChildStarted]] = {}
         self._ended: dict[str, tuple[int, RunFinished]] = {}
         self._due: deque[tuple[int, str, str]] = deque()
-        """What has to be asked for, in the order of the log: seq, key, text."""
+        """Things that have to be asked for, in the order of the log: seq, key, text."""
         self._begun: set[str] = set()
         self._waiting: list[_Asked] = []
         self.news = News()
         self.divergence: Divergence | None = None
         self.stopped = ""
-        """What the log has no more of, once the function waits for that."""
+        """The thing that the function waits for, once the log has no more of it."""
         for event in recorded.events:
             self._note(event)
         self._step_numbers = Numbers({n: (step.name, step.fingerprint) for n, (_, step) in self._steps.items()})
@@ -131,7 +131,7 @@ class History:
                 self._ended[run_id] = event.seq, finish
 
     async def step(self, step: Step, *, has_branches: bool) -> str:
-        """The stored result of a step. Raises what `raised` has of it."""
+        """Return the stored result of a step. Raises the exception that `raised` has for it."""
         ordinal = self._step_numbers.found_or_free(step.ordinal, step.what, has_branches=has_branches)
         step = replace(step, ordinal=ordinal)
         key, text = f"step {ordinal}", _step_text(ordinal, step.name)
@@ -149,12 +149,12 @@ class History:
         return recorded.result_json
 
     def misfit(self, step: Step, what: str) -> None:
-        """The stored result of a step is not of the type that the function states now."""
+        """Note that the stored result of a step is not of the type that the function states now."""
         text = _step_text(step.ordinal, step.name)
         self._diverge(Divergence(self._steps[step.ordinal][0], step.ordinal, text, f"of a type that {what}"))
 
     async def request(self, asked: pb.RequestOpened, wanted: int, *, has_branches: bool) -> Settled:
-        """How a request was settled. `wanted`: its number in the order of asking."""
+        """Return how a request was settled. `wanted`: its number in the order of asking."""
         ordinal = self._request_numbers.found_or_free(wanted, requests.what_of(asked), has_branches=has_branches)
         name = requests.id_of(ordinal)
         text = _request_text(name, asked.title)
@@ -169,7 +169,7 @@ class History:
         return settled
 
     async def child(self, spec: pb.RunSpec, wanted: int, *, has_branches: bool) -> str:
-        """The run that was started as this child. `wanted`: its number in the order of starting."""
+        """Return the id of the run that was started as this child. `wanted`: its number in the order of starting."""
         ordinal = children.found(self._child_numbers, wanted, spec, has_branches=has_branches)
         ordinal = self._child_numbers.free(wanted) if ordinal is None else ordinal
         child_id = children.id_of(ordinal)
@@ -183,14 +183,14 @@ class History:
         return recorded.run_id
 
     async def end_of_child(self, run_id: str) -> RunFinished:
-        """How a child ended."""
+        """Return how a child ended."""
         seq, finish = self._ended.get(run_id, (None, None))
         await self._wait("end", "", f"the end of {run_id}", 0, seq)
         assert finish is not None  # else nothing ends the wait
         return finish
 
     async def input(self, number: int) -> str:
-        """The input with this number, from 1, as JSON text."""
+        """Return the input with this number, from 1, as JSON text."""
         seq, text = self._inputs[number - 1] if number <= len(self._inputs) else (None, "")
         await self._wait("input", "", f"input {number}", number, seq)
         return text
@@ -207,8 +207,8 @@ class History:
             self.news.tell()
 
     def hand_over(self) -> bool:
-        """The function does not move any more: give it the next thing that it waits for, if the log has come to that.
-        Whether there was one.
+        """Give the function, which does not move any more, the next thing that it waits for, if the log has come to
+        that. Return whether there was one.
         """
         self._forget_what_nobody_waits_for()
         ready = [one for one in self._waiting if one.until_seq is not None and one.until_seq <= self._next_seq]
@@ -221,30 +221,30 @@ class History:
         return True
 
     def _forget_what_nobody_waits_for(self) -> None:
-        """Of what was begun: the function may have given it up, as `asyncio.timeout` does."""
+        """Forget things that were begun: the function may have given them up, as `asyncio.timeout` does."""
         keys = {one.key for one in self._waiting}
         while self._due and self._due[0][1] in self._begun - keys:
             self._due.popleft()
 
     @property
     def _next_seq(self) -> int:
-        """Of the first event in the log that was not asked for yet."""
+        """Seq of the first event in the log that was not asked for yet."""
         return self._due[0][0] if self._due else _END
 
     def takes_cancel(self) -> bool:
-        """Whether the function has come to where somebody asked for the run's end; true once."""
+        """Return whether the function has come to the place where somebody asked for the run's end; true only once."""
         if self._cancel is None or self._cancel.seq > self._next_seq:
             return False
         self._cancel = None
         return True
 
     def judge(self) -> bool:
-        """The function does not move any more. Whether it waits for something of the run: then `divergence` says what
-        the log has instead, or `stopped` that the log has no more."""
+        """Return whether the function, which does not move any more, waits for something of the run. If so,
+        `divergence` says what the log has instead, or `stopped` that the log has no more."""
         if not self._waiting:
             return False
         beyond = [one for one in self._waiting if one.until_seq is None]
-        asked = min(beyond or self._waiting, key=lambda one: one.kind == "input")  # the first one that is not
+        asked = min(beyond or self._waiting, key=lambda one: one.kind == "input")  # the first one that is not an input
         end = self._recorded.end
         if self._may_have_raised(asked) or (not self._due and end is None):
             self.stopped = asked.text
@@ -260,7 +260,7 @@ class History:
         return end.seq, _finish_text(end.body)
 
     def _may_have_raised(self, asked: _Asked) -> bool:
-        """Whether the step may have been begun, and have raised, when the run was recorded: it has no result then."""
+        """Whether the step may have begun and raised when the run was recorded; it has no result then."""
         if not asked.is_step:
             return False
         end = self._recorded.end
@@ -268,7 +268,7 @@ class History:
         return asked.ordinal < max(self._steps, default=0) or (has_failed and not self._due)
 
     def ended(self, finish: RunFinished) -> None:
-        """The function has ended so: it must have asked for all that the log has, and ended as it did then."""
+        """Judge the function's end: it must have asked for everything that the log has, and ended as it did then."""
         end = self._recorded.end
         unasked = [(seq, text) for seq, key, text in self._due if key not in self._begun]
         if unasked:
@@ -278,7 +278,7 @@ class History:
             self._diverge(Divergence(end.seq, 0, _finish_text(end.body), _finish_text(finish)))
 
     async def _ends(self, divergence: Divergence) -> NoReturn:
-        """The function gets no answer: it would go on with what is not its own."""
+        """Diverge, and give the function no answer: it would continue with a result that is not its own."""
         self._diverge(divergence)
         await asyncio.get_running_loop().create_future()
         raise AssertionError("nothing ends this wait")
@@ -289,7 +289,7 @@ class History:
 
 
 def _is_alike(now: RunFinished, then: RunFinished) -> bool:
-    """The messages may differ: they are for people."""
+    """Whether both ends are alike. The messages may differ: they are for people."""
     return (now.outcome, now.reason, _value(now.result_json)) == (then.outcome, then.reason, _value(then.result_json))
 
 

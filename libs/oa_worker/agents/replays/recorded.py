@@ -40,7 +40,7 @@ class Followed(Protocol):
     """A run at the service: `openagents.RunHandle`."""
 
     async def state(self) -> HasLatestSeq:
-        """Where it stands."""
+        """The state of the run."""
 
     def events(self) -> AsyncGenerator[RunEvent, None]:
         """Its events, from the first one on."""
@@ -48,7 +48,7 @@ class Followed(Protocol):
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """The log of one run, from its first event on; of a run that has not ended, as far as it goes."""
+    """The log of one run, from its first event on; for a run that has not ended, as far as the log goes."""
 
     events: tuple[RunEvent, ...]
     source: str = ""
@@ -56,8 +56,8 @@ class RecordedRun:
 
     @classmethod
     def of(cls, events: Iterable[RunEvent], source: str = "") -> RecordedRun:
-        """A run from its events, all of them and in order. Raises Refusal `outcome_mismatch` for what is no run's log,
-        and `invalid_value` for the run of a command or a prompt.
+        """Make a run from its events, all of them and in order. Raises Refusal `outcome_mismatch` for events that are
+        not a run's log, and `invalid_value` for the run of a command or a prompt.
         """
         kept = tuple(events)
         state: RunState | None = None
@@ -70,11 +70,11 @@ class RecordedRun:
 
     @classmethod
     def file(cls, path: Path | str) -> RecordedRun:
-        """A run from a replay artifact, as `oa replay save` and `oa replay fetch` write it.
+        """Read a run from a replay artifact, as `oa replay save` and `oa replay fetch` write it.
 
-        Order, chain and hashes of the file have to fit, and what its receipt states has to be what the events say. No
-        signature is looked at, since that takes a key: `oa replay verify` does it. Raises Refusal, with the file's name
-        in `field`: `artifact_malformed` and the others of docs/protocol/replay.md. Raises OSError.
+        The order, chain and hashes of the file must be correct, and its receipt must state what the events say.
+        Signatures are not checked, because that takes a key: `oa replay verify` checks them. Raises Refusal, with the
+        file's name in `field`: `artifact_malformed` and the others of docs/protocol/replay.md. Raises OSError.
         """
         path = Path(path)
         try:
@@ -86,7 +86,7 @@ class RecordedRun:
 
     @classmethod
     async def fetch(cls, run: Followed) -> RecordedRun:
-        """A run from the service, as far as its log goes now. Raises Refusal as `RunHandle.events` does."""
+        """Fetch a run from the service, as far as its log goes now. Raises Refusal as `RunHandle.events` does."""
         latest, events = (await run.state()).latest_seq, []
         async with aclosing(run.events()) as following:
             async for event in following:
@@ -102,7 +102,7 @@ class RecordedRun:
 
     @property
     def spec(self) -> RunSpec:
-        """What it executes; `adapter` is the name of its agent."""
+        """The run's spec; `adapter` is the name of its agent."""
         created = self.events[0].body
         assert isinstance(created, RunCreated)  # the first event of every run
         return created.spec
@@ -114,19 +114,19 @@ class RecordedRun:
 
     @property
     def before_last_attempt(self) -> tuple[RunEvent, ...]:
-        """What stood in the log when the last attempt began."""
+        """The events that were in the log when the last attempt began."""
         starts = [event.seq for event in self.events if isinstance(event.body, RunStarted)]
         return self.events[: max(starts, default=0)]
 
     @property
     def end(self) -> RunEvent | None:
-        """The finish, if the worker wrote it; one by the authority says nothing of the agent."""
+        """The finish, if the worker wrote it; a finish by the authority says nothing about the agent."""
         last = self.events[-1]
         return last if isinstance(last.body, RunFinished) and last.lease_epoch != _AUTHORITY else None
 
     @property
     def cancel(self) -> RunEvent | None:
-        """Where somebody asked for its end."""
+        """The event in which somebody asked for the run's end."""
         return next((event for event in self.events if isinstance(event.body, RunCancelRequested)), None)
 
     def _of_an_agent(self) -> RecordedRun:
@@ -157,7 +157,7 @@ def _checked(opened: BinaryIO) -> tuple[RunEvent, ...]:
 
 
 def _lines(opened: BinaryIO) -> Iterator[bytes]:
-    """As they stand, each with its end; one that is too long comes in pieces, which are no lines."""
+    """The lines as they are, each with its line end. A line that is too long comes in pieces, which are no lines."""
     if opened.peek(len(_ZSTD_MAGIC)).startswith(_ZSTD_MAGIC):  # type: ignore[attr-defined]  # of a BufferedReader
         text = "it is compressed with zstd; unpack it first, or get it with oa replay fetch"
         raise Refusal("artifact_malformed", text)

@@ -1,11 +1,12 @@
-"""Today's code against runs that were recorded: does it still ask for the same, in the same order?
+"""Today's code against recorded runs: does it still ask for the same things, in the same order?
 
     for replayed in await replay_folder(worker, "tests/runs"):
         replayed.check()
 
-The function is called in memory, as a worker calls it that takes the run over. What it asks of the run (steps, answers,
-inputs) comes from the log, and nothing that the log has a result of is called. What it says is thrown away. What else
-it calls is called, but nobody waits for that while the function waits for something that the log has not.
+The function is called in memory, in the same way as by a worker that takes the run over. Everything that it asks of the
+run (steps, answers, inputs) comes from the log, and nothing whose result is in the log is called. Everything that the
+function says is thrown away. Its other calls are made, but nobody waits for them while the function waits for something
+that is not in the log.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ R = TypeVar("R")
 Agent = Worker | Callable[[Run[Any]], Coroutine[Any, Any, Any]]
 """A worker with its agents, or one agent's function."""
 PATTERN = "*.oareplay"
-"""Names of recorded runs in a folder, if nothing else is said."""
+"""Default pattern for the names of recorded runs in a folder."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of one recorded run with today's code."""
+    """The result of replaying one recorded run with today's code."""
 
     recorded: RecordedRun
     divergence: Divergence | None
     """Where it first differs from the log; None if it does not."""
     stopped: str
-    """What it asked for last, when the log has no more of that; empty when it came to its end."""
+    """The last thing that it asked for, if the log has no more of that; empty if it came to its end."""
 
     @property
     def is_same(self) -> bool:
@@ -87,9 +88,10 @@ async def replay(
 ) -> Replayed:
     """Call today's code with a recorded run, or the file of one, and say whether it does the same.
 
-    `agent`: a worker, whose agent of the run's name is called, or the function of one. With a function, `name` is the
-    agent's, and the run of another is refused; `input` and `output` are its types where its annotations don't say them.
-    `raised`: name of a step -> what it raised when the run was recorded; the log does not have that.
+    `agent`: a worker, of which the agent that the run names is called, or the function of an agent. With a function,
+    `name` is the agent's name, and the run of another agent is refused; `input` and `output` are the function's types
+    if its annotations don't state them. `raised`: name of a step -> the exception that it raised when the run was
+    recorded; the log does not have that.
 
     Raises Refusal `invalid_value` for the run of another agent, and what `RecordedRun.file` raises for the file.
     """
@@ -112,9 +114,9 @@ async def replay(
 
 
 async def replay_folder(agent: Agent, folder: Path | str, *, pattern: str = PATTERN, **how: Any) -> list[Replayed]:
-    """`replay` with each file of a folder, in the order of their names; `how` are its arguments.
+    """Call `replay` with each file of a folder, in the order of their names; `how` are its arguments.
 
-    Raises FileNotFoundError when no file has such a name: a test of no run shows nothing.
+    Raises FileNotFoundError if no file has such a name, because a test of no run shows nothing.
     """
     return [await replay(agent, path, **how) for path in _files(Path(folder), pattern)]
 
@@ -127,7 +129,7 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 
 
 async def _until_judged(work: asyncio.Future[Any], history: History, cancel: CancelSignal) -> None:
-    """Return when the function has ended or diverged, or waits for what the log has not."""
+    """Return when the function has ended or diverged, or waits for something that is not in the log."""
     quiet, seen = 0, history.news.count
     while not work.done() and history.divergence is None:
         if quiet < QUIET_TURNS:
@@ -138,7 +140,7 @@ async def _until_judged(work: asyncio.Future[Any], history: History, cancel: Can
             cancel.request("recorded", 0)
         elif history.judge():
             return
-        else:  # it does something by itself
+        else:  # the function does something by itself
             asked = asyncio.ensure_future(history.news.after(seen))
             await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
@@ -190,14 +192,14 @@ def _output_of(agent: Callable[..., object]) -> Any:
 def _finish(work: asyncio.Future[pb.RunFinished]) -> RunFinished:
     try:
         return finish_from_wire(work.result())
-    except Refusal as refusal:  # as a worker says it
+    except Refusal as refusal:  # as a worker reports it
         return finish_from_wire(refused(refusal))
 
 
 async def _read(
     run: RecordedRun, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
 ) -> AsyncIterator[bytes]:
-    """What the last attempt found: this is for checkpoints, and all else comes from the history."""
+    """Read what the last attempt found. This is for checkpoints; everything else comes from the history."""
     found = [event for event in run.before_last_attempt if event.seq > after_seq and str(event.type) in types]
     for event in found[-1:] if newest_only else found:
         body = encode_body(event.body)
@@ -205,7 +207,7 @@ async def _read(
 
 
 async def _unheard(event: pb.EventBody) -> None:
-    """What the function says is not compared: after a takeover it is said again."""
+    """Ignore the event. What the function says is not compared: after a takeover it is said again."""
 
 
 class _ReplayedRun(Run[Any]):
@@ -219,7 +221,7 @@ class _ReplayedRun(Run[Any]):
         self._children = _ReplayedChildren(history, assignment, self._past)
 
     async def _until(self, end: datetime) -> None:
-        """Its time is over, or else the log has nothing after it."""
+        """Return at once: the time is over, or else the log has nothing after it."""
 
 
 class _ReplayedSteps(Steps):

@@ -49,7 +49,7 @@ class RunAppender:
 
     @property
     def refusal(self) -> Refusal | None:
-        """Why the log takes no more events of ours, once it doesn't."""
+        """Why the log takes no more of our events; None while it takes them."""
         return self._refusal
 
     async def emit(self, event: EventBody) -> None:
@@ -84,7 +84,7 @@ class RunAppender:
         await self._append([EventBody(run_finished=finish)])
 
     def close(self, refusal: Refusal) -> None:
-        """Take no more, forget what waits, and let everybody who waits know why."""
+        """Take no more events, forget those that wait, and tell every task that waits why."""
         if self._refusal is None:
             self._refusal = refusal
         for event in (self._room, self._filled, self._urgent, self._progress):

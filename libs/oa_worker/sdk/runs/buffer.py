@@ -19,10 +19,10 @@ class _Text:
 
 
 class EventBuffer:
-    """First in, first out; neighbouring text of one stream becomes one event.
+    """First in, first out; neighboring text of one stream becomes one event.
 
     Text joins the newest text of the same stream, as long as nothing but text came since. So a command that
-    writes to stdout and stderr in turns costs two events a flush and not one a line; two pipes have no order
+    writes to stdout and stderr in turns costs two events per flush and not one per line; two pipes have no order
     between them anyway.
     """
 
@@ -36,7 +36,7 @@ class EventBuffer:
         """How many events were begun in all; the taken ones are the oldest of them."""
 
     def __len__(self) -> int:
-        """How many events it would make now."""
+        """The number of events that the buffer would make now."""
         return len(self._entries)
 
     def add(self, event: EventBody) -> None:

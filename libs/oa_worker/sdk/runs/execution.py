@@ -29,13 +29,13 @@ class Execution:
         self.done = asyncio.create_task(self._run(), name=f"run {assignment.run_id}")
 
     def lose(self, refusal: Refusal) -> None:
-        """The run is no longer ours: stop at once, write nothing more."""
+        """Stop at once and write nothing more, because the run is no longer ours."""
         self._appender.close(refusal)
         self._place.ends()
         self.done.cancel()
 
     def cancel(self, reason: str, deadline_ms: int) -> None:
-        """The run is to end; see `CancelSignal`."""
+        """Ask the run to end; see `CancelSignal`."""
         self._place.ends()
         self.assignment.cancel.request(reason, deadline_ms)
 
@@ -64,7 +64,7 @@ class Execution:
             await asyncio.gather(work, pump, return_exceptions=True)
 
     async def _refused(self, refusal: Refusal) -> RunFinished | None:
-        """The log refused an append. Unless the run is somebody else's now, it ends by saying so."""
+        """Handle the refusal of an append: unless the run is somebody else's now, its finish states the refusal."""
         run_id = self.assignment.run_id
         _log.warning("run %s: the log takes no more: %s", run_id, refusal)
         if refusal.info.action is ClientAction.STOP_WORK:
@@ -78,7 +78,7 @@ class Execution:
         return finish
 
     async def _adapted(self) -> RunFinished:
-        """What the adapter says, or what its failure says."""
+        """Return the adapter's finish, or one that states its failure."""
         assignment = self.assignment
         if self._adapter is None:
             message = f"this worker has no adapter {assignment.spec.adapter!r}; start one that has it"
@@ -89,7 +89,7 @@ class Execution:
             if refusal.info.action is ClientAction.STOP_WORK:
                 raise  # the run is somebody else's, which the adapter learned first
             return refused(refusal)
-        # One adapter's defect must not take the worker's other runs with it, nor an exit that it calls.
+        # Neither an adapter's defect nor an exit that it calls may end the worker's other runs.
         except (Exception, SystemExit):  # noqa: BLE001
             _log.exception("adapter %s failed on run %s", assignment.spec.adapter, assignment.run_id)
             return failed("adapter_error", f"adapter {assignment.spec.adapter!r} failed; the worker's log says how")
@@ -98,7 +98,7 @@ class Execution:
 def refused(refusal: Refusal) -> RunFinished:
     """The finish of a run that failed by a refusal."""
     message = refusal.message
-    if refusal.field and message.startswith("it "):  # as rules of messages say it, beside the field
+    if refusal.field and message.startswith("it "):  # as rules of messages phrase it, beside the field
         message = refusal.field + message.removeprefix("it")
     return failed(refusal.reason, message)
 

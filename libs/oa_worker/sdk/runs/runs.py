@@ -18,7 +18,7 @@ from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease
 
 
 class Authority(Protocol):
-    """What is asked of the authority beside a worker's stream."""
+    """Calls to the authority beside a worker's stream."""
 
     def read_run(
         self, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
@@ -27,16 +27,16 @@ class Authority(Protocol):
         ...
 
     async def expire_request(self, lease: HeldLease, request_id: str) -> None:
-        """The time of a request is over. Waits while the authority is away. Raises Refusal."""
+        """Say that the time of a request is over. Waits while the authority is away. Raises Refusal."""
         ...
 
     async def start_child(self, lease: HeldLease, child_id: str, spec: RunSpec, cancel_with_parent: bool) -> str:
-        """Start a child; its run's id. Waits while the authority is away. Raises Refusal."""
+        """Start a child, and return its run's id. Waits while the authority is away. Raises Refusal."""
         ...
 
 
 class Runs:
-    """Each with its adapter, under the newest lease that was given for it."""
+    """The runs of a worker, each with its adapter, under the newest lease that was given for it."""
 
     def __init__(
         self,
@@ -57,21 +57,21 @@ class Runs:
 
     @property
     def adapters(self) -> list[str]:
-        """What can be executed here."""
+        """The names of the adapters that this worker has."""
         return sorted(self._adapters)
 
     def leases(self) -> list[HeldLease]:
-        """For the authority, which compares."""
+        """Return the leases of all runs, which the authority compares with its own."""
         held = [execution.assignment for execution in self._executions.values()]
         return [HeldLease(run_id=run.run_id, lease_epoch=run.lease_epoch) for run in held]
 
     def take(self, message: RunAssignment, submit: Submit, limits: WorkerLimits) -> None:
-        """Begin a run that was assigned, unless it is at hand under this lease already."""
+        """Begin a run that was assigned, unless it has begun under this lease already."""
         run, epoch = message.run, message.lease_epoch
         held = self._executions.get(run.run_id)
         if held is not None:
             if held.assignment.lease_epoch >= epoch:
-                return  # said twice
+                return  # assigned twice
             held.lose(Refusal("stale_epoch", "the run was assigned again; leave it to the new lease"))
         appender = RunAppender(run.run_id, epoch, submit, limits)
         place = Place(self.slots)
@@ -109,13 +109,13 @@ class Runs:
             execution.cancel(message.reason, message.deadline_ms)
 
     def note_news(self, message: RunNews) -> None:
-        """Others have written something to a run."""
+        """Note that others have written something to a run."""
         execution = self._executions.get(message.run_id)
         if execution is not None:
             execution.assignment.news.tell()
 
     def note_all(self) -> None:
-        """Others may have written something to any of them."""
+        """Note that others may have written something to any of the runs."""
         for execution in self._executions.values():
             execution.assignment.news.tell()
 
@@ -126,7 +126,7 @@ class Runs:
             execution.lose(Refusal("stale_epoch", "the authority has taken the run back; leave it"))
 
     async def lose_all(self, refusal: Refusal) -> None:
-        """End the work on all of them, and wait for its end."""
+        """End the work on all runs, and wait for its end."""
         executions = list(self._executions.values())
         for execution in executions:
             execution.lose(refusal)

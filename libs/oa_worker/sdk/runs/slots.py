@@ -15,14 +15,15 @@ from typing import Generic, Self, TypeVar
 from oa_worker.sdk.limits import WorkerLimits
 
 MAX_HELD = 1000
-"""The contract's bound of a worker's runs."""
+"""The contract's limit on a worker's runs."""
 Who = TypeVar("Who", bound=Hashable)
 
 
 class SlotBook(Generic[Who]):
-    """Who is at work, who waits for something else, and who wants a slot. Pure.
+    """Records which runs are at work, which wait for something else, and which want a slot. Pure.
 
-    After each change `admit` says who goes on. No more than `total` are at work, but for those who go on at once.
+    After each change, `admit` returns the runs that go on. No more than `total` are at work, except for those that go
+    on at once.
     """
 
     def __init__(self, total: int, max_waiting: int) -> None:
@@ -35,15 +36,15 @@ class SlotBook(Generic[Who]):
 
     @property
     def capacity(self) -> int:
-        """How many may be held at a time: those who wait for something else take no slot."""
+        """How many runs may be held at a time: those that wait for something else take no slot."""
         return self.total + len(self.waiting)
 
     def enter(self, who: Who) -> None:
-        """Somebody new wants a slot."""
+        """Add a new run that wants a slot."""
         self.new[who] = None
 
     def give_back(self, who: Who) -> bool:
-        """Who is at work waits from now on. False if too many do: then the slot is kept."""
+        """Take the slot of a run at work, which waits from now on. False if too many wait: then it keeps the slot."""
         if who not in self.at_work or len(self.waiting) + len(self.coming_back) >= self._max_waiting:
             return False
         self.at_work.discard(who)
@@ -51,26 +52,26 @@ class SlotBook(Generic[Who]):
         return True
 
     def come_back(self, who: Who) -> None:
-        """Who waited wants a slot again, and gets it before those who are new."""
+        """Note that a run that waited wants a slot again. It gets one before new runs do."""
         if who in self.waiting:
             self.waiting.discard(who)
             self.coming_back[who] = None
 
     def go_on_at_once(self, who: Who) -> None:
-        """Who is to end does not wait for a slot. Until that is over, one fewer of the others is at work."""
+        """Let a run that is to end go on without a slot. Until it is over, one fewer of the others is at work."""
         if who in self.waiting or who in self.coming_back or who in self.new:
             self.leave(who)
             self.at_work.add(who)
 
     def leave(self, who: Who) -> None:
-        """It is over with this one."""
+        """Remove a run that is over."""
         self.at_work.discard(who)
         self.waiting.discard(who)
         self.coming_back.pop(who, None)
         self.new.pop(who, None)
 
     def admit(self) -> list[Who]:
-        """Give the free slots away; who has got one."""
+        """Give the free slots away, and return the runs that got one."""
         admitted: list[Who] = []
         while len(self.at_work) < self.total and (queue := self.coming_back or self.new):
             who = next(iter(queue))
@@ -81,7 +82,7 @@ class SlotBook(Generic[Who]):
 
 
 class Slots:
-    """The slots of one worker. `changed` is told when `capacity` has become another."""
+    """The slots of one worker. `changed` is called when `capacity` has changed."""
 
     def __init__(self, total: int, limits: WorkerLimits, changed: Callable[[], None] = lambda: None) -> None:
         self.book: SlotBook[Place] = SlotBook(total, min(limits.max_waiting_runs, MAX_HELD - total))
@@ -95,7 +96,7 @@ class Slots:
         return self.book.capacity
 
     def settle(self) -> None:
-        """The book has changed: who has got a slot goes on."""
+        """Apply a change of the book: runs that have got a slot go on."""
         for place in self.book.admit():
             place.turn.set()
         if self._capacity != self.book.capacity:
@@ -104,7 +105,7 @@ class Slots:
 
 
 class Place:
-    """One run among the slots: within `async with` it has one, but while it waits for something else."""
+    """One run among the slots: within `async with` it has one, except while it waits for something else."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
@@ -133,16 +134,16 @@ class Place:
         self._leave()
 
     def ends(self) -> None:
-        """The run is to end, or is another worker's: from now on it waits for no slot."""
+        """Wait for no slot from now on, because the run is to end, or is another worker's."""
         self._ends = True
         if self in self._book.new or self in self._book.coming_back:
             self._go_on_at_once()
 
     @asynccontextmanager
     async def waiting(self) -> AsyncGenerator[None, None]:
-        """Within the block the run waits for something else: if that takes a while, its slot is for others.
+        """Within the block the run waits for something else: if that takes a while, others may have its slot.
 
-        The end of the block waits for a slot, whatever ends it. Who is to end goes on at once.
+        The end of the block waits for a slot, whatever ends it. A run that is to end goes on at once.
         """
         if self._blocks:  # it waits already
             yield
@@ -171,7 +172,7 @@ class Place:
             try:
                 await self.turn.wait()
             except asyncio.CancelledError as error:
-                canceled = error  # of a time that is over, say: the function goes on, so it needs its slot
+                canceled = error  # of a timeout, for example: the function goes on, so it needs its slot
         if canceled is not None:
             raise canceled
 
@@ -182,5 +183,5 @@ class Place:
 
     def _leave(self) -> None:
         self._book.leave(self)
-        self.turn.set()  # what is left behind of it waits for nothing
+        self.turn.set()  # tasks of it that are left behind wait for nothing
         self._slots.settle()

@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 
 class AuthorityCalls:
-    """What the runs of one worker ask for."""
+    """Calls that the runs of one worker make to the authority."""
 
     def __init__(self, waits: Waits) -> None:
         self._waits = waits
         self.attachment: Attachment | None = None
-        """The stream that stands, as the worker says; None while there is none."""
+        """The current stream, which the worker sets; None while there is none."""
 
     async def read_run(
         self, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
@@ -52,12 +52,12 @@ class AuthorityCalls:
                 return
 
     async def expire_request(self, lease: HeldLease, request_id: str) -> None:
-        """The time of a request is over; it is settled when this returns. Raises Refusal."""
+        """Say that the time of a request is over; the request is settled when this returns. Raises Refusal."""
         request = ExpireRequestRequest(run_id=lease.run_id, lease_epoch=lease.lease_epoch, request_id=request_id)
         await self._made(partial(Attachment.expire, request=request))
 
     async def start_child(self, lease: HeldLease, child_id: str, spec: RunSpec, cancel_with_parent: bool) -> str:
-        """Start a child of the run, unless it is there; its run's id. Raises Refusal."""
+        """Start a child of the run, unless it exists; return its run's id. Raises Refusal."""
         request = StartChildRequest(
             run_id=lease.run_id,
             lease_epoch=lease.lease_epoch,
@@ -68,7 +68,7 @@ class AuthorityCalls:
         return await self._made(partial(Attachment.start_child, request=request))
 
     async def _made(self, call: Callable[..., Awaitable[T]]) -> T:
-        """The answer, as soon as there is one. Raises the Refusal after which another try does not help."""
+        """Return the answer as soon as there is one. Raises the Refusal after which another try does not help."""
         failures = 0
         while True:
             try:

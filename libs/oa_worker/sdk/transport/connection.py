@@ -57,17 +57,17 @@ class AppendBook:
         return numbered, future
 
     def unanswered(self) -> list[AppendEventsRequest]:
-        """What a new stream sends again, with the same keys."""
+        """Return the requests that a new stream sends again, with the same keys."""
         return [request for request, _ in self._entries.values()]
 
     def settle(self, answer: AppendEventsResponse | AppendRefused) -> None:
-        """Hand an answer to who waits for it; one that nobody waits for (any more) is ignored."""
+        """Hand an answer to the task that waits for it; ignore an answer that nobody waits for (any more)."""
         _, future = self._entries.pop(answer.request_id, (None, None))
         if future is not None and not future.done():
             future.set_result(answer)
 
     def forget(self, request_id: int) -> None:
-        """Nobody waits for this answer any more."""
+        """Drop a request whose answer nobody waits for any more."""
         self._entries.pop(request_id, None)
 
 
@@ -89,12 +89,12 @@ class Attachment:
         self._outbox.put_nowait(request)
 
     def renew(self, token: str) -> None:
-        """Go on under a fresh token, on the stream and beside it."""
+        """Continue under a fresh token, on the stream and beside it."""
         self._metadata = _bearer(token)
         self.send(AttachRequest(renew=WorkerRenewal(token=token)))
 
     async def messages(self) -> AsyncIterator[AttachResponse]:
-        """What the authority says. Raises Refusal when the stream breaks; it never ends by itself."""
+        """Iterate over the authority's messages. Raises Refusal when the stream breaks; never ends by itself."""
         while True:
             message = await _read(self._call)
             if not message.HasField("batch"):
@@ -103,7 +103,7 @@ class Attachment:
                 yield one
 
     async def read_run(self, request: ReadHeldRunRequest, *, timeout_s: float) -> Sequence[bytes]:
-        """A page of the log of a run that this worker holds, in a call beside the stream. Raises Refusal."""
+        """Read a page of the log of a run that this worker holds, in a call beside the stream. Raises Refusal."""
         answer = await _answered(self._stub.ReadHeldRun(request, metadata=self._metadata, timeout=timeout_s))
         return answer.events
 
@@ -112,7 +112,7 @@ class Attachment:
         await _answered(self._stub.ExpireRequest(request, metadata=self._metadata, timeout=timeout_s))
 
     async def start_child(self, request: StartChildRequest, *, timeout_s: float) -> str:
-        """Start a child of a run that this worker holds; its run's id. Raises Refusal."""
+        """Start a child of a run that this worker holds, and return its run's id. Raises Refusal."""
         answer = await _answered(self._stub.StartChild(request, metadata=self._metadata, timeout=timeout_s))
         return answer.child_run_id
 
@@ -143,8 +143,8 @@ class Attachment:
             await self._call.done_writing()
 
     async def _queued(self) -> tuple[list[AttachRequest], bool]:
-        """What waits up to the end, and whether that has come. What is queued after it is not said any more: no
-        heartbeat after a goodbye, for example."""
+        """Return the requests that wait up to the end, and whether the end has come. Requests that are queued after it
+        are not sent any more: no heartbeat after a goodbye, for example."""
         queued: list[AttachRequest] = []
         request = await self._outbox.get()
         while request is not None:
@@ -192,10 +192,10 @@ async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, t
 
 
 async def _answered(call: Awaitable[T]) -> T:
-    """What gRPC answers. Raises Refusal.
+    """Return the answer of gRPC. Raises Refusal.
 
-    When a stream ends its channel is closed, and gRPC cancels what is under way there: that is no cancel of the task
-    that waits, to which it looks the same.
+    When a stream ends, its channel is closed, and gRPC cancels the calls that are under way there. This is not a cancel
+    of the task that waits, although it looks the same to that task.
     """
     task = asyncio.current_task()
     asked = task.cancelling() if task else 0

@@ -28,7 +28,7 @@ EXCHANGE_TIMEOUT_S = 10.0
 class WorkerToken:
     """A token for WorkerService, how long it lives from now on, and where to use it.
 
-    That is an address, "127.0.0.1:9081", with grpcs:// before it for a port with TLS.
+    `runtime_address` is an address like "127.0.0.1:9081", with grpcs:// before it for a port with TLS.
     """
 
     token: str
@@ -40,7 +40,7 @@ class TokenSource(Protocol):
     """Where a worker gets its tokens."""
 
     async def get(self) -> WorkerToken:
-        """A fresh token. Raises Refusal: `unavailable` is worth another try, `invalid_api_key` is not."""
+        """Get a fresh token. Raises Refusal: `unavailable` is worth another try, `invalid_api_key` is not."""
 
 
 class KeptTokens:
@@ -52,7 +52,7 @@ class KeptTokens:
         self._ends_s = 0.0
 
     async def get(self, *, at_once: bool) -> WorkerToken:
-        """A token with the rest of its life: the kept one if it has to be `at_once`, else a fresh one if it can be had.
+        """Return a token with the rest of its life: the kept one if needed `at_once`, else a fresh one if possible.
 
         Raises Refusal.
         """
@@ -68,13 +68,13 @@ class KeptTokens:
             return kept
 
     async def renew(self) -> WorkerToken:
-        """A fresh one. Raises Refusal, and keeps the one that it has."""
+        """Get a fresh token. Raises Refusal, and then keeps the current one."""
         fresh = await self._source.get()
         self._kept, self._ends_s = fresh, time.monotonic() + fresh.lifetime_s
         return fresh
 
     def drop(self) -> None:
-        """It was refused."""
+        """Drop the kept token, which was refused."""
         self._kept = None
 
     def _living(self) -> WorkerToken | None:
@@ -119,14 +119,14 @@ class ApiKeyTokens:
         if not response.token or not address:
             message = "control gave no worker token or no address of the runtime; check its settings"
             raise Refusal("unavailable", message)
-        # Both times are control's, so their difference needs no clock of ours.
+        # Both times are control's, so their difference does not depend on our clock.
         lifetime_s = response.expire_time.ToMilliseconds() / 1000 - _made_at_s(answer)
         return WorkerToken(response.token, max(1.0, lifetime_s), address)
 
     async def _post(self, body: bytes) -> httpx.Response:
         headers = {"Content-Type": "application/proto", "Connect-Protocol-Version": "1"}
         try:
-            # One of our own, or the environment's proxies would be taken.
+            # A transport of our own, because httpx would otherwise use the environment's proxies.
             transport = httpx.AsyncHTTPTransport(verify=self._trust, proxy=self._way.proxy or None)
             async with httpx.AsyncClient(timeout=EXCHANGE_TIMEOUT_S, transport=transport) as client:
                 answer = await client.post(self._url, content=body, headers=headers)

@@ -1,4 +1,4 @@
-"""TLS on the way to a site: the public authorities, those of this machine, and those of one's own file."""
+"""TLS on the way to a site: the public authorities, those of this machine, and those of a file of your own."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import httpx
 from oa_base.refusal import Refusal
 
 SECURE = "grpcs://"
-"""Before the address of a runtime's port that has a certificate."""
+"""Precedes the address of a runtime's port that has a certificate."""
 Options = list[tuple[str, int | str]]
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """For HTTPS. Raises Refusal(invalid_setting) for a file that can't be used."""
+    """Make a context for HTTPS. Raises Refusal(invalid_setting) for a file that can't be used."""
     context = httpx.create_ssl_context()
     context.load_default_certs()
     if ca_file is not None:
@@ -27,9 +27,9 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def open_channel(address: str, options: Options, ca_file: Path | None) -> grpc.aio.Channel:
-    """A channel to "host:port", or with TLS to "grpcs://host:port". Raises Refusal as `tls_context` does.
+    """Open a channel to "host:port", or with TLS to "grpcs://host:port". Raises Refusal as `tls_context` does.
 
-    gRPC knows nothing of this machine's authorities: one that only the machine trusts has to be in the file.
+    gRPC does not know this machine's authorities: an authority that only the machine trusts must be in the file.
     """
     if not address.startswith(SECURE):
         return grpc.aio.insecure_channel(address, options=options)

@@ -10,18 +10,18 @@ from oa_worker.sdk.limits import WorkerLimits
 
 
 class Waits:
-    """Who holds a run (`idle` is not set) takes only a share of the time that the authority waits for it."""
+    """A worker that holds a run (`idle` is not set) takes only a share of the time that the authority waits for it."""
 
     def __init__(self, limits: WorkerLimits, idle: asyncio.Event) -> None:
         self._limits = limits
         self._idle = idle
         self._lost_after_ms = limits.reconnect_max_ms * 4
-        """What the authority said; until then nothing that would matter."""
+        """The limit that the authority stated; until then, a value that does not matter."""
         self.attached_at_s: float | None = None
         """When the newest stream began to stand; None if it never did."""
 
     def stands(self, lost_after_ms: int) -> None:
-        """The newest stream stands, and the authority has said its limit."""
+        """Note that the newest stream stands, and the limit that the authority stated."""
         self.attached_at_s = asyncio.get_running_loop().time()
         self._lost_after_ms = lost_after_ms or self._lost_after_ms
 
@@ -32,7 +32,7 @@ class Waits:
         return asyncio.get_running_loop().time() - self.attached_at_s >= self._limits.steady_after_ms / 1000
 
     def backoff_ms(self, failures: int) -> int:
-        """The wait after so many failures in a row. A stream that was steady has none: the first try is at once."""
+        """Return the wait after so many failures in a row. After a steady stream, the first try is at once."""
         if failures == 0:
             return 0
         max_ms = self._within_lost(self._limits.reconnect_max_ms, 8)

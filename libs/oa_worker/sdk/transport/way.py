@@ -1,4 +1,4 @@
-"""The way to a host: straight, or through the proxy that was set; never through one that the environment names."""
+"""The way to a host: direct, or through the proxy that was set; never through one that the environment names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNUSED = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy"
 
 
 class Way:
-    """`proxy` is the URL to go through, empty for straight (loopback always); `words` are for the error of a call."""
+    """`proxy` is the URL to go through, empty for none (always for loopback); `words` are for the error of a call."""
 
     def __init__(self, proxy: str, host: str, env: Mapping[str, str] = os.environ) -> None:
         near = _is_loopback(host)
@@ -19,7 +19,7 @@ class Way:
         self.words = "" if near else _words(proxy, env)
 
     def channel_options(self) -> list[tuple[str, int | str]]:
-        """For gRPC, which takes a proxy from the environment unless it is told otherwise, also for loopback."""
+        """Options for gRPC, which takes a proxy from the environment unless told otherwise, also for loopback."""
         if self.proxy:
             return [("grpc.enable_http_proxy", 1), ("grpc.http_proxy", self.proxy)]
         return [("grpc.enable_http_proxy", 0)]
@@ -27,7 +27,7 @@ class Way:
 
 def _words(proxy: str, env: Mapping[str, str]) -> str:
     if proxy:
-        parts = urlsplit(proxy)  # its password is for nobody to read
+        parts = urlsplit(proxy)  # nobody may read its password
         return f" through the proxy {parts.scheme}://{parts.hostname}:{parts.port}"
     unused = next((name for name in _UNUSED if env.get(name)), "")
     return f" without a proxy ({unused} is not used; OA_PROXY of `oa`, or `proxy` here, is)" if unused else ""

@@ -15,7 +15,7 @@ _FLAT = frozenset({"text_delta", "message", "verification", "usage", "run_finish
 
 
 def refusal_of_rpc(error: grpc.aio.AioRpcError) -> Refusal:
-    """What the called service refused; without details of ours, the nearest reason of the catalogue."""
+    """Return the refusal of the called service; without details of ours, the nearest reason of the catalogue."""
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_METADATA_KEY and isinstance(value, bytes) and (refusal := from_status_bytes(value)):
             return refusal
@@ -23,7 +23,7 @@ def refusal_of_rpc(error: grpc.aio.AioRpcError) -> Refusal:
 
 
 def refusal_of_append(refused: AppendRefused) -> Refusal:
-    """What the authority refused of an append. A reason of a newer authority counts as a defect: retried slowly."""
+    """Return the authority's refusal of an append. A reason of a newer authority counts as a defect: retried slowly."""
     return Refusal.received(
         refused.reason,
         refused.message,
@@ -36,7 +36,8 @@ def refusal_of_append(refused: AppendRefused) -> Refusal:
 def check_nesting(event: EventBody) -> None:
     """Raises Refusal `invalid_value` for an event whose JSON nests deeper than the authority's reader goes.
 
-    Sent, it would not be refused alone: the stream ends at what can't be read, and what was sent with it goes down too.
+    If it were sent, it would not be refused alone: the stream ends at a message that can't be read, and everything that
+    was sent with it is lost too.
     """
     kind = event.WhichOneof("kind") or ""
     if kind in _FLAT:

@@ -1,7 +1,7 @@
-"""What an MCP server of Codex asks people: to fill in a form, or to open a page. Who asks them is given.
+"""Requests of Codex's MCP servers to people: to fill in a form, or to open a page. Callers pass in the asking.
 
-People are first asked whether they want to answer at all. Without a yes nothing is asked, and nothing is told. Codex
-asks in the same way whether a tool of such a server may be called: that is a form without fields.
+People are first asked whether they want to answer at all. Without a yes, nothing is asked, and the server is told
+nothing. Codex asks in the same way whether a tool of such a server may be called: that is a form without fields.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Unanswered(Exception):
 
 
 def elicitation(params: Params, limits: CodexLimits) -> Question:
-    """What `mcpServer/elicitation/request` asks."""
+    """Return the question that `mcpServer/elicitation/request` asks."""
     server = str(params.get("serverName") or "an MCP server")
     match params.get("mode"):
         case "form":
@@ -86,7 +86,7 @@ def _form(params: Params, server: str, fields: list[Field], max_answers: int) ->
 
 
 async def _answer(field: Field, server: str, ask: Ask, max_answers: int) -> Any:
-    """The field's value. Raises _Unanswered."""
+    """Ask for the field's value, and return it. Raises _Unanswered."""
     why = ""
     for _ in range(max_answers):
         settled = await ask(field.request(server, why))
@@ -102,7 +102,7 @@ async def _answer(field: Field, server: str, ask: Ask, max_answers: int) -> Any:
 
 
 def _page(params: Params, server: str, max_chars: int) -> Question:
-    """The person opens the page; what they do there is between them and the server, and stands in no log."""
+    """Ask a person to open a page. What they do there is between them and the server, and is in no log."""
     url, message = str(params.get("url")), str(params.get("message") or "")
     if len(url) > max_chars or not _WHOLE_URL.fullmatch(url) or not (host := _host(url)):
         return refusal("open_page", _CANCEL, "it asks people to open what is no plain http(s) address, or too long")

@@ -1,7 +1,7 @@
 """The fields of an MCP server's form: how each is asked for, and which answers fit it. Pure.
 
-A field of given values is a choice; anything else is a text, which is held against the field's type. What a person
-need not answer has a way to leave it out.
+A field of given values is a choice; any other field is a text, which is checked against the field's type. A field that
+is not required can be left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEAVE_OUT_OPTION, _LEAVE_OUT_TEXT = "0", "-"
 
 
 class Misfit(Exception):
-    """An answer does not fit its field; the text says what would."""
+    """An answer does not fit its field; the text says what would fit."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Field:
     detail: str
     required: bool
     read: Callable[[str], Any] = str
-    """A text's value. Raises Misfit."""
+    """Returns a text's value. Raises Misfit."""
     labels: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def request(self, server: str, before: str = "") -> pb.RequestOpened:
-        """The request for it; `before`: what is wrong with the answer before."""
+        """Return the request for the field; `before`: what is wrong with the previous answer."""
         labels, leave_out = self.labels, ""
         if not self.required:
             labels = {**labels, _LEAVE_OUT_OPTION: "Leave it out"} if labels else labels
@@ -50,7 +50,7 @@ class Field:
         return asked_for(title_of(f"{server}: {self.title}"), detail_of(before, self.detail, leave_out), labels)
 
     def value_of(self, settled: Settled) -> Any:
-        """What was answered, or LEFT_OUT. Raises Misfit."""
+        """Return the value that was answered, or LEFT_OUT. Raises Misfit."""
         if self.labels:
             return self.values.get(settled.option, LEFT_OUT)
         if not self.required and settled.text == _LEAVE_OUT_TEXT:
@@ -59,7 +59,7 @@ class Field:
 
 
 def fields_of(form: Any) -> list[Field] | None:
-    """The fields of a form; None for one that has what is not known here."""
+    """Return the fields of a form; None for a form with a field that is not known here."""
     properties = form.get("properties") if isinstance(form, dict) else None
     if not isinstance(properties, dict):
         return None
@@ -115,7 +115,7 @@ def _reader_of(schema: Schema) -> Callable[[str], Any] | None:
 
 
 def _reader_of_values(values: Mapping[str, tuple[str, Any]], schema: Schema, *, several: bool) -> Callable[[str], Any]:
-    """Of values by themselves, by what is shown, or by number, in this order where two are called alike."""
+    """Read values given as such, by the text that is shown, or by number; this order decides between equal names."""
     known = {number: value for number, (_, value) in values.items()}
     known |= dict(values.values())
     known |= {str(value): value for _, value in values.values()}
@@ -162,7 +162,7 @@ def _within(value: float, schema: Schema, least: str, most: str, unit: str) -> N
 
 
 def _holds(check: Callable[[str], object]) -> Callable[[str], bool]:
-    """Whether something is true of a text; what raises ValueError is not."""
+    """Make a test of whether something is true of a text; a check that raises ValueError is false."""
 
     def holds(text: str) -> bool:
         try:

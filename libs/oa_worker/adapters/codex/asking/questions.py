@@ -1,4 +1,4 @@
-"""What Codex asks people, and what it is told of their answers. Who asks them is given: no I/O is here."""
+"""What Codex asks people, and what it is told of their answers. Callers pass in the asking: no I/O is here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Outcome: TypeAlias = codex_pb2.ControlOutcome.ValueType
 T = TypeVar("T")
 
 MAX_OPTIONS = 32
-"""The contract's bound of a choice."""
+"""The contract's limit on the options of a choice."""
 _MAX_TITLE_CHARS = 200
 _MAX_DETAIL_BYTES = 16_000
 APPLIED, DECLINED = codex_pb2.CONTROL_OUTCOME_APPLIED, codex_pb2.CONTROL_OUTCOME_DECLINED
@@ -41,15 +41,15 @@ class Question:
 
     action: str
     decide: Callable[[Ask], Coroutine[Any, Any, Reply]]
-    """Asks people what there is to ask."""
+    """Asks people everything that there is to ask."""
     unasked: Mapping[str, Any]
     """What Codex is told when people can't be asked."""
     requests: int = 1
-    """So many of the run's requests wait at a time."""
+    """How many of the run's requests wait at a time."""
 
 
 def approval(action: str, title: str, detail: str, yes: Mapping[str, Any], no: Mapping[str, Any]) -> Question:
-    """A yes, or else a no."""
+    """Make a question that is answered by a yes, or else a no."""
 
     async def decide(ask: Ask) -> Reply:
         outcome = await approve(ask, title, detail)
@@ -59,7 +59,7 @@ def approval(action: str, title: str, detail: str, yes: Mapping[str, Any], no: M
 
 
 def refusal(action: str, told: Mapping[str, Any], why: str) -> Question:
-    """What nobody is asked."""
+    """Make a question that nobody is asked."""
 
     async def decide(ask: Ask) -> Reply:
         return Reply(told, FAILED, why)
@@ -78,7 +78,7 @@ async def approve(ask: Ask, title: str, detail: str) -> Outcome:
 
 
 def asked_for(title: str, detail: str, options: Mapping[str, str]) -> pb.RequestOpened:
-    """A choice between options (id -> what people are shown), or without any a request for a text."""
+    """Make a choice between options (id -> text that people see), or, without options, a request for a text."""
     if not options:
         return pb.RequestOpened(kind=pb.REQUEST_KIND_TEXT, title=title, detail=detail)
     shown = [pb.RequestOption(id=name, label=title_of(label) if label else "") for name, label in options.items()]
@@ -86,7 +86,7 @@ def asked_for(title: str, detail: str, options: Mapping[str, str]) -> pb.Request
 
 
 async def together(asking: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All of them at a time. The first one that fails ends the others, and its exception is raised."""
+    """Run all of them at the same time. The first one that fails ends the others, and its exception is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in asking]
@@ -96,21 +96,21 @@ async def together(asking: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 def command(params: Params) -> Question:
-    """Codex wants to run a command."""
+    """Ask whether Codex may run a command."""
     words, where = str(params.get("command") or "a command"), str(params.get("cwd") or "")
     detail = detail_of(words, f"In {where}." if where else "", _reason(params))
     return approval("approve_command", title_of(f"Run {words}", end="?"), detail, *_DECISIONS)
 
 
 def file_change(params: Params, changes: str) -> Question:
-    """Codex wants to change files. `changes`: which, and how."""
+    """Ask whether Codex may change files. `changes`: which, and how."""
     root = params.get("grantRoot")
     detail = detail_of(f"And write anywhere below {root}." if root else "", _reason(params), changes)
     return approval("approve_file_change", "Change files?", detail, *_DECISIONS)
 
 
 def permissions(params: Params) -> Question:
-    """Codex wants to do more than the sandbox allows, to the end of the turn."""
+    """Ask whether Codex may do more than the sandbox allows, until the end of the turn."""
     wanted = params.get("permissions") or {}
     yes = {"permissions": wanted, "scope": "turn"}
     detail = detail_of(str(wanted), _reason(params))
@@ -121,24 +121,24 @@ _DECISIONS: tuple[Mapping[str, Any], Mapping[str, Any]] = ({"decision": "accept"
 
 
 def changes_words(changes: Any) -> str:
-    """A change of files, for people."""
+    """Describe a change of files to people."""
     words = "\n\n".join(f"{change.get('path', '')}\n{change.get('diff', '')}" for change in dicts(changes))
     return cut(storable(words), _MAX_DETAIL_BYTES)
 
 
 def title_of(words: str, *, end: str = "") -> str:
-    """A line, cut where it is long; it ends with `end` in any case."""
+    """Return one line, cut if it is long; it ends with `end` in any case."""
     line = " ".join(storable(words).split())
     return line + end if len(line + end) <= _MAX_TITLE_CHARS else f"{line[: _MAX_TITLE_CHARS - 1 - len(end)]}…{end}"
 
 
 def detail_of(*parts: str) -> str:
-    """Paragraphs, cut where they are long."""
+    """Join paragraphs, cut if they are long."""
     return cut(storable("\n\n".join(part for part in parts if part)), _MAX_DETAIL_BYTES)
 
 
 def dicts(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; empty for what is none."""
+    """Return the objects of a list; empty for a value that is not a list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 

@@ -1,7 +1,7 @@
-"""Questions that Codex has itself: each becomes a choice, or a request for a text. Who asks them is given.
+"""Codex's own questions: each becomes a choice, or a request for a text. Callers pass in the asking.
 
-Codex is told what was answered when all questions are settled. A question that nobody answered is left out, and the
-turn goes on.
+Codex is told the answers when all questions are settled. A question that nobody answered is left out, and the turn
+continues.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class _Asked:
         detail = detail_of(words if title != words else "", described)
         may_be_other = bool(told.get("isOther"))
         if len(labels) + may_be_other > MAX_OPTIONS:
-            labels = {}  # they stand in the detail, and any text is taken
+            labels = {}  # they are in the detail, and any text is accepted
         return cls(str(told.get("id")), title, detail, labels, may_be_other)
 
     async def answer(self, ask: Ask) -> str | None:
-        """In Codex's words, or somebody's; None when nobody answers."""
+        """Return the answer, in Codex's words or somebody's; None if nobody answers."""
         if self.labels:
             shown = self.labels | ({_OTHER: "Something else"} if self.may_be_other else {})
             settled = await ask(asked_for(self.title, self.detail, shown))
@@ -65,7 +65,7 @@ class _Asked:
 
 
 def user_input(params: Params) -> Question:
-    """What `item/tool/requestUserInput` asks."""
+    """Return the question that `item/tool/requestUserInput` asks."""
     told = dicts(params.get("questions"))
     if not told:
         return refusal(_ACTION, _NOTHING, "there is no question in it")
