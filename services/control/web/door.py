@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from oa_base.refusal import Refusal
 from services.control.web.app import Release, Releases
@@ -36,7 +36,14 @@ class WebShell:
         return self._releases.keeping(path.removeprefix("/")) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._answer(Request(scope))(scope, receive, send)
+        answer = self._answer(Request(scope))
+        opened = _OnceOpened(send)
+        try:
+            await answer(scope, receive, opened.send)
+        except OSError:
+            if opened.began:
+                raise
+            raise _gone() from None
 
     def _answer(self, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
@@ -79,5 +86,28 @@ def _looked_at(path: Path, file: File) -> os.stat_result:
     except OSError:
         found = None
     if found is None or found.st_size != file.size:
-        raise Refusal("unavailable", "a file of the web shell is gone; its operator has to put the release back")
+        raise _gone()
     return found
+
+
+def _gone() -> Refusal:
+    return Refusal("unavailable", "a file of the web shell is gone; its operator has to put the release back")
+
+
+class _OnceOpened:
+    """Holds the head of an answer back until its body comes: a file may go away after it was looked at."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._head: Message | None = None
+        self.began = False
+
+    async def send(self, message: Message) -> None:
+        """Pass it on, with the head before the first part of the body."""
+        if message["type"] == "http.response.start":
+            self._head = message
+            return
+        if self._head is not None:
+            head, self._head, self.began = self._head, None, True
+            await self._send(head)
+        await self._send(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from oa_testing.postgres import Database
 from services.control.tests.harness import Control, reason_of, running_control
 from services.control.tests.web import PAGE, SCRIPT, SCRIPT_NAME, built_shell, write_release
 from services.control.web.app import Releases, verified
-from services.control.web.domain import MANIFEST, ManifestError, is_hashed, read_manifest
+from services.control.web.domain import MANIFEST, File, ManifestError, is_hashed, read_manifest
+from services.control.web.door import _looked_at
 from services.control.web.limits import MAX_FILES, MAX_MANIFEST_BYTES
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -116,6 +118,20 @@ async def test_a_file_that_goes_away_later_is_an_error_of_the_server(
         (tmp_path / "new" / SCRIPT_NAME).unlink()
         gone = await control.http.get(f"/{SCRIPT_NAME}", headers={"accept-encoding": "identity"})
         assert (gone.status_code, reason_of(gone)) == (503, "unavailable")
+
+
+async def test_a_file_that_goes_away_after_it_was_looked_at_is_an_error_and_no_torn_answer(
+    control_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked_at(path: Path, file: File) -> os.stat_result:
+        found = _looked_at(path, file)
+        path.unlink()
+        return found
+
+    async with serving(control_database, tmp_path) as control:
+        monkeypatch.setattr("services.control.web.door._looked_at", looked_at)
+        answer = await control.http.get(f"/{SCRIPT_NAME}")
+        assert (answer.status_code, reason_of(answer)) == (503, "unavailable")
 
 
 @pytest.mark.parametrize("damage", ["changed", "longer", "more", "fewer", "linked", "no manifest"])
