@@ -1,1 +1,1 @@
-"""khala_gateway: delivers topics to clients over WebSocket.."""
+"""khala_gateway: delivers topics to clients over WebSocket."""

@@ -1,4 +1,4 @@
-"""The gateway: topics to clients over WebSocket. Run with `python -m services.khala_gateway`."""
+"""The gateway: delivers topics to clients over WebSocket. Run with `python -m services.khala_gateway`."""
 
 from oa_platform.process.lifecycle import run_service
 from services.khala_gateway.config import GatewaySettings

@@ -1,4 +1,4 @@
-"""The gateway's settings; docs/config.md is made from them."""
+"""The gateway's settings; docs/config.md is generated from them."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class SocketSettings:
     )
 
     def limits(self, max_frame_bytes: int, trusted: Sequence[IpNetwork]) -> PortLimits:
-        """As the port takes them; `trusted` are our own proxies in front."""
+        """The limits for the port; `trusted` are our own proxies in front of it."""
         return PortLimits(
             socket=SocketLimits(
                 max_frame_bytes=max_frame_bytes,
@@ -197,7 +197,7 @@ class SocketSettings:
         )
 
     def admission(self) -> AdmissionLimits:
-        """As admission takes them."""
+        """The limits for admission."""
         return AdmissionLimits(
             max_connections=self.max_connections,
             handshake_burst=self.handshake_burst,
@@ -251,7 +251,7 @@ class SessionSettings:
     )
 
     def limits(self) -> SessionLimits:
-        """As sessions take them."""
+        """The limits for sessions."""
         return SessionLimits(
             hello_deadline_ms=self.hello_deadline_ms,
             heartbeat_interval_ms=self.heartbeat_interval_ms,
@@ -348,7 +348,7 @@ class FeedSettings:
     )
 
     def limits(self) -> HubLimits:
-        """As the hub takes them."""
+        """The limits for the hub."""
         return HubLimits(
             feed=FeedLimits(
                 ring_events=self.ring_events,
@@ -405,7 +405,7 @@ class UpstreamSettings:
     )
 
     def limits(self) -> SourceLimits:
-        """As sources take them."""
+        """The limits for sources."""
         return SourceLimits(
             replay_timeout_ms=self.replay_timeout_ms,
             hedge_ms=self.hedge_ms,

@@ -35,7 +35,7 @@ from services.khala_gateway.sources.door import GrpcTopicSource
 
 
 async def start(settings: GatewaySettings, process: Process) -> None:
-    """Put the features together, and have the process run them."""
+    """Assemble the features, and have the process run them."""
     clock = process.clock
     watch = ClockWatch(settings.service, clock, settings.clock)
     process.readiness.add("clock", watch.check)
@@ -90,7 +90,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
 
 
 def _published(settings: GatewaySettings, process: Process) -> Mapping[str, PublishedFrames]:
-    """What each source publishes, where there is a server for that."""
+    """The published frames of each source, if there is a server for them."""
     published: dict[str, PublishedFrames] = {}
 
     def changed(why: str) -> None:

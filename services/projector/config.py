@@ -1,4 +1,4 @@
-"""The projector's settings; docs/config.md is made from them."""
+"""The projector's settings; docs/config.md is generated from them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TailSettings:
     )
 
     def limits(self) -> TailLimits:
-        """As the tail takes them."""
+        """The limits for the tail."""
         return TailLimits(
             batch_events=self.batch_events,
             queue_batches=self.queue_batches,
@@ -107,7 +107,7 @@ class TopicSettings:
     )
 
     def limits(self) -> TopicLimits:
-        """As the hub takes them."""
+        """The limits for the hub."""
         return TopicLimits(
             watched_topics=self.watched_topics,
             pending_bytes=self.pending_bytes,
@@ -119,7 +119,7 @@ class TopicSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectorSettings(ServiceSettings):
-    """All of them."""
+    """All settings of the projector."""
 
     service: ClassVar[str] = "projector"
     database: DatabaseSettings = group(DatabaseSettings)
@@ -131,7 +131,7 @@ class ProjectorSettings(ServiceSettings):
     frames: FrameSettings = group(FrameSettings)
 
     def __post_init__(self) -> None:
-        """Whether there is a connection left for what is not following workers."""
+        """Check that a connection is left for everything except following workers."""
         if self.database.pool_max < _MIN_CONNECTIONS:
             text = (
                 "the replica that follows runtime's workers keeps a connection; "

@@ -1,4 +1,4 @@
-"""What the projector is made of."""
+"""Builds the projector from its settings."""
 
 from __future__ import annotations
 
@@ -107,14 +107,14 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
 
 
 def journal_topics(postgres: Postgres) -> JournalTopics:
-    """The topics, with snapshots of those that tell how things stand."""
+    """The topics, with snapshots of those that describe a current state."""
     runs, workers = PostgresRunDocuments(postgres), PostgresWorkerDocuments(postgres)
     documents: dict[TopicClass, Documents] = {USER_RUNS: runs, ORG_RUNS: runs, ORG_WORKERS: workers}
     return JournalTopics(PostgresJournalStore(postgres), documents, encode_documents)
 
 
 def delivery_checks(postgres: Postgres, frames: FramePublisher | None = None) -> DeliveryChecks:
-    """What is committed here is published by whoever committed it; so are the numbers of checks."""
+    """The delivery checks. The replica that commits rows publishes them, and likewise the numbers of its checks."""
     store = PostgresDeliveryChecks(postgres)
     checks = DeliveryChecks(store.commit)
     store.on_commit(checks.heard)
@@ -124,7 +124,7 @@ def delivery_checks(postgres: Postgres, frames: FramePublisher | None = None) ->
 
 
 def transactions(postgres: Postgres, codec: Codec) -> Transactions:
-    """Transactions over what all capabilities store. READ COMMITTED is enough: the checkpoint's row is locked."""
+    """Transactions across all capabilities. READ COMMITTED is enough, because the checkpoint's row is locked."""
 
     @asynccontextmanager
     async def transaction() -> AsyncIterator[Transaction]:
@@ -140,6 +140,6 @@ def transactions(postgres: Postgres, codec: Codec) -> Transactions:
 
 
 async def _check(progress: Progress) -> None:
-    """Ready when the tail has caught up once. Where it stands from then on is for the alerts."""
+    """Check readiness: the tail must have caught up once. After that, its position is a matter for alerts."""
     if progress.not_ready_because:
         raise Refusal("unavailable", progress.not_ready_because)

@@ -1,1 +1,1 @@
-"""Admission: which handshakes are let in, and what a sync token opens."""
+"""Admission: which handshakes are admitted, and what a sync token opens."""

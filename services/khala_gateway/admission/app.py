@@ -1,4 +1,4 @@
-"""What lets a client in: a handshake for which there is room, then a sync token that no other connection holds."""
+"""Admits clients: first a handshake for which there is room, then a sync token that no other connection holds."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -16,7 +16,7 @@ class SyncTokens(Protocol):
     """Verifies sync tokens."""
 
     async def verify(self, token: str) -> Grant:
-        """What `token` grants. Raises Refusal."""
+        """The grant of `token`. Raises Refusal."""
         ...
 
 
@@ -24,13 +24,13 @@ class Holder(Protocol):
     """A connection that holds a token."""
 
     def token_replayed(self) -> None:
-        """Another connection came with the same token."""
+        """Handle that another connection came with the same token."""
         ...
 
 
 class LiveTokens:
-    """One live connection per token, and not too many of one session or principal. All of it is bounded by the number
-    of connections."""
+    """Allows one live connection per token, and not too many per session or principal. Its size is bounded by the
+    number of connections."""
 
     def __init__(self, limits: AdmissionLimits | None = None) -> None:
         limits = limits or AdmissionLimits()
@@ -41,14 +41,14 @@ class LiveTokens:
     def check(self, grant: Grant) -> None:
         """Raises Refusal `rate_limited` when one more connection of this session or principal is too many.
 
-        One that comes with a token that is held takes the place of the one that holds it.
+        A connection whose token is held already takes the place of the holder.
         """
         if grant.jti not in self._holders:
             self._sessions.check(_session_of(grant))
             self._principals.check(grant.subject)
 
     def claim(self, grant: Grant, holder: Holder) -> None:
-        """`holder` is the one connection of this token from now on."""
+        """Make `holder` the one connection of this token from now on."""
         self._sessions.came(_session_of(grant))
         self._principals.came(grant.subject)
         previous = self._holders.get(grant.jti)
@@ -57,7 +57,7 @@ class LiveTokens:
             previous.token_replayed()
 
     def release(self, grant: Grant, holder: Holder) -> None:
-        """`holder`, which claimed this token, no longer uses it."""
+        """Release this token, which `holder` claimed and no longer uses."""
         self._sessions.went(_session_of(grant))
         self._principals.went(grant.subject)
         if self._holders.get(grant.jti) is holder:
@@ -65,12 +65,12 @@ class LiveTokens:
 
 
 def _session_of(grant: Grant) -> str:
-    """The session of a person; empty for an API key, which many machines may share: their principal has a limit."""
+    """The session of a person; empty for an API key: many machines may share it, and their principal has a limit."""
     return "" if grant.session_id.startswith(API_KEY_PREFIX) else grant.session_id
 
 
 class Admission:
-    """Lets handshakes in, before anything is verified: refusing is cheap."""
+    """Admits handshakes before anything is verified, so that refusing is cheap."""
 
     def __init__(self, policy: OriginPolicy, limits: AdmissionLimits, now_ms: Callable[[], int]) -> None:
         self._policy = policy
@@ -81,7 +81,7 @@ class Admission:
         self._now_ms = now_ms
 
     def drain(self) -> None:
-        """Let nobody in any more."""
+        """Admit no more clients."""
         self._room.drain()
 
     def admit(
@@ -89,8 +89,8 @@ class Admission:
     ) -> str:
         """The bearer token of a request's Authorization headers, empty without one; it is the last of `connections`.
 
-        What one network asks too often costs the others nothing: it is refused first. Raises Refusal: `draining`,
-        `rate_limited`, `overloaded`, `not_found`, `origin_not_allowed`, `invalid_authorization_scheme`.
+        A network that asks too often is refused first, so that this costs the others nothing. Raises Refusal:
+        `draining`, `rate_limited`, `overloaded`, `not_found`, `origin_not_allowed`, `invalid_authorization_scheme`.
         """
         self._room.check()
         self._pace.take(network, self._now_ms())
@@ -102,7 +102,7 @@ class Admission:
         return bearer_token(header) if header else ""
 
     def arrived(self, peer: str) -> bool:
-        """A TCP connection from `peer`, which has not asked for anything yet. False when there are too many."""
+        """Count a TCP connection from `peer` that has sent no request yet. Returns False when there are too many."""
         try:
             self._waiting.check(peer)
         except Refusal as refusal:
@@ -112,13 +112,13 @@ class Admission:
         return True
 
     def asked(self, peer: str) -> None:
-        """One of those has asked, or is gone."""
+        """Note that one of them has sent a request, or has closed."""
         self._waiting.went(peer)
 
     def came(self, network: str) -> None:
-        """A connection of `network` is open."""
+        """Note that a connection of `network` is open."""
         self._networks.came(network)
 
     def went(self, network: str) -> None:
-        """A connection of `network` is gone."""
+        """Note that a connection of `network` has closed."""
         self._networks.went(network)

@@ -16,8 +16,8 @@ _REMEMBERED_SCOPES = 256
 class SyncTokenVerifier:
     """Implements `SyncTokens` with control's keys.
 
-    Sessions go by `now_ms`, which never steps; so a grant ends by it as long from now as its token does by the wall
-    clock. A wall clock that was wrong when the gateway started, and was mended, ends no session.
+    Sessions use `now_ms`, which never steps. So by `now_ms` a grant ends after the same time as its token does by the
+    wall clock, and no session ends because a wall clock that was wrong at the gateway's start was corrected.
     """
 
     def __init__(self, verifier: TokenVerifier, clock: Clock, now_ms: Callable[[], int]) -> None:
@@ -26,7 +26,7 @@ class SyncTokenVerifier:
         self._now_ms = now_ms
 
     async def verify(self, token: str) -> Grant:
-        """What `token` grants. Raises Refusal as `TokenVerifier.verify` does, and `invalid_token` for other claims."""
+        """The grant of `token`. Raises Refusal as `TokenVerifier.verify` does, and `invalid_token` for other claims."""
         claims = await self._verifier.verify(token, SyncTokenClaims, audience=KHALA_AUDIENCE)
         ids = {grant.form: grant.ids for grant in claims.grants}
         grants = read_claims(GrantClaims(claims.claims_version, claims.topics, ids))
@@ -46,5 +46,5 @@ class SyncTokenVerifier:
 
 @lru_cache(maxsize=_REMEMBERED_SCOPES)
 def _scopes(given: tuple[str, ...]) -> frozenset[str]:
-    """One set for all who were given the same, which most were: each connection keeps its own grant."""
+    """One set for all tokens with the same scopes, as most have: each connection keeps its own grant."""
     return frozenset(given)

@@ -1,1 +1,1 @@
-"""Connections: a session each, and the delivery of what it subscribes to."""
+"""Connections: each has a session, and delivery of the topics that the session subscribes to."""

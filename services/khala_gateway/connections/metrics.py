@@ -1,4 +1,4 @@
-"""What is counted of connections."""
+"""Metrics of connections."""
 
 from prometheus_client import Counter
 

@@ -1,1 +1,1 @@
-"""Feeds: each topic that somebody subscribes to is held once, and read from its source once for all."""
+"""Feeds: each topic that has subscribers is held once, and read from its source once for all of them."""

@@ -1,4 +1,4 @@
-"""WebSocket messages of a server, complete with their header: made once, sent to everybody as they are.
+"""WebSocket messages of a server, complete with their header: made once and sent unchanged to every client.
 
 A server's frames are not masked (RFC 6455, 5.1), so the bytes are the same for every client.
 """
@@ -15,21 +15,21 @@ _MAX_7_BIT = 125
 _MAX_16_BIT = 0xFFFF
 _RSV1 = 0x40
 WINDOW_BITS = 12
-"""The window of what is compressed: 4 KiB. Clients may ask for one of no less."""
+"""The window of compressed messages: 4 KiB. Clients may not ask for a smaller one."""
 # Half the time of level 6 for frames of some KiB, and at most 5 % more bytes.
 _LEVEL = 1
 _MEMORY_LEVEL = 5
-# A flush ends with it, and a message leaves it out (RFC 7692, 7.2.1).
+# A flush ends with these bytes, and a message omits them (RFC 7692, 7.2.1).
 _END_OF_FLUSH = b"\x00\x00\xff\xff"
 _FORMS = tuple(Form)
 ENCODINGS = 2 * len(_FORMS)
-"""How many encodings there are; their numbers are below."""
+"""The number of encodings; the number of each encoding is below this."""
 
 
 class Encoding:
-    """How messages are written to a connection. `encoding_of` gives them: all connections of one kind have the same.
+    """How messages are written to a connection. `encoding_of` returns it: all connections of one kind share the same.
 
-    Payloads of `deflate_from` bytes and more are compressed; None: none is, for the client takes no compressed ones.
+    Payloads of `deflate_from` bytes and more are compressed. None: none is, because the client accepts no such ones.
     """
 
     __slots__ = ("deflate_from", "form", "is_binary", "number")
@@ -43,7 +43,7 @@ class Encoding:
 
     @property
     def plain(self) -> "Encoding":
-        """The same without compression."""
+        """The same encoding without compression."""
         return encoding_of(self.form)
 
 
@@ -70,8 +70,8 @@ def payload_of(message: bytes) -> bytes:
 
 
 def deflated(message: bytes, min_bytes: int) -> bytes:
-    """`message` as permessage-deflate has it (RFC 7692), without a context of messages before it: whoever has agreed on
-    that can read it. As it is, when its payload is below `min_bytes` or would not become smaller."""
+    """`message` compressed by permessage-deflate (RFC 7692), without a context of earlier messages: every client that
+    has agreed on that can read it. Unchanged if its payload is below `min_bytes` or would not become smaller."""
     payload = payload_of(message)
     if len(payload) < min_bytes:
         return message

@@ -1,4 +1,4 @@
-"""What is counted of feeds."""
+"""Metrics of feeds."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

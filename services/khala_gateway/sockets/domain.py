@@ -1,4 +1,4 @@
-"""How a herd is spread."""
+"""How the closing of many connections is spread over time."""
 
 
 def drain_delays_ms(count: int, window_ms: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What is counted of sockets."""
+"""Metrics of sockets."""
 
 from prometheus_client import Gauge
 

@@ -1,9 +1,9 @@
-"""A TopicService seen from the gateway: one Watch stream, kept up for ever, and reads of history.
+"""A TopicService as the gateway uses it: one Watch stream, kept up forever, and reads of history.
 
-While the stream is down nothing is told to anybody. When it stands again all topics are added again; each is answered
-by where it stands now, which shows what was missed.
+While the stream is down, nobody is told anything. When it stands again, all topics are added again. The answer for each
+says where it stands now, which shows what was missed.
 
-Where frames are published too, they may be taken from there: `PublishedFrames` says whether, and the source is told.
+Where frames are also published, they may be taken from there: `PublishedFrames` says whether, and the source is told.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 # Maximum number of topics in one message (rules of WatchTopicsRequest).
 _TOPICS_IN_A_MESSAGE = 1_000
 _ROUTES = {True: topic_service_pb2.FRAME_ROUTE_SUBJECT, False: topic_service_pb2.FRAME_ROUTE_STREAM}
-# A topic of each source that nobody has, to ask for while none is wanted: whether it exists, only its database knows.
+# For each source, a nonexistent topic to ask for while none is wanted: only its database knows whether it exists.
 _NOBODYS = {
     "runtime": run_events("run_00000000000000000000000000"),
     "projector": user_runs("usr_00000000000000000000000000"),
@@ -57,8 +57,8 @@ class GrpcTopicSource:
         limits: SourceLimits | None = None,
         published: PublishedFrames | None = None,
     ) -> None:
-        """`events` gives who is told; it is asked late, because that one in turn needs its sources. `published` is what
-        the source publishes, if it is to be taken."""
+        """`events` returns the receiver of events; it is called late, because the receiver in turn needs its sources.
+        `published` is what the source publishes, if frames are to be taken from there."""
         self.name = name
         self._channel = channel
         self._stub = topic_service_pb2_grpc.TopicServiceStub(channel)
@@ -79,11 +79,11 @@ class GrpcTopicSource:
         self._was_away = False
         # The stream that stands, if one does.
         self._stream: object | None = None
-        # Why the source is of no use at present.
+        # Why the source can't be used at present.
         self.refusal: Refusal | None = Refusal("unavailable", f"{name} has not been reached yet; try again")
 
     def add(self, topics: Iterable[str]) -> None:
-        """Carry `topics`; each is answered by `watched` or `refused`, one that is carried already too."""
+        """Carry `topics`. Each is answered by `watched` or `refused`, even if it is carried already."""
         for topic in topics:
             self._wanted[topic] = None
             self._to_add[topic] = None
@@ -93,7 +93,7 @@ class GrpcTopicSource:
         self._changed.set()
 
     def remove(self, topics: Iterable[str]) -> None:
-        """Carry `topics` no longer."""
+        """Stop carrying `topics`."""
         for topic in topics:
             self._wanted.pop(topic, None)
             self._to_add.pop(topic, None)
@@ -129,7 +129,7 @@ class GrpcTopicSource:
         return answer
 
     async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
-        """The topic's state, a list's in so many bytes.
+        """The topic's state; the state of a list in at most `max_bytes`.
 
         Raises Refusal: the source's own, or `unavailable`, `deadline_exceeded`.
         """
@@ -141,21 +141,21 @@ class GrpcTopicSource:
         return TopicSnapshot(found.epoch, found.seq, found.payload, found.chain)
 
     async def check(self) -> None:
-        """Readiness: raises Refusal until the source has been reached once and has accepted us."""
+        """Check readiness. Raises Refusal until the source has been reached once and has accepted us."""
         if self.refusal is not None and not self._was_up:
             raise self.refusal
 
     async def check_delivery(self) -> None:
-        """Readiness: raises Refusal also while nothing has come of the source for long.
+        """Check readiness. Raises Refusal also when nothing has come from the source for a long time.
 
-        Sockets that are open stay so: new ones had better go to a gateway that can serve them.
+        Open sockets stay open; new ones should go to a gateway that can serve them.
         """
         await self.check()
         if self._liveness.gone(_now_s()):
             raise Refusal("unavailable", f"{self.name} delivers nothing now; wait until it does")
 
     async def run(self) -> None:
-        """Keeps the stream up until cancelled."""
+        """Keep the stream up until cancelled."""
         attempt = 0
         loop = asyncio.get_running_loop()
         while True:
@@ -178,10 +178,10 @@ class GrpcTopicSource:
         return not self._stands or self._liveness.stopped(_now_s())
 
     async def run_looking(self) -> None:
-        """Looks now and then, until cancelled, whether the source delivers.
+        """Check periodically, until cancelled, whether the source delivers.
 
-        A stream that stands says nothing: a source whose process or database has stopped keeps it open. So it has to
-        bring delivery checks; before it does, the source is asked for what it has to look up.
+        An open stream proves nothing: a source whose process or database has stopped keeps it open. So the stream has
+        to bring delivery checks. Until it does, the source is asked for something that it has to look up.
         """
         while True:
             why = None
@@ -193,7 +193,7 @@ class GrpcTopicSource:
             await asyncio.sleep(self._limits.ask_interval_ms / 1000)
 
     def _note(self, why: Refusal | None) -> None:
-        """Log it when the source stops, or begins again, to deliver."""
+        """Log when the source stops delivering, or starts again."""
         stopped = self._liveness.stopped(_now_s())
         if stopped and not self._was_away:
             why = why or Refusal(
@@ -205,7 +205,7 @@ class GrpcTopicSource:
         self._was_away = stopped
 
     async def _ask(self) -> Refusal | None:
-        """Why the source does not answer; None when it does, be it that there is no such topic."""
+        """Why the source does not answer; None when it does, even if it answers that there is no such topic."""
         topic = next(iter(self._wanted), _NOBODYS.get(self.name, ""))
         request = topic_service_pb2.DescribeTopicRequest(topic=topic)
         try:
@@ -219,7 +219,7 @@ class GrpcTopicSource:
         UPSTREAM_UP.labels(self.name).set(0 if self.away else 1)
 
     async def _reach(self) -> None:
-        """Returns once the source can be called; until then says now and then why it can't."""
+        """Return once the source can be called; until then, log periodically why it can't."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.reach_ms / 1000):
@@ -227,7 +227,7 @@ class GrpcTopicSource:
             await self._say_why()
 
     async def _say_why(self) -> None:
-        """A channel that waits doesn't tell what for; a call on it fails at once, with the reason."""
+        """Log why the channel waits. The channel doesn't tell; a call on it fails at once, with the reason."""
         try:
             await self._stub.ReplayTopic(topic_service_pb2.ReplayTopicRequest(), timeout=self._limits.reach_ms / 1000)
         except grpc.aio.AioRpcError as error:
@@ -267,7 +267,7 @@ class GrpcTopicSource:
         while True:
             await self._changed.wait()
             if stream is not self._stream:
-                # gRPC lets the requests of a call that broke wait on: they must not take what is the next one's.
+                # gRPC keeps the requests of a broken call waiting: they must not take what belongs to the next call.
                 return
             add, remove = _pop_some(self._to_add), _pop_some(self._to_remove)
             if not self._to_add and not self._to_remove:
@@ -297,7 +297,7 @@ class GrpcTopicSource:
                 self._published.came_on_stream(_now_s())
 
     def _take_published(self, data: bytes) -> None:
-        """Frames and checks alone: where topics stand, only the stream says."""
+        """Take only frames and delivery checks, because only the stream says where topics stand."""
         try:
             message = topic_service_pb2.WatchTopicsResponse.FromString(data)
         except DecodeError:

@@ -1,4 +1,4 @@
-"""What is counted of sources."""
+"""Metrics of sources."""
 
 from prometheus_client import Counter, Gauge
 

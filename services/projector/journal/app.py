@@ -1,4 +1,4 @@
-"""Topics that the projector serves, from the journal. One that nothing was written to yet has head 0."""
+"""Topics that the projector serves from the journal. A topic that nothing has been written to has head 0."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _log = structlog.get_logger(__name__)
 
 
 class JournalStore(Protocol):
-    """The topics' journals, for those who watch and replay. Raises Refusal when the database is away."""
+    """The topics' journals, for watching and replaying. Raises Refusal when the database is away."""
 
     async def epoch(self) -> str:
         """Lineage of all journal topics."""
 
     async def positions(self, topics: Collection[str]) -> dict[str, TopicPosition]:
-        """Where the topics stand; those without a row are left out."""
+        """Where the topics stand; topics without a row are left out."""
 
     async def page(self, topic: str, after_seq: int, limit: int) -> list[JournalRow]:
         """At most `limit` rows after `after_seq`, in order."""
 
 
 class Documents(Protocol):
-    """What the topics of one class tell of."""
+    """The documents that the topics of one class describe."""
 
     async def as_of_head(self, topic: Topic, limit: int) -> tuple[int, list[bytes]]:
         """The topic's head, and its newest documents at that head, at most `limit`, the newest first."""
@@ -57,14 +57,15 @@ class Prunable(Protocol):
         """Topics of `form` ("user:*:runs") that hold more than `keep`, at most `limit`."""
 
     async def prune(self, topic: str, keep: Retention) -> int:
-        """Raise the topic's floor to what is kept, and delete what lies below, both or neither; how many rows."""
+        """Raise the topic's floor to the rows that are kept and delete those below, both or neither. Returns the number
+        of deleted rows."""
 
 
 class JournalWriter(Protocol):
     """The journals in a batch's transaction."""
 
     async def append(self, entries: Sequence[JournalEntry]) -> list[JournalRow]:
-        """Append to topics and give each entry its seq; sorted by topic and seq."""
+        """Append to topics and give each entry its seq. Returns the rows, sorted by topic and seq."""
 
 
 class JournalTopics:
@@ -79,7 +80,7 @@ class JournalTopics:
         encode: Callable[[DocumentSet], bytes],
         limits: SnapshotLimits | None = None,
     ) -> None:
-        """`documents`: of the classes that have snapshots; `encode` makes a snapshot's payload."""
+        """`documents` has the classes that have snapshots; `encode` makes a snapshot's payload."""
         self._journal = journal
         self._documents = documents
         self._encode = encode
@@ -93,7 +94,7 @@ class JournalTopics:
         return self._epoch
 
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
-        """See TopicStore. The owner stands in the topic's name."""
+        """See TopicStore. The topic's name contains the owner."""
         epoch = await self.epoch()
         positions = await self._journal.positions([str(topic) for topic in topics])
         found: dict[Topic, TopicDescription] = {}
@@ -136,7 +137,7 @@ class Pruner:
         self._retention = retention
 
     async def run(self) -> None:
-        """Prune now and then, until cancelled."""
+        """Prune periodically until cancelled."""
         while True:
             try:
                 await self.prune()
@@ -145,14 +146,14 @@ class Pruner:
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     async def prune(self) -> None:
-        """Prune what is due. Raises Refusal when the database is away."""
+        """Prune the topics that are due. Raises Refusal when the database is away."""
         for topic_class, keep in self._retention.items():
             for topic in await self._journal.due(topic_class.form, keep, SWEEP_TOPICS):
                 ROWS_PRUNED.labels(topic_class.name).inc(await self._journal.prune(topic, keep))
 
 
 class Unreported:
-    """`oa_topics.hub.HubReport` of a source that has no metrics for it."""
+    """Implements `oa_topics.hub.HubReport` for a source that has no metrics for it."""
 
     def watching(self, difference: int) -> None:
         """See HubReport."""
@@ -162,8 +163,8 @@ class Unreported:
 
 
 def publish(hub: TopicHub, rows: Sequence[JournalRow]) -> None:
-    """Rows that were committed, sorted by topic and seq; the span of their commit is current, if it is traced. Never
-    waits."""
+    """Publish committed rows, which are sorted by topic and seq, without waiting. If their commit is traced, its span
+    is current."""
     traceparent = sampled_traceparent()
     origin = Origin(traceparent=traceparent) if traceparent else None
     for topic, grouped in groupby(rows, key=lambda row: row.topic):

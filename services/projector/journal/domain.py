@@ -1,4 +1,4 @@
-"""What stands on a topic, and how new entries get their seq."""
+"""The entries of a topic, and how new entries get their seq."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.projector.journal.limits import DOCUMENT_OVERHEAD_BYTES, SnapshotL
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A document to append to a topic, which gives it its seq. `about`: the run or the worker that it is about."""
+    """A document to append to a topic, which gives it its seq. `about` is the run or worker that it describes."""
 
     topic: str
     about: str
@@ -37,7 +37,7 @@ class JournalRow:
 
 @dataclass(frozen=True, slots=True)
 class TopicPosition:
-    """Where a topic stands. A topic that nothing was written to has head 0 and floor 0."""
+    """Where a topic stands. A topic that nothing has been written to has head 0 and floor 0."""
 
     floor: int
     head: int
@@ -47,12 +47,12 @@ NOWHERE = TopicPosition(0, 0)
 
 
 def added(entries: Sequence[JournalEntry]) -> Mapping[str, int]:
-    """Topic -> by how much `entries` raise its head."""
+    """Topic -> the number by which `entries` raise its head."""
     return Counter(entry.topic for entry in entries)
 
 
 def numbered(entries: Sequence[JournalEntry], heads: Mapping[str, int]) -> list[NumberedEntry]:
-    """`entries` with their seqs, sorted by topic and seq; `heads` are those that they have raised already."""
+    """`entries` with their seqs, sorted by topic and seq; `heads` are the heads after `entries` have raised them."""
     by_topic: defaultdict[str, list[JournalEntry]] = defaultdict(list)
     for entry in entries:
         by_topic[entry.topic].append(entry)
@@ -65,14 +65,14 @@ def numbered(entries: Sequence[JournalEntry], heads: Mapping[str, int]) -> list[
 
 @dataclass(frozen=True, slots=True)
 class DocumentSet:
-    """What a topic tells of, the oldest first; `older_left_out`: there are older ones, which found no room."""
+    """The documents that a topic describes, oldest first; `older_left_out`: there are older ones that did not fit."""
 
     documents: tuple[bytes, ...]
     older_left_out: bool
 
 
 def snapshot_of(newest: Sequence[bytes], limits: SnapshotLimits) -> DocumentSet:
-    """The set of `newest`, which come with the newest first, as far as they find room."""
+    """The set of as many of `newest`, which come newest first, as fit."""
     taken: list[bytes] = []
     size = 0
     for document in newest[: limits.documents]:

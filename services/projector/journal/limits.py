@@ -1,4 +1,4 @@
-"""Named limits of journals and of the snapshots that stand for them."""
+"""Named limits of journals and of their snapshots."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from types import MappingProxyType
 from oa_khala.topics import ORG_RUNS, ORG_WORKERS, USER_NOTIFICATIONS, USER_RUNS, TopicClass
 
 DOCUMENT_OVERHEAD_BYTES = 6
-"""What a DocumentSet adds to each document at most."""
+"""Maximum size that a DocumentSet adds to each document."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotLimits:
-    """How much of what a topic tells of is in its snapshot: the newest."""
+    """How many of a topic's newest documents are in its snapshot."""
 
     documents: int = 1_000
     """Maximum number of documents."""
     bytes: int = 512 * 1024
-    """Maximum size of all of them: a snapshot of one message, which every client takes."""
+    """Maximum size of all of them: a snapshot in one message, which every client accepts."""
 
     def within(self, max_bytes: int) -> SnapshotLimits:
-        """The same for a snapshot of so many bytes, with as many more documents; 0 for these limits."""
+        """The limits for a snapshot of `max_bytes`, with proportionally more documents; 0 for these limits."""
         if not max_bytes:
             return self
         return SnapshotLimits(documents=max(1, self.documents * max_bytes // self.bytes), bytes=max_bytes)
@@ -30,7 +30,7 @@ class SnapshotLimits:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What a class of topics keeps in its journal: the newest rows, as many and for as long as both allow."""
+    """The rows that a class of topics keeps in its journal: the newest ones, as far as both limits allow."""
 
     rows: int
     age_s: int
@@ -39,16 +39,16 @@ class Retention:
 _DAY_S = 24 * 3600
 RETENTION: Mapping[TopicClass, Retention] = MappingProxyType(
     {
-        # Their snapshots say what older rows said, so rows are for clients that were away for a while.
+        # Snapshots contain what older rows said, so rows are for clients that were away for a while.
         USER_RUNS: Retention(1_000, 7 * _DAY_S),
         ORG_RUNS: Retention(5_000, 7 * _DAY_S),
         ORG_WORKERS: Retention(5_000, 7 * _DAY_S),
         USER_NOTIFICATIONS: Retention(1_000, 90 * _DAY_S),
     }
 )
-"""Class of topics -> what is kept. More than the replay budget, or nobody would ever be told of that."""
+"""Class of topics -> the rows that are kept. More than the replay budget, or clients never hear of exceeding it."""
 
 SWEEP_INTERVAL_S = 60.0
-"""Pause between looks for rows that are kept no longer."""
+"""Pause between checks for rows that are no longer kept."""
 SWEEP_TOPICS = 200
-"""Maximum number of topics of one class that one look prunes."""
+"""Maximum number of topics of one class that one check prunes."""

@@ -1,4 +1,4 @@
-"""What is counted of journals."""
+"""Metrics of journals."""
 
 from __future__ import annotations
 

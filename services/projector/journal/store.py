@@ -9,7 +9,7 @@ from services.projector.journal.domain import JournalEntry, JournalRow, TopicPos
 from services.projector.journal.limits import Retention
 
 _EPOCH = "SELECT epoch FROM projection.journal_epoch"
-"""The lineage of all topics. Written once, by the migration that made the journal."""
+"""The lineage of all topics. The migration that created the journal wrote it, once."""
 
 _POSITIONS = "SELECT topic, floor, head FROM projection.topic_heads WHERE topic = ANY ($1::text[])"
 """Where topics stand."""
@@ -26,7 +26,7 @@ ON CONFLICT (topic) DO UPDATE SET head = stored.head + excluded.head
 RETURNING topic, head
 """
 """Make room for new entries. Rows are inserted, and so locked, in the order of their names: two batches that share
-topics wait for each other but never in a circle. The lock is held until commit, which is what makes seqs gap-free."""
+topics wait for each other but never deadlock. The lock is held until commit, which makes seqs gap-free."""
 
 _APPEND = """
 INSERT INTO projection.journal (topic, seq, run_id, payload)
@@ -39,7 +39,7 @@ SELECT h.topic FROM projection.topic_heads h JOIN projection.journal j ON j.topi
 WHERE h.topic LIKE $1 AND (h.head - h.floor > $2 OR j.recorded_at < now() - $3 * interval '1 second')
 ORDER BY h.topic LIMIT $4
 """
-"""Topics of a form ($1) with more rows than are kept, or with a row that is older."""
+"""Topics of a form ($1) with more rows than are kept, or with a row that is too old."""
 
 _RAISE_FLOOR = """
 UPDATE projection.topic_heads h SET floor = greatest(h.floor, h.head - $2, coalesce((
@@ -47,10 +47,10 @@ UPDATE projection.topic_heads h SET floor = greatest(h.floor, h.head - $2, coale
     WHERE j.topic = h.topic AND j.recorded_at < now() - $3 * interval '1 second'), 0))
 WHERE h.topic = $1 RETURNING h.floor
 """
-"""Raise the floor of a topic ($1): at most so many rows ($2), none older than so many seconds ($3), stay above it."""
+"""Raise the floor of a topic ($1), so that at most $2 rows, and none older than $3 seconds, stay above it."""
 
 _PRUNE = "DELETE FROM projection.journal WHERE topic = $1 AND seq <= $2"
-"""Delete what lies below a floor."""
+"""Delete the rows up to a floor."""
 
 
 _COMMIT_CHECK = "UPDATE projection.delivery_checks SET number = number + 1 RETURNING number"
@@ -65,7 +65,7 @@ class PostgresDeliveryChecks:
         self._on_commit: list[Callable[[int], None]] = []
 
     def on_commit(self, listener: Callable[[int], None]) -> None:
-        """Call `listener` after each commit, as rows of the journal are published after theirs."""
+        """Call `listener` after each commit, just as rows of the journal are published after their commit."""
         self._on_commit.append(listener)
 
     async def commit(self) -> None:
@@ -88,7 +88,7 @@ class PostgresJournalStore:
             return str(await connection.fetchval(_EPOCH))
 
     async def positions(self, topics: Collection[str]) -> dict[str, TopicPosition]:
-        """One query for all."""
+        """Read the positions of all topics in one query."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(_POSITIONS, list(topics))
         return {row["topic"]: TopicPosition(row["floor"], row["head"]) for row in rows}
@@ -106,7 +106,7 @@ class PostgresJournalStore:
         return [row["topic"] for row in rows]
 
     async def prune(self, topic: str, keep: Retention) -> int:
-        """See Prunable. One topic in a transaction: two that wait for each other's heads would wait for ever."""
+        """See Prunable. One topic per transaction: two transactions that wait for each other's heads would deadlock."""
         async with self._postgres.transaction() as connection:
             floor = await connection.fetchval(_RAISE_FLOOR, topic, keep.rows, keep.age_s)
             done: str = await connection.execute(_PRUNE, topic, floor)
@@ -120,7 +120,7 @@ class PostgresJournalWriter:
         self._connection = connection
 
     async def append(self, entries: Sequence[JournalEntry]) -> list[JournalRow]:
-        """Raise the heads, then number the entries down from them."""
+        """Raise the heads, then number the entries back from them."""
         raised = added(entries)
         rows = await self._connection.fetch(_RAISE_HEADS, list(raised), list(raised.values()))
         placed = numbered(entries, {row["topic"]: row["head"] for row in rows})

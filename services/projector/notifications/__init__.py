@@ -1,1 +1,1 @@
-"""Notifications: what a person is told of the runs that they started, on a topic of their own."""
+"""Notifications: what a person is told about the runs that they started, on their own topic."""

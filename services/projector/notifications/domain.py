@@ -1,4 +1,4 @@
-"""Which events of a run its person is told of. A pure function, so the same log tells the same."""
+"""The events of a run that its person is told about. A pure function, so the same log gives the same notifications."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oa_runlog.events import RequestAnswered, RequestExpired, RequestOpened, Run
 from services.projector.journal.domain import JournalEntry
 
 Told = RunFinished | RequestOpened | RequestAnswered | RequestExpired
-"""Events that a person is told of: how a run ended, and what it waits for, or no longer does."""
+"""Events that a person is told about: how a run ended, and what it waits for, or no longer waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class Notification:
 
 
 Encode = Callable[[Notification], bytes]
-"""The notification's document, always the same bytes for the same."""
+"""Returns the notification's document; equal notifications give equal bytes."""
 
 
 def notifications(user_id: str, title: str, events: Iterable[RunEvent], encode: Encode) -> list[JournalEntry]:
-    """What the person `user_id`, who started the run of this title, is told of `events`, in their order."""
+    """The notifications to the person `user_id`, who started the run of this title, about `events`, in their order."""
     topic = user_notifications(user_id)
     told = (event for event in events if isinstance(event.body, Told))
     return [JournalEntry(topic, event.run_id, encode(_notification(event, title))) for event in told]
@@ -37,6 +37,6 @@ def notifications(user_id: str, title: str, events: Iterable[RunEvent], encode: 
 
 def _notification(event: RunEvent, title: str) -> Notification:
     assert isinstance(event.body, Told)
-    # What an agent returned is the authority's to give, as with summaries.
+    # Clients get an agent's result from the authority, as with summaries.
     about = replace(event.body, result_json="") if isinstance(event.body, RunFinished) else event.body
     return Notification(event.run_id, title, event.seq, event.recorded_ns, about)

@@ -9,7 +9,7 @@ from services.projector.notifications.domain import Notification
 
 
 def encode_notification(notification: Notification) -> bytes:
-    """See `domain.Encode`. The message has no map, so its deterministic serialization is one for each value."""
+    """See `domain.Encode`. The message has no map, so each value has exactly one deterministic serialization."""
     message = notification_pb2.Notification(
         run_id=notification.run_id, title=notification.title, run_seq=notification.run_seq
     )

@@ -1,1 +1,1 @@
-"""Places that were lost: whoever had one is told nothing more of the runs that belong to the org."""
+"""Lost places: a person who has lost one is told nothing more about the runs of the org."""

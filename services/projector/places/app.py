@@ -1,8 +1,8 @@
-"""Remembers what control tells of places: who may start runs in an org.
+"""Remembers what control reports about places: who may start runs in an org.
 
-A person's topics tell of the runs that they started, in whatever org. With the place in an org that ends: its runs are
-the org's, and go on to be told of on the org's topic. Every replica hears of each change and remembers the same, any
-number of times, in any order: the newest change of a place counts.
+A person's topics describe the runs that they started, in any org. This ends when they lose their place in the org: its
+runs belong to the org, and still appear on the org's topic. Every replica receives each change, any number of times and
+in any order, and all remember the same: the newest change of a place counts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class PlaceStore(Protocol):
     """The newest change of each place. Raises Refusal when the database is away."""
 
     async def take(self, change: Revocation) -> bool:
-        """Remember a change, unless a newer one of the place is known; whether it was news."""
+        """Remember a change, unless a newer one of the place is known. Returns whether it was new."""
         ...
 
 
@@ -33,7 +33,7 @@ class PlaceReader(Protocol):
     """The places in a batch's transaction."""
 
     async def lost(self, places: Collection[Place]) -> set[Place]:
-        """Those of the places that were lost: by themselves, with all of somebody's, or with the org."""
+        """The lost ones among `places`: lost individually, with all places of a person or account, or with the org."""
         ...
 
 
@@ -46,17 +46,17 @@ class Places:
         self._heard: asyncio.Queue[Revocation] = asyncio.Queue()
 
     def on_revocation(self, revocation: Revocation) -> None:
-        """Something was revoked; perhaps a place with it."""
+        """Handle a revocation, which may change a place."""
         if revocation.place_change is not PlaceChange.NONE:
             self._heard.put_nowait(revocation)
 
     async def run(self) -> None:
-        """Remember what is heard, one after another, until cancelled."""
+        """Remember the changes that arrive, one after another, until cancelled."""
         while True:
             await self._remember(await self._heard.get())
 
     async def _remember(self, change: Revocation) -> None:
-        """However long the database is away."""
+        """Remember a change, however long the database is away."""
         while True:
             try:
                 is_news = await self._store.take(change)

@@ -1,6 +1,6 @@
-"""Who may start runs in which org."""
+"""Places: permissions to start runs in an org."""
 
 from __future__ import annotations
 
 Place = tuple[str, str]
-"""Somebody in an org: their ids."""
+"""The ids of a person or account and of an org."""

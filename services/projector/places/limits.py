@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class PlaceLimits:
-    """How what control tells of places is remembered."""
+    """Limits of remembering what control reports about places."""
 
     retry_s: float = 1.0
-    """Pause before what could not be remembered is tried again."""
+    """Pause before another attempt to remember a change."""

@@ -13,7 +13,7 @@ _LOST = """
 SELECT subject, org_id FROM unnest($1::text[], $2::text[]) AS asked (subject, org_id)
 WHERE EXISTS (SELECT FROM projection.lost_places(asked.subject, asked.org_id))
 """
-"""Those of the places ($1, $2) that were lost."""
+"""The lost ones among the places ($1, $2)."""
 
 
 class PostgresPlaces:

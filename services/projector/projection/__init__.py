@@ -1,1 +1,1 @@
-"""Keeping what is derived up with runtime's log: followed without a hole, each entry applied once."""
+"""Keeps read models up to date with runtime's log: follows it without a hole, and applies each entry once."""

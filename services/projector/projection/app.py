@@ -1,10 +1,10 @@
-"""The tail: keeps the read model up with runtime's log.
+"""The tail: keeps the read model up to date with runtime's log.
 
-One *session* is: ask where the log stands, read the checkpoints, open the stream after them, apply what comes, with one
-queue for each partition. Whatever goes wrong ends the session, and the next one starts from the checkpoints again: they
-move only in the transaction that stores what they stand for, so no end of a session, not even SIGKILL, loses or repeats
-an entry. Replicas race for each batch: one of them applies it, and the others go on behind it. A log that is not what a
-log must be (`LogRefused`) halts the tail instead.
+A *session* asks where the log stands, reads the checkpoints, opens the stream after them, and applies what arrives,
+with one queue for each partition. Any failure ends the session, and the next one starts from the checkpoints again.
+Checkpoints move only in the transaction that stores the data they stand for, so no end of a session, not even SIGKILL,
+loses or repeats an entry. Replicas race for each batch: one of them applies it, and the others continue after it. A log
+that breaks the rules of a log (`LogRefused`) halts the tail instead.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _log = structlog.get_logger(__name__)
 
 
 class CheckpointMoved(Exception):
-    """The checkpoint is not where the batch starts: somebody else applied it. Read the checkpoints again."""
+    """The checkpoint is not where the batch starts, because another replica applied it. Read the checkpoints again."""
 
 
 class LogSource(Protocol):
-    """runtime's LogService. Whatever it is asked raises Refusal when runtime is away: the way on is to ask again."""
+    """runtime's LogService. Every call raises Refusal when runtime is away; callers should then ask again."""
 
     async def describe(self) -> LogState:
         """Where the log stands."""
@@ -50,10 +50,10 @@ class LogSource(Protocol):
 
 
 class CheckpointStore(Protocol):
-    """How far projections have come. Raises Refusal when the database is away."""
+    """The checkpoints of projections. Raises Refusal when the database is away."""
 
     async def ensure(self, log_epoch: str, partitions: Collection[int]) -> dict[int, Checkpoint]:
-        """The checkpoint of each partition, made at position 0 where there is none."""
+        """The checkpoint of each partition, created at position 0 where there is none."""
 
     async def all(self) -> list[Checkpoint]:
         """Every checkpoint of every projection, sorted by projection, version and partition."""
@@ -63,12 +63,12 @@ class CheckpointWriter(Protocol):
     """The checkpoints in a batch's transaction."""
 
     async def advance(self, old: Checkpoint, position: int) -> None:
-        """Move the checkpoint from `old`, and keep others out until the end. Raises CheckpointMoved."""
+        """Move the checkpoint from `old`, and lock others out until the transaction ends. Raises CheckpointMoved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A batch that has been stored: the checkpoint after it, and how much it led to."""
+    """A batch that has been stored: the checkpoint after it, and the numbers of rows and drifts that resulted."""
 
     checkpoint: Checkpoint
     journal_rows: int
@@ -76,19 +76,19 @@ class Applied:
 
 
 class Projection(Protocol):
-    """What is kept up with the log. Batches of different partitions may be applied at the same time."""
+    """A projection of the log. Batches of different partitions may be applied at the same time."""
 
     async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Applied:
         """Apply `batch`, which follows `checkpoint`, in one transaction with the checkpoint.
 
         Raises CheckpointMoved, LogRefused: then nothing was stored. Raises Refusal when the database went away: then
-        it may have been stored, and only the checkpoints know.
+        the batch may have been stored, and only the checkpoints tell.
         """
 
 
 @dataclass
 class _Partition:
-    """One partition: the batches that have come and are not applied yet."""
+    """One partition: the batches that have arrived and are not applied yet."""
 
     checkpoint: Checkpoint
     queue: asyncio.Queue[LogBatch]
@@ -96,7 +96,7 @@ class _Partition:
     progress: Progress = field(repr=False)
 
     async def next_batch(self) -> tuple[LogBatch, int]:
-        """What comes next, as much of it as one transaction takes, and how many batches of the queue are in it.
+        """The next entries, as many as one transaction takes, and the number of queued batches that they come from.
 
         Raises LogRefused(hole).
         """
@@ -136,16 +136,16 @@ class Tail:
         self._failures = 0
 
     async def run(self) -> None:
-        """Sessions with backoff between them. Returns when the log was refused; see `Progress.halted`."""
+        """Run sessions with backoff between them. Returns when the log was refused; see `Progress.halted`."""
         while not self._progress.halted:
             ended = await self._until_ended()
             if ended is not None:
                 await self._pause(*ended)
 
     async def _until_ended(self) -> tuple[str, Exception] | None:
-        """One session, and what has ended it; None when the log was refused."""
-        # In a task of its own: where a group of tasks fails and is cancelled at once, the failure hides the cancel, and
-        # nobody hears it (CPython before 3.13).
+        """Run one session, and return what ended it; None when the log was refused."""
+        # In a separate task: if a group of tasks fails and is cancelled at the same time, the failure hides the
+        # cancellation, and nobody sees it (CPython before 3.13).
         session = asyncio.create_task(self._session())
         try:
             await asyncio.wait([session])
@@ -159,7 +159,7 @@ class Tail:
             refused = _first(group)
             assert isinstance(refused, LogRefused)
             self._progress.halt(refused.cause, str(refused))
-            # An error, and the line that alarms are made from: it does not heal by itself.
+            # Logged as an error, and alarms are made from this line: the tail does not recover by itself.
             _log.error("projection_halted", cause=refused.cause, detail=str(refused))
         except* CheckpointMoved as group:
             ended = "checkpoint_moved", _first(group)
@@ -172,7 +172,7 @@ class Tail:
     async def _session(self) -> None:
         first = await self._source.describe()
         checkpoints = await self._checkpoints.ensure(first.epoch, first.heads.keys())
-        # Asked again: another replica may have applied what was committed after the first answer.
+        # Ask again, because another replica may have applied entries that were committed after the first answer.
         state = await self._source.describe()
         check_lineage(state, checkpoints)
         applied = {number: checkpoint.position for number, checkpoint in checkpoints.items()}
@@ -191,10 +191,10 @@ class Tail:
         return _Partition(checkpoint, queue, self._limits.batch_events, self._progress)
 
     async def _read(self, epoch: str, applied: Mapping[int, int], partitions: Mapping[int, _Partition]) -> None:
-        """Hand what comes to its queue; a full one holds the stream back, and so runtime.
+        """Put arriving batches into their queues; a full queue holds back the stream, and so runtime.
 
-        What has come is applied even when the stream breaks: a network that cuts every session short would otherwise
-        keep the projection from ever moving.
+        Batches that have arrived are applied even when the stream breaks: a network that cuts every session short would
+        otherwise keep the projection from ever moving.
         """
         try:
             async for batch in self._source.tail(epoch, applied):
@@ -219,7 +219,7 @@ class Tail:
                 partition.queue.task_done()
 
     async def _apply_once(self, partition: _Partition, batch: LogBatch) -> LogBatch | None:
-        """Apply the batch; what is left of it if another replica was first with some of it, else None."""
+        """Apply the batch. Returns the rest of it if another replica applied a part first, else None."""
         try:
             applied = await self._projection.apply(partition.checkpoint, batch)
         except CheckpointMoved:
@@ -237,14 +237,14 @@ class Tail:
         return None
 
     async def _moved_on(self, known: Checkpoint) -> Checkpoint:
-        """Where another replica has brought the checkpoint. Raises CheckpointMoved if that is not further on."""
+        """The checkpoint as another replica has moved it. Raises CheckpointMoved if it is not further on."""
         found = (await self._checkpoints.ensure(known.log_epoch, [known.partition]))[known.partition]
         if found.log_epoch != known.log_epoch or found.position <= known.position:
             raise CheckpointMoved(f"partition {known.partition} was at {known.position} and is at {found.position}")
         return found
 
     async def _watch_heads(self, epoch: str) -> None:
-        """Ask now and then where the log stands: lag is the difference, and silence is not a sign of none."""
+        """Ask periodically where the log stands: lag is the difference, and silence does not mean there is none."""
         while True:
             await asyncio.sleep(self._limits.heads_interval_ms / 1000)
             state = await self._source.describe()
@@ -252,7 +252,7 @@ class Tail:
             self._progress.saw(state.heads)
 
     async def _pause(self, cause: str, error: Exception) -> None:
-        """Wait for the next session, the longer the more have failed since something was applied."""
+        """Wait before the next session; longer, the more sessions have failed since something was applied."""
         self._progress.closed(cause, str(error))
         delay_ms = self._backoff.wait_ms(self._failures, self._jitter())
         self._failures += 1
@@ -268,7 +268,7 @@ async def _drained(partitions: Iterable[_Partition]) -> None:
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    """One of the errors that ended a session: they end together, and the first says why."""
+    """The first of the errors that ended a session: tasks end together, and the first error says why."""
     for error in group.exceptions:
         return _first(error) if isinstance(error, BaseExceptionGroup) else error
     raise AssertionError("an exception group is never empty")

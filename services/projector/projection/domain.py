@@ -1,4 +1,4 @@
-"""What is taken from runtime's log, and the rules about it: one lineage, position after position, none left out."""
+"""Data from runtime's log and the rules for it: one lineage, position after position, none left out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from oa_runlog.events import RunEvent
 
 
 class LogRefused(Exception):
-    """The log is not what a log must be. The projection stops until a person has looked; it never steps over.
+    """The log breaks the rules of a log. The projection stops until a person has looked; it never skips anything.
 
-    `cause` is a word for metrics and logs: "hole", "epoch_changed", "rewound" (the log is shorter than what was applied
-    of it), "undecodable", "run_hole", "invalid_event".
+    `cause` is a word for metrics and logs: "hole", "epoch_changed", "rewound" (the log is shorter than the part of it
+    that was applied), "undecodable", "run_hole", "invalid_event".
     """
 
     def __init__(self, cause: str, message: str) -> None:
@@ -28,7 +28,7 @@ class LogBatch:
     first_position: int
     events: tuple[RunEvent, ...]
     traceparent: str = ""
-    """W3C trace context of the first of their commits that is traced; empty without one."""
+    """W3C trace context of the first traced commit among those of the entries; empty without one."""
 
     @property
     def last_position(self) -> int:
@@ -56,7 +56,7 @@ class Checkpoint:
 
 
 def after(applied: int, batch: LogBatch) -> LogBatch | None:
-    """The part of `batch` that follows position `applied`; None when all of it has been applied before.
+    """The part of `batch` that follows position `applied`; None when all of it has already been applied.
 
     Raises LogRefused(hole) when entries between `applied` and the batch are missing.
     """
@@ -72,14 +72,14 @@ def after(applied: int, batch: LogBatch) -> LogBatch | None:
 
 
 def joined(batches: list[LogBatch]) -> LogBatch:
-    """Batches of one partition, each following the one before, as one."""
+    """Join consecutive batches of one partition into one."""
     events = tuple(event for batch in batches for event in batch.events)
     traceparent = next((batch.traceparent for batch in batches if batch.traceparent), "")
     return replace(batches[0], events=events, traceparent=traceparent)
 
 
 def check_lineage(state: LogState, checkpoints: Mapping[int, Checkpoint]) -> None:
-    """The checkpoints must count in this log, and within it. Raises LogRefused(epoch_changed | rewound)."""
+    """Check that the checkpoints belong to this log and lie within it. Raises LogRefused(epoch_changed | rewound)."""
     for partition, checkpoint in checkpoints.items():
         check_epoch(checkpoint.log_epoch, state.epoch)
         if checkpoint.position > state.heads[partition]:
@@ -89,6 +89,6 @@ def check_lineage(state: LogState, checkpoints: Mapping[int, Checkpoint]) -> Non
 
 
 def check_epoch(expected: str, found: str) -> None:
-    """Raises LogRefused(epoch_changed)."""
+    """Check that the epochs are equal. Raises LogRefused(epoch_changed)."""
     if expected != found:
         raise LogRefused("epoch_changed", f"the log has epoch {found}; what was applied came from {expected}")

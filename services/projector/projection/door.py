@@ -16,7 +16,7 @@ from services.projector.projection.domain import LogBatch, LogRefused, LogState
 
 DESCRIBE_TIMEOUT_S = 5.0
 
-# What runtime refuses a position for when our checkpoints do not belong to its log.
+# Reasons for which runtime refuses a position when our checkpoints do not belong to its log.
 _LINEAGE = {"epoch_mismatch": "epoch_changed", "cursor_ahead_of_head": "rewound"}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class TailLimits:
-    """How much is taken and kept at once, and how long the pauses are."""
+    """How much the tail takes and keeps at once, and how long its pauses are."""
 
     batch_events: int = 2000
     queue_batches: int = 16

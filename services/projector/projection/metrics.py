@@ -1,4 +1,4 @@
-"""How the projection is doing: what readiness, metrics and people ask. Written by the tail, read by everybody."""
+"""The progress of the projection, for readiness, metrics and people. The tail writes it, everything else reads it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from prometheus_client.registry import Collector
 
 @dataclass
 class Progress:
-    """`applied` and `heads` are partition -> position; a head is the newest that runtime has told of.
+    """`applied` and `heads` are partition -> position; a head is the newest position that runtime has reported.
 
-    `halted` is the cause why nothing is applied any more, as a word; empty while something may be.
+    `halted` is one word that says why nothing is applied any more; empty while entries may still be applied.
     """
 
     connected: bool = False
@@ -30,18 +30,18 @@ class Progress:
     closed_because: str = "it has not been reached yet"
 
     def opened(self, applied: Mapping[int, int], heads: Mapping[int, int]) -> None:
-        """The tail stands at `applied` of a log that stands at `heads`."""
+        """Note that the tail stands at `applied` of a log that stands at `heads`."""
         self.connected = True
         self.applied = dict(applied)
         self.saw(heads)
 
     def saw(self, heads: Mapping[int, int]) -> None:
-        """Runtime told where the log stands."""
+        """Note where the log stands, as runtime reported it."""
         self.heads = dict(heads)
         self._note_catch_up()
 
     def moved(self, partition: int, position: int, *, events: int, journal_rows: int, drifts: int) -> None:
-        """A batch has been committed."""
+        """Note that a batch has been committed."""
         self.batches += 1
         self.events += events
         self.journal_rows += journal_rows
@@ -51,19 +51,19 @@ class Progress:
         self._note_catch_up()
 
     def followed(self, partition: int, position: int) -> None:
-        """Another replica has applied the partition up to `position`."""
+        """Note that another replica has applied the partition up to `position`."""
         self.applied[partition] = position
         self.heads[partition] = max(position, self.heads.get(partition, 0))
         self._note_catch_up()
 
     def closed(self, cause: str, because: str) -> None:
-        """The tail ended; it will be tried again unless it has halted."""
+        """Note that the tail ended; it will be tried again unless it has halted."""
         self.connected = False
         self.closed_because = because
         self.reconnects[cause] = self.reconnects.get(cause, 0) + 1
 
     def halt(self, cause: str, because: str) -> None:
-        """The tail ended, and will not be tried again."""
+        """Note that the tail ended and will not be tried again."""
         self.halted = cause
         self.closed("refused", because)
 
@@ -73,10 +73,10 @@ class Progress:
 
     @property
     def not_ready_because(self) -> str:
-        """Why readers should not come here; empty from the moment when the read models have been whole.
+        """Why readers should not come here; empty once the read models have been complete.
 
-        What has been applied stays good to read, and other replicas apply to the same read models: that a tail has
-        ended is not a reason to refuse readers. `oa_projector_connected` and the lag tell of it.
+        Applied entries stay good to read, and other replicas apply to the same read models. So the end of a tail is no
+        reason to refuse readers. `oa_projector_connected` and the lag show it.
         """
         if self.caught_up_once:
             return ""
@@ -92,13 +92,13 @@ class Progress:
 
 
 class ProgressCollector(Collector):
-    """The metrics of a projection, read from its `Progress` when they are asked for."""
+    """The metrics of a projection, read from its `Progress` when they are collected."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     def collect(self) -> Iterator[Metric]:
-        """All of them; labels are partitions and causes, never ids."""
+        """All metrics; labels are partitions and causes, never ids."""
         progress = self._progress
         yield _by(
             "oa_projector_lag_events",

@@ -15,7 +15,7 @@ INSERT INTO projection.checkpoints (projection, version, partition, log_epoch)
 SELECT $1, $2, partition, $3 FROM unnest($4::int[]) AS partition
 ON CONFLICT DO NOTHING
 """
-"""Makes the checkpoints of partitions that have none. A partition that was never read begins at position 0."""
+"""Creates the checkpoints of partitions that have none. A partition that was never read begins at position 0."""
 
 _OF_PARTITIONS = """
 SELECT projection, version, partition, log_epoch, position FROM projection.checkpoints
@@ -34,8 +34,8 @@ UPDATE projection.checkpoints SET position = $6, updated_at = now()
 WHERE projection = $1 AND version = $2 AND partition = $3 AND log_epoch = $4 AND position = $5
 RETURNING position
 """
-"""Moves a checkpoint on. Compare-and-set. The row stays locked until the end of the transaction, so a partition has one
-writer at a time."""
+"""Moves a checkpoint on by compare-and-set. The row stays locked until the end of the transaction, so a partition has
+one writer at a time."""
 
 
 class PostgresCheckpointStore:
@@ -47,7 +47,7 @@ class PostgresCheckpointStore:
         self._version = version
 
     async def ensure(self, log_epoch: str, partitions: Collection[int]) -> dict[int, Checkpoint]:
-        """Existing ones are returned with the epoch they have, whatever `log_epoch` is: the caller compares."""
+        """Existing checkpoints are returned with their own epoch, whatever `log_epoch` is: the caller compares."""
         wanted = sorted(partitions)
         async with self._postgres.acquire() as connection:
             await connection.execute(_ENSURE, self._projection, self._version, log_epoch, wanted)

@@ -1,1 +1,1 @@
-"""Run summaries: one document for each run, projected from its events, told on topics, and read in lists."""
+"""Run summaries: one document for each run, projected from its events, published on topics, and read in lists."""

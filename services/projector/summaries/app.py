@@ -1,4 +1,4 @@
-"""Run summaries: changed by batches of the log, read for the person or service account that a call is made for."""
+"""Run summaries: batches of the log change them; calls read them on behalf of a person or service account."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class SummaryWriter(Protocol):
         """Store summaries. Raises CheckpointMoved when a newer one is stored."""
 
     async def record(self, drifts: Sequence[Drift]) -> None:
-        """Store what was found to differ."""
+        """Store differences that were found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One batch's transaction: all that is written is stored, or nothing."""
+    """One batch's transaction: everything that is written is stored, or nothing."""
 
     checkpoints: CheckpointWriter
     summaries: SummaryWriter
@@ -75,7 +75,7 @@ Transactions = Callable[[], AbstractAsyncContextManager[Transaction]]
 
 
 class SummaryProjection:
-    """`projection.app.Projection`: the read model, the topics and the checkpoint change together, or not at all."""
+    """Implements `projection.app.Projection`: read model, topics and checkpoint change together, or not at all."""
 
     def __init__(self, transactions: Transactions, encoders: Encoders, hub: TopicHub) -> None:
         self._transactions = transactions
@@ -99,14 +99,14 @@ class SummaryProjection:
 
 @dataclass(frozen=True, slots=True)
 class SummaryPage:
-    """Summaries, newest first. `next_key` is what the next page comes after; empty when this is the last."""
+    """Summaries, newest first. The next page comes after `next_key`, which is empty on the last page."""
 
     summaries: Sequence[RunSummary]
     next_key: str
 
 
 class Listed(StrEnum):
-    """Whose runs a list holds."""
+    """The owners whose runs a list holds."""
 
     OWN = "own"
     ORG = "org"
@@ -114,19 +114,19 @@ class Listed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListedRuns:
-    """Which runs a list holds; `listed` is None for what is usual for the caller, `prefix` is of run ids."""
+    """Which runs a list holds. `listed` is None for the caller's default; `prefix` is a prefix of run ids."""
 
     listed: Listed | None = None
     status: RunStatus | None = None
     prefix: str = ""
 
     def owner(self, principal: Principal) -> str | None:
-        """Whose runs `principal` gets; None for everybody's in its org."""
+        """The owner whose runs `principal` gets; None for all runs of its org."""
         usual = Listed.OWN if principal.kind is PrincipalKind.USER else Listed.ORG
         return principal.subject if (self.listed or usual) is Listed.OWN else None
 
     def digest(self, principal: Principal) -> bytes:
-        """SHA-256 of what the list is about: a page token of one list can't be used with another, or by another."""
+        """SHA-256 of the list's criteria, so that a page token can't be used with another list or by another caller."""
         owner = self.owner(principal) or ""
         who = (principal.kind.value, principal.subject, principal.org_id)
         parts = ("ListRunSummaries", *who, owner, self.status or "", self.prefix)
@@ -134,10 +134,11 @@ class ListedRuns:
 
 
 class Reads:
-    """Owner and org come from the principal. A list holds its own runs, or all of the org that it acts in.
+    """Reads summaries; owner and org come from the principal. A list holds the principal's own runs, or all runs of the
+    org that it acts in.
 
-    A single run may be read by every member who acts in its org. The person who started it and was removed from the
-    org, or acts in another one, may not. What one may not read looks like what does not exist.
+    Every member who acts in its org may read a single run. The person who started it may not, if they were removed from
+    the org or act in another one. A run that a caller may not read looks like one that does not exist.
     """
 
     def __init__(self, store: SummaryStore, limits: PageLimits | None = None) -> None:
@@ -156,9 +157,9 @@ class Reads:
         return summary
 
     async def summaries(self, principal: Principal, which: ListedRuns, page_size: int, after_key: str) -> SummaryPage:
-        """The page after `after_key`; a page size of 0 is the default, a larger one than the maximum is that."""
+        """The page after `after_key`; a page size of 0 means the default, and one above the maximum the maximum."""
         size = min(page_size or self._limits.default_size, self._limits.max_size)
-        # One more than asked for tells whether there is a next page.
+        # One summary more than requested shows whether there is a next page.
         query = SummaryQuery(principal.org_id, which.owner(principal), which.status, which.prefix, after_key, size + 1)
         found = await self._store.page(query)
         page = found[:size]

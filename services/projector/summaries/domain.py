@@ -1,10 +1,10 @@
-"""What events do to the summaries of their runs: a pure function, so that the same log gives the same summaries.
+"""How events change the summaries of their runs: a pure function, so that the same log gives the same summaries.
 
 The document of a summary is `openagents.projection.v1.RunSummary`; `RunSummary` is its content as plain values. A batch
-of the log leads to a `Plan`: which documents to write, what to say on which topics. The rule for what is known already:
-an event at or below a summary's `latest_seq` changes nothing. When a run comes again from its first event, it is
-projected again beside the stored summary; at the seq of that, both documents must have the same hash. Other bytes are
-*drift*: recorded for people, while the stored document stays as it is.
+of the log leads to a `Plan`: which documents to write, and what to publish on which topics. An event at or below a
+summary's `latest_seq` is already known and changes nothing. When a run comes again from its first event, it is
+projected again beside the stored summary; at the stored seq, both documents must have the same hash. Different bytes
+are *drift*: it is recorded for people, and the stored document stays as it is.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from services.projector.projection.domain import LogRefused
 
 PROJECTION = "run_summaries"
 VERSION = 1
-"""Raised when the code gives other documents for the same events: a new version is built beside the old one.
+"""Increased when the code gives different documents for the same events: a new version is built beside the old one.
 
-A member that only a new kind of event sets (`progress`) raises nothing: no log of before has such an event, and a
-projector of before does not read past one (ADR 0022).
+A member that only a new kind of event sets (`progress`) does not increase it: no earlier log has such an event, and an
+earlier projector does not read past one (ADR 0022).
 """
 PERSON_PREFIX = "usr_"
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a list of runs shows of one, as of event `latest_seq`.
+    """A run as a list of runs shows it, as of event `latest_seq`.
 
-    Times are nanoseconds since the Unix epoch; those that are None, and `finish`, have not come yet. `worker_id` is
-    that of the newest attempt. The counts stop at `oa_runlog.state.MAX_TOTAL`.
+    Times are nanoseconds since the Unix epoch. A time or `finish` that is None has not come yet. `worker_id` is that of
+    the newest attempt. The counts stop at `oa_runlog.state.MAX_TOTAL`.
     """
 
     run_id: str
@@ -71,14 +71,14 @@ class RunSummary:
     tool_calls: int = 0
     total_tokens: int = 0
     progress: ProgressReported | None = None
-    """What the newest attempt has reported last."""
+    """The latest report of the newest attempt."""
 
 
 def project(summary: RunSummary | None, event: RunEvent) -> RunSummary:
-    """The summary after `event`; None stands for a run of which nothing has been seen.
+    """The summary after `event`; None stands for a run that has not been seen before.
 
     Raises LogRefused(run_hole) when the event is not the run's next, LogRefused(invalid_event) when the run's state
-    machine does not allow it: then the log is not what the authority writes, and nothing may be built on it.
+    machine does not allow it: then the authority did not write this log, and nothing may be built on it.
     """
     expected = 1 if summary is None else summary.latest_seq + 1
     if event.seq != expected:
@@ -94,7 +94,7 @@ def project(summary: RunSummary | None, event: RunEvent) -> RunSummary:
 
 def _created(event: RunEvent, status: RunStatus) -> RunSummary:
     assert isinstance(event.body, RunCreated)  # the table allows nothing else for a new run
-    spec = titled(event.body.spec)  # the authority records every run with a title; a log of others may not
+    spec = titled(event.body.spec)  # the authority records every run with a title; other logs may not
     return RunSummary(
         run_id=event.run_id,
         user_id=event.body.user_id,
@@ -109,14 +109,14 @@ def _created(event: RunEvent, status: RunStatus) -> RunSummary:
 
 
 def _changes(summary: RunSummary, event: RunEvent) -> dict[str, Any]:
-    """The members of the summary that the event gives another value, besides status and seq."""
+    """The members of the summary that the event changes, besides status and seq."""
     match event.body:
         case RunStarted(worker_id=worker_id, attempt=attempt):
             first = event.recorded_ns if summary.start_ns is None else summary.start_ns
-            # What a lost worker has reported is done anew, as far as anybody knows.
+            # As far as is known, the work that a lost worker reported is done again.
             return {"worker_id": worker_id, "attempt": attempt, "start_ns": first, "progress": None}
         case RunFinished():
-            # A page holds two hundred summaries: what an agent returned is the authority's to give.
+            # A page holds two hundred summaries; clients get an agent's result from the authority.
             return {"finish": replace(event.body, result_json=""), "finish_ns": event.recorded_ns}
         case TextDelta(data=data):
             return {"text_bytes": _plus(summary.text_bytes, len(data))}
@@ -135,18 +135,18 @@ def _plus(total: int, amount: int) -> int:
 
 
 class Codec(Protocol):
-    """Summary <-> document: a serialized `openagents.projection.v1.RunSummary`, always the same bytes for the same."""
+    """Summary <-> document: a serialized `openagents.projection.v1.RunSummary`; equal summaries give equal bytes."""
 
     def encode(self, summary: RunSummary) -> bytes:
         """The document."""
 
     def decode(self, document: bytes) -> RunSummary:
-        """The summary; documents are our own, so one that does not parse is a defect (ValueError)."""
+        """The summary. Documents are our own, so one that does not parse is a defect (ValueError)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSummary:
-    """What the read model holds: the summary, and SHA-256 of its document."""
+    """A summary in the read model, and the SHA-256 of its document."""
 
     summary: RunSummary
     summary_hash: bytes
@@ -154,7 +154,7 @@ class StoredSummary:
 
 @dataclass(frozen=True, slots=True)
 class SummaryWrite:
-    """A document to store instead of the run's former one."""
+    """A document that replaces the run's stored one."""
 
     summary: RunSummary
     document: bytes
@@ -163,7 +163,7 @@ class SummaryWrite:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """The same run at the same seq, computed again with another result."""
+    """The same run at the same seq, computed again with a different result."""
 
     run_id: str
     seq: int
@@ -174,7 +174,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class PersonalEntry:
-    """What a person is told of a run that they started in an org, if they still have a place there."""
+    """An entry for a person about a run that they started in an org, published if they still have a place there."""
 
     place: Place
     entry: JournalEntry
@@ -182,8 +182,8 @@ class PersonalEntry:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a batch changes. One write, and one entry on each topic of summaries, for each run that it moved; and
-    one entry for each event that somebody is told of."""
+    """All changes of a batch: for each run that it moved, one write and one entry on each topic of summaries; and one
+    entry for each event that a person is told about."""
 
     writes: tuple[SummaryWrite, ...]
     of_orgs: tuple[JournalEntry, ...]
@@ -192,11 +192,11 @@ class Plan:
 
     @property
     def places(self) -> set[Place]:
-        """The places of those who are told something."""
+        """The places of the people who are told something."""
         return {personal.place for personal in self.of_persons}
 
     def entries(self, lost: Collection[Place] = ()) -> list[JournalEntry]:
-        """What is said; nothing to those who have lost their place."""
+        """The entries to publish; none for people who have lost their place."""
         return [*self.of_orgs, *(personal.entry for personal in self.of_persons if personal.place not in lost)]
 
 
@@ -209,7 +209,7 @@ class Encoders:
 
 
 def plan_batch(stored: Mapping[str, StoredSummary], events: Iterable[RunEvent], encoders: Encoders) -> Plan:
-    """What `events`, in log order, do to the summaries of their runs. Raises LogRefused, see `project`."""
+    """Plan how `events`, in log order, change the summaries of their runs. Raises LogRefused, see `project`."""
     by_run: defaultdict[str, list[RunEvent]] = defaultdict(list)
     for event in events:
         by_run[event.run_id].append(event)
@@ -232,8 +232,8 @@ def plan_batch(stored: Mapping[str, StoredSummary], events: Iterable[RunEvent], 
 
 
 def _personal(write: SummaryWrite, fresh: Iterable[RunEvent], encode: Encode) -> list[PersonalEntry]:
-    """What the person who started the run is told: how it stands, and what they are to know. A service account is told
-    nothing."""
+    """The entries for the person who started the run: its summary and their notifications. A service account gets
+    none."""
     summary = write.summary
     if not summary.user_id.startswith(PERSON_PREFIX):
         return []
@@ -252,7 +252,7 @@ def _entry(write: SummaryWrite, topic_of: Callable[[str], str], owner_id: str) -
 
 
 def _advance(summary: RunSummary | None, events: Iterable[RunEvent]) -> tuple[RunSummary | None, list[RunEvent]]:
-    """The summary after what is new among `events`, and what that is."""
+    """The summary after the new events among `events`, and those new events."""
     latest = 0 if summary is None else summary.latest_seq
     fresh = [event for event in events if event.seq > latest]
     for event in fresh:

@@ -22,7 +22,7 @@ from services.projector.summaries.domain import RunSummary
 
 
 class ReadApi(read_service_pb2_grpc.ReadServiceServicer):
-    """Requests have been validated and callers authenticated before they come here."""
+    """Serves ReadService. Requests have been validated and callers authenticated before they arrive here."""
 
     def __init__(self, reads: Reads, checkpoints: CheckpointStore) -> None:
         self._reads = reads
@@ -61,7 +61,7 @@ def listed_runs_from_wire(request: pb.ListRunSummariesRequest) -> ListedRuns:
 
 
 class SummaryCodec:
-    """`domain.Codec`. The message has no map, so its deterministic serialization is one for each value."""
+    """Implements `domain.Codec`. The message has no map, so each value has exactly one deterministic serialization."""
 
     def encode(self, summary: RunSummary) -> bytes:
         """The document of a summary."""

@@ -1,4 +1,4 @@
-"""How long a page of summaries is."""
+"""The size of a page of summaries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class PageLimits:
-    """In summaries: a page that was asked for without a size, and the longest one."""
+    """Numbers of summaries: in a page that was requested without a size, and in the largest page."""
 
     default_size: int = 50
     max_size: int = 200

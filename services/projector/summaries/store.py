@@ -31,13 +31,13 @@ WHERE version = $1 AND org_id = $2
 ORDER BY run_id DESC LIMIT $7
 """
 """A page of an org's runs, newest first. Keyset paging: the cost of a page does not grow with its distance from the
-first. The ids that begin with $6 are a range, too: run ids end in capitals and digits, and 'a' comes after those."""
+first. The ids that begin with $6 are also a range: run ids end in capitals and digits, and 'a' comes after those."""
 
 _OF_RUNS = """
 SELECT run_id, document, summary_hash FROM projection.run_summaries
 WHERE version = $1 AND run_id = ANY ($2::text[])
 """
-"""What a batch's runs looked like before it."""
+"""The summaries of a batch's runs before the batch."""
 
 _WRITE = """
 INSERT INTO projection.run_summaries AS stored
@@ -50,14 +50,14 @@ ON CONFLICT (version, run_id) DO UPDATE SET
 WHERE stored.latest_seq < excluded.latest_seq
 RETURNING run_id
 """
-"""What they look like after it; a newer summary is never overwritten."""
+"""Stores the summaries after the batch; a newer summary is never overwritten."""
 
 _RECORD_DRIFT = """
 INSERT INTO projection.drifts (projection, version, run_id, seq, stored_hash, computed_hash, computed_document)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT DO NOTHING
 """
-"""Stores that a summary is not what its events give. A drift that is found again after a restart is one row."""
+"""Stores that a summary differs from what its events give. A drift that is found again after a restart is one row."""
 
 
 class PostgresSummaryStore:
@@ -91,12 +91,12 @@ class PostgresSummaryWriter:
         self._codec = codec
 
     async def read(self, run_ids: Collection[str]) -> dict[str, StoredSummary]:
-        """No lock is needed: a run lives in one partition, and the advanced checkpoint holds that."""
+        """Read without a lock: a run lives in one partition, and the advanced checkpoint locks that."""
         rows = await self._connection.fetch(_OF_RUNS, VERSION, list(run_ids))
         return {row["run_id"]: StoredSummary(self._codec.decode(row["document"]), row["summary_hash"]) for row in rows}
 
     async def write(self, writes: Sequence[SummaryWrite]) -> None:
-        """One statement for all."""
+        """Store all summaries in one statement."""
         if not writes:
             return
         summaries = [write.summary for write in writes]
@@ -115,7 +115,7 @@ class PostgresSummaryWriter:
             raise CheckpointMoved("a newer summary stands where this batch would write")
 
     async def record(self, drifts: Sequence[Drift]) -> None:
-        """Kept apart from the read model, which stays as it is."""
+        """Store drifts apart from the read model, which stays as it is."""
         await self._connection.executemany(
             _RECORD_DRIFT,
             [
@@ -143,7 +143,7 @@ SELECT coalesce((SELECT head FROM projection.topic_heads WHERE topic = $1), 0) A
 _OF_USER = _OF_ORG.replace(
     "org_id = $3", "user_id = $3 AND NOT EXISTS (SELECT FROM projection.lost_places($3, org_id))"
 )
-"""A person's, without those of orgs in which they have lost their place."""
+"""A person's newest runs, without those of orgs in which they have lost their place."""
 
 
 class PostgresRunDocuments:
@@ -157,5 +157,5 @@ class PostgresRunDocuments:
         statement = _OF_USER if topic.topic_class is USER_RUNS else _OF_ORG
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(statement, str(topic), VERSION, topic.subject_id, limit)
-        assert row is not None  # it counts
+        assert row is not None  # the statement always returns a row
         return row["head"], list(row["documents"])

@@ -1,1 +1,1 @@
-"""The workers of each org, on its topic: how each stands, and the runs that it holds."""
+"""The workers of each org on the org's topic: the state of each, and the runs that it holds."""

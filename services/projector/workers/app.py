@@ -1,7 +1,8 @@
-"""Following runtime's workers: one replica at a time does it, and what it stores it says on the topics.
+"""Follows runtime's workers. One replica at a time does this, and publishes on the topics what it stores.
 
-The turn to do so, and all that is stored in it, are of one connection to the database. A replica that has lost its
-connection has lost its turn and can store nothing more, so what is stored is never older than what was stored before.
+The turn, and everything that is stored in it, use one connection to the database. A replica that has lost its
+connection has lost its turn and can store nothing more, so newly stored data is never older than previously stored
+data.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class WorkerSource(Protocol):
     """runtime's WorkerWatchService."""
 
     def watch(self, known: Sequence[str]) -> AsyncIterator[Sequence[ToldWorker]]:
-        """All workers that have not ended and those of `known` that have, then what changes. Raises Refusal."""
+        """All workers that have not ended and those of `known` that have, then every change. Raises Refusal."""
         ...
 
 
@@ -38,11 +39,11 @@ class Turn(Protocol):
     """The turn to follow workers."""
 
     async def known(self) -> list[str]:
-        """Workers that have not ended, as far as is stored."""
+        """The workers that have not ended, according to stored data."""
         ...
 
     async def store(self, told: Sequence[ToldWorker]) -> list[JournalRow]:
-        """Store what is new, and say it on the topics; the rows that this added, sorted by topic and seq."""
+        """Store what is new and append it to the topics. Returns the added rows, sorted by topic and seq."""
         ...
 
 
@@ -51,7 +52,7 @@ Turns = Callable[[], AbstractAsyncContextManager[Turn | None]]
 
 
 class WorkersFollower:
-    """See the module. `run` goes on until cancelled."""
+    """See the module. `run` continues until cancelled."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What is said of workers that have been told of, given what was said before. Pure."""
+"""What to publish about reported workers, given what was published before. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.projector.journal.domain import JournalEntry
 
 @dataclass(frozen=True, slots=True)
 class ToldWorker:
-    """How a worker stands: a serialized `openagents.runtime.v1.Worker`, and what has to be known of it."""
+    """The state of a worker: a serialized `openagents.runtime.v1.Worker`, and the members that are needed here."""
 
     worker_id: str
     org_id: str
@@ -22,7 +22,7 @@ class ToldWorker:
 
 @dataclass(frozen=True, slots=True)
 class WorkerChanges:
-    """What is stored: the workers that stand otherwise, those that have ended, and what is said of all of these."""
+    """The changes to store: workers whose state has changed, workers that have ended, and entries about all these."""
 
     standing: tuple[ToldWorker, ...]
     ended: tuple[str, ...]
@@ -30,9 +30,9 @@ class WorkerChanges:
 
 
 def changes(stored: Mapping[str, bytes], told: Iterable[ToldWorker]) -> WorkerChanges:
-    """What `told` changes; `stored`: worker id -> the document that was said last of one that had not ended.
+    """The changes that `told` makes; `stored`: worker id -> last published document of a worker that had not ended.
 
-    One that had ended before it was ever told of is nobody's news. A worker whose org has no topic is left out.
+    A worker that had ended before it was first reported is left out. A worker whose org has no topic is left out.
     """
     news = [
         one

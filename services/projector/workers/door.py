@@ -33,6 +33,6 @@ class GrpcWorkerSource:
 
 
 def _told(worker: worker_pb2.Worker) -> ToldWorker:
-    """The message has no map, so its deterministic serialization is one for each value."""
+    """The worker in a message. It has no map, so each value has exactly one deterministic serialization."""
     document = worker.SerializeToString(deterministic=True)
     return ToldWorker(worker.worker_id, worker.org_id, worker.status in _ENDED, document)

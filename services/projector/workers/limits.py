@@ -12,4 +12,4 @@ class WorkersLimits:
     backoff_min_ms: int = 100
     backoff_max_ms: int = 5_000
     turn_interval_ms: int = 2_000
-    """Pause between tries to be the replica that follows workers."""
+    """Pause between attempts to become the replica that follows workers."""

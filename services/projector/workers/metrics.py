@@ -1,4 +1,4 @@
-"""What is told of following workers."""
+"""Metrics of following workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table `workers`, and whose turn it is to write it."""
+"""The table `workers`, and the turn to write it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.projector.workers.app import Turn
 from services.projector.workers.domain import ToldWorker, changes
 
 _TAKE_TURN = "SELECT pg_try_advisory_lock(hashtext('projection.workers'))"
-"""Take the turn for this connection, unless another one has it. It ends with the connection at the latest."""
+"""Take the turn for this connection, unless another one has it. The turn ends with the connection at the latest."""
 
 _END_TURN = "SELECT pg_advisory_unlock(hashtext('projection.workers'))"
 """Give the turn back."""
@@ -22,14 +22,14 @@ _KNOWN = "SELECT worker_id FROM projection.workers ORDER BY worker_id"
 """Workers that have not ended."""
 
 _STORED = "SELECT worker_id, document FROM projection.workers WHERE worker_id = ANY ($1::text[])"
-"""What was said last of workers ($1)."""
+"""The last published documents of workers ($1)."""
 
 _STAND = """
 INSERT INTO projection.workers (worker_id, org_id, document)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])
 ON CONFLICT (worker_id) DO UPDATE SET org_id = excluded.org_id, document = excluded.document
 """
-"""Store how workers stand."""
+"""Store the state of workers."""
 
 _ENDED = "DELETE FROM projection.workers WHERE worker_id = ANY ($1::text[])"
 """Forget workers that have ended."""
@@ -98,5 +98,5 @@ class PostgresWorkerDocuments:
         """See Documents."""
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(_OF_ORG, str(topic), topic.subject_id, limit)
-        assert row is not None  # it counts
+        assert row is not None  # the statement always returns a row
         return row["head"], list(row["documents"])

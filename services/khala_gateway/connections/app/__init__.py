@@ -1,1 +1,1 @@
-"""What happens on a connection, from the handshake to the close."""
+"""Everything that happens on a connection, from the handshake to the close."""

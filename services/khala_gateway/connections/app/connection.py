@@ -1,4 +1,4 @@
-"""One connection: what happens on it goes to its session, and what the session asks for is done here, in order."""
+"""One connection: it tells its session everything that happens, and carries out the session's commands in order."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -36,7 +36,7 @@ class Connection:
         self._now_ms = dependencies.now_ms
         hub, limits = dependencies.hub, dependencies.limits
         if transport.encoding.form is Form.READABLE:
-            limits = replace(limits, snapshot_part_bytes=0)  # a part is no message: whoever reads gets it whole
+            limits = replace(limits, snapshot_part_bytes=0)  # a part is not a message: readers get snapshots whole
         self._session = ServerSession(connection_id, limits, hub.head_of, self._now_ms(), hub.source_away)
         self._delivery = Delivery(self._session, transport, dependencies, self._run)
         self._subscribers: dict[Subscription, TopicSubscriber] = {}
@@ -44,7 +44,7 @@ class Connection:
         self._held: Grant | None = None
         self._unwatch: Callable[[], None] = lambda: None
         self._todo: list[commands.Command] = []
-        # Messages that leave together, when what they answer has been dealt with: each write is a call of the system.
+        # Messages that are written together once all commands have been carried out: each write is a system call.
         self._unwritten: list[bytes] = []
         self._running = False
         self._timer = SessionTimer(self._session, dependencies.alarms, self._time_has_passed)
@@ -53,7 +53,7 @@ class Connection:
     # --------------------------------------------------------------------------------------------- from the socket
 
     def message(self, data: bytes) -> None:
-        """A complete WebSocket message of the connection's form."""
+        """Handle a complete WebSocket message of the connection's form."""
         try:
             frame = decode_client_frame(data, self._transport.encoding.form)
         except Refusal as refusal:
@@ -62,15 +62,15 @@ class Connection:
         self._run(self._session.frame(frame, self._now_ms()))
 
     def heard(self) -> None:
-        """Something else came, that shows that the client lives."""
+        """Note that something else arrived, which shows that the client is alive."""
         self._session.heard(self._now_ms())
 
     def malformed(self, refusal: Refusal) -> None:
-        """What came is no frame."""
+        """Refuse something that is not a frame."""
         self._run(self._session.refused(refusal))
 
     def blocked(self, blocked: bool) -> None:
-        """The socket takes nothing at present, or again."""
+        """Note that the socket accepts no data at present, or accepts data again."""
         now_ms = self._now_ms()
         self._session.blocked(blocked, now_ms)
         self._session.taken(self._transport.taken_bytes, now_ms)
@@ -78,7 +78,7 @@ class Connection:
         self._timer.arm()
 
     def closed(self) -> None:
-        """The socket is gone."""
+        """Clean up after the socket has closed."""
         self._run(self._session.subscriptions.end_all())
         self._delivery.stop()
         for task in self._tasks:
@@ -91,16 +91,16 @@ class Connection:
     # --------------------------------------------------------------------------------------------- from the gateway
 
     def drain(self, delay_ms: int) -> None:
-        """Say goodbye, and close in `delay_ms`."""
+        """Announce the drain to the client, and close in `delay_ms`."""
         self._run(self._session.drain(delay_ms, self._now_ms()))
 
     def token_replayed(self) -> None:
-        """Another connection came with the same token."""
+        """End this connection, because another one came with the same token."""
         message = "another connection came with the same token; get a new token for each"
         self._run(self._session.refused(Refusal("token_replayed", message)))
 
     def _revoked(self, refusal: Refusal) -> None:
-        """What the token stands for has ended."""
+        """End this connection, because its token has been revoked."""
         self._run(self._session.refused(refusal))
 
     def _time_has_passed(self) -> None:
@@ -111,7 +111,7 @@ class Connection:
     # --------------------------------------------------------------------------------------------- commands
 
     def _run(self, todo: list[commands.Command]) -> None:
-        """Carries out commands in order, also those that carrying out one brings about."""
+        """Carry out commands in order, including those that result from carrying out others."""
         self._todo.extend(todo)
         if self._running:
             return
@@ -154,7 +154,7 @@ class Connection:
             self._write()
             self._transport.write(entry.message(encoding))
         else:
-            self._unwritten.append(entry.message(encoding.plain))  # small, and of this connection alone
+            self._unwritten.append(entry.message(encoding.plain))  # small, and only for this connection
 
     def _write(self) -> None:
         if self._unwritten:

@@ -1,8 +1,9 @@
-"""How a connection is served when its socket can take more.
+"""Delivery to a connection whenever its socket can accept more.
 
-A subscription is `(feed, next_seq)` and no queue: a slow reader costs an integer. What lies in the ring is written from
-there, topic by topic in slices; what lies below it is read from history, one page at a time for a connection. Snapshots
-that topics begin with are read one at a time, too; a large one is written in parts, each when the socket takes more.
+A subscription is `(feed, next_seq)` and has no queue: a slow reader costs an integer. Frames in the ring are written
+from there, topic by topic in slices. Frames below the ring are read from history, one page at a time per connection.
+Snapshots that topics begin with are also read one at a time. A large snapshot is written in parts, each when the socket
+accepts more.
 """
 
 import asyncio
@@ -23,14 +24,14 @@ from services.khala_gateway.feeds.app.replays import ReplayPage
 from services.khala_gateway.sources.app.ports import state_said
 
 _log = structlog.get_logger(__name__)
-# Slices in one turn of a connection, so that one that catches up doesn't hold up the others.
+# Slices in one turn of a connection, so that a connection that is catching up doesn't hold up the others.
 _SLICES_A_TURN = 8
 
 
 class Delivery:
-    """Writes to one socket what the subscriptions of its connection can have, from rings and from history."""
+    """Writes to one socket the frames that its connection's subscriptions can get, from rings and from history."""
 
-    # Each event passes here once for each subscriber: what that touches of memory is most of what it costs.
+    # Each event passes through here once for each subscriber, and most of its cost is the memory that this touches.
     __slots__ = (
         "_behind",
         "_blocked",
@@ -46,28 +47,28 @@ class Delivery:
     )
 
     def __init__(self, session: ServerSession, transport: Transport, dependencies: Dependencies, run: Run) -> None:
-        """`run` carries out what the session answers."""
+        """`run` carries out the session's commands."""
         self._session = session
         self._transport = transport
         self._dependencies = dependencies
         self._flusher = dependencies.flusher
         self._run = run
-        # Lists, for they are short: an empty deque takes ten times the memory, and each connection has them.
+        # Lists, because they are short: an empty deque takes ten times the memory, and each connection has them.
         self._ready: list[TopicSubscriber] = []
         self._behind: list[TopicSubscriber] = []
         self._reading: asyncio.Task[None] | None = None
         self._snapshot_turn = asyncio.Lock()
         self._blocked = False
-        # Set, and gone, when the socket takes something again; there while somebody waits for that.
+        # Exists only while a task waits for the socket; set and removed when the socket accepts data again.
         self._unblocked: asyncio.Event | None = None
 
     def begin(self, subscriber: TopicSubscriber) -> None:
-        """The session has said SUBSCRIBED."""
+        """Start delivery to `subscriber`, after the session has sent SUBSCRIBED."""
         if subscriber.feed is not None and subscriber.subscription.next_seq <= subscriber.feed.head:
             self.mark(subscriber)
 
     def mark(self, subscriber: TopicSubscriber) -> None:
-        """`subscriber` may have something to deliver."""
+        """Give `subscriber` a turn, because it may have something to deliver."""
         if subscriber.waits is not Waits.NOTHING:
             return
         subscriber.waits = Waits.TURN
@@ -76,7 +77,7 @@ class Delivery:
             self._flusher.ask(self)
 
     def blocked(self, blocked: bool) -> None:
-        """The socket takes nothing at present, or again."""
+        """Note that the socket accepts no data at present, or accepts data again."""
         self._blocked = blocked
         if blocked:
             return
@@ -86,13 +87,13 @@ class Delivery:
         self._flusher.ask(self)
 
     def stop(self) -> None:
-        """The socket is gone."""
+        """Stop delivering, because the socket has closed."""
         if self._reading is not None:
             self._reading.cancel()
         self._flusher.forget(self)
 
     def pump(self) -> None:
-        """Writes slices round-robin over the topics whose turn it is, as long as the socket takes them."""
+        """Write slices round-robin over the topics whose turn it is, as long as the socket accepts them."""
         turns = _SLICES_A_TURN
         while self._ready and turns and not self._blocked:
             turns -= 1
@@ -104,7 +105,7 @@ class Delivery:
             self._flusher.ask(self)
 
     def serve(self, subscriber: TopicSubscriber) -> None:
-        """Write the next slice for `subscriber`, which waits for nothing, or have it wait for what it takes."""
+        """Write the next slice for `subscriber`, which waits for nothing, or make it wait for its turn or history."""
         feed, subscription = subscriber.feed, subscriber.subscription
         if feed is None:
             return
@@ -138,12 +139,12 @@ class Delivery:
             self._run(answer)
 
     def broken(self, error: BaseException) -> None:
-        """A defect of ours: the connection ends, for whoever is connected would wait for ever."""
+        """End the connection after a defect of ours, because its client would otherwise wait forever."""
         _log.error("delivery_broken", connection_id=self._session.connection_id, exc_info=error)
         self._run(self._session.refused(Refusal("internal", "this is a defect on our side; connect again")))
 
     def ended(self, task: asyncio.Task[None]) -> None:
-        """A task of the connection is over, by itself or by a defect."""
+        """End the connection if `task`, one of its tasks, failed because of a defect."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self.broken(error)
 
@@ -156,14 +157,15 @@ class Delivery:
             await self._unblocked.wait()
 
     async def read_snapshot(self, subscriber: TopicSubscriber) -> None:
-        """What `subscriber` begins with: one at a time, part by part, and none for a socket that takes nothing."""
+        """Read and send the snapshot that `subscriber` begins with: one at a time, part by part, and only while the
+        socket accepts data."""
         subscription = subscriber.subscription
         async with self._snapshot_turn:
             await self._writable()
             if subscription.live:
                 await subscriber.read_snapshot(self._dependencies)
             while subscription.unsent is not None:
-                await asyncio.sleep(0)  # others have their turn between two parts
+                await asyncio.sleep(0)  # let others have a turn between two parts
                 await self._writable()
                 self._run(self._session.subscriptions.snapshot_part(subscription))
 
@@ -174,7 +176,7 @@ class Delivery:
             self._reading.add_done_callback(self.ended)
 
     async def _read_pages(self) -> None:
-        """One page at a time, each time of another topic that waits."""
+        """Read one page at a time, for each of the waiting topics in turn."""
         try:
             while self._behind:
                 subscriber = self._behind.pop(0)
@@ -223,7 +225,7 @@ class Delivery:
         elif refusal.info.action is ClientAction.GIVE_UP:
             subscriber.refused(refusal)
         else:
-            # The source is away or busy: the socket stays open and delivery waits.
+            # The source is away or busy: the socket stays open, and delivery waits.
             connection_id, topic = self._session.connection_id, subscription.name
             _log.info("replay_postponed", connection_id=connection_id, topic=topic, reason=refusal.reason)
             self._try_later(subscriber)

@@ -1,4 +1,4 @@
-"""What connections are made of and share."""
+"""The objects that connections are built from and share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from services.khala_gateway.feeds.app.snapshots import Snapshots
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """`now_ms` is Unix time by a clock that never goes back; `jitter` gives uniform numbers in [0, 1)."""
+    """`now_ms` is Unix time by a clock that never goes back; `jitter` returns uniform numbers in [0, 1)."""
 
     hub: FeedHub
     replays: ReplayReader

@@ -1,4 +1,4 @@
-"""What a connection needs of the door that it came through."""
+"""The interface that a connection needs from the door that it came through."""
 
 from typing import Protocol
 
@@ -10,16 +10,16 @@ class Transport(Protocol):
 
     @property
     def encoding(self) -> Encoding:
-        """How messages are written on it."""
+        """The encoding of messages that are written to it."""
         ...
 
     @property
     def taken_bytes(self) -> int:
-        """How much the client has taken since it connected, as far as the system knows."""
+        """How many bytes the client has received since it connected, as far as the system knows."""
         ...
 
     def write(self, data: bytes) -> None:
-        """Complete WebSocket messages, as they are."""
+        """Write complete WebSocket messages unchanged."""
         ...
 
     def close(self, code: int, reason: str) -> None:

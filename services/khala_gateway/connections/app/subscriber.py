@@ -17,14 +17,14 @@ Run = Callable[[list[Command]], None]
 
 
 class Waits(Enum):
-    """What the delivery of a topic waits for."""
+    """States of a topic's delivery: what it waits for."""
 
-    NOTHING = "nothing"  # everything has been delivered, or nothing may be yet
+    NOTHING = "nothing"  # everything has been delivered, or delivery may not begin yet
     TURN = "turn"
     HISTORY = "history"
 
 
-# Looked at for each frame and subscriber: a member of an enum takes several times as long to find.
+# Compared for each frame and subscriber: looking up a member of an enum takes several times as long.
 _NOTHING = Waits.NOTHING
 
 
@@ -32,12 +32,12 @@ class Deliverer(Protocol):
     """Delivers to the connection."""
 
     def serve(self, subscriber: "TopicSubscriber") -> None:
-        """`subscriber`, which waits for nothing, may have something to deliver."""
+        """Serve `subscriber`, which waits for nothing and may have something to deliver."""
         ...
 
 
 class TopicSubscriber:
-    """Implements `Subscriber`: what feed and source say of a subscription, the session is told."""
+    """Implements `Subscriber`: tells the session what the feed and the source say about a subscription."""
 
     __slots__ = ("_deliverer", "_run", "_subscriptions", "attempt", "feed", "registered_at", "subscription", "waits")
 
@@ -49,35 +49,35 @@ class TopicSubscriber:
         run: Run,
         registered_at: int,
     ) -> None:
-        """`run` carries out what the session answers; `registered_at` is a tick of the `ReplayReader`."""
+        """`run` carries out the session's commands; `registered_at` is a tick of the `ReplayReader`."""
         self.subscription = subscription
         self.registered_at = registered_at
         self.feed: TopicFeed | None = None
         self.waits = Waits.NOTHING
-        # How often in a row history was not to be had.
+        # How many times in a row history was not available.
         self.attempt = 0
         self._subscriptions = subscriptions
         self._deliverer = deliverer
         self._run = run
 
     def ready(self, feed: TopicFeed) -> None:
-        """The feed stands: from here to SUBSCRIBED there is no await, so its head is the one that is served."""
+        """Note that the feed stands. No await follows until SUBSCRIBED, so its head is the one that is served."""
         self.feed = feed
         owners = feed.owner_user_id, feed.owner_org_id
         self._run(self._subscriptions.ready(self.subscription, feed.state, *owners))
 
     def moved(self) -> None:
-        """The feed has more."""
+        """Note that the feed has more."""
         subscription = self.subscription
         if subscription.next_seq and subscription.live and self.waits is _NOTHING:
             self._deliverer.serve(self)
 
     def stale(self, reason: str, state: TopicState) -> None:
-        """What was being delivered can't go on."""
+        """Tell the session that the current delivery can't continue."""
         self._run(self._subscriptions.stale(self.subscription, reason, state))
 
     def refused(self, refusal: Refusal) -> None:
-        """The topic can't be had."""
+        """Tell the session that the topic is not available."""
         self._run(self._subscriptions.refused(self.subscription, refusal))
 
     async def confirm(self, cursor: Cursor, dependencies: Dependencies) -> None:
@@ -89,14 +89,14 @@ class TopicSubscriber:
         except Refusal as error:
             refusal = error
         if not self.subscription.live or self.feed is None or not self.feed.stands:
-            return  # who ended it has said so
+            return  # the code that ended it has already told the client
         state = self.feed.state
         if refusal is None:
             self._run(self._subscriptions.cursor_confirmed(self.subscription, state))
             return
         chain = bytes.fromhex(refusal.metadata.get("chain", ""))
         if refusal.reason in STALE_REASONS and not chain:
-            dependencies.hub.outdated(topic)  # its numbers fit the feed, but not what the source has
+            dependencies.hub.outdated(topic)  # its numbers agree with the feed, but not with the source
         said = state_said(refusal) or state
         self._run(self._subscriptions.cursor_refused(self.subscription, refusal, said, chain))
 
@@ -111,12 +111,12 @@ class TopicSubscriber:
             self.refused(refusal)
             return
         if not self.subscription.live or not self.feed.stands:
-            return  # who ended it has said so
+            return  # the code that ended it has already told the client
         state = self.feed.state
         if found.epoch != state.epoch:
             dependencies.hub.outdated(topic)
             self.refused(Refusal("unavailable", "the topic has got another lineage; subscribe again"))
             return
-        # Before the feed is told: what that brings about is delivered once the snapshot has been.
+        # Before the feed is told, so that whatever follows from that is delivered after the snapshot.
         self._run(self._subscriptions.snapshot(self.subscription, state, found.seq, found.payload, found.chain))
         dependencies.hub.learned(topic, TopicState(found.epoch, state.floor, found.seq))

@@ -1,4 +1,4 @@
-"""When a session is told that time has passed."""
+"""Timers that tell sessions that time has passed."""
 
 import asyncio
 import heapq
@@ -8,15 +8,15 @@ from oa_khala.server.session import ServerSession
 from oa_khala.server.states import State
 
 TICK_MS = 50
-"""Who is due within one tick is told at its end, together: no deadline of a session needs to be kept more exactly."""
+"""Timers due within one tick ring together at its end: no deadline of a session needs more precision."""
 
 
 class Alarms:
-    """Rings for all sessions of a gateway, with one timer of the event loop: one for each takes over half a KiB."""
+    """Rings for all sessions of a gateway with one event-loop timer: one timer per session takes over half a KiB."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        # By the tick at whose beginning they are due; and these ticks, as a heap.
+        # Timers by the tick at whose beginning they are due; and these ticks as a heap.
         self._due: dict[int, dict[SessionTimer, None]] = {}
         self._ticks: list[int] = []
         self._handle: asyncio.TimerHandle | None = None
@@ -32,7 +32,7 @@ class Alarms:
         self._due[tick][timer] = None
 
     def remove(self, timer: "SessionTimer", at_ms: int) -> None:
-        """Don't ring `timer`, which was added with this `at_ms`."""
+        """Don't ring `timer`, which was added with the same `at_ms`."""
         self._due.get(_tick(at_ms), {}).pop(timer, None)
 
     def _arm(self) -> None:
@@ -45,7 +45,7 @@ class Alarms:
         self._handle = asyncio.get_running_loop().call_later(delay_s, self._ring)
 
     def _ring(self) -> None:
-        """Each is called by the loop, so that one that fails harms no other."""
+        """Ring all timers that are due. The loop calls each one, so that a failing one doesn't affect the others."""
         self._handle = None
         loop, now_ms = asyncio.get_running_loop(), self._now_ms()
         while self._ticks and self._ticks[0] * TICK_MS <= now_ms:
@@ -56,7 +56,7 @@ class Alarms:
 
 
 class SessionTimer:
-    """Calls `due` soon after the session's `wake_at_ms`; perhaps too early, which harms nothing."""
+    """Calls `due` soon after the session's `wake_at_ms`; perhaps too early, which does no harm."""
 
     __slots__ = ("_alarms", "_at_ms", "_due", "_session")
 
@@ -68,7 +68,7 @@ class SessionTimer:
         self._at_ms: int | None = None
 
     def arm(self) -> None:
-        """Something has happened: `wake_at_ms` may be another one."""
+        """Set the alarm again after something has happened, because `wake_at_ms` may have changed."""
         if self._session.state is State.CLOSED:
             self.stop()
             return
@@ -81,13 +81,13 @@ class SessionTimer:
         self._alarms.add(self, wake_at_ms)
 
     def stop(self) -> None:
-        """Call no more."""
+        """Make no more calls."""
         if self._at_ms is not None:
             self._alarms.remove(self, self._at_ms)
             self._at_ms = None
 
     def ring(self) -> None:
-        """It is time, unless it was stopped since the alarm."""
+        """Call `due`, unless the timer was stopped after the alarm."""
         if self._at_ms is not None:
             self.stop()
             self._due()

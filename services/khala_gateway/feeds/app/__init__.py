@@ -1,1 +1,1 @@
-"""What happens to feeds: the hub, one topic, repairs, and reads of history for subscribers."""
+"""The logic of feeds: the hub, one topic, repairs, and reads of history for subscribers."""

@@ -1,7 +1,7 @@
-"""Live frames of one topic between their arrival and the write to sockets: how old they are then, and their traces.
+"""Live frames of one topic between their arrival and the write to sockets: their age at the write, and their traces.
 
-Both are told once for all frames and subscribers of a topic in a flush. Frames that came from history say nothing of
-their age, and whoever reads so slowly that it reads history is not waited for.
+Both are reported once per flush for all frames and subscribers of a topic. Frames from history say nothing about their
+age, and the report does not wait for clients so slow that they read history.
 """
 
 import time
@@ -18,7 +18,7 @@ _MAX_WAITING = 64
 
 
 class Arrival(NamedTuple):
-    """Frames up to `last_seq`; traced ones with when they came, in nanoseconds since 1970."""
+    """Frames up to `last_seq`; for traced ones, the time at which they arrived, in nanoseconds since 1970."""
 
     last_seq: int
     origin: Origin
@@ -26,15 +26,15 @@ class Arrival(NamedTuple):
 
 
 class Moved(Protocol):
-    """Who is told that there is more to deliver."""
+    """A subscriber that is told that there is more to deliver."""
 
     def moved(self) -> None:
-        """The feed has more."""
+        """Note that the feed has more."""
         ...
 
 
 class Arrivals:
-    """What has come and is not written yet; of more than some, the later ones go unmeasured."""
+    """Frames that have arrived and are not written yet; beyond a maximum number, later ones are not measured."""
 
     __slots__ = ("_waiting",)
 
@@ -42,12 +42,12 @@ class Arrivals:
         self._waiting: list[Arrival] = []
 
     def came(self, last_seq: int, origin: Origin) -> None:
-        """Live frames up to `last_seq` have come."""
+        """Note that live frames up to `last_seq` have arrived."""
         if len(self._waiting) < _MAX_WAITING:
             self._waiting.append(Arrival(last_seq, origin, time.time_ns() if origin.traceparent else 0))
 
     def up_to(self, head: int) -> Sequence[Arrival]:
-        """What has come up to `head`, and is written now. What stands behind a hole waits on."""
+        """The arrivals up to `head`, which are written now. Arrivals behind a hole keep waiting."""
         waiting = self._waiting
         if not waiting:
             return ()
@@ -55,12 +55,12 @@ class Arrivals:
         return [one for one in waiting if one.last_seq <= head] if self._waiting else waiting
 
     def forget(self) -> None:
-        """The topic begins anew."""
+        """Forget all arrivals, because the topic begins anew."""
         self._waiting = []
 
 
 def deliver(arrived: Sequence[Arrival], subscribers: Sequence[Moved], flusher: Flusher) -> None:
-    """Tell all subscribers that there is more; then tell of what has arrived, if anybody took it."""
+    """Tell all subscribers that there is more; then report the arrivals, if any subscriber took frames."""
     for one in arrived:
         if one.origin.traceparent:
             _deliver_traced(arrived, subscribers, flusher)

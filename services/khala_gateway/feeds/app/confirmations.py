@@ -1,7 +1,8 @@
-"""Asks sources whether cursors stand for what the topics hold: one question for all who come with the same one at once.
+"""Asks sources whether cursors match what the topics hold, with one question for all clients that send the same cursor
+at the same time.
 
-Only a source knows. An answer is not kept: a thousand clients that come back together cost a few questions, and what
-a source said of a history is never taken for what it would say of another one.
+Only a source knows. Answers are not kept: a thousand clients that come back together cost a few questions, and a
+source's answer about one history is never used for another.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ _Question = tuple[str, Cursor]
 
 
 class Confirmations:
-    """Single-flight questions, at most `concurrent` of them at the same time to one source."""
+    """Single-flight questions, at most `concurrent` of them to one source at the same time."""
 
     def __init__(self, sources: Mapping[str, TopicSource], concurrent: int) -> None:
         self._sources = sources
@@ -24,13 +25,13 @@ class Confirmations:
         self._asked: dict[_Question, asyncio.Task[None]] = {}
 
     async def confirm(self, topic: Topic, cursor: Cursor) -> None:
-        """Return if `cursor` can be continued. Raises Refusal: what makes it stale, or why the source can't say."""
+        """Return if `cursor` can be resumed. Raises Refusal: what makes it stale, or why the source can't say."""
         question = (str(topic), cursor)
         task = self._asked.get(question)
         if task is None:
             task = self._asked[question] = asyncio.create_task(self._ask(topic, cursor))
             task.add_done_callback(lambda task: self._answered(question, task))
-        # Shielded: one connection that goes away must not take the answer from the others.
+        # Shielded: a connection that goes away must not take the answer from the others.
         await asyncio.shield(task)
 
     async def _ask(self, topic: Topic, cursor: Cursor) -> None:
@@ -43,4 +44,4 @@ class Confirmations:
     def _answered(self, question: _Question, task: asyncio.Task[None]) -> None:
         del self._asked[question]
         if not task.cancelled():
-            task.exception()  # whoever waited has it; if nobody is left, nobody needs it
+            task.exception()  # callers that waited have it; if none are left, nobody needs it

@@ -1,4 +1,4 @@
-"""Frames as they lie in rings and pages: encoded once, in the encodings that connections want."""
+"""Frames as rings and pages hold them: encoded once, in the encodings that connections want."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ _BINARY = encoding_of(Form.PROTO)
 
 
 class Entry:
-    """One frame as a complete WebSocket message; any but the binary one is made when somebody first wants it."""
+    """One frame as a complete WebSocket message. Encodings other than the binary one are made on first use."""
 
     __slots__ = ("_others", "binary")
 
@@ -60,12 +60,12 @@ class Entry:
 
 
 def entry_size(entry: Entry) -> int:
-    """What an entry counts for in a ring, in bytes."""
+    """The size of an entry in a ring, in bytes."""
     return len(entry.binary)
 
 
 class Segment(NamedTuple):
-    """So many consecutive frames as complete messages, joined: one write."""
+    """Consecutive frames as complete messages, joined for one write; `frames` is their number."""
 
     data: bytes
     frames: int
@@ -76,7 +76,7 @@ EMPTY = Segment(b"", 0, 0)
 
 
 def join(first_seq: int, entries: Sequence[Entry], encoding: Encoding) -> Segment:
-    """All of `entries`, which begin at `first_seq`, in one piece."""
+    """Join all of `entries`, which begin at `first_seq`, into one segment."""
     if len(entries) == 1:
         return Segment(entries[0].message(encoding), 1, first_seq)
     return Segment(b"".join([entry.message(encoding) for entry in entries]), len(entries), first_seq)

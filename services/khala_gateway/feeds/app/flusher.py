@@ -1,4 +1,5 @@
-"""When feeds and connections are pumped: at once when all was quiet, else once a tick: frames leave together."""
+"""When feeds and connections are pumped: at once after a quiet time, otherwise once a tick, so that frames leave
+together."""
 
 import asyncio
 import time
@@ -12,7 +13,7 @@ class Pumped(Protocol):
     """Something that has work to do."""
 
     def pump(self) -> None:
-        """Do some of it; ask again for what is left."""
+        """Do some of the work; ask again for the rest."""
         ...
 
 
@@ -25,14 +26,14 @@ class Flusher:
         self._waiting: dict[Pumped, None] = {}
         self._handle: asyncio.Handle | None = None
         self._flushed_at = float("-inf")
-        # What was delivered since the metrics were last told: they cost more than a delivery.
+        # Deliveries since the metrics were last updated: updating them costs more than a delivery.
         self._frames = 0
         self._bytes = 0
         # When the oldest live event of this flush was recorded, in nanoseconds since 1970; 0 for none.
         self._recorded_ns = 0
 
     def ask(self, one: Pumped) -> None:
-        """Have `one` pumped soon; asking twice is asking once."""
+        """Have `one` pumped soon. Asking twice is the same as asking once."""
         self._waiting[one] = None
         if self._handle is None:
             due = self._flushed_at + self._tick_s
@@ -40,7 +41,7 @@ class Flusher:
             self._handle = self._loop.call_soon(self._flush) if late else self._loop.call_at(due, self._flush)
 
     def forget(self, one: Pumped) -> None:
-        """`one` has nothing to do any more."""
+        """Don't pump `one`, which has nothing left to do."""
         self._waiting.pop(one, None)
 
     @property
@@ -49,13 +50,13 @@ class Flusher:
         return self._frames
 
     def delivered(self, frames: int, size: int) -> None:
-        """So much was handed to a connection."""
+        """Count frames that were handed to a connection, and their size in bytes."""
         self._frames += frames
         self._bytes += size
 
     def aged(self, recorded_ns: int) -> None:
-        """A live event that was recorded at that time, by its source's clock, was handed to all who keep up. 0: it is
-        no record."""
+        """Note that a live event was handed to all clients that keep up. It was recorded at `recorded_ns`, by its
+        source's clock; 0: it is not a record."""
         if recorded_ns and (not self._recorded_ns or recorded_ns < self._recorded_ns):
             self._recorded_ns = recorded_ns
 

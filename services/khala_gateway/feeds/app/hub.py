@@ -1,6 +1,7 @@
-"""All feeds of the gateway: opened for the first subscriber, repaired when the fanout loses, dropped after the last.
+"""All feeds of the gateway. A feed is opened for its first subscriber, repaired when the fanout loses frames, and
+dropped after the last subscriber has left.
 
-A source goes away and comes back without anybody being told: sockets stay open, delivery pauses, and the `watched`
+Subscribers are not told when a source goes away and comes back: sockets stay open, and delivery pauses. The `watched`
 that follows a reconnection shows what was missed, which is then a hole like any other.
 """
 
@@ -21,7 +22,7 @@ from services.khala_gateway.feeds.app.topic_feed import Phase, Subscriber, Topic
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.sources.app.ports import TopicSource, WatchedTopic
 
-# What a source refuses only for now.
+# Actions of refusals that are only temporary.
 _PASSING = frozenset({ClientAction.RETRY, ClientAction.RECONNECT})
 
 
@@ -31,11 +32,11 @@ class FeedHub:
     def __init__(
         self, limits: HubLimits, sources: Mapping[str, TopicSource], jitter: Callable[[], float], flusher: Flusher
     ) -> None:
-        """`sources` by name ("runtime", "projector"); `jitter` gives uniform numbers in [0, 1)."""
+        """`sources` by name ("runtime", "projector"); `jitter` returns uniform numbers in [0, 1)."""
         self._limits = limits
         self._sources = sources
         self._flusher = flusher
-        # All topics that are held, by name.
+        # All topics that the hub holds, by name.
         self.feeds: dict[str, TopicFeed] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._repairs = Repairs(limits, sources, jitter, self.refused)
@@ -57,7 +58,7 @@ class FeedHub:
             self._set_timer(held, self._limits.carry_timeout_ms, self._not_carried)
 
     def leave(self, topic: Topic, subscriber: Subscriber) -> None:
-        """`subscriber` goes; after the last one the feed lingers, then goes."""
+        """Remove `subscriber`. After the last one has left, the feed lingers, and is then dropped."""
         held = self.feeds.get(str(topic))
         if held is None or subscriber not in held.subscribers:
             return
@@ -68,32 +69,32 @@ class FeedHub:
             self._set_timer(held, self._limits.linger_ms, self._drop)
 
     def learned(self, topic: Topic, state: TopicState) -> None:
-        """A page of history said where the topic stands."""
+        """Note where the topic stands, according to a page of history."""
         held = self.feeds.get(str(topic))
         if held is not None and held.feed.observe(state):
             self._repairs.start(held)
 
     def outdated(self, topic: Topic) -> None:
-        """History refused what the feed offered: whoever comes now waits until the source has said where it stands."""
+        """Note that history refused what the feed offered: newcomers wait until the source says where it stands."""
         held = self.feeds.get(str(topic))
         if held is not None and held.phase is Phase.CURRENT:
             held.phase = Phase.OUTDATED
             self._source(held).add([held.name])
 
     def head_of(self, topic: str) -> int:
-        """Newest deliverable seq of a topic; 0 when it isn't held."""
+        """The newest deliverable seq of a topic; 0 if the hub doesn't hold it."""
         held = self.feeds.get(topic)
         return held.head if held is not None else 0
 
     def source_away(self, topic: str) -> bool:
-        """Whether the source of a topic that is held does not answer at present."""
+        """Whether the topic is held and its source does not answer at present."""
         held = self.feeds.get(topic)
         return held is not None and self._source(held).away
 
     # --------------------------------------------------------------------------------------------- sources
 
     def watched(self, watched: WatchedTopic) -> None:
-        """A source carries a topic, anew or still."""
+        """Note that a source carries a topic, anew or still."""
         held = self.feeds.get(watched.topic)
         if held is None:
             return
@@ -111,7 +112,8 @@ class FeedHub:
         self._repairs.start(held)
 
     def refused(self, topic: str, refusal: Refusal) -> None:
-        """A source can't carry a topic. A feed that stands outlives what passes; else nobody gets the topic."""
+        """Note that a source can't carry a topic. A feed that stands survives a temporary refusal; otherwise all of its
+        subscribers are refused."""
         held = self.feeds.get(topic)
         if held is None:
             return
@@ -123,12 +125,12 @@ class FeedHub:
     def frames(
         self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None
     ) -> None:
-        """Live frames of a topic."""
+        """Take live frames of a topic."""
         held = self.feeds.get(topic)
         if held is None or not held.stands:
             return
         if held.feed.epoch != epoch:
-            # Another lineage: what it is and where it stands, only `watched` can tell.
+            # Another lineage: only `watched` can tell what it is and where it stands.
             self._source(held).add([topic])
             return
         metrics.LIVE_FRAMES.labels(held.topic.source).inc(len(frames))
@@ -136,7 +138,7 @@ class FeedHub:
         self._repairs.start(held)
 
     async def run_audit(self) -> None:
-        """Now and then asks where the topics stand: the one loss that no later frame would show is that of the last."""
+        """Ask periodically where the topics stand, because no later frame shows the loss of the last one."""
         while True:
             await asyncio.sleep(self._limits.audit_interval_ms / 1000)
             for name, source in self._sources.items():
@@ -144,7 +146,7 @@ class FeedHub:
                 source.add([one.name for one in held])
 
     async def __aenter__(self) -> Self:
-        """Nothing has to be started: feeds come with their subscribers."""
+        """Return the hub. Nothing has to be started, because feeds are opened for their subscribers."""
         return self
 
     async def __aexit__(

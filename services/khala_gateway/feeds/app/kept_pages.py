@@ -1,7 +1,7 @@
-"""Pages of history that were read a moment ago, for whoever wants the same ones now.
+"""Pages of history that were read a moment ago, for clients that want the same ones now.
 
-What a page holds never changes within its epoch, so it may be handed out again. When many come back together, each page
-of a topic is read once for all of them, and not once for each that comes a little later than the others.
+The contents of a page never change within its epoch, so it may be handed out again. When many clients come back
+together, each page of a topic is read once for all of them, not again for each one that comes a little later.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ K = TypeVar("K")
 
 
 class KeptPages(Generic[K, P]):
-    """At most so many bytes, and none for longer than `max_age_s`: what is purged from history is soon gone here too.
+    """Keeps at most `max_bytes`, and none for longer than `max_age_s`: data purged from history soon leaves here too.
 
-    A page that is wanted stays no longer for it; the one that was wanted last goes last when there is no room.
+    Using a page does not extend its time. When there is no room, the least recently used page is removed first.
     """
 
     def __init__(self, max_bytes: int, max_age_s: float) -> None:
@@ -38,7 +38,7 @@ class KeptPages(Generic[K, P]):
         return page
 
     def keep(self, key: K, page: P, size: int, now_s: float) -> None:
-        """The page was read now."""
+        """Keep a page that was read now."""
         if size > self._max_bytes:
             return
         self._remove(key)
@@ -48,7 +48,7 @@ class KeptPages(Generic[K, P]):
             self._remove(next(iter(self._pages)))
 
     def forget_old(self, now_s: float) -> None:
-        """Remove what is too old."""
+        """Remove pages that are too old."""
         for key in [key for key, (_, _, read_s) in self._pages.items() if now_s - read_s > self._max_age_s]:
             self._remove(key)
 

@@ -1,4 +1,4 @@
-"""Holes in feeds, repaired from history."""
+"""Repairs holes in feeds from history."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ GiveUp = Callable[[str, Refusal], None]
 
 
 class Repairs:
-    """Reads what feeds lack, one page after the other, of few feeds of a source at the same time."""
+    """Reads the frames that feeds lack, one page after the other, for a few feeds of a source at the same time."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Repairs:
         jitter: Callable[[], float],
         give_up: GiveUp,
     ) -> None:
-        """`give_up` is told of topics whose events are lost: nobody is led past them."""
+        """`give_up` is told about topics whose events are lost: no subscriber is led past them."""
         self._limits = limits
         self._sources = sources
         self._jitter = jitter
@@ -35,7 +35,7 @@ class Repairs:
         self._running: dict[TopicFeed, asyncio.Task[None]] = {}
 
     def start(self, held: TopicFeed) -> None:
-        """Repair `held`, if it has a hole and that is not being done already."""
+        """Repair `held`, if it has a hole and is not being repaired already."""
         if held.feed.hole is None or held in self._running:
             return
         metrics.HOLES.labels(held.topic.topic_class.name).inc()
@@ -43,14 +43,14 @@ class Repairs:
         self._running[held] = task
 
     async def stop(self) -> None:
-        """Stop all of them."""
+        """Stop all repairs."""
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _repair(self, held: TopicFeed) -> None:
-        """Reads history until nothing is missing, with backoff while it is not to be had."""
+        """Read history until nothing is missing, with backoff while it is not available."""
         attempt = 0
         try:
             while not held.dropped and held.feed.hole is not None:
@@ -63,7 +63,7 @@ class Repairs:
             del self._running[held]
 
     async def _read_page(self, held: TopicFeed) -> bool:
-        """Reads one page of what is missing. True when the feed moved on."""
+        """Read one page of the missing frames. Returns True when the feed moved on."""
         feed, limits = held.feed, self._limits
         source, before = self._sources[held.topic.source], feed.head
         try:

@@ -1,9 +1,9 @@
 """Reads of history for subscribers that are behind the ring: one read for all that want the same page at the same time.
 
-A read that is under way may be joined only by a subscriber that was registered on the feed before the read began:
-what the read doesn't have yet, the feed then does. Who comes later waits until it ends, and takes what it has: a page
-that holds something is kept for a moment. A thousand clients that come back at the same cursor cost one read, and one
-for what has happened since.
+A subscriber may join a read that is under way only if it was registered on the feed before the read began: the feed
+then has whatever the read doesn't have yet. A subscriber that comes later waits until the read ends and takes its page,
+because a page that holds frames is kept for a moment. A thousand clients that come back at the same cursor cost one
+read, and one more for what has happened since.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _Key = tuple[str, str, int]
 
 
 class ReplayPage:
-    """A page of history, encoded once for everybody who waits for it."""
+    """A page of history, encoded once for all subscribers that wait for it."""
 
     def __init__(self, page: HistoryPage) -> None:
         self.epoch = page.epoch
@@ -38,7 +38,7 @@ class ReplayPage:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of its frames."""
+        """The size of its frames in bytes."""
         return sum(map(entry_size, self._entries))
 
     def segment(self, encoding: Encoding) -> Segment:
@@ -65,7 +65,7 @@ class ReplayReader:
         self._ticks = 0
 
     def tick(self) -> int:
-        """The next moment in the order of registrations and beginnings of reads."""
+        """The next number in the order of registrations and starts of reads."""
         self._ticks += 1
         return self._ticks
 
@@ -82,7 +82,7 @@ class ReplayReader:
             read = self._begin(topic, key)
         else:
             REPLAY_JOINED.labels(topic.source).inc()
-        # Shielded: one connection that goes away must not take the page from the others.
+        # Shielded: a connection that goes away must not take the page from the others.
         return await asyncio.shield(read.task)
 
     def _kept_page(self, topic: Topic, key: _Key) -> ReplayPage | None:
@@ -100,7 +100,7 @@ class ReplayReader:
             if self._reads.get(key) is read:
                 del self._reads[key]
             if not task.cancelled():
-                task.exception()  # whoever waited has it; if nobody is left, nobody needs it
+                task.exception()  # callers that waited have it; if none are left, nobody needs it
 
         read.task.add_done_callback(ended)
         return read

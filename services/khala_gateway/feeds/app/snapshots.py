@@ -1,7 +1,7 @@
-"""Reads snapshots from sources: one for all who want the same topic's at the same time.
+"""Reads snapshots from sources: one read for all clients that want the same topic's snapshot at the same time.
 
-A snapshot stands at a seq, and delivery goes on from there; so one that was read a moment ago is as good as a new one,
-and is kept for a moment, as pages of history are. A thousand clients that come together cost one read.
+A snapshot stands at a seq, and delivery continues from there. So a snapshot that was read a moment ago is as good as a
+new one, and is kept for a moment, like pages of history. A thousand clients that come together cost one read.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from services.khala_gateway.feeds.metrics import SNAPSHOTS_KEPT, SNAPSHOTS_READ
 from services.khala_gateway.sources.app.ports import TopicSnapshot, TopicSource
 
 _Key = tuple[str, bool]
-"""Topic, and whether the snapshot is for those who take parts."""
+"""Topic, and whether the snapshot is for clients that accept parts."""
 
 
 class Snapshots:
@@ -45,7 +45,7 @@ class Snapshots:
         if task is None:
             task = self._reading[key] = asyncio.create_task(self._read(topic, key))
             task.add_done_callback(lambda task: self._done(key, task))
-        # Shielded: one connection that goes away must not take it from the others.
+        # Shielded: a connection that goes away must not take the snapshot from the others.
         return await asyncio.shield(task)
 
     async def _read(self, topic: Topic, key: _Key) -> TopicSnapshot:
@@ -66,7 +66,7 @@ class Snapshots:
     def _done(self, key: _Key, task: asyncio.Task[TopicSnapshot]) -> None:
         del self._reading[key]
         if not task.cancelled():
-            task.exception()  # whoever waited has it; if nobody is left, nobody needs it
+            task.exception()  # callers that waited have it; if none are left, nobody needs it
 
 
 def _now_s() -> float:

@@ -1,4 +1,4 @@
-"""One topic in the gateway: its feed, who subscribes to it, and the joined pieces that all of them are written."""
+"""One topic in the gateway: its feed, its subscribers, and the joined segments that are written to all of them."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
@@ -20,9 +20,9 @@ from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.sources.app.ports import WatchedTopic
 
 _log = structlog.get_logger(__name__)
-# Before the source has said where a topic stands, nothing is known of it.
+# Before the source has said where a topic stands, nothing is known about it.
 _NOWHERE = TopicState("", 0, 0)
-# Subscribers of one topic stand at few different places: at the head, and where they are catching up.
+# Subscribers of one topic are at few different positions: at the head, and where they are catching up.
 _MAX_SEGMENTS = 32
 
 
@@ -30,32 +30,32 @@ class Subscriber(Protocol):
     """One connection's subscription to one topic."""
 
     def ready(self, feed: "TopicFeed") -> None:
-        """The feed stands: `feed.state` is where."""
+        """Note that the feed stands, at `feed.state`."""
         ...
 
     def moved(self) -> None:
-        """The feed has more. Who has left is told, too, when others' news made it leave."""
+        """Note that the feed has more. A subscriber that left because others were told is still called."""
         ...
 
     def stale(self, reason: str, state: TopicState) -> None:
-        """What was being delivered can't go on."""
+        """Note that the current delivery can't continue."""
         ...
 
     def refused(self, refusal: Refusal) -> None:
-        """The topic can't be had."""
+        """Note that the topic is not available."""
         ...
 
 
 class Phase(Enum):
-    """What is known of where a topic stands."""
+    """What is known about where a topic stands."""
 
-    OPENING = "opening"  # nothing yet: the source is asked
+    OPENING = "opening"  # nothing yet: the source has been asked
     CURRENT = "current"
-    OUTDATED = "outdated"  # the source has pruned what the feed still offers, and is asked anew
+    OUTDATED = "outdated"  # the source has pruned frames that the feed still offers, and has been asked again
 
 
 class TopicFeed:
-    """See the module. Nobody is told where it stands while it is opening or outdated: those who come wait."""
+    """See the module. While the feed is opening or outdated, no subscriber is told where it stands: new ones wait."""
 
     def __init__(self, topic: Topic, limits: HubLimits, flusher: Flusher) -> None:
         self.topic = topic
@@ -65,13 +65,13 @@ class TopicFeed:
         self.owner_user_id = ""
         self.owner_org_id = ""
         self.subscribers: dict[Subscriber, None] = {}
-        # Those of them that have not been told yet where the feed stands.
+        # Subscribers that have not been told yet where the feed stands.
         self.waiting: dict[Subscriber, None] = {}
         self.dropped = False
         self._limits = limits
         self._flusher = flusher
         self._arrivals = Arrivals()
-        # By the seq that they start at and the encoding, as one number.
+        # Segments by their first seq and encoding, combined into one number.
         self._segments: dict[int, Segment] = {}
 
     @property
@@ -86,23 +86,23 @@ class TopicFeed:
 
     @property
     def head(self) -> int:
-        """Newest seq that can be delivered; 0 before the feed stands."""
+        """The newest seq that can be delivered; 0 before the feed stands."""
         return self.feed.head
 
     def stand(self, watched: WatchedTopic) -> None:
-        """The source carries the topic: begin afresh at its head, with an empty ring."""
+        """Begin anew at the topic's head with an empty ring, because the source carries the topic."""
         self._begin_at(watched.state)
         self.phase = Phase.CURRENT
         self.owner_user_id = watched.owner_user_id
         self.owner_org_id = watched.owner_org_id
 
     def reopen(self) -> None:
-        """The lineage is over, and which one comes next is not known yet."""
+        """Return to `OPENING`, because the lineage is over and the next one is not known yet."""
         self._begin_at(_NOWHERE)
         self.phase = Phase.OPENING
 
     def take(self, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None) -> None:
-        """Frames, live or from history; subscribers are told with the next flush that there is more to deliver."""
+        """Take frames, live or from history. The next flush tells subscribers that there is more to deliver."""
         last_seq = first_seq + len(frames) - 1
         if origin is not None and last_seq > self.feed.head:
             self._arrivals.came(last_seq, origin)
@@ -115,7 +115,7 @@ class TopicFeed:
         deliver(self._arrivals.up_to(self.feed.head), list(self.subscribers), self._flusher)
 
     def segment(self, next_seq: int, encoding: Encoding) -> Segment | None:
-        """The next piece from `next_seq` on, joined once for all who stand there; None when that is below the ring."""
+        """The next segment from `next_seq` on, joined once for all who stand there; None if that is below the ring."""
         if next_seq > self.feed.head:
             return EMPTY
         key = next_seq * ENCODINGS + encoding.number
@@ -130,14 +130,14 @@ class TopicFeed:
         return segment
 
     def end_lineage(self, reason: str, state: TopicState, spared: Collection[Subscriber]) -> None:
-        """What is being delivered can't go on; `spared` are those to whom nothing has been delivered yet."""
+        """Tell subscribers that delivery can't continue; not `spared`, to whom nothing has been delivered yet."""
         metrics.LINEAGES_ENDED.labels(self.topic.topic_class.name).inc()
         _log.warning("lineage_ended", topic=self.name, reason=reason, epoch=state.epoch)
         served = [subscriber for subscriber in self.subscribers if subscriber not in spared]
         self.tell(lambda subscriber: subscriber.stale(reason, state), served)
 
     def tell(self, what: Callable[[Subscriber], None], whom: Iterable[Subscriber]) -> None:
-        """Tell subscribers something; those that leave meanwhile are spared."""
+        """Tell subscribers something, except those that leave meanwhile."""
         for subscriber in list(whom):
             if subscriber in self.subscribers:
                 what(subscriber)

@@ -1,7 +1,7 @@
-"""permessage-deflate (RFC 7692) as a server of shared messages can agree on it.
+"""permessage-deflate (RFC 7692), as far as a server of shared messages can agree to it.
 
-What is compressed is compressed once and sent to everybody. So no message may need another one (no context takeover),
-and all clients have to take the same window.
+A message is compressed once and sent to every client. So no message may depend on another one (no context takeover),
+and all clients have to accept the same window.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from services.khala_gateway.feeds.domain import WINDOW_BITS
 
 
 class SharedDeflate(ServerPerMessageDeflateFactory):
-    """Agrees to no context in either direction, and declines a client that takes only windows below ours. What a client
-    compresses is inflated by `websockets`, up to the limit of a message and no further."""
+    """Agrees to no context in either direction, and declines a client that accepts only windows smaller than ours.
+    `websockets` inflates what a client compresses, up to the limit of a message and no further."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -21,12 +21,12 @@ def admit(request: Request, admission: Admission, connections: int, network: str
 
 
 def network_of(request: Request, peer: str, trusted: Sequence[IpNetwork]) -> str:
-    """The network that limits count for."""
+    """The network of the client, to which limits apply."""
     return client_network(peer, ", ".join(request.headers.get_all("X-Forwarded-For")), trusted)
 
 
 def refuse(protocol: ServerProtocol, refusal: Refusal) -> Response:
-    """The HTTP answer to a request that does not come in: the reason as JSON, with Retry-After where it helps."""
+    """The HTTP answer to a request that is not admitted: the reason as JSON, with Retry-After where it helps."""
     body = json.dumps({"code": refusal.info.grpc_code.lower(), "reason": refusal.reason, "message": refusal.message})
     response = protocol.reject(HTTPStatus(refusal.info.http_status), body + "\n")
     del response.headers["Content-Type"]

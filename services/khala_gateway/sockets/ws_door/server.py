@@ -51,7 +51,7 @@ class WebSocketServer:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        """Listen; raises Refusal: port_in_use, or invalid_setting for an address that needs TLS."""
+        """Listen. Raises Refusal: port_in_use, or invalid_setting for an address that needs TLS."""
         certificates = self._protection.for_listener(self._address, "OA_WS_ADDRESS")
         listener = bind(self._address, "OA_WS_ADDRESS")
         bound_memory(listener, self._limits.socket)
@@ -70,7 +70,7 @@ class WebSocketServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Accept no more, tell everybody when to come back, close them one after the other, end what is left."""
+        """Accept no more connections, tell all clients when to come back, close one after the other, end the rest."""
         if self._server is not None:
             self._server.close()
         await self._drain()
@@ -103,8 +103,8 @@ class WebSocketServer:
     # --------------------------------------------------------------------------------------------- Sockets
 
     def arrived(self, socket: Socket) -> bool:
-        """A TCP connection is there, which has asked for nothing yet. False when its address has too many of those."""
-        # Behind proxies of ours all come from few addresses, and the proxies see to it.
+        """Count a TCP connection that has sent no request yet. Returns False when its address has too many of them."""
+        # Behind our own proxies all connections come from few addresses, and the proxies enforce a limit.
         if not is_within(socket.peer, self._limits.trusted):
             socket.waits = self._admission.arrived(socket.peer)
             return socket.waits
@@ -116,20 +116,20 @@ class WebSocketServer:
             self._admission.asked(socket.peer)
 
     def admit(self, socket: Socket, request: Request) -> str:
-        """The bearer token of `request`. Raises Refusal when it may not come in."""
+        """The bearer token of `request`. Raises Refusal when the request is not admitted."""
         self._asked(socket)
         socket.network = network_of(request, socket.peer, self._limits.trusted)
         return admit(request, self._admission, self._open + 1, socket.network)
 
     def opened(self, socket: Socket, header_token: str) -> Connection:
-        """The handshake is done: a new connection."""
+        """Return a new connection for a socket whose handshake is done."""
         metrics.CONNECTIONS.inc()
         self._open += 1
         self._admission.came(socket.network)
         return Connection(new_id("con"), socket, self._dependencies, header_token)
 
     def gone(self, socket: Socket) -> None:
-        """The TCP connection is gone."""
+        """Note that the TCP connection has closed."""
         self.sockets.pop(socket, None)
         self._asked(socket)
         if socket.connection is not None:

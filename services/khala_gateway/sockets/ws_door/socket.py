@@ -1,8 +1,8 @@
 """One socket: TCP and WebSocket on one side, whole messages on the other.
 
-`websockets`' sans-I/O protocol reads and judges what comes (RFC 6455). What goes out are complete messages that were
-encoded once for everybody, so they are written past it; the open check and the back-pressure that it would have made
-are therefore here, and nowhere else.
+`websockets`' sans-I/O protocol reads and checks incoming data (RFC 6455). Outgoing messages are complete and were
+encoded once for all clients, so they bypass it. The open check and the back-pressure that it would have provided are
+therefore here, and nowhere else.
 """
 
 import asyncio
@@ -46,11 +46,11 @@ _END_OF_REQUEST = b"\r\n\r\n"
 
 
 class _ServerProtocol(ServerProtocol):
-    """`websockets`' own, but a Close between the fragments of a message is answered as any other: a control frame may
-    stand there (RFC 6455, 5.4), and what the client no longer wants to say need not be complete."""
+    """The protocol of `websockets`, except that a Close between the fragments of a message is answered like any other:
+    a control frame may stand there (RFC 6455, 5.4), and a message that the client abandons need not be complete."""
 
     def recv_frame(self, frame: Frame) -> None:
-        """A frame came."""
+        """Handle a frame."""
         if frame.opcode is Opcode.CLOSE:
             self.current_size = None
         super().recv_frame(frame)
@@ -60,19 +60,19 @@ class Sockets(Protocol):
     """All sockets of the server."""
 
     def arrived(self, socket: "Socket") -> bool:
-        """A TCP connection is there. False when it may not stay."""
+        """Count a TCP connection. Returns False when it may not stay."""
         ...
 
     def admit(self, socket: "Socket", request: Request) -> str:
-        """The bearer token of `request`, empty without one. Raises Refusal when it may not come in."""
+        """The bearer token of `request`, empty without one. Raises Refusal when the request is not admitted."""
         ...
 
     def opened(self, socket: "Socket", header_token: str) -> Connection:
-        """The handshake is done: who serves it."""
+        """Return the connection that serves the socket, whose handshake is done."""
         ...
 
     def gone(self, socket: "Socket") -> None:
-        """The TCP connection is gone."""
+        """Note that the TCP connection has closed."""
         ...
 
 
@@ -101,16 +101,16 @@ class Socket(asyncio.Protocol):
         self._request_end: bytes | None = b""
         self.connection: Connection | None = None
         self.encoding = encoding_of(Form.PROTO)
-        # Where the connection comes from, and the network that limits count for.
+        # The address that the connection comes from; `network` is the network to which limits apply.
         self.peer = ""
-        # Whether it is counted among those that have asked for nothing yet.
+        # Whether it is counted among the connections that have sent no request yet.
         self.waits = False
         self.network = ""
 
     # --------------------------------------------------------------------------------------------- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """TCP is there; the request has to come in time."""
+        """Start the deadline for the request, because TCP is connected."""
         self._tcp = cast("asyncio.Transport", transport)
         address = transport.get_extra_info("peername")
         self.peer = address[0] if address else ""
@@ -121,7 +121,7 @@ class Socket(asyncio.Protocol):
             self.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came. What follows the opening request has to wait until that has been answered."""
+        """Handle bytes. Those that follow the opening request have to wait until it has been answered."""
         if self._request_end is None:
             self._receive(data)
             return
@@ -143,13 +143,13 @@ class Socket(asyncio.Protocol):
             self._read_no_more()
 
     def eof_received(self) -> bool:
-        """The client sends no more. The transport closes when everything has been written."""
+        """Note that the client sends no more. The transport closes when everything has been written."""
         self._ws.receive_eof()
         self._process()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """TCP is gone."""
+        """Clean up after the TCP connection has closed."""
         self._cancel_timer()
         self._tcp = None
         if self.connection is not None:
@@ -157,13 +157,13 @@ class Socket(asyncio.Protocol):
         self._sockets.gone(self)
 
     def pause_writing(self) -> None:
-        """The socket is full. What the client sends meanwhile is read as long as the answers are small."""
+        """Pause delivery, because the socket is full. The client is still read as long as the answers are small."""
         if self.connection is not None and self._tcp is not None and not self._ending:
             self._read_up_to = self._tcp.get_write_buffer_size() + self._limits.answers_bytes
             self.connection.blocked(True)
 
     def resume_writing(self) -> None:
-        """The socket takes more; or, once the close has begun, everything has left."""
+        """Resume delivery, because the socket accepts more. Once the close has begun, this means that all was sent."""
         if self._ending:
             self._abort_in(self._limits.close_timeout_ms)
         elif self.connection is not None and self._tcp is not None:
@@ -175,23 +175,23 @@ class Socket(asyncio.Protocol):
 
     @property
     def taken_bytes(self) -> int:
-        """How much the client has taken since it connected, as far as the system knows."""
+        """How many bytes the client has received since it connected, as far as the system knows."""
         return taken_bytes(self._tcp) if self._tcp is not None else 0
 
     def write(self, data: bytes) -> None:
-        """Complete messages, as they are; nothing once the close has begun."""
+        """Write complete messages unchanged; nothing once the close has begun."""
         if self._open and self._tcp is not None:
             self._tcp.write(data)
 
     def close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake behind what was written. Only who was too slow has `linger_ms` to take that."""
+        """Begin the closing handshake behind what was written. Only a client that was too slow gets `linger_ms`."""
         if self._open:
             self._lingers = reason == _TOO_SLOW
             self._ws.send_close(code, reason)
             self._flush()
 
     def abort(self) -> None:
-        """End it now. What a client that was too slow has still not taken is thrown away with it."""
+        """End the socket now. Data that a client that was too slow has still not received is discarded."""
         if self._tcp is not None:
             if self._lingers and self._tcp.get_write_buffer_size() > 0:
                 forget(self._tcp)
@@ -206,13 +206,13 @@ class Socket(asyncio.Protocol):
             match event:
                 case Request():
                     self._request(event)
-                    event.headers.clear()  # the parser keeps its request for as long as the connection is there
+                    event.headers.clear()  # the parser keeps its request as long as the connection exists
                 case Frame():
                     self._frame(event)
         self._flush()
 
     def _flush(self) -> None:
-        """Writes what the protocol answered by itself (the handshake, pongs, closes), and notes whether it is open."""
+        """Write what the protocol answered by itself (the handshake, pongs, closes), and note whether it is open."""
         self._open = self._ws.state is WsState.OPEN
         if self._tcp is None:
             return
@@ -274,7 +274,8 @@ class Socket(asyncio.Protocol):
             tcp.pause_reading()
 
     def _end(self, tcp: asyncio.Transport) -> None:
-        """The close has begun. A client that was too slow has time to take what waits for it, and so learns why."""
+        """Begin the end of the socket. A client that was too slow gets time to receive what waits for it, and so learns
+        why."""
         self._ending = True
         self._read_up_to = None
         tcp.resume_reading()

@@ -1,4 +1,4 @@
-"""What the system keeps for a connection: how much that may be, and how much of it the peer has taken."""
+"""The data that the system keeps for a connection: bounds on its size, and how much the peer has received."""
 
 import asyncio
 import socket
@@ -6,23 +6,24 @@ import struct
 
 from services.khala_gateway.sockets.limits import SocketLimits
 
-# `tcpi_bytes_acked` of Linux' struct tcp_info: what the peer's system has acknowledged, since the connection began.
+# `tcpi_bytes_acked` of Linux's struct tcp_info: bytes that the peer's system has acknowledged since the connection
+# began.
 _BYTES_ACKED = struct.Struct("=120xQ")
-# struct linger: on, and no second.
+# struct linger: on, and zero seconds.
 _AT_ONCE = struct.pack("=ii", 1, 0)
 
 
 def bound_memory(listener: socket.socket, limits: SocketLimits) -> None:
-    """Connections that `listener` accepts inherit these bounds; without them the system keeps megabytes for each."""
+    """Set bounds that connections accepted by `listener` inherit; without them the system keeps megabytes for each."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.unsent_bytes)
 
 
 def forget(tcp: asyncio.Transport) -> None:
-    """When `tcp` is closed, the peer gets a reset, and the system throws away what it keeps for it.
+    """Have the peer get a reset when `tcp` is closed, and the system discard what it keeps for the peer.
 
-    Without this it goes on to offer that to a peer that takes nothing, and keeps the memory meanwhile.
+    Otherwise the system goes on offering the data to a peer that accepts none, and keeps the memory meanwhile.
     """
     connection = tcp.get_extra_info("socket")
     if connection is not None:
@@ -30,9 +31,9 @@ def forget(tcp: asyncio.Transport) -> None:
 
 
 def taken_bytes(tcp: asyncio.Transport) -> int:
-    """How much the peer has taken: a number that grows whenever it takes something, under TLS too.
+    """How much the peer has received: a number that grows whenever it receives something, also under TLS.
 
-    Where the system does not say what was acknowledged, what leaves our own buffer counts.
+    Where the system does not report what was acknowledged, data that leaves our own buffer counts.
     """
     connection = tcp.get_extra_info("socket")
     if hasattr(socket, "TCP_INFO") and connection is not None:

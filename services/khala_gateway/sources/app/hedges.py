@@ -1,4 +1,4 @@
-"""Reads of history that take long are made a second time, at another replica."""
+"""Repeats slow reads of history at another replica."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,21 +11,22 @@ T = TypeVar("T")
 
 
 class Hedges:
-    """Asks a second time where an answer takes long, and takes the one that comes first.
+    """Makes a call a second time when its answer takes long, and returns the first answer.
 
-    Calls go to the replicas of a source in turn, so the second one reaches another, where there is one. So many second
-    calls are under way at most: a source that is slow as a whole does not get all its work twice.
+    Calls go to the replicas of a source in turn, so the second one reaches another replica, where there is one. The
+    number of second calls under way is limited, so that a source that is slow as a whole does not get all its work
+    twice.
     """
 
     def __init__(self, patience_ms: int, most: int) -> None:
-        """`patience_ms`: how long the first call has before the second; 0 for no second call."""
+        """`patience_ms`: how long the first call may take before the second is made; 0 for no second call."""
         self._patience_s = patience_ms / 1000
         self._free = most
 
     async def first(self, call: Callable[[], Awaitable[T]], asked_again: Callable[[], None]) -> T:
-        """What comes first of the calls: an answer or a refusal. One that may be tried again counts only if all end so.
+        """The first answer or refusal of the calls. A refusal that may be retried counts only if all calls end so.
 
-        `asked_again` hears of a second call.
+        `asked_again` is called when a second call is made.
         """
         calls = [asyncio.ensure_future(call())]
         try:
@@ -45,7 +46,7 @@ class Hedges:
 
 
 def _answer_of(calls: Sequence[asyncio.Future[T]]) -> asyncio.Future[T] | None:
-    """The first call that has said something, or the last one when all have failed."""
+    """The first call that has answered, or the last call if all have failed."""
     ended = [one for one in calls if one.done()]
     said = next((one for one in ended if not _failed(one)), None)
     return said or (calls[-1] if len(ended) == len(calls) else None)

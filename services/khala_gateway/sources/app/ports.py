@@ -1,4 +1,4 @@
-"""What the gateway asks a source for, and what a source tells."""
+"""The requests that the gateway makes to a source, and the events that a source reports."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from oa_topics.watcher import Origin
 
 @dataclass(frozen=True, slots=True)
 class WatchedTopic:
-    """A source carries `topic` from now on; it stands at `state` and belongs to these owners."""
+    """A topic that a source carries from now on; it stands at `state` and belongs to these owners."""
 
     topic: str
     state: TopicState
@@ -42,7 +42,7 @@ class TopicSnapshot:
 
 
 def state_said(refusal: Refusal) -> TopicState | None:
-    """Where the topic stands by the refusal of a cursor that can't be continued; None when the source doesn't say."""
+    """Where the topic stands, according to the refusal of a stale cursor; None if the source doesn't say."""
     said = refusal.metadata
     if refusal.reason not in STALE_REASONS or not {"epoch", "floor", "head"} <= said.keys():
         return None
@@ -54,15 +54,15 @@ class TopicSource(Protocol):
 
     @property
     def away(self) -> bool:
-        """Whether it does not answer at present: a topic may have more than it was heard of."""
+        """Whether it does not answer at present, so that its topics may have more than is known."""
         ...
 
     def add(self, topics: Iterable[str]) -> None:
-        """Carry `topics`; each is answered by `watched` or `refused`, one that is carried already too."""
+        """Carry `topics`. Each is answered by `watched` or `refused`, even if it is carried already."""
         ...
 
     def remove(self, topics: Iterable[str]) -> None:
-        """Carry `topics` no longer."""
+        """Stop carrying `topics`."""
         ...
 
     async def replay(
@@ -72,23 +72,23 @@ class TopicSource(Protocol):
         ...
 
     async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
-        """The topic's state, a list's in so many bytes; 0 for what finds room in one frame. Raises Refusal."""
+        """The topic's state; a list's in at most `max_bytes`, or in one frame if that is 0. Raises Refusal."""
         ...
 
 
 class SourceEvents(Protocol):
-    """What a source tells. Nothing about order or completeness is promised."""
+    """The events that a source reports. Neither order nor completeness is promised."""
 
     def watched(self, watched: WatchedTopic) -> None:
-        """A topic is carried now."""
+        """Note that a topic is carried now."""
         ...
 
     def refused(self, topic: str, refusal: Refusal) -> None:
-        """A topic can't be carried."""
+        """Note that a topic can't be carried."""
         ...
 
     def frames(
         self, topic: str, epoch: str, first_seq: int, frames: Sequence[bytes], origin: Origin | None = None
     ) -> None:
-        """Live frames, consecutive among themselves, and where they come from, if the source says so."""
+        """Take live frames, which are consecutive among themselves, and their origin, if the source gives it."""
         ...

@@ -1,4 +1,4 @@
-"""Live frames that a source publishes beside its stream, and whether they are taken there."""
+"""Live frames that a source publishes beside its stream, and whether they are taken from there."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,22 +15,22 @@ _log = structlog.get_logger(__name__)
 
 
 class Subscriptions(Protocol):
-    """What is published on subjects. It may get lost, repeat, and come late or in another order."""
+    """Messages that are published on subjects. They may be lost, repeated, late or reordered."""
 
     def subscribe(self, subject: str, heard: Callable[[bytes], None]) -> None:
-        """Hear what is published there from soon on; of subjects in the order in which they were added."""
+        """Receive, from soon on, what is published there. Subjects take effect in the order in which they are added."""
         ...
 
     def unsubscribe(self, subject: str) -> None:
-        """No more."""
+        """Receive no more from there."""
         ...
 
 
 class PublishedFrames:
-    """What a source publishes beside its stream, of the topics that are wanted, and whether frames are taken there.
+    """The frames of wanted topics that a source publishes beside its stream, and whether they are taken from there.
 
     It begins when the stream says where the source publishes, and ends with the stream. The subject of the checks is
-    subscribed after those of the topics, so that a check comes only where frames would.
+    subscribed to after those of the topics, so that a check arrives only where frames would.
     """
 
     def __init__(self, source: str, subscriptions: Subscriptions, limits: SourceLimits) -> None:
@@ -44,16 +44,16 @@ class PublishedFrames:
         FRAMES_BY_SUBJECT.labels(source).set(0)
 
     def bind(self, take: Callable[[bytes], None], changed: Callable[[], None]) -> None:
-        """`take` gets what is published; `changed` is called when `by_subject` has changed."""
+        """`take` receives what is published; `changed` is called when `by_subject` has changed."""
         self._take, self._changed = take, changed
 
     @property
     def by_subject(self) -> bool:
-        """Whether frames are taken here, and not on the stream."""
+        """Whether frames are taken from here and not from the stream."""
         return self._route.by_subject
 
     def announced(self, subject: str, topics: Iterable[str]) -> None:
-        """The stream says where the source publishes; empty for nowhere. `topics` are those that are wanted."""
+        """Note where the source publishes, as the stream says; empty for nowhere. `topics` are the wanted ones."""
         if subject == self._subject:
             return
         self.ended()
@@ -63,7 +63,7 @@ class PublishedFrames:
             self._subscribe(CHECK)
 
     def ended(self) -> None:
-        """The stream has ended."""
+        """Unsubscribe from everything, because the stream has ended."""
         for name in (*self._topics, CHECK) if self._subject else ():
             self._subscriptions.unsubscribe(f"{self._subject}.{name}")
         self._subject = ""
@@ -71,29 +71,29 @@ class PublishedFrames:
         self.lost("its stream is another one")
 
     def add(self, topics: Iterable[str]) -> None:
-        """Take frames of `topics` too."""
+        """Also take frames of `topics`."""
         for topic in topics if self._subject else ():
             if topic not in self._topics:
                 self._topics[topic] = None
                 self._subscribe(topic)
 
     def remove(self, topics: Iterable[str]) -> None:
-        """Take frames of `topics` no longer."""
+        """Stop taking frames of `topics`."""
         for topic in topics:
             if topic in self._topics:
                 del self._topics[topic]
                 self._subscriptions.unsubscribe(f"{self._subject}.{topic}")
 
     def lost(self, why: str) -> None:
-        """There is no way to what is published at present."""
+        """Note that published frames can't be reached at present."""
         self._then(self._route.lost, why)
 
     def came(self, number: int, now_s: float) -> None:
-        """A delivery check was published."""
+        """Note that a delivery check was published."""
         self._then(partial(self._route.came, number, now_s))
 
     def came_on_stream(self, now_s: float) -> None:
-        """A delivery check came on the stream."""
+        """Note that a delivery check came on the stream."""
         self._then(partial(self._route.came_on_stream, now_s), "no delivery checks are published any more")
 
     def _subscribe(self, name: str) -> None:
@@ -105,7 +105,7 @@ class PublishedFrames:
             self._take(data)
 
     def _then(self, change: Callable[[], None], why: str = "") -> None:
-        """Make a change, and tell of what it changes."""
+        """Make a change, and report it if it changes `by_subject`."""
         before = self.by_subject
         change()
         if self.by_subject == before:
@@ -119,8 +119,8 @@ class PublishedFrames:
 
 
 def _nobody(_: bytes) -> None:
-    """Takes what comes before `bind`: nothing does."""
+    """Take messages before `bind`; none arrive."""
 
 
 def _nothing() -> None:
-    """Nobody waits for a change yet."""
+    """Do nothing, because nobody waits for a change yet."""
