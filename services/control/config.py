@@ -1,5 +1,5 @@
 """Settings of the control service. Those of the edge are in `edge_config`, those of identity providers in
-`provider_config`; `ControlSettings` has them all."""
+`provider_config`. `ControlSettings` contains all of them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def websocket_url() -> Parser[str]:
 
 
 def worker_endpoint() -> Parser[str]:
-    """Where workers attach: an address, with grpcs:// before it where that port has a certificate."""
+    """Where workers attach: an address, prefixed with grpcs:// if that port has a certificate."""
 
     def parse(given: str) -> str:
         address().parse(given.removeprefix("grpcs://"))
@@ -187,21 +187,21 @@ class SignInSettings:
     )
 
     def max_age(self) -> timedelta | None:
-        """How old a sign-in may be; None for any age."""
+        """The maximum age of a sign-in; None for any age."""
         return timedelta(seconds=self.max_age_s) if self.max_age_s else None
 
     def problems(self) -> Iterator[Problem]:
-        """A rule that lets nobody in."""
+        """Report a rule that lets nobody in."""
         if self.sign_up == SignUp.DOMAINS and not self.sign_up_domains:
             name = "OA_SIGN_UP_DOMAINS"
             yield name, f"OA_SIGN_UP is domains, and {name} has none; set it to those of your addresses"
 
     def rule(self) -> SignUpRule:
-        """As sign-in takes it."""
+        """The rule in the form that sign-in takes."""
         return SignUpRule(SignUp(self.sign_up), self.sign_up_domains)
 
     def limits(self) -> SignInLimits:
-        """As sign-in takes them."""
+        """The limits in the form that sign-in takes."""
         return SignInLimits(
             per_address=Rate.every(timedelta(seconds=self.address_period_s), self.address_burst),
             per_address_and_network=Rate.every(
@@ -231,7 +231,7 @@ class ApiKeySettings:
     )
 
     def limits(self) -> KeyLimits:
-        """As API keys take them."""
+        """The limits in the form that API keys take."""
         return KeyLimits(self.max_live, timedelta(days=self.max_days_of_person))
 
 
@@ -269,7 +269,7 @@ class MailSettings:
     )
 
     def production_problems(self) -> Iterator[Problem]:
-        """Codes where others than their owners read them."""
+        """Report settings that let people other than their owners read codes."""
         if self.provider == "console":
             text = "OA_CODE_PROVIDER is console, which writes sign-in codes to the log; set it to smtp"
             yield "OA_CODE_PROVIDER", text
@@ -292,13 +292,13 @@ class AuditSettings:
     )
 
     def limits(self) -> AuditLogLimits:
-        """As the audit log takes them."""
+        """The limits in the form that the audit log takes."""
         return AuditLogLimits(kept_for=timedelta(days=self.retention_days))
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeySettings:
-    """Keys. Each replica has the same."""
+    """Keys. All replicas have the same keys."""
 
     signing_key: Secret = setting(
         "OA_SIGNING_KEY",
@@ -323,16 +323,16 @@ class KeySettings:
     )
 
     def limits(self) -> SigningKeyLimits:
-        """As signing keys take them."""
+        """The limits in the form that signing keys take."""
         return SigningKeyLimits(published_for=timedelta(seconds=self.published_s))
 
     def production_problems(self) -> Iterator[Problem]:
-        """Keys that could be guessed."""
+        """Report keys that could be guessed."""
         yield from weak_key("OA_SIGNING_KEY", self.signing_key.reveal())
         yield from weak("OA_HMAC_KEY", self.hmac_key.reveal())
 
     def hmac_bytes(self) -> bytes:
-        """The key for MACs. Raises Refusal `invalid_setting` for one that could be guessed."""
+        """The key for MACs. Raises Refusal `invalid_setting` for a key that could be guessed."""
         key = self.hmac_key.reveal()
         if len(key) < MIN_HMAC_KEY_CHARS:
             message = f"OA_HMAC_KEY is too short; give it at least {MIN_HMAC_KEY_CHARS} characters"
@@ -370,7 +370,7 @@ class PeerSettings:
         return self.runtime_public or str(self.runtime.addresses[0])
 
     def problems(self) -> Iterator[Problem]:
-        """Several addresses are none that a worker could be given."""
+        """Report several addresses, because a worker can be given only one."""
         if self.runtime_public is None and len(self.runtime.addresses) > 1:
             name = "OA_RUNTIME_PUBLIC_GRPC"
             yield name, f"OA_RUNTIME_GRPC has several addresses; set {name} to the one where workers attach"

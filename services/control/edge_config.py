@@ -1,4 +1,4 @@
-"""Settings of what HTTP clients meet: the edge, how often they may call it, and what answers web requests."""
+"""Settings of the parts that HTTP clients use: the edge, how often they may call it, and what answers web requests."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class EdgeSettings:
         return ClientWindow(self.lowest_client, Version.of(VERSION)) if self.lowest_client else None
 
     def limits(self, rates: Mapping[CallClass, Rate]) -> EdgeLimits:
-        """As the edge takes them."""
+        """The limits in the form that the edge takes."""
         return EdgeLimits(
             max_calls=self.max_calls,
             max_body_bytes=self.max_body_bytes,
@@ -178,7 +178,7 @@ class CallRateSettings:
     public_burst: int = _calls_at_once("PUBLIC", 2000, "calls without a token from one network")
 
     def rates(self) -> Mapping[CallClass, Rate]:
-        """As the edge takes them."""
+        """The rates in the form that the edge takes."""
         return {
             CallClass.READ: Rate.per_second(self.reads_per_s, self.reads_burst),
             CallClass.WRITE: Rate.per_second(self.writes_per_s, self.writes_burst),
@@ -239,7 +239,7 @@ class WebSettings:
     )
 
     def legacy_limits(self) -> LegacyLimits:
-        """As the proxy takes them."""
+        """The limits in the form that the proxy takes."""
         return LegacyLimits(
             max_requests=self.legacy_max_requests,
             max_requests_of_network=self.legacy_max_requests_of_network,

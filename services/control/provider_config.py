@@ -26,7 +26,7 @@ def domains() -> Parser[frozenset[str]]:
 
 
 def issuer() -> Parser[str]:
-    """The issuer of an OpenID provider, letter by letter as the provider writes it."""
+    """The issuer of an OpenID provider, exactly as the provider writes it."""
 
     def parse(given: str) -> str:
         parts = urlsplit(given)
@@ -53,7 +53,7 @@ def redirects() -> Parser[frozenset[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderSettings:
-    """Identity providers, with which people sign in beside a code by mail."""
+    """Identity providers, which people can sign in with besides codes by mail."""
 
     oidc_issuer: str | None = setting(
         "OA_OIDC_ISSUER",
@@ -135,7 +135,7 @@ class ProviderSettings:
     )
 
     def problems(self) -> Iterator[Problem]:
-        """A provider without what it needs."""
+        """Report a provider that lacks a setting that it needs."""
         if self.oidc_issuer and not self.oidc_client_id:
             yield "OA_OIDC_CLIENT_ID", "OA_OIDC_ISSUER needs OA_OIDC_CLIENT_ID; set it to the id that the provider gave"
         if not self.codes_too and not (self.oidc_issuer or self.workos_client_id):
@@ -145,11 +145,11 @@ class ProviderSettings:
             yield "OA_WORKOS_API_KEY", "OA_WORKOS_CLIENT_ID needs OA_WORKOS_API_KEY; set it to the key that WorkOS gave"
 
     def production_problems(self) -> Iterator[Problem]:
-        """Providers whose answers others could give."""
+        """Report providers for which others could answer."""
         for variable, url in (("OA_OIDC_ISSUER", self.oidc_issuer), ("OA_WORKOS_URL", self.workos_url)):
             if url and urlsplit(url).scheme != "https":
                 yield variable, f"{variable} is no https URL, so that others could answer for the provider; use https"
 
     def rule(self) -> ProviderRule:
-        """As sign-in takes it."""
+        """The rule in the form that sign-in takes."""
         return ProviderRule(self.redirects, self.loopback, self.link_domains, self.codes_too)

@@ -131,7 +131,7 @@ ROUTE_LIMITS = RouteLimits()
 
 
 class Tables:
-    """Every feature's tables on one connection: what each feature's `Transaction` asks for, and more."""
+    """Every feature's tables on one connection: a superset of what each feature's `Transaction` asks for."""
 
     def __init__(self, connection: Connection) -> None:
         self.api_keys = PostgresApiKeys(connection)
@@ -159,8 +159,8 @@ class Tables:
 
 @dataclass(frozen=True, kw_only=True)
 class Dependencies:
-    """What the use cases work with. `hmac_key` hashes codes and API keys and makes refresh tokens. For
-    `delete_grace` a deleted org can be restored. A sign-in older than `max_sign_in_age` is not fresh; None: each is."""
+    """The dependencies of the use cases. `hmac_key` hashes codes and API keys and makes refresh tokens. A deleted org
+    can be restored for `delete_grace`. A sign-in older than `max_sign_in_age` is not fresh; None: each is fresh."""
 
     transactions: Transactions[Tables]
     clock: Clock
@@ -249,7 +249,7 @@ class UseCases:
 
 
 def _by_key(of_key: AskStanding, of_others: AskStanding) -> AskStanding:
-    """Asks `of_key` about a token that was made from an API key, and `of_others` about any other."""
+    """Ask `of_key` about a token that was made from an API key, and `of_others` about any other."""
 
     async def standing(principal: StandingPrincipal, jti: str) -> Standing | None:
         return await (of_key if is_api_key_id(principal.session_id) else of_others)(principal, jti)
@@ -258,7 +258,7 @@ def _by_key(of_key: AskStanding, of_others: AskStanding) -> AskStanding:
 
 
 async def start(settings: ControlSettings, process: Process) -> None:
-    """Build and serve. Upstreams need not be there: what doesn't need them works without them."""
+    """Build and serve. Upstreams need not be available: functions that don't need them work without them."""
     clock = process.clock
     watch = ClockWatch(settings.service, clock, settings.clock)
     ring = key_ring(settings.keys)
@@ -346,7 +346,7 @@ def _edge(
 
 
 def _register_internal(server: GrpcServer, cases: UseCases, operators: Operators, keys: SigningKeys) -> None:
-    """What only services and operators call."""
+    """Register the services that only our services and operators call."""
     server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
     server.register(add_BlockServiceServicer_to_server, BlockApi(cases.blocks))
     server.register(add_InstallationAuditServiceServicer_to_server, InstallationAuditApi(cases.audit_log))
@@ -361,7 +361,7 @@ def _register_internal(server: GrpcServer, cases: UseCases, operators: Operators
 async def _signing_keys(
     settings: ControlSettings, process: Process, transactions: Transactions[Tables], ring: KeyRing
 ) -> SigningKeys:
-    """The keys of the moment, followed from now on."""
+    """Load the current keys, and follow changes from now on."""
     box, limits = SealedKeys(settings.keys.hmac_bytes()), settings.keys.limits()
     keys = SigningKeys(transactions, process.clock, box, ring.signing, ring.public_keys, generate_key, limits)
     await keys.start()
@@ -370,8 +370,8 @@ async def _signing_keys(
 
 
 async def _providers(settings: ProviderSettings, process: Process) -> Mapping[str, Provider]:
-    """The identity providers that are set, in the order in which people see them. What only they need is not imported
-    for others: it takes long."""
+    """The configured identity providers, in the order in which people see them. Modules that only a provider needs are
+    imported only with that provider, because importing them takes long."""
     providers: dict[str, Provider] = {}
     if settings.oidc_issuer:
         from services.control.provider_sign_in.door.oidc import OidcClient, OidcProvider
@@ -406,7 +406,7 @@ def _sides(web: WebSettings) -> frozenset[Side]:
 
 
 async def _route_book(settings: ControlSettings, process: Process, dependencies: Dependencies) -> RouteBook:
-    """What operators decide, followed from now on."""
+    """Load the operators' decisions on routes, and follow changes from now on."""
     book = RouteBook(dependencies.transactions, dependencies.clock)
     await book.start()
     listener = routes_store.listener(settings.database, book, ROUTE_LIMITS.look_interval_s)
@@ -418,7 +418,7 @@ async def _route_book(settings: ControlSettings, process: Process, dependencies:
 async def _web(
     settings: ControlSettings, process: Process, dependencies: Dependencies, book: RouteBook
 ) -> Front | None:
-    """What answers web requests; None where there is nothing."""
+    """The part that answers web requests; None if there is none."""
     web = settings.web
     shell: WebShell | None = None
     if web.root is not None:
@@ -481,7 +481,7 @@ def _http_server(settings: ControlSettings, app: ASGIApp, protection: Protection
 
 
 def key_ring(keys: KeySettings) -> KeyRing:
-    """The keys for tokens. Raises Refusal `invalid_setting`; never shows a key."""
+    """The keys for tokens. Raises Refusal `invalid_setting`, which never shows a key."""
     try:
         signing = load_key(keys.signing_key.reveal())
     except ValueError as error:
@@ -498,7 +498,7 @@ def key_ring(keys: KeySettings) -> KeyRing:
 
 
 def carrier(mail: MailSettings) -> Carrier:
-    """How mail leaves. Raises Refusal `invalid_setting` for a relay that isn't described."""
+    """The carrier that sends mail. Raises Refusal `invalid_setting` if the relay's settings are incomplete."""
     if mail.provider == "console":
         return ConsoleCarrier(mail.dev_file)
     if not mail.smtp_host:

@@ -1,4 +1,4 @@
-"""An API key: `oak_` and 32 random bytes in base64url. It signs in its owner, a service account or a person."""
+"""API keys: `oak_` and 32 random bytes in base64url. A key signs in its owner, a service account or a person."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _VISIBLE_CHARS = 12
 _PERSON_PREFIX = "usr_"
 
 SERVICE_ACCOUNT_KEY_SCOPES: Scopes = SERVICE_ACCOUNT_SCOPES | WORKER_SCOPES
-"""What a key of a service account can do: call the edge, and let workers attach."""
+"""The scopes that a service account's key can have: they let it call the edge, and let workers attach."""
 PERSON_KEY_SCOPES: Scopes = frozenset(
     {Scope.RUNS_READ, Scope.RUNS_WRITE, Scope.WORKERS_READ, Scope.NOTIFICATIONS_READ, Scope.SERVICE_ACCOUNTS_READ}
 )
-"""What a person's key can do. What isn't here needs a session: changing who gets in, above all."""
+"""The scopes that a person's key can have. Everything else needs a session, above all changing who gets in."""
 
 
 class Use(StrEnum):
@@ -55,7 +55,7 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is known of a key. `expires_at` is None for one without an end of its own."""
+    """A key without its text. `expires_at` is None for a key without an end of its own."""
 
     api_key_id: str
     owner: str
@@ -81,24 +81,24 @@ class ApiKey:
 
     @property
     def full(self) -> bool:
-        """Whether it is all that a service account's key can be: the one kind that the release before knows."""
+        """Whether it has all that a service account's key can have: the only kind that the previous release knows."""
         return not self.of_person and self.expires_at is None and self.scopes == SERVICE_ACCOUNT_KEY_SCOPES
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedKey:
-    """A key, and what its owner may do now in the key's org; None for an owner who may not come in at all."""
+    """A key, and what its owner may do now in the key's org; None for an owner who has no access at all."""
 
     key: ApiKey
     standing: Scopes | None
 
     def works(self, now: datetime) -> bool:
-        """Whether somebody comes in with it."""
+        """Whether it gives access."""
         return self.standing is not None and self.key.works(now)
 
     @property
     def principal(self) -> StandingPrincipal:
-        """The owner as a caller of the edge. The key stands where a session does: what is open by it ends with it."""
+        """The owner as a caller of the edge. The key takes the place of a session: what it has opened ends with it."""
         kind = PrincipalKind.USER if self.key.of_person else PrincipalKind.SERVICE_ACCOUNT
         return StandingPrincipal(
             kind,
@@ -111,12 +111,12 @@ class OwnedKey:
 
 
 def is_api_key_id(session_id: str) -> bool:
-    """Whether what a token names as its session is an API key."""
+    """Whether the session id of a token is that of an API key."""
     return session_id.startswith(API_KEY_PREFIX)
 
 
 def owner_scopes(owner: str, *, may_come_in: bool, role: Role | None) -> Scopes | None:
-    """What the owner of a key may do now. A person who has left the org has no more to do there than a stranger."""
+    """What the owner of a key may do now. A person who has left the org may do no more there than a stranger."""
     if not may_come_in:
         return None
     if not owner.startswith(_PERSON_PREFIX):
@@ -125,13 +125,13 @@ def owner_scopes(owner: str, *, may_come_in: bool, role: Role | None) -> Scopes 
 
 
 def api_key(random_bytes: bytes) -> str:
-    """The key made of API_KEY_BYTES random bytes."""
+    """The key made from API_KEY_BYTES random bytes."""
     return "oak_" + base64.urlsafe_b64encode(random_bytes).rstrip(b"=").decode()
 
 
 def rotated_api_key(hmac_key: bytes, api_key_id: str, caller: str, idempotency_key: str) -> str:
-    """The key with this id that a rotation makes. It is always the same text for the same request of the same caller,
-    so that the answer can be given again though nothing but the hash is stored."""
+    """The key with this id that a rotation makes. The same request of the same caller always makes the same text, so
+    that the answer can be repeated although only the hash is stored."""
     request = f"rotated-api-key:{api_key_id}:{caller}:{idempotency_key}"
     return api_key(hmac.digest(hmac_key, request.encode(), hashlib.sha256))
 
@@ -142,20 +142,20 @@ def is_api_key(text: str) -> bool:
 
 
 def visible_prefix(key: str) -> str:
-    """What may be shown of a key: 48 of its 256 bits, enough to tell which one was found."""
+    """The part of a key that may be shown: 48 of its 256 bits, enough to identify a key that was found."""
     return key[:_VISIBLE_CHARS]
 
 
 def api_key_hash(hmac_key: bytes, key: str) -> bytes:
-    """What is stored of a key, and looked up by."""
+    """The hash under which a key is stored and looked up."""
     return hmac.digest(hmac_key, f"api-key:{key}".encode(), hashlib.sha256)
 
 
 def scopes_of_key(asked: Sequence[str], possible: Scopes, creator: Scopes) -> Scopes:
-    """The scopes of a new key: those asked for, or with none all that the creator can give.
+    """The scopes of a new key: those asked for, or if none are, all that the creator can give.
 
-    A key can have those in `possible`, of which the creator gives what it has itself; and `workers.attach`, which no
-    person has, to the keys that can have it. Raises Refusal `invalid_value`, `missing_scope`.
+    A key can have the scopes in `possible`. Of these, the creator can give those that it has itself, and
+    `workers.attach`, which no person has. Raises Refusal `invalid_value`, `missing_scope`.
     """
     given = possible & (creator | WORKER_SCOPES)
     if not asked:
@@ -189,7 +189,7 @@ def end_of_key(ttl_s: int, now: datetime, max_ttl: timedelta | None) -> datetime
 
 
 def end_of_rotated(old: ApiKey, overlap_s: int, now: datetime) -> datetime:
-    """When a key ends that is rotated now. Raises Refusal `invalid_value`, `already_exists`, `not_found`."""
+    """When a key that is rotated now ends. Raises Refusal `invalid_value`, `already_exists`, `not_found`."""
     if overlap_s > MAX_OVERLAP_S:
         message = f"a rotated key works for at most {MAX_OVERLAP_S} s; give less"
         raise Refusal("invalid_value", message, field="overlap_seconds")
@@ -201,9 +201,9 @@ def end_of_rotated(old: ApiKey, overlap_s: int, now: datetime) -> datetime:
 
 
 def check_answered_again(old: ApiKey, new: ApiKey, overlap_s: int, now: datetime) -> None:
-    """Whether a rotation that made `new` may be answered once more. Raises Refusal `idempotency_conflict` for one that
-    asked for another overlap; `already_exists` when the new key was used, so that its first answer has arrived;
-    `not_found` when it has ended."""
+    """Check that a rotation that made `new` may be answered once more. Raises Refusal `idempotency_conflict` if it
+    asked for another overlap; `already_exists` if the new key was used, which shows that the first answer has arrived;
+    `not_found` if the new key has ended."""
     end_before = old.created_at + (new.expires_at - new.created_at) if new.expires_at else None
     if new.replaced_by or new.last_used_at:
         message = "the key was rotated before, and the new one was used, so it isn't shown again; rotate the new one"
@@ -226,5 +226,5 @@ def _end_after(overlap_s: int, now: datetime, own_end: datetime | None) -> datet
 
 
 def same_lifetime(old: ApiKey, now: datetime) -> datetime | None:
-    """When the key ends that takes the place of `old`."""
+    """When the key that replaces `old` ends."""
     return now + (old.expires_at - old.created_at) if old.expires_at else None

@@ -20,29 +20,29 @@ class ApiKeyApi:
         self._api_keys = api_keys
 
     def handlers(self) -> Handlers:
-        """One handler a method."""
+        """One handler per method."""
         return handlers_of("ApiKeyService", self.CreateApiKey, self.ListApiKeys, self.RotateApiKey, self.RevokeApiKey)
 
     async def CreateApiKey(self, request: keys_pb2.CreateApiKeyRequest, call: Call) -> Message:
-        """A new key."""
+        """Create a key."""
         wanted = Wanted(request.name, tuple(request.scopes), request.ttl_seconds)
         new = await self._api_keys.create(call.caller, request.service_account_id, wanted, call.origin)
         return keys_pb2.CreateApiKeyResponse(key=_key(new.key), api_key=new.text)
 
     async def ListApiKeys(self, request: keys_pb2.ListApiKeysRequest, call: Call) -> Message:
-        """The keys of an account, or the caller's."""
+        """Return the keys of an account, or the caller's own."""
         keys = await self._api_keys.list(call.caller, request.service_account_id)
         return keys_pb2.ListApiKeysResponse(keys=[_key(key) for key in keys])
 
     async def RotateApiKey(self, request: keys_pb2.RotateApiKeyRequest, call: Call) -> Message:
-        """A key in place of another one."""
+        """Replace a key with a new one."""
         new, old_ends = await self._api_keys.rotate(
             call.caller, request.api_key_id, request.overlap_seconds, call.origin, request.idempotency_key
         )
         return keys_pb2.RotateApiKeyResponse(key=_key(new.key), api_key=new.text, old_expire_time=timestamp(old_ends))
 
     async def RevokeApiKey(self, request: keys_pb2.RevokeApiKeyRequest, call: Call) -> Message:
-        """The key ends."""
+        """End a key."""
         await self._api_keys.revoke(call.caller, request.api_key_id, call.origin)
         return keys_pb2.RevokeApiKeyResponse()
 

@@ -20,11 +20,11 @@ ADD = """
 INSERT INTO control.api_keys
     (api_key_id, owner, org_id, name, prefix, key_hash, scopes, created_by, created_at, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
-"""Stores a new key's hash, and what is known of it."""
+"""Stores a new key: its hash and its attributes."""
 BY_HASH = f"SELECT {_COLUMNS} FROM control.api_keys k WHERE key_hash = $1"  # noqa: S608 - constants
 """A key, ended or not."""
 GET = f"SELECT {_COLUMNS} FROM control.api_keys k WHERE api_key_id = $1"  # noqa: S608
-"""A key, to look at."""
+"""A key, for reading."""
 LOCKED = f"{GET} FOR UPDATE"
 """A key, to be changed."""
 STANDING = f"""
@@ -37,22 +37,22 @@ LEFT JOIN control.users u ON u.user_id = k.owner
 LEFT JOIN control.memberships m ON m.org_id = k.org_id AND m.user_id = k.owner
 LEFT JOIN control.service_accounts s ON s.service_account_id = k.owner
 WHERE k.api_key_id = $1"""  # noqa: S608
-"""A key with what became of its owner and its org: all that admits a call, in one round trip."""
+"""A key with the current state of its owner and its org: everything that admits a call, in one round trip."""
 HOLD_OWNER = """
 SELECT (SELECT user_id FROM control.users WHERE user_id = $1 FOR SHARE),
        (SELECT service_account_id FROM control.service_accounts WHERE service_account_id = $1 FOR SHARE)"""
-"""Keeps the owner as it is: whoever blocks it comes before, or after."""
+"""Keeps the owner unchanged: a transaction that blocks the owner comes before this one, or after it."""
 LOCK_OWNER = """
 SELECT (SELECT user_id FROM control.users WHERE user_id = $1 FOR NO KEY UPDATE),
        (SELECT service_account_id FROM control.service_accounts WHERE service_account_id = $1 FOR NO KEY UPDATE)"""
-"""Makes those that count an owner's keys come one after the other."""
+"""Makes transactions that count an owner's keys run one after the other."""
 ORG_OF_ACCOUNT = """
 SELECT org_id FROM control.service_accounts WHERE service_account_id = $1 AND (revoked_at IS NULL OR $2)"""
-"""Whose a service account is; of one that has ended only if that is asked for."""
+"""The org of a service account. Accounts that have ended are included only on request."""
 COUNT_LIVE = """
 SELECT count(*) FROM control.api_keys
 WHERE owner = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)"""
-"""How many keys of an owner can be used."""
+"""The number of an owner's keys that can be used."""
 LIVE = f"""
 SELECT {_COLUMNS} FROM control.api_keys k WHERE owner = $1 AND revoked_at IS NULL
 ORDER BY api_key_id FOR UPDATE"""  # noqa: S608
@@ -64,24 +64,24 @@ ORDER BY created_at DESC, api_key_id DESC LIMIT $2"""  # noqa: S608
 EXPIRED = f"""
 SELECT {_COLUMNS} FROM control.api_keys k WHERE revoked_at IS NULL AND expires_at <= $1
 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED"""  # noqa: S608
-"""Keys whose time is over, and whose tokens may not be."""
+"""Keys that have expired, but whose tokens may still be valid."""
 END = """
 WITH ended AS (
     UPDATE control.api_keys SET revoked_at = $2, revoke_reason = $3 WHERE api_key_id = $1 AND revoked_at IS NULL
     RETURNING key_hash
 )
 UPDATE control.service_accounts s SET key_hash = NULL FROM ended WHERE s.key_hash = ended.key_hash"""
-"""Ends a key, unless it has ended; for the release before, too."""
+"""Ends a key, unless it has ended already. The previous release no longer accepts it either."""
 REPLACE = """
 WITH replaced AS (
     UPDATE control.api_keys SET replaced_by = $2, expires_at = $3 WHERE api_key_id = $1 RETURNING key_hash
 )
 UPDATE control.service_accounts s SET key_hash = NULL FROM replaced WHERE s.key_hash = replaced.key_hash"""
-"""A key gets its successor and its end. The release before, which knows no end, no longer takes it."""
+"""Sets a key's successor and its end. The previous release, which knows no end, no longer accepts the key."""
 REFUSED = """
 UPDATE control.api_keys SET refused_at = $2
 WHERE api_key_id = $1 AND (refused_at IS NULL OR refused_at <= $3) RETURNING api_key_id"""
-"""Whether the use of a key after its end is to be put on record."""
+"""Whether to record the use of a key after its end."""
 USED = """
 WITH used AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS u (api_key_id, prefix, used_at)
@@ -92,7 +92,7 @@ WITH used AS (
 UPDATE control.api_keys k
 SET last_used_at = GREATEST(k.last_used_at, u.used_at), prefix = COALESCE(NULLIF(u.prefix, ''), k.prefix)
 FROM used u JOIN held USING (api_key_id) WHERE k.api_key_id = u.api_key_id"""
-"""Writes down when keys were used. One that somebody holds is passed over: the next use says it again."""
+"""Stores when keys were used. A key that is locked is skipped: its next use is stored instead."""
 
 
 class PostgresApiKeys:

@@ -1,4 +1,4 @@
-"""What use cases need in order to record what they do."""
+"""The interfaces with which use cases record what they do."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from services.control.transactions.app import Transactions, keep_writing
 
 INTERVAL_S = 60.0
 MAX_NETWORKS = 1000
-"""Maximum number of networks with a row of their own in a minute."""
+"""Maximum number of networks that get a row of their own in a minute."""
 OTHER_NETWORKS = "others"
 """Stands for all networks beyond `MAX_NETWORKS`."""
 
 
 class AuditTrail(Protocol):
-    """The audit trail, written in the transaction of what it records."""
+    """The audit trail. An entry is written in the transaction that it records."""
 
     async def add(self, entry: AuditEntry, now: datetime) -> None:
-        """Record it."""
+        """Record an entry."""
         ...
 
 
@@ -33,10 +33,10 @@ class Audited(Protocol):
 
 
 class RefusedCredentials:
-    """Refused keys, codes and refresh tokens: one row a minute for each network, with a count.
+    """Refused keys, codes and refresh tokens: one row per minute for each network, with a count.
 
-    A row for each would let a stranger fill the table. So they are counted here, and written down when the minute is
-    over; a process that is killed loses the counts of one minute. The log has them one by one.
+    A row for each refusal would let a stranger fill the table. So refusals are counted here and stored when the minute
+    is over; a process that is killed loses the counts of one minute. The log contains each refusal.
     """
 
     def __init__(self, transactions: Transactions[Audited], clock: Clock) -> None:
@@ -51,7 +51,7 @@ class RefusedCredentials:
         self._refused.setdefault(network, Counter())[reason] += 1
 
     async def write_down(self) -> None:
-        """A row for each network that has something. Raises Refusal `unavailable`; the counts are kept then."""
+        """Store a row for each network that has counts. Raises Refusal `unavailable`, and keeps the counts then."""
         written, self._refused = self._refused, {}
         if not written:
             return
@@ -65,7 +65,7 @@ class RefusedCredentials:
             raise
 
     async def keep_writing(self, interval_s: float = INTERVAL_S) -> None:
-        """Write down each minute, and once more when cancelled."""
+        """Store the counts each minute, and once more when cancelled."""
         await keep_writing(self.write_down, interval_s, still_waits="audit_of_refusals_waits")
 
 

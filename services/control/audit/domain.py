@@ -1,4 +1,4 @@
-"""What is recorded of who did what."""
+"""The entries that record who did what."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 from oa_base.identity import Principal
 
 OPERATOR = "operator"
-"""Whose work it was, when an operator of the installation did it: they share one token."""
+"""The actor of an action by an operator of the installation. All operators share one token."""
 
 
 class Action(StrEnum):
@@ -43,7 +43,7 @@ class Action(StrEnum):
     KEY_REVOKED = "api_key.revoked"
     BLOCKED = "subject.blocked"
     UNBLOCKED = "subject.unblocked"
-    CREDENTIALS_REFUSED = "credentials.refused"  # a row for many
+    CREDENTIALS_REFUSED = "credentials.refused"  # one row for many refusals
     CALL_DENIED = "call.denied"
     ROUTE_SET = "route.set"
     ROUTE_DELETED = "route.deleted"
@@ -69,13 +69,13 @@ class Origin:
 
     @classmethod
     def of_operator(cls, request_id: str) -> Origin:
-        """An operator's call: it comes over the internal port, so its network says nothing."""
+        """The origin of an operator's call, which comes over the internal port, so its network says nothing."""
         return cls(request_id, f"service:{OPERATOR}")
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One row: who did what on whom, and how it ended. `reason` is empty when it was allowed."""
+    """One row: who did what to whom, and how it ended. `reason` is empty if the action was allowed."""
 
     action: Action
     origin: Origin

@@ -1,4 +1,4 @@
-"""The audit trail in Postgres. The role may add to it and read it, and nothing else."""
+"""The audit trail in Postgres. The database role may only add to it and read it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """How often one caller may call, by what the calls cost.
 
-The buckets are in this process's memory, so with several replicas a caller has them once on each: they keep one caller
-from taking what a replica has, and a row of a database for each call would cost more than most calls. What a stranger
-could guess at (codes of sign-in) is counted in the database, by sign-in.
+The buckets are in this process's memory, so with several replicas a caller has a set of them on each. They keep one
+caller from using up a replica's capacity, and a database row for each call would cost more than most calls. Attempts
+at secrets that a stranger could guess (sign-in codes) are counted in the database, by sign-in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from oa_base.refusal import Refusal
 from services.control.edge.limits import CallClass
 
 MAX_BUCKETS = 100_000
-"""So many callers are remembered; beyond it the one that has not called for the longest time is forgotten."""
+"""Maximum number of callers that are remembered. Beyond it, the caller that has been idle longest is forgotten."""
 
 
 class CallRates:

@@ -1,4 +1,4 @@
-"""What the edge reads from a request's headers, and how many calls it has going on at a time."""
+"""What the edge reads from a request's headers, and how many calls it handles at a time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PROTOCOL_VERSION = "1"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _OVERLOADED_RETRY_MS = 200
 CLIENT_BUILD_HEADER = "x-oa-client-build"
-"""The header in which a client says what it is: name/version."""
+"""The header in which a client identifies itself: name/version."""
 _OUR_BUILD = re.compile(r"(?:oa-[a-z-]+|khala-ts)/(.*)")
 _NUMBERS = r"([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})"
 _VERSION = re.compile(_NUMBERS + r"([-.]?[a-z][0-9A-Za-z.-]{0,32})?(?:\+[0-9A-Za-z.-]{1,64})?")
 
 
 def check_protocol_version(version: str | None) -> None:
-    """Raises Refusal `unsupported_protocol_version`; a client needs not say its version."""
+    """Raises Refusal `unsupported_protocol_version`. A client need not send its version."""
     if version not in (None, _PROTOCOL_VERSION):
         message = "this version of the Connect protocol is not spoken here; use version 1"
         raise Refusal("unsupported_protocol_version", message)
@@ -44,7 +44,7 @@ def timeout_s(headers: Mapping[str, str], max_s: float) -> float:
 def is_same_origin(origin: str, host: str) -> bool:
     """Whether a page of `origin` calls the host that it came from.
 
-    `Host` has no scheme, and TLS may end at a proxy before us: so the origin's own scheme says which port goes unsaid.
+    `Host` has no scheme, and TLS may end at a proxy before us, so the default port is that of the origin's own scheme.
     """
     try:
         page, called = urlsplit(origin), urlsplit(f"//{host}")
@@ -57,7 +57,7 @@ def is_same_origin(origin: str, host: str) -> bool:
 
 @dataclass(frozen=True, order=True, slots=True)
 class Version:
-    """The version of a release. One that comes before a release ("0.3.0-rc.1") is older than it."""
+    """The version of a release. A pre-release ("0.3.0-rc.1") is older than its release."""
 
     numbers: tuple[int, int, int]
     is_release: bool
@@ -65,7 +65,7 @@ class Version:
 
     @classmethod
     def of(cls, text: str) -> Version:
-        """As it is written. Raises ValueError."""
+        """Parse a version from its text. Raises ValueError."""
         found = _VERSION.fullmatch(text)
         if found is None:
             raise ValueError("this is no version")
@@ -75,14 +75,15 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class ClientWindow:
-    """From the oldest version that is served to that of this installation."""
+    """The versions that are served, from the oldest to that of this installation."""
 
     lowest: Version
     newest: Version
 
     def check(self, build: str) -> None:
-        """Look at what the header says; empty for a client that says nothing. Programs of others are let in: their
-        versions are not ours. Raises Refusal `unsupported_client_build` with the window, `invalid_client_build`."""
+        """Check the header's value, which is empty for a client that sends none. Third-party programs are let in,
+        because their versions are not ours. Raises Refusal `unsupported_client_build` with the window,
+        `invalid_client_build`."""
         ours = _OUR_BUILD.fullmatch(build)
         if ours is None:
             return
@@ -99,10 +100,10 @@ class ClientWindow:
 
 
 class Room:
-    """Room for calls of one kind of callers: `max_calls` at a time, of which no more than `max_of_one` of one caller.
+    """Room for calls of one kind of callers: `max_calls` at a time, of which at most `max_of_one` by one caller.
 
-    A request whose body is still on its way takes none of `max_calls`, so that a slow one costs the others nothing. It
-    counts for its own caller, and in a bound of its own (`BODIES_PER_CALL`).
+    A request whose body is still arriving takes none of `max_calls`, so a slow request costs the others nothing. It
+    counts for its own caller, and toward a separate bound (`BODIES_PER_CALL`).
     """
 
     def __init__(self, max_calls: int, max_of_one: int) -> None:
@@ -113,7 +114,7 @@ class Room:
 
     @contextmanager
     def coming(self, caller: str) -> Iterator[None]:
-        """A request of `caller`, from its head to its answer. Raises Refusal `overloaded`."""
+        """Count a request of `caller`, from its head to its answer. Raises Refusal `overloaded`."""
         if self._of[caller] >= self._max_of_one:
             raise _overloaded(f"{self._max_of_one} calls of yours are going on; wait for one of them")
         if self._of.total() >= self._max_calls * BODIES_PER_CALL:
@@ -128,7 +129,7 @@ class Room:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Work on a request of which all that the work needs is there. Raises Refusal `overloaded`."""
+        """Count the work on a request when all that the work needs has arrived. Raises Refusal `overloaded`."""
         if self._calls >= self._max_calls:
             raise _overloaded(f"the edge has {self._calls} calls going on; try again")
         self._calls += 1

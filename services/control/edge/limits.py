@@ -9,22 +9,22 @@ from enum import Enum
 from oa_base.rate import Rate
 
 BODIES_PER_CALL = 4
-"""So many requests may be on their way in for each one that may be worked on."""
+"""Maximum number of requests that may be arriving for each one that may be worked on."""
 
 
 class CallClass(Enum):
-    """What a call costs; the value is what it is called in a refusal."""
+    """What a call costs. The value is its name in a refusal."""
 
     READ = "reads"
     WRITE = "writes"
     MINT = "new tokens"
     PUBLIC = "calls without a token"
-    """By whom nobody knows yet: counted for a network."""
+    """The caller is not known yet, so these are counted per network."""
 
 
 @dataclass(frozen=True)
 class EdgeLimits:
-    """What one request may cost, and one caller."""
+    """What one request and one caller may cost."""
 
     max_calls: int
     max_calls_of_one: int

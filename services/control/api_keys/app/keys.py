@@ -1,6 +1,6 @@
-"""API keys: making, seeing, rotating and ending them, and what they are exchanged for.
+"""API keys: creating, listing, rotating, ending and exchanging them.
 
-Locks are taken in one order: owner, key, and the order of revocations last.
+Locks are taken in one order: owner, key, and last the order of revocations.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ from services.control.transactions.app import Transactions, settled
 
 
 class ApiKeyStore(UseStore, Protocol):
-    """Keys, and what became of their owners."""
+    """Keys, and the current state of their owners."""
 
     async def add(self, key: ApiKey, key_hash: bytes, created_by: str) -> None:
-        """Store a new one."""
+        """Store a new key."""
         ...
 
     async def by_hash(self, key_hash: bytes) -> ApiKey | None:
@@ -82,39 +82,39 @@ class ApiKeyStore(UseStore, Protocol):
         ...
 
     async def hold_owner(self, owner: str) -> None:
-        """Let nobody change the owner until the transaction ends."""
+        """Keep the owner unchanged until the transaction ends."""
         ...
 
     async def org_of_account(self, service_account_id: str, *, ended_too: bool) -> str | None:
-        """The org of a service account; None for one that never was, and unless `ended_too` for one that has ended."""
+        """The org of a service account; None for one that doesn't exist or, unless `ended_too`, has ended."""
         ...
 
     async def count_live(self, owner: str, now: datetime) -> int:
-        """How many keys of the owner work. Locks the owner, so that the number stays right."""
+        """The number of the owner's keys that work. Locks the owner, so that the number stays correct."""
         ...
 
     async def live(self, owner: str) -> Sequence[ApiKey]:
-        """The owner's keys that were not ended, locked."""
+        """The owner's keys that have not been ended, locked."""
         ...
 
     async def listed(self, owner: str) -> Sequence[ApiKey]:
-        """The owner's keys, the newest first."""
+        """The owner's keys, newest first."""
         ...
 
     async def expired(self, now: datetime) -> Sequence[ApiKey]:
-        """Some of the keys whose time is over and that were not ended, locked."""
+        """Some of the keys that have expired and have not been ended, locked."""
         ...
 
     async def end(self, api_key_id: str, reason: EndReason, now: datetime) -> None:
-        """End it, unless it has ended."""
+        """End the key, unless it has ended already."""
         ...
 
     async def replace(self, api_key_id: str, replaced_by: str, expires_at: datetime) -> None:
-        """Store what takes its place, and when it ends."""
+        """Store the key's successor, and when the key ends."""
         ...
 
     async def refused(self, api_key_id: str, now: datetime, not_since: datetime) -> bool:
-        """Whether its use after its end is to be put on record: it wasn't since that time."""
+        """Whether to record a use of the key after its end: none has been recorded since `not_since`."""
         ...
 
 
@@ -129,7 +129,7 @@ class Transaction(Audited, Revoking, PeopleTransaction, mail_app.Transaction, Pr
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key, and its text, which is nowhere else from then on."""
+    """A key and its text, which is stored nowhere else."""
 
     key: ApiKey
     text: str
@@ -137,7 +137,7 @@ class NewKey:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a new key is to be: `scopes` empty for all that it can have, `ttl_s` 0 for no end."""
+    """The requested properties of a new key. Empty `scopes`: all that it can have. `ttl_s` 0: no end."""
 
     name: str
     scopes: Sequence[str] = ()
@@ -165,7 +165,7 @@ class ApiKeys:
     async def create(
         self, principal: StandingPrincipal, service_account_id: str, wanted: Wanted, origin: Origin
     ) -> NewKey:
-        """A key of a service account of the caller's org, or the caller's own with an empty id.
+        """Create a key of a service account of the caller's org or, with an empty id, of the caller.
 
         Raises Refusal `not_found`, `limit_reached`, `missing_scope`, `invalid_value`, `missing_field`.
         """
@@ -181,7 +181,7 @@ class ApiKeys:
     async def issue(
         self, tx: Transaction, principal: StandingPrincipal, owner: str, wanted: Wanted, origin: Origin
     ) -> NewKey:
-        """A new key of an owner whom the caller may give one. People are told by mail of keys of their own."""
+        """Create a key for an owner to whom the caller may give one. People are notified by mail of their own keys."""
         of_person = owner == principal.subject
         now = self._clock.now()
         possible = PERSON_KEY_SCOPES if of_person else SERVICE_ACCOUNT_KEY_SCOPES
@@ -207,11 +207,11 @@ class ApiKeys:
         return NewKey(key, text)
 
     def hash_of(self, new: NewKey) -> bytes:
-        """What is stored of a new key."""
+        """The hash that is stored for a new key."""
         return api_key_hash(self._hmac_key, new.text)
 
     async def list(self, principal: StandingPrincipal, service_account_id: str) -> Sequence[ApiKey]:
-        """The keys of a service account of the caller's org, or the caller's own with an empty id. Raises Refusal
+        """The keys of a service account of the caller's org or, with an empty id, of the caller. Raises Refusal
         `not_found`."""
         if not service_account_id and principal.kind is not PrincipalKind.USER:
             return ()
@@ -230,8 +230,8 @@ class ApiKeys:
         origin: Origin,
         idempotency_key: str = "",
     ) -> tuple[NewKey, datetime]:
-        """A key in place of another one, which works on for `overlap_s`; and when that one ends. The same request with
-        the same `idempotency_key` is answered alike until the new key was seen in use.
+        """Replace a key with a new one. Return the new key, and when the old one ends: it still works for `overlap_s`.
+        The same request with the same `idempotency_key` gets the same answer until the new key has been used.
 
         Raises Refusal `already_exists` for a key that was rotated before; `not_found`, `invalid_value`,
         `limit_reached`, `idempotency_conflict`.
@@ -262,7 +262,7 @@ class ApiKeys:
     async def _rotated(
         self, tx: Transaction, principal: StandingPrincipal, old: ApiKey, idempotency_key: str
     ) -> NewKey | None:
-        """What this request made before, if it did: the text that it makes has the hash that was stored then."""
+        """The key that an earlier call of this request made, if any: its text has the hash that was stored then."""
         if not old.replaced_by or not idempotency_key:
             return None
         text = self._text_of_rotated(principal, old.replaced_by, idempotency_key)
@@ -275,7 +275,7 @@ class ApiKeys:
         return rotated_api_key(self._hmac_key, api_key_id, principal.subject, idempotency_key)
 
     async def revoke(self, principal: StandingPrincipal, api_key_id: str, origin: Origin) -> None:
-        """End a key, and the tokens that were made from it. Another's is `not_found`."""
+        """End a key, and the tokens that were made from it. Raises Refusal `not_found` for another's key."""
         _require_session(principal)
         async with self._transactions.begin() as tx:
             key = _mine(principal, await tx.api_keys.locked(api_key_id))
@@ -286,14 +286,14 @@ class ApiKeys:
             await _end(tx, api_key_id, EndReason.USER_REQUESTED, now)
 
     async def end_all(self, tx: Transaction, owner: str, reason: EndReason, now: datetime) -> int:
-        """End all keys of an owner, whom the caller has locked; how many these were."""
+        """End all keys of an owner, whom the caller has locked. Return their number."""
         keys = await tx.api_keys.live(owner)
         for key in keys:
             await _end(tx, key.api_key_id, reason, now)
         return len(keys)
 
     async def sweep(self) -> None:
-        """End keys whose time is over: a key that was rotated may have tokens that live longer."""
+        """End keys that have expired, because a key that was rotated may have tokens that live longer."""
         async with self._transactions.begin() as tx:
             now = self._clock.now()
             expired = await tx.api_keys.expired(now)
@@ -307,8 +307,8 @@ class ApiKeys:
                 await _end(tx, key.api_key_id, EndReason.ROTATED if key.replaced_by else EndReason.EXPIRED, now)
 
     async def exchange(self, text: str, use: Use, origin: Origin) -> IssuedToken:
-        """A token for a key, which does not outlive it. Raises Refusal `invalid_api_key`, alike for unknown and ended
-        keys; `missing_scope` for a worker's token from a key without `workers.attach`."""
+        """Exchange a key for a token, which does not outlive the key. Raises Refusal `invalid_api_key`, which is the
+        same for unknown and ended keys; `missing_scope` for a worker's token from a key without `workers.attach`."""
         if not is_api_key(text):
             raise _unknown_key()
         async with self._transactions.begin() as tx:
@@ -338,19 +338,19 @@ class ApiKeys:
         return owned, now
 
     async def standing(self, principal: StandingPrincipal, jti: str) -> Standing | None:
-        """What the owner of the token's key may do now; None when one of them ended. See `policy.app.AskStanding`."""
+        """What the owner of the token's key may do now; None if one of them has ended. See `policy.app.AskStanding`."""
         now = self._clock.now()
         async with self._transactions.autocommit() as tx:
             owned = _behind(principal, await tx.api_keys.standing(principal.session_id), now)
         if owned is None or owned.standing is None:
             return None
-        if jti:  # whoever asks about a key does not use it
+        if jti:  # a question about a key is not a use of it
             self.uses.note(owned.key.api_key_id, now)
         return Standing(owned.standing)
 
     async def still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
-        """What the owner of the key behind the caller's token may do now, and when the key ends; None for one without
-        an end. Raises Refusal `token_revoked`."""
+        """What the owner of the key behind the caller's token may do now, and when the key ends (None for a key without
+        an end). Raises Refusal `token_revoked`."""
         owned = _behind(principal, await tx.api_keys.standing(principal.session_id), self._clock.now())
         if owned is None or owned.standing is None:
             raise Refusal("token_revoked", "the key behind the token has ended; make a new one")
@@ -358,7 +358,7 @@ class ApiKeys:
 
 
 def _behind(principal: StandingPrincipal, owned: OwnedKey | None, now: datetime) -> OwnedKey | None:
-    """The key behind a token, if it works and is the caller's."""
+    """The key behind a token, if it works and belongs to the caller."""
     if owned is None or not owned.works(now):
         return None
     same = owned.principal
@@ -375,7 +375,7 @@ async def _check_account(
 
 
 async def _end(tx: Transaction, api_key_id: str, reason: EndReason, now: datetime) -> None:
-    """Store that a key has ended, and tell everybody who takes tokens that were made from it."""
+    """Store that a key has ended, and inform every service that accepts tokens that were made from it."""
     await tx.api_keys.end(api_key_id, reason, now)
     await tx.revocations.add(Revocation.of_api_key(api_key_id, reason.value), now)
 
@@ -390,7 +390,7 @@ def _why_not(owned: OwnedKey | None, use: Use, now: datetime) -> Refusal | None:
 
 
 def _mine(principal: StandingPrincipal, key: ApiKey | None) -> ApiKey:
-    """The key, if the caller may change it. Raises Refusal `not_found` for another's."""
+    """The key, if the caller may change it. Raises Refusal `not_found` for another's key."""
     own = key is not None and key.of_person and key.owner == principal.subject
     of_org = key is not None and not key.of_person and key.org_id == principal.org_id
     if key is None or not (own or of_org):

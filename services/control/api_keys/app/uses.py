@@ -1,4 +1,4 @@
-"""When keys were used: kept in mind at each call, and written down once a minute, so that no call waits for it."""
+"""When keys were used: noted in memory at each call, and stored once a minute, so that no call waits for a write."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from services.control.transactions.app import Transactions, keep_writing
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The newest use of a key. `prefix` is empty when the key itself was not there to be seen."""
+    """The newest use of a key. `prefix` is empty if the call did not show the key itself."""
 
     used_at: datetime
     prefix: str = ""
 
 
 class UseStore(Protocol):
-    """Where uses are written down."""
+    """The store for uses."""
 
     async def used(self, uses: Mapping[str, Seen]) -> None:
-        """Write down the newest use of each key, by its id."""
+        """Store the newest use of each key, by key id."""
         ...
 
 
 class Using(Protocol):
-    """A transaction in which uses can be written down."""
+    """A transaction in which uses can be stored."""
 
     @property
     def api_keys(self) -> UseStore: ...
 
 
 class KeyUses:
-    """What one replica has seen since it last wrote down. A process that is killed loses the uses of one minute."""
+    """The uses that a replica has seen since its last write. A process that is killed loses the uses of one minute."""
 
     def __init__(self, transactions: Transactions[Using]) -> None:
         self._transactions = transactions
         self._seen: dict[str, Seen] = {}
 
     def note(self, api_key_id: str, now: datetime, prefix: str = "") -> None:
-        """A key was used. Beyond MAX_NOTED_KEYS in a minute the rest is not noted."""
+        """Note that a key was used. Beyond MAX_NOTED_KEYS in a minute, further keys are not noted."""
         before = self._seen.get(api_key_id)
         if before is None and len(self._seen) >= MAX_NOTED_KEYS:
             return
         self._seen[api_key_id] = Seen(now, prefix or (before.prefix if before else ""))
 
     async def write_down(self) -> None:
-        """Write down what was seen. Raises Refusal `unavailable`; what was seen is kept then."""
+        """Store the noted uses. Raises Refusal `unavailable`, and keeps the uses then."""
         seen, self._seen = self._seen, {}
         if not seen:
             return
@@ -61,5 +61,5 @@ class KeyUses:
             raise
 
     async def keep_writing(self, interval_s: float = USES_WRITTEN_EVERY_S) -> None:
-        """Write down each minute, and once more when cancelled."""
+        """Store the uses each minute, and once more when cancelled."""
         await keep_writing(self.write_down, interval_s, still_waits="uses_of_keys_wait")

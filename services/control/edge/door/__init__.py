@@ -1,1 +1,1 @@
-"""The edge over HTTP: connections, bodies, codecs, methods, and what stands around every request."""
+"""The edge over HTTP: connections, bodies, codecs, methods, and the middleware around every request."""

@@ -1,4 +1,4 @@
-"""Bodies in and out, within limits of size and time."""
+"""Bodies of requests and answers, within limits of size and time."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from services.control.edge.limits import EdgeLimits
 
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 BODY_GRACE_S = 5.0
-"""A body may take so long before its speed counts."""
+"""Time before the speed of a body counts."""
 GZIP_FROM_BYTES = 1024
-"""Smaller answers are not worth packing."""
+"""Minimum size of an answer that is worth packing."""
 _GZIP_LEVEL = 5
 _DECLINED = re.compile(r"q=0(\.0{0,3})?")
 
 
 class Packing(Enum):
-    """How a message is packed. The value is the content coding."""
+    """The packing of a message. The value is the content coding."""
 
     NONE = "identity"
     GZIP = "gzip"
 
 
 def packing_of(coding: str) -> Packing:
-    """The packing that a Content-Encoding names; none for an empty text. Raises Refusal `unsupported_encoding`."""
+    """The packing that a Content-Encoding names; NONE for an empty text. Raises Refusal `unsupported_encoding`."""
     try:
         return Packing(coding.strip().lower() or Packing.NONE.value)
     except ValueError:
@@ -50,7 +50,7 @@ async def read_body(request: Request, packing: Packing, limits: EdgeLimits) -> b
 
 
 async def _received(request: Request, limits: EdgeLimits) -> bytes:
-    """The body as it comes: whole within its time, and never slower on the average than its minimum speed."""
+    """The body as received: complete within its time, and on average never slower than its minimum speed."""
     chunks: list[bytes] = []
     size = 0
     started = asyncio.get_running_loop().time()
@@ -70,12 +70,12 @@ async def _received(request: Request, limits: EdgeLimits) -> bytes:
 
 
 def _allowed_s(size: int, limits: EdgeLimits) -> float:
-    """How long a body may be on its way after `size` bytes of it."""
+    """How long a body may take in total once `size` bytes of it have arrived."""
     return min(BODY_GRACE_S + size / limits.min_body_bytes_per_s, limits.body_timeout_s)
 
 
 def unpacked(packed: bytes, max_bytes: int) -> bytes:
-    """The content of one gzip member; never makes more than `max_bytes` + 1 bytes of it."""
+    """The content of one gzip member. Never unpacks more than `max_bytes` + 1 bytes."""
     unpacker = zlib.decompressobj(_GZIP_WINDOW)
     try:
         content = unpacker.decompress(packed, max_bytes + 1)
@@ -89,14 +89,14 @@ def unpacked(packed: bytes, max_bytes: int) -> bytes:
 
 
 def packed_if_wanted(body: bytes, accept_encoding: str) -> tuple[bytes, dict[str, str]]:
-    """The body and its headers: gzip where the client takes it and it is worth it."""
+    """The body and its headers: in gzip if the client accepts it and the size is worth it."""
     if len(body) < GZIP_FROM_BYTES or not takes_gzip(accept_encoding):
         return body, {}
     return gzip.compress(body, _GZIP_LEVEL, mtime=0), {"content-encoding": "gzip"}
 
 
 def takes_gzip(accept_encoding: str) -> bool:
-    """Whether an Accept-Encoding header names gzip, and not only to decline it (`gzip;q=0`; RFC 9110, 12.5.3)."""
+    """Whether an Accept-Encoding header names gzip without declining it (`gzip;q=0`; RFC 9110, 12.5.3)."""
     for part in accept_encoding.split(","):
         coding, _, weight = part.partition(";")
         if coding.strip().lower() == "gzip":

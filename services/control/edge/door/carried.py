@@ -19,7 +19,7 @@ _ONCE = ("connect", "encoding", "message", "base64", "compression")
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What the head says of a message. `text` is the message itself, as the query has it; None in a POST."""
+    """What a request's head says about its message. `text` is the message itself, from the query; None in a POST."""
 
     codec: Codec
     packing: Packing
@@ -27,7 +27,7 @@ class Carried:
     is_base64: bool = False
 
     async def content(self, request: Request, limits: EdgeLimits) -> bytes:
-        """The message, unpacked. Raises Refusal as `body.read_body` does."""
+        """The unpacked message. Raises Refusal as `body.read_body` does."""
         if self.text is None:
             return await read_body(request, self.packing, limits)
         packed = _of_base64(self.text) if self.is_base64 else self.text.encode()
@@ -35,7 +35,7 @@ class Carried:
 
 
 def carried(request: Request) -> Carried:
-    """What the head of a POST or GET says. Raises Refusal `unsupported_media_type`, `unsupported_encoding`,
+    """Read the head of a POST or GET. Raises Refusal `unsupported_media_type`, `unsupported_encoding`,
     `unsupported_protocol_version`, and for a GET `missing_field` or `malformed_message`, naming the parameter."""
     if request.method == "GET":
         return _in_query(request)

@@ -1,4 +1,4 @@
-"""Messages as the bodies of the Connect unary protocol: strict proto3 JSON, or protobuf that is as strict."""
+"""Messages as bodies of the Connect unary protocol: strict proto3 JSON, or equally strict protobuf."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ M = TypeVar("M", bound=Message)
 
 
 class Codec(Enum):
-    """What a body is written in; the value is the media type."""
+    """The format of a body. The value is the media type."""
 
     JSON = "application/json"
     PROTO = "application/proto"
@@ -36,8 +36,8 @@ def codec_of(content_type: str) -> Codec:
 
 
 def decode(codec: Codec, body: bytes, message_type: type[M]) -> M:
-    """The message in `body`. Raises Refusal `malformed_message`, naming the field where there is one to name; a field
-    that the contract doesn't have is refused in both, at any depth."""
+    """The message in `body`. Raises Refusal `malformed_message`, naming the field if there is one to name. Both codecs
+    refuse a field that the contract doesn't have, at any depth."""
     return _from_json(body, message_type) if codec is Codec.JSON else _from_proto(body, message_type)
 
 

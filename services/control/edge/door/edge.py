@@ -1,4 +1,4 @@
-"""The endpoint of all methods: POST /package.Service/Method, and GET for those that change nothing."""
+"""The endpoint of all methods: POST /package.Service/Method, and GET for methods that change nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from services.control.upstreams.app import Upstreams
 
 
 class Edge:
-    """Serves the open methods: control's own by `handlers`, the other planes' by forwarding."""
+    """Serves the open methods: control's own through `handlers`, those of other planes by forwarding."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Edge:
 
     @property
     def methods(self) -> Collection[Method]:
-        """Every method that it serves."""
+        """All methods that the edge serves."""
         return self._methods.values()
 
     async def serve(self, request: Request) -> Response:
@@ -86,12 +86,12 @@ class Edge:
         return Response(body, headers=headers)
 
     def _method(self, request: Request) -> Method:
-        # As it was sent: a path in which an escaped slash stands is no name of a method.
+        # The raw path, because a path that contains an escaped slash is not the name of a method.
         name = request.scope["raw_path"].decode("latin-1").removeprefix("/")
         method = self._methods.get(name)
         if method is None:
             raise Refusal("unknown_method", "there is no such method; see proto/ for those there are")
-        # Known to the access log and the metrics from here on: names that exist, and no others.
+        # The access log and the metrics use the name from here on, so they get only names that exist.
         request.state.method = method.name
         allowed = ("GET", "POST") if method.reads_only else ("POST",)
         if request.method not in allowed:
@@ -102,7 +102,7 @@ class Edge:
     async def _answer(self, request: Request, method: Method, message: Carried, deadline: float) -> bytes:
         room = self._anonymous if isinstance(method.access, Public) else self._known
         origin = self._origin(request)
-        # Before the body, which is not read from a caller that may not call.
+        # This comes before the body, which is not read from a caller that may not call.
         authorization = ", ".join(request.headers.getlist("authorization"))
         with room.working():
             principal = await self._gate.admit(authorization, method.access, method.name, origin)
@@ -134,7 +134,7 @@ class Edge:
     async def _forwarded(
         self, method: Method, codec: Codec, body: bytes, principal: StandingPrincipal, deadline: float
     ) -> bytes:
-        """A message of the contract goes through, for the owner to judge; JSON is translated on both ways."""
+        """Forward a message of the contract, which its owner judges. JSON is translated in both directions."""
         message = decode(codec, body, method.request_type)
         if codec is Codec.JSON:
             body = message.SerializeToString()

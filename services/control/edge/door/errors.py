@@ -1,4 +1,4 @@
-"""Refusals as the Connect protocol has errors: an HTTP status and {"code", "message", "details"}."""
+"""Refusals as errors of the Connect protocol: an HTTP status and {"code", "message", "details"}."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _DETAIL_TYPES: tuple[type[Message], ...] = (error_details_pb2.ErrorInfo, error_d
 
 
 def connect_code(grpc_code: str) -> str:
-    """Connect's name of a gRPC status code; it spells one of them otherwise."""
+    """Connect's name of a gRPC status code. Connect spells one of them differently."""
     return "canceled" if grpc_code == "CANCELLED" else grpc_code.lower()
 
 
 def error_body(refusal: Refusal) -> bytes:
-    """The JSON body, whatever the codec of the request: Connect's unary errors are always JSON.
+    """The JSON body, whatever the codec of the request, because Connect's unary errors are always JSON.
 
-    The details are those that gRPC carries: ErrorInfo (reason, domain, metadata with the `field` at fault), and
-    RetryInfo where waiting helps.
+    The details are the same as in gRPC: ErrorInfo (reason, domain, metadata with the `field` at fault), and RetryInfo
+    if waiting helps.
     """
     status = to_status(refusal)
     document = {
@@ -38,7 +38,7 @@ def error_body(refusal: Refusal) -> bytes:
 
 
 def error_headers(refusal: Refusal) -> Mapping[str, str]:
-    """Headers that go with the error: Retry-After in whole seconds, rounded up."""
+    """The headers of the error: Retry-After in whole seconds, rounded up."""
     if not refusal.retry_hint_ms:
         return {}
     return {"retry-after": str(refusal.retry_hint_s)}

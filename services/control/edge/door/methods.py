@@ -1,4 +1,4 @@
-"""Which methods the edge has, read from the descriptors: nothing is reachable that the contract doesn't open."""
+"""The methods of the edge, read from the descriptors: only methods that the contract opens are reachable."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ FILES: tuple[FileDescriptor, ...] = (
     log_service_pb2.DESCRIPTOR,
     read_service_pb2.DESCRIPTOR,
 )
-"""Every file with a service of a plane that the edge may lead to; the options say which methods it does lead to."""
+"""Every file with a service of a plane that the edge can reach. The options say which methods it opens."""
 
 
 _MINTS = frozenset({"openagents.control.v1.SyncTokenService/MintSyncToken"})
 
 
 class Plane(Enum):
-    """Whose method it is. The value is the package; `audience` names the service in the principal token."""
+    """The plane that owns a method. The value is the package; `audience` names the service in the principal token."""
 
     CONTROL = "openagents.control.v1"
     RUNTIME = "openagents.runtime.v1"
@@ -102,7 +102,7 @@ class Method:
     request_type: type[Message]
     response_type: type[Message]
     reads_only: bool
-    """Whether the contract says that it changes nothing (`NO_SIDE_EFFECTS`)."""
+    """Whether the contract says that the method changes nothing (`NO_SIDE_EFFECTS`)."""
 
     @property
     def call_class(self) -> CallClass:
@@ -115,7 +115,7 @@ class Method:
 
 
 def contract_scopes() -> frozenset[str]:
-    """The registry of scopes: what the contract has, which is what the policy has to know."""
+    """The registry of scopes: those of the contract, all of which the policy has to know."""
     values = scopes_pb2.Scope.DESCRIPTOR.values
     return frozenset(value.GetOptions().Extensions[scopes_pb2.scope_text] for value in values if value.number)
 
@@ -123,9 +123,9 @@ def contract_scopes() -> frozenset[str]:
 def open_methods(files: Iterable[FileDescriptor] = FILES) -> Mapping[str, Method]:
     """Name -> method, for every method with an option that opens it.
 
-    Raises ValueError for a contract that can't be served as it stands: other scopes than the policy's, several options
-    at once, a stream or another plane's method that is opened to everybody. Better no start than a door that nobody
-    meant.
+    Raises ValueError for a contract that can't be served: other scopes than the policy's, several options at once, a
+    stream, or another plane's method that is opened to everybody. Not starting is better than opening a method that
+    nobody meant to open.
     """
     if contract_scopes() != set(Scope):
         raise ValueError("the policy and openagents.common.v1.Scope don't have the same scopes")

@@ -33,7 +33,7 @@ _LINGER_S = 1.0
 _LINGER_BYTES = 16 << 20
 _EXPOSED_HEADERS = "x-request-id, retry-after"
 UNKNOWN_METHOD = "unknown"
-"""What logs and metrics call a request that is for no method of ours."""
+"""The name in logs and metrics of a request that is for none of our methods."""
 SECURITY_HEADERS: Mapping[str, str] = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -42,14 +42,14 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "cross-origin-resource-policy": "same-origin",
     "strict-transport-security": "max-age=31536000; includeSubDomains",
 }
-"""On every answer of our own. Browsers ignore the last over plain HTTP, and heed it behind a TLS proxy."""
+"""Headers of every answer of our own. Browsers ignore the last one over plain HTTP, and obey it behind a TLS proxy."""
 _UNLESS_SET = [
     (name.encode(), value.encode()) for name, value in {**SECURITY_HEADERS, "cache-control": "no-store"}.items()
 ]
 
 
 class AroundRequests:
-    """The one middleware. Raw ASGI: nothing is buffered twice."""
+    """The only middleware. It is raw ASGI, so nothing is buffered twice."""
 
     def __init__(self, app: ASGIApp, allowed_origins: Collection[str], max_head_bytes: int) -> None:
         self._app = app
@@ -110,7 +110,7 @@ class _Exchange:
         scope.setdefault("state", {})
 
     async def handled_before(self, receive: Receive) -> bool:
-        """Answer a preflight; refuse a page of an origin that isn't on the list. Whether that was all."""
+        """Answer a preflight, and refuse a page of an origin that isn't allowed. Return whether the request is done."""
         if self._origin is not None and not self._origin_allowed:
             message = "pages of this origin may not call the edge; its operator lists origins in OA_ALLOWED_ORIGINS"
             raise Refusal("origin_not_allowed", message)
@@ -125,7 +125,7 @@ class _Exchange:
         return True
 
     async def send(self, message: Message) -> None:
-        """Pass on a part of the answer, with our headers on its start."""
+        """Pass on a part of the answer, adding our headers to its start."""
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -140,7 +140,7 @@ class _Exchange:
         await self._send(message)
 
     async def fail(self, error: Exception, receive: Receive) -> None:
-        """Answer what was raised, unless an answer is on its way already."""
+        """Answer with the error that was raised, unless an answer has already begun."""
         refusal = self._refusal(error)
         self._reason = refusal.reason
         metrics.count_refusal(refusal.reason, "http")
@@ -155,8 +155,8 @@ class _Exchange:
         if refusal.reason not in _BODY_UNREAD:
             await Response(body, refusal.info.http_status, headers)(self._scope, receive, self.send)
             return
-        # The rest of the body isn't wanted, so the connection can't be used again. Closing it while the client still
-        # sends would tear the answer out of its hands (RFC 9112, 9.6): what comes is thrown away for a moment.
+        # The rest of the body isn't read, so the connection can't be used again. If it were closed while the client
+        # still sends, the client could lose the answer (RFC 9112, 9.6), so for a moment what arrives is thrown away.
         answer = Response(body, refusal.info.http_status, headers | {"connection": "close"})
         await self.send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": True})
@@ -176,7 +176,7 @@ class _Exchange:
         return str(self._scope["state"].get("method", UNKNOWN_METHOD))
 
     def close(self) -> None:
-        """Log, count, end the span."""
+        """Log and count the request, and end its span."""
         seconds = time.perf_counter() - self._started
         _log.info(
             "http_request",

@@ -1,7 +1,7 @@
-"""What the edge has, as an OpenAPI 3.1 document: made from the same descriptors as the edge itself, at its start.
+"""The edge as an OpenAPI 3.1 document, made at its start from the same descriptors as the edge itself.
 
-JSON is described, as the edge writes it. It also reads what proto3 JSON allows besides: names as the contract spells
-them, whole numbers as texts, and `null` for what is not set.
+The document describes JSON as the edge writes it. The edge also reads the other forms that proto3 JSON allows: names
+as the contract spells them, whole numbers as strings, and `null` for fields that are not set.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _WELL_KNOWN: Mapping[str, Json] = {
 
 
 def openapi(methods: Iterable[Method]) -> Json:
-    """The document, with every method and every message that goes in or out."""
+    """The document, with every method and every message of a request or answer."""
     ordered = sorted(methods, key=lambda method: method.name)
     schemas: Json = {_ERROR: _error()}
     for method in ordered:
@@ -123,7 +123,7 @@ def _ref(name: str) -> Json:
 
 
 def _add(descriptor: Descriptor, schemas: Json) -> None:
-    """The message, and all that it holds."""
+    """Add a message, and all messages that it contains."""
     if descriptor.full_name in schemas or descriptor.full_name in _WELL_KNOWN:
         return
     schema: Json = {"type": "object", "properties": {}}
@@ -168,7 +168,7 @@ def _value(field: FieldDescriptor, rules: options_pb2.FieldRules, schemas: Json)
 
 
 def _text_rules(rules: options_pb2.FieldRules) -> Json:
-    """As `oa_wire.rules` has them: a pattern is for the whole of a text that isn't empty."""
+    """The rules as `oa_wire.rules` applies them: a pattern has to match the whole of a text that isn't empty."""
     limits: Json = {"maxLength": rules.max_length} if rules.max_length else {}
     if rules.pattern:
         limits["pattern"] = f"^(?:{rules.pattern})$" if rules.required else f"^(?:{rules.pattern})?$"

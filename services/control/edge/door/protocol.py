@@ -1,4 +1,4 @@
-"""HTTP/1.1 with limits on connections, and on the head of a request: bytes and time. The parser beneath has none."""
+"""HTTP/1.1 with limits on connections, and on the size and time of a request's head. The parser itself has none."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _NOWHERE = ("", 0)
 
 
 class Connections:
-    """How many connections there are, and of which networks. Those of `proxies` have no limit of their own: behind one
-    of them are many people."""
+    """The number of connections, in total and by network. Networks of `proxies` have no limit of their own, because
+    many people are behind one proxy."""
 
     def __init__(self, maximum: int, max_of_network: int, proxies: Sequence[IpNetwork] = ()) -> None:
         self._maximum = maximum
@@ -30,7 +30,7 @@ class Connections:
         self._of: Counter[str] = Counter()
 
     def open(self, peer: str) -> str | None:
-        """Count a connection from an address. The network to `close` later; None when there are too many."""
+        """Count a connection from an address. Return the network to `close` later; None if there are too many."""
         network = client_network(peer, "", ())
         full = self._of[network] >= self._max_of_network and not is_within(peer, self._proxies)
         if full or self._of.total() >= self._maximum:
@@ -39,21 +39,21 @@ class Connections:
         return network
 
     def close(self, network: str) -> None:
-        """Count it no longer."""
+        """Stop counting a connection from the network."""
         self._of[network] -= 1
         if not self._of[network]:
             del self._of[network]
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection. Use `limited_protocol` for a class with other limits."""
+    """One connection. Use `limited_protocol` to get a class with other limits."""
 
     max_head_bytes: ClassVar[int] = 16 * 1024
     head_timeout_s: ClassVar[float] = 10.0
     connections_open: ClassVar[Connections] = Connections(8192, 512)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The clock for the first head starts with the connection."""
+        """Start the timer for the first head with the connection."""
         super().connection_made(transport)
         self._head_bytes = 0
         self._in_head = False
@@ -67,14 +67,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is left to wait for."""
+        """Stop the timer, and no longer count the connection."""
         self._stop_timer()
         if self._network is not None:
             self.connections_open.close(self._network)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what belongs to an unfinished head."""
+        """Count the bytes of an unfinished head."""
         if self.transport.is_closing():
             return
         super().data_received(data)
@@ -86,13 +86,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._refuse(_TOO_LARGE)
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Start counting a head."""
         self._in_head = True
         self._head_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """A head is complete; how large it was in one piece is looked at by the middleware."""
+        """End a head. The middleware checks the size of one that arrives in one piece."""
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
@@ -114,7 +114,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
 
 def limited_protocol(max_head_bytes: int, head_timeout_s: float, connections: Connections) -> type[LimitedHttpProtocol]:
-    """The protocol with these limits, as uvicorn takes it: a class."""
+    """The protocol with these limits, as a class, which is the form that uvicorn takes."""
     limits: dict[str, Any] = {
         "max_head_bytes": max_head_bytes,
         "head_timeout_s": head_timeout_s,

@@ -19,9 +19,9 @@ from services.control.edge.door.middleware import AroundRequests
 from services.control.edge.door.openapi import OPENAPI_PATH, openapi
 
 _METHODS = b"/openagents."
-"""What the path of a method begins with."""
+"""The prefix of every method's path."""
 JWKS_MAX_AGE_S = 300
-"""How long a key set may be kept: a new key is published at least this long before it signs."""
+"""How long a key set may be cached: a new key is published at least this long before it signs."""
 
 
 def edge_app(
@@ -34,10 +34,10 @@ def edge_app(
     web: ASGIApp | None = None,
     behind: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> ASGIApp:
-    """The application, with everything that stands around its requests.
+    """The application, including the middleware around its requests.
 
-    `jwks` gives the key set of the moment. `web` gets what is neither a document nor a method; without it that is an
-    unknown method. `behind` puts a door before all of it.
+    `jwks` returns the current key set. `web` gets requests for neither a document nor a method; without it these are
+    refused as an unknown method. `behind` wraps all of it in an outer application.
     """
     return AroundRequests(behind(_Routes(edge, jwks, clock, web)), allowed_origins, max_head_bytes)
 
@@ -76,7 +76,7 @@ class _Routes:
             "content-type": document.media_type,
             "cache-control": f"public, max-age={JWKS_MAX_AGE_S}",
             "cross-origin-resource-policy": "cross-origin",
-            # What other services compare their clocks with.
+            # Other services compare their clocks with it.
             CLOCK_HEADER: str(self._clock.now_ms()),
         }
         return Response(document.content(), headers=headers)
@@ -84,7 +84,7 @@ class _Routes:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """What everybody may read. `name` is for the log and the metrics."""
+    """A document that everybody may read. `name` is for the log and the metrics."""
 
     name: str
     media_type: str
