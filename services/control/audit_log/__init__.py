@@ -1,1 +1,1 @@
-"""The audit log: a hash chain of each org's events, read, filtered, and kept as long as the installation says."""
+"""The audit log: a hash chain of each org's events, which can be read and filtered, and is kept as long as set."""

@@ -1,4 +1,4 @@
-"""An event as it was recorded, its canonical form, and its place in the chain of its org."""
+"""Recorded events, their canonical form, and their places in the chains of their orgs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DONE_FOR_A_REASON = frozenset(
         Action.KEY_ROTATED,
     )
 )
-"""Actions whose `reason` says why they were done, or with which role. That of any other says why it was refused."""
+"""Actions whose `reason` says why they were done, or with which role. For all others it says why they were refused."""
 
 
 class Outcome(StrEnum):
@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """A row of the audit trail. `sequence` is 0 while it has no place in the chain."""
+    """A row of the audit trail. `sequence` is 0 until the event has a place in the chain."""
 
     audit_id: int
     occurred_at: datetime
@@ -46,11 +46,11 @@ class RecordedEvent:
 
     @property
     def outcome(self) -> Outcome:
-        """How it ended."""
+        """How the action ended."""
         return Outcome.REFUSED if self.reason and self.action not in DONE_FOR_A_REASON else Outcome.DONE
 
     def canonical(self) -> bytes:
-        """What the chain is made of."""
+        """The canonical form, from which the chain is computed."""
         moment = self.occurred_at.astimezone(UTC)
         members: dict[str, Canonical] = {
             "sequence": self.sequence,
@@ -66,13 +66,13 @@ class RecordedEvent:
         return canonical_json(members)
 
     def seen_by(self, subject: str) -> RecordedEvent:
-        """Without what only concerns whoever did it, if that was somebody else."""
+        """The event as `subject` sees it: without the details that concern only its actor, if that is somebody else."""
         return self if self.actor == subject else replace(self, network="", request_id="")
 
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """An event's place, and the chain after it."""
+    """An event's place in its chain, and the chain value after it."""
 
     org_id: str
     audit_id: int
@@ -81,7 +81,7 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which events of an org are meant; what is empty or None lets all through."""
+    """Selects events of an org. A filter that is empty or None lets all through."""
 
     actor: str = ""
     action: str = ""
@@ -92,7 +92,7 @@ class Filters:
 
 
 def seals_of(events: Sequence[RecordedEvent], heads: Mapping[str, AuditHead]) -> list[Seal]:
-    """Seals for events in this order. `heads` has the present head of each org that has one."""
+    """The seals of events in this order. `heads` contains the current head of each org that has one."""
     now = dict(heads)
     seals = []
     for event in events:

@@ -8,19 +8,19 @@ from datetime import timedelta
 
 @dataclass(frozen=True, kw_only=True)
 class AuditLogLimits:
-    """How events get into the log, how much of it is read at once, and how long it is kept."""
+    """How events are sealed, how much of the log is read at once, and how long it is kept."""
 
     seal_interval_s: float = 1.0
-    """Time between two looks for events that are to be sealed."""
+    """Time between two checks for events that wait for a seal."""
     sealed_at_once: int = 1000
-    """Events that are sealed in one transaction."""
+    """Maximum number of events that are sealed in one transaction."""
     page_items: int = 50
-    """Events of a page of a list that asks for no number."""
+    """Number of events on a page, unless another number is asked for."""
     looked_at: int = 10_000
-    """Events that one page of a filtered list looks at."""
+    """Maximum number of events that one page of a filtered list looks at."""
     chain_items: int = 500
-    """Events of one answer with a part of the chain."""
+    """Maximum number of events in one answer with a part of the chain."""
     kept_for: timedelta = timedelta(days=400)
     """Age at which events are dropped."""
     dropped_at_once: int = 10_000
-    """Events that are looked at in one transaction that drops the oldest."""
+    """Maximum number of events that one transaction looks at when it drops the oldest."""

@@ -1,4 +1,4 @@
-"""The audit log in Postgres. The role adds events and seals; it changes none of them, and removes only the oldest."""
+"""The audit log in Postgres. The role can add events and seals. It can change none, and remove only the oldest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from services.control.audit_log.domain import DONE_FOR_A_REASON, Filters, Outcom
 _SELECT = """
 SELECT e.audit_id, e.occurred_at, e.action, e.reason, e.actor, e.org_id, e.target, e.network, e.request_id,
        coalesce(s.sequence, 0) AS sequence, s.chain"""
-"""Events and their places, for statements that say of which."""
+"""Selects events and their places. Statements add the condition."""
 
 LOCK = "SELECT only_one FROM control.audit_sealing FOR UPDATE SKIP LOCKED"
-"""Lets one seal at a time; whoever finds it locked lets the other do the work."""
+"""Lets one replica seal at a time. A replica that finds it locked leaves the work to the other."""
 WAITING = f"""{_SELECT}
 FROM control.audit_waiting w JOIN control.audit_events e USING (audit_id)
 LEFT JOIN control.audit_seals s USING (audit_id) ORDER BY w.audit_id LIMIT $1"""
@@ -28,17 +28,17 @@ HEADS = """
 SELECT o.org_id, s.sequence, s.chain FROM unnest($1::text[]) AS o (org_id) CROSS JOIN LATERAL (
     SELECT sequence, chain FROM control.audit_seals a WHERE a.org_id = o.org_id ORDER BY sequence DESC LIMIT 1
 ) AS s"""
-"""The ends of the chains of some orgs."""
+"""The heads of the chains of some orgs."""
 SEAL = """
 INSERT INTO control.audit_seals (org_id, sequence, audit_id, chain)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[])"""
 """Gives events their places."""
 WAIT_NO_MORE = "DELETE FROM control.audit_waiting WHERE audit_id = ANY($1::bigint[])"
-"""Ends the waiting of events that were sealed."""
+"""Removes sealed events from those that wait."""
 BACKLOG = """
 SELECT count(*) AS events, min(e.occurred_at) AS oldest
 FROM control.audit_waiting w JOIN control.audit_events e USING (audit_id)"""
-"""What waits for a seal."""
+"""The events that wait for a seal."""
 DROP = "SELECT control.drop_audit_events($1, $2)"
 """Drops the oldest events from before a time."""
 
@@ -46,7 +46,7 @@ LOOKED = """
 SELECT count(*) AS events, coalesce(min(audit_id), 0) AS lowest_id FROM (
     SELECT audit_id FROM control.audit_events WHERE org_id = $1 AND audit_id < $2 ORDER BY audit_id DESC LIMIT $3
 ) AS looked"""
-"""How far so many events of an org reach."""
+"""How many of an org's newest events below a row there are, up to a limit, and the lowest id of these."""
 LISTED = f"""{_SELECT}
 FROM control.audit_events e LEFT JOIN control.audit_seals s USING (audit_id)
 WHERE e.org_id = $1 AND e.audit_id < $2 AND e.audit_id >= $3
@@ -54,7 +54,7 @@ WHERE e.org_id = $1 AND e.audit_id < $2 AND e.audit_id >= $3
   AND ($7::boolean IS NULL OR $7 = (e.reason <> '' AND e.action <> ALL($8::text[])))
   AND ($9::timestamptz IS NULL OR e.occurred_at >= $9) AND ($10::timestamptz IS NULL OR e.occurred_at < $10)
 ORDER BY e.audit_id DESC LIMIT $11"""
-"""Events of an org, filtered, the newest first."""
+"""Events of an org, filtered, newest first."""
 _MINE = """
 (SELECT * FROM control.audit_events WHERE actor = $1 AND audit_id < $2 ORDER BY audit_id DESC LIMIT $3)
 UNION
@@ -63,14 +63,14 @@ UNION
 OWN = (
     f"{_SELECT} FROM ({_MINE}) AS e LEFT JOIN control.audit_seals s USING (audit_id) ORDER BY e.audit_id DESC LIMIT $3"
 )
-"""Events that somebody did, or that were done to this person, the newest first."""
+"""Events whose actor is the subject or whose target is this person, newest first."""
 HEAD = "SELECT sequence, chain FROM control.audit_seals WHERE org_id = $1 ORDER BY sequence DESC LIMIT 1"
-"""The end of a chain."""
+"""The head of a chain."""
 START = """
 SELECT s.sequence, s.chain,
        EXISTS (SELECT FROM control.audit_events e WHERE e.audit_id = s.audit_id) AS has_event
 FROM control.audit_seals s WHERE s.org_id = $1 AND s.sequence >= $2 ORDER BY s.sequence LIMIT 1"""
-"""The place that was asked for, or the first that there is after it."""
+"""The requested place, or the first existing place after it."""
 SEALED = f"""{_SELECT}
 FROM control.audit_seals s JOIN control.audit_events e USING (audit_id)
 WHERE s.org_id = $1 AND s.sequence > $2 ORDER BY s.sequence LIMIT $3"""
@@ -146,7 +146,7 @@ class PostgresAuditLog:
 
     async def start(self, org_id: str, after_sequence: int) -> AuditHead | None:
         row = await self._connection.fetchrow(START, org_id, after_sequence)
-        # The oldest seal is where the events go on from, unless it is that of the first of them.
+        # The events continue from the oldest seal, unless that is the seal of the first of them.
         return None if row is None or (after_sequence == 0 and row["has_event"]) else _head(row)
 
     async def sealed(self, org_id: str, after_sequence: int, limit: int) -> Sequence[tuple[RecordedEvent, AuditHead]]:

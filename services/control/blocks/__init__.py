@@ -1,1 +1,1 @@
-"""Blocking people and service accounts: what an operator does."""
+"""Blocking people and service accounts, which operators do."""

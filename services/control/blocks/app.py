@@ -1,4 +1,4 @@
-"""Blocking people and service accounts, and taking a block away."""
+"""Blocking people and service accounts, and removing blocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services.control.transactions.app import Transactions
 
 
 class BlockStore(Protocol):
-    """Who is blocked."""
+    """People and service accounts, and their blocks."""
 
     async def by_email(self, email: str) -> Subject | None:
         """The person with the address."""
@@ -32,23 +32,23 @@ class BlockStore(Protocol):
         ...
 
     async def locked(self, subject: str) -> Subject | None:
-        """The same, locked until the transaction ends: nobody is let in as it meanwhile."""
+        """The same, locked until the transaction ends, so that the subject can't sign in in the meantime."""
         ...
 
     async def set_block(self, subject: Subject, blocked_at: datetime | None) -> None:
-        """Block it, or with None take the block away."""
+        """Block the subject, or with None remove its block."""
         ...
 
 
 class Transaction(keys_app.Transaction, sessions_app.Transaction, Protocol):
-    """A transaction with all that a block ends."""
+    """A transaction with everything that a block ends."""
 
     @property
     def blocks(self) -> BlockStore: ...
 
 
 class Blocks:
-    """What an operator does. Locks are taken in one order: subject, sessions, keys, and revocations last."""
+    """Blocks by operators. Locks are taken in one order: subject, sessions, keys, and last revocations."""
 
     def __init__(
         self, transactions: Transactions[Transaction], clock: Clock, sessions: Sessions, api_keys: ApiKeys
@@ -64,9 +64,10 @@ class Blocks:
             return await _found(tx, who)
 
     async def block(self, who: str, origin: Origin) -> Subject:
-        """Let nobody in as it any more, and end what is open: all in one transaction. Raises Refusal `not_found`.
+        """Keep the subject out, and end everything that it has open, in one transaction. Raises Refusal `not_found`.
 
-        What a person has, ends for good. A service account's keys stay, and work again when the block is taken away.
+        A person's sessions and keys end for good. A service account's keys stay, and work again after the block is
+        removed.
         """
         async with self._transactions.begin() as tx:
             subject = await _locked(tx, who)
@@ -85,7 +86,7 @@ class Blocks:
         await tx.revocations.add(Revocation.of_blocked(subject.subject, now), now)
 
     async def unblock(self, who: str, origin: Origin) -> Subject:
-        """Take the block away; what it ended stays ended. Raises Refusal `not_found`."""
+        """Remove the block. Sessions and keys that it ended stay ended. Raises Refusal `not_found`."""
         async with self._transactions.begin() as tx:
             subject = await _locked(tx, who)
             if subject.blocked_at:
@@ -97,7 +98,8 @@ class Blocks:
 
 
 async def named(subjects: BlockStore, who: str) -> Subject | None:
-    """The person or service account with this id, or the person with this address. Raises Refusal for neither."""
+    """The person or service account with this id, or the person with this address. Raises Refusal if `who` is neither
+    an id nor an address."""
     return await (subjects.get(who) if is_subject_id(who) else subjects.by_email(canonical_email(who)))
 
 

@@ -1,4 +1,4 @@
-"""Whom an operator blocks."""
+"""The people and service accounts that operators can block."""
 
 from __future__ import annotations
 

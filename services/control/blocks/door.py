@@ -20,17 +20,17 @@ class BlockApi(BlockServiceServicer):
         self._blocks = blocks
 
     async def GetSubject(self, request: pb.GetSubjectRequest, context: Any) -> pb.GetSubjectResponse:
-        """The subject."""
+        """Return the subject."""
         return pb.GetSubjectResponse(subject=_subject(await self._blocks.get(request.subject)))
 
     async def BlockSubject(self, request: pb.BlockSubjectRequest, context: Any) -> pb.BlockSubjectResponse:
-        """The subject is blocked."""
+        """Block the subject."""
         return pb.BlockSubjectResponse(
             subject=_subject(await self._blocks.block(request.subject, Origin.of_operator(current_request_id())))
         )
 
     async def UnblockSubject(self, request: pb.UnblockSubjectRequest, context: Any) -> pb.UnblockSubjectResponse:
-        """The subject isn't blocked."""
+        """Remove the subject's block."""
         return pb.UnblockSubjectResponse(
             subject=_subject(await self._blocks.unblock(request.subject, Origin.of_operator(current_request_id())))
         )

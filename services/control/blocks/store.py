@@ -12,7 +12,7 @@ SELECT u.user_id AS subject, u.email AS name, o.org_id, u.blocked_at,
     (SELECT count(*) FROM control.sessions s WHERE s.user_id = u.user_id AND s.revoked_at IS NULL) AS live_sessions,
     (SELECT count(*) FROM control.api_keys k WHERE k.owner = u.user_id AND k.revoked_at IS NULL) AS live_keys
 FROM control.users u JOIN control.orgs o ON o.personal_of = u.user_id"""
-"""People, for statements that say which."""
+"""Selects people. Statements add the condition."""
 BY_EMAIL = f"{_PERSON} WHERE u.email = $1"
 """The person with an address."""
 PERSON = f"{_PERSON} WHERE u.user_id = $1"
@@ -25,11 +25,11 @@ FROM control.service_accounts a WHERE a.service_account_id = $1"""
 LOCK = """
 SELECT (SELECT user_id FROM control.users WHERE user_id = $1 FOR UPDATE),
        (SELECT service_account_id FROM control.service_accounts WHERE service_account_id = $1 FOR UPDATE)"""
-"""Waits for whoever lets the subject in at this moment; whoever comes after waits for us."""
+"""Waits for transactions that are letting the subject in. Later ones wait for this transaction."""
 BLOCK_PERSON = "UPDATE control.users SET blocked_at = $2 WHERE user_id = $1"
-"""Sets or takes away a person's block."""
+"""Sets or removes a person's block."""
 BLOCK_ACCOUNT = "UPDATE control.service_accounts SET blocked_at = $2 WHERE service_account_id = $1"
-"""Sets or takes away a service account's block."""
+"""Sets or removes a service account's block."""
 
 
 class PostgresBlocks:

@@ -1,1 +1,1 @@
-"""One call, however it came in: who calls, what handles it, and the gRPC door of all handlers."""
+"""Calls, over either transport: the caller, the handler, and the gRPC door of all handlers."""

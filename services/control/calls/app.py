@@ -1,4 +1,4 @@
-"""One call, however it came in, and what handles it: the same handlers stand behind gRPC and the HTTP edge."""
+"""Calls and their handlers, over either transport: gRPC and the HTTP edge share the same handlers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGE = "openagents.control.v1"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who calls (None on public methods) and from where."""
+    """The caller (None on public methods) and the origin of a call."""
 
     principal: StandingPrincipal | None
     origin: Origin
@@ -33,18 +33,18 @@ class Call:
 
 
 Handler = Callable[[Any, Call], Awaitable[Message]]
-"""Takes a valid request of its method."""
+"""Handles a valid request of its method."""
 Handlers = Mapping[str, Handler]
 """Method ("package.Service/Method") -> handler."""
 
 
 def handlers_of(service: str, *handlers: Handler) -> Handlers:
-    """The handlers of one of control's services; each is named like its method."""
+    """The handlers of one of control's services. Each has the name of its method."""
     return {f"{PACKAGE}.{service}/{handler.__name__}": handler for handler in handlers}
 
 
 def timestamp(moment: datetime) -> Timestamp:
-    """The moment as messages have it, to the microsecond."""
+    """The moment in the form that messages have, to the microsecond."""
     made = Timestamp()
     made.FromDatetime(moment)
     return made

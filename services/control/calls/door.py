@@ -1,4 +1,4 @@
-"""The gRPC door: the same handlers as behind the edge, for services that call control inside."""
+"""The gRPC door: the same handlers as behind the edge, for our services that call control internally."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ADDERS: Mapping[str, Callable[..., None]] = {
 
 
 def register_all(server: GrpcServer, handlers: Handlers, gate: Gate) -> None:
-    """Serve every handler. The server has asked for identity before a handler runs."""
+    """Serve every handler. The server checks the caller's identity before a handler runs."""
     for service, add in _ADDERS.items():
         methods = {
             name.rpartition("/")[2]: _method(name, handler, gate)
@@ -65,7 +65,7 @@ def _method(name: str, handler: Handler, gate: Gate) -> Callable[[Any, Any], Awa
             except Denied as denied:
                 await gate.record_denied(principal, name, origin, denied.reason)
                 raise
-        # Methods that are public outside need a service here, and no principal.
+        # Methods that are public at the edge need a service as the caller here, but no principal.
         return await handler(request, Call(None, Origin(current_request_id(), "service")))
 
     return call

@@ -1,1 +1,1 @@
-"""What operators see and do of people's sessions, and of orgs."""
+"""What operators can see and do about people's sessions and about orgs."""

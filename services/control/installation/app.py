@@ -1,4 +1,4 @@
-"""Seeing and ending people's sessions, seeing orgs and restoring them."""
+"""Listing and ending people's sessions, and listing and restoring orgs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class InstallationOrgStore(Protocol):
         ...
 
     async def page(self, after_org_id: str, limit: int, *, deleted: bool) -> Sequence[InstallationOrg]:
-        """The first orgs after this one, by their ids; of those that are no person's own, and not gone."""
+        """The first orgs after this one in the order of ids, without people's own orgs and those that are gone."""
         ...
 
     async def page_of(self, user_id: str, after_org_id: str, limit: int, *, deleted: bool) -> Sequence[InstallationOrg]:
-        """The same of a person's orgs, with the person's own."""
+        """The first of a person's orgs after this one, including the person's own."""
         ...
 
 
@@ -54,31 +54,31 @@ class OrgTransaction(members_app.Transaction, Protocol):
 
 
 class InstallationSessions:
-    """The sessions of people. Locks are taken in the order of blocks: person, sessions, and revocations last."""
+    """The sessions of people. Locks are taken in the order of blocks: person, sessions, and last revocations."""
 
     def __init__(self, transactions: Transactions[SessionTransaction], sessions: Sessions) -> None:
         self._transactions = transactions
         self._sessions = sessions
 
     async def list(self, who: str) -> tuple[str, Sequence[Session]]:
-        """A person, by id or address, and the person's sessions, the newest first. Raises Refusal `not_found`."""
+        """A person, by id or address, and the person's sessions, newest first. Raises Refusal `not_found`."""
         async with self._transactions.autocommit() as tx:
             user_id = await _person(tx.blocks, who)
             return user_id, await self._sessions.of_person(tx, user_id)
 
     async def revoke(self, who: str, session_id: str, origin: Origin) -> tuple[str, Sequence[str]]:
-        """End a session of a person, or with an empty id all; the person, and the ids of those that end by it.
+        """End a session of a person, or all with an empty id. Return the person, and the ids of the ended sessions.
 
         Raises Refusal `not_found`.
         """
         async with self._transactions.begin() as tx:
             user_id = await _person(tx.blocks, who)
-            await tx.blocks.locked(user_id)  # nobody signs in meanwhile and is missed
+            await tx.blocks.locked(user_id)  # so that no sign-in in the meantime is missed
             return user_id, await self._sessions.end_for_operator(tx, user_id, session_id, origin)
 
 
 class InstallationOrgs:
-    """Orgs, whoever their members are."""
+    """All orgs, whoever their members are."""
 
     def __init__(self, transactions: Transactions[OrgTransaction], clock: Clock) -> None:
         self._transactions = transactions
@@ -87,7 +87,7 @@ class InstallationOrgs:
     async def page(
         self, who: str, size: int, after_org_id: str, *, deleted: bool
     ) -> tuple[Sequence[InstallationOrg], str]:
-        """Orgs after one, of a person or with an empty `who` of all, and the id of the last if there are more.
+        """Orgs after one, of a person or (with an empty `who`) of all people, and the id of the last if there are more.
 
         Raises Refusal `not_found`.
         """
@@ -107,7 +107,7 @@ class InstallationOrgs:
             return await _org(tx, org_id), await tx.members.page(org_id, "", MAX_MEMBERS)
 
     async def restore(self, org_id: str, origin: Origin) -> InstallationOrg:
-        """Open a deleted org again. Raises Refusal `not_found`; `org_deleted` for one that is gone."""
+        """Restore a deleted org. Raises Refusal `not_found`; `org_deleted` for an org that is gone."""
         async with self._transactions.begin() as tx:
             org = await tx.orgs.locked_for_others(org_id)
             found = await _org(tx, org_id)
@@ -120,7 +120,7 @@ class InstallationOrgs:
 
 
 async def _person(people: BlockStore, who: str) -> str:
-    """The id of a person who is named by id or address."""
+    """The id of the person with this id or address."""
     try:
         found = await named(people, who)
     except Refusal as refusal:

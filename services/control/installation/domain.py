@@ -1,4 +1,4 @@
-"""An org, as an operator sees it."""
+"""Orgs as operators see them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.control.orgs.domain import Org
 
 @dataclass(frozen=True, slots=True)
 class InstallationOrg:
-    """An org with what belongs to it. `gone_at`: since when it is gone; its name went with it."""
+    """An org with the numbers of its members and service accounts. `gone_at` is when it went, with its name."""
 
     org: Org
     gone_at: datetime | None

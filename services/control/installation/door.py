@@ -31,14 +31,14 @@ class InstallationSessionApi(InstallationSessionServiceServicer):
     async def ListInstallationSessions(
         self, request: session_pb.ListInstallationSessionsRequest, context: Any
     ) -> session_pb.ListInstallationSessionsResponse:
-        """A person's sessions."""
+        """Return a person's sessions."""
         user_id, sessions = await self._sessions.list(request.person)
         return session_pb.ListInstallationSessionsResponse(user_id=user_id, sessions=map(_session, sessions))
 
     async def RevokeInstallationSessions(
         self, request: session_pb.RevokeInstallationSessionsRequest, context: Any
     ) -> session_pb.RevokeInstallationSessionsResponse:
-        """Sessions end."""
+        """End sessions of a person."""
         user_id, ended = await self._sessions.revoke(
             request.person, request.session_id, Origin.of_operator(current_request_id())
         )
@@ -54,7 +54,7 @@ class InstallationOrgApi(InstallationOrgServiceServicer):
     async def ListInstallationOrgs(
         self, request: org_pb.ListInstallationOrgsRequest, context: Any
     ) -> org_pb.ListInstallationOrgsResponse:
-        """A page of orgs."""
+        """Return a page of orgs."""
         digest = hashlib.sha256(f"installation orgs:{request.deleted}:{request.person}".encode()).digest()
         after = decode_page_token(request.page_token, digest)
         orgs, last = await self._orgs.page(request.person, request.page_size, after, deleted=request.deleted)
@@ -65,14 +65,14 @@ class InstallationOrgApi(InstallationOrgServiceServicer):
     async def GetInstallationOrg(
         self, request: org_pb.GetInstallationOrgRequest, context: Any
     ) -> org_pb.GetInstallationOrgResponse:
-        """An org and its members."""
+        """Return an org and its members."""
         org, members = await self._orgs.get(request.org_id)
         return org_pb.GetInstallationOrgResponse(org=_org(org), members=map(_member, members))
 
     async def RestoreInstallationOrg(
         self, request: org_pb.RestoreInstallationOrgRequest, context: Any
     ) -> org_pb.RestoreInstallationOrgResponse:
-        """The org is open again."""
+        """Restore an org."""
         return org_pb.RestoreInstallationOrgResponse(
             org=_org(await self._orgs.restore(request.org_id, Origin.of_operator(current_request_id())))
         )

@@ -1,4 +1,4 @@
-"""Limits of what operators see."""
+"""Limits of lists for operators."""
 
 DEFAULT_PAGE = 50
-"""Number of orgs on a page, unless another one is asked for."""
+"""Number of orgs on a page, unless another number is asked for."""

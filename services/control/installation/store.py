@@ -21,12 +21,12 @@ PAGE = f"""
 SELECT {_COLUMNS} FROM control.orgs o
 WHERE o.personal_of IS NULL AND o.gone_at IS NULL AND o.org_id > $1 AND (NOT $3 OR o.delete_at IS NOT NULL)
 ORDER BY o.org_id LIMIT $2"""  # noqa: S608
-"""Orgs that come after one."""
+"""Orgs after a given one."""
 PAGE_OF = f"""
 SELECT {_COLUMNS} FROM control.memberships m JOIN control.orgs o USING (org_id)
 WHERE m.user_id = $4 AND m.org_id > $1 AND (NOT $3 OR o.delete_at IS NOT NULL)
 ORDER BY m.org_id LIMIT $2"""  # noqa: S608
-"""Orgs of a person that come after one."""
+"""Orgs of a person after a given one."""
 
 
 class PostgresInstallationOrgs:

@@ -1,1 +1,1 @@
-"""What is done with the audit log: it is sealed, read, and dropped when it is old."""
+"""The use cases of the audit log: sealing and reading it, and dropping old events."""

@@ -1,4 +1,4 @@
-"""The audit log, read: lists for people, the chain for those who check it."""
+"""Reading the audit log: lists for people, and the chain for verification."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from services.control.policy.domain import StandingPrincipal
 from services.control.transactions.app import Transactions
 
 NEWEST_ID = (1 << 63) - 1
-"""Below it is every row."""
+"""An id above that of every row."""
 
 
 class EventPage(NamedTuple):
-    """Events, the newest first; the next page has those below `next_below`, if it isn't 0."""
+    """Events, newest first. The next page has the events below `next_below`; 0 if there is none."""
 
     events: Sequence[RecordedEvent]
     next_below: int
@@ -27,7 +27,7 @@ class EventPage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChainPart:
-    """Events of an org's chain, each with the head after it, from `start` on; `head` is the end of all of it."""
+    """Events of an org's chain from `start` on, each with the head after it. `head` is the end of the whole chain."""
 
     org_id: str
     start: AuditHead
@@ -41,10 +41,10 @@ class ChainPart:
 
 
 class AuditLog:
-    """The log of an org, or of what has none (an empty `org_id`), and what concerns the caller.
+    """The log of an org, or of events that belong to no org (empty `org_id`), and events that concern the caller.
 
-    Whoever calls has seen to it that the log is for the caller. Lists don't move while one pages through them: what
-    comes later stands before the first page.
+    These methods assume that the caller may read the log. Lists don't shift between pages, because later events come
+    before the first page.
     """
 
     def __init__(self, transactions: Transactions[Reading], limits: AuditLogLimits) -> None:
@@ -62,7 +62,7 @@ class AuditLog:
         return EventPage(events, looked.lowest_id if looked.events == self._limits.looked_at else 0)
 
     async def own(self, principal: StandingPrincipal, *, size: int = 0, below_id: int = NEWEST_ID) -> EventPage:
-        """What the caller did, and what was done to the caller, in every org."""
+        """Events that the caller did, or that were done to the caller, in every org."""
         size = size or self._limits.page_items
         async with self._transactions.autocommit() as tx:
             events = await tx.audit_log.own(principal.subject, below_id, size + 1)
@@ -70,9 +70,9 @@ class AuditLog:
         return EventPage(shown, shown[-1].audit_id if len(events) > size else 0)
 
     async def read(self, org_id: str, after_sequence: int) -> ChainPart:
-        """The chain of an org. Raises Refusal `invalid_value` for a place beyond its end."""
+        """A part of the chain of an org. Raises Refusal `invalid_value` for a place beyond its end."""
         part = await self._part(org_id, after_sequence)
-        if part.begins_late:  # what followed the start may have been dropped in this moment
+        if part.begins_late:  # the events after the start may just have been dropped
             part = await self._part(org_id, after_sequence)
         return part
 
@@ -85,6 +85,6 @@ class AuditLog:
                 raise Refusal("invalid_value", message, field="after_sequence")
             start = await tx.audit_log.start(org_id, after_sequence) or beginning
             events = await tx.audit_log.sealed(org_id, start.sequence, self._limits.chain_items)
-        # What was sealed between two reads is for the next part.
+        # Events that were sealed between two reads belong to the next part.
         events = [each for each in events if each[1].sequence <= head.sequence]
         return ChainPart(org_id, start, events, head)

@@ -1,6 +1,6 @@
-"""Gives recorded events their places in the chains. Every replica tries; a lock lets one at a time.
+"""Gives recorded events their places in the chains. Every replica tries; a lock admits one at a time.
 
-A page is sealed in one transaction: a crash in its middle leaves the chains as they were.
+A page is sealed in one transaction, so a crash in the middle leaves the chains unchanged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Sealer:
         self._limits = limits
 
     async def run(self) -> None:
-        """Seal until cancelled. What fails is tried again."""
+        """Seal until cancelled. A failed attempt is repeated."""
         while True:
             try:
                 await self.seal_all()
@@ -40,7 +40,7 @@ class Sealer:
             await asyncio.sleep(self._limits.seal_interval_s)
 
     async def seal_all(self) -> None:
-        """Seal until nothing waits, or another replica does it. Raises Refusal `unavailable`."""
+        """Seal until no event waits, or another replica is sealing. Raises Refusal `unavailable`."""
         while await self.seal_page() == self._limits.sealed_at_once:
             pass
         async with self._transactions.autocommit() as tx:
@@ -48,7 +48,7 @@ class Sealer:
         metrics.OLDEST.set(max(0.0, (self._clock.now() - oldest).total_seconds()) if oldest else 0.0)
 
     async def seal_page(self) -> int:
-        """Seal one page; how many events it had."""
+        """Seal one page. Return the number of its events."""
         async with self._transactions.begin() as tx:
             if not await tx.seals.lock():
                 return 0
@@ -60,7 +60,7 @@ class Sealer:
         return len(events)
 
     async def sweep(self) -> None:
-        """Drop what is older than it is kept for, a limited number of events."""
+        """Drop events that are older than `kept_for`, a limited number at a time."""
         before = self._clock.now() - self._limits.kept_for
         async with self._transactions.begin() as tx:
             dropped = await tx.seals.drop(before, self._limits.dropped_at_once)

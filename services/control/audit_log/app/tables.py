@@ -1,4 +1,4 @@
-"""What the audit log needs of a transaction."""
+"""The interfaces that the audit log needs of a transaction."""
 
 from __future__ import annotations
 
@@ -11,70 +11,70 @@ from services.control.audit_log.domain import Filters, RecordedEvent, Seal
 
 
 class Backlog(NamedTuple):
-    """What waits for its seal."""
+    """The events that wait for a seal."""
 
     events: int
     oldest: datetime | None
 
 
 class Looked(NamedTuple):
-    """The newest events of an org below a row, as far as a page looks: how many they are, and the last of them."""
+    """The newest events of an org below a row that a page looks at: their number, and the lowest id."""
 
     events: int
     lowest_id: int
 
 
 class SealStore(Protocol):
-    """Events on their way into the chains."""
+    """Events that get their places in the chains."""
 
     async def lock(self) -> bool:
-        """Whether this transaction may seal: one at a time does."""
+        """Whether this transaction may seal. Only one at a time may."""
         ...
 
     async def waiting(self, limit: int) -> Sequence[RecordedEvent]:
-        """Events without a seal, in the order in which they get one."""
+        """Events without a seal, in the order in which they are sealed."""
         ...
 
     async def heads(self, org_ids: Sequence[str]) -> Mapping[str, AuditHead]:
-        """Where the chains of these orgs stand; none for an org without a seal."""
+        """The heads of the chains of these orgs; no entry for an org without a seal."""
         ...
 
     async def seal(self, seals: Sequence[Seal]) -> None:
-        """Store them; their events no longer wait."""
+        """Store seals, whose events no longer wait."""
         ...
 
     async def backlog(self) -> Backlog:
-        """What waits."""
+        """The events that wait."""
         ...
 
     async def drop(self, before: datetime, limit: int) -> int:
-        """Drop the oldest events from before a time, and of the last 30 days none; how many went."""
+        """Drop the oldest events from before a time, but none of the last 30 days. Return the number dropped."""
         ...
 
 
 class AuditReader(Protocol):
-    """The log, read."""
+    """Reads the log."""
 
     async def looked(self, org_id: str, below_id: int, limit: int) -> Looked:
-        """How far `limit` events of the org below a row reach."""
+        """The newest events of the org below a row, at most `limit`: their number, and the lowest id."""
         ...
 
     async def listed(
         self, org_id: str, below_id: int, lowest_id: int, filters: Filters, limit: int
     ) -> Sequence[RecordedEvent]:
-        """Events of the org between two rows, the newest first."""
+        """Events of the org between two rows, newest first."""
         ...
 
     async def own(self, subject: str, below_id: int, limit: int) -> Sequence[RecordedEvent]:
-        """Events that somebody did, or that were done to this person, the newest first."""
+        """Events whose actor is the subject or whose target is this person, newest first."""
         ...
 
     async def head(self, org_id: str) -> AuditHead | None:
-        """Where the org's chain stands."""
+        """The head of the org's chain."""
         ...
 
     async def start(self, org_id: str, after_sequence: int) -> AuditHead | None:
-        """The first place at or after a number from which on all events are kept; None for the beginning."""
+        """The first place at or after a number from which all events are kept; None for the beginning."""
         ...
 
     async def sealed(self, org_id: str, after_sequence: int, limit: int) -> Sequence[tuple[RecordedEvent, AuditHead]]:

@@ -1,1 +1,1 @@
-"""How the audit log is asked for: by people of an org at the edge, and by operators on the internal port."""
+"""The services that read the audit log: for people of an org at the edge, for operators on the internal port."""

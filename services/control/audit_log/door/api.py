@@ -25,11 +25,11 @@ class AuditApi:
         self._log = log
 
     def handlers(self) -> Handlers:
-        """One handler a method."""
+        """One handler per method."""
         return handlers_of("AuditService", self.ListAuditEvents, self.ListOwnAuditEvents, self.ReadAuditLog)
 
     async def ListAuditEvents(self, request: pb.ListAuditEventsRequest, call: Call) -> Message:
-        """A page of the org's events."""
+        """Return a page of the org's events."""
         digest = digest_of(request, call.caller.org_id)
         below = below_of(request.page_token, digest)
         page = await self._log.list(call.caller.org_id, filters_of(request), size=request.page_size, below_id=below)
@@ -37,7 +37,7 @@ class AuditApi:
         return pb.ListAuditEventsResponse(events=events, next_page_token=next_token(page, digest))
 
     async def ListOwnAuditEvents(self, request: pb.ListOwnAuditEventsRequest, call: Call) -> Message:
-        """A page of what concerns the caller."""
+        """Return a page of the events that concern the caller."""
         digest = digest_of(request, call.caller.subject)
         below = below_of(request.page_token, digest)
         page = await self._log.own(call.caller, size=request.page_size, below_id=below)
@@ -45,7 +45,7 @@ class AuditApi:
         return pb.ListOwnAuditEventsResponse(events=events, next_page_token=next_token(page, digest))
 
     async def ReadAuditLog(self, request: pb.ReadAuditLogRequest, call: Call) -> Message:
-        """A part of the org's chain."""
+        """Return a part of the org's chain."""
         part = await self._log.read(call.caller.org_id, request.after_sequence)
         return pb.ReadAuditLogResponse(
             org_id=part.org_id,

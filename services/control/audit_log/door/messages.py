@@ -1,4 +1,4 @@
-"""The audit log's values and their messages, for all who ask for it."""
+"""Converts the audit log's values to and from messages, for both services."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.control.audit_log.domain import Filters, Outcome, RecordedEvent
 from services.control.calls.app import timestamp
 
 ListRequest = pb.ListAuditEventsRequest | ListInstallationAuditEventsRequest
-"""Asks for a page of a log."""
+"""A request for a page of a log."""
 _OUTCOMES = {
     pb.AUDIT_OUTCOME_UNSPECIFIED: None,
     pb.AUDIT_OUTCOME_DONE: Outcome.DONE,
@@ -27,7 +27,7 @@ _NUMBERS = {outcome: number for number, outcome in _OUTCOMES.items() if outcome}
 
 
 def filters_of(request: ListRequest) -> Filters:
-    """Which events are meant. Raises Refusal `invalid_value`."""
+    """The filters of a request. Raises Refusal `invalid_value`."""
     return Filters(
         actor=request.actor,
         action=request.action,
@@ -47,7 +47,7 @@ def _moment(stamp: Timestamp, field: str) -> datetime:
 
 
 def digest_of(request: ListRequest | pb.ListOwnAuditEventsRequest, whose: str) -> bytes:
-    """Of what all pages of a list have in common."""
+    """A digest of the parts of a request that all pages of a list have in common."""
     query = type(request).FromString(request.SerializeToString())
     query.ClearField("page_size")
     query.ClearField("page_token")
@@ -67,7 +67,7 @@ def below_of(token: str, digest: bytes) -> int:
 
 
 def next_token(page: EventPage, digest: bytes) -> str:
-    """What the next page is asked for with; empty for none."""
+    """The token with which to request the next page; empty if there is none."""
     return encode_page_token(str(page.next_below) if page.next_below else "", digest)
 
 

@@ -27,7 +27,7 @@ class InstallationAuditApi(InstallationAuditServiceServicer):
     async def ListInstallationAuditEvents(
         self, request: pb.ListInstallationAuditEventsRequest, context: Any
     ) -> pb.ListInstallationAuditEventsResponse:
-        """A page of the events of no org, or of one."""
+        """Return a page of the events of an org, or of those that belong to no org."""
         digest = digest_of(request, request.org_id)
         below = below_of(request.page_token, digest)
         page = await self._log.list(request.org_id, filters_of(request), size=request.page_size, below_id=below)
@@ -37,7 +37,7 @@ class InstallationAuditApi(InstallationAuditServiceServicer):
     async def ReadInstallationAuditLog(
         self, request: pb.ReadInstallationAuditLogRequest, context: Any
     ) -> pb.ReadInstallationAuditLogResponse:
-        """A part of the chain of what has no org, or of an org."""
+        """Return a part of the chain of an org, or of the events that belong to no org."""
         part = await self._log.read(request.org_id, request.after_sequence)
         return pb.ReadInstallationAuditLogResponse(
             org_id=part.org_id,
