@@ -46,7 +46,7 @@ LOOKED = """
 SELECT count(*) AS events, coalesce(min(audit_id), 0) AS lowest_id FROM (
     SELECT audit_id FROM control.audit_events WHERE org_id = $1 AND audit_id < $2 ORDER BY audit_id DESC LIMIT $3
 ) AS looked"""
-"""How many of an org's newest events below a row there are, up to a limit, and the lowest id of these."""
+"""The number of an org's newest events below a row, up to a limit, and the lowest id among them."""
 LISTED = f"""{_SELECT}
 FROM control.audit_events e LEFT JOIN control.audit_seals s USING (audit_id)
 WHERE e.org_id = $1 AND e.audit_id < $2 AND e.audit_id >= $3

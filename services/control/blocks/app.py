@@ -98,8 +98,7 @@ class Blocks:
 
 
 async def named(subjects: BlockStore, who: str) -> Subject | None:
-    """The person or service account with this id, or the person with this address. Raises Refusal if `who` is neither
-    an id nor an address."""
+    """The subject with this id, or the person with this address. Raises Refusal if `who` is neither."""
     return await (subjects.get(who) if is_subject_id(who) else subjects.by_email(canonical_email(who)))
 
 

@@ -1,1 +1,1 @@
-"""What operators can see and do about people's sessions and about orgs."""
+"""Functions for operators on people's sessions and on orgs."""

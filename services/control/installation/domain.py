@@ -11,7 +11,7 @@ from services.control.orgs.domain import Org
 
 @dataclass(frozen=True, slots=True)
 class InstallationOrg:
-    """An org with the numbers of its members and service accounts. `gone_at` is when it went, with its name."""
+    """An org with counts of what belongs to it. `gone_at`: since when the org is gone, and its name with it."""
 
     org: Org
     gone_at: datetime | None

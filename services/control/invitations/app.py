@@ -1,7 +1,7 @@
 """Inviting people into an org, and answering.
 
-Locks are taken in one order: org, address, invitation. Whoever answers is known by the address that it signed in with,
-so an invitation needs no secret, and its mail may be read by anybody.
+Locks are taken in one order: org, address, invitation. People who answer are identified by the address that they
+signed in with, so an invitation needs no secret, and anybody may read its mail.
 """
 
 from __future__ import annotations
@@ -53,31 +53,31 @@ class InvitationStore(Protocol):
         ...
 
     async def made(self, org_id: str, email: str, now: datetime) -> Made:
-        """What stands against the limits of one more for the address, which is locked until the transaction ends."""
+        """The counts against the limits of one more for the address, which is locked until the transaction ends."""
         ...
 
     async def replace(self, org_id: str, email: str) -> str:
-        """End what the address was not answering in the org; its id, empty for none."""
+        """End the address's unanswered invitation into the org. Return its id; empty if there is none."""
         ...
 
     async def add(self, invitation: Invitation) -> None:
-        """Store a new one."""
+        """Store a new invitation."""
         ...
 
     async def save(self, invitation: Invitation) -> None:
-        """Store what became of it: its mails, and its end."""
+        """Store the changes of an invitation: its mails, and its end."""
         ...
 
     async def open_of_org(self, org_id: str, now: datetime) -> Sequence[Shown]:
-        """The org's open ones, the newest first."""
+        """The org's open invitations, newest first."""
         ...
 
     async def open_of_address(self, email: str, now: datetime) -> Sequence[Shown]:
-        """The address's open ones, the newest first, whose inviters may still invite."""
+        """The address's open invitations whose inviters may still invite, newest first."""
         ...
 
     async def sweep(self, expired_before: datetime) -> None:
-        """Remove those that are older, a limited number at a time."""
+        """Remove invitations that expired earlier, a limited number at a time."""
         ...
 
 
@@ -89,7 +89,7 @@ class Transaction(members_app.Transaction, mail_app.Transaction, Protocol):
 
 
 class Invitations:
-    """Invitations into the caller's orgs, and those of the caller's address. `mail_waits` is told of each new mail."""
+    """Invitations into the caller's orgs, and to the caller's address. `mail_waits` is called for each new mail."""
 
     def __init__(self, transactions: Transactions[Transaction], clock: Clock, mail_waits: Callable[[], None]) -> None:
         self._transactions = transactions
@@ -97,9 +97,9 @@ class Invitations:
         self._mail_waits = mail_waits
 
     async def create(self, principal: StandingPrincipal, org_id: str, email: str, role: Role, origin: Origin) -> Shown:
-        """Invite an address. The answer is alike for addresses with and without an account.
+        """Invite an address. The answer is the same for addresses with and without an account.
 
-        Raises Refusal `invalid_value` for what is no address; `not_found`, `personal_org`, `org_deleted`,
+        Raises Refusal `invalid_value` for a text that is no address; `not_found`, `personal_org`, `org_deleted`,
         `missing_scope`, `org_scope_denied`; `already_exists` for a member; `limit_reached`, `rate_limited`.
         """
         address = canonical_email(email)
@@ -107,7 +107,7 @@ class Invitations:
             mine = await acting(tx, principal, org_id, Scope.MEMBERS_WRITE)
             require_shared(mine.org)
             require_may_give(mine.role, role)
-            # Members are shown to each other with their addresses: this tells nothing else.
+            # Members see each other's addresses anyway, so this reveals nothing new.
             if await tx.members.has_address(org_id, address):
                 raise Refusal("already_exists", "the address is a member's; set the member's role", field="email")
             now = self._clock.now()
@@ -129,7 +129,7 @@ class Invitations:
             return bool(await tx.invitations.open_of_address(address, self._clock.now()))
 
     async def list(self, principal: StandingPrincipal, org_id: str) -> Sequence[Shown]:
-        """The org's open invitations, the newest first. Raises Refusal `not_found`, `missing_scope`,
+        """The org's open invitations, newest first. Raises Refusal `not_found`, `missing_scope`,
         `org_scope_denied`."""
         async with self._transactions.autocommit() as tx:
             await reading(tx, principal, org_id, Scope.MEMBERS_WRITE)
@@ -153,7 +153,7 @@ class Invitations:
         return shown
 
     async def revoke(self, principal: StandingPrincipal, org_id: str, invitation_id: str, origin: Origin) -> None:
-        """Take one back. Raises Refusal `not_found`, `missing_scope`, `org_scope_denied`."""
+        """Revoke an invitation. Raises Refusal `not_found`, `missing_scope`, `org_scope_denied`."""
         async with self._transactions.begin() as tx:
             await acting(tx, principal, org_id, Scope.MEMBERS_WRITE)
             invitation = await _of_org(tx, org_id, invitation_id)
@@ -164,13 +164,13 @@ class Invitations:
             await tx.audit.add(done(principal, Action.INVITATION_REVOKED, origin, org_id, invitation_id), now)
 
     async def own(self, principal: StandingPrincipal) -> Sequence[Shown]:
-        """The open invitations of the caller's address. A service account has none."""
+        """The open invitations to the caller's address. A service account has none."""
         async with self._transactions.autocommit() as tx:
             email = await _own_address(tx, principal)
             return await tx.invitations.open_of_address(email, self._clock.now()) if email else ()
 
     async def accept(self, principal: StandingPrincipal, invitation_id: str, origin: Origin) -> tuple[str, Role]:
-        """Become a member: the org, and the role in it. Raises Refusal `not_found`, `org_deleted`, `limit_reached`."""
+        """Become a member. Return the org and the role. Raises Refusal `not_found`, `org_deleted`, `limit_reached`."""
         async with self._transactions.begin() as tx:
             email = await _own_address(tx, principal)
             now = self._clock.now()
@@ -189,7 +189,7 @@ class Invitations:
         return org_id, role
 
     async def decline(self, principal: StandingPrincipal, invitation_id: str, origin: Origin) -> None:
-        """End an invitation of the caller's address. Raises Refusal `not_found`."""
+        """Decline an invitation to the caller's address. Raises Refusal `not_found`."""
         async with self._transactions.begin() as tx:
             email = await _own_address(tx, principal)
             now = self._clock.now()
@@ -199,11 +199,11 @@ class Invitations:
             await tx.audit.add(entry, now)
 
     def letter(self, mail: Mail) -> Letter:
-        """The letter that tells of the invitation that the mail is about."""
+        """The letter about the mail's invitation."""
         return invitation_letter(mail)
 
     async def sweep(self) -> None:
-        """Remove invitations that have long ended."""
+        """Remove invitations that ended long ago."""
         async with self._transactions.autocommit() as tx:
             await tx.invitations.sweep(self._clock.now() - KEPT_FOR)
 
@@ -224,5 +224,5 @@ async def _of_org(tx: Transaction, org_id: str, invitation_id: str) -> Invitatio
 
 
 async def _own_address(tx: Transaction, principal: StandingPrincipal) -> str:
-    """The address that the caller signed in with; empty for one that is no person."""
+    """The address that the caller signed in with; empty for a caller that is not a person."""
     return await tx.people.email(principal.subject) if principal.kind is PrincipalKind.USER else ""

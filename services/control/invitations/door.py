@@ -19,7 +19,7 @@ class InvitationApi:
         self._invitations = invitations
 
     def handlers(self) -> Handlers:
-        """One handler a method."""
+        """One handler per method."""
         return handlers_of(
             "InvitationService",
             self.CreateInvitation,
@@ -32,37 +32,37 @@ class InvitationApi:
         )
 
     async def CreateInvitation(self, request: pb.CreateInvitationRequest, call: Call) -> Message:
-        """An address is invited."""
+        """Invite an address."""
         role = role_named(OrgRole.Name(request.role))
         shown = await self._invitations.create(call.caller, request.org_id, request.email, role, call.origin)
         return pb.CreateInvitationResponse(invitation=_message(shown))
 
     async def ListInvitations(self, request: pb.ListInvitationsRequest, call: Call) -> Message:
-        """An org's open invitations."""
+        """Return an org's open invitations."""
         invitations = await self._invitations.list(call.caller, request.org_id)
         return pb.ListInvitationsResponse(invitations=map(_message, invitations))
 
     async def ResendInvitation(self, request: pb.ResendInvitationRequest, call: Call) -> Message:
-        """One mail more."""
+        """Send the mail once more."""
         shown = await self._invitations.resend(call.caller, request.org_id, request.invitation_id, call.origin)
         return pb.ResendInvitationResponse(invitation=_message(shown))
 
     async def RevokeInvitation(self, request: pb.RevokeInvitationRequest, call: Call) -> Message:
-        """An invitation is taken back."""
+        """Revoke an invitation."""
         await self._invitations.revoke(call.caller, request.org_id, request.invitation_id, call.origin)
         return pb.RevokeInvitationResponse()
 
     async def ListOwnInvitations(self, _: pb.ListOwnInvitationsRequest, call: Call) -> Message:
-        """The open invitations of the caller's address."""
+        """Return the open invitations to the caller's address."""
         return pb.ListOwnInvitationsResponse(invitations=map(_message, await self._invitations.own(call.caller)))
 
     async def AcceptInvitation(self, request: pb.AcceptInvitationRequest, call: Call) -> Message:
-        """The caller becomes a member."""
+        """Make the caller a member."""
         org_id, role = await self._invitations.accept(call.caller, request.invitation_id, call.origin)
         return pb.AcceptInvitationResponse(org_id=org_id, role=OrgRole.Value(role_name(role)))
 
     async def DeclineInvitation(self, request: pb.DeclineInvitationRequest, call: Call) -> Message:
-        """The caller does not."""
+        """Decline an invitation to the caller's address."""
         await self._invitations.decline(call.caller, request.invitation_id, call.origin)
         return pb.DeclineInvitationResponse()
 

@@ -7,12 +7,12 @@ MAX_OPEN = 200
 MAX_PER_HOUR = 50
 """Maximum number of invitations that an org makes in an hour."""
 MAX_TO_ADDRESS_PER_DAY = 10
-"""Maximum number of invitations that an address gets in a day, from all orgs."""
+"""Maximum number of invitations that an address gets in a day from all orgs together."""
 MAX_MAILS = 5
 """Maximum number of mails that are sent for one invitation."""
 RESEND_AFTER = timedelta(minutes=10)
-"""Shortest time between two mails for one invitation."""
+"""Minimum time between two mails for one invitation."""
 INVITATION_TTL = timedelta(days=7)
 """How long an invitation is open after its newest mail."""
 KEPT_FOR = timedelta(days=30)
-"""How long an invitation is kept that has ended or expired."""
+"""How long an invitation is kept after it has ended or expired."""

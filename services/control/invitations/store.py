@@ -19,42 +19,42 @@ _COLUMNS = """i.invitation_id, i.org_id, i.email, i.role, i.invited_by, i.create
 GET = f"SELECT {_COLUMNS} FROM control.invitations i WHERE invitation_id = $1"  # noqa: S608 - constants
 """An invitation."""
 LOCKED = f"{GET} FOR UPDATE"
-"""An invitation, to be changed."""
+"""An invitation, for changing it."""
 _OPEN = f"""
 SELECT {_COLUMNS}, o.name AS org_name, COALESCE(u.email, '') AS inviter_email
 FROM control.invitations i JOIN control.orgs o USING (org_id)
 LEFT JOIN control.memberships m ON m.org_id = i.org_id AND m.user_id = i.invited_by
 LEFT JOIN control.users u ON u.user_id = m.user_id
 WHERE i.ended IS NULL AND i.expires_at > $2"""  # noqa: S608
-"""Invitations that can be accepted, for statements that say whose."""
+"""Selects invitations that can be accepted. Statements add the condition."""
 OPEN_OF_ORG = f"{_OPEN} AND i.org_id = $1 ORDER BY i.created_at DESC, i.invitation_id DESC LIMIT $3"
-"""Those of an org."""
+"""The open invitations of an org."""
 OPEN_OF_ADDRESS = f"""{_OPEN} AND i.email = $1 AND o.delete_at IS NULL AND m.role IN ('owner', 'admin')
 ORDER BY i.created_at DESC, i.invitation_id DESC LIMIT $3"""
-"""Those of an address whose inviter may still invite."""
+"""The open invitations to an address whose inviters may still invite."""
 LOCK_ADDRESS = "SELECT pg_advisory_xact_lock(hashtextextended('invite:' || $1, 0))"
-"""Makes those that count an address's invitations come one after the other."""
+"""Makes transactions that count an address's invitations run one after the other."""
 COUNTS = """
 SELECT (SELECT count(*) FROM control.invitations
         WHERE org_id = $1 AND ended IS NULL AND expires_at > $3 AND email <> $2) AS open,
        (SELECT count(*) FROM control.invitations WHERE org_id = $1 AND created_at > $4) AS of_org_in_hour,
        (SELECT count(*) FROM control.invitations WHERE email = $2 AND created_at > $5) AS to_address_in_day"""
-"""How many invitations stand against the limits."""
+"""The numbers of invitations that count against the limits."""
 REPLACE = """
 UPDATE control.invitations SET ended = 'replaced' WHERE org_id = $1 AND email = $2 AND ended IS NULL
 RETURNING invitation_id"""
-"""Ends the invitation of an address into an org that was not answered."""
+"""Ends the unanswered invitation of an address into an org."""
 ADD = """
 INSERT INTO control.invitations
     (invitation_id, org_id, email, role, invited_by, created_at, sent_at, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $6, $7)"""
 """Stores a new invitation."""
 SAVE = "UPDATE control.invitations SET sent_at = $2, expires_at = $3, mails = $4, ended = $5 WHERE invitation_id = $1"
-"""Stores what became of an invitation."""
+"""Stores the changes of an invitation."""
 SWEEP = """
 DELETE FROM control.invitations WHERE invitation_id IN (
     SELECT invitation_id FROM control.invitations WHERE expires_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"""
-"""Removes old invitations, but for those that somebody holds."""
+"""Removes old invitations, except those that another transaction has locked."""
 
 
 class PostgresInvitations:

@@ -1,1 +1,1 @@
-"""Mail on its way out: queued in the transaction of what it tells of, handed to the relay by any replica."""
+"""Outgoing mail: queued in the transaction that it is about, and handed to the relay by any replica."""

@@ -1,4 +1,4 @@
-"""Mail leaves: whatever waits in the database is handed to the relay, by any replica, until it is taken or too old."""
+"""Delivers mail: any replica hands mail that waits in the database to the relay, until it is accepted or expired."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Carrier(Protocol):
 
     @property
     def timeout(self) -> timedelta:
-        """How long one delivery may take."""
+        """Maximum time for one delivery."""
         ...
 
     async def carry(self, letter: Letter) -> Outcome:
-        """Hand it over: SENT, LATER or REFUSED."""
+        """Hand a letter over. Return SENT, LATER or REFUSED."""
         ...
 
 
@@ -38,31 +38,31 @@ class MailStore(Protocol):
     """Mail that waits."""
 
     async def add(self, mail: Mail, now: datetime) -> None:
-        """Let it wait, due at once."""
+        """Queue a mail, due at once."""
         ...
 
     async def drop(self, about: str) -> None:
-        """Remove what waits and is about this: it is of no use any more."""
+        """Remove waiting mail that is about this, because it is no longer of use."""
         ...
 
     async def claim(self, now: datetime, until: datetime, limit: int) -> Sequence[Mail]:
-        """What is due, the oldest first, kept from other replicas `until` then. Each has one attempt more."""
+        """Claim due mail, oldest first, and keep it from other replicas `until` then. Each gets one more attempt."""
         ...
 
     async def remove(self, mail_id: str) -> None:
-        """It waits no more."""
+        """Remove a mail from those that wait."""
         ...
 
     async def postpone(self, mail_id: str, due_at: datetime) -> None:
-        """It is tried again then."""
+        """Try a mail again at `due_at`."""
         ...
 
     async def remove_expired(self, now: datetime) -> int:
-        """Remove what is of no use any more, a limited number at a time; how many that were."""
+        """Remove expired mail, a limited number at a time. Return the number removed."""
         ...
 
     async def oldest(self) -> datetime | None:
-        """Since when the oldest has waited."""
+        """The time since which the oldest mail has waited."""
         ...
 
 
@@ -74,10 +74,10 @@ class Transaction(Protocol):
 
 
 class Delivery:
-    """Lets mail leave. `writers` make a letter of a mail, by its kind.
+    """Delivers mail. `writers` make letters from mails, by kind.
 
-    A mail leaves at least once: a replica that dies after the relay took it, and before that is stored, lets another
-    one send it again, under the same Message-ID.
+    A mail is sent at least once: if a replica dies after the relay has accepted a mail and before that is stored,
+    another replica sends it again, under the same Message-ID.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ class Delivery:
         self._queued = Word()
 
     def wake(self) -> None:
-        """Look at once: something was queued here."""
+        """Look for mail at once, because something was queued here."""
         self._queued.give()
 
     async def run(self) -> None:
-        """Deliver until it is cancelled. A look that fails is made again."""
+        """Deliver until cancelled. A look that fails is repeated."""
         while True:
             try:
                 busy = await self.deliver_due() == MAX_DELIVERIES
@@ -111,7 +111,7 @@ class Delivery:
                 await self._queued.within(LOOK_INTERVAL_S)
 
     async def deliver_due(self) -> int:
-        """Try what is due, as much as may be on its way at a time; how many mails that were."""
+        """Try due mail, at most as much as may be in delivery at a time. Return the number of mails."""
         now = self._clock.now()
         async with self._transactions.autocommit() as tx:
             expired = await tx.mail.remove_expired(now)

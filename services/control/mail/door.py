@@ -1,4 +1,4 @@
-"""How mail leaves: through a relay, or into the log of a developer's machine."""
+"""Carriers of mail: through a relay, or into the log of a developer's machine."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from aiosmtplib.errors import (
 from services.control.mail.domain.letters import Letter, Outcome
 
 MAX_LINE_LENGTH = 998
-"""RFC 5322, 2.1.1. A header with an address is not folded before: folding writes a long address as something else."""
+"""RFC 5322, 2.1.1. Headers are not folded before this length, because folding would change a long address."""
 _PERMANENT = 500
-"""From here on a relay's code says that asking again is of no use."""
+"""The lowest code with which a relay says that trying again is of no use."""
 
 _log = structlog.get_logger(__name__)
 
 
 class ConsoleCarrier:
-    """For development: the letter's facts are in the log and, when there is a file, in its last line as JSON."""
+    """For development: writes a letter's facts to the log and, if there is a file, to its end as a line of JSON."""
 
     timeout = timedelta(seconds=10)
 
@@ -43,7 +43,7 @@ class ConsoleCarrier:
         self._file = file
 
     async def carry(self, letter: Letter) -> Outcome:
-        """Show the letter to whoever can read this machine's log. The one place where a code is written."""
+        """Show the letter to people who can read this machine's log. Codes are written nowhere else."""
         _log.warning("development_mail", facts=dict(letter.facts), note="console: development only")
         if self._file is None:
             return Outcome.SENT
@@ -64,8 +64,8 @@ def _append_private(file: Path, line: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SmtpRelay:
-    """Where mail is handed over. `user` empty: without signing in. `tls`: "starttls", "implicit" or "none"; a
-    certificate is checked against `trusted`, or what the system trusts."""
+    """The relay that accepts the mail. `user` empty: without signing in. `tls`: "starttls", "implicit" or "none". The
+    certificate is checked against `trusted`, or else the system's trust store."""
 
     host: str
     port: int
@@ -85,7 +85,7 @@ class SmtpCarrier:
         self.timeout = timedelta(seconds=relay.timeout_s)
 
     async def carry(self, letter: Letter) -> Outcome:
-        """Hand it over, within the relay's time."""
+        """Hand the letter over, within the relay's timeout."""
         try:
             async with asyncio.timeout(self._relay.timeout_s):
                 await self._send(letter)
@@ -116,7 +116,7 @@ class SmtpCarrier:
 
 
 def message_of(sender: Address, letter: Letter) -> bytes:
-    """The mail as it is handed over. Its `To:` is the address of its envelope, and nothing else."""
+    """The mail in the form that is handed over. Its `To:` is exactly the address of its envelope."""
     local, _, domain = letter.address.rpartition("@")
     policy = SMTP_POLICY.clone(utf8=not letter.address.isascii(), max_line_length=MAX_LINE_LENGTH)
     message = EmailMessage(policy)
@@ -130,7 +130,7 @@ def message_of(sender: Address, letter: Letter) -> bytes:
 
 
 def _is_permanent(error: Exception) -> bool:
-    """Whether the relay refuses this letter for good, and not only us, or now."""
+    """Whether the relay refuses this letter for good, rather than only us, or only now."""
     if isinstance(error, SMTPRecipientsRefused):
         return all(map(_is_permanent, error.recipients))
     if isinstance(error, SMTPRecipientRefused | SMTPDataError):

@@ -1,4 +1,4 @@
-"""What is counted of mail."""
+"""Metrics of mail."""
 
 from __future__ import annotations
 

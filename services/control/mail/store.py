@@ -14,27 +14,27 @@ INSERT INTO control.mails (mail_id, kind, address, about, created_at, due_at, ex
 VALUES ($1, $2, $3, $4, $5, $5, $6)"""
 """Stores a mail that is due at once."""
 DROP = "DELETE FROM control.mails WHERE about = $1"
-"""Removes what is about something that is over."""
+"""Removes mail about something that is over."""
 CLAIM = """
 UPDATE control.mails SET due_at = $2, attempts = attempts + 1 WHERE mail_id IN (
     SELECT mail_id FROM control.mails WHERE due_at <= $1 AND expires_at > $1 AND kind = ANY($4)
     ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
 RETURNING mail_id, kind, address, about, expires_at, attempts"""
-"""Takes mail that is due for this replica, until a moment; it passes over what another takes now, and over kinds that
+"""Claims due mail for this replica until a given time. Skips mail that another replica is claiming now, and kinds that
 only a newer release can write."""
 REMOVE = "DELETE FROM control.mails WHERE mail_id = $1"
 """Removes a mail."""
 POSTPONE = "UPDATE control.mails SET due_at = $2 WHERE mail_id = $1"
-"""Says when a mail is tried again."""
+"""Sets when a mail is tried again."""
 REMOVE_EXPIRED = """
 WITH removed AS (
     DELETE FROM control.mails WHERE mail_id IN (
         SELECT mail_id FROM control.mails WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
     RETURNING 1)
 SELECT count(*) FROM removed"""
-"""Removes mail that is of no use any more, and counts it."""
+"""Removes expired mail, and counts it."""
 OLDEST = "SELECT min(created_at) FROM control.mails"
-"""Since when the oldest mail has waited."""
+"""The time since which the oldest mail has waited."""
 
 
 class PostgresMail:

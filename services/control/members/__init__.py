@@ -1,1 +1,1 @@
-"""Members of orgs: their roles, and how they come to an end."""
+"""Members of orgs: their roles, and how memberships end."""

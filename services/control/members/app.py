@@ -1,7 +1,8 @@
-"""Seeing and changing the members of an org.
+"""Listing and changing the members of an org.
 
-Whatever changes them holds the org's lock, so that what is decided of owners and of roles is still true when it is
-stored. What a member loses is revoked in the same transaction, and the member's sessions leave the org.
+A transaction that changes members holds the org's lock, so that decisions about owners and roles are still valid when
+they are stored. The rights that a member loses are revoked in the same transaction, and the member's sessions leave
+the org.
 """
 
 from __future__ import annotations
@@ -45,19 +46,19 @@ class MemberStore(Protocol):
         ...
 
     async def page(self, org_id: str, after_user_id: str, limit: int) -> Sequence[Member]:
-        """The first members after this one, by their user ids."""
+        """The first members after this one in the order of user ids."""
         ...
 
     async def has_address(self, org_id: str, email: str) -> bool:
-        """Whether the address is a member's."""
+        """Whether the address belongs to a member."""
         ...
 
     async def count(self, org_id: str) -> int:
-        """How many there are."""
+        """The number of members."""
         ...
 
     async def count_owners(self, org_id: str) -> int:
-        """How many owners there are."""
+        """The number of owners."""
         ...
 
     async def add(self, org_id: str, user_id: str, role: Role, now: datetime) -> None:
@@ -90,7 +91,7 @@ class Members:
     async def page(
         self, principal: StandingPrincipal, org_id: str, size: int, after_user_id: str
     ) -> tuple[Sequence[Member], str]:
-        """Members after one, and the last of them if there are more. Raises Refusal `not_found`, `missing_scope`."""
+        """Members after one, and the id of the last if there are more. Raises Refusal `not_found`, `missing_scope`."""
         limit = size or DEFAULT_PAGE
         async with self._transactions.autocommit() as tx:
             await reading(tx, principal, org_id, Scope.MEMBERS_READ)
@@ -116,7 +117,7 @@ class Members:
         return replace(member, role=role)
 
     async def remove(self, principal: StandingPrincipal, org_id: str, user_id: str, origin: Origin) -> None:
-        """End somebody's membership. Raises Refusal as `set_role`; `invalid_value` for one's own."""
+        """End another member's membership. Raises Refusal as `set_role`; `invalid_value` for the caller's own."""
         if user_id == principal.subject:
             raise Refusal("invalid_value", "this is you; leave the org instead", field="user_id")
         async with self._transactions.begin() as tx:
@@ -129,7 +130,7 @@ class Members:
     async def leave(self, principal: StandingPrincipal, org_id: str, origin: Origin) -> None:
         """End the caller's own membership. Raises Refusal `not_found`, `personal_org`, `org_deleted`, `last_owner`."""
         async with self._transactions.begin() as tx:
-            # Nobody needs a right to leave, but the token has to be one that may speak of members.
+            # Leaving needs no right, but the token has to have a scope for members.
             mine = await acting(tx, principal, org_id, Scope.MEMBERS_READ)
             require_shared(mine.org)
             require_leave(mine.role, await tx.members.count_owners(org_id))
@@ -160,7 +161,7 @@ class Members:
 
 
 async def join(tx: Transaction, org_id: str, user_id: str, role: Role, now: datetime) -> Role:
-    """Make a person a member of an org that is locked; the role that it has, an older one if it is one already.
+    """Make a person a member of a locked org. Return the person's role: the present one for an existing member.
 
     Raises Refusal `limit_reached`.
     """
@@ -173,7 +174,7 @@ async def join(tx: Transaction, org_id: str, user_id: str, role: Role, now: date
 
 
 async def tell_joined(tx: Transaction, org_id: str, user_id: str, role: Role, now: datetime) -> None:
-    """Tell that somebody who has joined has a place: it may have been lost before. The transaction's last act."""
+    """Announce that a person who joined has a place, which may have been lost before. Call it last in a transaction."""
     if has_place(role):
         await tx.revocations.add(Revocation.of_place(user_id, org_id, MEMBER_JOINED), now)
 
@@ -193,7 +194,7 @@ async def _end(tx: Transaction, org_id: str, user_id: str, reason: str, now: dat
 
 
 async def _tell_role(tx: Transaction, org_id: str, member: Member, role: Role, now: datetime) -> None:
-    """Revoke what the member loses with the role, and tell what becomes of the member's place."""
+    """Revoke the rights that the member loses with the role, and announce a change of the member's place."""
     if loses(member.role, role):
         change = PlaceChange.NONE if has_place(role) else PlaceChange.LOST
         await tx.revocations.add(Revocation.of_member(member.user_id, org_id, ROLE_LOWERED, now, change), now)

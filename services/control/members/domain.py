@@ -1,4 +1,4 @@
-"""Who may change what of an org's members. An org always has an owner."""
+"""Which changes of an org's members are allowed, and to whom. An org always has an owner."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Member:
 
 
 def require_may_give(actor: Role, role: Role) -> None:
-    """Raises Refusal `org_scope_denied` for a role that only owners give and take away."""
+    """Raises Refusal `org_scope_denied` for a role that only owners may give and take away."""
     if role is Role.OWNER and actor is not Role.OWNER:
         raise Denied("org_scope_denied", "only an owner makes and unmakes owners; ask one")
 
 
 def require_role_change(actor: Role, before: Role, after: Role, owners: int) -> None:
-    """Whether a member with `actor` may make `after` of `before` in an org with so many owners.
+    """Check that a member with the role `actor` may change `before` to `after` in an org with this number of owners.
 
     Raises Refusal `org_scope_denied`, `last_owner`.
     """
@@ -37,18 +37,18 @@ def require_role_change(actor: Role, before: Role, after: Role, owners: int) -> 
 
 
 def require_removal(actor: Role, removed: Role, owners: int) -> None:
-    """Whether a member with `actor` may remove one with `removed`. Raises Refusal `org_scope_denied`, `last_owner`."""
+    """Check that `actor` may remove a member with role `removed`. Raises Refusal `org_scope_denied`, `last_owner`."""
     require_may_give(actor, removed)
     _require_owner_left(removed, owners)
 
 
 def require_leave(leaving: Role, owners: int) -> None:
-    """Whether a member may leave. Raises Refusal `last_owner`."""
+    """Check that a member may leave. Raises Refusal `last_owner`."""
     _require_owner_left(leaving, owners)
 
 
 def loses(before: Role, after: Role) -> bool:
-    """Whether something that `before` gives ends with `after`."""
+    """Whether `after` lacks a scope that `before` has."""
     return not role_scopes(before) <= role_scopes(after)
 
 

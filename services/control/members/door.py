@@ -22,7 +22,7 @@ class MemberApi:
         self._members = members
 
     def handlers(self) -> Handlers:
-        """One handler a method."""
+        """One handler per method."""
         return handlers_of(
             "MemberService",
             self.ListMembers,
@@ -33,31 +33,31 @@ class MemberApi:
         )
 
     async def ListMembers(self, request: pb.ListMembersRequest, call: Call) -> Message:
-        """A page of members."""
+        """Return a page of members."""
         digest = hashlib.sha256(f"members:{request.org_id}".encode()).digest()
         after = decode_page_token(request.page_token, digest)
         members, last = await self._members.page(call.caller, request.org_id, request.page_size, after)
         return pb.ListMembersResponse(members=map(_message, members), next_page_token=encode_page_token(last, digest))
 
     async def SetMemberRole(self, request: pb.SetMemberRoleRequest, call: Call) -> Message:
-        """Another role."""
+        """Give a member another role."""
         member = await self._members.set_role(
             call.caller, request.org_id, request.user_id, role_named(OrgRole.Name(request.role)), call.origin
         )
         return pb.SetMemberRoleResponse(member=_message(member))
 
     async def RemoveMember(self, request: pb.RemoveMemberRequest, call: Call) -> Message:
-        """Somebody is no member any more."""
+        """End a member's membership."""
         await self._members.remove(call.caller, request.org_id, request.user_id, call.origin)
         return pb.RemoveMemberResponse()
 
     async def LeaveOrg(self, request: pb.LeaveOrgRequest, call: Call) -> Message:
-        """The caller is no member any more."""
+        """End the caller's own membership."""
         await self._members.leave(call.caller, request.org_id, call.origin)
         return pb.LeaveOrgResponse()
 
     async def TransferOwnership(self, request: pb.TransferOwnershipRequest, call: Call) -> Message:
-        """Another owner."""
+        """Make another member the owner."""
         owner = await self._members.transfer(call.caller, request.org_id, request.user_id, call.origin)
         return pb.TransferOwnershipResponse(owner=_message(owner))
 

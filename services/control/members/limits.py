@@ -3,4 +3,4 @@
 MAX_MEMBERS = 1000
 """Maximum number of members of an org."""
 DEFAULT_PAGE = 50
-"""Number of members on a page, unless another one is asked for."""
+"""Number of members on a page, unless another number is asked for."""

@@ -1,1 +1,1 @@
-"""What is done with API keys, and when they were used."""
+"""The use cases of API keys, and when keys were used."""

@@ -1,1 +1,1 @@
-"""What is decided of invitations, and the mail that tells of one."""
+"""The rules of invitations, and the mail about an invitation."""

@@ -23,7 +23,7 @@ _DAY_MS = 24 * _HOUR_MS
 
 
 class Ended(StrEnum):
-    """Why an invitation is no longer open, before its time."""
+    """Why an invitation ended before it expired."""
 
     ACCEPTED = "accepted"
     DECLINED = "declined"
@@ -33,7 +33,7 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """An address that may become a member of an org. `mails` counts those that were sent for it."""
+    """An offer to an address to become a member of an org. `mails` counts the mails that were sent for it."""
 
     invitation_id: str
     org_id: str
@@ -53,7 +53,7 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An invitation as people see it. `inviter_email` is empty once the inviter is no member."""
+    """An invitation as people see it. `inviter_email` is empty once the inviter is no longer a member."""
 
     invitation: Invitation
     org_name: str
@@ -62,7 +62,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """How many invitations there are: open ones of the org, those of it in an hour, those to the address in a day."""
+    """Numbers of invitations: open ones of the org, those by the org in an hour, those to the address in a day."""
 
     open: int
     of_org_in_hour: int
@@ -72,12 +72,12 @@ class Made:
 def new_invitation(
     invitation_id: str, org_id: str, email: str, role: Role, invited_by: str, now: datetime
 ) -> Invitation:
-    """An invitation whose first mail leaves now."""
+    """An invitation whose first mail is sent now."""
     return Invitation(invitation_id, org_id, email, role, invited_by, now, now, now + INVITATION_TTL)
 
 
 def require_room(made: Made) -> None:
-    """Whether one more may be made. Raises Refusal `limit_reached`, `rate_limited`."""
+    """Check that one more invitation may be made. Raises Refusal `limit_reached`, `rate_limited`."""
     if made.open >= MAX_OPEN:
         raise Refusal("limit_reached", f"the org has {MAX_OPEN} open invitations; revoke those that nobody needs")
     if made.of_org_in_hour >= MAX_PER_HOUR:
@@ -87,7 +87,7 @@ def require_room(made: Made) -> None:
 
 
 def resent(invitation: Invitation, now: datetime) -> Invitation:
-    """The invitation, with one mail more. Raises Refusal `not_found`, `limit_reached`, `rate_limited`."""
+    """The invitation with one more mail. Raises Refusal `not_found`, `limit_reached`, `rate_limited`."""
     if invitation.ended is not None:
         raise no_such_invitation()
     if invitation.mails >= MAX_MAILS:
@@ -100,14 +100,14 @@ def resent(invitation: Invitation, now: datetime) -> Invitation:
 
 
 def require_answerable(invitation: Invitation | None, email: str, now: datetime) -> Invitation:
-    """The invitation, if whoever signed in with this address may answer it now. Raises Refusal `not_found`."""
+    """The invitation, if a person with this address may answer it now. Raises Refusal `not_found`."""
     if invitation is None or not email or invitation.email != email or not invitation.is_open(now):
         raise no_such_invitation()
     return invitation
 
 
 def require_inviter(role: Role | None, invited_as: Role) -> None:
-    """Whether a member with this role, None for one who has left, may still invite so. Raises Refusal `not_found`."""
+    """Check that an inviter with this role (None: has left) may still invite so. Raises Refusal `not_found`."""
     if Scope.MEMBERS_WRITE not in role_scopes(role):
         raise no_such_invitation()
     assert role is not None
@@ -118,7 +118,7 @@ def require_inviter(role: Role | None, invited_as: Role) -> None:
 
 
 def no_such_invitation() -> Refusal:
-    """What everybody hears of an invitation that isn't theirs, or isn't open, whether there is one or not."""
+    """The refusal for an invitation that isn't the caller's or isn't open, whether it exists or not."""
     message = "there is no such open invitation; list those that there are"
     return Refusal("not_found", message, field="invitation_id")
 

@@ -1,4 +1,4 @@
-"""The mail that tells of an invitation."""
+"""The mail about an invitation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ If you don't expect one, do nothing.
 
 
 def invitation_letter(mail: Mail) -> Letter:
-    """The letter. It has no word of the inviter's or of the org's: nobody can write to a stranger by it."""
+    """The letter. It contains no text from the inviter or the org, so nobody can use it to write to a stranger."""
     facts = {"email": mail.address, "invitation_id": mail.about, "expire_time": mail.expires_at.isoformat()}
     text = _TEXT.format(email=mail.address, invitation_id=mail.about, until=mail.expires_at)
     return Letter(mail.mail_id, mail.address, "You are invited to an org", text, facts)

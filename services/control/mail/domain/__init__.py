@@ -1,1 +1,1 @@
-"""What is decided of addresses and of mail."""
+"""The rules of addresses and of mail."""

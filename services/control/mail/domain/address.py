@@ -1,4 +1,4 @@
-"""E-mail addresses. Every one that comes in goes through here, once."""
+"""E-mail addresses. Every incoming address passes through this module once."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ MAX_EMAIL_BYTES = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 MAX_NAME_BYTES = 64  # RFC 5321, 4.5.3.1.1; in UTF-8 by RFC 6531
 _NO_ADDRESS = "this is not an e-mail address; write one like ada@example.org"
 _ENCODED_WORD = "=?"
-"""With it begins what a reader of headers takes for something else (RFC 2047), though an address may have it."""
-# Whether mail gets to a domain is the relay's to know: companies have mail under names like corp.local.
+"""The beginning of an encoded word (RFC 2047), which readers of headers decode. An address may contain it."""
+# Only the relay knows whether mail reaches a domain: companies have mail under names like corp.local.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
-# Beyond what no terminal shows: private characters, and what this version of Unicode doesn't have, so that another
-# version of Python or Postgres never finds another canonical form.
+# In addition to invisible characters: private characters, and those that this version of Unicode doesn't have, so
+# that another version of Python or Postgres never finds another canonical form.
 _UNSEEN_CATEGORIES = frozenset({"Co", "Cn"})
-# A text may hold variation selectors, an emoji needs them; an address has no use for them.
+# Texts may contain variation selectors, because emoji need them. Addresses have no use for them.
 _VARIATION_SELECTORS = (range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
 
 
 def canonical_email(text: str) -> str:
-    """The one form in which an address is stored, compared, limited and written to, on the envelope and in the header:
-    without blanks around it; its name in Unicode's composed form (NFC), in lower case; its domain in ASCII (IDNA), in
-    lower case.
+    """The only form in which an address is stored, compared, limited and written to, on the envelope and in the header:
+    without surrounding blanks, the name in Unicode's composed form (NFC) in lower case, and the domain in ASCII (IDNA)
+    in lower case.
 
-    Two spellings that differ in case are one person: every large provider holds it so, and two accounts for one
-    mailbox are worse than the theoretical loss. So are two that look alike to the last dot and differ in bytes only.
-    Raises Refusal `invalid_value` for what isn't an address in the strict form (RFC 5321 without quotes, comments and
-    literal domains), or could be read as another one; and for characters that nobody sees.
+    Two spellings that differ in case are one person, because every large provider treats them so, and two accounts for
+    one mailbox are worse than the theoretical loss. The same holds for two that look identical and differ only in
+    bytes. Raises Refusal `invalid_value` for a text that isn't an address in the strict form (RFC 5321 without quotes,
+    comments and literal domains) or could be read as another one, and for invisible characters.
     """
     address = text.strip()
     if any(map(_unseen, address)):
@@ -42,7 +42,7 @@ def canonical_email(text: str) -> str:
             "the address holds a character that can't be seen (a control, zero-width or direction mark); "
             "type it instead of pasting it"
         )
-    # Lower case can take a letter apart again.
+    # Converting to lower case can decompose a letter again.
     address = _strict(_composed(_composed(address).lower()))
     name = address.partition("@")[0]
     if len(address.encode()) > MAX_EMAIL_BYTES or len(name.encode()) > MAX_NAME_BYTES or _ENCODED_WORD in name:
@@ -51,7 +51,7 @@ def canonical_email(text: str) -> str:
 
 
 def sender_address(text: str) -> Address:
-    """An address that mail comes from, with or without a name before it. Raises ValueError for anything else."""
+    """A sender's address, with or without a name before it. Raises ValueError for anything else."""
     parsed = validate_email(
         text,
         check_deliverability=False,

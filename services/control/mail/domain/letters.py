@@ -10,11 +10,11 @@ from enum import StrEnum
 from oa_base.backoff import Backoff
 
 RETRY = Backoff(first_ms=2_000, max_ms=60_000)
-"""How long a mail waits that the relay did not take."""
+"""The wait before a mail that the relay did not accept is tried again."""
 
 
 class Kind(StrEnum):
-    """What a mail tells of."""
+    """The subject of a mail."""
 
     SIGN_IN_CODE = "sign_in_code"
     INVITATION = "invitation"
@@ -24,22 +24,22 @@ class Kind(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of a mail."""
+    """The outcome of a delivery."""
 
     SENT = "sent"
     LATER = "later"
-    """The relay could not take it now."""
+    """The relay could not accept it now."""
     REFUSED = "refused"
-    """The relay will never take it."""
+    """The relay will never accept it."""
     EXPIRED = "expired"
-    """Nobody took it while it was of use."""
+    """It was not accepted while it was of use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail that waits. It has no text: that is written from what it is `about` (an id) when it leaves, so that
-    nothing secret waits in the database. From `expires_at` on it is of no use. `attempts` counts those that
-    have begun."""
+    """A mail that waits. It has no text: the text is written when the mail is sent, from what it is `about` (an id), so
+    that no secret waits in the database. From `expires_at` on it is of no use. `attempts` counts the attempts that have
+    begun."""
 
     mail_id: str
     kind: Kind
@@ -51,7 +51,7 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A mail as it is handed over. `facts` is the same for programs that read a development mailbox."""
+    """A mail in the form that is handed over. `facts` says the same to programs that read a development mailbox."""
 
     mail_id: str
     address: str
@@ -61,6 +61,6 @@ class Letter:
 
 
 def next_try(mail: Mail, now: datetime, jitter: float) -> datetime:
-    """When to try a mail again that could not leave. `jitter` is in [0, 1): half the wait is fixed."""
+    """When to retry a mail that could not be sent. `jitter` is in [0, 1): half the wait is fixed."""
     ceiling_ms = RETRY.ceiling_ms(mail.attempts - 1)
     return now + timedelta(milliseconds=ceiling_ms * (1 + jitter) / 2)
