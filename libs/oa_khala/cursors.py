@@ -19,7 +19,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """The cursor can't be continued, for this reason of the catalogue."""
+    """The cursor can't be continued. `reason` is one from the catalogue."""
 
     reason: str
 
@@ -27,12 +27,12 @@ class Stale:
 STALE_REASONS = frozenset(
     {"epoch_mismatch", "cursor_ahead_of_head", "retention_floor_breach", "replay_budget_exceeded"}
 )
-"""What a cursor may be refused for that no waiting mends. The client drops its state and subscribes without one."""
+"""Reasons to refuse a cursor that waiting does not fix. The client drops its state and subscribes without a cursor."""
 
 Broken = Callable[[Cursor, TopicState, int], bool]
 
-# In this order; the first that holds is the answer. A budget makes sense only where a snapshot is the alternative:
-# without one, starting over would replay even more.
+# Checked in this order; the first condition that holds is the answer. A budget makes sense only where a snapshot is the
+# alternative: without one, starting over would replay even more.
 _STALE: tuple[tuple[str, Broken], ...] = (
     ("epoch_mismatch", lambda cursor, state, _: cursor.epoch != state.epoch),
     ("cursor_ahead_of_head", lambda cursor, state, _: cursor.applied_seq > state.head),
@@ -45,12 +45,12 @@ _STALE: tuple[tuple[str, Broken], ...] = (
 
 
 def as_asked(state: TopicState, takes_snapshots: bool) -> TopicState:
-    """`state` for a client: whether a snapshot is there for it depends on whether it takes any."""
+    """Return `state` as it is for one client: a snapshot on request is available only if the client takes snapshots."""
     return replace(state, snapshot_available=True) if takes_snapshots and state.snapshot_on_request else state
 
 
 def plan_subscription(cursor: Cursor | None, state: TopicState, replay_budget: int) -> Start | Stale:
-    """How to serve a subscription with `cursor` to a topic that stands at `state`.
+    """Return how to serve a subscription with `cursor` to a topic that stands at `state`.
 
     `replay_budget` is the maximum number of events that a resume may replay where the topic has a snapshot.
     """

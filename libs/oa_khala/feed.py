@@ -1,10 +1,10 @@
 """One topic in a gateway: a ring of the newest entries, and the repair of what the fanout lost.
 
 A source promises nothing about live order. An entry at `head + 1` is appended, one at or below the head is dropped,
-one above is parked, and `hole` says what to read from history; what that gives is offered in the same way. So a
-fanout that loses, repeats and reorders is enough, and a gateway joins a running topic by the same code.
+and one above is parked. `hole` says what to read from history; the entries read there are offered in the same way. So
+a fanout that loses, repeats and reorders is enough, and a gateway joins a running topic by the same code.
 
-A subscriber is no queue here but a number, its next seq; `slice` gives what it can have now.
+A subscriber is a number here, its next seq, not a queue; `slice` gives the entries that it can have now.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ class FeedLimits:
 
 
 class Feed(Ring[E]):
-    """A ring of entries by seq that keeps what comes after a hole, until the hole is closed."""
+    """A ring of entries by seq that keeps the entries after a hole until the hole is closed."""
 
     def __init__(self, state: TopicState, size: Callable[[E], int], limits: FeedLimits | None = None) -> None:
         self.limits = limits or FeedLimits()
@@ -37,24 +37,24 @@ class Feed(Ring[E]):
         self.floor = state.floor
         self.snapshot_available = state.snapshot_available
         self.snapshot_on_request = state.snapshot_on_request
-        # What waits behind a hole, by seq.
+        # Entries that wait behind a hole, by seq.
         self.parked: dict[int, E] = {}
         self._parked_bytes = 0
 
     @property
     def state(self) -> TopicState:
-        """Where the topic stands, as far as it can be delivered."""
+        """Where the topic stands, up to the head that can be delivered."""
         return TopicState(self.epoch, self.floor, self.head, self.snapshot_available, self.snapshot_on_request)
 
     @property
     def hole(self) -> Hole | None:
-        """What has to be read from history before the feed can move on; None when nothing is missing."""
+        """The hole to read from history before the feed can move on; None when nothing is missing."""
         if self.known_head <= self.head:
             return None
         return Hole(self.head, min(self.parked, default=self.known_head + 1) - 1)
 
     def observe(self, state: TopicState) -> bool:
-        """The source says that the topic stands at `state`. False when that is another lineage: this feed is over."""
+        """Note that the source says the topic is at `state`. False if that is another lineage: this feed is over."""
         if state.epoch != self.epoch:
             return False
         self.floor = max(self.floor, state.floor)
@@ -64,9 +64,9 @@ class Feed(Ring[E]):
         return True
 
     def offer(self, first_seq: int, entries: Sequence[E]) -> bool:
-        """Entries `first_seq`, `first_seq + 1`, … of this lineage, live or from history. True when the head moved.
+        """Offer entries `first_seq`, `first_seq + 1`, … of this lineage, live or from history. True if the head moved.
 
-        No entries say that everything below `first_seq` exists.
+        An empty `entries` says that everything below `first_seq` exists.
         """
         if not entries:
             self.expect(first_seq - 1)
@@ -80,7 +80,7 @@ class Feed(Ring[E]):
         return False
 
     def _park(self, first_seq: int, entries: Sequence[E]) -> None:
-        # What finds no room is read from history like the rest: `known_head` remembers that it exists.
+        # Entries without room are read from history like the rest: `known_head` remembers that they exist.
         for seq, entry in enumerate(entries, first_seq):
             size = self._size(entry)
             full = len(self.parked) >= self.limits.parked_events or self._parked_bytes + size > self.limits.parked_bytes

@@ -1,4 +1,4 @@
-"""The values of all frames, in both directions, as the sessions see them. `wire` maps them to bytes and back."""
+"""The values of all frames in both directions, as the sessions see them. `wire` maps them to bytes and back."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,9 +8,9 @@ SCHEMA_VERSION = 1
 
 
 class Form(Enum):
-    """How frames are written on a connection: the value is the WebSocket subprotocol. Of those that a client offers, a
-    gateway takes the first one here. `READABLE` is for people, and written by `readable` alone; what a client sends
-    under it is the same as under `JSON`."""
+    """How frames are written on a connection: the value is the WebSocket subprotocol. A gateway
+    takes the first one in this order that the client offers. `READABLE` is for people, and only `readable` writes it; a
+    client sends the same under it as under `JSON`."""
 
     PROTO = "khala.v1.proto"
     READABLE = "khala.v2.json"
@@ -18,7 +18,7 @@ class Form(Enum):
 
 
 class Plan(Enum):
-    """How a subscription is served up to the head that it found."""
+    """How a subscription is served up to the head at the time of subscribing."""
 
     LIVE = "live"
     REPLAY = "replay"
@@ -27,9 +27,9 @@ class Plan(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a topic has been applied, in which lineage. An empty epoch is a stale cursor, never a wildcard.
+    """How far a topic has been applied, and in which lineage. An empty epoch is a stale cursor, never a wildcard.
 
-    `chain` is the chain value of what was applied, 32 bytes; empty if it is not known or the topic has none.
+    `chain` is the chain value at `applied_seq`, 32 bytes; empty if it is not known or the topic has none.
     """
 
     epoch: str
@@ -41,8 +41,8 @@ class Cursor:
 class TopicState:
     """Where a topic stands: lineage, lowest resumable cursor, newest seq.
 
-    `snapshot_available`: it has a snapshot, which every client takes. `snapshot_on_request`: it has one for those
-    clients that say that they take it.
+    `snapshot_available`: it has a snapshot that every client takes. `snapshot_on_request`: it has one for clients that
+    say that they take it.
     """
 
     epoch: str
@@ -57,7 +57,7 @@ class TopicState:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First frame of every connection. `token` is empty when it came in the Authorization header."""
+    """First frame of every connection. `token` is empty when the token came in the Authorization header."""
 
     token: str
     device_id: str
@@ -68,9 +68,9 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Start receiving topics, each from its cursor on, or from the start when it has none.
+    """Start receiving topics, each from its cursor on, or from its start when it has no cursor.
 
-    `takes_snapshots` are those of them of which the client takes any snapshot, also in parts.
+    `takes_snapshots` are the topics of which the client takes any snapshot, also in parts.
     """
 
     topics: tuple[tuple[str, Cursor | None], ...]
@@ -121,7 +121,7 @@ class Welcome:
 class Subscribed:
     """Answer to one topic of Subscribe; the first event is `from_seq + 1`.
 
-    `chain` is the chain value at `from_seq`, where a snapshot of a topic with a chain comes; else empty.
+    `chain` is the chain value at `from_seq` if a snapshot of a topic with a chain follows; else empty.
     """
 
     topic: str
@@ -145,9 +145,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """State of a topic as of `seq`; events go on at `seq + 1`.
+    """State of a topic as of `seq`; events continue at `seq + 1`.
 
-    `part` of `parts`, the first one 1; both are 0 for one that is whole.
+    It is `part` of `parts`, counted from 1; both are 0 for a whole snapshot.
     """
 
     topic: str
@@ -160,7 +160,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """What stood in the topic when it was subscribed, up to `seq`, has been sent."""
+    """Everything that was in the topic when it was subscribed, up to `seq`, has been sent."""
 
     topic: str
     seq: int
@@ -168,7 +168,7 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class TopicHead:
-    """Where a subscribed topic stands, as far as the gateway knows; `source_away`: it can't ask at present."""
+    """Where a subscribed topic stands, as far as the gateway knows; `source_away`: the gateway can't ask at present."""
 
     topic: str
     head: int
@@ -178,7 +178,7 @@ class TopicHead:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The connection lives. `nonce` is that of the Ping that it answers, else 0."""
+    """The connection is alive. `nonce` is that of the Ping that it answers, else 0."""
 
     heads: tuple[TopicHead, ...]
     server_time_ms: int
@@ -195,15 +195,15 @@ class ErrorFrame:
     field: str = ""
     retry_after_ms: int = 0
     stale: TopicState | None = None
-    # The topic's chain value at the cursor's seq, if the cursor's is another one.
+    # The topic's chain value at the cursor's seq, if it differs from the cursor's.
     chain: bytes = b""
-    # Whether an earlier subscription to the topic goes on.
+    # Whether an earlier subscription to the topic continues.
     subscription_stands: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Draining:
-    """The gateway will close; the client waits that long before it connects again."""
+    """The gateway will close; the client waits `reconnect_after_ms` before it connects again."""
 
     reconnect_after_ms: int
 

@@ -1,8 +1,8 @@
 """What a sync token opens: topics one by one, and all topics of a class that belong to an owner.
 
-A grant is written as a topic. With an owner's id in the place of the run's or the worker's it is of all topics that
-belong to that owner: `run:org_<ULID>:events`. Control writes by this module what it grants, the gateway reads it and
-admits by it, and clients know by it what their token may open.
+A grant is written as a topic. With an owner's id in place of the run's or the worker's, it covers all topics that
+belong to that owner: `run:org_<ULID>:events`. Control writes grants with this module, the gateway reads them and
+admits by them, and clients learn from them what their token may open.
 """
 
 import re
@@ -16,16 +16,16 @@ from oa_base.refusal import Refusal
 from oa_khala.topics import RUN_EVENTS, TOPIC_CLASSES, Topic, TopicClass, parse_topic
 
 MAX_GRANTS = 128
-"""Maximum number of grants in one token. That many of any class fit into a token that every reader takes."""
+"""Maximum number of grants in one token. That many, of any class, fit into a token that every reader accepts."""
 MAX_NAMED = 64
-"""Maximum number of topics in claims of version 1, where each is written out."""
+"""Maximum number of topics in claims of version 1, which write out each topic."""
 
 _ORG = "org_"
 
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """All topics of a class that belong to an owner, whenever they are made; `str()` gives the grant's text."""
+    """All topics of a class that belong to an owner, present and future; `str()` gives the grant's text."""
 
     topic_class: TopicClass
     owner_id: str
@@ -40,13 +40,13 @@ class AllOf:
 
     @property
     def of_org(self) -> bool:
-        """Whether the owner is an org, not somebody in it."""
+        """Whether the owner is an org, not a member of it."""
         return self.owner_id.startswith(_ORG)
 
     def opens(self, topic: Topic, owner_user_id: str, owner_org_id: str, org_id: str) -> bool:
-        """Whether it opens `topic`, which its source says belongs to these owners, to a caller in the org `org_id`.
+        """Whether the grant opens `topic` to a caller in the org `org_id`; the topic's source says who owns it.
 
-        What somebody owns in another org is not opened: a token counts in its own org only.
+        Topics that the owner has in another org stay closed: a token counts only in its own org.
         """
         if topic.topic_class is not self.topic_class or owner_org_id != org_id:
             return False
@@ -61,12 +61,12 @@ _OWNED = tuple(
 
 
 def parse_grant(text: str, *, field: str = "topic") -> Topic | AllOf:
-    """The topic, or the topics of an owner, that `text` names. Raises Refusal `invalid_topic` naming `field`."""
+    """Return the topic, or the topics of an owner, that `text` names. Raises Refusal `invalid_topic` naming `field`."""
     return _all_of(text) or parse_topic(text, field=field)
 
 
 def runs_of(owner_id: str) -> str:
-    """The grant of all runs of a person, a service account or an org. Raises Refusal `invalid_topic` for another id."""
+    """The grant for all runs of a person, service account or org. Raises Refusal `invalid_topic` for another id."""
     return str(parse_grant(str(AllOf(RUN_EVENTS, owner_id))))
 
 
@@ -79,13 +79,13 @@ def _all_of(text: str) -> AllOf | None:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What a token opens: topics by their names, and topics of owners."""
+    """What a token opens: topics by name, and topics of owners."""
 
     topics: frozenset[str] = frozenset()
     all_of: frozenset[AllOf] = frozenset()
 
     def __contains__(self, topic: object) -> bool:
-        """Whether it may open the topic of this name. Whose a topic is, and so whether it does, its source knows."""
+        """Whether it may open the topic of this name. Whether it does depends on the owner, which the source knows."""
         if topic in self.topics:
             return True
         if not self.all_of or not isinstance(topic, str):
@@ -98,7 +98,7 @@ class Grants:
 
 
 def grants_of(texts: Iterable[str]) -> Grants:
-    """The grants of these texts. A text that names no topics stays among the topics, and opens nothing else."""
+    """Return the grants of these texts. A text that names no topics stays among the topics, and opens nothing else."""
     read = {text: _all_of(text) for text in texts}
     topics = frozenset(text for text, all_of in read.items() if all_of is None)
     return Grants(topics, frozenset(all_of for all_of in read.values() if all_of is not None))
@@ -109,7 +109,7 @@ def grants_of(texts: Iterable[str]) -> Grants:
 
 @dataclass(frozen=True, slots=True)
 class GrantClaims:
-    """Grants as SyncTokenClaims has them: `topics` in version 1, `ids` by form ("run:*:events") in version 2."""
+    """Grants as in SyncTokenClaims: `topics` in version 1, `ids` by form ("run:*:events") in version 2."""
 
     version: int
     topics: Sequence[str] = ()
@@ -117,7 +117,7 @@ class GrantClaims:
 
 
 def write_claims(grants: Sequence[Topic | AllOf]) -> GrantClaims:
-    """The claims that say `grants`, at most `MAX_GRANTS`: of version 1 where it can say them, for old readers."""
+    """Return the claims for at most `MAX_GRANTS` grants: of version 1 if it can express them, for old readers."""
     if len(grants) > MAX_GRANTS:
         raise ValueError(f"{len(grants)} grants, and a token holds {MAX_GRANTS}")
     if len(grants) <= MAX_NAMED and all(isinstance(one, Topic) for one in grants):
@@ -129,8 +129,8 @@ def write_claims(grants: Sequence[Topic | AllOf]) -> GrantClaims:
 
 
 def read_claims(claims: GrantClaims) -> Grants:
-    """What claims grant; a form that is not known here grants nothing. Raises Refusal `invalid_token` for a version
-    that is not."""
+    """Return what claims grant; an unknown form grants nothing. Raises Refusal `invalid_token` for an unknown
+    version."""
     if claims.version == SYNC_CLAIMS_VERSION:
         return Grants(frozenset(claims.topics))
     if claims.version == SYNC_GRANTS_VERSION:

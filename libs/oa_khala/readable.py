@@ -1,7 +1,7 @@
 """Frames that people can read: the JSON of `khala.v2.json`, in which a payload is its message and not its bytes.
 
-The only module that opens what events hold. It is asked for no connection but those that speak this form, and answers
-for whatever a source has stored: what can't be read goes out as bytes, and says so.
+This is the only module that opens what events hold. It is used only for connections that speak this form, and it
+handles anything that a source has stored: a payload that can't be read goes out as bytes, marked as such.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from openagents.runtime.v1 import event_pb2, run_pb2, worker_pb2
 from openagents.sync.v1 import frame_pb2, readable_frame_pb2
 
 _KIND = frame_pb2.FrameKind
-# What EVENTs hold, by the name of their topic's class.
+# Messages in EVENTs, by the name of the topic's class.
 _EVENTS: dict[str, type[Message]] = {
     topics.RUN_EVENTS.name: event_pb2.RunEvent,
     topics.WORKER_LIFECYCLE.name: worker_pb2.WorkerEvent,
@@ -31,7 +31,7 @@ _EVENTS: dict[str, type[Message]] = {
     topics.USER_NOTIFICATIONS.name: notification_pb2.Notification,
 }
 _OTHERS: dict[int, type[Message]] = {
-    # Of a run's events; that of a list is a DocumentSet.
+    # For a run's events; the snapshot of a list is a DocumentSet.
     _KIND.FRAME_KIND_SNAPSHOT: run_pb2.RunSnapshot,
     _KIND.FRAME_KIND_WELCOME: frame_pb2.Welcome,
     _KIND.FRAME_KIND_SUBSCRIBED: frame_pb2.Subscribed,
@@ -41,21 +41,21 @@ _OTHERS: dict[int, type[Message]] = {
     _KIND.FRAME_KIND_DRAINING: frame_pb2.Draining,
 }
 _TYPE_URL = "type.googleapis.com/"
-# All that reading a payload or writing it as JSON raises: bytes that are no message, an Any of a type that isn't known,
-# a time beyond the calendar, a number that JSON doesn't have, an object that is nested too deep.
+# Everything that reading a payload or writing it as JSON can raise: for bytes that are no message, an Any of an unknown
+# type, a time beyond the calendar, a number that JSON doesn't have, an object that is nested too deep.
 _UNREADABLE = (DecodeError, json_format.Error, ValueError, TypeError, OverflowError, RecursionError, Refusal)
 
 
 class ReadableJson(NamedTuple):
-    """A frame in JSON; `whole` when its payload says all that the source stored."""
+    """A frame in JSON; `whole` is True when its payload says everything that the source stored."""
 
     text: bytes
     whole: bool
 
 
 def readable_json(data: bytes) -> ReadableJson:
-    """The readable form of a serialized KhalaFrame, whatever its payload. Raises Refusal `malformed_message` for bytes
-    that are no KhalaFrame."""
+    """Return the readable form of a serialized KhalaFrame, whatever its payload. Raises Refusal `malformed_message` for
+    bytes that are no KhalaFrame."""
     try:
         frame = frame_pb2.KhalaFrame.FromString(data)
     except DecodeError:
@@ -70,7 +70,7 @@ def readable_json(data: bytes) -> ReadableJson:
 
 
 def _json(message: readable_frame_pb2.ReadableFrame) -> bytes:
-    # Letters stay as they are; what a terminal would obey is escaped.
+    # Letters stay as they are; characters that a terminal would obey are escaped.
     return visible_json(json_format.MessageToJson(message, indent=None, ensure_ascii=False)).encode()
 
 
@@ -88,7 +88,7 @@ def _without_payload(frame: frame_pb2.KhalaFrame) -> readable_frame_pb2.Readable
 
 
 def _with_payload(frame: frame_pb2.KhalaFrame) -> readable_frame_pb2.ReadableFrame:
-    """Raises what `_UNREADABLE` has when the payload is not of a message that this version knows."""
+    """Raises an exception in `_UNREADABLE` when the payload is not a message that this version knows."""
     if frame.schema_version != SCHEMA_VERSION or frame.parts:
         raise ValueError(frame)
     message = _without_payload(frame)
@@ -132,7 +132,7 @@ def _any(message: Message, data: bytes) -> Any:
 
 
 def _is_known(message: Message) -> bool:
-    """Whether all fields of `message` are known. Forgets the others."""
+    """Whether all fields of `message` are known. Discards unknown ones."""
     size = message.ByteSize()
     message.DiscardUnknownFields()
     return message.ByteSize() == size

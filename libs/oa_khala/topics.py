@@ -1,6 +1,6 @@
-"""The grammar of topics, and what each class of topic needs. The one parser: who mints, who admits, who serves.
+"""The grammar of topics, and what each class of topic needs. Minting, admission and serving all use this parser.
 
-The grammar itself stands in proto/openagents/sync/v1/topic_service.proto.
+The grammar itself is in proto/openagents/sync/v1/topic_service.proto.
 """
 
 import re
@@ -19,10 +19,10 @@ MAX_TOPIC_LENGTH = 160
 class TopicClass:
     """What all topics of one form have in common.
 
-    `name` is for logs and metric labels. `required_scope` must stand in the token. `source` is the service that
+    `name` is for logs and metric labels. `required_scope` must be in the token. `source` is the service that
     serves them. `replay_budget` is the maximum number of events that one resume may replay where a snapshot is the
     alternative. `chained`: its events have chain values, so its cursors can be bound to what was applied.
-    `owner_prefixes` begin the ids of those whose topics of this class can be granted all together (`grants`).
+    `owner_prefixes` are the id prefixes of owners whose topics of this class can be granted all together (`grants`).
     """
 
     name: str
@@ -92,7 +92,7 @@ class Topic:
 
 
 def parse_topic(text: str, *, field: str = "topic") -> Topic:
-    """The topic that `text` names. Raises Refusal `invalid_topic` naming `field` when it names none."""
+    """Return the topic that `text` names. Raises Refusal `invalid_topic` naming `field` when it names none."""
     if len(text) <= MAX_TOPIC_LENGTH:
         for topic_class, pattern in _PATTERNS:
             if match := pattern.fullmatch(text):
@@ -125,7 +125,7 @@ def org_runs(org_id: str) -> str:
 
 
 def user_notifications(user_id: str) -> str:
-    """Name of the topic with what a user is told of their runs. Raises Refusal `invalid_topic` for another id."""
+    """Name of the topic with a user's notifications about their runs. Raises Refusal `invalid_topic` for another id."""
     return _named(USER_NOTIFICATIONS, user_id)
 
 

@@ -1,7 +1,7 @@
 """Frames <-> bytes: binary protobuf and strict proto3 JSON. It never opens what events hold: see `readable`.
 
-Decoding is total: it gives a value, or raises Refusal with `malformed_message`, `missing_payload`, `missing_field`,
-`invalid_value`, `invalid_enum` or `payload_mismatch` and the field. What was sent is never echoed: it may be a token.
+Decoding is total: it returns a value, or raises Refusal with `malformed_message`, `missing_payload`, `missing_field`,
+`invalid_value`, `invalid_enum` or `payload_mismatch` and the field. The input is never echoed: it may be a token.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def _write(message: Message, form: Form) -> bytes:
 
 
 def decode_client_frame(data: bytes, form: Form) -> frames.ClientFrame:
-    """What a client sent. Raises Refusal naming the field when it is not a valid ClientFrame."""
+    """Decode what a client sent. Raises Refusal naming the field when it is not a valid ClientFrame."""
     message = _parse(data, form, client_frame_pb2.ClientFrame())
     kind = message.WhichOneof("body")
     if kind is None:
@@ -96,7 +96,7 @@ _CLIENT_DECODERS: dict[str, Callable[[client_frame_pb2.ClientFrame], frames.Clie
 
 
 def encode_client_frame(frame: frames.ClientFrame, form: Form) -> bytes:
-    """The bytes that a client sends for `frame`."""
+    """Return the bytes that a client sends for `frame`."""
     message = client_frame_pb2.ClientFrame()
     match frame:
         case frames.Hello():
@@ -133,18 +133,18 @@ def _topic_subscription(
 
 
 def encode_server_frame(frame: frames.ServerFrame, form: Form) -> bytes:
-    """The bytes that a gateway sends for `frame`, in a form in which payloads are bytes. Raises TypeError for an
+    """Return the bytes that a gateway sends for `frame`, in a form in which payloads are bytes. Raises TypeError for an
     UnknownFrame, which nobody sends."""
     return _write(_khala_frame(frame), form)
 
 
 def event_frame(topic: str, seq: int, payload: bytes, schema_version: int = frames.SCHEMA_VERSION) -> bytes:
-    """The serialized KhalaFrame of one event, as sources make it once and gateways pass it on."""
+    """Return the serialized KhalaFrame of one event. Sources make it once, and gateways pass it on."""
     return encode_server_frame(frames.Event(topic, seq, payload, schema_version), Form.PROTO)
 
 
 def proto_to_json(data: bytes) -> bytes:
-    """The JSON form of a serialized KhalaFrame. Raises Refusal `malformed_message` when it is none."""
+    """Return the JSON form of a serialized KhalaFrame. Raises Refusal `malformed_message` when `data` is not one."""
     return _write(_parse(data, Form.PROTO, frame_pb2.KhalaFrame()), Form.JSON)
 
 
@@ -238,7 +238,7 @@ def _error_message(frame: frames.ErrorFrame) -> frame_pb2.Error:
 
 
 def decode_server_frame(data: bytes, form: Form) -> frames.ServerFrame:
-    """What a gateway sent. A kind that this version does not know becomes an UnknownFrame.
+    """Decode what a gateway sent. A kind that this version does not know becomes an UnknownFrame.
 
     Raises Refusal naming the field when it is not a valid KhalaFrame, and `unsupported_schema_version` when a
     control frame's payload is of a schema that this version does not know.

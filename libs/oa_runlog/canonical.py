@@ -1,7 +1,7 @@
 """Canonical JSON, RFC 8785: one value has one form, so that a signature over the bytes is one over the value.
 
-Without floats: what we sign holds none, and their form is the hard half of the RFC. Integers stay within ±(2^53 - 1),
-where every reader of JSON agrees.
+Floats are left out: nothing that we sign holds any, and their form is the hard half of the RFC. Integers stay within
+±(2^53 - 1), where every reader of JSON agrees.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Mapping, Sequence
 from oa_runlog.state import MAX_TOTAL
 
 Canonical = None | bool | int | str | Sequence["Canonical"] | Mapping[str, "Canonical"]
-"""What has a canonical form."""
+"""Values that have a canonical form."""
 
 _AS_IS = json.JSONEncoder(ensure_ascii=False)
 
 
 def canonical_json(value: Canonical) -> bytes:
-    """The canonical form of `value` in UTF-8. Raises ValueError for what has none (a float, a lone surrogate)."""
+    """Return the canonical form of `value` in UTF-8. Raises ValueError if it has none (a float, a lone surrogate)."""
     return _text(value).encode()
 
 
 def _text(value: object) -> str:
     match value:
         case None | bool() | str():
-            # json's escapes are those of RFC 8785: the short ones, \u00xx in lower case, nothing beyond need.
+            # json's escapes are those of RFC 8785: the short ones, \u00xx in lower case, nothing more than needed.
             return _AS_IS.encode(value)
         case int():
             if abs(value) > MAX_TOTAL:

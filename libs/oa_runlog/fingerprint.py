@@ -1,4 +1,4 @@
-"""Fingerprints: what tells the retry of a request from another request under the same idempotency key."""
+"""Fingerprints, which distinguish a retry of a request from another request under the same idempotency key."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 
 def text_sha256(text: str) -> bytes:
-    """SHA-256 over a text's UTF-8, 32 bytes; empty for an empty text."""
+    """Return the SHA-256 of a text's UTF-8, 32 bytes; empty for an empty text."""
     return hashlib.sha256(text.encode()).digest() if text else b""
 
 
 def fingerprint(parts: Iterable[bytes]) -> bytes:
-    """SHA-256 over `parts`, each with its length before it (8 bytes, big-endian), so that no two lists are alike."""
+    """Return the SHA-256 of `parts`, each after its length (8 bytes, big-endian), so that no two lists are alike."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8))

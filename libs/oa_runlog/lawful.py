@@ -1,8 +1,8 @@
-"""What the table of statuses can't say: whose event it is, under which lease, and what must stand before it.
+"""Rules that the table of statuses can't express: whose event it is, under which lease, and what must precede it.
 
-`decide` writes no event that breaks one of these rules. Whoever replays a log holds it against them, so that a history
-that no authority could have written is not taken for a run because its hashes fit. What is not looked at: times (clocks
-are set back), how many attempts there were, and how long a cancel was waited for (both are settings).
+`decide` writes no event that breaks one of these rules. A replay checks a log against them, so that a history that no
+authority could have written is not taken for a run just because its hashes fit. Not checked: times (clocks can be set
+back), the number of attempts, and the wait for a cancel (both are settings).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AUTHORITY = 0
 
 
 def fault_of(state: RunState | None, event: RunEvent) -> str:
-    """What is wrong with `event` as the next one of a run in `state`, which its status allows; "" when nothing is."""
+    """Return what is wrong with `event` as the next one of a run in `state`, whose status allows it; "" if nothing."""
     body = event.body
     if state is None or isinstance(body, RunCreated):
         return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority creates a run")

@@ -1,4 +1,4 @@
-"""Whether a run that a worker ended as failed is tried again, and when. Pure."""
+"""Whether and when a run that a worker ended as failed is tried again. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from oa_runlog.events import RetryPolicy, RunFinished
 from oa_runlog.state import RunState
 
 DAY_MS = 86_400_000
-"""The longest pause that can be asked for, and the longest where none is."""
+"""Maximum pause that can be set, and the maximum where none is set."""
 
 LASTING = frozenset(
     {
@@ -21,13 +21,13 @@ LASTING = frozenset(
         "working_directory_not_found",
     }
 )
-"""Reasons that say that another attempt would end alike. It is made only if the policy names them."""
+"""Reasons for which another attempt would end the same way. It is made only if the policy names them."""
 
 
 def retry_ns(state: RunState, failure: RunFinished, now_ns: int) -> int | None:
-    """When the run is to be tried again that fails now; None when it is not.
+    """Return when a run that fails now is to be tried again; None when it is not.
 
-    It is not tried again after its run timeout, which `state.deadline_ns` stands for once the run has been started.
+    It is not tried again after its run timeout, whose end is `state.deadline_ns` once the run has been started.
     """
     policy = state.queue.retry
     if policy is None or state.failures + 1 >= policy.max_failures or not _covers(policy, failure.reason):
@@ -42,5 +42,5 @@ def _covers(policy: RetryPolicy, reason: str) -> bool:
 
 
 def pause_ms(policy: RetryPolicy, failures: int) -> int:
-    """The pause after a failure before which there were `failures`, in milliseconds."""
+    """Return the pause after a failure that follows `failures` earlier ones, in milliseconds."""
     return Backoff(policy.initial_delay_ms, policy.max_delay_ms or DAY_MS).ceiling_ms(failures)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from oa_runlog.events import AT_ONCE, Outcome, QueuePolicy, RunFinished
 
 MAX_TOTAL = 2**53 - 1
-"""Totals stop counting here: the largest integer that every reader of JSON agrees on (RFC 8785, RFC 7493)."""
+"""Maximum of a total: the largest integer that every reader of JSON agrees on (RFC 8785, RFC 7493)."""
 
 
 class RunStatus(enum.StrEnum):
@@ -23,7 +23,7 @@ class RunStatus(enum.StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """The run has ended; its log does not grow any more."""
+        """Whether the run has ended, so that its log no longer grows."""
         return self in _FINAL
 
 
@@ -49,7 +49,7 @@ class WorkerStatus(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a run's events add up to; each stops at MAX_TOTAL."""
+    """Totals over a run's events; each stops at MAX_TOTAL."""
 
     text_bytes: int = 0
     messages: int = 0
@@ -63,7 +63,7 @@ class Totals:
     cached_input_tokens: int = 0
 
     def plus(self, **amounts: int) -> Totals:
-        """These totals with `amounts` added."""
+        """Return these totals with `amounts` added."""
         values = {name: getattr(self, name) for name in TOTAL_NAMES}
         for name, amount in amounts.items():
             values[name] = min(values[name] + amount, MAX_TOTAL)
@@ -78,19 +78,19 @@ TOTAL_NAMES = tuple(item.name for item in fields(Totals))
 class RunState:
     """What the authority knows of a run without its spec.
 
-    `worker_id` and `lease_epoch` are those of the newest lease, '' and 0 before the first; `fenced` says that it was
-    taken back. `chain_head` is the chain over events 1 … `latest_seq`. `paced_until_ns` belongs to the append limit
-    (see `decide`); it is not in the log and takes no part in comparisons. `ending` says that the executor was lost and
-    nobody takes over, so that the finish comes next: the authority stores both at once, so it is stored nowhere.
+    `worker_id` and `lease_epoch` are those of the newest lease, '' and 0 before the first; `fenced` says that the
+    lease was taken back. `chain_head` is the chain over events 1 … `latest_seq`. `paced_until_ns` belongs to the append
+    limit (see `decide`); it is not in the log and takes no part in comparisons. `ending` says that the executor was
+    lost and nobody takes over, so that the finish comes next. It is stored nowhere, because the authority stores both
+    events at once.
 
-    `thread_id` is that of the thread in which the run has its turn, empty when it goes on beside the others of its
-    thread.
+    `thread_id` is the thread in which the run takes its turn, empty when it runs beside the others of its thread.
 
     `parent_run_id` is the run that started it, empty for none.
 
-    `attempt` counts all of them, `failures` those that a worker ended as failed. No worker gets the run before
-    `not_before_ns`; at `deadline_ns` the authority ends it: that is the end of the start timeout until the first start,
-    and then that of the run timeout.
+    `attempt` counts all attempts, `failures` those that a worker ended as failed. No worker gets the run before
+    `not_before_ns`; at `deadline_ns` the authority ends it. Until the first start, that is the end of the start
+    timeout; afterwards, the end of the run timeout.
     """
 
     run_id: str
@@ -120,7 +120,7 @@ class RunState:
 
     @property
     def is_leased(self) -> bool:
-        """A worker holds the run and may append to it."""
+        """Whether a worker holds the run and may append to it."""
         return bool(self.worker_id) and not self.fenced and not self.status.is_final
 
     @property

@@ -1,7 +1,7 @@
-"""The canonical form of a run's state, and its hash: how two replays, today's and yesterday's, are compared.
+"""The canonical form of a run's state, and its hash: the basis for comparing two replays, today's and yesterday's.
 
-A member that has its default is left out. So a field that is added later, with a default, changes no hash of a run
-that it says nothing about, and the hashes of recorded histories hold (docs/protocol/histories.md).
+A member that has its default is left out. So adding a field with a default changes no hash of a run that doesn't use
+the field, and the hashes of recorded histories stay valid (docs/protocol/histories.md).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from oa_runlog.state import MAX_TOTAL, RunState
 
 
 def state_form(state: RunState | None) -> Canonical:
-    """All that the reducer knows of a run, as JSON; None for a run without events.
+    """Return everything that the reducer knows of a run, as JSON; None for a run without events.
 
-    Bytes are hexadecimal, enums their words, and an integer beyond 2^53 - 1 (every time is one) is decimal text. What
-    takes no part in comparisons of states takes none here.
+    Bytes are hexadecimal, enums are their words, and an integer beyond 2^53 - 1 (every time is one) is decimal text.
+    Fields that are not compared in states are left out.
     """
     return _form(state)
 
 
 def state_hash(state: RunState | None) -> str:
-    """SHA-256 over the canonical JSON (RFC 8785) of `state_form`, in hexadecimal."""
+    """Return the SHA-256 of the canonical JSON (RFC 8785) of `state_form`, in hexadecimal."""
     return hashlib.sha256(canonical_json(state_form(state))).hexdigest()
 
 

@@ -1,8 +1,8 @@
-"""What an input of a run says to the standard input of its command, and how bytes become inputs.
+"""How an input of a run becomes bytes on the standard input of its command, and how bytes become inputs.
 
-A JSON string is a line: its text in UTF-8, and a line feed unless it ends with one. An object has what is written as it
-is, `text` or the bytes in `base64`, and may have `end`: true says that nothing follows. An object with `resize` alone
-says the new size of the command's terminal.
+A JSON string is a line: its text in UTF-8, and a line feed unless it ends with one. An object has the content to write
+as is, `text` or bytes in `base64`, and may have `end`: true means that nothing follows. An object with only `resize`
+gives the new size of the command's terminal.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from oa_runlog.events import ExecSpec
 from oa_wire.strict_text import read_base64, read_json
 
 MAX_PIECE_BYTES = 128 * 1024
-"""So many bytes fit into one input, in base64 too, where the installation has not lowered OA_RUN_MAX_INPUT_BYTES."""
+"""Maximum number of bytes in one input, in base64 too, unless the installation has lowered OA_RUN_MAX_INPUT_BYTES."""
 _LINE_END = b"\n"
 _MEMBERS = {"text", "base64", "end"}
 _RESIZE = "resize"
 _MAX_SIDE = 1000
-"""Of a terminal that the contract takes."""
+"""Maximum number of columns or rows of a terminal in the contract."""
 _FORMS = 'send a string, which is a line, or an object like {"text": "…"}, {"base64": "…"} or {"end": true}'
 _SIZES = 'send {"resize": {"columns": 80, "rows": 24}}, each from 1 to 1000'
 
 
 @dataclass(frozen=True, slots=True)
 class StdinPiece:
-    """Bytes for a command's standard input; `ends` when nothing follows them. Or else a `size`, and neither of them."""
+    """Bytes for a command's standard input, with `ends` if nothing follows them; or only a `size`."""
 
     data: bytes
     ends: bool = False
@@ -38,7 +38,7 @@ class StdinPiece:
 
 
 def read_piece(input_json: str) -> StdinPiece:
-    """What an input says. Raises Refusal `invalid_value` for one that says nothing to a standard input or terminal."""
+    """Return what an input says. Raises Refusal `invalid_value` for one that fits no standard input or terminal."""
     try:
         value = read_json(input_json)
         if isinstance(value, str):
@@ -50,7 +50,7 @@ def read_piece(input_json: str) -> StdinPiece:
 
 
 def check_is_heard(command: ExecSpec, input_json: str) -> None:
-    """Raise Refusal `invalid_value` for an input that this command can't be told."""
+    """Raise Refusal `invalid_value` for an input that this command can't take."""
     if not command.stdin and command.terminal is None:
         text = "this command takes no inputs; start it with spec.exec.stdin (oa run start --stdin)"
         raise Refusal("invalid_value", text, field="run_id")
@@ -64,7 +64,7 @@ def check_is_heard(command: ExecSpec, input_json: str) -> None:
 
 
 def piece_json(piece: StdinPiece) -> str:
-    """The input that says a piece: as text where that can be read and is no longer, else in base64."""
+    """Return the input for a piece: as text if it is readable and no longer than base64, else in base64."""
     if piece.size is not None:
         columns, rows = piece.size
         return _json({_RESIZE: {"columns": columns, "rows": rows}})

@@ -1,4 +1,4 @@
-"""The title of a run that was given none: one rule for writers of records, and for readers of records without one."""
+"""The default title of a run: one rule for writers of records, and for readers of records without a title."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import replace
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
 
 TITLE_MAX_CHARS = 200
-"""Maximum length of a title; the rule of RunSpec.title."""
+"""Maximum length of a title, as in the rule of RunSpec.title."""
 
 
 def titled(spec: RunSpec) -> RunSpec:
-    """The spec with a title: its own, or else the first line of its command line or of its prompt, or its adapter."""
+    """Return the spec with a title: its own, or the first line of its command line or prompt, or its adapter."""
     return spec if spec.title else replace(spec, title=_default_title(spec))
 
 
@@ -23,6 +23,6 @@ def _default_title(spec: RunSpec) -> str:
         case PromptSpec(text=prompt):
             text = prompt.strip()
         case AgentSpec():
-            text = ""  # what a title would be made of may be anything
+            text = ""  # the input may be anything, so it makes no title
     line = text.splitlines()[0] if text else spec.adapter
     return line if len(line) <= TITLE_MAX_CHARS else line[: TITLE_MAX_CHARS - 1] + "…"

@@ -1,4 +1,4 @@
-"""The state machines of a run and of a worker, as tables. What is not in a table is invalid."""
+"""The state machines of a run and of a worker, as tables. A transition that is not in a table is invalid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRIGGERS: tuple[str, ...] = (
     *(str(kind) for kind in EventType if kind is not EventType.RUN_FINISHED),
     *FINISHED.values(),
 )
-"""Everything that a run's table may be asked about."""
+"""All triggers that a run's table may be asked about."""
 
 _WORK = (
     EventType.TEXT_DELTA,
@@ -56,7 +56,7 @@ RUN_TRANSITIONS: Mapping[tuple[RunStatus | None, str], RunStatus] = MappingProxy
         (_RUNNING, FINISHED[Outcome.SUCCEEDED]): RunStatus.SUCCEEDED,
         (_RUNNING, FINISHED[Outcome.FAILED]): RunStatus.FAILED,
         (_CANCELING, EventType.EXECUTOR_LOST): _CANCELING,
-        # A finish that was on its way when the cancel was asked for counts as what it is.
+        # A finish that was on its way when the cancel was requested keeps its outcome.
         (_CANCELING, FINISHED[Outcome.SUCCEEDED]): RunStatus.SUCCEEDED,
         (_CANCELING, FINISHED[Outcome.FAILED]): RunStatus.FAILED,
         (_CANCELING, FINISHED[Outcome.CANCELED]): RunStatus.CANCELED,
@@ -68,7 +68,7 @@ RUN_TRANSITIONS: Mapping[tuple[RunStatus | None, str], RunStatus] = MappingProxy
 
 
 def trigger(body: EventBody) -> str:
-    """What the run's table is asked about `body`: its type, for the finish with its outcome."""
+    """Return the trigger of `body` in the run's table: its type, and for the finish also its outcome."""
     if isinstance(body, RunFinished):
         return FINISHED[body.outcome]
     return event_type(body)
@@ -80,7 +80,7 @@ def next_status(status: RunStatus | None, body: EventBody) -> RunStatus | None:
 
 
 def allowed_triggers(status: RunStatus | None) -> tuple[str, ...]:
-    """What may happen to a run in `status`, in the order of the table."""
+    """Return the triggers that a run in `status` allows, in the order of the table."""
     return tuple(what for (before, what) in RUN_TRANSITIONS if before is status)
 
 
@@ -115,7 +115,7 @@ WORKER_TRANSITIONS: Mapping[tuple[WorkerStatus | None, WorkerTrigger], WorkerSta
         (_DRAINING, WorkerTrigger.DRAIN): _DRAINING,
         (_DRAINING, WorkerTrigger.GOODBYE): WorkerStatus.STOPPED,
         (_DRAINING, WorkerTrigger.SILENCE): WorkerStatus.LOST,
-        # A process that comes back after all: its leases are gone, it may take new ones.
+        # A process that comes back after all: its leases are gone, but it may take new ones.
         (WorkerStatus.LOST, WorkerTrigger.ATTACH): _STARTING,
         (WorkerStatus.STOPPED, WorkerTrigger.ATTACH): _STARTING,
     }
@@ -124,5 +124,5 @@ WORKER_TRANSITIONS: Mapping[tuple[WorkerStatus | None, WorkerTrigger], WorkerSta
 
 
 def next_worker_status(status: WorkerStatus | None, what: WorkerTrigger) -> WorkerStatus | None:
-    """The worker's status after `what`, None when the table does not allow it."""
+    """Return the worker's status after `what`, None when the table does not allow it."""
     return WORKER_TRANSITIONS.get((status, what))

@@ -1,8 +1,8 @@
-"""Reading events of older schemas. What is stored is never rewritten: it is upcast each time that it is read.
+"""Reading events of older schemas. Stored events are never rewritten: they are upcast each time they are read.
 
-`STEPS` holds one step for each version that is no longer written: it makes a message of version n one of n + 1. A step
-gets a message of its own and changes it in place; it reads nothing else, so that the same bytes mean the same for ever.
-Whatever is made over an event's bytes, above all the hash chain, is made over the bytes as stored, before any step.
+`STEPS` holds one step for each version that is no longer written; it turns a message of version n into one of n + 1. A
+step gets its own message and changes it in place. It reads nothing else, so that the same bytes mean the same for ever.
+Everything computed over an event's bytes, above all the hash chain, uses the bytes as stored, before any step.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from oa_base.refusal import Refusal
 from oa_runlog.events import SCHEMA_VERSION
 
 Step = Callable[[Any], None]
-"""Makes a RunEvent message of the next version out of one; `schema_version` is raised by `upcast`."""
+"""Turns a RunEvent message into one of the next version; `upcast` raises `schema_version`."""
 
 STEPS: Mapping[int, Step] = MappingProxyType({})
 """The step out of each older version. Version 1 is the first that was ever written, so there is none yet."""
 
 
 class Versioned(Protocol):
-    """A message that says in which version of its schema it was written."""
+    """A message that has the version of the schema in which it was written."""
 
     schema_version: int
 
@@ -32,7 +32,7 @@ M = TypeVar("M", bound=Versioned)
 
 
 def upcast(message: M) -> M:
-    """`message` as today's version would have written it: itself when it is of today's, else a new one.
+    """Return `message` as today's version would have written it: itself if it is of that version, else a new one.
 
     Raises Refusal `unsupported_schema_version` for a newer version, and for one that no step leads out of.
     """

@@ -1,8 +1,8 @@
-"""What every reader of messages needs, once: what a message must fulfil, and how a refusal looks on each wire.
+"""Shared code for every reader of messages: the rules a message must satisfy, and the form of a refusal on each wire.
 
-- `rules`: holds a message against the `FieldRules` of its own descriptors.
+- `rules`: checks a message against the `FieldRules` of its own descriptors.
 - `strict_json`, `strict_text`: proto3 JSON, JSON and base64 with one meaning each.
-- `status`, `connect`: a refusal as `google.rpc.Status`, and as Connect's error JSON; both are read back.
+- `status`, `connect`: a refusal as `google.rpc.Status` and as Connect's error JSON; both can be read back.
 
 Pure: no I/O.
 """

@@ -1,4 +1,4 @@
-"""Several messages of a stream as one: each costs gRPC more than what most of them say."""
+"""Batches of messages in a stream: a message costs gRPC more than the content of most messages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from google.protobuf.message import Message
 M = TypeVar("M", bound=Message)
 
 MAX_BATCH_BYTES = 256 * 1024
-"""Largest batch of more than one message."""
+"""Maximum size of a batch of more than one message."""
 
 
 def batches(messages: Iterable[M], max_bytes: int = MAX_BATCH_BYTES) -> Iterator[list[M]]:
-    """The messages in order, as many together as may be; one that is larger is alone."""
+    """Yield the messages in order, as many per batch as fit; a larger message is alone in its batch."""
     batch: list[M] = []
     size = 0
     for message in messages:

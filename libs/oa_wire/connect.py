@@ -1,4 +1,4 @@
-"""A refusal as the public edge answers it: Connect's error JSON, `{"code", "message", "details"}`, read back.
+"""Reads a refusal in an answer of the public edge: Connect's error JSON, `{"code", "message", "details"}`.
 
 Needs `googleapis-common-protos`.
 """
@@ -17,7 +17,7 @@ from oa_wire.status import from_code, from_status_bytes
 from oa_wire.strict_text import read_any_base64, read_json
 
 _TYPE_URL = "type.googleapis.com/"
-# What a bare HTTP status says: a proxy made it, or something that is not the edge at all.
+# The reason for a bare HTTP status, which comes from a proxy or from something that is not the edge at all.
 _REASON_OF_STATUS: Mapping[int, str] = MappingProxyType(
     {
         401: "invalid_token",
@@ -35,9 +35,9 @@ _REASON_OF_STATUS: Mapping[int, str] = MappingProxyType(
 
 
 def from_connect(http_status: int, body: bytes, retry_after_ms: int = 0) -> Refusal:
-    """The refusal in an answer of the edge, or the nearest one for an answer that is not the edge's.
+    """Return the refusal in an answer of the edge, or the nearest one for an answer that is not the edge's.
 
-    `retry_after_ms` comes from the header Retry-After and counts where the body says nothing about it.
+    `retry_after_ms` comes from the header Retry-After and is used if the body has no such time.
     """
     error = _error_object(body)
     if error is None:
@@ -63,7 +63,7 @@ def _error_object(body: bytes) -> dict[str, Any] | None:
 
 
 def _status(message: str, details: Any) -> status_pb2.Status:
-    """The details as google.rpc.Status; what is no detail is left out."""
+    """Return the details as google.rpc.Status. Entries that are no details are left out."""
     status = status_pb2.Status(message=message)
     for detail in details if isinstance(details, list) else []:
         try:

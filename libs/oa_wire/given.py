@@ -1,6 +1,6 @@
-"""What programs hand over: refused where it was given when it is of another kind, with the name of the argument.
+"""Checks of arguments that programs pass: one of the wrong kind is refused where it was passed, by its name.
 
-Messages would refuse it, too, but in their words: "bad argument type for built-in operation" names no field.
+Messages would refuse it, too, but in their own words: "bad argument type for built-in operation" names no field.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import SupportsIndex
 from oa_base.refusal import Refusal
 
 MAX_COUNT = 2**64 - 1
-"""Largest number of things that a message can tell of."""
+"""Maximum count that a message can hold."""
 MAX_SMALL_COUNT = 2**32 - 1
-"""The same where there can't be many of them."""
+"""Maximum count in fields for small counts."""
 
 
 def check_text(text: object, field: str) -> None:
-    """Raises Refusal `invalid_value` for what is no text, or has half of a character."""
+    """Raise Refusal `invalid_value` for a value that is not a text or holds half a character."""
     if not isinstance(text, str):
         raise Refusal("invalid_value", f"{field} must be a text; give a str", field=field)
     try:
@@ -29,13 +29,13 @@ def check_text(text: object, field: str) -> None:
 
 
 def check_text_arguments(**texts: object) -> None:
-    """The same for each of several arguments, by their names."""
+    """Check each of several arguments as `check_text` does, by name."""
     for field, text in texts.items():
         check_text(text, field)
 
 
 def check_texts(texts: object, field: str) -> None:
-    """The same for each of several. One text alone is refused, too: it would be as many as it has characters."""
+    """Check each of several texts. A single text is refused, too: it would count as one text per character."""
     if isinstance(texts, str) or not isinstance(texts, Collection):
         raise Refusal("invalid_value", f"{field} must be several texts; give a list or tuple of them", field=field)
     for index, text in enumerate(texts):
@@ -43,7 +43,7 @@ def check_texts(texts: object, field: str) -> None:
 
 
 def check_named_texts(texts: object, field: str) -> None:
-    """The same for each name and its text."""
+    """Check each name and its text."""
     if not isinstance(texts, Mapping):
         raise Refusal("invalid_value", f"{field} must have names and values; give a mapping", field=field)
     for name, text in texts.items():
@@ -52,17 +52,17 @@ def check_named_texts(texts: object, field: str) -> None:
 
 
 def check_whole(number: object, field: str) -> None:
-    """Raises Refusal `invalid_value` for what is no whole number that a message can hold."""
+    """Raise Refusal `invalid_value` for a value that is not a whole number that a message can hold."""
     check_between(number, field, -MAX_SMALL_COUNT // 2, MAX_SMALL_COUNT // 2)
 
 
 def check_count(number: object, field: str, most: int = MAX_COUNT) -> None:
-    """Raises Refusal `invalid_value` for what is no number of things, up to `most`."""
+    """Raise Refusal `invalid_value` for a value that is not a count of at most `most`."""
     check_between(number, field, 0, most)
 
 
 def check_between(number: object, field: str, least: int, most: int) -> None:
-    """Raises Refusal `invalid_value` for what is no whole number from `least` to `most`."""
+    """Raise Refusal `invalid_value` for a value that is not a whole number from `least` to `most`."""
     if not isinstance(number, SupportsIndex):
         raise Refusal("invalid_value", f"{field} must be a whole number; give an int", field=field)
     if not least <= operator.index(number) <= most:
@@ -71,31 +71,31 @@ def check_between(number: object, field: str, least: int, most: int) -> None:
 
 
 def check_duration(duration: object, field: str) -> None:
-    """Raises Refusal `invalid_value` for what is no timedelta: of a number nobody knows what it counts."""
+    """Raise Refusal `invalid_value` for a value that is not a timedelta: a plain number doesn't tell its unit."""
     if not isinstance(duration, timedelta):
         raise Refusal("invalid_value", f"{field} must be a length of time; give a timedelta", field=field)
 
 
 def check_moment(moment: object, field: str) -> None:
-    """Raises Refusal `invalid_value` for what is no datetime."""
+    """Raise Refusal `invalid_value` for a value that is not a datetime."""
     if not isinstance(moment, datetime):
         raise Refusal("invalid_value", f"{field} must be a time; give a datetime", field=field)
 
 
 def check_kind(value: object, kind: type, field: str) -> None:
-    """Raises Refusal `invalid_value` for what is no `kind`, a class of ours."""
+    """Raise Refusal `invalid_value` for a value that is not a `kind`, one of our classes."""
     if not isinstance(value, kind):
         raise Refusal("invalid_value", f"{field} must be of class {kind.__name__}; give one", field=field)
 
 
 def check_flag(flag: object, field: str) -> None:
-    """Raises Refusal `invalid_value` for what is neither True nor False."""
+    """Raise Refusal `invalid_value` for a value that is neither True nor False."""
     if not isinstance(flag, bool):
         raise Refusal("invalid_value", f"{field} must be True or False; give one of them", field=field)
 
 
 def check_function(function: object, field: str) -> None:
-    """Raises Refusal `invalid_value` for what can't be called: a call that was made already, for example."""
+    """Raise Refusal `invalid_value` for a value that can't be called, such as the result of a call."""
     if not callable(function):
         message = f"{field} must be one that can be called; give the function itself, and not what it returns"
         raise Refusal("invalid_value", message, field=field)

@@ -1,4 +1,4 @@
-"""Dates in headers of HTTP (RFC 9110, section 5.6.7)."""
+"""Dates in HTTP headers (RFC 9110, section 5.6.7)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 
 def seconds_of(date: str) -> float | None:
-    """The date in seconds since 1970; None for what is none."""
+    """Return the date in seconds since 1970; None for a text that is not a date."""
     try:
         return parsedate_to_datetime(date).timestamp()
     except (TypeError, ValueError, OverflowError):

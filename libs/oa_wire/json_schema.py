@@ -1,12 +1,12 @@
-"""The part of JSON Schema that a door can hold a value against: it costs little, and refuses nothing that is valid.
+"""The part of JSON Schema that a door can check a value against: it costs little and refuses nothing that is valid.
 
-A schema comes from a worker and a value from a caller, and neither may keep a service busy. So only keywords are looked
-at that can be checked in one pass (`_CHECKS`); a library that has all of them also has patterns that never end, remote
-references and comparisons of everything with everything. Whoever takes the value checks the whole schema.
+A schema comes from a worker and a value from a caller, and neither may keep a service busy. So only keywords that can
+be checked in one pass are checked (`_CHECKS`); a library that has all keywords also has patterns that never end, remote
+references and comparisons of everything with everything. The receiver of the value checks the whole schema.
 
-Each keyword that is looked at only narrows what is valid, and so a keyword that is passed over, one that has the wrong
-shape, and everything beyond MAX_STEPS or MAX_DEPTH let a value pass. For the same reason `oneOf` counts as `anyOf`,
-and `not` and `if` are passed over.
+Each checked keyword only narrows what is valid. So a keyword that is skipped, a keyword that has the wrong shape, and
+everything beyond MAX_STEPS or MAX_DEPTH let a value pass. For the same reason `oneOf` is treated as `anyOf`, and `not`
+and `if` are skipped.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from oa_base.refusal import Refusal
 from oa_wire.strict_text import read_json
 
 MAX_STEPS = 20_000
-"""Comparisons that one value may cost; what comes after them is not looked at."""
+"""Maximum number of comparisons for one value; the rest of it is not checked."""
 MAX_DEPTH = 300
-"""Schemas within schemas that are followed, references included."""
+"""Maximum depth of schemas within schemas, references included; deeper ones are not checked."""
 MAX_NAME_CHARS = 64
-"""Characters of a member's name in a path."""
+"""Maximum number of characters of a member's name in a path."""
 MAX_PATH_CHARS = 500
-"""Characters of a path; a longer one ends early."""
+"""Maximum number of characters of a path; a longer one ends early."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Fault(NamedTuple):
-    """Where a value is not as its schema says, for example "$.items[2].price", and what it must be there."""
+    """Where a value does not match its schema, for example "$.items[2].price", and what it must be there."""
 
     path: str
     must: str
 
 
 class _Spent(Exception):
-    """The value has cost as much as it may."""
+    """The value has used up its comparisons."""
 
 
 class JsonSchema:
-    """A schema that values are held against."""
+    """A schema that values are checked against."""
 
     def __init__(self, text: str) -> None:
-        """Raises Refusal `invalid_value` for what is no schema, or one that refers to another document."""
+        """Raises Refusal `invalid_value` for a text that is not a schema, or one that refers to another document."""
         try:
             self._root = read_json(text)
         except ValueError:
@@ -57,7 +57,7 @@ class JsonSchema:
         _check_references(self._root)
 
     def fault(self, value: Any) -> Fault | None:
-        """The first fault of a value, as `read_json` reads it; None for one that may be valid."""
+        """Return the first fault of a value, as `read_json` reads it; None if the value may be valid."""
         try:
             return _Check(self._root).fault(self._root, value, "$")
         except _Spent:
@@ -92,13 +92,13 @@ class _Check:
     depth: int = 0
 
     def spend(self, steps: int = 1) -> None:
-        """Raises _Spent when there is nothing left."""
+        """Count `steps` comparisons. Raises _Spent when none are left."""
         self.steps += steps
         if self.steps > MAX_STEPS:
             raise _Spent
 
     def fault(self, schema: Any, value: Any, path: str) -> Fault | None:
-        """The first fault of `value`, which stands at `path`."""
+        """Return the first fault of `value`, which is at `path`."""
         self.spend()
         if schema is False:
             return Fault(path, "must be left out")
@@ -116,7 +116,7 @@ class _Check:
             self.depth -= 1
 
     def same(self, left: Any, right: Any) -> bool:
-        """Equality as JSON has it: 1 is 1.0, and true is not 1."""
+        """Whether two values are equal in JSON: 1 equals 1.0, and true doesn't equal 1."""
         self.spend()
         if isinstance(left, bool) or isinstance(right, bool):
             return left is right
@@ -199,7 +199,7 @@ def _one_of(keyword: str) -> Callable[[_Check, Any, Any, str], Fault | None]:
             if fault is None:
                 return None
             faults.append(fault)
-        # What came furthest is most likely what was meant.
+        # The choice whose fault is deepest is most likely the intended one.
         deepest = max(faults, key=lambda fault: len(fault.path))
         return deepest if len(deepest.path) > len(path) else Fault(path, "must be one of what the schema offers")
 
@@ -243,7 +243,7 @@ def _additional(check: _Check, schema: Any, value: Any, path: str) -> Fault | No
         return None
     for name, member in value.items():
         check.spend()
-        # A name that the schema does not have is the caller's, and is not said back.
+        # A name that the schema doesn't have is the caller's own and is not echoed.
         if name not in known and check.fault(schema["additionalProperties"], member, path):
             return Fault(path, "must hold no other members than those that the schema has, of their types")
     return None

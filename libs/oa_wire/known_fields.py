@@ -1,8 +1,8 @@
-"""Protobuf as strict as `strict_json`: a field that the contract doesn't have is refused, and not passed over.
+"""Protobuf as strict as `strict_json`: a field that the contract doesn't have is refused, not skipped.
 
-protobuf's own reader keeps such fields apart, at any depth, and serializes them with the message; that is how they are
-noticed here, without a look at each field. A known number with another wire type counts as such a field. What an entry
-of a map holds beside its key and its value is the one thing that the reader drops at once; JSON has no words for it.
+protobuf's own reader keeps such fields apart, at any depth, and serializes them with the message. This module notices
+them that way, without looking at each field. A known number with another wire type counts as such a field. The reader
+drops only the fields that an entry of a map holds besides its key and value; JSON can't express them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from oa_base.refusal import Refusal
 
 M = TypeVar("M", bound=Message)
 MAX_LOOKED_AT = 1000
-"""So many messages of a body are looked at for the one to name: a large body must not cost more for being refused."""
+"""Maximum number of messages searched for the one to name, so that refusing a large body costs no more."""
 
 
 def read_known(data: bytes, message_type: type[M]) -> M:
-    """The message in `data`. Raises DecodeError for what is no message, and Refusal `malformed_message` for one with a
-    field that the contract doesn't have, with the path of the message around it; nothing of the field is echoed."""
+    """Return the message in `data`. Raises DecodeError for bytes that are no message, and Refusal `malformed_message`
+    for one with a field that the contract doesn't have, with the path of the message around it; nothing of the field is
+    echoed."""
     message = message_type.FromString(data)
     size = message.ByteSize()
     message.DiscardUnknownFields()
@@ -44,7 +45,7 @@ def _refused(message: Message) -> Refusal:
 
 
 def _messages(message: Message, path: str) -> Iterator[tuple[str, Message]]:
-    """The message and all within it, each with its path. A map's keys are the sender's own words: no path has them."""
+    """Yield the message and all messages in it, with paths. A map's keys come from the sender: no path has them."""
     yield path, message
     for field, value in message.ListFields():
         name = f"{path}.{field.name}" if path else field.name

@@ -1,4 +1,4 @@
-"""Page tokens: opaque to callers, and bound to the query that they came from."""
+"""Page tokens, which are opaque to callers and bound to the query that they came from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openagents.common.v1 import paging_pb2
 
 
 def encode_page_token(after_key: str, query_digest: bytes) -> str:
-    """The token of the page after `after_key`; empty when there is none."""
+    """Return the token of the page after `after_key`; empty when there is none."""
     if not after_key:
         return ""
     token = paging_pb2.PageToken(after_key=after_key, query_digest=query_digest)
@@ -21,7 +21,7 @@ def encode_page_token(after_key: str, query_digest: bytes) -> str:
 
 
 def decode_page_token(text: str, query_digest: bytes) -> str:
-    """The key that the page comes after; empty for the first page. Raises Refusal(invalid_page_token)."""
+    """Return the key that the page comes after; empty for the first page. Raises Refusal(invalid_page_token)."""
     if not text:
         return ""
     token = paging_pb2.PageToken()

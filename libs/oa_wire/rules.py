@@ -1,11 +1,11 @@
-"""The one validator of messages: it holds a message against the `FieldRules` in its own descriptors.
+"""The only validator of messages: it checks a message against the `FieldRules` in its own descriptors.
 
-The rules stand in the proto files beside the fields (`openagents.common.v1.rules`). What is checked everywhere, rule or
-not: a oneof has a member, as in these contracts it always says "one of these" (`missing_payload`); an enum holds a
-number that it has (`invalid_enum`); and a string holds no NUL, which no database and no operating system takes
-(`invalid_value`), and a time is one of the years 1 to 9999 (`invalid_value`). Refusals name the field
+The rules are in the proto files beside the fields (`openagents.common.v1.rules`). With or without rules, it checks that
+a oneof has a member, because in these contracts a oneof always says "one of these" (`missing_payload`); that an enum
+holds a number that it has (`invalid_enum`); that a string holds no NUL, which no database and no operating system takes
+(`invalid_value`); and that a time is in the years 1 to 9999 (`invalid_value`). Refusals name the field
 ("spec.exec.argv[2]") and never echo its value. Unknown fields pass here: doors that refuse them read with
-`known_fields`. Other messages of google.protobuf are not looked into.
+`known_fields`. Other messages of google.protobuf are not checked.
 
 Checks are compiled once per message type; a message of ten fields costs a few microseconds.
 """
@@ -51,7 +51,7 @@ def _checks(descriptor: Descriptor) -> tuple[Check, ...]:
 
 
 def _oneof_check(oneof: Any) -> Check:
-    # Only the member that is set is looked at: an event has a dozen.
+    # Only the member that is set is checked: an event has a dozen members.
     name = oneof.name
     checks = {
         field.name: _value_check(field, field.GetOptions().Extensions[options_pb2.rules]) for field in oneof.fields
@@ -72,7 +72,7 @@ def _oneof_check(oneof: Any) -> Check:
 
 
 def _is_synthetic(oneof: Any) -> bool:
-    # How protoc writes `optional`: a oneof of that one field, named after it with an underscore.
+    # protoc writes `optional` as a oneof of that one field, named after it with an underscore.
     return len(oneof.fields) == 1 and oneof.name == f"_{oneof.fields[0].name}"
 
 
@@ -130,7 +130,7 @@ def _list_check(field: FieldDescriptor, rules: options_pb2.FieldRules, value_che
 
 
 def _present_check(field: FieldDescriptor, rules: options_pb2.FieldRules, value_check: Check | None) -> Check | None:
-    """For messages, members of a oneof and `optional` fields: what is absent has no value to check."""
+    """For messages, members of a oneof and `optional` fields: an absent field has no value to check."""
     name, required, is_message = field.name, rules.required, field.message_type is not None
     if not required and value_check is None:
         return None
@@ -173,7 +173,7 @@ def _run(check: Check | None, value: Any, name: str) -> None:
 
 
 def _value_check(field: FieldDescriptor, rules: options_pb2.FieldRules) -> Check | None:
-    """The check of one value; its refusals have an empty field, which the caller fills."""
+    """Return the check of one value. Its refusals have an empty field, which the caller fills in."""
     if field.message_type is not None:
         return _message_check(field.message_type)
     if field.enum_type is not None:
@@ -194,7 +194,7 @@ def _message_check(descriptor: Descriptor) -> Check | None:
     def check(message: Any) -> None:
         nonlocal checks
         if checks is None:
-            # Looked up when used, not when made: a message may hold messages of its own type.
+            # Looked up when used, not when made, because a message may hold messages of its own type.
             checks = _checks(descriptor)
         for one in checks:
             one(message)

@@ -1,4 +1,4 @@
-"""Types of inputs and results: their JSON Schemas, and their values as JSON texts and back. By pydantic."""
+"""Types of inputs and results: their JSON Schemas, and their values to and from JSON texts, by pydantic."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from oa_wire.json_schema import JsonSchema
 
 T = TypeVar("T")
 _HONEST = ConfigDict(ser_json_inf_nan="constants")
-"""A number that JSON does not have is to be noticed, and not to become null."""
+"""A number that JSON doesn't have must be noticed instead of becoming null."""
 MAX_SHAPES = 256
-"""Shapes that are remembered: making one takes longer than reading a thousand values."""
+"""Maximum number of shapes that are cached: making one takes longer than reading a thousand values."""
 _OF_ARBITRARY_TYPES = ("schema-for-unknown-type", "invalid-for-json-schema")
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any, config=_HONEST)
 
 
 class Misfit(Exception):
-    """A value is not of the type that was stated; the text says where, and holds nothing of the value."""
+    """A value is not of the stated type. The text says where and holds nothing of the value."""
 
 
 class Shape(Generic[T]):
@@ -34,20 +34,20 @@ class Shape(Generic[T]):
         try:
             self._adapter = _adapter_of(stated)
             self.schema_json = json.dumps(self._adapter.json_schema(mode=mode), ensure_ascii=False)
-        except (PydanticUserError, AttributeError, TypeError) as error:  # the latter two of what is no type at all
+        except (PydanticUserError, AttributeError, TypeError) as error:  # the last two for what is no type
             raise _formless(stated, error) from error
         self._schema = JsonSchema(self.schema_json)
 
     def read(self, text: str) -> T:
-        """The value in a JSON text. Raises Misfit."""
+        """Return the value in a JSON text. Raises Misfit."""
         try:
-            # Strict, as the schema is: "17" is no integer.
+            # Strict, like the schema: "17" is no integer.
             return self._adapter.validate_json(text, strict=True)
         except ValidationError as error:
             raise Misfit(_first(error)) from None
 
     def write(self, value: T) -> str:
-        """A value as a JSON text. Raises Misfit."""
+        """Return a value as a JSON text. Raises Misfit."""
         try:
             plain = self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
             text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -71,7 +71,7 @@ def _formless(stated: type[T], error: Exception) -> Refusal:
         text = f"a value of {type(stated).__qualname__} is no type; state the class, and not a value of it"
         return Refusal("invalid_value", text)
     name = getattr(stated, "__qualname__", None) or str(stated)
-    if error.code in _OF_ARBITRARY_TYPES:  # what pydantic advises is not ours to do
+    if error.code in _OF_ARBITRARY_TYPES:  # pydantic's advice doesn't apply here
         text = f"{name} has no form in JSON; state a dataclass, a pydantic model, a TypedDict or plain types"
     else:
         text = f"{name} has no form in JSON ({str(error).splitlines()[0]}); state another type"
@@ -79,7 +79,7 @@ def _formless(stated: type[T], error: Exception) -> Refusal:
 
 
 def shape_of(stated: type[T], mode: Literal["validation", "serialization"]) -> Shape[T]:
-    """The shape of a type, made once. Raises as it does."""
+    """Return the shape of a type, made once. Raises what Shape raises."""
     try:
         return _remembered(cast("Hashable", stated), mode)
     except TypeError:  # a type with a part that can't be hashed
@@ -98,12 +98,12 @@ def _first(error: ValidationError) -> str:
 
 
 def plain_json(value: object, field: str) -> Any:
-    """Any value as JSON has it: dataclasses and models as objects. Raises Refusal `invalid_value`, naming `field`."""
+    """Any value in JSON types: dataclasses and models as objects. Raises Refusal `invalid_value`, naming `field`."""
     return _plain_and_text(value, field)[0]
 
 
 def json_text(value: object, field: str) -> str:
-    """The JSON text of `plain_json`, without spaces. Raises the same."""
+    """Return the JSON text of `plain_json`, without spaces. Raises the same."""
     return _plain_and_text(value, field)[1]
 
 

@@ -1,4 +1,4 @@
-"""A refusal on a wire: `google.rpc.Status` with ErrorInfo, and RetryInfo where waiting helps.
+"""A refusal on the wire: `google.rpc.Status` with ErrorInfo, and with RetryInfo if waiting helps.
 
 gRPC carries these bytes in the trailing metadata `grpc-status-details-bin`; the Connect edge carries the same details.
 Needs `googleapis-common-protos`.
@@ -19,13 +19,13 @@ from oa_base.refusal import Refusal
 ERROR_DOMAIN = "openagents"
 STATUS_METADATA_KEY = "grpc-status-details-bin"
 MAX_MESSAGE_BYTES = 1000
-"""Maximum length of a message on the wire. gRPC refuses headers of more than 8 KiB, and there a message stands twice:
+"""Maximum length of a message on the wire. gRPC refuses headers of more than 8 KiB, and they hold a message twice:
 once with three characters for each byte that isn't ASCII, once in base64."""
 MAX_METADATA_BYTES = 1500
-"""Maximum size of the metadata on the wire, names, values and the field together."""
+"""Maximum size of the metadata on the wire: names, values and the field together."""
 _FIELD_KEY = "field"
 
-# What a status without our ErrorInfo says: it was made by a transport or a proxy, not by one of our handlers.
+# The reason for a status without our ErrorInfo, made by a transport or a proxy and not by one of our handlers.
 _REASON_OF_CODE: Mapping[str, str] = MappingProxyType(
     {
         "CANCELLED": "cancelled",
@@ -43,7 +43,7 @@ _REASON_OF_CODE: Mapping[str, str] = MappingProxyType(
 
 
 def to_status(refusal: Refusal) -> status_pb2.Status:
-    """The refusal as google.rpc.Status; what is longer than the limits is cut."""
+    """Return the refusal as google.rpc.Status; texts beyond the limits are cut."""
     field = {_FIELD_KEY: refusal.field} if refusal.field else {}
     metadata = _limited({**field, **refusal.metadata})
     info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=ERROR_DOMAIN, metadata=metadata)
@@ -56,12 +56,12 @@ def to_status(refusal: Refusal) -> status_pb2.Status:
 
 
 def wire_message(refusal: Refusal) -> str:
-    """The refusal's message as it is sent."""
+    """Return the refusal's message as it is sent."""
     return _cut(refusal.message, MAX_MESSAGE_BYTES)
 
 
 def _limited(metadata: Mapping[str, str]) -> dict[str, str]:
-    """As much of `metadata` as there is room for, in order."""
+    """Return as much of `metadata` as there is room for, in order."""
     room = MAX_METADATA_BYTES
     kept = {}
     for key, value in metadata.items():
@@ -86,7 +86,7 @@ def _retry_details(refusal: Refusal) -> list[error_details_pb2.RetryInfo]:
 
 
 def from_status_bytes(data: bytes) -> Refusal | None:
-    """The refusal in serialized google.rpc.Status; None when it holds none of ours."""
+    """Return the refusal in a serialized google.rpc.Status; None when it holds none of ours."""
     try:
         status = status_pb2.Status.FromString(data)
         return _from_status(status)
@@ -111,7 +111,7 @@ def _from_status(status: status_pb2.Status) -> Refusal | None:
 
 
 def from_code(grpc_code: str, details: str) -> Refusal:
-    """The nearest refusal for a bare gRPC code ("UNAVAILABLE") with its text."""
+    """Return the nearest refusal for a bare gRPC code ("UNAVAILABLE") with its text."""
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"

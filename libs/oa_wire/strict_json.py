@@ -1,8 +1,8 @@
-"""Strict proto3 JSON: what the contract doesn't know is refused, and the field at fault is named.
+"""Strict proto3 JSON: a field that the contract doesn't know is refused, and a refusal names the field at fault.
 
-protobuf's own parser is lenient about shapes (a text or a list where an object belongs is an empty message to it), and
-names fields only in prose. So shapes are checked here first, and when the parser refuses a value, the smallest part
-that it refuses by itself is looked for.
+protobuf's own parser is lenient about shapes (it reads a text or a list in place of an object as an empty message) and
+names fields only in prose. So this module checks shapes first, and when the parser refuses a value, it searches for the
+smallest part that the parser refuses by itself.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from oa_base.refusal import Refusal
 from oa_wire.strict_text import read_any_base64, read_json
 
 _WELL_KNOWN = "google.protobuf."
-# All that the parser raises for what is no value of a field: texts with half a surrogate pair, objects as numbers, …
+# Everything that the parser raises for an invalid value: texts with half a surrogate pair, objects as numbers, …
 _UNPARSABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 def merge_json(text: str | bytes, message: Message) -> None:
-    """Read `text` into `message`. Raises Refusal `malformed_message` with the path of the field; no value and
-    no name that isn't the contract's is echoed."""
+    """Read `text` into `message`. Raises Refusal `malformed_message` with the path of the field. It echoes no value
+    and no name that isn't the contract's."""
     try:
         document = read_json(text)
     except ValueError:
@@ -34,7 +34,7 @@ def merge_json(text: str | bytes, message: Message) -> None:
 
 
 def merge_document(document: Any, message: Message) -> None:
-    """As `merge_json`, for what `read_json` has read."""
+    """Like `merge_json`, for a document that `read_json` has read."""
     descriptor: Any = message.DESCRIPTOR
     _check_object(document, descriptor, "")
     try:
@@ -46,7 +46,7 @@ def merge_document(document: Any, message: Message) -> None:
 
 
 def _check_readable(message: Message) -> None:
-    """JSON may nest deeper than any reader of the binary form goes: what nobody could read after us is refused here."""
+    """Refuse a message that nobody could read after us: JSON may nest deeper than readers of the binary form go."""
     try:
         type(message).FromString(message.SerializeToString())
     except (DecodeError, EncodeError):
@@ -68,7 +68,7 @@ def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
         if field.name in seen:
             raise _refused(_joined(path, field.name), f"{field.name} stands under both of its names; use one")
         seen.add(field.name)
-        # null stands for a field that isn't set.
+        # null means that the field isn't set.
         if inner is not None:
             _check_field(inner, field, _joined(path, field.name))
 
@@ -87,7 +87,7 @@ def _check_field(value: Any, field: FieldDescriptor, path: str) -> None:
 
 
 def _check_bytes(value: Any, path: str) -> None:
-    """protobuf's parser passes over what is no base64, and over bits that mean nothing."""
+    """Check base64 here: protobuf's parser ignores characters that aren't base64, and bits without meaning."""
     try:
         if isinstance(value, str):
             read_any_base64(value)
@@ -99,14 +99,14 @@ def _check_bytes(value: Any, path: str) -> None:
 
 
 def _culprit(value: Any, descriptor: Descriptor, path: str) -> str:
-    """Path of the smallest part of an object of the right shape that is refused by itself."""
+    """Return the path of the smallest part that is refused by itself, in an object of the right shape."""
     for key, inner in value.items():
         field = _field(descriptor, key)
         if field is None or _parses({key: inner}, descriptor):
             continue
         here = _joined(path, field.name)
         return _culprit_in(inner, field, here, key, descriptor)
-    return path  # each part is fine: it is the whole that isn't, as with two members of one oneof
+    return path  # each part is valid but the whole isn't, for example two members of one oneof
 
 
 def _culprit_in(value: Any, field: FieldDescriptor, path: str, key: str, descriptor: Descriptor) -> str:
@@ -134,8 +134,8 @@ def _parses(document: dict[str, Any], descriptor: Descriptor) -> bool:
 
 
 def _parts(value: Any, field: FieldDescriptor, path: str) -> Iterator[tuple[str, Any]]:
-    """The values in a field's JSON with their paths: one, or each of a list or map. A map's keys are the sender's own
-    words, and no path has them."""
+    """Yield the values in a field's JSON with their paths: one, or each of a list or map. A map's keys come from the
+    sender, and no path has them."""
     if not field.is_repeated:
         yield path, value
     elif _is_map(field):
@@ -147,7 +147,7 @@ def _parts(value: Any, field: FieldDescriptor, path: str) -> Iterator[tuple[str,
 
 
 def _element_type(field: FieldDescriptor) -> Descriptor | None:
-    """The message type of a field's values; None for plain ones."""
+    """Return the message type of a field's values; None for plain values."""
     if _is_map(field):
         assert field.message_type is not None
         return field.message_type.fields_by_name["value"].message_type
@@ -166,7 +166,7 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 def _field(descriptor: Descriptor, key: str) -> FieldDescriptor | None:
-    """The field of a JSON key: its JSON name, or its name in the contract (both are proto3 JSON)."""
+    """Return the field of a JSON key, which is its JSON name, or its name in the contract (both are proto3 JSON)."""
     return next((field for field in descriptor.fields if key in (field.json_name, field.name)), None)
 
 

@@ -1,8 +1,8 @@
 """JSON and base64 with one meaning each, for everything that proves something or comes from outside.
 
-Python's own readers are lenient: of a key that stands twice in an object the last value counts, bytes may be UTF-16,
-nesting ends in a RecursionError, and base64 may have bits that mean nothing. Two readers that disagree about such a
-text disagree about what it proves; so it has no meaning here. What is refused is a ValueError, for the caller to name.
+Python's own readers are lenient: if a key occurs twice in an object, the last value counts; bytes may be UTF-16; deep
+nesting ends in a RecursionError; and base64 may have bits without meaning. Two readers that disagree about such a text
+disagree about what it proves, so it is refused here, with a ValueError, for the caller to name.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import math
 from typing import Any, NoReturn
 
 MAX_JSON_DEPTH = 100
-"""Deepest nesting of objects and arrays that is read: as deep as protobuf's own readers go."""
+"""Maximum nesting of objects and arrays: as deep as protobuf's own readers go."""
 
 
 def read_json(text: str | bytes) -> Any:
-    """The value of a JSON text; bytes are UTF-8. Raises ValueError for everything else.
+    """Return the value of a JSON text; bytes are UTF-8. Raises ValueError for everything else.
 
     That is: no JSON, a key twice in one object, NaN and infinities, nesting deeper than MAX_JSON_DEPTH.
     """
@@ -31,7 +31,7 @@ def read_json(text: str | bytes) -> Any:
 
 
 def read_base64(text: str) -> bytes:
-    """The bytes of standard base64 with padding, in their one form. Raises ValueError for every other text."""
+    """Return the bytes of canonical standard base64 with padding. Raises ValueError for every other text."""
     data = base64.b64decode(text, validate=True)
     if base64.b64encode(data).decode() != text:
         raise ValueError("not the one form of these bytes in base64")
@@ -39,7 +39,7 @@ def read_base64(text: str) -> bytes:
 
 
 def read_any_base64(text: str) -> bytes:
-    """As `read_base64`, in each of the four forms that proto3 JSON takes: either alphabet, padded or not."""
+    """Like `read_base64`, but in each of the four forms that proto3 JSON takes: either alphabet, padded or not."""
     padded = text if "=" in text else text + "=" * (-len(text) % 4)
     if "+" not in padded and "/" not in padded:
         padded = padded.translate(_STANDARD)
@@ -71,7 +71,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_without_doubles, parse_float=_fin
 
 
 def _check_depth(value: Any) -> None:
-    """Level by level: the depth of the caller's stack has no say in what is read."""
+    """Check the depth level by level, so that the depth of the caller's stack doesn't affect what is read."""
     level = [value]
     for _ in range(MAX_JSON_DEPTH + 1):
         level = [inner for outer in level for inner in _inside(outer)]

@@ -1,1 +1,1 @@
-"""The client's half: one client across any number of connections, and what it asks of whoever drives it."""
+"""The client's half: one client across any number of connections, and what it asks of its driver."""

@@ -1,4 +1,4 @@
-"""What a client session takes and what it asks for: the vocabulary between `ClientSession` and whoever drives it."""
+"""What a client session takes and what it asks for: the vocabulary between `ClientSession` and its driver."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,9 +16,9 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class SyncToken:
-    """A token from control: its text, what it grants (`oa_khala.grants`), and for how long it is valid from now on.
+    """A token from control: its text, what it grants (`oa_khala.grants`), and how long it remains valid.
 
-    `refused` holds topics that were asked for and not granted, each with its reason.
+    `refused` holds topics that were requested and not granted, each with its reason.
     """
 
     text: str
@@ -29,21 +29,22 @@ class SyncToken:
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """Named limits of one client. All in milliseconds, but the counts."""
+    """Named limits of one client. Times in milliseconds."""
 
     connect_timeout_ms: int = 10_000
     hello_timeout_ms: int = 10_000
-    # The connection is dead after so many heartbeat intervals without a frame.
+    # The connection is dead after this many heartbeat intervals without a frame.
     silent_heartbeats: float = 2.5
-    # A new token is asked for when so much of the old one's life is over.
+    # A new token is requested when this fraction of the old one's life is over.
     refresh_at_fraction: float = 0.8
     # A token that is about to expire is not worth a connection.
     token_margin_ms: int = 5_000
-    # A new token is believed to live at least so long, until the gateway says how long it does.
+    # A new token is assumed to live at least this long until the gateway says how long it does.
     min_token_life_ms: int = 30_000
-    # After so many repairs of one topic without progress it is asked for later; after so many of those, elsewhere.
+    # After this many repairs of one topic without progress, the client asks for it later; after this many of those, it
+    # asks another gateway.
     max_repairs: int = 3
-    # Largest snapshot that is taken in parts, all of them together.
+    # Maximum size of a snapshot taken in parts, all parts together.
     max_snapshot_bytes: int = 16 << 20
     # Topics in one Subscribe frame.
     subscribe_batch: int = 128
@@ -53,11 +54,11 @@ class Chains(Protocol):
     """Chain values of topics: what binds a cursor to what was applied."""
 
     def start(self, topic: str) -> bytes:
-        """Before the topic's first event; empty for a topic without a chain."""
+        """The value before the topic's first event; empty for a topic without a chain."""
         ...
 
     def after(self, chain: bytes, payload: bytes) -> bytes:
-        """After one more event."""
+        """The value after one more event."""
         ...
 
 
@@ -86,7 +87,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Drop the connection (or the attempt) of `generation`. Nothing it still reports will be heard."""
+    """Drop the connection (or the attempt) of `generation`. Its later reports are ignored."""
 
     generation: int
 
@@ -101,8 +102,8 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class NeedToken:
-    """Get a sync token for `topics`, or all of an owner (`oa_khala.grants`); answer with `token` or
-    `no_token`. At most one is asked for at a time."""
+    """Get a sync token for `topics`, which may be all of an owner (`oa_khala.grants`); answer with `token` or
+    `no_token`. At most one request is outstanding at a time."""
 
     topics: frozenset[str]
 
@@ -111,7 +112,7 @@ class NeedToken:
 class Apply:
     """Apply one element and persist `cursor`, both or neither. `snapshot`: it replaces the topic's whole state.
 
-    When the store fails, report `rewind` with the cursor that is really there. `follows` is the chain value that the
+    When the store fails, report `rewind` with the cursor that it actually holds. `follows` is the chain value that the
     element continues; empty if it is not known.
     """
 
@@ -125,7 +126,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """Drop the state and the cursor of `topic`: it can't be continued, and is sent again from its start."""
+    """Drop the state and the cursor of `topic`: it can't be continued and will be sent again from its start."""
 
     topic: str
     reason: str
@@ -141,7 +142,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class TopicFailed:
-    """`topic` can't be had and is no longer tried."""
+    """`topic` can't be obtained and is no longer tried."""
 
     topic: str
     reason: str
@@ -150,7 +151,7 @@ class TopicFailed:
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """Trying again can't help: the session has stopped."""
+    """The session has stopped because retrying can't help."""
 
     reason: str
     message: str

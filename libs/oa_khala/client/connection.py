@@ -1,4 +1,4 @@
-"""The connections of a client session, one after the other: each with a token, and given up when it is of no use."""
+"""The connections of a client session, one after the other. Each has a token and is given up when it is useless."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _REVOKED = "token_revoked"
 
 
 class Connection:
-    """The present connection. Commands go to `out`; `generation` tells its reports from those of earlier ones.
+    """The current connection. Commands go to `out`; `generation` distinguishes its reports from those of earlier ones.
 
-    `end_reason` is why the gateway will close it, once it has said so.
+    `end_reason` is why the gateway will close it, once the gateway has said so.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Connection:
     # --------------------------------------------------------------------------------------------- up
 
     def want(self, step: Step, at: Instant) -> None:
-        """`step` makes a connection wanted."""
+        """Take `step`, which makes a connection wanted."""
         self._go(step)
         self.dial(at)
 
@@ -67,28 +67,28 @@ class Connection:
         self._out.append(Connect(self.generation, delay_ms))
 
     def greet(self, device_id: str, client_build_id: str, at: Instant) -> None:
-        """It is open: say Hello."""
+        """Send Hello: the connection is open."""
         self._go(Step.CONNECTED)
         self.deadlines.greeted(at.now_ms)
         self.send(Hello(self.tokens.show() or "", device_id, client_build_id))
 
     def welcome(self, frame: Welcome, at: Instant) -> None:
-        """The gateway takes it: it can carry topics."""
+        """Handle WELCOME: the gateway has accepted the connection, and it can carry topics."""
         self._go(Step.WELCOMED)
         self.deadlines.welcomed(at.now_ms, frame.heartbeat_interval_ms, frame.idle_timeout_ms)
         self.reconnecting.reschedule(0)
-        # Both times are the gateway's, so their difference needs no clock of ours.
+        # Both times are the gateway's, so their difference doesn't depend on our clock.
         self.tokens.welcomed(frame.token_expire_time_ms - frame.server_time_ms, at.now_ms)
         self.use_token()
 
     # --------------------------------------------------------------------------------------------- while it lasts
 
     def send(self, frame: ClientFrame) -> None:
-        """Send `frame` on it."""
+        """Send `frame` on the connection."""
         self._out.append(Send(self.generation, frame))
 
     def need_token(self) -> None:
-        """Ask for a token for all topics that are followed."""
+        """Ask for a token for all followed topics."""
         if (need := self.tokens.ask(self._topics.wanted)) is not None:
             self._out.append(need)
 
@@ -98,7 +98,7 @@ class Connection:
             self.send(RefreshToken(text))
 
     def ask(self, names: Collection[str]) -> None:
-        """Subscribe those of `names` that wait for it; for those that the token lacks, ask for one that has them."""
+        """Subscribe those of `names` that wait for it; if the token lacks some of them, ask for one that has them."""
         if self.state is not State.OPEN or not self.tokens.held:
             return
         if self._topics.lacking(names, self.tokens.topics):
@@ -107,7 +107,7 @@ class Connection:
             self.send(request)
 
     def keep_up(self, at: Instant) -> None:
-        """Time has passed on an open connection."""
+        """Do what the passing of time requires on an open connection."""
         if (nonce := self.deadlines.ping(at.now_ms)) is not None:
             self.send(Ping(nonce))
         if at.now_ms >= self.tokens.refresh_at_ms:
@@ -117,20 +117,20 @@ class Connection:
     # --------------------------------------------------------------------------------------------- down
 
     def refused(self, frame: ErrorFrame, at: Instant) -> None:
-        """The gateway will close it, and says why. What that means is decided when it closes."""
+        """Note why the gateway will close the connection. The consequences are decided when it closes."""
         self.end_reason = frame.reason
         self.reconnecting.hold(at.now_ms + frame.retry_after_ms)
 
     def give_up(self, at: Instant, reason: str = "", retry_after_ms: int = 0) -> None:
-        """It is of no use: drop it and connect again."""
+        """Drop the connection, which is useless, and connect again."""
         self._out.append(Disconnect(self.generation))
         self.ended(at, reason, retry_after_ms=retry_after_ms)
 
     def ended(self, at: Instant, reason: str, message: str = "", retry_after_ms: int = 0) -> None:
-        """It is over: back off and connect again, unless that can't help."""
+        """Handle the end of the connection: back off and connect again, unless that can't help."""
         self._forget()
         action = action_of(reason) if reason else ClientAction.RECONNECT
-        # The session may live and only the token be dead: another one is asked for, once.
+        # The session may be alive and only the token dead: ask for another one, once.
         if action in FATAL or (reason == _REVOKED and self.tokens.revoked_again()):
             self.fail(reason, message)
             return
@@ -140,14 +140,14 @@ class Connection:
         self.want(Step.LOST, at)
 
     def leave(self, step: Step) -> None:
-        """Drop it, if there is one, and connect no more until the session is resumed, or ever."""
+        """Drop the connection, if there is one, and don't connect again until the session is resumed, if ever."""
         if self.may(Step.LOST):
             self._out.append(Disconnect(self.generation))
         self._forget()
         self._go(step)
 
     def fail(self, reason: str, message: str) -> None:
-        """Trying again can't help: the session is over."""
+        """End the session: retrying can't help."""
         self.leave(Step.STOP)
         self._out.append(SessionFailed(reason, message))
 

@@ -1,4 +1,4 @@
-"""When a client session gives a connection up, pings, and connects again. All times are those of its driver."""
+"""When a client session gives up a connection, pings, and connects again. All times are those of its driver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NEVER = 1 << 62
 
 
 class Deadlines:
-    """Of one connection: until when the next sign of life has to come, and when the next PING is due."""
+    """Deadlines of one connection: when the next sign of life must have come, and when the next PING is due."""
 
     def __init__(self, limits: ClientLimits) -> None:
         self.give_up_at_ms = NEVER
@@ -20,26 +20,26 @@ class Deadlines:
         self._nonce = 0
 
     def dialed(self, now_ms: int, delay_ms: int) -> None:
-        """It will be attempted after `delay_ms`."""
+        """Note that the connection will be attempted after `delay_ms`."""
         self.give_up_at_ms = now_ms + delay_ms + self._limits.connect_timeout_ms
 
     def greeted(self, now_ms: int) -> None:
-        """Hello is out; WELCOME has to follow."""
+        """Note that Hello has been sent; WELCOME has to follow."""
         self.give_up_at_ms = now_ms + self._limits.hello_timeout_ms
 
     def welcomed(self, now_ms: int, heartbeat_interval_ms: int, idle_timeout_ms: int) -> None:
-        """WELCOME said how often the gateway speaks, and how often it has to hear something."""
+        """Take from WELCOME how often the gateway sends something, and how often it has to hear something."""
         self._silence_limit_ms = int(heartbeat_interval_ms * self._limits.silent_heartbeats)
         self._ping_every_ms = max(1, idle_timeout_ms // 3)
         self.ping_at_ms = now_ms + self._ping_every_ms
         self.heard(now_ms)
 
     def heard(self, now_ms: int) -> None:
-        """A frame came."""
+        """Note that a frame came."""
         self.give_up_at_ms = now_ms + self._silence_limit_ms
 
     def ping(self, now_ms: int) -> int | None:
-        """The nonce of the PING that is due; None when none is."""
+        """Return the nonce of the PING that is due; None when none is."""
         if now_ms < self.ping_at_ms:
             return None
         self.ping_at_ms = now_ms + self._ping_every_ms
@@ -47,34 +47,34 @@ class Deadlines:
         return self._nonce
 
     def cut(self) -> None:
-        """The connection is gone."""
+        """Forget the deadlines: the connection is gone."""
         self.give_up_at_ms = self.ping_at_ms = NEVER
 
 
 class Reconnecting:
-    """How long to wait before the next connection: what backoff and the gateway ask for, whichever is later."""
+    """How long to wait before the next connection: as backoff or the gateway requires, whichever is later."""
 
     def __init__(self) -> None:
         self._attempts = 0
         self._not_before_ms = 0
 
     def succeeded(self) -> None:
-        """The connection is of use: the next one that ends is the first again."""
+        """Note that the connection is useful: the next failure counts as the first again."""
         self._attempts = 0
 
     def failed(self, at: Instant, retry_after_ms: int) -> None:
-        """One more connection ended."""
+        """Note that one more connection ended."""
         self.hold(at.now_ms + max(RECONNECT.wait_ms(self._attempts, at.jitter), retry_after_ms))
         self._attempts += 1
 
     def hold(self, until_ms: int) -> None:
-        """No connection before `until_ms`, nor before what was asked for earlier."""
+        """Allow no connection before `until_ms`, nor before any time requested earlier."""
         self._not_before_ms = max(self._not_before_ms, until_ms)
 
     def reschedule(self, at_ms: int) -> None:
-        """The next connection at `at_ms`, whatever was asked for earlier; 0 is at once."""
+        """Set the next connection to `at_ms`, regardless of earlier requests; 0 is at once."""
         self._not_before_ms = at_ms
 
     def delay_ms(self, now_ms: int) -> int:
-        """What is left to wait."""
+        """Return the time left to wait."""
         return max(0, self._not_before_ms - now_ms)

@@ -1,13 +1,13 @@
 """The client half of Khala, across any number of connections: what is applied is exactly the topic, in order, once.
 
-Whoever drives it (`oa_client` on asyncio, a browser, the simulation) reports what happened and carries out the
+The driver of a session (`oa_client` on asyncio, a browser, the simulation) reports what happened and carries out the
 commands that each call returns, in order:
 
     start · connected · frame · disconnected · timer · token · no_token · suspended · resumed · rewind · stop
 
-and calls `timer` no later than at `wake_at_ms`. Every connection has a generation; what a connection of an earlier
-generation reports is dropped, so a late socket can't disturb the present one. What comes in a state that does not
-expect it (`states`) is dropped too.
+and calls `timer` no later than at `wake_at_ms`. Every connection has a generation. Reports from a connection of an
+earlier generation are dropped, so a late socket can't disturb the current one. Reports in a state that does not expect
+them (`states`) are dropped too.
 """
 
 from collections.abc import Collection
@@ -54,7 +54,7 @@ class ClientSession:
         chains: Chains | None = None,
         grants: Collection[str] = (),
     ) -> None:
-        """`chains` binds cursors to what was applied; without it they are numbers only. `grants`: see `Tokens`."""
+        """`chains` binds cursors to what was applied; without it they are only numbers. `grants`: see `Tokens`."""
         self.limits = limits or ClientLimits()
         self._device_id = device_id
         self._client_build_id = client_build_id
@@ -64,17 +64,17 @@ class ClientSession:
 
     @property
     def state(self) -> State:
-        """Where it stands."""
+        """Where the session stands."""
         return self._connection.state
 
     @property
     def generation(self) -> int:
-        """Of the present connection."""
+        """Generation of the current connection."""
         return self._connection.generation
 
     @property
     def counts(self) -> Counts:
-        """What came so far."""
+        """Counts of what has come so far."""
         return self._topics.counts
 
     # --------------------------------------------------------------------------------------------- what one wants
@@ -91,10 +91,10 @@ class ClientSession:
         return self._commands()
 
     def subscribe(self, topic: str, cursor: Cursor | None, at: Instant, takes_snapshots: bool = False) -> list[Command]:
-        """Follow `topic` from the persisted `cursor` on, or from its start. Once followed, a second call is ignored.
+        """Follow `topic` from the persisted `cursor` on, or from its start. Ignored if the topic is already followed.
 
-        `takes_snapshots`: it may begin with a snapshot of any size, and that of a run in place of its events. Without
-        it, only lists begin with a snapshot, one of a single frame.
+        `takes_snapshots`: the topic may begin with a snapshot of any size, a run with its own in place of its events.
+        Without it, only lists begin with a snapshot, of a single frame.
         """
         if self._topics.follow(topic, cursor, takes_snapshots):
             if self.state is State.NO_TOKEN:
@@ -109,18 +109,18 @@ class ClientSession:
         return self._commands()
 
     def cursor(self, topic: str) -> Cursor | None:
-        """How far `topic` has been handed out to be applied."""
+        """Return how far `topic` has been handed out to be applied."""
         known = self._topics.get(topic)
         return known.cursor if known else None
 
     def suspended(self) -> list[Command]:
-        """The device goes to sleep or offline: drop the connection and wait for `resumed`."""
+        """Drop the connection and wait for `resumed`: the device goes to sleep or offline."""
         if self._connection.may(Step.SUSPEND):
             self._connection.leave(Step.SUSPEND)
         return self._commands()
 
     def resumed(self, at: Instant) -> list[Command]:
-        """The device is back: connect at once."""
+        """Connect at once: the device is back."""
         if self._connection.may(Step.RESUME):
             self._connection.reconnecting.succeeded()
             self._connection.want(Step.RESUME, at)
@@ -129,7 +129,7 @@ class ClientSession:
     # --------------------------------------------------------------------------------------------- what happens
 
     def connected(self, generation: int, at: Instant) -> list[Command]:
-        """The connection of `generation` is open: say Hello."""
+        """Send Hello: the connection of `generation` is open."""
         if generation == self.generation and self._connection.may(Step.CONNECTED):
             self._connection.greet(self._device_id, self._client_build_id, at)
         return self._commands()
@@ -137,16 +137,16 @@ class ClientSession:
     def disconnected(
         self, generation: int, at: Instant, reason: str = "", message: str = "", retry_after_ms: int = 0
     ) -> list[Command]:
-        """The connection of `generation` has ended or could not be made.
+        """Handle a connection of `generation` that has ended or could not be made.
 
-        `reason` is the catalogue's, where the driver knows one (an HTTP refusal of the handshake, a close code).
+        `reason` is from the catalogue, if the driver knows one (an HTTP refusal of the handshake, a close code).
         """
         if generation == self.generation and self._connection.may(Step.LOST):
             self._connection.ended(at, self._connection.end_reason or reason, message, retry_after_ms)
         return self._commands()
 
     def frame(self, generation: int, frame: ServerFrame, at: Instant) -> list[Command]:
-        """A frame came on the connection of `generation`."""
+        """Handle a frame that came on the connection of `generation`."""
         if generation != self.generation or self.state not in (State.GREETING, State.OPEN):
             return []
         if self.state is State.OPEN:
@@ -169,7 +169,7 @@ class ClientSession:
         return self._commands()
 
     def timer(self, at: Instant) -> list[Command]:
-        """Time has passed; harmless at any time, due at `wake_at_ms`."""
+        """Do what the passing of time requires. Harmless at any time, due at `wake_at_ms`."""
         connection = self._connection
         if self.state not in RUNNING:
             return []
@@ -196,7 +196,7 @@ class ClientSession:
         return self._commands()
 
     def no_token(self, reason: str, message: str, at: Instant) -> list[Command]:
-        """Answer to NeedToken: none is to be had. Asked for again later if the catalogue says that it helps."""
+        """Answer to NeedToken: no token is available. Asks again later if the catalogue says that it helps."""
         if self.state is State.STOPPED:
             return []
         self._connection.tokens.refused(at)
@@ -205,7 +205,7 @@ class ClientSession:
         return self._commands()
 
     def rewind(self, topic: str, cursor: Cursor | None, at: Instant) -> list[Command]:
-        """An Apply or Resync failed and the store stands at `cursor`: have everything after it sent again."""
+        """Have everything after `cursor` sent again: an Apply or Resync failed, and the store is at `cursor`."""
         known = self._topics.get(topic)
         if known is not None:
             self._follow_up(known, known.rewind(cursor), at)
@@ -213,7 +213,7 @@ class ClientSession:
 
     @property
     def wake_at_ms(self) -> int | None:
-        """When `timer` is due; None when nothing is waited for."""
+        """When `timer` is due; None when there is nothing to wait for."""
         if self.state not in RUNNING:
             return None
         tokens, deadlines = self._connection.tokens, self._connection.deadlines

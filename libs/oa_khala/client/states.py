@@ -1,4 +1,4 @@
-"""The states of a client session, and what leads from one to the next. What is not in the table does not happen.
+"""The states of a client session and the steps between them. A step that is not in the table does not happen.
 
       START            DIAL              CONNECTED             WELCOMED
 IDLE ───────▶ NO_TOKEN ──────▶ CONNECTING ─────────▶ GREETING ─────────▶ OPEN
@@ -32,7 +32,7 @@ class Step(Enum):
     """What changes the state."""
 
     START = "start"
-    DIAL = "dial"  # a token that is good for a connection is at hand
+    DIAL = "dial"  # a token that is good for a connection is available
     CONNECTED = "connected"
     WELCOMED = "welcomed"
     LOST = "lost"  # the connection ended or could not be made
@@ -62,11 +62,11 @@ NEXT: Mapping[State, Mapping[Step, State]] = {
 }
 
 RUNNING = frozenset(state for state, steps in NEXT.items() if Step.SUSPEND in steps)
-"""A connection is wanted."""
+"""States in which a connection is wanted."""
 
 
 class WrongStep(Exception):
-    """The step is not possible in this state: a defect of the session, since it drops reports that come too late."""
+    """The step is not possible in this state: a defect of the session, because it drops reports that come too late."""
 
 
 def allows(state: State, step: Step) -> bool:
@@ -75,7 +75,7 @@ def allows(state: State, step: Step) -> bool:
 
 
 def after(state: State, step: Step) -> State:
-    """The state that `step` leads to. Raises WrongStep."""
+    """Return the state that `step` leads to. Raises WrongStep."""
     if not allows(state, step):
         raise WrongStep(f"{step.name} can't happen in {state.name}")
     return NEXT[state][step]

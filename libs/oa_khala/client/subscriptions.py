@@ -11,7 +11,7 @@ from oa_khala.frames import Cursor, Subscribe
 
 
 class Subscriptions:
-    """The topics by name. A topic that failed stays, so that it isn't tried again, until it is followed anew."""
+    """The topics by name. A failed topic stays, so that it isn't tried again, until it is followed anew."""
 
     def __init__(self, limits: ClientLimits, chains: Chains) -> None:
         self.counts = Counts()
@@ -20,7 +20,7 @@ class Subscriptions:
         self._topics: dict[str, ClientTopic] = {}
 
     def follow(self, name: str, cursor: Cursor | None, takes_snapshots: bool = False) -> bool:
-        """One more topic, from `cursor` on. False when it is followed already."""
+        """Follow one more topic, from `cursor` on. False when it is already followed."""
         known = self._topics.get(name)
         if known is not None and known.phase is not Phase.FAILED:
             return False
@@ -29,30 +29,30 @@ class Subscriptions:
         return True
 
     def unfollow(self, name: str) -> bool:
-        """Forget the topic. False when a gateway has nothing to end: it was not followed, or had failed."""
+        """Forget the topic. False when a gateway has nothing to end: the topic was not followed, or had failed."""
         known = self._topics.pop(name, None)
         return known is not None and known.phase is not Phase.FAILED
 
     def get(self, name: str) -> ClientTopic | None:
-        """The topic; None when it is not followed."""
+        """Return the topic; None when it is not followed."""
         return self._topics.get(name)
 
     @property
     def names(self) -> Collection[str]:
-        """All of them."""
+        """Names of all topics."""
         return self._topics.keys()
 
     @property
     def wanted(self) -> frozenset[str]:
-        """Those that a token is needed for."""
+        """Names of the topics that need a token."""
         return frozenset(topic.name for topic in self._topics.values() if topic.phase is not Phase.FAILED)
 
     def lacking(self, names: Iterable[str], granted: Container[str]) -> bool:
-        """Whether one of `names` waits to be asked for, and the token doesn't grant it."""
+        """Whether one of `names` waits to be asked for but is not in `granted`."""
         return any(topic.name not in granted for topic in self._idle(names))
 
     def requests(self, names: Iterable[str], granted: Container[str]) -> Iterator[Subscribe]:
-        """The frames that ask for those of `names` that wait for it and are granted."""
+        """Yield the frames that ask for those of `names` that wait for it and are granted."""
         ready = [topic for topic in self._idle(names) if topic.name in granted]
         size = self._limits.subscribe_batch
         for start in range(0, len(ready), size):
@@ -63,7 +63,7 @@ class Subscriptions:
                 topic.asked()
 
     def refuse(self, name: str, reason: str) -> list[TopicFailed]:
-        """Control does not grant it."""
+        """Fail the topic `name`, which control does not grant."""
         topic = self._topics.get(name)
         if topic is None or topic.phase is Phase.FAILED:
             return []
@@ -72,18 +72,18 @@ class Subscriptions:
 
     @property
     def retry_at_ms(self) -> int:
-        """When the first of those that wait is asked for again."""
+        """When the first waiting topic is asked for again."""
         return min((topic.retry_at_ms for topic in self._waiting()), default=NEVER)
 
     def wake(self, now_ms: int) -> list[str]:
-        """Those whose wait is over; they can be asked for again."""
+        """Return the topics whose wait is over; they can be asked for again."""
         due = [topic for topic in self._waiting() if now_ms >= topic.retry_at_ms]
         for topic in due:
             topic.phase = Phase.IDLE
         return [topic.name for topic in due]
 
     def cut(self) -> None:
-        """The connection is gone."""
+        """Note for all topics that the connection is gone."""
         for topic in self._topics.values():
             topic.cut()
 

@@ -11,10 +11,10 @@ from oa_khala.grants import Grants, grants_of
 
 
 class Tokens:
-    """`retry_at_ms` and `refresh_at_ms` say when to ask again: because none was to be had, or because this one ages."""
+    """`retry_at_ms` is when to ask again after no token was available, `refresh_at_ms` when the current one ages."""
 
     def __init__(self, limits: ClientLimits, grants: Collection[str] = ()) -> None:
-        """`grants`: topics of owners that are asked for in place of each topic by name, as in `oa_khala.grants`."""
+        """`grants`: topics of owners to ask for instead of each topic by name, as in `oa_khala.grants`."""
         self.retry_at_ms = NEVER
         self.refresh_at_ms = NEVER
         self._limits = limits
@@ -30,20 +30,20 @@ class Tokens:
 
     @property
     def held(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a token."""
         return self._token is not None
 
     @property
     def topics(self) -> Grants:
-        """What the token may open."""
+        """Grants of the token."""
         return self._granted if self._token else Grants()
 
     def usable(self, now_ms: int) -> bool:
-        """Whether it is worth a connection."""
+        """Whether the token is worth a connection."""
         return self._token is not None and self._ends_ms > now_ms + self._limits.token_margin_ms
 
     def ask(self, wanted: frozenset[str]) -> NeedToken | None:
-        """Ask for a token for `wanted`, once at a time; with no topics, there is nothing to ask for."""
+        """Ask for a token for `wanted`, one request at a time; without topics, there is nothing to ask for."""
         self.retry_at_ms = self.refresh_at_ms = NEVER
         if not wanted or self._asked:
             return None
@@ -53,46 +53,46 @@ class Tokens:
         return NeedToken(self._wanted)
 
     def granted(self, token: SyncToken, now_ms: int) -> frozenset[str]:
-        """The answer is `token`. Returns what was asked for and not granted; topics of an owner that were not are no
-        longer asked for: each is by its name from then on."""
+        """Take `token` as the answer. Returns what was asked for and not granted. Grants of owners that were denied are
+        no longer asked for: their topics are asked for by name from then on."""
         self._asked, self._attempts, self.retry_at_ms = False, 0, NEVER
         self._token = token
         self._granted = grants_of(token.topics)
         self._grants &= token.topics
-        # Computed with a wrong clock, `expires_in_ms` may be anything; WELCOME then says what is true.
+        # `expires_in_ms` may be anything if it was computed with a wrong clock; WELCOME then says what is true.
         self._lives(max(token.expires_in_ms, self._limits.min_token_life_ms), now_ms)
         return self._wanted - token.topics
 
     def refused(self, at: Instant) -> None:
-        """The answer is that none is to be had now: ask again later."""
+        """Note the answer that no token is available now: ask again later."""
         self._asked = False
         self.retry_at_ms = at.now_ms + RECONNECT.wait_ms(self._attempts, at.jitter)
         self._attempts += 1
 
     def show(self) -> str | None:
-        """The token's text, to be sent; None when this connection has seen it."""
+        """Return the token's text, to be sent; None when this connection has seen it."""
         if self._token is None or self._token.text == self._shown:
             return None
         self._shown = self._token.text
         return self._shown
 
     def welcomed(self, left_ms: int, now_ms: int) -> None:
-        """The gateway says how long the token that it was shown still lives."""
+        """Take from the gateway how much longer the token that it was shown lives."""
         self._revoked = False
         if self._token is not None and self._token.text == self._shown:
             self._lives(left_ms, now_ms)
 
     def revoked_again(self) -> bool:
-        """The gateway says that it was revoked. Whether that was said of the one before, too: one more won't help."""
+        """Note that the token was revoked. True if the one before was revoked, too: another one won't help."""
         again, self._revoked = self._revoked, True
         return again
 
     def expired(self) -> None:
-        """The gateway no longer takes it."""
+        """Drop the token: the gateway no longer takes it."""
         self._token = None
 
     def cut(self) -> None:
-        """The connection is gone: the next one has seen no token."""
+        """Note that the connection is gone: the next one has seen no token."""
         self._shown = None
 
     def _lives(self, left_ms: int, now_ms: int) -> None:

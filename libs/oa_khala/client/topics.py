@@ -1,7 +1,7 @@
 """One topic of a client session: exactly-once application, holes, stale cursors.
 
-The rule that matters: an event is applied only when its seq is `applied + 1` in the cursor's own epoch. One at or
-below is a repetition and is dropped; one above is a hole, and the topic is subscribed again from `applied`.
+The rule that matters: an event is applied only when its seq is `applied + 1` in the cursor's own epoch. An event at or
+below `applied` is a repetition and is dropped; one above is a hole, and the topic is subscribed again from `applied`.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ TopicFrame = Event | Snapshot | Subscribed | CaughtUp | ErrorFrame
 
 
 class Phase(Enum):
-    """Where a topic stands on the present connection."""
+    """Where a topic stands on the current connection."""
 
     IDLE = "idle"  # to be subscribed when the connection and the token allow
     ASKED = "asked"  # Subscribe is out; what arrives before SUBSCRIBED belongs to an earlier one
@@ -42,10 +42,10 @@ class Next(Enum):
     NOTHING = "nothing"
     ASK = "ask"  # subscribe again, from the cursor
     RETRY = "retry"  # subscribe again after a delay
-    RECONNECT = "reconnect"  # the connection is of no use for it
+    RECONNECT = "reconnect"  # the connection is useless for it
 
 
-# What a topic's error asks for, by the catalogue's action. Whatever is not here is refused for good.
+# What a topic's error asks for, by the catalogue's action. A topic with any other action is refused for good.
 _ON_ERROR = {
     ClientAction.RESYNC: Next.ASK,
     ClientAction.RETRY: Next.RETRY,
@@ -56,16 +56,16 @@ _ON_ERROR = {
 
 
 def action_of(reason: str) -> ClientAction:
-    """What the catalogue says; a reason from a newer server is worth another try."""
+    """Return the catalogue's action; a reason from a newer server is worth another try."""
     return reason_info(reason).action if is_reason(reason) else ClientAction.RETRY
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a session has taken from gateways.
+    """Frames that a session has taken from gateways.
 
-    `replayed` of the applied frames were history: they came between SUBSCRIBED and CAUGHT_UP. `repaired` of those came
-    because something had been missing. `repeated` were dropped. `unknown` were frames of a newer gateway.
+    `replayed` are applied frames that were history: they came between SUBSCRIBED and CAUGHT_UP. `repaired` are those
+    that came because something had been missing. `repeated` were dropped. `unknown` came from a newer gateway.
     """
 
     applied: int = 0
@@ -77,7 +77,7 @@ class Counts:
 
 @dataclass(slots=True)
 class ClientTopic:
-    """State of one topic. `cursor` is what has been handed out to be applied, None before the first SUBSCRIBED."""
+    """State of one topic. `cursor`: how far it has been handed out to be applied; None before the first SUBSCRIBED."""
 
     name: str
     cursor: Cursor | None
@@ -89,19 +89,19 @@ class ClientTopic:
     retry_at_ms: int = 0
     attempts: int = 0
     repairs: int = 0
-    # The applied seq at the last heartbeat that told of a newer head; -1 when none did.
+    # The applied seq at the last heartbeat that reported a newer head; -1 when none did.
     behind_at: int = -1
-    # Where the announced snapshot will stand; until it is applied, there is no cursor.
+    # The cursor after the announced snapshot; until it is applied, there is no cursor.
     snapshot_at: Cursor | None = None
-    # What has come of it in parts. Nothing of it counts before the last one is there.
+    # Its parts that have come. None of them counts before the last one is there.
     parts: list[bytes] = field(default_factory=list)
     of_parts: int = 0
-    # Up to CAUGHT_UP: history comes, and it comes because something was missing.
+    # Until CAUGHT_UP: whether history comes, and whether it comes because something was missing.
     replaying: bool = False
     repairing: bool = False
 
     def frame(self, frame: TopicFrame) -> tuple[list[Command], Next]:
-        """A frame about it came."""
+        """Handle a frame about the topic."""
         match frame:
             case Event():
                 return self.event(frame)
@@ -115,20 +115,20 @@ class ClientTopic:
                 return self.refused(frame)
 
     def asked(self) -> None:
-        """Subscribe has been sent."""
+        """Note that Subscribe has been sent."""
         self.phase = Phase.ASKED
         self.behind_at = -1
         self.parts.clear()
 
     def cut(self) -> None:
-        """The connection is gone."""
+        """Note that the connection is gone."""
         if self.phase is not Phase.FAILED:
             self.phase = Phase.IDLE
         self.behind_at = -1
         self.parts.clear()
 
     def subscribed(self, frame: Subscribed) -> tuple[list[Command], Next]:
-        """SUBSCRIBED: delivery starts at `from_seq + 1` in `epoch`, which must continue what has been applied."""
+        """Handle SUBSCRIBED: delivery starts at `from_seq + 1` in `epoch`, which must continue what was applied."""
         if self.phase in (Phase.IDLE, Phase.WAITING, Phase.FAILED):
             return [], Next.NOTHING
         commands: list[Command] = []
@@ -152,7 +152,7 @@ class ClientTopic:
         return commands, Next.NOTHING
 
     def snapshot(self, frame: Snapshot) -> tuple[list[Command], Next]:
-        """SNAPSHOT: the whole state as of `seq`, or the next part of it, accepted only where one was announced."""
+        """Handle SNAPSHOT: the whole state as of `seq` or its next part, accepted only if a snapshot was announced."""
         if self.phase is not Phase.AWAITING_SNAPSHOT or self.snapshot_at is None:
             return [], Next.NOTHING
         if frame.seq != self.snapshot_at.applied_seq or not self._is_next(frame):
@@ -175,14 +175,14 @@ class ClientTopic:
         return frame.part == min(frame.parts, 1)
 
     def _too_large(self) -> tuple[list[Command], Next]:
-        """Begun again, it would be as large."""
+        """Fail the topic for good: a new snapshot would be as large."""
         self.parts.clear()
         self.phase = Phase.FAILED
         text = f"the topic's snapshot is larger than {self.max_snapshot_bytes} bytes; follow it without snapshots"
         return [TopicFailed(self.name, "payload_too_large", text)], Next.NOTHING
 
     def event(self, frame: Event) -> tuple[list[Command], Next]:
-        """EVENT: the next one is applied, an old one dropped, one too far ahead is a hole."""
+        """Handle EVENT: the next one is applied, an old one is dropped, one too far ahead is a hole."""
         if self.phase is not Phase.FOLLOWING or self.cursor is None:
             return [], Next.NOTHING
         if frame.seq <= self.cursor.applied_seq:
@@ -197,7 +197,7 @@ class ClientTopic:
         return [apply], Next.NOTHING
 
     def caught_up(self, frame: CaughtUp) -> tuple[list[Command], Next]:
-        """CAUGHT_UP: true only if everything up to its seq has been applied; otherwise events are missing."""
+        """Handle CAUGHT_UP: true only if everything up to its seq has been applied; otherwise events are missing."""
         if self.phase is not Phase.FOLLOWING or self.cursor is None:
             return [], Next.NOTHING
         if frame.seq > self.cursor.applied_seq:
@@ -207,7 +207,7 @@ class ClientTopic:
         return [Live(self.name, self.cursor.applied_seq)], Next.NOTHING
 
     def head(self, head: TopicHead) -> Next:
-        """A head in a HEARTBEAT: being behind it twice running, without progress, means that a tail was missed."""
+        """Handle a head in a HEARTBEAT: being behind twice in a row without progress means that a tail was missed."""
         if self.phase is not Phase.FOLLOWING or self.cursor is None:
             return Next.NOTHING
         if head.epoch != self.cursor.epoch or head.head <= self.cursor.applied_seq:
@@ -219,7 +219,7 @@ class ClientTopic:
         return Next.NOTHING
 
     def refused(self, frame: ErrorFrame) -> tuple[list[Command], Next]:
-        """ERROR about this topic: the gateway no longer serves it on this connection."""
+        """Handle ERROR about this topic: the gateway no longer serves it on this connection."""
         if self.phase in (Phase.IDLE, Phase.FAILED):
             return [], Next.NOTHING
         action = action_of(frame.reason)
@@ -234,24 +234,24 @@ class ClientTopic:
         return ([Resync(self.name, frame.reason)] if had_state else []), self._repair()
 
     def patience(self, then: Next, max_repairs: int) -> Next:
-        """What to do instead of `then`, when asking at once hasn't mended it: ask later, and then another gateway."""
+        """Return what to do instead of `then` if asking at once hasn't helped: ask later, and then another gateway."""
         if then is not Next.ASK or self.repairs <= max_repairs:
             return then
         self.repairs = 0
         return Next.RETRY if self.attempts < max_repairs else Next.RECONNECT
 
     def back_off(self, at: Instant, retry_after_ms: int) -> int:
-        """One more attempt failed: how long to wait before the next, in ms."""
+        """Count one more failed attempt. Returns how long to wait before the next, in ms."""
         wait_ms = max(RECONNECT.wait_ms(self.attempts, at.jitter), retry_after_ms)
         self.attempts += 1
         return wait_ms
 
     def wait(self, until_ms: int) -> None:
-        """It is asked for again at `until_ms`."""
+        """Ask for the topic again at `until_ms`."""
         self.phase, self.retry_at_ms = Phase.WAITING, until_ms
 
     def rewind(self, cursor: Cursor | None) -> Next:
-        """The store really stands at `cursor`: go on from there."""
+        """Continue from `cursor`, where the store actually is."""
         self.cursor = cursor
         return Next.NOTHING if self.phase in (Phase.IDLE, Phase.WAITING, Phase.FAILED) else self._repair()
 

@@ -1,1 +1,1 @@
-"""The server's half: one connection, what its token grants, and what the session asks of whoever drives it."""
+"""The server's half: one connection, what its token grants, and what the session asks of its driver."""

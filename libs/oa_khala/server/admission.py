@@ -1,4 +1,4 @@
-"""What a sync token grants, and whether it grants a topic. Values only: the signature has been checked before."""
+"""What a sync token grants, and whether it grants a topic. Values only: the signature has already been checked."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from oa_khala.topics import WORKER_LIFECYCLE, Topic, parse_topic
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A verified sync token: `topics` by name, and `all_of` an owner's. `expires_at_ms` is since the Unix epoch."""
+    """A verified sync token: `topics` by name, and `all_of` owners. `expires_at_ms` is since the Unix epoch."""
 
     subject: str
     org_id: str
@@ -21,7 +21,7 @@ class Grant:
     jti: str
     expires_at_ms: int
     issued_s: float = 0.0
-    """When it was issued, in seconds since the Unix epoch."""
+    """When the token was issued, in seconds since the Unix epoch."""
     all_of: frozenset[AllOf] = frozenset()
 
     @property
@@ -36,11 +36,11 @@ class Grant:
 
 
 GRANTS_NOTHING = Grant("", "", frozenset(), frozenset(), "", "", "", 0)
-"""What counts before a token has been accepted."""
+"""The grant before a token has been accepted."""
 
 
 def admit(grant: Grant, text: str, *, field: str = "topic") -> Topic:
-    """The topic that `text` names, if `grant` may open it: `check_owner` says whether it does.
+    """Return the topic that `text` names, if `grant` may open it; `check_owner` says whether it does.
 
     Raises Refusal `invalid_topic`, `forbidden_topic` (not in the token) or `missing_scope`, in this order.
     """
@@ -55,10 +55,10 @@ def admit(grant: Grant, text: str, *, field: str = "topic") -> Topic:
 
 
 def check_owner(grant: Grant, topic: Topic, owner_user_id: str, owner_org_id: str) -> None:
-    """Raises Refusal unless `grant` opens `topic`, which its source says belongs to these owners.
+    """Raise Refusal unless `grant` opens `topic`, which its source says belongs to these owners.
 
-    `owner_mismatch` if control knew whose the topic is when it named it, and it is neither the subject's nor the org's
-    any more; `forbidden_topic` if that is known only now.
+    `owner_mismatch` if control knew the owner when it named the topic, and the topic belongs to neither the subject
+    nor the org any more; `forbidden_topic` if the owner is known only now.
     """
     if str(topic) in grant.topics:
         of_person = owner_user_id != "" and owner_user_id == grant.subject
@@ -73,13 +73,13 @@ def check_owner(grant: Grant, topic: Topic, owner_user_id: str, owner_org_id: st
 
 
 def concealed(grant: Grant, topic: Topic, refusal: Refusal) -> Refusal:
-    """What a client hears of `refusal`: unless control knew whose the topic is, one that is not there is refused like
-    one that is somebody else's."""
+    """Return `refusal` as the client hears it: unless control knew the owner, a topic that isn't there is refused like
+    one that belongs to somebody else."""
     return refusal if _was_known(grant, topic) or refusal.reason != "not_found" else _forbidden()
 
 
 def _was_known(grant: Grant, topic: Topic) -> bool:
-    """Whether control knew whose `topic` is: it names what it knows, and workers, whose owners it does not ask for."""
+    """Whether control knew the owner of `topic`: it names topics whose owners it knows, and workers without asking."""
     return str(topic) in grant.topics and topic.topic_class is not WORKER_LIFECYCLE
 
 
@@ -88,7 +88,7 @@ def _forbidden(field: str = "") -> Refusal:
 
 
 def check_device(grant: Grant, device_id: str) -> None:
-    """Raises Refusal `invalid_token` when the token was minted for another device than the one that says Hello."""
+    """Raise Refusal `invalid_token` when the token was minted for a device other than the one that says Hello."""
     if grant.device_id and grant.device_id != device_id:
         raise Refusal(
             "invalid_token", "the token belongs to another device; get one for this device", field="hello.device_id"
@@ -96,13 +96,13 @@ def check_device(grant: Grant, device_id: str) -> None:
 
 
 def check_time_left(grant: Grant, now_ms: int) -> None:
-    """Raises Refusal `token_expired` when the grant has ended: a connection is not opened to be closed at once."""
+    """Raise Refusal `token_expired` when the grant has ended, so that no connection opens only to close at once."""
     if grant.expires_at_ms <= now_ms:
         raise Refusal("token_expired", "the token has expired; get a new one")
 
 
 def check_same_session(old: Grant, new: Grant) -> None:
-    """Raises Refusal `invalid_token` unless a token continues the same session of the same subject in the same org."""
+    """Raise Refusal `invalid_token` unless a token continues the same session of the same subject in the same org."""
     of_old = old.subject, old.org_id, old.session_id, old.device_id
     if of_old != (new.subject, new.org_id, new.session_id, new.device_id):
         message = "a connection can't change its session or its org; open another"

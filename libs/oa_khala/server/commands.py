@@ -1,4 +1,4 @@
-"""What a server session asks of the gateway, and the subscription that both speak of."""
+"""What a server session asks of the gateway, and the subscription that both refer to."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,24 @@ from oa_khala.topics import Topic
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One topic of a connection, from its SUBSCRIBE to its end. The session changes it, the gateway only reads it."""
+    """One topic of a connection, from its SUBSCRIBE to its end. The session changes it; the gateway only reads it."""
 
     topic: Topic
     name: str
     cursor: Cursor | None
-    # Whether the source has said that the cursor stands for what it has; one without a chain says nothing to compare.
+    # Whether the source has confirmed that the cursor matches its data. A cursor without a chain needs no comparison.
     confirmed: bool
     live: bool = True
     epoch: str = ""
-    # 0 until it is served, then the next seq to hand over.
+    # 0 until it is served, then the next seq to deliver.
     next_seq: int = 0
-    # Head at the time of SUBSCRIBED, until CAUGHT_UP has been said; then -1.
+    # Head at the time of SUBSCRIBED until CAUGHT_UP has been sent, then -1.
     catch_up_to: int = -1
     # Whether the client takes any snapshot, also in parts.
     takes_snapshots: bool = False
-    # The snapshot that it begins with, while parts of it are to be sent.
+    # The snapshot that it begins with, while parts of it are unsent.
     unsent: UnsentSnapshot | None = None
-    # Whose the source says that it is, user and org; None before it has.
+    # The owners that the source reports, user and org; None before it has.
     owners: tuple[str, str] | None = None
 
 
@@ -39,15 +39,15 @@ class SendFrame:
 
 @dataclass(frozen=True, slots=True)
 class VerifyToken:
-    """Verify `token`, or if it is empty the one of the Authorization header; answer `ServerSession.token_accepted` or
-    `refused`. At most one is asked for at a time."""
+    """Verify `token`, or the one in the Authorization header if it is empty; answer `ServerSession.token_accepted` or
+    `refused`. At most one verification is outstanding at a time."""
 
     token: str
 
 
 @dataclass(frozen=True, slots=True)
 class JoinFeed:
-    """Register on the topic's feed; when the feed stands, answer `Subscriptions.ready`, or `refused`."""
+    """Register on the topic's feed; when the feed is ready, answer `Subscriptions.ready`, or `refused`."""
 
     subscription: Subscription
 
@@ -61,8 +61,8 @@ class ReadSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmCursor:
-    """Ask the topic's source whether what `cursor` stands for is what it has; answer `Subscriptions.cursor_confirmed`
-    or `cursor_refused`."""
+    """Ask the topic's source whether `cursor` matches its data; answer `Subscriptions.cursor_confirmed` or
+    `cursor_refused`."""
 
     subscription: Subscription
     cursor: Cursor
@@ -84,7 +84,7 @@ class LeaveFeed:
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection:
-    """Close with this WebSocket code; `reason` is the catalogue's."""
+    """Close with this WebSocket code; `reason` is one from the catalogue."""
 
     code: int
     reason: str

@@ -1,14 +1,14 @@
-"""What ends a connection when its time has come, and when the next heartbeat is due."""
+"""The deadlines that end a connection, and the time of the next heartbeat."""
 
 from oa_base.refusal import Refusal
 from oa_khala.server.limits import SessionLimits
 
 NEVER = 1 << 62
-# So often within `slow_consumer_ms` it is looked whether a client takes anything: one that does not is closed at most
-# one look late.
+# How many times per `slow_consumer_ms` the session checks whether a client takes anything. A client that takes nothing
+# is closed at most one check late.
 _LOOKS = 4
 
-# Of two that are over, the first one is said.
+# If two deadlines have passed, the first one here is reported.
 _ENDS = {
     refusal.reason: refusal
     for refusal in (
@@ -22,38 +22,38 @@ _ENDS = {
 
 
 class Deadlines:
-    """Times of one connection, all in milliseconds by the session's clock."""
+    """Deadlines of one connection, all in milliseconds by the session's clock."""
 
     def __init__(self, limits: SessionLimits, now_ms: int) -> None:
         self._limits = limits
         self._beat_at_ms = NEVER
         self._look_at_ms = NEVER
-        # What the client had taken when it was last looked.
+        # Bytes that the client had taken at the last check.
         self._taken_bytes = 0
         self._ends_at_ms = dict.fromkeys(_ENDS, NEVER)
         self._ends_at_ms["hello_timeout"] = now_ms + limits.hello_deadline_ms
         self.heard(now_ms)
 
     def heard(self, now_ms: int) -> None:
-        """The client lives."""
+        """Note that the client is alive."""
         self._ends_at_ms["idle_timeout"] = now_ms + self._limits.idle_timeout_ms
 
     def opened(self, now_ms: int) -> None:
-        """Hello has been answered: heartbeats begin."""
+        """Note that Hello has been answered: heartbeats begin."""
         self._ends_at_ms["hello_timeout"] = NEVER
         self._beat_at_ms = now_ms + self._limits.heartbeat_interval_ms
 
     def granted(self, expires_at_ms: int) -> None:
-        """The token that counts from now on expires then."""
+        """Note that the token in force from now on expires at `expires_at_ms`."""
         self._ends_at_ms["reauth_required"] = expires_at_ms
 
     def blocked(self, blocked: bool, now_ms: int) -> None:
-        """The client has not taken all that it could have by now, or has caught up."""
+        """Note that the client has fallen behind what it could have taken (`blocked`), or has caught up."""
         self._ends_at_ms["slow_consumer"] = now_ms + self._limits.slow_consumer_ms if blocked else NEVER
         self._look_at_ms = self._next_look(now_ms) if blocked else NEVER
 
     def taken(self, total_bytes: int, now_ms: int) -> None:
-        """The client has taken so many bytes since it connected. Whoever takes some lives, and is not too slow."""
+        """Note the bytes taken since the client connected. A client that takes some is alive and not too slow."""
         if self._look_at_ms == NEVER:
             return
         if total_bytes > self._taken_bytes:
@@ -63,14 +63,14 @@ class Deadlines:
         self._look_at_ms = self._next_look(now_ms)
 
     def drain(self, delay_ms: int, now_ms: int) -> bool:
-        """The gateway closes in `delay_ms`. False when that has been said before."""
+        """Note that the gateway closes in `delay_ms`. False when it was told before."""
         if self._ends_at_ms["draining"] != NEVER:
             return False
         self._ends_at_ms["draining"] = now_ms + delay_ms
         return True
 
     def end(self, now_ms: int) -> Refusal | None:
-        """Why the connection ends now; None when it goes on."""
+        """Return why the connection ends now; None when it continues."""
         return next((_ENDS[reason] for reason, at_ms in self._ends_at_ms.items() if now_ms >= at_ms), None)
 
     def beat(self, now_ms: int) -> bool:
@@ -85,5 +85,5 @@ class Deadlines:
 
     @property
     def wake_at_ms(self) -> int:
-        """The earliest of them."""
+        """The earliest of the times."""
         return min(self._beat_at_ms, self._look_at_ms, *self._ends_at_ms.values())

@@ -10,7 +10,7 @@ class SessionLimits:
     hello_deadline_ms: int = 5_000
     heartbeat_interval_ms: int = 15_000
     idle_timeout_ms: int = 60_000
-    # How long a client may take no byte of what waits for it.
+    # How long a client may take none of the bytes that wait for it.
     slow_consumer_ms: int = 30_000
     max_topics: int = 128
     max_frame_bytes: int = 64 * 1024
@@ -18,6 +18,6 @@ class SessionLimits:
     max_pipelined_frames: int = 16
     # Size of a part of a snapshot, for a client that takes parts.
     snapshot_part_bytes: int = 256 * 1024
-    # Topics subscribed: so many at once, and so many a second in the long run.
+    # Topics subscribed: at once, and per second in the long run.
     subscribe_burst: int = 256
     subscribe_per_s: int = 64

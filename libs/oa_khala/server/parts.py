@@ -1,7 +1,7 @@
 """A snapshot on its way to one client: whole, or in parts of a bounded size, one after the other.
 
-The payload is shared with everybody who gets the same snapshot. A part is cut out of it when it is sent, so a client
-that takes its time costs no more than one that does not.
+The payload is shared with everybody who gets the same snapshot. A part is cut out of it when it is sent, so a
+slow client costs no more than a fast one.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from oa_khala.frames import Snapshot
 
 @dataclass(slots=True)
 class UnsentSnapshot:
-    """What of a snapshot has not been sent yet. `part_bytes`: maximum size of a part; 0 for a client that takes none.
+    """The rest of a snapshot, not sent yet. `part_bytes`: maximum size of a part; 0 for a client that takes no parts.
 
-    A snapshot that finds room in one part goes as a whole: every client reads that.
+    A snapshot that fits into one part is sent whole: every client reads that.
     """
 
     topic: str
@@ -26,11 +26,11 @@ class UnsentSnapshot:
 
     @property
     def parts(self) -> int:
-        """How many frames it is."""
+        """How many frames the snapshot is."""
         return max(1, -(-len(self.payload) // self.part_bytes)) if self.part_bytes else 1
 
     def next(self) -> Snapshot:
-        """The next frame. There is one as long as `sent` is less than `parts`."""
+        """Return the next frame. There is one as long as `sent` is less than `parts`."""
         self.sent += 1
         if self.parts == 1:
             return Snapshot(self.topic, self.seq, self.payload)

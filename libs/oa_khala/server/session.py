@@ -1,7 +1,7 @@
-"""One connection, seen by the gateway: what a client may say when, and what it is answered.
+"""One connection as the gateway sees it: what a client may say when, and what the answer is.
 
-The gateway reports what happens and carries out the commands that each call returns, in order; what happens to topics
-it reports to `subscriptions`. It calls `timer` at `wake_at_ms` or soon after it. All times are milliseconds since the
+The gateway reports what happens and carries out the commands that each call returns, in order; it reports what happens
+to topics to `subscriptions`. It calls `timer` at `wake_at_ms` or soon after. All times are milliseconds since the
 Unix epoch by a clock that never goes back.
 """
 
@@ -19,12 +19,12 @@ from oa_khala.server.subscriptions import Subscriptions, error_frame
 from oa_khala.server.tokens import Tokens
 
 _CLIENT_BUILD = re.compile(r"[A-Za-z0-9._-]{1,48}/[A-Za-z0-9._+-]{1,47}")
-# A reason that names no close code of its own, but ends a connection all the same.
+# For a reason that has no close code of its own but still ends a connection.
 _DEFAULT_CLOSE_CODE = 1008
 
 
 class ServerSession:
-    """See the module. `head_of` tells the newest deliverable seq of a topic that is being served, `away` whether its
+    """See the module. `head_of` returns the newest deliverable seq of a topic that is being served, `away` whether its
     source does not answer at present."""
 
     def __init__(
@@ -45,7 +45,7 @@ class ServerSession:
         self._waiting: list[frames.ClientFrame] = []
 
     def frame(self, frame: frames.ClientFrame, now_ms: int) -> list[Command]:
-        """A valid frame came. What the table of states doesn't have is a protocol violation."""
+        """Handle a valid frame. A frame that the table of states doesn't have is a protocol violation."""
         self.heard(now_ms)
         if self.state is State.CLOSED:
             return []
@@ -58,15 +58,15 @@ class ServerSession:
         return []
 
     def heard(self, now_ms: int) -> None:
-        """Anything came from the client, a WebSocket ping or pong too."""
+        """Note that anything came from the client, including a WebSocket ping or pong."""
         self._deadlines.heard(now_ms)
 
     def blocked(self, blocked: bool, now_ms: int) -> None:
-        """The client has not taken all that it could have by now, or has caught up."""
+        """Note that the client has fallen behind what it could have taken (`blocked`), or has caught up."""
         self._deadlines.blocked(blocked, now_ms)
 
     def taken(self, total_bytes: int, now_ms: int) -> None:
-        """The client has taken so many bytes since it connected. Due with `timer`, before it, while it is blocked."""
+        """Note how many bytes the client has taken since it connected. While it is blocked, due before `timer`."""
         self._deadlines.taken(total_bytes, now_ms)
 
     def token_accepted(self, grant: Grant, now_ms: int) -> list[Command]:
@@ -86,7 +86,7 @@ class ServerSession:
         return out
 
     def refused(self, refusal: Refusal) -> list[Command]:
-        """The connection can't go on: a malformed frame, a token that is no good or used twice. ERROR and close."""
+        """End the connection with ERROR and close: a malformed frame, a token that is invalid or used twice."""
         if self.state is State.CLOSED:
             return []
         self.state = next_state(self.state, refusal)
@@ -97,17 +97,17 @@ class ServerSession:
         return [*out, CloseConnection(refusal.info.close_code or _DEFAULT_CLOSE_CODE, refusal.reason)]
 
     def holds(self, grant: Grant) -> bool:
-        """Whether the connection is open by `grant`."""
+        """Whether the connection is open under `grant`."""
         return self._tokens.grant is grant and self.state is not State.CLOSED
 
     def drain(self, delay_ms: int, now_ms: int) -> list[Command]:
-        """The gateway goes away: tell the client, and close in `delay_ms`."""
+        """Tell the client that the gateway is going away, and close in `delay_ms`."""
         if self.state is State.CLOSED or not self._deadlines.drain(delay_ms, now_ms):
             return []
         return [SendFrame(frames.Draining(delay_ms))] if self.state is not State.AWAIT_HELLO else []
 
     def timer(self, now_ms: int) -> list[Command]:
-        """Time has passed; harmless at any time, due at `wake_at_ms`."""
+        """Do what the passing of time requires. Harmless at any time, due at `wake_at_ms`."""
         if self.state is State.CLOSED:
             return []
         refusal = self._deadlines.end(now_ms)

@@ -7,8 +7,8 @@
                                               v  |
                                            REFRESHING
 
-A Grant is the answer to the token of Hello or RefreshToken; what the client sends before it has come waits. A Refusal
-leads from every state to CLOSED: a frame that is not in the table, a token that is no good or was revoked, a deadline.
+A Grant is the answer to the token of Hello or RefreshToken; frames that the client sends before it wait. A Refusal
+leads from every state to CLOSED: a frame that is not in the table, a token that is invalid or revoked, a deadline.
 """
 
 from enum import Enum
@@ -46,12 +46,12 @@ NEXT: dict[State, dict[type[Happening], State]] = {
 
 
 def expects(state: State, kind: type[Happening]) -> bool:
-    """Whether the table has something of this kind in `state`."""
+    """Whether the table has an entry for this kind in `state`."""
     return kind in NEXT[state]
 
 
 def next_state(state: State, happening: Happening) -> State:
-    """Where `happening` leads from `state`. Raises Refusal `protocol_violation`."""
+    """Return the state that `happening` leads to from `state`. Raises Refusal `protocol_violation`."""
     kind = type(happening)
     if not expects(state, kind):
         name = kind.__name__

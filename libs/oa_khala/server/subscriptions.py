@@ -1,8 +1,7 @@
-"""What a connection subscribes to: each topic from SUBSCRIBE over SUBSCRIBED to its end.
+"""What a connection subscribes to: each topic from SUBSCRIBE through SUBSCRIBED to its end.
 
-A subscription's `next_seq` is anchored at its cursor + 1 from the moment of SUBSCRIBED: whatever is handed to the
-client is asserted to start exactly there. A check that began with the first frame that happens to come would accept a
-lost one.
+A subscription's `next_seq` is anchored at its cursor + 1 from the moment of SUBSCRIBED, and every delivery to the
+client is asserted to start exactly there. A check that began with the first frame to arrive would miss a lost one.
 """
 
 from collections.abc import Callable
@@ -31,16 +30,16 @@ from oa_khala.topics import MAX_TOPIC_LENGTH, Topic
 
 
 class DeliveryBroken(AssertionError):
-    """The gateway was about to hand over something else than the next frame: a defect, and the connection's end."""
+    """The gateway was about to deliver something other than the next frame: a defect that ends the connection."""
 
 
 class Subscriptions:
-    """See the module. Answers about a subscription that has ended meanwhile are not heard."""
+    """See the module. Answers about a subscription that has ended in the meantime are ignored."""
 
     def __init__(
         self, limits: SessionLimits, head_of: Callable[[str], int], now_ms: int, away: Callable[[str], bool]
     ) -> None:
-        """`head_of` tells the newest deliverable seq of a topic that is being served, `away` whether its source does
+        """`head_of` returns the newest deliverable seq of a topic that is being served, `away` whether its source does
         not answer at present."""
         self.by_topic: dict[str, Subscription] = {}
         self._max_topics = limits.max_topics
@@ -54,7 +53,7 @@ class Subscriptions:
     # --------------------------------------------------------------------------------------------- the session
 
     def granted(self, grant: Grant) -> list[Command]:
-        """`grant` counts from now on: what it lacks is refused."""
+        """Make `grant` the one in force, and refuse topics that it lacks."""
         self._grant = grant
         out: list[Command] = []
         for subscription in list(self.by_topic.values()):
@@ -67,7 +66,7 @@ class Subscriptions:
         return out
 
     def subscribe(self, frame: frames.Subscribe, now_ms: int) -> list[Command]:
-        """Each topic starts afresh at its cursor, or is refused alone; what stood before it then stands."""
+        """Start each topic afresh at its cursor, or refuse it alone; a refused topic's earlier subscription stands."""
         out: list[Command] = []
         for index, (name, cursor) in enumerate(frame.topics):
             try:
@@ -87,15 +86,15 @@ class Subscriptions:
         return out
 
     def unsubscribe(self, names: tuple[str, ...]) -> list[Command]:
-        """Topics that nobody subscribes to are none the worse for it."""
+        """End the subscriptions to `names`; names without a subscription are ignored."""
         return [command for name in names for command in self._end(name)]
 
     def end_all(self) -> list[Command]:
-        """The connection ends."""
+        """End all subscriptions: the connection ends."""
         return self.unsubscribe(tuple(self.by_topic))
 
     def heads(self) -> tuple[frames.TopicHead, ...]:
-        """Where the topics stand that are being served."""
+        """Return where the topics that are being served stand."""
         served = (one for one in self.by_topic.values() if one.next_seq > 0)
         return tuple(
             frames.TopicHead(one.name, self._head_of(one.name), one.epoch, self._away(one.name)) for one in served
@@ -106,7 +105,7 @@ class Subscriptions:
     def ready(
         self, subscription: Subscription, state: TopicState, owner_user_id: str, owner_org_id: str
     ) -> list[Command]:
-        """Answer to JoinFeed: where the feed stands at this moment, and whose the topic is."""
+        """Answer to JoinFeed: where the feed stands at this moment, and who owns the topic."""
         if not subscription.live:
             return []
         subscription.owners = owner_user_id, owner_org_id
@@ -126,7 +125,7 @@ class Subscriptions:
     def cursor_refused(
         self, subscription: Subscription, refusal: Refusal, state: TopicState, chain: bytes
     ) -> list[Command]:
-        """Answer to ConfirmCursor: stale, or not to be confirmed now. `chain` is the source's own, if it differs."""
+        """Answer to ConfirmCursor: stale, or can't be confirmed now. `chain` is the source's own, if it differs."""
         if refusal.reason in STALE_REASONS:
             return self.stale(subscription, refusal.reason, state, chain)
         return self.refused(subscription, refusal)
@@ -137,8 +136,8 @@ class Subscriptions:
         """Answer to ReadSnapshot: the topic's state as of `seq`, and the chain value there if the topic has one.
 
         `state` is where the feed stands at this moment, in the snapshot's lineage; it may be behind the snapshot, and
-        nothing is delivered before it has come there. As long as there are parts `unsent`, `snapshot_part` gives the
-        next.
+        nothing is delivered before it gets there. As long as there are `unsent` parts, `snapshot_part` returns the
+        next one.
         """
         if not subscription.live:
             return []
@@ -149,7 +148,7 @@ class Subscriptions:
         return [subscribed, *self.snapshot_part(subscription)]
 
     def snapshot_part(self, subscription: Subscription) -> list[Command]:
-        """The client can take more: the next part of its snapshot, and after the last one delivery begins."""
+        """Return the next part of the snapshot for a client that can take more. Delivery begins after the last part."""
         unsent = subscription.unsent
         if not subscription.live or unsent is None:
             return []
@@ -160,14 +159,14 @@ class Subscriptions:
         return [part, *self._deliver(subscription, unsent.seq)]
 
     def refused(self, subscription: Subscription, refusal: Refusal) -> list[Command]:
-        """Answer to JoinFeed, or later news: the topic can't be served (any more)."""
+        """Answer to JoinFeed, or later news: the topic can't be served, or no longer."""
         if not subscription.live:
             return []
         error = error_frame(concealed(self._grant, subscription.topic, refusal), subscription.name)
         return [*self._end(subscription.name), SendFrame(error)]
 
     def stale(self, subscription: Subscription, reason: str, state: TopicState, chain: bytes = b"") -> list[Command]:
-        """The cursor can't be continued, the lineage that is being delivered has ended, or the floor has passed it."""
+        """End it: the cursor can't be continued, the lineage being delivered has ended, or the floor has passed it."""
         if not subscription.live:
             return []
         why, cursor = "the cursor can't be continued", subscription.cursor
@@ -181,7 +180,7 @@ class Subscriptions:
 
     @staticmethod
     def delivered(subscription: Subscription, first_seq: int, count: int) -> list[Command]:
-        """`count` events from `first_seq` on are handed to the client. Raises DeliveryBroken if those aren't next."""
+        """Note that `count` events from `first_seq` on go to the client. Raises DeliveryBroken if they aren't next."""
         if not subscription.live or first_seq != subscription.next_seq or count < 1:
             expected = subscription.next_seq
             raise DeliveryBroken(f"{subscription.name}: {count} frame(s) from {first_seq}, expected {expected}")
@@ -235,7 +234,7 @@ class Subscriptions:
 
 
 def error_frame(refusal: Refusal, topic: str, state: TopicState | None = None, chain: bytes = b"") -> frames.ErrorFrame:
-    """The ERROR that says `refusal`, of a topic or with an empty one of the connection."""
+    """Return the ERROR for `refusal`, about a topic or, if `topic` is empty, about the connection."""
     return frames.ErrorFrame(topic, refusal.reason, refusal.message, refusal.field, refusal.retry_hint_ms, state, chain)
 
 
