@@ -1,22 +1,20 @@
 """Run a command, and now and then stop all processes below it for a moment: a machine that swaps, sleeps or is moved.
 
-    python -m tools.pauses --seed 1 -- make test      (`make pauses ARGS="1 -k cursor"`)
+    python -m tools.pauses --seed 1 -- tools/run_tests.sh -k cursor      (`make pauses SEED=1 ARGS="-k cursor"`)
 
-Whatever assumes that two of its steps come within a second of each other fails here. The same seed pauses at the same
-distances. Exit status: the command's.
+A test that assumes that two of its steps come within a second of each other fails here. The same seed makes the same
+pauses. The exit status is the command's.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -28,7 +26,7 @@ _AT_REST = frozenset({psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP, psutil.
 
 
 def run(command: list[str], seed: int) -> int:
-    """Run it to its end, with pauses; its exit status."""
+    """Run a command to its end, with pauses. Return its exit status."""
     chance = random.Random(seed)
     child = subprocess.Popen(command)
     while True:
@@ -41,31 +39,26 @@ def run(command: list[str], seed: int) -> int:
 
 @contextmanager
 def stopped_below(pid: int) -> Iterator[None]:
-    """All processes below one stand still for the block. Those that a test has stopped itself stay stopped after it."""
-    stopped: list[int] = []
+    """Stop all processes below `pid` for the block. Those that a test has stopped itself stay stopped after it."""
+    stopped: list[psutil.Process] = []
     try:
-        stopped.extend(each.pid for each in _below(pid) if _signalled(each.pid, signal.SIGSTOP))
+        for process in _below(pid):
+            with suppress(psutil.Error):  # it has ended, or is somebody else's
+                if process.status() not in _AT_REST:
+                    process.suspend()
+                    stopped.append(process)
         yield
     finally:
-        for each in reversed(stopped):
-            _signalled(each, signal.SIGCONT)
+        for process in reversed(stopped):
+            with suppress(psutil.Error):
+                process.resume()
 
 
-def _below(pid: int) -> Iterator[psutil.Process]:
+def _below(pid: int) -> list[psutil.Process]:
     try:
-        for process in psutil.Process(pid).children(recursive=True):
-            if process.status() not in _AT_REST:
-                yield process
-    except psutil.NoSuchProcess:  # it ended meanwhile
-        return
-
-
-def _signalled(pid: int, number: signal.Signals) -> bool:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def main() -> int:

@@ -1,9 +1,9 @@
 """The locks follow pyproject.toml, `make` lists what it has, and the bootstrap says what it misses."""
 
+import asyncio
 import os
 import re
 import subprocess
-import time
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +13,7 @@ import psutil
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from oa_testing.waiting import eventually
 from tests.house.files import REPO
 from tools.pauses import run, stopped_below
 
@@ -124,27 +125,26 @@ def test_the_busy_run_repeats_what_it_is_given_and_ends_with_the_worst_status() 
     assert _busy("echo", "0").returncode == 2
 
 
-def test_a_pause_stops_what_runs_below_and_leaves_alone_what_a_test_has_stopped() -> None:
-    with subprocess.Popen(["sh", "-c", "sleep 600 & sleep 600 & wait"]) as shell:
-        try:
-            while len(sleeping := psutil.Process(shell.pid).children()) < 2:
-                time.sleep(0.01)
-            running, stopped = sleeping
-            stopped.suspend()
-            with stopped_below(shell.pid):
-                _until_stopped(running, is_so=True)
-            _until_stopped(running, is_so=False)
-            _until_stopped(stopped, is_so=True)
-        finally:
-            for one in psutil.Process(shell.pid).children():
-                one.kill()
+async def test_a_pause_stops_what_runs_below_and_leaves_alone_what_a_test_has_stopped() -> None:
+    shell = await asyncio.create_subprocess_exec("sh", "-c", "sleep 600 & sleep 600 & wait")
+    below = psutil.Process(shell.pid).children
+    try:
+        await eventually(lambda: len(below()) == 2)
+        running, stopped = below()
+        stopped.suspend()
+        with stopped_below(shell.pid):
+            await eventually(lambda: _is_stopped(running))
+        await eventually(lambda: not _is_stopped(running))
+        await eventually(lambda: _is_stopped(stopped))
+    finally:
+        for one in below():
+            one.kill()
+        await shell.wait()
     assert run(["sh", "-c", "exit 3"], seed=1) == 3
 
 
-def _until_stopped(process: psutil.Process, *, is_so: bool) -> None:
-    """The kernel stops a process a moment after the signal, and so with the other one."""
-    while (process.status() == psutil.STATUS_STOPPED) != is_so:
-        time.sleep(0.01)
+def _is_stopped(process: psutil.Process) -> bool:
+    return bool(process.status() == psutil.STATUS_STOPPED)
 
 
 def test_bootstrap_empties_nobody_elses_environment(tmp_path: Path) -> None:
