@@ -21,7 +21,7 @@ MAX_PIECE_BYTES = 128 * 1024
 _LINE_END = b"\n"
 _MEMBERS = {"text", "base64", "end"}
 _RESIZE = "resize"
-_MAX_SIDE = 1000
+MAX_TERMINAL_SIDE = 1000
 """Maximum number of columns or rows of a terminal in the contract."""
 _FORMS = 'send a string, which is a line, or an object like {"text": "…"}, {"base64": "…"} or {"end": true}'
 _SIZES = 'send {"resize": {"columns": 80, "rows": 24}}, each from 1 to 1000'
@@ -93,7 +93,7 @@ def _object(value: Any) -> StdinPiece:
 def _size(value: Any) -> tuple[int, int]:
     match value:
         case {"columns": int(columns), "rows": int(rows), **more} if not more:
-            if all(type(side) is int and 1 <= side <= _MAX_SIDE for side in (columns, rows)):
+            if all(type(side) is int and 1 <= side <= MAX_TERMINAL_SIDE for side in (columns, rows)):
                 return columns, rows
     raise Refusal("invalid_value", f"the input is no size of a terminal; {_SIZES}", field="input_json")
 

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 import click
 
 from oa_runlog.events import Terminal
+from oa_runlog.stdin import MAX_TERMINAL_SIDE
 
 _OUR_FILES = (1, 0, 2)
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
-_MAX_SIDE = 1000
-"""Of a terminal that the contract takes."""
 
 
 def terminal_like_ours(files: Iterable[int] = _OUR_FILES) -> Terminal:
@@ -28,7 +27,7 @@ def terminal_like_ours(files: Iterable[int] = _OUR_FILES) -> Terminal:
         except OSError:  # it is a pipe, a file, or closed
             continue
         if columns and rows:
-            return Terminal(min(columns, _MAX_SIDE), min(rows, _MAX_SIDE))
+            return Terminal(min(columns, MAX_TERMINAL_SIDE), min(rows, MAX_TERMINAL_SIDE))
     return Terminal()
 
 
