@@ -30,7 +30,7 @@ class State(Enum):
 
 
 class SimSubjects:
-    """The server, and an `Outlet` of the sources."""
+    """The server, and a `Transport` of the sources."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -46,11 +46,11 @@ class SimSubjects:
 
     @property
     def max_bytes(self) -> int:
-        """See Outlet."""
+        """See Transport."""
         return 0 if self._state is State.AWAY else _MAX_BYTES
 
     async def publish(self, subject: str, data: bytes) -> None:
-        """See Outlet."""
+        """See Transport."""
         world, weather = self._world, self._world.weather
         if self._state is not State.WORKS:
             return
