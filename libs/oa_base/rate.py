@@ -99,11 +99,11 @@ class TokenBucket:
 
 
 class TokenBuckets(Generic[K]):
-    """A bucket for each key, in memory. At most `most` buckets are kept: the least recently used one is dropped first,
-    and is full when it is used again."""
+    """A bucket for each key, in memory. The least recently used one is dropped when there are more than
+    `max_keys`, and is full when it is used again."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_keys: int) -> None:
+        self._max_keys = max_keys
         # In the order of their last use.
         self._full_at_ns: dict[K, int] = {}
 
@@ -111,7 +111,7 @@ class TokenBuckets(Generic[K]):
         """Take one from the bucket of `key`, or take nothing and return how long to wait."""
         taken = take(rate, self._full_at_ns.pop(key, now_ns), now_ns)
         self._full_at_ns[key] = taken.full_at_ns
-        if len(self._full_at_ns) > self._most:
+        if len(self._full_at_ns) > self._max_keys:
             del self._full_at_ns[next(iter(self._full_at_ns))]
         return taken
 

@@ -56,17 +56,17 @@ def check_whole(number: object, field: str) -> None:
     check_between(number, field, -MAX_SMALL_COUNT // 2, MAX_SMALL_COUNT // 2)
 
 
-def check_count(number: object, field: str, most: int = MAX_COUNT) -> None:
-    """Raise Refusal `invalid_value` for a value that is not a count of at most `most`."""
-    check_between(number, field, 0, most)
+def check_count(number: object, field: str, maximum: int = MAX_COUNT) -> None:
+    """Raise Refusal `invalid_value` for a value that is not a count of at most `maximum`."""
+    check_between(number, field, 0, maximum)
 
 
-def check_between(number: object, field: str, least: int, most: int) -> None:
-    """Raise Refusal `invalid_value` for a value that is not a whole number from `least` to `most`."""
+def check_between(number: object, field: str, minimum: int, maximum: int) -> None:
+    """Raise Refusal `invalid_value` for a value that is not a whole number from `minimum` to `maximum`."""
     if not isinstance(number, SupportsIndex):
         raise Refusal("invalid_value", f"{field} must be a whole number; give an int", field=field)
-    if not least <= operator.index(number) <= most:
-        message = f"{field} must be from {least} to {most}; give another number"
+    if not minimum <= operator.index(number) <= maximum:
+        message = f"{field} must be from {minimum} to {maximum}; give another number"
         raise Refusal("invalid_value", message, field=field)
 
 

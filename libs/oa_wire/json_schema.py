@@ -302,14 +302,14 @@ def _bound(
 
 def _bounds() -> dict[str, Callable[[_Check, Any, Any, str], Fault | None]]:
     found = {}
-    for applies, most, least, what in (
+    for applies, maximum, minimum, what in (
         (_TYPES["string"], "maxLength", "minLength", "characters"),
         (_TYPES["array"], "maxItems", "minItems", "elements"),
         (_TYPES["object"], "maxProperties", "minProperties", "members"),
     ):
         max_words, min_words = f"must have no more {what} than", f"must have no fewer {what} than"
-        found[most] = _bound(most, applies, _size, lambda size, bound: size <= bound, max_words)
-        found[least] = _bound(least, applies, _size, lambda size, bound: size >= bound, min_words)
+        found[maximum] = _bound(maximum, applies, _size, lambda size, bound: size <= bound, max_words)
+        found[minimum] = _bound(minimum, applies, _size, lambda size, bound: size >= bound, min_words)
     for keyword, holds, must in (
         ("maximum", lambda value, bound: value <= bound, "must be at most"),
         ("minimum", lambda value, bound: value >= bound, "must be at least"),

@@ -97,7 +97,7 @@ def test_a_rate_in_either_form() -> None:
 
 
 def test_of_many_buckets_the_one_that_was_not_asked_for_is_forgotten() -> None:
-    rate, buckets = Rate(1, SECOND_NS), TokenBuckets[str](most=2)
+    rate, buckets = Rate(1, SECOND_NS), TokenBuckets[str](max_keys=2)
     assert [buckets.take(rate, key, NOW).wait_ns for key in ("ada", "bob", "ada")] == [0, 0, SECOND_NS]
     assert buckets.take(rate, "eve", NOW).wait_ns == 0
     assert len(buckets) == 2

@@ -162,9 +162,9 @@ def values_of(settings: object) -> Iterator[tuple[Setting[Any], Any]]:
 def _too_long(settings: object) -> Iterator[Problem]:
     values = {one.variable: value for one, value in values_of(settings)}
     for one, value in values_of(settings):
-        most = values.get(one.within)
-        if most is not None and _seconds(one.variable, value) > _seconds(one.within, most):
-            names = f"{one.variable} ({value:g}) is longer than {one.within} ({most:g})"
+        limit = values.get(one.within)
+        if limit is not None and _seconds(one.variable, value) > _seconds(one.within, limit):
+            names = f"{one.variable} ({value:g}) is longer than {one.within} ({limit:g})"
             yield one.variable, f"{names}; shorten it, or raise {one.within}"
 
 

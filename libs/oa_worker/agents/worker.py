@@ -179,11 +179,11 @@ def _within_a_loop() -> bool:
     return True
 
 
-def _number(env: Mapping[str, str], variable: str, least: int, most: int, default: int) -> int:
+def _number(env: Mapping[str, str], variable: str, minimum: int, maximum: int, default: int) -> int:
     given = env.get(variable, "")
     if not given:
         return default
-    if not re.fullmatch(r"[0-9]{1,9}", given) or not least <= int(given) <= most:
-        text = f"{variable} is no whole number from {least} to {most}; set one"
+    if not re.fullmatch(r"[0-9]{1,9}", given) or not minimum <= int(given) <= maximum:
+        text = f"{variable} is no whole number from {minimum} to {maximum}; set one"
         raise Refusal("invalid_setting", text, field=variable)
     return int(given)

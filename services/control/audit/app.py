@@ -70,6 +70,6 @@ class RefusedCredentials:
 
 
 def _entry(network: str, reasons: Counter[str]) -> AuditEntry:
-    most = reasons.most_common()
-    counts = ", ".join(f"{count} {reason}" for reason, count in most)
-    return AuditEntry(Action.CREDENTIALS_REFUSED, Origin(network=network), target=counts, reason=most[0][0])
+    by_count = reasons.most_common()
+    counts = ", ".join(f"{count} {reason}" for reason, count in by_count)
+    return AuditEntry(Action.CREDENTIALS_REFUSED, Origin(network=network), target=counts, reason=by_count[0][0])

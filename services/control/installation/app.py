@@ -87,7 +87,8 @@ class InstallationOrgs:
     async def page(
         self, who: str, size: int, after_org_id: str, *, deleted: bool
     ) -> tuple[Sequence[InstallationOrg], str]:
-        """Orgs after one, of a person or (with an empty `who`) of all people, and the id of the last if there are more.
+        """Orgs after one, and the id of the last if there are more: all orgs of a person, the person's own among them,
+        or with an empty `who` those of everybody, without people's own orgs and those that are gone.
 
         Raises Refusal `not_found`.
         """

@@ -13,6 +13,6 @@ MAX_MAILS = 5
 RESEND_AFTER = timedelta(minutes=10)
 """Minimum time between two mails for one invitation."""
 INVITATION_TTL = timedelta(days=7)
-"""How long an invitation is open after its newest mail."""
+"""How long an invitation is open after it was made, or after its mail was last asked for again."""
 KEPT_FOR = timedelta(days=30)
 """How long an invitation is kept after it has ended or expired."""

@@ -61,10 +61,11 @@ class Requests:
 
     async def _requests(self, run_id: str) -> dict[str, Request]:
         limits, events = self._limits, list[RunEvent]()
-        most = 2 * limits.max_requests
+        max_events = 2 * limits.max_requests
         after_seq = 0
-        while len(events) < most:
-            page = await self._logs.events_of_types(run_id, after_seq, _TYPES, most - len(events), limits.page_bytes)
+        while len(events) < max_events:
+            left = max_events - len(events)
+            page = await self._logs.events_of_types(run_id, after_seq, _TYPES, left, limits.page_bytes)
             if not page:
                 break
             events += [wire.decode_event(data) for data in page]

@@ -121,13 +121,13 @@ class TurnEvents:
 
     def _within(self, item_id: str, data: bytes) -> bytes:
         """Return the part of a command's output that the log gets, with a note where the first bytes are left out."""
-        most, before = self._limits.max_output_bytes, self._written.get(item_id, 0)
+        max_bytes, before = self._limits.max_output_bytes, self._written.get(item_id, 0)
         self._written[item_id] = before + len(data)
-        if before + len(data) <= most:
+        if before + len(data) <= max_bytes:
             return data
-        kept = data[: max(0, most - before)]
+        kept = data[: max(0, max_bytes - before)]
         return kept + (
-            b"" if before > most else f"\n[more than {most} bytes of output: the rest is left out]\n".encode()
+            b"" if before > max_bytes else f"\n[more than {max_bytes} bytes of output: the rest is left out]\n".encode()
         )
 
     def _item(self, params: Params, *, complete: bool, own: bool) -> list[pb.EventBody]:

@@ -44,8 +44,8 @@ def cut(text: str, max_bytes: int) -> str:
 
 def pieces(text: str, max_bytes: int) -> list[str]:
     """Return a text in parts of at most so many bytes, which together are the whole text."""
-    most = max_bytes // 4  # a character has at most four bytes
-    return [text[start : start + most] for start in range(0, len(text), most)]
+    max_chars = max_bytes // 4  # a character has at most four bytes
+    return [text[start : start + max_chars] for start in range(0, len(text), max_chars)]
 
 
 def _plain(value: Any, max_chars: int, levels: int) -> Any:

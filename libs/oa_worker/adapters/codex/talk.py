@@ -72,9 +72,10 @@ class Questions:
             await self._put(self._events.item(method, params, thread_id=params.get("threadId")))
             await self._server.refuse(request_id, f"{method} is not supported by this client")
             return
-        most, waiting = self._limits.max_open_requests, sum(other.requests for other, _ in self._open.values())
-        if waiting + question.requests > most:
-            question = refusal(question.action, question.unasked, f"more than {most} requests would wait for people")
+        max_requests, waiting = self._limits.max_open_requests, sum(other.requests for other, _ in self._open.values())
+        if waiting + question.requests > max_requests:
+            answer = f"more than {max_requests} requests would wait for people"
+            question = refusal(question.action, question.unasked, answer)
         number = self._requests.name()
         detail = self._events.item("", params).codex_event.item.content
         asked = codex_pb2.ControlRequest(request_id=number, action=question.action, detail=detail)

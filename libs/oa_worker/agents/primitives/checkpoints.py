@@ -25,9 +25,9 @@ class Checkpoints:
 
     async def save(self, state_json: str) -> int:
         """Store a checkpoint, and return its number once it is stored. Raises Refusal `payload_too_large`."""
-        size, most = len(state_json.encode()), self._limits.max_checkpoint_bytes
-        if size > most:
-            message = f"what is to be saved has {size} bytes; save at most {most}, or where it is stored"
+        size, max_bytes = len(state_json.encode()), self._limits.max_checkpoint_bytes
+        if size > max_bytes:
+            message = f"what is to be saved has {size} bytes; save at most {max_bytes}, or where it is stored"
             raise Refusal("payload_too_large", message, field="state_json")
         async with self._one_at_a_time:
             newest = await self._read()

@@ -34,9 +34,9 @@ class RunLog:
     async def append(self, event: pb.EventBody) -> None:
         """Append in order. Raises Refusal for an event that no authority would take."""
         check_rules(event)
-        size, most = event.ByteSize(), self.limits.max_event_bytes
-        if event.WhichOneof("kind") != "text_delta" and size > most:
-            text = f"the event has {size} bytes; say at most {most} at once"
+        size, max_bytes = event.ByteSize(), self.limits.max_event_bytes
+        if event.WhichOneof("kind") != "text_delta" and size > max_bytes:
+            text = f"the event has {size} bytes; say at most {max_bytes} at once"
             raise Refusal("payload_too_large", text, field=event.WhichOneof("kind") or "")
         await self._emit(event)
 
@@ -63,11 +63,11 @@ class Assistant:
         check_text(text, "text")
         if "\0" in text:
             raise Refusal("invalid_value", "text must not hold the character NUL; take it out", field="text")
-        most = self._log.limits.max_message_bytes
-        for start in range(0, len(text), most // 4):  # a character has at most four bytes
-            piece = text[start : start + most // 4]
+        max_bytes = self._log.limits.max_message_bytes
+        for start in range(0, len(text), max_bytes // 4):  # a character has at most four bytes
+            piece = text[start : start + max_bytes // 4]
             data = piece.encode()
-            if self._unsaid_bytes + len(data) > most:
+            if self._unsaid_bytes + len(data) > max_bytes:
                 await self._say()
             await self._log.append(pb.EventBody(text_delta=pb.TextDelta(stream=pb.TEXT_STREAM_ASSISTANT, data=data)))
             self._pieces.append(piece)

@@ -82,9 +82,10 @@ class Steps:
             await self._past.over()
             step = replace(step, ordinal=numbers.free(step.ordinal))
             text = _written(step, shape, await do())
-            size, most = len(text.encode()), self._limits.max_step_bytes
-            if size > most:
-                message = f"the result of step {name!r} has {size} bytes; return at most {most}, or where it is stored"
+            size, max_bytes = len(text.encode()), self._limits.max_step_bytes
+            if size > max_bytes:
+                advice = f"return at most {max_bytes}, or where it is stored"
+                message = f"the result of step {name!r} has {size} bytes; {advice}"
                 raise Refusal("payload_too_large", message, field="result_json")
             completed = pb.StepCompleted(
                 ordinal=step.ordinal, name=name, fingerprint=step.fingerprint, result_json=text

@@ -67,8 +67,8 @@ class RunAppender:
 
     async def stored(self) -> None:
         """Return when everything that was emitted before is stored. Raises Refusal once the log takes no more."""
-        most = self._buffer.added
-        while self.appended_events < most:
+        target = self._buffer.added
+        while self.appended_events < target:
             self._raise_refusal()
             await self._progress.wait()
 
@@ -127,8 +127,8 @@ class RunAppender:
             await asyncio.sleep(wait_ns / SECOND_NS)
 
     def _take(self) -> list[EventBody]:
-        most = min(self._limits.max_append_events, self._pace.available(self._now_ns()))
-        events = self._buffer.take(max_events=most, max_bytes=self._limits.max_append_bytes)
+        max_events = min(self._limits.max_append_events, self._pace.available(self._now_ns()))
+        events = self._buffer.take(max_events=max_events, max_bytes=self._limits.max_append_bytes)
         self._note_buffer()
         return events
 

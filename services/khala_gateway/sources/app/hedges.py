@@ -18,10 +18,10 @@ class Hedges:
     twice.
     """
 
-    def __init__(self, patience_ms: int, most: int) -> None:
+    def __init__(self, patience_ms: int, max_running: int) -> None:
         """`patience_ms`: how long the first call may take before the second is made; 0 for no second call."""
         self._patience_s = patience_ms / 1000
-        self._free = most
+        self._free = max_running
 
     async def first(self, call: Callable[[], Awaitable[T]], asked_again: Callable[[], None]) -> T:
         """The first answer or refusal of the calls. A refusal that may be retried counts only if all calls end so.

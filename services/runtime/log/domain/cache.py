@@ -141,6 +141,6 @@ class LogCache:
     def _shrink(self) -> None:
         """Drop the least recently used runs of the partitions that have the most."""
         while self._runs > self._max_runs:
-            largest = max(self._partitions.values(), key=lambda one: len(one.runs))
-            largest.runs.popitem(last=False)
+            fullest = max(self._partitions.values(), key=lambda one: len(one.runs))
+            fullest.runs.popitem(last=False)
             self._runs -= 1

@@ -83,7 +83,7 @@ class ScheduleStore(Protocol):
         """A schedule by its id, deleted or not, or by its name."""
         ...
 
-    async def listed(self, org_id: str, below: str, most: int) -> list[Schedule]:
+    async def listed(self, org_id: str, below: str, limit: int) -> list[Schedule]:
         """Schedules of an org below an id ("" for all), the newest first."""
         ...
 
@@ -99,7 +99,7 @@ class ScheduleStore(Protocol):
         """The ids of an org's schedules that start runs."""
         ...
 
-    async def closed_in_open_orgs(self, most: int) -> list[str]:
+    async def closed_in_open_orgs(self, limit: int) -> list[str]:
         """The ids of schedules that were paused because their orgs were deleted, and whose orgs are open again."""
         ...
 
@@ -123,6 +123,6 @@ class ScheduleStore(Protocol):
         """A transaction that has locked one schedule, unless the schedule is gone."""
         ...
 
-    def due(self, most: int, except_for: Sequence[str]) -> AbstractAsyncContextManager[Change]:
+    def due(self, limit: int, except_for: Sequence[str]) -> AbstractAsyncContextManager[Change]:
         """A transaction that has locked schedules whose time has come and that no other transaction has locked."""
         ...

@@ -165,14 +165,14 @@ class Come:
     following: datetime | None
 
 
-def come(schedule: Schedule, now: datetime, most: int) -> Come:
-    """The times that have come at `now`, which is not before the schedule's next time; at most `most` of them.
+def come(schedule: Schedule, now: datetime, max_times: int) -> Come:
+    """The times that have come at `now`, which is not before the schedule's next time; at most `max_times`.
 
     Raises Refusal for a timing that can no longer be read.
     """
     times = [schedule.next_time]
     for time in times_after(schedule.timing, schedule.next_time):
-        if time > now or len(times) == most:
+        if time > now or len(times) == max_times:
             return Come(tuple(times), time)
         times.append(time)
     return Come(tuple(times), None)
@@ -302,14 +302,14 @@ def resumed(schedule: Schedule) -> Schedule:
     return replace(schedule, status=Status.ACTIVE, pause_reason="", refused_in_row=0, closed_with_org=False)
 
 
-def shown_times(schedule: Schedule, now: datetime, most: int) -> list[datetime]:
+def shown_times(schedule: Schedule, now: datetime, max_times: int) -> list[datetime]:
     """The next times, none of them past. A paused schedule has none."""
     if schedule.status is not Status.ACTIVE:
         return []
     first = next_after(schedule.timing, now) if schedule.next_time <= now else schedule.next_time
     times = [] if first is None else [first]
     for time in times_after(schedule.timing, first) if first is not None else ():
-        if len(times) == most:
+        if len(times) == max_times:
             break
         times.append(time)
     return times

@@ -62,10 +62,10 @@ def next_after(timing: Timing, after: datetime) -> datetime | None:
     return next(times_after(timing, after), None)
 
 
-def times_within(timing: Timing, start: datetime, end: datetime, most: int) -> list[datetime]:
-    """The first `most` times at or after `start` and before `end`. Raises Refusal `invalid_value`."""
+def times_within(timing: Timing, start: datetime, end: datetime, max_times: int) -> list[datetime]:
+    """The first `max_times` times at or after `start` and before `end`. Raises Refusal `invalid_value`."""
     found = times_after(timing, start - timedelta(microseconds=1))
-    return list(islice(takewhile(lambda time: time < end, found), most))
+    return list(islice(takewhile(lambda time: time < end, found), max_times))
 
 
 def _interval_times(timing: IntervalTiming, after: datetime) -> Iterator[datetime]:

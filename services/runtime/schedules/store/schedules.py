@@ -37,10 +37,10 @@ class PostgresSchedules:
             row = await connection.fetchrow(sql.FIND, org_id, handle)
         return None if row is None else schedule_of(row)
 
-    async def listed(self, org_id: str, below: str, most: int) -> list[Schedule]:
+    async def listed(self, org_id: str, below: str, limit: int) -> list[Schedule]:
         """Schedules of an org below an id ("" for all), the newest first."""
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.LIST, org_id, below, most)
+            rows = await connection.fetch(sql.LIST, org_id, below, limit)
         return [schedule_of(row) for row in rows]
 
     async def shown(self, org_id: str, handle: str) -> Stored | None:
@@ -64,9 +64,9 @@ class PostgresSchedules:
         """The ids of an org's schedules that start runs."""
         return await self._ids(sql.ACTIVE_IN, org_id)
 
-    async def closed_in_open_orgs(self, most: int) -> list[str]:
+    async def closed_in_open_orgs(self, limit: int) -> list[str]:
         """The ids of schedules that were paused because their orgs were deleted, and whose orgs are open again."""
-        return await self._ids(sql.CLOSED_IN_OPEN_ORGS, most)
+        return await self._ids(sql.CLOSED_IN_OPEN_ORGS, limit)
 
     async def _ids(self, statement: str, *arguments: object) -> list[str]:
         async with self._postgres.acquire() as connection:
@@ -104,10 +104,10 @@ class PostgresSchedules:
             yield await self._change(connection, rows)
 
     @asynccontextmanager
-    async def due(self, most: int, except_for: Sequence[str]) -> AsyncIterator[PostgresChange]:
+    async def due(self, limit: int, except_for: Sequence[str]) -> AsyncIterator[PostgresChange]:
         """A transaction that has locked schedules whose time has come and that no other transaction has locked."""
         async with self._postgres.transaction() as connection:
-            rows = await connection.fetch(sql.TAKE_DUE, most, list(except_for))
+            rows = await connection.fetch(sql.TAKE_DUE, limit, list(except_for))
             yield await self._change(connection, rows)
 
     async def _change(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> PostgresChange:

@@ -45,8 +45,8 @@ class HeldRuns:
         if after_seq >= run.state.latest_seq:
             return []
         limits = self._limits
-        most = limits.read_page_events, limits.read_page_bytes
-        return await self._logs.events_of_types(lease.run_id, after_seq, types, *most)
+        page = limits.read_page_events, limits.read_page_bytes
+        return await self._logs.events_of_types(lease.run_id, after_seq, types, *page)
 
     async def newest(self, principal: Principal, lease: HeldLease, after_seq: int, types: Sequence[str]) -> list[bytes]:
         """The newest of these events, as stored; empty if there is none. Raises Refusal as `page` does."""

@@ -153,8 +153,8 @@ def _number(text: str, schema: Schema, *, whole: bool) -> int | float:
     return value
 
 
-def _within(value: float, schema: Schema, least: str, most: str, unit: str) -> None:
-    low, high = schema.get(least), schema.get(most)
+def _within(value: float, schema: Schema, minimum: str, maximum: str, unit: str) -> None:
+    low, high = schema.get(minimum), schema.get(maximum)
     if isinstance(low, int | float) and value < low:
         raise Misfit(f"The answer has to be at least {low} {unit}".rstrip() + ".")
     if isinstance(high, int | float) and value > high:
