@@ -69,7 +69,7 @@ class Origin:
 
     @classmethod
     def of_operator(cls, request_id: str) -> Origin:
-        """The origin of an operator's call. It comes over the internal port, so a name stands in place of the network."""
+        """The origin of an operator's call. It comes over the internal port: a name stands for the network."""
         return cls(request_id, f"service:{OPERATOR}")
 
 
