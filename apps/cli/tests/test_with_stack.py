@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -11,12 +12,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from apps.cli.commands.identity.account import dev_code
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_platform.config.ports import PORT_OFFSETS
-from oa_testing.postgres import free_port
+from oa_testing.postgres import free_port, scratch_directory
 from oa_testing.stack import StackUnderTest
 
 pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
@@ -45,16 +47,19 @@ async def worker(program: Program) -> AsyncIterator[asyncio.subprocess.Process]:
         yield process
 
 
-async def test_what_a_person_does_by_hand(stack: StackUnderTest, tmp_path: Path) -> None:
-    program = await signed_in(stack, tmp_path, "ann@example.org")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ann(shared_stack: StackUnderTest) -> AsyncIterator[Program]:
+    """A person with a worker, for the tests of what a person does by hand."""
+    home = scratch_directory()
+    program = await signed_in(shared_stack, home, "ann@example.org")
+    async with worker(program):
+        yield program
+    shutil.rmtree(home, ignore_errors=True)
+
+
+async def test_a_worker_drains_and_a_person_signs_out(stack: StackUnderTest, tmp_path: Path) -> None:
+    program = await signed_in(stack, tmp_path, "anton@example.org")
     async with worker(program) as process:
-        await _outcomes(program)
-        run_id = await _a_run_and_its_proof(program, tmp_path)
-        await _reads(program, run_id)
-        await _foreign_text(program)
-        await _schedules(program)
-        await _cancel(program)
-        await _interrupt(program)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(TIMEOUT_S):
             assert await process.wait() == Exit.OK
@@ -64,7 +69,7 @@ async def test_what_a_person_does_by_hand(stack: StackUnderTest, tmp_path: Path)
         *("control", "runtime", "projector", "khala_gateway", "postgres")
     }
     remote = await program("status", "--json", env={"OA_HOME": str(tmp_path)})
-    assert "ann@example.org" in remote.documents[0]["signedIn"]
+    assert "anton@example.org" in remote.documents[0]["signedIn"]
     assert (await program("logout")).status == Exit.OK
     assert (await program("run", "list")).status == Exit.SIGN_IN
 
@@ -163,93 +168,96 @@ async def _exported(program: Program, tmp_path: Path) -> bytes:
     return await asyncio.to_thread((tmp_path / "audit.jsonl").read_bytes)
 
 
-async def _schedules(program: Program) -> None:
+async def test_a_schedule(ann: Program) -> None:
     """What is scheduled shows, runs on request and for times that are past, and ends."""
     cron = ("--cron", "30 2 * * *", "--time-zone", "Europe/Zurich")
-    made = await program("schedule", "create", "nightly", *cron, "--json", "--", "sh", "-c", "echo nightly")
+    made = await ann("schedule", "create", "nightly", *cron, "--json", "--", "sh", "-c", "echo nightly")
     assert made.documents[0]["cron"] == {"expression": "30 2 * * *", "timeZone": "Europe/Zurich"}
-    again = await program("schedule", "create", "nightly", "--every", "1h", "--json", "--", "true")
+    again = await ann("schedule", "create", "nightly", "--every", "1h", "--json", "--", "true")
     assert (again.status, again.error["reason"], again.error["field"]) == (Exit.REFUSED, "already_exists", "name")
-    run_id = (await program("schedule", "trigger", "nightly")).stdout.decode().strip()
-    assert (await program("run", "tail", run_id, "--from-start")).stdout == b"nightly\n"
-    state = await program("run", "tail", run_id, "--snapshot")
+    run_id = (await ann("schedule", "trigger", "nightly")).stdout.decode().strip()
+    assert (await ann("run", "tail", run_id, "--from-start")).stdout == b"nightly\n"
+    state = await ann("run", "tail", run_id, "--snapshot")
     assert (state.status, state.stdout) == (Exit.OK, b"nightly\n")
     assert re.search(r"from event \d+: succeeded . 8 bytes of output", state.stderr)
     days = ("--from", "2026-10-24", "--to", "2026-10-26")  # on the second one the clocks are put back
-    past = await program("schedule", "backfill", "nightly", *days, "--json")
+    past = await ann("schedule", "backfill", "nightly", *days, "--json")
     assert [each["nominalTime"] for each in past.documents] == ["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z"]
-    paused = await program("schedule", "pause", "nightly", "--reason", "holidays")
+    paused = await ann("schedule", "pause", "nightly", "--reason", "holidays")
     assert paused.stdout == b"nightly is paused: holidays\n"
-    shown = (await program("schedule", "show", "latest")).stdout.decode()
+    shown = (await ann("schedule", "show", "latest")).stdout.decode()
     assert "30 2 * * * (Europe/Zurich)" in shown
     assert shown.count("backfill") == 2
     assert run_id in shown
-    assert b"nightly   paused" in (await program("schedule", "list")).stdout
-    assert (await program("schedule", "resume", "nightly")).stdout == b"nightly is active.\n"
-    assert (await program("schedule", "delete", "nightly")).status == Exit.OK
-    assert (await program("schedule", "show", "nightly")).status == Exit.REFUSED
+    assert b"nightly   paused" in (await ann("schedule", "list")).stdout
+    assert (await ann("schedule", "resume", "nightly")).stdout == b"nightly is active.\n"
+    assert (await ann("schedule", "delete", "nightly")).status == Exit.OK
+    assert (await ann("schedule", "show", "nightly")).status == Exit.REFUSED
 
 
-async def _outcomes(program: Program) -> None:
+async def test_the_outcome_of_a_command_is_that_of_its_run(ann: Program) -> None:
     """Exit codes and outputs are those of the run."""
     code = "import sys; sys.stdout.buffer.write(b'out\\xff\\n'); print('err', file=sys.stderr); sys.exit(3)"
-    failed = await program("run", "start", "--", sys.executable, "-c", code)
+    failed = await ann("run", "start", "--", sys.executable, "-c", code)
     assert (failed.status, failed.stdout) == (3, b"out\xff\n")
     assert "err\n" in failed.stderr
     assert "nonzero_exit" in failed.stderr
-    missing = await program("run", "start", "no-such-command", "--json")
+    missing = await ann("run", "start", "no-such-command", "--json")
     assert missing.status == Exit.RUN_FAILED
-    unknown = await program("run", "start", "--json", "--retention", "short", "true")
+    unknown = await ann("run", "start", "--json", "--retention", "short", "true")
     assert (unknown.status, unknown.error["field"]) == (Exit.REFUSED, "spec.retention_class")
-    slow = await program("run", "start", "--timeout-ms", "300", "sleep", "60")
+    slow = await ann("run", "start", "--timeout-ms", "300", "sleep", "60")
     assert (slow.status > 128, "timeout" in slow.stderr) == (True, True)
-    killed = await program("run", "start", "sh", "-c", "kill -9 $$")
+    killed = await ann("run", "start", "sh", "-c", "kill -9 $$")
     assert killed.status == 128 + signal.SIGKILL
-    again = await program("run", "start", "--retries", "1", "--retry-delay", "10ms", "sh", "-c", "echo x; exit 5")
+    again = await ann("run", "start", "--retries", "1", "--retry-delay", "10ms", "sh", "-c", "echo x; exit 5")
     assert (again.status, again.stdout) == (5, b"x\nx\n")
     assert "attempt 1 failed (nonzero_exit)" in again.stderr
-    thread = ("run", "start", "--thread", "thr-1", "--if-busy")
-    first = await program(*thread, "enqueue", "--detach", "--not-before", "+1h", "true")
-    assert first.status == Exit.OK
-    busy = await program(*thread, "reject", "--json", "true")
-    assert (busy.status, busy.error["reason"]) == (Exit.REFUSED, "thread_busy")
-    instead = await program(*thread, "interrupt", "echo", "instead")
-    assert instead.stdout == b"instead\n"
-    shown = await program("run", "show", first.stdout.decode().strip(), "--json")
-    assert shown.documents[0]["status"] == "RUN_STATUS_CANCELED"
-    overrun = await program("run", "start", "--json", "--run-timeout", "300ms", "sleep", "60")
+    overrun = await ann("run", "start", "--json", "--run-timeout", "300ms", "sleep", "60")
     assert (overrun.status, overrun.documents[-1]["event"]["body"]["runFinished"]["reason"]) == (
         Exit.RUN_FAILED,
         "run_timeout",
     )
-    there = await program("run", "start", "--cwd", "/", "--env", "GREETING=hello", "sh", "-c", 'pwd; echo "$GREETING"')
+    there = await ann("run", "start", "--cwd", "/", "--env", "GREETING=hello", "sh", "-c", 'pwd; echo "$GREETING"')
     assert there.stdout == b"/\nhello\n"
 
 
-async def _a_run_and_its_proof(program: Program, home: Path) -> str:
+async def test_a_thread_is_busy(ann: Program) -> None:
+    thread = ("run", "start", "--thread", "thr-1", "--if-busy")
+    first = await ann(*thread, "enqueue", "--detach", "--not-before", "+1h", "true")
+    assert first.status == Exit.OK
+    busy = await ann(*thread, "reject", "--json", "true")
+    assert (busy.status, busy.error["reason"]) == (Exit.REFUSED, "thread_busy")
+    instead = await ann(*thread, "interrupt", "echo", "instead")
+    assert instead.stdout == b"instead\n"
+    shown = await ann("run", "show", first.stdout.decode().strip(), "--json")
+    assert shown.documents[0]["status"] == "RUN_STATUS_CANCELED"
+
+
+async def test_a_run_is_shown_and_proved(ann: Program, tmp_path: Path) -> None:
     """A run as JSON; its receipt verified by id, from files, and not when a byte was changed."""
-    started = await program("run", "start", "--json", "--title", "greeting", "--", "echo", "hello")
+    started = await ann("run", "start", "--json", "--title", "greeting", "--", "echo", "hello")
     assert started.status == Exit.OK
     assert [line["seq"] for line in started.documents] == list(range(1, len(started.documents) + 1))
     run_id = str(started.documents[0]["event"]["runId"])
-    again = await program("run", "tail", "--from-start", "--json", run_id)
+    again = await ann("run", "tail", "--from-start", "--json", run_id)
     assert again.stdout == started.stdout
-    assert (await program("receipt", "verify", run_id)).status == Exit.OK
+    assert (await ann("receipt", "verify", run_id)).status == Exit.OK
 
-    receipt, events, changed = home / "receipt.json", home / "events.jsonl", home / "changed.jsonl"
-    receipt.write_bytes((await program("receipt", "show", "--json", run_id)).stdout)
+    receipt, events, changed = tmp_path / "receipt.json", tmp_path / "events.jsonl", tmp_path / "changed.jsonl"
+    receipt.write_bytes((await ann("receipt", "show", "--json", run_id)).stdout)
     events.write_bytes(again.stdout)
     lines = again.stdout.splitlines(keepends=True)
     changed.write_bytes(b"".join(lines[:-1]))
-    offline = {"OA_CONTROL_URL": program._env["OA_CONTROL_URL"]}
+    offline = {"OA_CONTROL_URL": ann._env["OA_CONTROL_URL"]}
     verify = ("receipt", "verify", "--receipt", str(receipt))
-    assert (await program(*verify, "--events", str(events), env=offline)).status == Exit.OK
-    assert (await program(*verify, env=offline)).status == Exit.OK
-    assert (await program(*verify, "--events", str(changed), env=offline)).status == Exit.NOT_PROVED
-    await _replay(program, home, run_id, started.stdout)
+    assert (await ann(*verify, "--events", str(events), env=offline)).status == Exit.OK
+    assert (await ann(*verify, env=offline)).status == Exit.OK
+    assert (await ann(*verify, "--events", str(changed), env=offline)).status == Exit.NOT_PROVED
+    await _replay(ann, tmp_path, run_id, started.stdout)
     foreign_key = "A" * 43 + "="
-    assert (await program(*verify, "--key", foreign_key)).status == Exit.NOT_PROVED
-    return run_id
+    assert (await ann(*verify, "--key", foreign_key)).status == Exit.NOT_PROVED
+    await _reads(ann, run_id)
 
 
 async def _replay(program: Program, home: Path, run_id: str, events: bytes) -> None:
@@ -280,37 +288,37 @@ async def _reads(program: Program, run_id: str) -> None:
     assert (unknown.status, unknown.error["reason"]) == (Exit.REFUSED, "not_found")
 
 
-async def _foreign_text(program: Program) -> None:
+async def test_foreign_text_is_only_shown(ann: Program) -> None:
     """A title that would clear the screen, and say that it is another's, is only shown."""
     hostile = "x\x1b]0;pwned\a\x1b[2J\u202e\x9b"
     shown = rb"x\x1b]0;pwned\x07\x1b[2J\u202e\x9b"
-    started = await program("run", "start", "--detach", "--title", hostile, "--", "true")
+    started = await ann("run", "start", "--detach", "--title", hostile, "--", "true")
     run_id = started.stdout.decode().strip()
     async with asyncio.timeout(TIMEOUT_S):
-        while shown not in (listed := await program("run", "list")).stdout:
+        while shown not in (listed := await ann("run", "list")).stdout:
             await asyncio.sleep(0.1)
     assert b"\x1b" not in listed.stdout
-    assert shown in (await program("run", "show", run_id)).stdout
-    assert (await program("run", "show", "--json", run_id)).documents[0]["spec"]["title"] == hostile
+    assert shown in (await ann("run", "show", run_id)).stdout
+    assert (await ann("run", "show", "--json", run_id)).documents[0]["spec"]["title"] == hostile
 
 
-async def _cancel(program: Program) -> None:
-    detached = await program("run", "start", "--detach", "--", "sh", "-c", "echo started; sleep 60")
+async def test_a_run_is_canceled_while_it_is_followed(ann: Program) -> None:
+    detached = await ann("run", "start", "--detach", "--", "sh", "-c", "echo started; sleep 60")
     run_id = detached.stdout.decode().strip()
-    async with program.started("run", "tail", run_id) as tail:
+    async with ann.started("run", "tail", run_id) as tail:
         assert tail.stdout is not None
         async with asyncio.timeout(TIMEOUT_S):
             assert await tail.stdout.readline() == b"started\n"
-            assert (await program("run", "cancel", "--reason", "enough", run_id)).status == Exit.OK
+            assert (await ann("run", "cancel", "--reason", "enough", run_id)).status == Exit.OK
             assert await tail.wait() == Exit.RUN_CANCELED
-    early = await program("receipt", "show", run_id)
+    early = await ann("receipt", "show", run_id)
     assert early.status == Exit.OK
 
 
-async def _interrupt(program: Program) -> None:
+async def test_an_interrupted_command_leaves_its_run_alone(ann: Program) -> None:
     """Ctrl-C leaves the run alone, and a later tail goes on where this one stopped."""
     script = "echo one; while [ ! -e go ]; do sleep .05; done; echo two"
-    async with program.started("run", "start", "--cwd", str(program._home), "sh", "-c", script) as start:
+    async with ann.started("run", "start", "--cwd", str(ann._home), "sh", "-c", script) as start:
         assert start.stdout is not None
         assert start.stderr is not None
         async with asyncio.timeout(TIMEOUT_S):
@@ -320,8 +328,8 @@ async def _interrupt(program: Program) -> None:
             words = (await start.stderr.read()).decode()
     run_id = next(word for word in words.split() if word.startswith("run_"))
     assert f"oa run tail {run_id}" in words
-    (program._home / "go").touch()
-    rest = await program("run", "tail", run_id)
+    (ann._home / "go").touch()
+    rest = await ann("run", "tail", run_id)
     assert (rest.status, rest.stdout) == (Exit.OK, b"two\n")
 
 
