@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 interrupts.ends_at_once()
 # gRPC's own log lines are for its developers.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+# httpx has a command line of its own, which loads rich and pygments with every command here. Nobody calls it.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -323,6 +323,12 @@ def test_what_needs_no_command_loads_none(option: str, tmp_path: Path) -> None:
     assert [name for name in loaded if name in HEAVY or name.startswith("apps.cli.commands")] == []
 
 
+def test_a_call_loads_no_command_line_of_a_library() -> None:
+    """httpx loads rich with its own."""
+    code = "import sys, apps.cli.__main__, httpx; print({'httpx', 'rich', 'pygments'} & sys.modules.keys())"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=REPOSITORY, text=True) == "{'httpx'}\n"
+
+
 @pytest.mark.parametrize(
     ("command", "modules"),
     [
