@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from apps.worker.settings import WorkSettings
+from apps.worker.work_settings import WorkSettings
 from oa_client.cpython.files import ClientHome
 from oa_client.cpython.site import Site
 from oa_localstack.installation.ports import Ports

@@ -5,34 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from apps.worker.work_settings import WorkSettings
 from oa_platform.config.loading import group, setting
-from oa_platform.config.parsers import Secret, http_url, integer, path, proxy_url, secret_text, text, variables
+from oa_platform.config.parsers import Secret, http_url, path, proxy_url, secret_text
 from oa_platform.config.shared import LogSettings
-
-MAX_SLOTS = 1000
-"""The contract's limit on a worker's runs at a time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkSettings:
-    """How a worker works, by itself and as `oa worker start`."""
-
-    name: str = setting("OA_WORKER_NAME", text(100), "", doc="Display name of a worker. Defaults to the host's name.")
-    slots: int = setting("OA_WORKER_SLOTS", integer(1, MAX_SLOTS), 4, doc="Maximum number of concurrent runs.")
-    drain_s: int = setting(
-        "OA_WORKER_DRAIN_S",
-        integer(0, 99_999),
-        30,
-        doc="Time that current runs get to finish when a worker is told to stop. After it other workers take them "
-        "over.",
-    )
-    exec_env: tuple[str, ...] = setting(
-        "OA_EXEC_ENV",
-        variables(never="OA_"),
-        (),
-        doc="Environment variables that a command inherits from its worker in addition to the usual ones: names, "
-        "or `PREFIX_*`.",
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from typing import Any
 
-from ulid import ULID
-
 from apps.cli.input.tty import keys_alone, left_in_order, sizes
 from apps.cli.output import Output
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
+from oa_client.edge.new_ids import new_idempotency_key
 from oa_client.edge.talk import Talk
 from oa_runlog.events import Terminal
 from oa_runlog.stdin import MAX_PIECE_BYTES, StdinPiece, piece_json
@@ -114,7 +113,7 @@ async def _send_sizes(talk: Talk, run_id: str, given: Terminal) -> None:
 
 async def _send(talk: Talk, run_id: str, piece: StdinPiece) -> None:
     """Until it is taken. In halves, where the installation takes less at once. Raises Refusal."""
-    key = f"oa-{ULID()}"
+    key = new_idempotency_key()
     while True:
         try:
             await talk.send(run_id, piece_json(piece), key)

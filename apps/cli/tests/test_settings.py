@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from apps.cli.settings import CliSettings, client_home, load_settings
-from apps.worker.settings import WorkSettings
+from apps.worker.work_settings import WorkSettings
 from oa_base.refusal import Refusal
 from oa_localstack.installation.state import ProcessMark, StackState, write_state
 from oa_worker.adapters.codex.inputs import SANDBOXES

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ulid import ULID
-
 from oa_base.environment import check_control_url
 from oa_base.refusal import Refusal
 from oa_client.edge.auth import Credentials
+from oa_client.edge.new_ids import new_device_id
 from oa_wire.strict_text import read_json as read_json_text
 
 LOCK_TIMEOUT_S = 60.0
@@ -46,7 +45,7 @@ class ClientHome:
         known = read_json(path)
         if known is not None and str(known.get("device_id", "")).startswith("dev_"):
             return str(known["device_id"])
-        device_id = f"dev_{ULID()}"
+        device_id = new_device_id()
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private_json(path, {"device_id": device_id})
         return device_id

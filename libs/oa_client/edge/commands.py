@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message
-from ulid import ULID
 
 from oa_client.core import wire
 from oa_client.core.models import (
@@ -22,6 +21,7 @@ from oa_client.core.models import (
 )
 from oa_client.edge.audit import Audit
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
+from oa_client.edge.new_ids import new_idempotency_key
 from oa_client.edge.orgs import Orgs
 from oa_client.edge.own_keys import OwnKeys
 from oa_client.edge.schedules import Schedules
@@ -93,7 +93,7 @@ class Commands:
         was sent with.
         """
         request = run_service_pb2.CreateRunRequest(
-            idempotency_key=idempotency_key or f"oa-{ULID()}", spec=runlog_wire.spec_to_wire(spec)
+            idempotency_key=idempotency_key or new_idempotency_key(), spec=runlog_wire.spec_to_wire(spec)
         )
         answer = await self._call(f"{_RUNS}/CreateRun", request, run_service_pb2.CreateRunResponse)
         return wire.run(answer.run)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ulid import ULID
-
 from oa_client.core.api_keys import ApiKey, NewApiKey, key_of, new_key_of
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge
+from oa_client.edge.new_ids import new_idempotency_key
 from openagents.control.v1 import api_key_service_pb2 as pb
 
 _KEYS = "openagents.control.v1.ApiKeyService"
@@ -49,7 +48,7 @@ class OwnKeys:
         Raises Refusal `already_exists` for a key that was rotated before, `idempotency_conflict`.
         """
         request = pb.RotateApiKeyRequest(
-            api_key_id=api_key_id, overlap_seconds=overlap_s, idempotency_key=idempotency_key or f"oa-{ULID()}"
+            api_key_id=api_key_id, overlap_seconds=overlap_s, idempotency_key=idempotency_key or new_idempotency_key()
         )
         answer = await self._edge.call(
             f"{_KEYS}/RotateApiKey", request, pb.RotateApiKeyResponse, self._tokens, attempts=ATTEMPTS

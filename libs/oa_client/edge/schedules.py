@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from google.protobuf.message import Message
-from ulid import ULID
 
 from oa_client.core import schedules as wire
 from oa_client.core.models import Run
 from oa_client.core.schedules import BackfilledRun, Cron, Every, Schedule, ScheduleDetails, SchedulePage
 from oa_client.core.wire import run
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
+from oa_client.edge.new_ids import new_idempotency_key
 from oa_runlog.events import RunSpec
 from openagents.runtime.v1 import schedule_service_pb2 as pb
 
@@ -43,7 +43,7 @@ class Schedules:
         `overlap`: skip, allow or cancel_previous. `catch_up_ms`: how late a run may start; 0 for the installation's
         default. Raises Refusal with the field to blame; `already_exists` for a name that is taken, `limit_reached`.
         """
-        key = idempotency_key or f"oa-{ULID()}"
+        key = idempotency_key or new_idempotency_key()
         request = wire.create_request(name, timing, spec, overlap, catch_up_ms, key)
         return wire.schedule((await self._call("CreateSchedule", request, pb.CreateScheduleResponse)).schedule)
 
@@ -70,7 +70,7 @@ class Schedules:
 
     async def trigger(self, schedule: str, idempotency_key: str = "") -> Run:
         """Start a run now. The key makes a repeated call safe; without one a new key is made."""
-        key = idempotency_key or f"oa-{ULID()}"
+        key = idempotency_key or new_idempotency_key()
         request = pb.TriggerScheduleRequest(schedule=schedule, idempotency_key=key)
         return run((await self._call("TriggerSchedule", request, pb.TriggerScheduleResponse)).run)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from google.protobuf.message import Message
-from ulid import ULID
 
 from oa_client.core import wire
 from oa_client.core.models import AskedRequest
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
+from oa_client.edge.new_ids import new_idempotency_key
 from openagents.runtime.v1 import run_service_pb2
 
 _RUNS = "openagents.runtime.v1.RunService"
@@ -29,7 +29,7 @@ class Talk:
         Raises Refusal `not_found`, `invalid_transition` for a run that has ended or is to, `idempotency_conflict`.
         """
         request = run_service_pb2.SendInputRequest(
-            run_id=run_id, idempotency_key=idempotency_key or f"oa-{ULID()}", input_json=input_json
+            run_id=run_id, idempotency_key=idempotency_key or new_idempotency_key(), input_json=input_json
         )
         return (await self._call(f"{_RUNS}/SendInput", request, run_service_pb2.SendInputResponse)).seq
 

@@ -16,8 +16,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
-from ulid import ULID
-
 from oa_base.at_work import RUN_AT_WORK
 from oa_base.environment import SiteAccess
 from oa_base.refusal import Refusal
@@ -30,6 +28,7 @@ from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.edge.api_keys import ApiKeyAccess
 from oa_client.edge.calls import Edge
 from oa_client.edge.commands import Commands
+from oa_client.edge.new_ids import new_device_id
 from oa_client.follow.subscription import Subscription
 from oa_client.sdk.queue import Queue, policy_of, thread_policy, whole_ms
 from oa_client.sdk.runs import SURFACE, RunHandle
@@ -246,7 +245,7 @@ class _Following:
         self._commands = commands
         self._sockets = sockets
         self._khala_url = khala_url
-        self._device_id = f"dev_{ULID()}"
+        self._device_id = new_device_id()
 
     def subscription(self, store: WatermarkStore, *, max_batch: int = MAX_BATCH) -> Subscription:
         return Subscription(

@@ -230,16 +230,19 @@ async def test_a_time_that_is_over_while_it_waits_does_not_let_it_work_without_a
     slots, ends = Slots(1, SOON), asyncio.Event()
     one, other = Place(slots), Place(slots)
     went_on: list[bool] = []
+    time = asyncio.timeout(None)
 
     async def waits() -> None:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), one.waiting():
-                await asyncio.sleep(PATIENCE_S)
+            async with time, one.waiting():
+                await asyncio.Event().wait()
         went_on.append(other in slots.book.at_work)
 
     tasks = [asyncio.create_task(at_work(one, waits))]
     await eventually(lambda: one in slots.book.waiting)
     tasks.append(asyncio.create_task(at_work(other, ends.wait)))  # type: ignore[arg-type]
+    await eventually(lambda: other in slots.book.at_work)
+    time.reschedule(0)
     await eventually(lambda: one in slots.book.coming_back)
     assert went_on == []
     ends.set()

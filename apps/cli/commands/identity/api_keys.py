@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 import click
-from ulid import ULID
 
 from apps.cli.exits import Exit
 from apps.cli.following.ids import LATEST, Kind, Listed, meant
@@ -16,6 +15,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.core.api_keys import ApiKey
+from oa_client.edge.new_ids import new_idempotency_key
 
 _SERVICE_ACCOUNT = Kind("service account", "account", "oa key list", ("sva_",), named=True)
 _KEY_OR_ACCOUNT = Kind("key or service account", "key", "oa key list", ("apk_", "sva_"), named=True)
@@ -105,7 +105,7 @@ async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -
     When no answer comes, run the command again with the --idempotency-key that it then names: that makes no second
     key, and prints the new one as long as it was not used.
     """
-    request = idempotency_key or f"oa-{ULID()}"
+    request = idempotency_key or new_idempotency_key()
     async with cli.site.client() as client:
         old = await _key_of(client, key)
         try:

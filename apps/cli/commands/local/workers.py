@@ -16,7 +16,7 @@ from apps.cli.following.no_worker import STARTED_BY_OA
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, worker_group
 from apps.cli.settings import running_stack
-from apps.worker.settings import MAX_SLOTS
+from apps.worker.work_settings import MAX_SLOTS
 from oa_base.refusal import Refusal
 from oa_client.cpython.files import read_json, write_private_json
 from oa_localstack.installation.state import read_state
