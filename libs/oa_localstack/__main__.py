@@ -15,9 +15,9 @@ _USAGE = "usage: python -m oa_localstack clean"
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status 0: done; 1: refused; 2: wrong usage."""
+    """Run the command. Returns the exit status, 0: done; 1: refused; 2: wrong usage."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may hold what the locale lacks
+        sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may have characters that the locale lacks
     if arguments != ["clean"]:
         _say(_USAGE)
         return 2

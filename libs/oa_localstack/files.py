@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and files that are held by one process at a time."""
+"""Files that are written as a whole or not at all, and files that one process at a time holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Give `path` this content, whole or not at all, for the owner alone and on the disk."""
+    """Replace the content of `path`, as a whole or not at all, readable only by its owner and synced to disk."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
@@ -20,7 +20,7 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def hold(path: Path) -> IO[str] | None:
-    """The file, locked until it is closed; None when another has it. The kernel lets go with whoever holds it."""
+    """The file, locked until it is closed; None when another process has it. The lock ends with its process."""
     file = path.open("a")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,7 +25,7 @@ STOP_PATIENCE_S = 90.0
 async def run_until_stopped(stack: Stack, on_ready: Callable[[], None]) -> Event | None:
     """Start `stack`, call `on_ready`, run until SIGINT, SIGTERM or SIGHUP, and stop it.
 
-    Returns None after a signal, or the event of the process that supervision gave up. A signal during the start
+    Returns None after a signal, or the event of the process that supervision gave up on. A signal during the start
     ends the start. A second one ends this process at once, and the stack's processes with it (`spawn`).
     """
     told = asyncio.Event()
@@ -71,7 +71,7 @@ async def stop_running(home: Path, timeout_s: float = STOP_PATIENCE_S) -> bool:
 def remove(home: Path) -> bool:
     """Remove everything of a stack that is down: data, secrets, logs; False when there is nothing.
 
-    Raises Refusal(already_exists) while it runs. What outlived a killed supervisor is ended first.
+    Raises Refusal(already_exists) while it runs. Processes that outlived a killed supervisor are ended first.
     """
     state = read_state(home)
     if state is not None and state.is_alive():

@@ -21,7 +21,7 @@ _ANSWER_BYTES = 1024 * 1024
 
 
 def python_module(module: str) -> tuple[str, ...]:
-    """The command that runs a module with our interpreter. -P: the current directory is no place to import from."""
+    """The command that runs a module with our interpreter. -P: nothing is imported from the current directory."""
     return (sys.executable, "-P", "-m", module)
 
 
@@ -39,7 +39,7 @@ class ServiceProcess(Child):
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     async def start(self) -> None:
-        """Start it, without waiting for readiness."""
+        """Start the service, without waiting for readiness."""
         if self.pid is not None:
             return
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ class ServiceProcess(Child):
             self._process = spawn(self.argv, env=self.env, log=log)
 
     async def stop(self) -> None:
-        """SIGTERM, so that it drains; SIGKILL when it takes longer than it may."""
+        """Send SIGTERM, so that the service drains; SIGKILL when that takes longer than `stop_timeout_s`."""
         await self._end((signal.SIGTERM, self.stop_timeout_s))
 
     async def _problem(self) -> str:
@@ -59,19 +59,19 @@ class ServiceProcess(Child):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: `status` 0 when nothing did."""
+    """The answer to a request; `status` is 0 when none came."""
 
     status: int
     body: str
 
     @property
     def ready(self) -> bool:
-        """Whether it said yes."""
+        """Whether the answer is yes."""
         return self.status == http.client.OK
 
 
 async def ask(port: int, path: str = "/readyz", timeout_s: float = PROBE_TIMEOUT_S) -> Answer:
-    """GET `path` from 127.0.0.1:`port`; never raises for what the other side does."""
+    """GET `path` from 127.0.0.1:`port`. Never raises, whatever the other side does."""
     return await asyncio.to_thread(_get, port, path, timeout_s)
 
 

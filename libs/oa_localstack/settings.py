@@ -1,4 +1,4 @@
-"""What can be set about a local stack, besides its ports (`oa_platform.config.ports`)."""
+"""Settings of a local stack, except its ports (`oa_platform.config.ports`)."""
 
 from __future__ import annotations
 

@@ -33,11 +33,11 @@ from oa_platform.postgres.planes import OWNER, PLANES
 from oa_platform.postgres.preparation import migrate_service, prepare
 
 STOP_ORDER = ("khala_gateway", "control", "projector", "runtime", POSTGRES)
-"""Edges first, so that nobody asks for what is already gone; the database is last of all."""
+"""Edges first, so that nobody calls a process that is already gone; the database comes last."""
 
 
 class Stack:
-    """One stack with all that it owns below `home`. Use it from the thread that lives as long as the stack."""
+    """One stack with everything that it owns below `home`. Use it from a thread that lives as long as the stack."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class Stack:
         on_event: Callable[[Event], None] | None = None,
         forget_data: bool = False,
     ) -> None:
-        """`home`, `port_base`: over what `env` (default: ours) says. `overrides`: service -> variables for it alone.
-        `commands`: service -> another program in its place (a debugger's, an older release's). `forget_data`: take the
-        database that is there, or an empty one, although the stack had another.
+        """`home` and `port_base` override `env` (default: our environment). `overrides`: service -> variables for it
+        alone. `commands`: service -> another program in its place (a debugger's, an older release's). `forget_data`:
+        take the database that is there, or an empty one, although the stack had another.
 
-        Raises Refusal(invalid_setting) for settings that make no sense.
+        Raises Refusal(invalid_setting) for invalid settings.
         """
         self._inherited = dict(os.environ if env is None else env)
         self.settings = load_settings(self._inherited)
@@ -78,7 +78,7 @@ class Stack:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Where to reach it: "control" (public HTTP edge) and "khala" (WebSocket)."""
+        """Where to reach the stack: "control" (public HTTP edge) and "khala" (WebSocket)."""
         return {"control": f"http://{HOST}:{self.ports.control_http}", "khala": khala_url(self.ports)}
 
     def log_path(self, name: str) -> Path:
@@ -127,13 +127,13 @@ class Stack:
         self._lock = None
 
     async def wait_given_up(self) -> Event:
-        """Wait until supervision gives something up; returns what. It is told once, to one who waits."""
+        """Wait until supervision gives up on a process, and return its event. Each event goes to one waiter, once."""
         return await self._given_up.get()
 
     # ------------------------------------------------------------------ steps of a start
 
     def _prepare_home(self) -> Secrets:
-        for folder in ("logs", "cache"):  # the console mailer's sign-in codes are in a log: for the owner alone
+        for folder in ("logs", "cache"):  # for the owner alone, because the console mailer's sign-in codes are in a log
             (self.home / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         return load_or_create(self.home / "secrets")
 
@@ -198,7 +198,7 @@ class Stack:
         self._watches[name] = asyncio.create_task(one.run(), name=f"supervise {name}")
 
     async def _unwatch(self, *names: str) -> None:
-        """From here on their deaths are no accidents."""
+        """Stop watching `names`: from here on, their deaths are no accidents."""
         watches = [self._watches[name] for name in names]
         for watch in watches:
             watch.cancel()

@@ -1,4 +1,4 @@
-"""What tests stand on: Postgres by the millisecond, a clock that obeys, a network that breaks on request.
+"""Support for tests: databases in milliseconds, a clock that tests control, a network that breaks on request.
 
-In rooms: `suite`, how a run of pytest goes; `peers`, what the project talks to, real or a stand-in.
+Rooms: `suite`, for a run of pytest; `peers`, servers and programs that the project talks to, real or stand-ins.
 """

@@ -1,4 +1,4 @@
-"""Clocks for tests: one that stands still until it is advanced, when sleepers wake exactly; and one that is wrong."""
+"""Clocks for tests: one that stands still until it is advanced and wakes sleepers exactly, and one that is wrong."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FakeClock:
         return self._elapsed_s
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until the clock was advanced by `seconds`; like asyncio.sleep, never less than a turn of the loop."""
+        """Wait until the clock has been advanced by `seconds`, at least one turn of the loop, as in asyncio.sleep."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -49,9 +49,9 @@ class FakeClock:
         await future
 
     async def advance(self, seconds: float) -> None:
-        """Move time forward, waking sleepers in order at their own moments, and let what they start run.
+        """Move time forward, waking sleepers in order, each at its own time, and let the tasks that they start run.
 
-        A sleeper that sleeps again inside the span wakes again inside it.
+        A sleeper that sleeps again within the span wakes again within it.
         """
         end = self._elapsed_s + seconds
         await _settle()
@@ -65,12 +65,12 @@ class FakeClock:
 
     @property
     def sleeping(self) -> int:
-        """How many sleepers wait."""
+        """How many sleepers are waiting."""
         return sum(not future.done() for _, _, future in self._sleepers)
 
 
 class SkewedClock:
-    """A clock whose wall is wrong by `skew_ms()`, which may change at any time; what it measures by is right."""
+    """A clock whose wall time is wrong by `skew_ms()`, which may change at any time. Its monotonic time is right."""
 
     def __init__(self, skew_ms: Callable[[], float], clock: Clock | None = None) -> None:
         self._skew_ms = skew_ms
@@ -89,15 +89,15 @@ class SkewedClock:
         return self._clock.time() + self._skew_ms() / 1000
 
     def monotonic(self) -> float:
-        """As it should be."""
+        """Seconds of the monotonic clock, which is right."""
         return self._clock.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for `seconds`."""
         await self._clock.sleep(seconds)
 
 
 async def _settle(turns: int = 10) -> None:
-    """Let tasks run that are ready, and those that they make ready."""
+    """Let the tasks that are ready run, and those that they make ready."""
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -34,24 +34,24 @@ _PREFIX = "oa-test-"
 _TEST_PORTS = range(20_000, 30_000)
 """Below the range from which systems give out ports for outgoing connections."""
 _KEPT_PORTS = 100
-"""So many of the ports that a process got last are kept for it: more than any test uses at once."""
+"""How many of the last ports that a process got are kept for it: more than any test uses at once."""
 
 FAST: Settings = {
     "fsync": "off",
-    "synchronous_commit": "on",  # without it, kill -9 loses what was acknowledged; and without fsync it is cheap
+    "synchronous_commit": "on",  # without it, kill -9 loses acknowledged commits; without fsync it is cheap
     "full_page_writes": "off",
     "autovacuum": "off",
     "io_method": "sync",
-    "dynamic_shared_memory_type": "mmap",  # inside the data directory, so that it goes with it
+    "dynamic_shared_memory_type": "mmap",  # inside the data directory, so that it is removed with it
     "shared_buffers": "64MB",
     "max_wal_size": "2GB",
 }
 """For tests: survives kill -9 of the server, not of the machine."""
 
 DEVELOPMENT = {"OA_ENV": "development"}
-"""What a service needs in its environment to run with secrets that are none."""
+"""Variables that a service needs to run with secrets that aren't secret."""
 ON_FAST = {**DEVELOPMENT, "OA_DATABASE_MAY_LOSE_COMMITS": "true"}
-"""What a service needs in its environment for a server with `FAST` settings."""
+"""Variables that a service needs for a server with `FAST` settings."""
 PATIENT = {
     "OA_DATABASE_CONNECT_TIMEOUT_S": "60",
     "OA_DATABASE_ACQUIRE_TIMEOUT_S": "60",
@@ -59,13 +59,13 @@ PATIENT = {
     "OA_DATABASE_LOCK_TIMEOUT_MS": "60000",
     "OA_DATABASE_IDLE_TRANSACTION_TIMEOUT_MS": "60000",
 }
-"""A service's waits for its database, where a test is not about them: a busy machine takes longer than the defaults."""
+"""A service's waits for its database in tests that aren't about them: a busy machine takes longer than the defaults."""
 
 T = TypeVar("T")
 
 
 def patient_settings(dsn: str, **changes: Any) -> DatabaseSettings:
-    """Of a pool on a server with `FAST` settings, which is `PATIENT`; `changes` are fields."""
+    """Settings of a `PATIENT` pool on a server with `FAST` settings; `changes` are fields."""
     return replace(load(DatabaseSettings, {"OA_DATABASE_URL": dsn, **ON_FAST, **PATIENT}), **changes)
 
 
@@ -88,28 +88,28 @@ class Database:
 
     @property
     def control(self) -> str:
-        """What the control service signs in with."""
+        """For the control service."""
         return self.dsn("control_app")
 
     @property
     def runtime(self) -> str:
-        """What the runtime service signs in with."""
+        """For the runtime service."""
         return self.dsn("runtime_app")
 
     @property
     def projector(self) -> str:
-        """What the projector service signs in with."""
+        """For the projector service."""
         return self.dsn("projector_app")
 
     @property
     def admin(self) -> str:
-        """The superuser, for what a test must do behind everybody's back (kill connections, look at locks)."""
+        """The superuser's, for what a test must do without the services knowing (kill connections, look at locks)."""
         return self.dsn(SUPERUSER)
 
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """A running server: all that another process needs to use it."""
+    """A running server: everything that another process needs to use it."""
 
     port: int
     passwords: Mapping[str, str] = field(repr=False)
@@ -120,7 +120,7 @@ class ServerAddress:
 
 
 class SessionServer:
-    """The server of a test session, started by whoever creates this; its data goes with it."""
+    """The server of a test session. Creating this starts the server; `stop` removes its data, too."""
 
     def __init__(self) -> None:
         self.directory = scratch_directory()
@@ -153,8 +153,8 @@ class SessionServer:
 class Databases:
     """Makes databases on a running server: a template for each set of services, a copy for each test.
 
-    Not async, so that fixtures for plain and for async tests are the same; it keeps an event loop of its own that
-    never runs while a test's does.
+    Not async, so that sync and async tests have the same fixtures. It has an event loop of its own, which never runs
+    while a test's does.
     """
 
     def __init__(self, address: ServerAddress, worker: str) -> None:
@@ -174,11 +174,11 @@ class Databases:
         return Database(name, self._address.port, self._address.passwords)
 
     def drop(self, database: Database) -> None:
-        """Remove a database, with connections that a test left open."""
+        """Remove a database, and close connections to it that a test left open."""
         self._run(self._admin.execute(f'DROP DATABASE "{database.name}" WITH (FORCE)'))
 
     def close(self) -> None:
-        """Let go of the server."""
+        """Disconnect from the server."""
         self._run(self._admin.close())
         self._loop.close()
 
@@ -198,9 +198,9 @@ class Databases:
 
 
 def scratch_directory() -> Path:
-    """A new directory for this process's servers, in memory when there is room; others may pass through it.
+    """Make a directory for this process's servers, in memory when there is room. Other users may pass through it.
 
-    Directories of test processes that were killed are removed on the way.
+    Also removes directories of test processes that were killed.
     """
     roomy = _SHM.is_dir() and shutil.disk_usage(_SHM).free >= _SHM_NEEDED_BYTES
     parent = _SHM if roomy else Path(tempfile.gettempdir())
@@ -214,7 +214,7 @@ def scratch_directory() -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether it is there and of our user; another test process may be removing it."""
+    """Whether `path` exists and belongs to our user; another test process may be removing it."""
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_uid == os.geteuid()
     return False
@@ -223,8 +223,8 @@ def _is_ours(path: Path) -> bool:
 class _Reservations:
     """Ports that this process means to use, known to other test processes as locked bytes of one file.
 
-    Between the look at a port and the server that listens there, another process would take it otherwise. The kernel
-    drops the locks with the process; those of ports that were given out long ago are dropped for the next.
+    Otherwise another process could take a port after it was checked and before the server listens there. The kernel
+    drops the locks when the process ends; locks of ports given out long ago are dropped as new ones are taken.
     """
 
     def __init__(self) -> None:
@@ -233,7 +233,7 @@ class _Reservations:
         self._given: deque[int] = deque()
 
     def take(self, ports: Collection[int]) -> bool:
-        """Reserve all of them, or none when one is another's, was given out lately, or is in use."""
+        """Reserve all of `ports`, or none if one is another process's, was given out recently, or is in use."""
         taken: list[int] = []
         for port in ports:
             if port in self._given or not self._lock(port):
@@ -261,12 +261,12 @@ class _Reservations:
 
 @functools.cache
 def _reservations(pid: int) -> _Reservations:
-    """Those of this process: a fork has none of its parent's locks."""
+    """The reservations of this process: a fork has none of its parent's locks."""
     return _Reservations()
 
 
 def free_port(offsets: tuple[int, ...] = (0,)) -> int:
-    """A random port such that it plus each of `offsets` is free, and no other test process gets it meanwhile."""
+    """A random port. It plus each of `offsets` is free, and no other test process gets these ports meanwhile."""
     reservations = _reservations(os.getpid())
     for _ in range(1000):
         base = random.choice(_TEST_PORTS)

@@ -1,4 +1,4 @@
-"""A whole stack whose parts a test takes away and gives back."""
+"""A whole stack whose parts a test can stop and start."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class StackUnderTest(Stack):
         self._write_state()
 
     async def start_service(self, name: str, *, wait_ready: bool = True) -> None:
-        """Start what `kill` or `stop_service` ended; returns when it is ready."""
+        """Start a process that `kill` or `stop_service` ended; returns when it is ready."""
         await self._unwatch(name)
         child = self._children[name]
         await child.start()
@@ -66,9 +66,9 @@ class StackUnderTest(Stack):
 
     @asynccontextmanager
     async def replica(self, service: str, settings: Mapping[str, str]) -> AsyncIterator[None]:
-        """One more replica of a service while the block runs, which begins when it is ready.
+        """Run one more replica of a service for the block, which begins when the replica is ready.
 
-        `settings` go over those of the stack's own, and have addresses for each port of the service.
+        `settings` override those of the stack's own, and have addresses for each port of the service.
         """
         secrets = load_or_create(self.home / "secrets")
         env = service_environment(service, ports=self.ports, secrets=secrets, home=self.home, inherited=os.environ)

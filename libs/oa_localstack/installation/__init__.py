@@ -1,1 +1,1 @@
-"""What an installation is: its ports, its secrets, what its services are told, and what is known of a running one."""
+"""An installation: its ports, its secrets, the environment of its services, and the state of a running one."""

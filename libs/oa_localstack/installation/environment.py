@@ -1,4 +1,4 @@
-"""What each service of a local stack finds in its environment. docs/config.md says what every variable means."""
+"""The environment of each service of a local stack. docs/config.md says what every variable means."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def service_environment(
 ) -> Environment:
     """The environment of one service; holds secrets.
 
-    `inherited` is ours. It goes in first, so that OA_LOG_LEVEL, OTEL_… and a service's own limits can be set where
-    the stack is started; what the stack decides goes over it.
+    `inherited` is our own environment. It goes in first, so that OA_LOG_LEVEL, OTEL_… and a service's own limits can be
+    set where the stack is started; variables that the stack decides override it.
     """
     common = {
         "OA_ENV": DEVELOPMENT,
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),  # the packages that we see
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),  # the packages that we can import
         **{use.env: str(ports.of(use)) for use in USES},
         "OA_SERVICE_TOKEN": secrets.service_tokens[service],
         "OA_ACCEPTED_SERVICES": accepted_services(service, secrets.service_tokens),
@@ -52,12 +52,12 @@ def role_dsn(role: str, ports: Ports, secrets: Secrets, database: str = DATABASE
 
 
 def mail_file(home: Path) -> Path:
-    """Where the console provider of a development stack leaves sign-in codes, one JSON object a line."""
+    """Where the console provider of a development stack leaves sign-in codes, one JSON object per line."""
     return home / "dev-mail.jsonl"
 
 
 def _own(service: str, ports: Ports, secrets: Secrets, home: Path) -> Environment:
-    """What only this service is told: where it listens, its database, its keys."""
+    """The variables of this service alone: where it listens, its database, its keys."""
     own = {f"OA_{use.kind.upper()}_ADDRESS": f"{HOST}:{ports.of(use)}" for use in USES if use.owner == service}
     for plane in PLANES:
         if plane.service == service:

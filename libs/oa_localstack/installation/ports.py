@@ -1,4 +1,4 @@
-"""The ports of a local stack: one formula from one base, each single one settable, all checked before a start."""
+"""The ports of a local stack: computed from one base, each one settable by itself, all checked before a start."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PortUse:
 
     @property
     def kind(self) -> str:
-        """What is spoken there: "http", "ws", "grpc", "ops" or "postgres"."""
+        """The protocol on this port: "http", "ws", "grpc", "ops" or "postgres"."""
         return self.field.rpartition("_")[2]
 
 
@@ -42,7 +42,7 @@ USES = tuple(map(PortUse, PORT_OFFSETS))
 
 @dataclass(frozen=True)
 class Ports:
-    """The port numbers of one stack, all on 127.0.0.1. The last word of a name is what is spoken there."""
+    """The port numbers of one stack, all on 127.0.0.1. The last word of a name is the protocol on that port."""
 
     control_http: int
     khala_ws: int
@@ -58,9 +58,9 @@ class Ports:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], base: int | None = None) -> Self:
-        """`base` or `OA_PORT_BASE` plus each offset, unless the port's own variable says otherwise.
+        """Each port is `base` or `OA_PORT_BASE` plus its offset, unless its own variable says otherwise.
 
-        Raises Refusal(invalid_setting) for what is no port, and for a port that two of them would share.
+        Raises Refusal(invalid_setting) for a value that is not a port, and for a port that two uses would share.
         """
         settings = dict(env) if base is None else {**env, "OA_PORT_BASE": str(base)}
         try:
@@ -76,7 +76,7 @@ class Ports:
         return cls(**numbers)
 
     def of(self, use: PortUse) -> int:
-        """The number behind one use."""
+        """The port number of one use."""
         number: int = getattr(self, use.field)
         return number
 
@@ -97,14 +97,14 @@ class Ports:
 
 
 def ops_use(service: str) -> PortUse:
-    """The port where a service says how it is."""
+    """The port where a service reports its health."""
     return next(use for use in USES if (use.owner, use.kind) == (service, "ops"))
 
 
 def is_free(port: int) -> bool:
     """Whether a server could listen on `port` now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: connections in TIME_WAIT are no obstacle, a listener is.
+        # As servers do: connections in TIME_WAIT are no obstacle, but a listener is.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -115,7 +115,7 @@ def is_free(port: int) -> bool:
 
 def _holder(port: int) -> str:
     """Name and id of the process that listens on `port`, as far as we may see it."""
-    import psutil  # loaded here: most who read ports look for nobody
+    import psutil  # loaded here, because most callers that read ports look for no process
 
     with contextlib.suppress(psutil.Error):
         for one in psutil.net_connections(kind="tcp"):

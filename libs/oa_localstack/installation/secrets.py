@@ -1,7 +1,7 @@
 """The secrets of one installation: made once, kept with mode 0600, never printed.
 
-Each is a file of its own below `home/secrets`. What services read as files (keys) they get as paths; the rest goes
-into their environment. Each says that it was made for development: a service that runs in production refuses it.
+Each is a file of its own below `home/secrets`. Services get the secrets that they read as files (keys) as paths, and
+the others in their environment. Each is marked as made for development: a service that runs in production refuses it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class Secrets:
     signing_key_file: Path
     """Control's first token signing key, PEM PKCS#8, Ed25519."""
     hmac_key_file: Path
-    """What control hashes codes and refresh tokens with."""
+    """The key with which control hashes codes and refresh tokens."""
     receipt_key_file: Path
     """Runtime's receipt signing key, PEM PKCS#8, Ed25519."""
 
 
 def load_or_create(directory: Path) -> Secrets:
-    """The secrets in `directory`; what is missing is made.
+    """Return the secrets in `directory`, after making those that are missing.
 
-    Raises Refusal(invalid_setting) when others may read one: then it is no secret any more.
+    Raises Refusal(invalid_setting) when others may read one, because it is no longer a secret then.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Secrets(
@@ -60,7 +60,7 @@ def _hmac_key() -> bytes:
 
 
 def _ed25519_pem() -> bytes:
-    # PEM takes a line of text before the key (RFC 7468, 2).
+    # PEM allows a line of text before the key (RFC 7468, 2).
     return f"{DEVELOPMENT_MARK}\n{dump_key(generate_key())}".encode()
 
 
@@ -69,7 +69,7 @@ def _text(path: Path, make: Callable[[], bytes]) -> str:
 
 
 def _ensured(path: Path, make: Callable[[], bytes]) -> Path:
-    """Make it where there is none; the lock on the home keeps others from doing so at the same time."""
+    """Make the file if there is none; the lock on the home keeps others from doing so at the same time."""
     if not path.exists():
         replace(path, make())
     if path.stat().st_mode & 0o077:

@@ -19,7 +19,7 @@ _POLL_S = 0.01
 
 @dataclass(frozen=True)
 class ProcessMark:
-    """A process and when it began: a number alone may mean another process tomorrow."""
+    """A process and when it began, because the same number may belong to another process later."""
 
     pid: int
     started_at: float
@@ -27,7 +27,7 @@ class ProcessMark:
     @classmethod
     def of(cls, pid: int) -> Self | None:
         """The mark of a running process; None when there is none."""
-        import psutil  # loaded here: there is no process to look at where no stack was started
+        import psutil  # loaded here, because there is no process to look at if no stack was started
 
         try:
             process = psutil.Process(pid)
@@ -68,7 +68,7 @@ def write_state(home: Path, state: StackState) -> None:
 
 
 def read_state(home: Path) -> StackState | None:
-    """The last state of the stack in `home`; None when there was none, or the file makes no sense."""
+    """The last state of the stack in `home`; None when there was none, or the file is invalid."""
     try:
         raw: dict[str, Any] = read_json(state_path(home).read_bytes())
         raw["supervisor"] = ProcessMark(**raw["supervisor"])
@@ -79,12 +79,12 @@ def read_state(home: Path) -> StackState | None:
 
 
 def remove_state(home: Path) -> None:
-    """The stack is down."""
+    """Remove the state file, because the stack is down."""
     state_path(home).unlink(missing_ok=True)
 
 
 def end_strays(home: Path) -> None:
-    """End the services that outlived a killed supervisor, and forget it; Postgres clears its own."""
+    """End the services that outlived a killed supervisor, and remove its state. Postgres clears its own leftovers."""
     state = read_state(home)
     strays = [mark for mark in state.processes.values() if mark.is_alive()] if state else []
     for mark in strays:

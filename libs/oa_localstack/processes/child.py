@@ -28,11 +28,11 @@ def spawn(
     account: Account | None = None,
     death_signal: signal.Signals = signal.SIGKILL,
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` (its program as an absolute path), both outputs into `log`, as `account`.
+    """Start `argv` (its program as an absolute path) as `account`, with both outputs written to `log`.
 
-    On Linux the kernel sends it `death_signal` when the thread that called us ends, so call from one that lives as
-    long as the child should: the main one. Elsewhere a killed supervisor's children are found by the next one.
-    A session of its own keeps the terminal's Ctrl-C from reaching the child before its supervisor does.
+    On Linux, the kernel sends the child `death_signal` when the calling thread ends, so call this from a thread that
+    lives as long as the child should: the main thread. On other systems, the next supervisor finds the children of a
+    killed one. A session of its own keeps the terminal's Ctrl-C from reaching the child before its supervisor does.
     """
     return subprocess.Popen(
         (account or Account()).launched(argv, int(death_signal)),
@@ -46,7 +46,7 @@ def spawn(
 
 
 class Child(ABC):
-    """A program under a name, with its log, that is started, stopped and started again."""
+    """A named program, with its log, that is started, stopped and started again."""
 
     name: str
     log_path: Path
@@ -59,25 +59,25 @@ class Child(ABC):
 
     @property
     def exit_status(self) -> int | None:
-        """How it ended; negative: by that signal. None while it runs or before its start."""
+        """How the process ended; if negative, by that signal. None while it runs or before its start."""
         return self._process.poll() if self._process else None
 
     @abstractmethod
     async def start(self) -> None:
-        """Start it, from the thread that lives as long as it should (see `spawn`); nothing happens when it runs."""
+        """Start it, from a thread that lives as long as it should (see `spawn`). Does nothing if it is running."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """End it in order if it runs, and by force when that takes too long."""
+        """Shut it down in order if it runs, by force when that takes too long."""
 
     def kill(self) -> None:
-        """SIGKILL, and take its exit status."""
+        """Send SIGKILL, and collect the exit status."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     async def _end(self, *steps: tuple[signal.Signals, float]) -> None:
-        """One signal after the other, each with so many seconds to be obeyed; SIGKILL comes last."""
+        """Send one signal after the other, each with its number of seconds to be obeyed; SIGKILL comes last."""
         for number, patience_s in steps:
             if self._process is not None and self._process.poll() is None:
                 self._process.send_signal(number)
@@ -87,10 +87,10 @@ class Child(ABC):
 
     @abstractmethod
     async def _problem(self) -> str:
-        """Why it is not ready; empty when it is."""
+        """Return why it is not ready; empty when it is."""
 
     async def until_ready(self, timeout_s: float) -> None:
-        """Return when it is ready; raises Refusal(start_failed) when it ends or takes longer than `timeout_s`."""
+        """Return when it is ready. Raises Refusal(start_failed) when it ends or takes longer than `timeout_s`."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             if self.pid is None:
@@ -115,7 +115,7 @@ def send_signal(pid: int, number: signal.Signals) -> None:
 
 
 def last_lines(path: Path, count: int = TAIL_LINES) -> str:
-    """The last `count` lines of a log, indented; says so when there is nothing."""
+    """The last `count` lines of a log, indented, or a note that nothing was logged."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -1,8 +1,8 @@
-"""The first moment of a child: tie it to its parent, become its user, and turn into its program.
+"""The first steps of a child: tie it to its parent, become its user, and turn into its program.
 
-Run as a file by `spawn`, not imported: `python -I -S launch.py SIGNAL PARENT_PID UID GID PROGRAM ARGUMENTS…`, where
-UID and GID of -1 mean "stay who we are". It is a program and not a `preexec_fn`, because nothing of Python may run
-safely between fork and exec in a process with threads.
+`spawn` runs this as a file, not imported: `python -I -S launch.py SIGNAL PARENT_PID UID GID PROGRAM ARGUMENTS…`, where
+UID and GID of -1 mean "keep the user". It is a program and not a `preexec_fn`, because Python code can't run safely
+between fork and exec in a process with threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _STATUS_NOT_STARTED = 127
 
 
 def main(arguments: list[str]) -> None:
-    """Never returns: becomes the program, or ends with status 127 and a line that says why."""
+    """Become the program, or end with status 127 and a line that says why. Never returns."""
     death_signal, parent_pid, uid, gid = map(int, arguments[:4])
     program = arguments[4:]
     if uid != -1:
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
     if sys.platform == "linux":
         # After the change of user: the kernel forgets the setting when credentials change (prctl(2)).
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
-    if os.getppid() != parent_pid:  # it died before the setting took hold
+    if os.getppid() != parent_pid:  # the parent died before the setting took effect
         os._exit(_STATUS_NOT_STARTED)
     try:
         os.execv(program[0], program)

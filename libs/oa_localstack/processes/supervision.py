@@ -1,4 +1,4 @@
-"""Start again what dies, not too often."""
+"""Restart processes that die, but not too often."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Change(Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened to the child `name`; `detail` is for people."""
+    """Something that happened to the child `name`; `detail` is for people."""
 
     name: str
     change: Change
@@ -36,9 +36,9 @@ class Event:
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """How often a dead child is started again: `attempts` times, each after the whole wait of `backoff`.
+    """How often a dead child is started again: `attempts` times, each after the full wait of `backoff`.
 
-    A child that stayed up for `forget_after_s` has all its attempts again.
+    A child that stayed up for `forget_after_s` gets all its attempts back.
     """
 
     attempts: int = 6
@@ -48,7 +48,7 @@ class RestartPolicy:
 
 @dataclass
 class Supervision:
-    """Watches one child, as long as `run` does."""
+    """Watches one child while `run` is running."""
 
     child: Child
     policy: RestartPolicy
@@ -57,7 +57,7 @@ class Supervision:
     _attempt: int = 0
 
     async def run(self) -> None:
-        """Watch until cancelled, or until the attempts are used up."""
+        """Watch until canceled, or until the attempts are used up."""
         loop = asyncio.get_running_loop()
         up_since = loop.time()
         while True:
@@ -72,7 +72,7 @@ class Supervision:
             up_since = loop.time()
 
     async def _restart(self) -> bool:
-        """Try until it starts; False when the attempts are used up."""
+        """Try until the child starts. False when the attempts are used up."""
         reason = "it died each time soon after its start"
         while self._attempt < self.policy.attempts:
             await asyncio.sleep(self.policy.backoff.ceiling_ms(self._attempt) / 1000)

@@ -1,1 +1,1 @@
-"""What the project talks to, for tests: real servers and programs, and stand-ins that do what a test wants."""
+"""Peers of the project, for tests: real servers and programs, and stand-ins that do what a test wants."""

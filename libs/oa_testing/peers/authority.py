@@ -1,4 +1,4 @@
-"""A certificate authority for tests: real certificates, for names and times of one's choice."""
+"""A certificate authority for tests: real certificates, for names and times of the test's choice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Issued:
     key: bytes
 
     def write(self, folder: Path, name: str = "tls") -> tuple[Path, Path]:
-        """Into `<name>.crt` and `<name>.key`, each replaced as a whole; the key is for its owner alone."""
+        """Write `<name>.crt` and `<name>.key`, replacing each as a whole; only its owner can read the key."""
         return replace_file(folder / f"{name}.crt", self.certificate), replace_file(folder / f"{name}.key", self.key)
 
 
@@ -43,13 +43,13 @@ class Authority:
         """Its own certificate, in PEM."""
 
     def write(self, folder: Path, name: str = "ca") -> Path:
-        """Its certificate into `<name>.crt`."""
+        """Write its certificate into `<name>.crt`."""
         return replace_file(folder / f"{name}.crt", self.certificate)
 
     def issue(self, *names: str, begins: timedelta = -10 * _DAY, lives: timedelta = _DAY) -> Issued:
         """A certificate for DNS names, IP addresses and URIs; without any, for loopback.
 
-        It is good from `begins` to `lives`, both counted from now.
+        It is valid from `begins` to `lives`, both counted from now.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
@@ -75,7 +75,7 @@ class Authority:
 
 
 def replace_file(path: Path, content: bytes) -> Path:
-    """Write a file for its owner alone, and put it in the place of the old one in one step."""
+    """Write a file that only its owner can read, and replace the old one in one step."""
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -94,7 +94,7 @@ def _general(name: str) -> x509.GeneralName:
 
 
 def server_context(folder: Path, issued: Issued) -> ssl.SSLContext:
-    """For a server of a test that takes an SSLContext; the files stay in the folder."""
+    """The context for a test's server that takes an SSLContext; the files stay in the folder."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*issued.write(folder))
     return context

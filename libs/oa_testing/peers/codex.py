@@ -12,13 +12,13 @@ import pytest
 from oa_testing.peers import mcp_server
 
 CODEX = Path(__file__).parents[3] / "tools" / "codex" / "node_modules" / ".bin" / "codex"
-"""Where `make codex` puts it."""
+"""Where `make codex` installs it."""
 PROVIDER_KEY = "sk-test-0123456789abcdef"
-"""What the worker's environment has for the provider; it is to stand in no log."""
+"""The provider's key in the worker's environment. It must not appear in a log."""
 
 
 def installed_codex() -> Path:
-    """The program. Skips the test where it is not installed."""
+    """The path of the program. Skips the test if it is not installed."""
     if not CODEX.exists():
         pytest.skip("Codex is not installed here: `make codex` does it, where there is npm")
     return CODEX
@@ -32,13 +32,13 @@ args = ["{mcp_server.__file__}"]
 [features]
 default_mode_request_user_input = true
 """
-"""Settings of a Codex that may ask people itself, and whose MCP server `booking` (`mcp_server`) does."""
+"""Settings of a Codex that may ask people itself, and whose MCP server `booking` (`mcp_server`) does so, too."""
 
 
 def codex_environment(home: Path, base_url: str, more: str = "") -> Mapping[str, str]:
     """Variables of a worker whose Codex has its home in `home`, and asks the provider at `base_url`.
 
-    `more`: what else stands in its config.toml.
+    `more`: further text for its config.toml.
     """
     home.mkdir(parents=True, exist_ok=True)
     (home / "config.toml").write_text(
@@ -62,7 +62,7 @@ exporter = "none"
 {more}""",
         "utf-8",
     )
-    # Codex makes no helper programs in a home that lies in the folder of temporary files, and its sandbox needs them.
+    # Codex's sandbox needs helper programs, and Codex makes none in a home that lies in the folder of temporary files.
     temporary = home / "tmp"
     temporary.mkdir(exist_ok=True)
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}

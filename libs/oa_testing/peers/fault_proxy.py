@@ -27,11 +27,11 @@ class Faults:
     """What happens to the bytes of one direction. Changes work at once, on open connections too."""
 
     delay_s: float = 0.0
-    """Each piece waits this long before it goes on; order is kept."""
+    """Each piece waits this long before it is forwarded; order is kept."""
     budget_bytes: int | None = None
-    """After so many more bytes the connection is cut, in the middle of whatever is being sent."""
+    """After this many more bytes the connection is cut, even in the middle of a message."""
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Cleared: bytes wait in the proxy, and the sender sees only that nobody reads."""
+    """When cleared, bytes wait in the proxy, and the sender sees only that nobody reads."""
 
     def __post_init__(self) -> None:
         self.flowing.set()
@@ -65,7 +65,7 @@ class FaultProxy:
         return len(self._connections)
 
     async def cut(self) -> int:
-        """Reset every open connection on both sides (RST, no farewell); returns how many there were."""
+        """Reset every open connection on both sides (RST, no orderly close); returns how many there were."""
         tasks = list(self._connections)
         for writers in self._connections.values():
             for writer in writers:
@@ -76,12 +76,12 @@ class FaultProxy:
         return len(tasks)
 
     def stall(self, *directions: Direction) -> None:
-        """Stop forwarding without closing anything, as a network does that drops every packet."""
+        """Stop forwarding without closing anything, like a network that drops every packet."""
         for direction in directions or Direction:
             self.faults[direction].flowing.clear()
 
     def resume(self) -> None:
-        """Undo `stall`: what waited goes on."""
+        """Undo `stall`: the bytes that waited are forwarded."""
         for faults in self.faults.values():
             faults.flowing.set()
 
@@ -91,7 +91,7 @@ class FaultProxy:
             self.faults[direction].delay_s = seconds
 
     def truncate(self, after_bytes: int, direction: Direction = Direction.TO_CLIENT) -> None:
-        """Cut the connection that brings the count of bytes in `direction`, from now on, past `after_bytes`."""
+        """Cut the connection that takes the number of bytes in `direction`, counted from now, past `after_bytes`."""
         self.faults[direction].budget_bytes = after_bytes
 
     def refuse(self, refusing: bool = True) -> None:
@@ -153,7 +153,7 @@ class FaultProxy:
 
 
 async def _close_in_order(writers: list[asyncio.StreamWriter]) -> None:
-    """Close after both sides said their farewell: what is still buffered arrives."""
+    """Close after both sides have ended their streams, so that buffered data still arrives."""
     for writer in writers:
         writer.close()
     for writer in writers:
@@ -161,7 +161,7 @@ async def _close_in_order(writers: list[asyncio.StreamWriter]) -> None:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close with RST: lingering is off, so the kernel throws away what was not sent and tells the peer."""
+    """Close with RST: lingering is off, so the kernel discards unsent data and tells the peer."""
     raw = writer.get_extra_info("socket")
     if raw is not None and not writer.transport.is_closing():
         with contextlib.suppress(OSError):

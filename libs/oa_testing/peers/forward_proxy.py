@@ -1,4 +1,4 @@
-"""A forward HTTP proxy for tests: what a company has between its people and the world."""
+"""A forward HTTP proxy for tests, like the one that a company has between its people and the world."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oa_testing.peers.listener import Listener
 
 
 class ForwardProxy:
-    """Takes every host for this machine; `asked` has what it was asked for ("CONNECT a.example:9081")."""
+    """Takes every host for this machine; `asked` has the requests that came ("CONNECT a.example:9081")."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -36,13 +36,13 @@ class ForwardProxy:
         async with connected(HOST, parts.port) as (inner_reader, inner_writer):
             if method == "CONNECT":
                 writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            else:  # one request to a connection
+            else:  # one request per connection
                 inner_writer.write(f"{method} {parts.path} {version}\r\nConnection: close\r\n".encode() + head)
             await both_ways(forward(reader, inner_writer), forward(inner_reader, writer))
 
 
 async def _rest_of_head(reader: asyncio.StreamReader) -> bytes:
-    """Header lines and the empty one, without those that are about the connection."""
+    """Return the header lines and the empty line, without headers that are about the connection."""
     kept = b""
     while True:
         line = await reader.readuntil(b"\n")

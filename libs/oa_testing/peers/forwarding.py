@@ -1,4 +1,4 @@
-"""What passes a connection on to a server."""
+"""Forwarding of connections to a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @asynccontextmanager
 async def connected(host: str, port: int, **tls: Any) -> AsyncIterator[Stream]:
-    """A connection for a block: closed after it, and reset if the block fails. Raises OSError."""
+    """Open a connection for a block: it is closed after the block, and reset if the block fails. Raises OSError."""
     reader, writer = await asyncio.open_connection(host, port, **tls)
     try:
         yield reader, writer
@@ -25,7 +25,7 @@ async def connected(host: str, port: int, **tls: Any) -> AsyncIterator[Stream]:
 
 
 async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on what is read, and its end. Raises OSError."""
+    """Pass on everything that is read, and the end of the stream. Raises OSError."""
     while data := await reader.read(_CHUNK_BYTES):
         writer.write(data)
         await writer.drain()
@@ -36,7 +36,7 @@ async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def both_ways(*directions: Coroutine[None, None, None]) -> None:
-    """Return when both have ended; when one fails, the other ends with it, and this raises what it failed with."""
+    """Return when both have ended. When one fails, the other ends with it, and this raises the error."""
     tasks = [asyncio.create_task(direction) for direction in directions]
     try:
         await asyncio.gather(*tasks)

@@ -1,4 +1,4 @@
-"""A TCP server on loopback whose connections all end with it: what other peers and tests are made of.
+"""A TCP server on loopback whose connections all end with it. Other peers and tests are built on it.
 
 `asyncio.start_server` alone leaves them open: closing the server ends only the listening, and a handler that is
 canceled before its first step closes nothing.
@@ -16,8 +16,8 @@ from oa_localstack.installation.ports import HOST
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 """Serves one connection, which is closed when this returns. A connection that breaks is no failure."""
 _TURNS_TO_ACCEPT = 3
-"""Turns of the loop until a connection that asyncio has taken from the system is known here: it makes a task for it,
-which makes a transport, which tells of it."""
+"""Turns of the loop until a connection that asyncio has taken from the system is known here: asyncio makes a task for
+it, the task makes a transport, and the transport reports it."""
 
 
 class Listener:
@@ -25,7 +25,7 @@ class Listener:
 
     def __init__(self, serve: Serve, *, host: str = HOST, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
-        """Where it listens, also after it has stopped; 0 until the system has chosen one."""
+        """The port it listens on, also after it has stopped; 0 until the system has chosen one."""
         self._serve = serve
         self._host = host
         self._tls = tls
@@ -41,18 +41,18 @@ class Listener:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         self._server = await asyncio.start_server(  # noqa: TID251 - what it leaves open, `stop` closes
             self._accept, self._host, self.port, ssl=self._tls
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Listen no more, and end every connection, whatever it is at. Raises what one of them failed with."""
+        """Stop listening, and end every connection, whatever it is doing. Raises the error of one that failed."""
         if self._server is None:
             return
-        # First nothing more is taken from the system: what was taken and is not known here yet would stay open, and
-        # what has no transport yet would never get one from a server that is closed.
+        # First, take nothing more from the system: a connection that was taken and is not known here yet would stay
+        # open, and one that has no transport yet would never get one from a closed server.
         for listening in self._server.sockets:
             asyncio.get_running_loop().remove_reader(listening.fileno())
         for _ in range(_TURNS_TO_ACCEPT):
@@ -68,7 +68,7 @@ class Listener:
             raise self._failure
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Not a coroutine: from here on the connection is known, whether its task ever begins or not."""
+        """Register a connection. Not a coroutine, so that the connection is known even if its task never begins."""
         task = asyncio.create_task(self._serve(reader, writer))
         self._open[task] = writer
         task.add_done_callback(self._over)

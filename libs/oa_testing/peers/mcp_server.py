@@ -1,7 +1,7 @@
 """An MCP server over standard input and output, as Codex starts one: its tool `ask` asks people.
 
-`ask` is called with `{"elicit": PARAMS}`: it sends them as `elicitation/create`, and its result is what came back, as
-JSON. It runs alone: `python mcp_server.py`.
+`ask` is called with `{"elicit": PARAMS}`: it sends PARAMS as `elicitation/create`, and its result is the answer, as
+JSON. The server runs alone: `python mcp_server.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TOOL = {"name": "ask", "description": "Asks a person.", "inputSchema": {"type": 
 
 
 def read() -> dict[str, Any]:
-    """The next message; ends with the input."""
+    """Return the next message; exit at the end of the input."""
     line = sys.stdin.readline()
     if not line:
         sys.exit(0)

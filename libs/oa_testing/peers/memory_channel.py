@@ -1,4 +1,4 @@
-"""A channel within one process, which does to texts what a test wants."""
+"""A channel within one process that does to texts what a test wants."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterable
 from oa_fanout.channel import Heard
 
 Carry = Callable[[str], Iterable[str]]
-"""What becomes of a text on its way to one listener: the texts that arrive now. Nothing is lost unless it says so."""
+"""Maps a text on its way to one listener to the texts that arrive now. Nothing is lost unless it says so."""
 
 
 class MemoryHub:
-    """Where all channels meet."""
+    """Connects all channels."""
 
     def __init__(self, carry: Carry = lambda text: (text,)) -> None:
         self._carry = carry
         self._channels: list[MemoryChannel] = []
 
     def channel(self, heard: Heard) -> MemoryChannel:
-        """One more."""
+        """Add a channel."""
         channel = MemoryChannel(self, heard)
         self._channels.append(channel)
         return channel
 
     def tell(self, teller: MemoryChannel, text: str) -> None:
-        """All but the one that tells."""
+        """Tell all channels except `teller`."""
         for channel in self._channels:
             if channel is not teller and channel.listens:
                 for arrived in self._carry(text):
@@ -45,7 +45,7 @@ class MemoryChannel:
         self._hub.tell(self, text)
 
     async def run(self) -> None:
-        """Hear the others until cancelled."""
+        """Hear the others until canceled."""
         self.listens = True
         try:
             await asyncio.Event().wait()

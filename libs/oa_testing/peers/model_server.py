@@ -1,4 +1,4 @@
-"""A model's provider on loopback that says what a test wrote down: `POST /responses`, answered by server-sent events.
+"""A model's provider on loopback that follows a test's script: `POST /responses`, answered by server-sent events.
 
     async with ModelServer() as model:
         model.script([Say("I look."), Call("exec_command", {"cmd": "ls"})], [Say("Done.")])
@@ -19,14 +19,14 @@ from oa_localstack.installation.ports import HOST
 from oa_testing.peers.listener import Listener
 
 INPUT_TOKENS, CACHED_TOKENS, OUTPUT_TOKENS = 10, 4, 5
-"""What each reply is said to have used."""
+"""The usage that each reply reports."""
 PATIENTLY = {"yield_time_ms": 30_000}
-"""Of Codex's `exec_command`: the model waits for the command as long as it may."""
+"""Arguments of Codex's `exec_command` with which the model waits for the command as long as it may."""
 
 
 @dataclass(frozen=True)
 class Say:
-    """A message of the assistant, told word by word."""
+    """A message of the assistant, sent word by word."""
 
     text: str
 
@@ -38,12 +38,12 @@ class Call:
     name: str
     arguments: Mapping[str, object]
     namespace: str = ""
-    """That of the tool, where it has one: `mcp__NAME` of an MCP server."""
+    """The tool's namespace, if it has one: `mcp__NAME` for an MCP server."""
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing comes until the test opens it; `reached` tells the test that it may, `left` that the client hung up."""
+    """A pause until the test sets `opened`; `reached` tells the test that it may, `left` that the client hung up."""
 
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
@@ -59,18 +59,18 @@ class Fail:
 
 @dataclass(frozen=True)
 class Break:
-    """The connection breaks; what was said just before may be lost with it."""
+    """The connection breaks; data that was sent just before may be lost with it."""
 
 
 Part = Say | Call | Wait | Fail | Break
 
 
 class ModelServer:
-    """Use it in `async with`. `port`: of one that was there before."""
+    """Use it in `async with`. `port`: that of an earlier server."""
 
     def __init__(self, port: int = 0) -> None:
         self.requests: list[dict[str, Any]] = []
-        """Bodies of what was asked, in order."""
+        """Bodies of the requests, in order."""
         self._replies: list[Sequence[Part]] = []
         self._listener = Listener(self._answer, port=port)
 
@@ -82,17 +82,17 @@ class ModelServer:
         await self.stop()
 
     async def stop(self) -> None:
-        """As if its process died: what it is saying ends in the middle, and nobody is there any more."""
+        """Stop as if its process died: a reply in progress ends in the middle, and nobody listens any more."""
         await self._listener.stop()
 
     @property
     def port(self) -> int:
-        """Where it listens, also when it has stopped."""
+        """The port it listens on, also after it has stopped."""
         return self._listener.port
 
     @property
     def base_url(self) -> str:
-        """For the provider's settings."""
+        """The URL for the provider's settings."""
         return f"http://{HOST}:{self.port}"
 
     def script(self, *replies: Sequence[Part]) -> None:
@@ -122,7 +122,7 @@ class ModelServer:
 
 
 async def _wait(reader: asyncio.StreamReader, wait: Wait) -> None:
-    """Until it is opened. Raises ConnectionError when the client hangs up first."""
+    """Wait until `wait` is opened. Raises ConnectionError when the client hangs up first."""
     wait.reached.set()
     opened, hung_up = asyncio.ensure_future(wait.opened.wait()), asyncio.ensure_future(reader.read())
     try:

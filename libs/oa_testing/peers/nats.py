@@ -19,7 +19,7 @@ _PATIENCE_S = 60.0
 
 @dataclass
 class NatsServer:
-    """One that can go away and come back."""
+    """A NATS server that can go away and come back."""
 
     port: int
     _arguments: Sequence[str] = ()
@@ -31,7 +31,7 @@ class NatsServer:
         return f"nats://{_HOST}:{self.port}"
 
     async def start(self) -> None:
-        """Start it; returns when it takes connections."""
+        """Start the server; returns when it takes connections."""
         program = shutil.which("nats-server", path=str(Path(sys.executable).parent))
         assert program, "nats-server is a package of the development environment; run tools/bootstrap.sh"
         self._process = await asyncio.create_subprocess_exec(
@@ -45,7 +45,7 @@ class NatsServer:
                 await asyncio.sleep(_POLL_S)
 
     async def kill(self) -> None:
-        """End it at once."""
+        """End the server at once."""
         if self._process is not None:
             self._process.kill()
             await self._process.wait()
@@ -63,7 +63,7 @@ class NatsServer:
 
 @asynccontextmanager
 async def nats_server(*arguments: str) -> AsyncIterator[NatsServer]:
-    """A running one, for a block."""
+    """Run a NATS server for a block."""
     server = NatsServer(free_port(), arguments)
     await server.start()
     try:

@@ -1,4 +1,4 @@
-"""What stands in front of a real Postgres and speaks just enough of its protocol to be taken for something else."""
+"""A server in front of a real Postgres that speaks just enough of its protocol to be taken for something else."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class PgFront:
         self.refusals: list[tuple[str, str]] = []
         """SQLSTATE and message for the next connections, one each."""
         self.own_keys = False
-        """Whether clients get a process id of ours, as a pooler gives them one."""
+        """Whether clients get a process id of ours, as a pooler would give them one."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Serve one connection."""
         startup = await _startup(reader, writer)
         if self.refusals:
             writer.write(_error(*self.refusals.pop(0)))
@@ -47,7 +47,7 @@ class PgFront:
 
 
 async def _startup(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """The packet that opens a session; TLS is not spoken here."""
+    """Return the packet that opens a session; TLS is declined."""
     while True:
         length, code = struct.unpack("!II", await reader.readexactly(8))
         rest = await reader.readexactly(length - 8)
@@ -63,7 +63,7 @@ def _error(sqlstate: str, message: str) -> bytes:
 
 @asynccontextmanager
 async def pg_front(server_port: int) -> AsyncIterator[PgFront]:
-    """In front of the server on `server_port`, for a block."""
+    """Run a front of the server on `server_port` for a block."""
     front = PgFront(server_port)
     async with Listener(front.serve) as listener:
         front.port = listener.port

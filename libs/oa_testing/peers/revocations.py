@@ -1,4 +1,4 @@
-"""Control's stream of revocations, with a script in the place of a database."""
+"""Control's stream of revocations, with a script in place of a database."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from openagents.control.v1.revocation_service_pb2_grpc import (
 
 
 class ScriptedRevocations(RevocationServiceServicer):
-    """Tells what `revoke` was called with, in that order. `port` is where it serves."""
+    """Streams the revocations that `revoke` was called with, in that order. `port` is where it serves."""
 
     def __init__(self) -> None:
         self.items: list[pb.Revocation] = []
         self.asked_after: list[int] = []
         """The position of each call."""
         self.silent = False
-        """Whether streams say nothing, not even that they live."""
+        """Whether streams send nothing, not even signs of life."""
         self.alive_s = 0.1
         self.port = 0
         self._news = asyncio.Condition()
 
     async def revoke(self, *revocations: pb.Revocation) -> None:
-        """Each gets the next position."""
+        """Add revocations; each gets the next position."""
         for revocation in revocations:
             revocation.position = len(self.items) + 1
             self.items.append(revocation)
@@ -40,7 +40,7 @@ class ScriptedRevocations(RevocationServiceServicer):
     async def WatchRevocations(
         self, request: pb.WatchRevocationsRequest, context: Any
     ) -> AsyncIterator[pb.WatchRevocationsResponse]:
-        """As control does."""
+        """Stream revocations as control does."""
         self.asked_after.append(request.after_position)
         position = request.after_position if request.after_position <= len(self.items) else 0
         while True:
@@ -57,7 +57,7 @@ class ScriptedRevocations(RevocationServiceServicer):
 
 @asynccontextmanager
 async def serving(control: ScriptedRevocations, port: int = 0) -> AsyncIterator[None]:
-    """Control is there for a block."""
+    """Serve `control` for a block."""
     server = grpc.aio.server()
     add_RevocationServiceServicer_to_server(control, server)
     control.port = server.add_insecure_port(f"127.0.0.1:{port}")

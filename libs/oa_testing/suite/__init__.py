@@ -1,1 +1,1 @@
-"""How a run of pytest goes: fixtures, the order of modules, what is skipped, and what is said at the end."""
+"""A run of pytest: fixtures, the order of modules, skipped tests, and the report at the end."""

@@ -1,4 +1,4 @@
-"""Secrets in logs: whatever has the form of a token, key or password of ours. Every test's logs are looked through."""
+"""Secrets in logs: text that has the form of a token, key or password of ours. Every test's logs are searched."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOGGED = re.compile(r'\[(?:debug|info|warning|error|critical) +\]|\{.*"event": 
 
 
 def leaks_in(lines: Iterable[str]) -> Iterator[str]:
-    """What kind of secret stands in which line; the secret itself is not shown."""
+    """Yield which kind of secret is in which line; the secret itself is not shown."""
     for line in lines:
         for what, form in _FORMS.items():
             if form.search(line):
@@ -28,12 +28,12 @@ def leaks_in(lines: Iterable[str]) -> Iterator[str]:
 
 
 def logged(output: str) -> list[str]:
-    """The lines that a log of ours wrote, among what else a test or its program wrote."""
+    """The lines that our logs wrote, without the other output of a test or its program."""
     return [line for line in output.splitlines() if _LOGGED.match(line)]
 
 
 def check_logs(folder: Path) -> None:
-    """Look through the logs of processes. Raises AssertionError for one that holds a secret."""
+    """Search the logs of processes. Raises AssertionError if one of them holds a secret."""
     found = [f"{path.name}: {leak}" for path in sorted(folder.glob("*.log*")) for leak in _leaks_of(path)]
     assert not found, "secrets were logged:\n" + "\n".join(found)
 

@@ -1,4 +1,4 @@
-"""What tests measured, at the end of a run of pytest: each `record_property(MEASURED, line)`. No test fails by it."""
+"""Measurements of tests, at the end of a run of pytest: each `record_property(MEASURED, line)`. They fail no test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MEASURED = "measured"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for each, in the order of the tests."""
+    """Print one line for each measurement, in the order of the tests."""
     everything = [report for reports in terminalreporter.stats.values() for report in reports]
     calls = [one for one in everything if isinstance(one, pytest.TestReport) and one.when == "call"]
     lines = [str(value) for report in calls for name, value in report.user_properties if name == MEASURED]

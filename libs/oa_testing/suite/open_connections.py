@@ -1,6 +1,7 @@
-"""A test fails that leaves a connection open when its loop closes; loaded from the root `conftest.py`.
+"""Fail tests that leave a connection open when their loop closes; loaded from the root `conftest.py`.
 
-asyncio closes no connection with its loop. The collector reports it some time later, in whatever test is running then.
+asyncio doesn't close a connection with its loop. The garbage collector reports it some time later, in whichever test
+is running then.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _left_open: list[str] = []
 
 def left_open(loop: asyncio.SelectorEventLoop) -> Iterator[str]:
     """The connections of a loop that have not ended."""
-    # There is no public list. A connection that is closing ends only in a turn of the loop that is still to come.
+    # There is no public list. A connection that is closing ends only in a later turn of the loop.
     for transport in list(loop._transports.values()):  # type: ignore[attr-defined]
         if transport._sock is not None:
             protocol = transport.get_protocol()
@@ -43,5 +44,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_configure() -> None:
-    """Look whenever a loop closes."""
+    """Look for open connections whenever a loop closes."""
     asyncio.SelectorEventLoop.close = _close_and_tell  # type: ignore[method-assign, assignment]

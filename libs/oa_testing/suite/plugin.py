@@ -26,10 +26,10 @@ services on free ports, about 3 s to start; `await stack.stop()`, `stack.kill(na
 
 **Time.** `clock` is an `oa_testing.clock.FakeClock`.
 
-**A company's proxy.** `oa_testing.peers.forward_proxy.ForwardProxy`; `dead_proxies` names one in the environment that
-is not there, in every variable and both letter cases.
+**A company's proxy.** `oa_testing.peers.forward_proxy.ForwardProxy`; `dead_proxies` sets every variable for proxies in
+the environment, in both letter cases, to a proxy that doesn't exist.
 
-**No secret in a log.** What a test logs, and the logs of its stack, are looked through for tokens, keys and passwords
+**No secret in a log.** The output of a test and the logs of its stack are searched for tokens, keys and passwords
 (`oa_testing.suite.leaks`): one of these fails the test, or the teardown of its stack.
 
 **A network that breaks.** `fault_proxies` is an async factory: `proxy = await fault_proxies("127.0.0.1", port)`
@@ -79,7 +79,7 @@ def _session_server(config: pytest.Config) -> SessionServer:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """xdist, in the controller: one server for all workers."""
+    """Give all workers of xdist one server, that of the controller."""
     address = _session_server(node.config).address
     node.workerinput["oa_postgres"] = (address.port, dict(address.passwords))
 
@@ -99,7 +99,7 @@ def postgres_address(pytestconfig: pytest.Config) -> ServerAddress:
 
 @pytest.fixture(scope="session")
 def databases(postgres_address: ServerAddress, pytestconfig: pytest.Config) -> Iterator[Databases]:
-    """Makes databases; most tests want `database` or a service's instead."""
+    """Maker of databases; most tests want `database` or a service's instead."""
     worker = getattr(pytestconfig, "workerinput", {}).get("workerid", "main")
     databases = Databases(postgres_address, worker)
     yield databases
@@ -197,7 +197,7 @@ async def _running_stack(directory: Path) -> AsyncIterator[StackUnderTest]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Fail a test during which a secret was logged; add the ends of a failed test's stack logs to its report."""
     report = yield
-    if report.when == "teardown" and report.passed:  # by then all is there that was logged
+    if report.when == "teardown" and report.passed:  # by then everything that was logged is there
         leaks = [leak for _, text in report.sections for leak in leaks_in(logged(text))]
         if leaks:
             report.outcome, report.longrepr = "failed", "secrets were logged:\n" + "\n".join(leaks)
@@ -216,7 +216,7 @@ def clock() -> FakeClock:
 
 @pytest_asyncio.fixture
 async def fault_proxies() -> AsyncIterator[FaultProxies]:
-    """Starts proxies in front of servers; all of them are closed at the end of the test."""
+    """Start proxies in front of servers; all of them are closed at the end of the test."""
     started: list[FaultProxy] = []
 
     async def start(host: str, port: int) -> FaultProxy:
@@ -245,7 +245,7 @@ DEAD_PROXIES = {
 
 @pytest.fixture
 def dead_proxies(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A proxy that is not there, in our environment; the variables, for that of a process."""
+    """Set our environment's variables to a proxy that doesn't exist; returns them, for the environment of a process."""
     for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
         monkeypatch.delenv(name, raising=False)
     for name, url in DEAD_PROXIES.items():

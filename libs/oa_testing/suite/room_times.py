@@ -18,7 +18,7 @@ def room_of(path: str) -> str:
 
 
 def seconds_by_room(reports: Iterable[pytest.TestReport]) -> Counter[str]:
-    """Set-up and tear-down included."""
+    """Sum up the seconds of each room, set-up and tear-down included."""
     seconds: Counter[str] = Counter()
     for report in reports:
         seconds[room_of(report.nodeid.partition("::")[0])] += report.duration  # type: ignore[assignment]
@@ -26,7 +26,7 @@ def seconds_by_room(reports: Iterable[pytest.TestReport]) -> Counter[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The longest first. With several workers the sum is more than what passed on the clock."""
+    """Print the rooms, the slowest first. With several workers, the sum is more than the time that has passed."""
     everything = (report for reports in terminalreporter.stats.values() for report in reports)
     tests = {id(report): report for report in everything if isinstance(report, pytest.TestReport)}
     seconds = seconds_by_room(tests.values())

@@ -1,7 +1,7 @@
-"""Tests that are skipped where something is missing, and the release gate, for which nothing may be.
+"""Tests that are skipped where something is missing, and the release gate, for which nothing may be missing.
 
-A test that needs a tool which not everybody has is skipped without it, and says so. With NO_SKIPS=1 in the environment
-it fails instead: a release is made where all tools are. Loaded from the root `conftest.py`.
+A test that needs a tool that not everybody has is skipped without it, and says so. With NO_SKIPS=1 in the environment
+it fails instead, because a release is made where all tools are. Loaded from the root `conftest.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NEEDS_A_USER = "needs a user who is not root"
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason=_NEEDS_ROOT)
 as_user = pytest.mark.skipif(os.geteuid() == 0, reason=_NEEDS_A_USER)
-"""Nobody is both: the gate leaves these as they are, and is passed by one of each."""
+"""No user is both, so the gate leaves these as they are, and has to be passed by one user of each kind."""
 
 
 @pytest.hookimpl(wrapper=True)

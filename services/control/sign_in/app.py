@@ -38,7 +38,7 @@ from services.control.transactions.app import Transactions, settled
 
 
 class Invitations(Protocol):
-    """Who is expected."""
+    """Knows which addresses have been invited."""
 
     async def open_for(self, address: str) -> bool:
         """Whether an invitation is open for the canonical address. It takes the same time for every address."""
@@ -53,7 +53,7 @@ class ChallengeStore(Protocol):
         ...
 
     async def holds_unblocked(self, email: str) -> bool:
-        """Whether nobody with the address is blocked; and until the transaction ends nobody gets to be."""
+        """Whether nobody with the address is blocked. Until the transaction ends, nobody with it can be blocked."""
         ...
 
     async def live(self, email: str, device_id: str) -> Challenge | None:
@@ -61,7 +61,7 @@ class ChallengeStore(Protocol):
         ...
 
     async def party(self, challenge_id: str) -> Party | None:
-        """Who began a challenge, without locking it."""
+        """Return the party that began a challenge, without locking the challenge."""
         ...
 
     async def locked(self, challenge_id: str) -> Challenge | None:
@@ -69,19 +69,19 @@ class ChallengeStore(Protocol):
         ...
 
     async def add(self, challenge: Challenge) -> None:
-        """Store a new one."""
+        """Store a new challenge."""
         ...
 
     async def save(self, challenge: Challenge) -> None:
-        """Store what became of it: guesses and end."""
+        """Store the challenge's guesses and end."""
         ...
 
     async def end(self, challenge_id: str, ended: Ended) -> None:
-        """End it, unless it has ended."""
+        """End the challenge, unless it has ended."""
         ...
 
     async def sweep(self, created_before: datetime) -> None:
-        """Remove those that are older, a limited number at a time."""
+        """Remove older challenges, a limited number at a time."""
         ...
 
 
@@ -89,12 +89,12 @@ class RateStore(Protocol):
     """Rate limits, shared by all replicas."""
 
     async def wait(self, shares: Sequence[Share], now: datetime) -> timedelta:
-        """How long until there is room in all of them; zero for now. Locks the buckets, in this order, until the
-        transaction ends, and takes nothing."""
+        """Return how long until all of `shares` have room; zero if they have it now. Locks the buckets, in this order,
+        until the transaction ends, and takes nothing."""
         ...
 
     async def take(self, shares: Sequence[Share], now: datetime) -> None:
-        """Take one from each. There is room: `wait` has said so in this transaction."""
+        """Take one from each share. There is room, because `wait` has said so in this transaction."""
         ...
 
     async def lock(self, bucket: str, now: datetime) -> None:
@@ -102,16 +102,16 @@ class RateStore(Protocol):
         ...
 
     async def reset(self, bucket: str) -> None:
-        """Give all of the bucket's room back."""
+        """Give back all of the bucket's room."""
         ...
 
     async def sweep(self, now: datetime) -> None:
-        """Remove buckets that say nothing any more, a limited number at a time."""
+        """Remove buckets that are empty again, a limited number at a time."""
         ...
 
 
 class Transaction(orgs_app.PeopleTransaction, sessions_app.Transaction, mail_app.Transaction, Protocol):
-    """A transaction with all that signing in changes."""
+    """A transaction with everything that a sign-in changes."""
 
     @property
     def challenges(self) -> ChallengeStore: ...
@@ -121,7 +121,7 @@ class Transaction(orgs_app.PeopleTransaction, sessions_app.Transaction, mail_app
 
 @dataclass(frozen=True)
 class Started:
-    """A code is on its way."""
+    """A challenge whose code is on its way."""
 
     challenge_id: str
     email: str
@@ -131,7 +131,7 @@ class Started:
 
 @dataclass(frozen=True)
 class SignedIn:
-    """A session of somebody who has signed in, new or the one before."""
+    """The session of a person who has signed in: a new one, or the one before."""
 
     tokens: sessions_app.SessionTokens
     user: User
@@ -140,12 +140,12 @@ class SignedIn:
 
 
 class SignIn:
-    """The e-mail-code flow. `hmac_key` makes and hashes codes. `instead`: where codes are turned off, the providers
-    that people have to sign in with.
+    """The e-mail-code flow. `hmac_key` makes and hashes codes. `instead`: the providers that people have to sign in
+    with if codes are turned off.
 
-    Locks are taken in one order, network's bucket, address's bucket, its buckets for networks and devices, challenge,
-    so that no two calls wait for each other. The address's bucket thereby also makes two starts for one address happen
-    one after the other.
+    Locks are taken in one order, so that no two calls wait for each other: the network's bucket, the address's bucket,
+    the address's buckets for networks and devices, the challenge. The lock on the address's bucket also makes two
+    starts for one address happen one after the other.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class SignIn:
         self._instead = instead
 
     async def start(self, email: str, device_id: str, origin: Origin) -> Started:
-        """Let a code wait for delivery. The answer is alike for known and unknown addresses, and takes the same work.
+        """Queue a code for delivery. The answer looks the same for known and unknown addresses and takes the same work.
 
         Raises Refusal `rate_limited` with the wait; `unknown_method` where codes are turned off.
         """
@@ -208,9 +208,9 @@ class SignIn:
         return await self._add(tx, knock, device_id, origin, now)
 
     async def _add(self, tx: Transaction, knock: Knock, device_id: str, origin: Origin, now: datetime) -> Challenge:
-        """Whoever isn't welcome gets a challenge like everybody else, which no code fits, and another letter."""
+        """Add a challenge. For a person who isn't welcome, no code fits it, and the letter is a different one."""
         challenge_id, email, welcome = new_id("chl"), knock.email, is_welcome(self._sign_up, knock)
-        fitting = code_of(self._hmac_key, challenge_id)  # also where it isn't used, so that the work is the same
+        fitting = code_of(self._hmac_key, challenge_id)  # computed even if unused, so that the work is the same
         code = fitting if welcome else secrets.token_hex()
         hashed = code_hash(self._hmac_key, challenge_id, code)
         kind = Kind.SIGN_IN_CODE if welcome else Kind.SIGN_IN_REFUSED
@@ -226,16 +226,16 @@ class SignIn:
         return code_letter(mail, code_of(self._hmac_key, mail.about))
 
     def refusal(self, mail: Mail) -> Letter:
-        """The letter to somebody who is not welcome. It takes the same work as the other one: a guess that is looked at
-        meanwhile must not take less time."""
+        """The letter to a person who is not welcome. It takes the same work as `letter`, because a guess that is
+        checked meanwhile must not take less time."""
         code_of(self._hmac_key, mail.about)
         return refused_letter(mail)
 
     async def verify(
         self, challenge_id: str, code: str, device_id: str, origin: Origin, refresh_token: str = ""
     ) -> SignedIn:
-        """Exchange a code for a session, new or that of the refresh token; the first time, the person and its own org
-        are made.
+        """Exchange a code for a session: a new one, or that of the refresh token. The first sign-in creates the person
+        and their own org.
 
         Raises Refusal `code_incorrect` (metadata `guesses_left`), `challenge_expired`, `too_many_guesses`,
         `rate_limited`, `unknown_method` where codes are turned off.
@@ -246,7 +246,7 @@ class SignIn:
         return settled(outcome)
 
     def _require_codes(self) -> None:
-        """Before anything is looked at, so that every address is answered alike."""
+        """Refuse if codes are turned off. Called before any lookup, so that every address gets the same answer."""
         if self._instead:
             names = ",".join(self._instead)
             message = f"codes by mail are turned off here; sign in with a provider: {names}"
@@ -258,7 +258,7 @@ class SignIn:
         now = self._clock.now()
         party = await tx.challenges.party(challenge_id)
         if party is None or party.device_id != device_id:
-            # Whoever brings a challenge of its own has that challenge's guesses, however much its network has tried.
+            # A device that brings its own challenge has that challenge's guesses, however much its network has tried.
             shares = guess_shares(self._limits, origin.network)
             if wait := await tx.rates.wait(shares, now):
                 return too_often(wait)
@@ -292,7 +292,7 @@ class SignIn:
         return SignedIn(self._sessions.tokens(session), user, session, new_user)
 
     async def sweep(self) -> None:
-        """Remove rate-limit buckets that say nothing any more, and challenges that are long over."""
+        """Remove rate-limit buckets that are empty again, and challenges that are long over."""
         now = self._clock.now()
         async with self._transactions.autocommit() as tx:
             await tx.rates.sweep(now)
@@ -300,7 +300,7 @@ class SignIn:
 
 
 def too_often(wait: timedelta) -> Refusal:
-    """What whoever has used its share up is told."""
+    """The refusal for a caller that has used up its share."""
     seconds = max(1, -(-wait // timedelta(seconds=1)))
     message = f"too many sign-in attempts; try again in {seconds} s"
     return Refusal("rate_limited", message, retry_after_ms=max(1, -(-wait // timedelta(milliseconds=1))))

@@ -11,18 +11,18 @@ from services.control.sign_in.app import SignIn
 
 
 class AuthApi:
-    """The methods of AuthService: those that nobody needs an access token for."""
+    """The methods of AuthService, which need no access token."""
 
     def __init__(self, sign_in: SignIn, sessions: Sessions) -> None:
         self._sign_in = sign_in
         self._sessions = sessions
 
     def handlers(self) -> Handlers:
-        """One handler a method."""
+        """Return one handler per method."""
         return handlers_of("AuthService", self.StartChallenge, self.VerifyChallenge, self.RefreshSession)
 
     async def StartChallenge(self, request: auth_pb2.StartChallengeRequest, call: Call) -> Message:
-        """A code is sent."""
+        """Send a code."""
         started = await self._sign_in.start(request.email, request.device_id, call.origin)
         return auth_pb2.StartChallengeResponse(
             challenge_id=started.challenge_id,
@@ -32,7 +32,7 @@ class AuthApi:
         )
 
     async def VerifyChallenge(self, request: auth_pb2.VerifyChallengeRequest, call: Call) -> Message:
-        """A session for a code."""
+        """Exchange a code for a session."""
         signed_in = await self._sign_in.verify(
             request.challenge_id, request.code, request.device_id, call.origin, request.refresh_token
         )

@@ -19,40 +19,40 @@ _COLUMNS = "challenge_id, email, device_id, code_hash, created_at, guesses, ende
 LIVE = f"""
 SELECT {_COLUMNS} FROM control.challenges WHERE email = $1 AND device_id = $2 AND ended IS NULL
 ORDER BY created_at DESC LIMIT 1 FOR UPDATE"""  # noqa: S608
-"""The newest challenge of an address and a device that has not ended, to be changed."""
+"""The newest challenge of an address and a device that has not ended, locked for a change."""
 IS_BLOCKED = "SELECT blocked_at IS NOT NULL FROM control.users WHERE email = $1"
 """Whether a person is blocked; no row for an address without one."""
 HOLD_PERSON = f"{IS_BLOCKED} FOR SHARE"
-"""The same, and nobody blocks the person until this transaction has ended: then the block finds its session."""
+"""The same, and nobody can block the person until this transaction ends; a block after that finds its session."""
 LOCKED = f"SELECT {_COLUMNS} FROM control.challenges WHERE challenge_id = $1 FOR UPDATE"  # noqa: S608
-"""A challenge, to be changed."""
+"""A challenge, locked for a change."""
 PARTY = "SELECT email, device_id FROM control.challenges WHERE challenge_id = $1"
-"""The address of a challenge, whose bucket is locked before the challenge is, and its device."""
+"""The address and the device of a challenge. The address's bucket is locked before the challenge is."""
 ADD = """
 INSERT INTO control.challenges (challenge_id, email, device_id, code_hash, created_at) VALUES ($1, $2, $3, $4, $5)"""
 """Stores a new challenge."""
 SAVE = "UPDATE control.challenges SET guesses = $2, ended = $3 WHERE challenge_id = $1"
-"""Stores what a guess made of a challenge."""
+"""Stores the effect of a guess on a challenge."""
 END = "UPDATE control.challenges SET ended = $2 WHERE challenge_id = $1 AND ended IS NULL"
 """Ends a challenge, unless it has ended."""
 SWEEP_CHALLENGES = """
 DELETE FROM control.challenges WHERE challenge_id IN (
     SELECT challenge_id FROM control.challenges WHERE created_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"""
-"""Removes old challenges. A row that somebody holds is in use: it is passed over, and nobody waits for a sweep."""
+"""Removes old challenges. A locked row is in use: it is skipped, and nobody waits for a sweep."""
 
 LOCK_BUCKET = """
 INSERT INTO control.rate_limits AS r (bucket, empty_at) VALUES ($1, $2)
 ON CONFLICT (bucket) DO UPDATE SET empty_at = r.empty_at RETURNING empty_at"""
-"""Reads a bucket, making it if it isn't there. An insert that meets the row waits for it and locks it, so the number
-that is read is the one that is replaced."""
+"""Reads a bucket, creating it if it doesn't exist. An insert that conflicts with the row waits for it and locks it, so
+the value that is read is the one that is replaced."""
 SAVE_BUCKET = "UPDATE control.rate_limits SET empty_at = $2 WHERE bucket = $1"
-"""Stores what taking one made of a bucket."""
+"""Stores a bucket after one was taken from it."""
 RESET_BUCKET = "DELETE FROM control.rate_limits WHERE bucket = $1"
-"""Gives a bucket's room back: without a row it is empty."""
+"""Gives back a bucket's room: a bucket without a row is empty."""
 SWEEP_BUCKETS = """
 DELETE FROM control.rate_limits WHERE bucket IN (
     SELECT bucket FROM control.rate_limits WHERE empty_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"""
-"""Removes buckets that say nothing any more, but for those that somebody holds."""
+"""Removes buckets that are empty again, except locked ones."""
 
 
 class PostgresChallenges:

@@ -1,1 +1,1 @@
-"""The keys that sign tokens: made, published, used and let go by all replicas together."""
+"""The keys that sign tokens: made, published, used and retired by all replicas together."""

@@ -1,4 +1,4 @@
-"""The keys that sign tokens, as this replica knows them, and what an operator does with them."""
+"""The keys that sign tokens, as this replica knows them, and what an operator can do with them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _log = structlog.get_logger(__name__)
 
 
 class KeyBox(Protocol):
-    """Keeps private keys so that the database alone does not give them away."""
+    """Seals private keys, so that the database alone does not reveal them."""
 
     def seal(self, key: SigningKey) -> bytes:
-        """As it is stored."""
+        """Return the key in its stored form."""
         ...
 
     def open(self, key_id: str, sealed: bytes) -> SigningKey | None:
-        """The key that was sealed; None for what was sealed by another HMAC key, or is another key."""
+        """Return the sealed key; None if it was sealed with another HMAC key, or is a different key."""
         ...
 
 
@@ -40,7 +40,7 @@ class SigningKeyStore(Protocol):
     """The keys of all replicas."""
 
     async def lock(self) -> None:
-        """Waits for another rotation; whoever comes after waits for us."""
+        """Wait for another rotation to end; later rotations wait for this one."""
         ...
 
     async def all(self) -> Sequence[KeyRecord]:
@@ -48,7 +48,7 @@ class SigningKeyStore(Protocol):
         ...
 
     async def put(self, records: Sequence[KeyRecord]) -> None:
-        """Add them, and give those that are there their new end."""
+        """Add new records, and give existing ones their new end."""
         ...
 
 
@@ -61,17 +61,17 @@ class Transaction(Audited, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ShownKey:
-    """A key, and what becomes of it now."""
+    """A key and its current state."""
 
     record: KeyRecord
     state: KeyState
 
 
 class SigningKeys:
-    """Follows the database: `start` first, then `run` until cancelled. What was known holds while the database is away.
+    """Follows the database: `start` first, then `run` until canceled. While it is away, the last known keys hold.
 
-    `own` is the key of the settings, `given` all public keys of the settings, that one first. It is the `KeySource` of
-    control's own verifier.
+    `own` is the key of the settings, `given` are all public keys of the settings, that of `own` first. This is the
+    `KeySource` of control's own verifier.
     """
 
     def __init__(
@@ -99,12 +99,12 @@ class SigningKeys:
         self._looked_at = float("-inf")
 
     async def start(self) -> None:
-        """Read what there is. Raises Refusal: `unavailable`; `invalid_setting` when nothing is left to sign with."""
+        """Read the keys. Raises Refusal: `unavailable`; `invalid_setting` when no key is left to sign with."""
         await self._read()
         _ = self.signing
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Read the keys again and again, until canceled."""
         while True:
             await asyncio.sleep(self._limits.look_interval_s)
             try:
@@ -131,9 +131,9 @@ class SigningKeys:
         return to_jwks(self._public[key_id] for key_id in (signing, *live))
 
     async def public_key(self, kid: str) -> Ed25519PublicKey | None:
-        """The key with this id; one that is not known here may be of another replica's rotation.
+        """Return the key with this id. Reads the database for an unknown one: another replica may have made it.
 
-        Raises Refusal `token_expired` for one that has ended: whoever brings the token gets a new one.
+        Raises Refusal `token_expired` for a key that has ended, so that the bearer of the token gets a new one.
         """
         if kid not in self._public:
             await self._look_again()
@@ -150,9 +150,9 @@ class SigningKeys:
         return [ShownKey(each, state_of(each, signing, now)) for each in (*given, *self._records)]
 
     async def rotate(self, origin: Origin, stolen: str = "") -> Sequence[ShownKey]:
-        """Make the next key, or the one in place of a stolen one; all keys after it.
+        """Make the next key, or the replacement of a stolen one. Returns all keys after that.
 
-        Raises Refusal `already_exists` while one waits for its time, `not_found` for a stolen key that is none.
+        Raises Refusal `already_exists` while a key waits for its time, `not_found` if `stolen` is not a key.
         """
         made, now = self._make(), self._clock.now()
         following = KeyRecord(made.kid, self._box.seal(made), now, now)
@@ -187,7 +187,7 @@ class SigningKeys:
         metrics.PUBLISHED.set(sum(not self._has_ended(key_id) for key_id in self._public))
 
     def _open(self, record: KeyRecord) -> None:
-        # A key stays the same object: verified signatures are remembered by it.
+        # A key stays the same object, because verified signatures are remembered by it.
         if record.sealed is None or record.key_id in self._private or record.key_id in self._unreadable:
             return
         key = self._box.open(record.key_id, record.sealed)

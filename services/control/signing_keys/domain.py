@@ -1,7 +1,7 @@
-"""Which key signs, which ones verify, and what a rotation makes of them.
+"""Which key signs, which keys verify, and how a rotation changes them.
 
-A key is published, then signs, then only verifies, then is let go. The key of the settings stands in the table once a
-rotation has given it an end; until then it signs, as long as nothing else does.
+A key is published, then signs, then only verifies, then ends. The key of the settings is in the table once a rotation
+has given it an end; until then it signs, as long as no other key does.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from oa_base.refusal import Refusal
 from services.control.signing_keys.limits import SigningKeyLimits
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
-"""From when on a key of the settings may sign."""
+"""The time from which a key of the settings may sign."""
 
 
 class KeyState(StrEnum):
-    """What becomes of a key, in this order."""
+    """The states of a key, in this order."""
 
     PUBLISHED = "published"
     SIGNING = "signing"
@@ -38,12 +38,12 @@ class KeyRecord:
     ends_at: datetime | None = None
 
     def has_ended(self, now: datetime) -> bool:
-        """Whether nothing that it signed is taken any more."""
+        """Whether tokens that the key signed are no longer accepted."""
         return self.ends_at is not None and self.ends_at <= now
 
 
 def signing_key_id(records: Sequence[KeyRecord], able: Collection[str], own: str, now: datetime) -> str | None:
-    """The key that signs now, of those whose private half is here (`able`); `own` is that of the settings.
+    """Return the key that signs now, of those whose private half is here (`able`); `own` is the key of the settings.
 
     None when there is none: the key of the settings has ended, and no newer one can be opened.
     """
@@ -56,7 +56,7 @@ def signing_key_id(records: Sequence[KeyRecord], able: Collection[str], own: str
 
 
 def state_of(record: KeyRecord, signing: str | None, now: datetime) -> KeyState:
-    """What becomes of the key at this moment, where `signing` is the key that signs."""
+    """Return the state of the key at `now`; `signing` is the key that signs."""
     if record.key_id == signing:
         return KeyState.SIGNING
     if record.has_ended(now):
@@ -72,11 +72,11 @@ def rotated(
     *,
     stolen: str = "",
 ) -> list[KeyRecord]:
-    """All records after a rotation at `following.made_at`; `given` are the keys of the settings.
+    """Return all records after a rotation at `following.made_at`; `given` are the keys of the settings.
 
-    In peace the next key signs when everybody has it, and the others verify until the last token of theirs has expired.
-    When one was `stolen` it signs now, and nothing that another one signed is taken any more. Raises Refusal
-    `already_exists` while the next key waits for its time, `not_found` for a stolen key that is none, or has ended.
+    Normally, the next key signs once everybody has it, and the others verify until their last token has expired. If a
+    key was `stolen`, the next key signs now, and tokens that other keys signed are no longer accepted. Raises Refusal
+    `already_exists` while the next key waits for its time, `not_found` if `stolen` is not a key, or has ended.
     """
     now = following.made_at
     known = {record.key_id for record in records}

@@ -1,4 +1,4 @@
-"""SigningKeyService, for operators on the internal port; and private keys as they are stored."""
+"""SigningKeyService, for operators on the internal port; and the stored form of private keys."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class SealedKeys:
         self._aead = AESGCM(HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(hmac_key))
 
     def seal(self, key: SigningKey) -> bytes:
-        """A nonce, and what was encrypted with it. The id of the key is bound to it."""
+        """Return a nonce, and the key encrypted with it. The id of the key is bound to the ciphertext."""
         nonce = os.urandom(_NONCE_BYTES)
         return nonce + self._aead.encrypt(nonce, dump_key(key).encode(), key.kid.encode())
 
     def open(self, key_id: str, sealed: bytes) -> SigningKey | None:
-        """The key; None for what was sealed otherwise."""
+        """The key; None if `sealed` was sealed in another way."""
         try:
             pem = self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], key_id.encode())
             key = load_key(pem.decode())
@@ -53,11 +53,11 @@ class SigningKeyApi(SigningKeyServiceServicer):
         self._keys = keys
 
     async def ListSigningKeys(self, request: pb.ListSigningKeysRequest, context: Any) -> pb.ListSigningKeysResponse:
-        """The keys."""
+        """Return all keys."""
         return pb.ListSigningKeysResponse(keys=_shown(await self._keys.list()))
 
     async def RotateSigningKey(self, request: pb.RotateSigningKeyRequest, context: Any) -> pb.RotateSigningKeyResponse:
-        """One more key."""
+        """Make the next key."""
         origin = Origin.of_operator(current_request_id())
         return pb.RotateSigningKeyResponse(keys=_shown(await self._keys.rotate(origin, request.stolen_key_id)))
 

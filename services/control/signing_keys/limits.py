@@ -8,14 +8,14 @@ from datetime import timedelta
 
 @dataclass(frozen=True, kw_only=True)
 class SigningKeyLimits:
-    """How keys follow each other."""
+    """How keys succeed each other."""
 
     published_for: timedelta = timedelta(minutes=10)
-    """How long a key is published before it signs. Everybody who verifies fetches the keys anew in less."""
+    """How long a key is published before it signs. Every verifier fetches the keys anew within less time."""
     kept_for: timedelta = timedelta(minutes=70)
-    """How long a key verifies after the next one has begun to sign: the longest life of a token, and ten minutes for
-    a replica that is late and for clocks."""
+    """How long a key verifies after the next one has begun to sign: the maximum lifetime of a token, and ten minutes
+    for late replicas and for clocks that differ."""
     look_interval_s: float = 1.0
-    """Time between two looks at the database."""
+    """Time between two reads of the database."""
     min_look_interval_s: float = 0.2
-    """Shortest time between two looks because of a key that nobody here knows."""
+    """Minimum time between two reads of the database because of an unknown key."""

@@ -1,4 +1,4 @@
-"""What is measured of the keys that sign tokens."""
+"""Metrics of the keys that sign tokens."""
 
 from __future__ import annotations
 

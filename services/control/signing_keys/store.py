@@ -8,14 +8,14 @@ from oa_platform.postgres.pool import Connection
 from services.control.signing_keys.domain import KeyRecord
 
 LOCK = "LOCK TABLE control.signing_keys IN SHARE ROW EXCLUSIVE MODE"
-"""One rotation at a time. Reading goes on."""
+"""Allows one rotation at a time. Reads continue."""
 ALL = """
 SELECT key_id, sealed, made_at, signs_from, ends_at FROM control.signing_keys ORDER BY made_at, signs_from, key_id"""
 """Every key, the oldest first."""
 PUT = """
 INSERT INTO control.signing_keys (key_id, sealed, made_at, signs_from, ends_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (key_id) DO UPDATE SET ends_at = excluded.ends_at"""
-"""Adds a key, or gives one its end."""
+"""Adds a key, or gives an existing one its end."""
 
 
 class PostgresSigningKeys:

@@ -39,19 +39,19 @@ from services.control.transactions.app import Transactions
 
 
 class MintStore(Protocol):
-    """Mints of people, put on record as they were decided."""
+    """Records mints of people as they were decided."""
 
     async def record(
         self, principal: StandingPrincipal, roles: Iterable[Role], entry: AuditEntry, now: datetime
     ) -> datetime | None:
-        """Record it if the session stands and acts in the principal's org, which is open, for a person with one of the
-        `roles` there. When the session ends by itself; None if something of this has changed: nothing is recorded
-        then. Nobody revokes tokens of the org meanwhile."""
+        """Record a mint if the session still stands and acts in the principal's org, the org is open, and the person
+        has one of `roles` there. Returns when the session ends by itself; None if any of this has changed, and then
+        nothing is recorded. Nobody can revoke tokens of the org meanwhile."""
         ...
 
 
 class Transaction(sessions_app.Transaction, keys_app.Transaction, Protocol):
-    """A transaction with what may end before a token does."""
+    """A transaction with everything that may end before a token does."""
 
     @property
     def mints(self) -> MintStore: ...
@@ -61,16 +61,16 @@ class RunOwnership(Protocol):
     """Asks runtime who owns a run."""
 
     async def org_of_run(self, principal: StandingPrincipal, run_id: str) -> str | None:
-        """Org that owns the run, None when there is no such run for `principal`.
+        """Return the org that owns the run; None when there is no such run for `principal`.
 
-        Raises Refusal `unavailable` when runtime can't be asked: not knowing is not a refusal of the topic.
+        Raises Refusal `unavailable` when runtime can't be asked: an unknown owner is no reason to refuse the topic.
         """
         ...
 
 
 @dataclass(frozen=True)
 class SyncToken:
-    """A token, and what was decided of each topic in the order asked."""
+    """A token, and the decision about each topic, in the order of the request."""
 
     token: str
     expires_at: datetime
@@ -79,7 +79,7 @@ class SyncToken:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A mint that is on record: what it grants, since when, and when what it was made from ends by itself."""
+    """A recorded mint: its grants, its time, and when the session or key that it was made from ends by itself."""
 
     grants: tuple[Grant, ...]
     at: datetime
@@ -87,7 +87,7 @@ class _Recorded:
 
 
 class SyncTokens:
-    """The mint."""
+    """Mints sync tokens."""
 
     def __init__(
         self,
@@ -110,15 +110,15 @@ class SyncTokens:
     ) -> SyncToken:
         """Decide each topic and mint a token for those granted.
 
-        Raises Refusal `invalid_value` for the lifetime, `unavailable` when runtime can't say who owns a run, and
-        with no topic granted the reason of the first.
+        Raises Refusal `invalid_value` for the lifetime, `unavailable` when runtime can't say who owns a run, and the
+        reason of the first topic when none was granted.
         """
         ttl = token_ttl(ttl_seconds)
         grants = await self._decide_all(principal, tuple(dict.fromkeys(topics)), surface)
         recorded = await self._record_as_decided(principal, grants, origin) or await self._record_anew(
             principal, grants, origin
         )
-        # What was refused is on record, too, and raised only after that.
+        # Refusals are on record, too, and are raised only after that.
         granted = [parse_grant(topic) for topic in granted_topics(recorded.grants)]
         scopes, now = needed_scopes(granted), recorded.at
         expires_at = token_expiry(ttl, now, recorded.ends)
@@ -143,7 +143,7 @@ class SyncTokens:
             grant = parse_grant(text)
         except Refusal as refusal:
             return refusal.reason
-        # Without the scope nobody's ownership is asked about: the answer would tell who owns what.
+        # Without the scope, runtime isn't asked about ownership, because the answer would reveal who owns what.
         run_org_id: str | None = principal.org_id
         if grant.required_scope in principal.effective_scopes and isinstance(grant, Topic) and asks_runtime(grant):
             run_org_id = await self._ownership.org_of_run(principal, grant.subject_id)
@@ -152,18 +152,18 @@ class SyncTokens:
     async def _record_as_decided(
         self, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin
     ) -> _Recorded | None:
-        """Record a mint of a person who may still do what the decisions took; None for others, and when somebody
-        revoked meanwhile what they were made on: deciding took its time."""
+        """Record a mint of a person for whom the decisions still hold. None for other callers, and if something that
+        the decisions depend on was revoked while they were made."""
         if not principal.has_session:
             return None
-        # Before it is recorded: whoever revokes after that has a later time, and so ends the token.
+        # Taken before the mint is recorded: a revocation after that has a later time, and so ends the token.
         now = self._clock.now()
         async with self._transactions.autocommit() as tx:
             ends = await tx.mints.record(principal, sufficient_roles(grants), _entry(principal, grants, origin), now)
         return _Recorded(grants, now, ends) if ends else None
 
     async def _record_anew(self, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin) -> _Recorded:
-        """Record a mint with what of the grants the caller may still have."""
+        """Record a mint with those of `grants` that the caller may still have."""
         async with self._transactions.begin() as tx:
             standing, ends = await self._still(tx, principal)
             now = self._clock.now()
@@ -172,8 +172,8 @@ class SyncTokens:
         return _Recorded(still, now, ends)
 
     async def _still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
-        """What the caller may do now, and when the session or key behind its token ends, None for one without an end.
-        Until the transaction ends nobody revokes tokens of the caller's org. Raises Refusal."""
+        """Return what the caller may do now, and when the session or key behind its token ends (None for one without an
+        end). Until the transaction ends, nobody can revoke tokens of the caller's org. Raises Refusal."""
         of_key = is_api_key_id(principal.session_id)
         if principal.session_id and not of_key:
             return await self._sessions.still(tx, principal)

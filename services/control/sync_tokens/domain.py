@@ -46,13 +46,13 @@ class Surface(StrEnum):
 
 
 WIDE_SURFACES = frozenset({Surface.CLI, Surface.SDK, Surface.WEB, Surface.DESKTOP, Surface.MOBILE})
-"""Those whose tokens may open all topics of an owner. Tokens of the others open what they name; of a third party, that
-is events of runs alone."""
+"""The surfaces whose tokens may open all topics of an owner. Tokens of other surfaces open only the topics that they
+name; those of a third party name only events of runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What was decided of a topic as it was asked for; `reason` is None when it was granted."""
+    """The decision about a topic, which is kept as it was requested; `reason` is None when it was granted."""
 
     topic: str
     reason: str | None = None
@@ -69,7 +69,7 @@ def surface_of(text: str) -> Surface:
 
 
 def token_ttl(ttl_seconds: int) -> timedelta:
-    """The lifetime asked for; 0 for the default. Raises Refusal `invalid_value` outside the bounds: never clamped."""
+    """The requested lifetime; 0 is the default. Raises Refusal `invalid_value` outside the bounds: never clamped."""
     seconds = ttl_seconds or DEFAULT_TTL_S
     if not MIN_TTL_S <= seconds <= MAX_TTL_S:
         message = f"a sync token lives {MIN_TTL_S} to {MAX_TTL_S} seconds; 0 gives {DEFAULT_TTL_S}"
@@ -84,7 +84,7 @@ def token_expiry(ttl: timedelta, now: datetime, session_expires_at: datetime | N
 
 
 def asks_runtime(topic: Topic) -> bool:
-    """Whether only runtime can say who owns what the topic names."""
+    """Whether only runtime can say who owns the subject of the topic."""
     return topic.topic_class is RUN_EVENTS
 
 
@@ -117,12 +117,12 @@ def _owner(principal: StandingPrincipal, grant: Topic | AllOf, run_org_id: str |
         return OrgOwned(grant.subject_id)
     if kind is RUN_EVENTS:
         return OrgOwned(run_org_id) if run_org_id else None
-    # Whose a worker is, runtime says when the topic is subscribed: nobody is served what is not their org's.
+    # Runtime checks who owns the worker when the topic is subscribed: nobody is served a topic that isn't their org's.
     return OrgOwned(principal.org_id)
 
 
 def granted_topics(grants: Sequence[Grant]) -> tuple[str, ...]:
-    """The topics for the token. Raises Refusal with the reason of the first when none was granted."""
+    """Return the topics for the token. Raises Refusal with the reason of the first topic when none was granted."""
     granted = tuple(grant.topic for grant in grants if grant.reason is None)
     if granted:
         return granted
@@ -132,7 +132,7 @@ def granted_topics(grants: Sequence[Grant]) -> tuple[str, ...]:
 
 
 def still_granted(grants: Sequence[Grant], scopes: Scopes) -> tuple[Grant, ...]:
-    """The grants, without those that need more than `scopes`, which is what the caller may do by now."""
+    """Return the grants, refusing those that need more than `scopes`, which are the caller's by now."""
     return tuple(
         replace(grant, reason="org_scope_denied")
         if grant.reason is None and parse_grant(grant.topic).required_scope not in scopes
@@ -142,14 +142,14 @@ def still_granted(grants: Sequence[Grant], scopes: Scopes) -> tuple[Grant, ...]:
 
 
 def sufficient_roles(grants: Sequence[Grant]) -> tuple[Role, ...]:
-    """The roles with which all that was granted is granted still."""
+    """The roles that suffice for everything that was granted."""
     needed = {parse_grant(grant.topic).required_scope for grant in grants if grant.reason is None}
     return tuple(role for role in Role if needed <= role_scopes(role))
 
 
 def summary(grants: Sequence[Grant]) -> str:
-    """What the audit trail says of a mint, in one row however much was asked for: how many topics were granted, and the
-    first of them; how many were refused, and for what. A refused topic is the caller's own text, and isn't in it."""
+    """Text about a mint for the audit log, in one row however much was requested: how many topics were granted, and the
+    first of them; how many were refused, and why. It names no refused topic, because that is the caller's own text."""
     granted = [grant.topic for grant in grants if grant.reason is None]
     refused = Counter(grant.reason for grant in grants if grant.reason)
     parts = [f"{len(granted)} granted", *granted[:MAX_AUDITED_TOPICS], f"{refused.total()} refused"]
@@ -157,5 +157,5 @@ def summary(grants: Sequence[Grant]) -> str:
 
 
 def needed_scopes(grants: Sequence[Topic | AllOf]) -> tuple[str, ...]:
-    """The scopes that these need, sorted: the token carries them and no others."""
+    """The scopes that `grants` need, sorted: the token carries them and no others."""
     return tuple(sorted({grant.required_scope for grant in grants}))

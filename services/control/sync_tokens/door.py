@@ -25,19 +25,19 @@ class SyncTokenApi:
     """The methods of SyncTokenService. `khala_url` is where clients open the WebSocket."""
 
     def __init__(self, sync_tokens: SyncTokens, khala_url: str) -> None:
-        """Raises ValueError when the contract has other surfaces than are known here: better no start than a surface
-        that nobody decides about."""
+        """Raises ValueError when the contract's surfaces differ from those known here: control had better not start
+        than have a surface that nobody decides about."""
         if contract_surfaces() != set(Surface):
             raise ValueError("control and openagents.common.v1.Surface don't have the same surfaces")
         self._sync_tokens = sync_tokens
         self._khala_url = khala_url
 
     def handlers(self) -> Handlers:
-        """One handler a method."""
+        """Return one handler per method."""
         return handlers_of("SyncTokenService", self.MintSyncToken)
 
     async def MintSyncToken(self, request: sync_pb2.MintSyncTokenRequest, call: Call) -> Message:
-        """A token for the topics that are granted."""
+        """Mint a token for the topics that are granted."""
         minted = await self._sync_tokens.mint(
             call.caller, list(request.topics), request.ttl_seconds, surface_of(request.surface), call.origin
         )
@@ -50,7 +50,7 @@ class SyncTokenApi:
 
 
 def contract_surfaces() -> frozenset[str]:
-    """The registry of surfaces: what the contract has."""
+    """The registry of surfaces, as the contract has it."""
     values = surfaces_pb2.Surface.DESCRIPTOR.values
     return frozenset(value.GetOptions().Extensions[surfaces_pb2.surface_text] for value in values)
 
@@ -68,7 +68,7 @@ class RuntimeOwnership:
         self._upstreams = upstreams
 
     async def org_of_run(self, principal: StandingPrincipal, run_id: str) -> str | None:
-        """Org that owns the run, None when there is no such run for `principal`."""
+        """Return the org that owns the run; None when there is no such run for `principal`."""
         request = run_service_pb2.GetRunRequest(run_id=run_id).SerializeToString()
         try:
             answer = await self._upstreams.forward(RUNTIME_AUDIENCE, GET_RUN, request, principal, OWNERSHIP_TIMEOUT_S)

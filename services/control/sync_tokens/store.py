@@ -13,7 +13,7 @@ from services.control.sessions.domain import session_end
 RECORD = """
 SELECT session_created_at, session_refreshed_at
 FROM control.record_if_acting($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
-"""Records a mint, if what it was decided on still holds."""
+"""Records a mint, if the basis of its decisions still holds."""
 
 
 class PostgresMints:

@@ -1,1 +1,1 @@
-"""What control's tokens say, and how they are signed and verified."""
+"""The claims of control's tokens, and how the tokens are signed and verified."""

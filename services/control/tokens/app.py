@@ -25,9 +25,9 @@ from services.control.tokens.domain import (
 )
 
 LEFT_FOR_A_CALL = timedelta(seconds=40)
-"""How long a token that was used before still holds when it is used again."""
+"""Minimum time for which a token that is used again is still valid."""
 MAX_UPSTREAM_TOKENS = 10_000
-"""Tokens for calls of services that are kept to be used again."""
+"""Maximum number of tokens for calls of services that are kept for reuse."""
 
 
 class TokenSigner(Protocol):
@@ -35,7 +35,7 @@ class TokenSigner(Protocol):
 
     @property
     def key_id(self) -> str:
-        """The key that signs now."""
+        """The id of the key that signs now."""
         ...
 
     def sign(self, claims: Claims) -> str:
@@ -45,20 +45,20 @@ class TokenSigner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A token, and when it expires, in whole seconds as its `exp` has it."""
+    """A token, and when it expires, in whole seconds as in its `exp`."""
 
     token: str
     expires_at: datetime
 
 
 class TokenIssuer:
-    """Issues every kind of token. Whoever asks has decided that the token may be given."""
+    """Issues every kind of token. The caller has decided that the token may be issued."""
 
     def __init__(self, signer: TokenSigner) -> None:
         self._signer = signer
         self._upstream: OrderedDict[tuple[StandingPrincipal, str, str], IssuedToken] = OrderedDict()
-        """The newest tokens for calls of services, the one used last at the end. What another key signed is not used
-        again: it may have been stolen."""
+        """The newest tokens for calls of services, the one used last at the end. A token that another key signed is not
+        used again, because that key may have been stolen."""
 
     def for_session(
         self, principal: StandingPrincipal, jti: str, issued_at: datetime, ttl: timedelta = ACCESS_TTL
@@ -77,8 +77,8 @@ class TokenIssuer:
     def for_upstream(self, principal: StandingPrincipal, audience: str, now: datetime) -> IssuedToken:
         """A token with which control calls the service `audience` for `principal`.
 
-        Calls that follow on each other get the same one: signing it, and checking it there, costs more than the rest of
-        a small call. It says what the principal may do right now: another standing is another token.
+        Consecutive calls get the same token, because signing it, and checking it at the service, costs more than the
+        rest of a small call. It says what the principal may do right now: another standing gets another token.
         """
         name = principal, audience, self._signer.key_id
         issued = self._upstream.get(name)
@@ -91,7 +91,7 @@ class TokenIssuer:
         return issued
 
     def forget_upstream(self, principal: StandingPrincipal, audience: str) -> None:
-        """The next token for these is a new one."""
+        """Make the next token for these a new one."""
         self._upstream.pop((principal, audience, self._signer.key_id), None)
 
     def for_topics(

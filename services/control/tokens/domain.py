@@ -1,4 +1,4 @@
-"""What control's tokens say: the claims messages of openagents.control.v1, as the plain values that a JWT holds."""
+"""The claims of control's tokens: the claims messages of openagents.control.v1, as the plain values of a JWT."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def kind_name(kind: PrincipalKind) -> str:
 
 
 def access_claims(principal: StandingPrincipal, jti: str, issued_at: datetime, ttl: timedelta = ACCESS_TTL) -> Claims:
-    """Claims of an access token for the public edge. They depend on the arguments alone, and an Ed25519 signature on
-    them alone: refreshing twice at the same counter gives the same token twice."""
+    """Claims of an access token for the public edge. They depend only on the arguments, and an Ed25519 signature
+    depends only on them: refreshing twice at the same counter gives the same token twice."""
     lifetime = _Lifetime(issued_at, issued_at + ttl)
     return _claims(TokenKind.ACCESS, principal.subject, EDGE_AUDIENCE, jti, lifetime, _who(principal))
 
@@ -93,8 +93,8 @@ def sync_claims(
 
 
 def principal_of(claims: Mapping[str, object]) -> StandingPrincipal:
-    """The caller in verified access claims, as yet without standing. Raises Refusal `invalid_token` when a claim is
-    absent or of another type, which only a defect of ours or another kind of token brings about."""
+    """The caller in verified access claims, still without standing. Raises Refusal `invalid_token` when a claim is
+    missing or has another type, which only a defect of ours or another kind of token can cause."""
     scopes = claims.get("scopes", [])
     kind = claims.get("kind")
     if not isinstance(scopes, list) or not isinstance(kind, str) or not kind.startswith(_KIND_PREFIX):

@@ -1,4 +1,4 @@
-"""Control's tokens as JWTs: signed with its current key, verified against all that it publishes."""
+"""Control's tokens as JWTs: signed with its current key, verified against all keys that it publishes."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class KeyRing:
 
     @property
     def public_keys(self) -> Sequence[Ed25519PublicKey]:
-        """All that verify, the signing one first, each once."""
+        """All keys that verify, the signing key first, each once."""
         unique = {key.public_bytes_raw(): key for key in (self.signing.public_key, *self.published)}
         return tuple(unique.values())
 
 
 def public_keys_of_pem(text: str) -> Sequence[Ed25519PublicKey]:
-    """The Ed25519 public keys in a file of PEM blocks. Raises ValueError for what holds another kind, or none."""
+    """The Ed25519 public keys in a file of PEM blocks. Raises ValueError if it holds a key of another kind, or none."""
     found = [_public_key(block) for block in _PUBLIC_PEM.findall(text)]
     if not found:
         raise ValueError("no public key in PEM form")
@@ -70,19 +70,19 @@ class JwtSigner:
         return self._key.kid
 
     def sign(self, claims: Claims) -> str:
-        """The JWT. Ed25519 is deterministic (RFC 8032): the same claims under the same key are the same token."""
+        """Return the JWT. Ed25519 is deterministic (RFC 8032): the same claims and the same key give the same token."""
         return tokens.sign_token(_MESSAGES[claims.kind](**claims.values), self._key)
 
 
 class CurrentSigner:
-    """See `app.TokenSigner`. Signs with the key that `current` gives at that moment."""
+    """See `app.TokenSigner`. Signs with the key that `current` returns at that moment."""
 
     def __init__(self, current: Callable[[], SigningKey]) -> None:
         self._current = current
 
     @property
     def key_id(self) -> str:
-        """The id of the key of this moment."""
+        """The id of the current key."""
         return self._current().kid
 
     def sign(self, claims: Claims) -> str:
@@ -97,14 +97,14 @@ class JwtVerifier:
         self._verifier = verifier
 
     async def verify(self, token: str) -> VerifiedToken:
-        """What an access token for the edge says."""
+        """Verify an access token for the edge, and return what it says."""
         message = await self._verifier.verify(token, claims_pb2.AccessTokenClaims, audience=EDGE_AUDIENCE)
         return _said(message.SerializeToString())
 
 
 @lru_cache(tokens.MAX_REMEMBERED_TOKENS)
 def _said(claims: bytes) -> VerifiedToken:
-    """What verified claims say. A token comes with every call of its bearer, and is read once."""
+    """Parse verified claims. A token comes with every call of its bearer, and is parsed once."""
     message = claims_pb2.AccessTokenClaims.FromString(claims)
     values = json_format.MessageToDict(message, preserving_proto_field_name=True)
     return VerifiedToken(principal_of(values), str(values.get("jti", "")))

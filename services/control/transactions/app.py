@@ -1,4 +1,4 @@
-"""One database transaction, and what a use case needs of it.
+"""One database transaction, and what a use case needs from it.
 
 Each feature says in a Protocol which tables it uses within a transaction; `wiring` makes the one object that has all
 of them. So features share transactions without knowing each other's tables.
@@ -30,14 +30,14 @@ class Transactions(Protocol[T_co]):
         ...
 
     def autocommit(self) -> AbstractAsyncContextManager[T_co]:
-        """Each statement is a transaction by itself: two round trips to the database less where there is only one."""
+        """Each statement is a transaction by itself. This saves two round trips to the database for a single one."""
         ...
 
 
 def settled(outcome: T | Refusal) -> T:
-    """The value, after the transaction that produced it was committed. Raises it when it is a Refusal.
+    """Return the value of a transaction that was committed. Raises it when it is a Refusal.
 
-    For refusals that must be remembered: counted guesses and audit rows are committed, and only then it is raised.
+    For refusals that must be remembered: counted guesses and audit rows are committed before the refusal is raised.
     """
     if isinstance(outcome, Refusal):
         raise outcome
@@ -45,7 +45,7 @@ def settled(outcome: T | Refusal) -> T:
 
 
 async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]]) -> None:
-    """Sweep until it is cancelled. A sweep that fails is tried again after the next interval."""
+    """Sweep until canceled. A sweep that fails is tried again after the next interval."""
     while True:
         await asyncio.sleep(SWEEP_INTERVAL_S)
         for sweep in sweeps:
@@ -56,9 +56,9 @@ async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]]) -> None:
 
 
 async def keep_writing(write_down: Callable[[], Awaitable[None]], interval_s: float, still_waits: str) -> None:
-    """Write down what has gathered, again and again, and once more when cancelled.
+    """Call `write_down` every `interval_s`, and once more when canceled.
 
-    `write_down` may raise Refusal `unavailable`, and keeps what it has then: that is logged as `still_waits`.
+    `write_down` may raise Refusal `unavailable` and then keeps what it has; this is logged as `still_waits`.
     """
 
     async def attempt() -> None:

@@ -42,8 +42,8 @@ class GrpcUpstreams:
         except grpc.aio.AioRpcError as error:
             if not _is_revoked(error):
                 raise _refusal(error, audience, method) from None
-        # The principal has just been found to stand, so it is the token that is from before: of a member who left and
-        # came back. Nothing was done, since the token is looked at first.
+        # The principal has just been found to stand, so the token must be from before: that of a member who left and
+        # came back. Nothing was done, because the service checks the token first.
         self._issuer.forget_upstream(principal, audience)
         try:
             return await self._call(audience, method, body, principal, ends_s - self._clock.monotonic())
@@ -55,14 +55,14 @@ class GrpcUpstreams:
     ) -> bytes:
         call = self._methods.get((audience, method))
         if call is None:
-            # Of the contract's open methods, which are few.
+            # Only the contract's open methods come here, and they are few.
             call = self._methods[audience, method] = self._channels[audience].unary_unary(f"/{method}")
         issued = self._issuer.for_upstream(principal, audience, self._clock.now())
         return await call(body, timeout=max(timeout_s, 0.001), metadata=((PRINCIPAL_KEY, issued.token),))
 
 
 def _of_service(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the service itself said it, and not the way there."""
+    """Whether the error comes from the service itself, and not from the transport."""
     return any(key == STATUS_METADATA_KEY for key, _ in error.trailing_metadata() or ())
 
 
@@ -75,10 +75,10 @@ def _refusal(error: grpc.aio.AioRpcError, service: str, method: str) -> Refusal:
     if _of_service(error):
         if refusal.info.grpc_code != "UNAUTHENTICATED":
             return refusal
-        # It is our own tokens that were refused; the caller's was good, and a new one wouldn't help.
+        # The service refused our own tokens; the caller's was good, and a new one wouldn't help.
         _log.error("upstream_refused_control", service_called=service, method=method, reason=refusal.reason)
         return _away(service)
-    # Made by the transport: its text names addresses, which are nobody's business outside.
+    # Made by the transport: its text names addresses, which outsiders must not see.
     _log.warning(
         "upstream_failed", service_called=service, method=method, code=error.code().name, detail=error.details()
     )

@@ -26,7 +26,7 @@ class Release:
 
 
 class Releases:
-    """The present release, and those before it, whose content-named files pages that are open still ask for."""
+    """The present release and earlier ones. Open pages still ask for content-named files of the earlier ones."""
 
     def __init__(self, present: Path, before: Sequence[Path] = ()) -> None:
         self._folders = (present, *before)
@@ -34,7 +34,7 @@ class Releases:
         self._problem = "the web shell was not looked at yet"
 
     async def verify(self) -> None:
-        """Look at every byte. Without success nothing is served, and `check` says why."""
+        """Verify every byte. If that fails, nothing is served, and `check` says why."""
         try:
             self._verified = await asyncio.to_thread(lambda: [verified(folder) for folder in self._folders])
         except ManifestError as error:
@@ -48,20 +48,20 @@ class Releases:
 
     @property
     def present(self) -> Release:
-        """The present one. Raises Refusal `unavailable` when it was not verified."""
+        """The present release. Raises Refusal `unavailable` when it was not verified."""
         if not self._verified:
             raise Refusal("unavailable", "the web shell is not what its manifest says; its operator has to mend it")
         return self._verified[0]
 
     def keeping(self, name: str) -> Release | None:
-        """The newest release with a content-named file; None for other files, and those that no release has."""
+        """The newest release with a content-named file; None for other files, and for files that no release has."""
         if not is_hashed(name):
             return None
         return next((one for one in self._verified if name in one.files and not is_packed(name, one.files)), None)
 
 
 def verified(folder: Path) -> Release:
-    """The release in a folder. Raises ManifestError for a file too many, too few, or with another content."""
+    """The release in a folder. Raises ManifestError for an extra file, a missing one, or one with other content."""
     try:
         with (folder / MANIFEST).open("rb") as manifest:
             content = manifest.read(MAX_MANIFEST_BYTES + 1)

@@ -40,7 +40,7 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file as the manifest has it."""
+    """A file as the manifest describes it."""
 
     name: str
     sha256: str
@@ -48,12 +48,12 @@ class File:
 
     @property
     def etag(self) -> str:
-        """A strong validator: it is the content."""
+        """A strong validator: it identifies the content."""
         return f'"{self.sha256}"'
 
 
 def read_manifest(content: bytes) -> Mapping[str, File]:
-    """Name -> file, of `{"files": {"index.html": {"sha256": "…", "size": 123}, …}}`. Raises ManifestError."""
+    """Parse `{"files": {"index.html": {"sha256": "…", "size": 123}, …}}` into name -> file. Raises ManifestError."""
     try:
         entries = json.loads(content)["files"].items()
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -79,18 +79,18 @@ def _file(name: str, entry: object) -> File:
 
 
 def is_hashed(name: str) -> bool:
-    """Whether a file is named by its content, as bundlers do: `app-5f3a91c2.js`. A plain word is no hash."""
+    """Whether a file is named by its content, as bundlers do: `app-5f3a91c2.js`. A plain word is not a hash."""
     match = _HASHED.search(name.rpartition("/")[2])
     return match is not None and _NO_WORD.search(match[0].split(".")[0]) is not None
 
 
 def is_packed(name: str, files: Mapping[str, File]) -> bool:
-    """Whether a file is the packed form of another one: that is no name to ask for."""
+    """Whether a file is the packed form of another one, and can't be asked for by its name."""
     return any(name.endswith(ending) and name.removesuffix(ending) in files for ending in PACKINGS.values())
 
 
 def asked_for(path: str, *, page: bool, files: Mapping[str, File]) -> str | None:
-    """The file that a path asks for; `page`: a browser wants a page, which may be any place within the app."""
+    """The file that a path asks for. `page`: a browser wants a page, whose path may be any within the app."""
     name = path.removeprefix("/") or INDEX
     if name in files and not is_packed(name, files):
         return name
@@ -108,7 +108,7 @@ def packing_for(accept_encoding: str, file: File, files: Mapping[str, File]) -> 
 
 
 def has_packings(file: File, files: Mapping[str, File]) -> bool:
-    """Whether what is sent depends on Accept-Encoding."""
+    """Whether the answer depends on Accept-Encoding."""
     return any(file.name + ending in files for ending in PACKINGS.values())
 
 
@@ -119,18 +119,18 @@ def is_unchanged(if_none_match: str, etag: str) -> bool:
 
 
 def cache_control(name: str) -> str:
-    """How long a browser keeps a file: for ever what is named by its content, everything else not at all."""
+    """How long a browser keeps a file: forever if it is named by its content, otherwise not at all."""
     return f"public, max-age={ASSET_MAX_AGE_S}, immutable" if is_hashed(name) else "no-store"
 
 
 def media_type(name: str) -> str:
-    """What a file is, by its ending."""
+    """The media type of a file, by its ending."""
     kind = _TYPES.guess_type(name)[0] or "application/octet-stream"
     return f"{kind}; charset=utf-8" if kind.startswith("text/") or kind in _TEXT else kind
 
 
 def content_security_policy(connects_to: str) -> str:
-    """What a page of the shell may load and reach: what comes from here, and Khala (an origin)."""
+    """The policy for what a page of the shell may load and reach: its own origin, and that of Khala (`connects_to`)."""
     return (
         f"default-src 'self'; connect-src 'self' {connects_to}; img-src 'self' data: blob:; "
         "script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; object-src 'none'; "

@@ -32,7 +32,7 @@ class WebShell:
         self._policy = content_security_policy(connects_to)
 
     def keeps(self, path: str) -> bool:
-        """Whether it has a content-named file here, of this release or one before."""
+        """Whether the present release or an earlier one here has a content-named file at `path`."""
         return self._releases.keeping(path.removeprefix("/")) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +80,7 @@ class WebShell:
 
 
 def _looked_at(path: Path, file: File) -> os.stat_result:
-    """The file on the disk. Raises Refusal `unavailable` when it is not the one that was verified."""
+    """The status of the file on disk. Raises Refusal `unavailable` when it is not the file that was verified."""
     try:
         found = path.stat()
     except OSError:
@@ -95,7 +95,7 @@ def _gone() -> Refusal:
 
 
 class _OnceOpened:
-    """Holds the head of an answer back until its body comes: a file may go away after it was looked at."""
+    """Holds back the head of an answer until its body comes, because a file may disappear after it was looked at."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -103,7 +103,7 @@ class _OnceOpened:
         self.began = False
 
     async def send(self, message: Message) -> None:
-        """Pass it on, with the head before the first part of the body."""
+        """Pass `message` on, with the head before the first part of the body."""
         if message["type"] == "http.response.start":
             self._head = message
             return

@@ -1,1 +1,1 @@
-"""What is decided of codes and of addresses."""
+"""Decisions about codes and addresses."""

@@ -1,4 +1,4 @@
-"""Sign-in codes: when one may be sent, and what a guess is worth."""
+"""Sign-in codes: when one may be sent, and how a guess is judged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Who began a challenge: an address, and the device that alone may bring its code."""
+    """Who began a challenge: an address, and the only device that may bring its code."""
 
     email: str
     device_id: str
@@ -32,7 +32,7 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A code on its way to an address. The code itself is nowhere: `code_hash` is a MAC over it and the challenge."""
+    """A code on its way to an address. The code itself isn't stored: `code_hash` is a MAC over it and the challenge."""
 
     challenge_id: str
     email: str
@@ -44,7 +44,7 @@ class Challenge:
 
     @property
     def expires_at(self) -> datetime:
-        """From then on no guess is looked at."""
+        """The time from which guesses are no longer checked."""
         return self.created_at + CODE_TTL
 
     def is_live(self, now: datetime) -> bool:
@@ -53,20 +53,20 @@ class Challenge:
 
 
 def code_of(key: bytes, challenge_id: str) -> str:
-    """The code of a challenge: as good as random without the key, and nowhere stored with it."""
+    """The code of a challenge. It is as good as random without the key, and is never stored with it."""
     number = int.from_bytes(hmac.digest(key, f"code:{challenge_id}".encode(), hashlib.sha256))
     return f"{number % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
 
 
 def code_hash(key: bytes, challenge_id: str, code: str) -> bytes:
-    """What is stored of a code. Without the key the 10^8 codes can't be tried against it."""
+    """The stored form of a code. Without the key, the 10^8 codes can't be tried against it."""
     return hmac.digest(key, f"challenge:{challenge_id}:{code}".encode(), hashlib.sha256)
 
 
 def resend_wait(live: Challenge | None, now: datetime) -> timedelta:
-    """How long until another code may be sent while `live` is that of the same address and device; zero for at once.
+    """Return how long until another code may be sent, given `live` of the same address and device; zero is at once.
 
-    Only a code that can still be used holds the next one back: after a sign-in there is no wait.
+    Only a code that can still be used delays the next one: after a sign-in there is no wait.
     """
     if live is None or not live.is_live(now):
         return timedelta(0)
@@ -75,7 +75,7 @@ def resend_wait(live: Challenge | None, now: datetime) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a guess led to: the challenge as it is to be stored, and the catalogue's reason unless it was right."""
+    """The result of a guess: the challenge to store, and the catalogue's reason unless the guess was right."""
 
     challenge: Challenge
     reason: str | None
@@ -87,9 +87,9 @@ class Verdict:
 
 
 def judge(challenge: Challenge, device_id: str, guessed_hash: bytes, now: datetime) -> Verdict:
-    """Judge one guess. Every guess that is compared at all is counted, the right one too.
+    """Judge one guess. Every guess that is compared is counted, including the right one.
 
-    A guess from another device than the one that asked is counted and wrong, whatever the code.
+    A guess from a device other than the one that asked is counted and wrong, whatever the code.
     """
     if challenge.ended is Ended.EXHAUSTED:
         return Verdict(challenge, "too_many_guesses")

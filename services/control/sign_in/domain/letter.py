@@ -1,4 +1,4 @@
-"""The mail with a code, and the one without."""
+"""The letter with a code, and the letter without one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ whoever runs this installation, or whoever wanted to invite you.
 
 
 def refused_letter(mail: Mail) -> Letter:
-    """The letter to an address that can't sign in: only its owner learns that."""
-    # As many as of a letter with a code: it is written while a stranger's guess is looked at.
+    """The letter to an address that can't sign in. Only the address's owner learns that."""
+    # As many facts as in a letter with a code, because this is written while a stranger's guess is checked.
     facts = {
         "email": mail.address,
         "reason": "not_welcome",
@@ -32,7 +32,7 @@ def refused_letter(mail: Mail) -> Letter:
 
 
 def code_letter(mail: Mail, code: str) -> Letter:
-    """The letter. The code isn't in the subject, which a locked screen would show."""
+    """The letter with the code. The code isn't in the subject, because a locked screen would show it."""
     facts = {
         "email": mail.address,
         "code": code,

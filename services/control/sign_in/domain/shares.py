@@ -1,8 +1,8 @@
-"""What a request for a code takes from the limits, so that nobody can use up what is kept for somebody else.
+"""The shares of the limits that a request for a code takes, so that nobody can use up what is kept for somebody else.
 
-Anybody can ask for codes for any address. So the address's limit, which keeps its mailbox from being flooded, is shared
-out: each network gets only a small part of it, and a device on which the account has been used has one of its own.
-A device id is as good as a secret: nobody but the device and the server knows it.
+Anybody can ask for codes for any address. The address's limit keeps its mailbox from being flooded, so it is divided:
+each network gets only a small part of it, and a device on which the account has been used has a limit of its own.
+A device id is as good as a secret: only the device and the server know it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from services.control.sign_in.limits import SignInLimits
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One to take from a bucket."""
+    """One unit to take from a bucket."""
 
     bucket: str
     rate: Rate
 
 
 def address_bucket(email: str) -> str:
-    """The codes for an address that devices asked for that it does not know."""
+    """The bucket for an address's codes that devices unknown to it ask for."""
     return f"start:address:{email}"
 
 
@@ -36,17 +36,17 @@ def _network_bucket(email: str, network: str) -> str:
 
 
 def address_buckets(email: str, device_id: str, network: str) -> Sequence[str]:
-    """What a sign-in gives back, in the order of locks."""
+    """The buckets that a sign-in gives back, in the order of locks."""
     return address_bucket(email), _network_bucket(email, network), _device_bucket(email, device_id)
 
 
 def network_share(limits: SignInLimits, network: str) -> Share:
-    """What any sign-in that begins takes from its network."""
+    """The share that a sign-in takes from its network when it begins, unless a known device asks for a code."""
     return Share(f"start:net:{network}", limits.per_network)
 
 
 def shares_of(limits: SignInLimits, email: str, device_id: str, network: str, *, known_device: bool) -> Sequence[Share]:
-    """What a code takes, in the order of locks."""
+    """The shares that a code takes, in the order of locks."""
     if known_device:
         return (Share(_device_bucket(email, device_id), limits.per_known_device),)
     return (
@@ -57,5 +57,5 @@ def shares_of(limits: SignInLimits, email: str, device_id: str, network: str, *,
 
 
 def guess_shares(limits: SignInLimits, network: str) -> Sequence[Share]:
-    """What a guess takes that is for no challenge of the device that brings it."""
+    """The shares that a guess takes if it is not for a challenge of the device that brings it."""
     return (Share(f"guess:net:{network}", limits.guesses_per_network),)

@@ -1,4 +1,4 @@
-"""Who may come in: everybody whom we know, unless blocked; and of the others those who may sign up."""
+"""Who may sign in: every known person unless blocked, and of the others those who may sign up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SignUp(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SignUpRule:
-    """`domains` are whole and in the canonical form of addresses; a subdomain is another one."""
+    """`domains` are complete and in the canonical form of addresses; a subdomain is a different domain."""
 
     mode: SignUp = SignUp.OPEN
     domains: frozenset[str] = frozenset()
@@ -24,7 +24,7 @@ class SignUpRule:
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """Somebody asks to come in. `email` is canonical; `invited` says whether an invitation is open for it."""
+    """A request to sign in. `email` is canonical; `invited` says whether an invitation is open for it."""
 
     email: str
     known: bool
@@ -33,7 +33,7 @@ class Knock:
 
 
 def is_welcome(rule: SignUpRule, knock: Knock) -> bool:
-    """Whether a code may sign in whoever gets the mail of this address."""
+    """Whether a code may sign in the person who gets the mail of this address."""
     if knock.known:
         return not knock.blocked
     match rule.mode:
