@@ -17,8 +17,13 @@ MIDDLE_COLLECTIONS = 100
 """How many of those before everything is."""
 
 
+def collect_rarely() -> None:
+    """Call before the modules of the process are loaded. What they make stays, so there is no garbage to look for."""
+    gc.set_threshold(YOUNG_OBJECTS, YOUNG_COLLECTIONS, MIDDLE_COLLECTIONS)
+
+
 def calm_garbage_collection() -> None:
     """Call once, when everything that lives as long as the process has been made."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, YOUNG_COLLECTIONS, MIDDLE_COLLECTIONS)
+    collect_rarely()
