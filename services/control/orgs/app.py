@@ -1,4 +1,4 @@
-"""People and their orgs: who signs in for the first time, and what somebody does with orgs of its own."""
+"""People and their orgs: the first sign-in of a person, and what people do with their orgs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PeopleStore(Protocol):
         ...
 
     async def add(self, user: User, org_name: str, now: datetime) -> None:
-        """Store a new person with an org of its own, as its owner."""
+        """Store a new person, and the person's own org with the person as its owner."""
         ...
 
     async def email(self, user_id: str) -> str:
@@ -48,51 +48,51 @@ class PeopleStore(Protocol):
 
 
 class OrgStore(Protocol):
-    """Orgs, and who is in them. Whatever changes an org or its members holds the org's lock first."""
+    """Orgs and their members. Code that changes an org or its members locks the org first."""
 
     async def add(self, org: Org, owner_id: str) -> None:
         """Store a new org with its owner."""
         ...
 
     async def memberships(self, user_id: str) -> Sequence[Membership]:
-        """The person's orgs, the own one first."""
+        """The person's orgs, their own org first."""
         ...
 
     async def membership(self, org_id: str, user_id: str) -> Membership | None:
-        """An org of the person's."""
+        """One of the person's orgs."""
         ...
 
     async def locked(self, org_id: str, user_id: str) -> Membership | None:
-        """The same, with the org locked until the transaction ends. Nothing is locked for one who is no member."""
+        """As `membership`, with the org locked until the transaction ends. Locks nothing if the person is no member."""
         ...
 
     async def shared(self, org_id: str, user_id: str) -> Membership | None:
-        """The same, while others may keep it as it is, too."""
+        """As `locked`, but with a shared lock: it keeps the org as it is, and others can hold it too."""
         ...
 
     async def locked_for_others(self, org_id: str) -> Org | None:
-        """An org, locked until the transaction ends, for one who is no member: somebody invited, or an operator."""
+        """Return an org, locked until the transaction ends, for a non-member: an invited person, or an operator."""
         ...
 
     async def hold(self, org_id: str) -> None:
-        """Let nobody revoke tokens of an org until the transaction ends: a token that is issued at a moment after this,
-        on what is read after this, is ended by what is revoked later."""
+        """Let nobody revoke tokens of an org until the transaction ends. A token issued after this call, based on what
+        is read after this call, is then ended by any later revocation."""
         ...
 
     async def held_open(self, org_id: str) -> bool:
-        """Whether an org, which is held from now on, is one in which somebody may act."""
+        """Hold an org, and return whether anybody may act in it."""
         ...
 
     async def save(self, org: Org) -> None:
-        """Store its name and its deletion."""
+        """Store the org's name and deletion."""
         ...
 
     async def count_owned(self, user_id: str) -> int:
-        """How many orgs the person owns beside the own one. Locks the person, so that the number stays right."""
+        """Count the orgs that the person owns beside their own. Locks the person, so that the count stays right."""
         ...
 
     async def end_due(self, now: datetime, limit: int) -> Sequence[str]:
-        """End for good what can't be restored any more; the ids of those."""
+        """End for good the orgs that can no longer be restored, and return their ids."""
         ...
 
 
@@ -100,7 +100,7 @@ class ActingSessions(Protocol):
     """The orgs that sessions act in."""
 
     async def fall_back(self, org_id: str, user_id: str = "") -> None:
-        """Let the sessions that act in the org, of all people or of one, act in their person's own org."""
+        """Let the sessions that act in the org, of all people or of one person, act in their person's own org."""
         ...
 
 
@@ -112,7 +112,7 @@ class PeopleTransaction(Protocol):
 
 
 class Transaction(PeopleTransaction, Audited, Revoking, Protocol):
-    """A transaction with all that an org's end changes."""
+    """A transaction with everything that ending an org changes."""
 
     @property
     def orgs(self) -> OrgStore: ...
@@ -129,7 +129,7 @@ class Orgs:
         self._delete_grace = delete_grace
 
     async def person(self, tx: PeopleTransaction, email: str, now: datetime) -> tuple[User, bool]:
-        """The person with the address, and whether it is new: the first time, the person and its own org are made."""
+        """Return the person with the address, and whether they are new. A new person is stored with their own org."""
         known = await tx.people.by_email(email)
         if known:
             return known, False
@@ -145,7 +145,7 @@ class Orgs:
             return await tx.people.email(principal.subject)
 
     async def list(self, principal: StandingPrincipal) -> Sequence[Membership]:
-        """The caller's orgs, the own one first. A service account is no member of any."""
+        """The caller's orgs, their own org first. A service account is not a member of any org."""
         if principal.kind is not PrincipalKind.USER:
             return ()
         async with self._transactions.autocommit() as tx:
@@ -157,10 +157,10 @@ class Orgs:
             return await reading(tx, principal, org_id, Scope.MEMBERS_READ)
 
     async def create(self, principal: StandingPrincipal, name: str, origin: Origin) -> Membership:
-        """A new org with the caller as its owner. Raises Refusal `missing_scope`, `limit_reached`."""
+        """Create an org with the caller as its owner. Raises Refusal `missing_scope`, `limit_reached`."""
         now = self._clock.now()
         made = Membership(Org(new_id("org"), name, personal=False, created_at=now), Role.OWNER)
-        # Whatever may not do an owner's work makes nobody an owner: a service account, or a token for less.
+        # A caller that may not act as an owner can't create an org: a service account, or a token with fewer scopes.
         _require(principal, made, Scope.ORGS_OWN)
         async with self._transactions.begin() as tx:
             if await tx.orgs.count_owned(principal.subject) >= MAX_OWNED_ORGS:
@@ -171,7 +171,7 @@ class Orgs:
         return made
 
     async def rename(self, principal: StandingPrincipal, org_id: str, name: str, origin: Origin) -> Membership:
-        """Another name. Raises Refusal `not_found`, `missing_scope`, `org_scope_denied`, `org_deleted`."""
+        """Give an org another name. Raises Refusal `not_found`, `missing_scope`, `org_scope_denied`, `org_deleted`."""
         async with self._transactions.begin() as tx:
             membership = await acting(tx, principal, org_id, Scope.ORGS_WRITE)
             require_open(membership.org)
@@ -183,7 +183,7 @@ class Orgs:
         return renamed
 
     async def delete(self, principal: StandingPrincipal, org_id: str, origin: Origin) -> Membership:
-        """Close an org for everybody, to be restored or gone. Raises Refusal as `rename`, and `personal_org`."""
+        """Close an org for everybody until it is restored or gone. Raises Refusal as `rename`, and `personal_org`."""
         async with self._transactions.begin() as tx:
             membership = await acting(tx, principal, org_id, Scope.ORGS_OWN)
             now = self._clock.now()
@@ -206,7 +206,7 @@ class Orgs:
             return replace(membership, org=await reopen(tx, membership.org, entry, self._clock.now()))
 
     async def sweep(self) -> None:
-        """End the deleted orgs that can't be restored any more, a limited number at a time."""
+        """End the deleted orgs that can no longer be restored, a limited number at a time."""
         async with self._transactions.begin() as tx:
             now = self._clock.now()
             for org_id in await tx.orgs.end_due(now, MAX_ENDED_AT_A_TIME):
@@ -214,7 +214,7 @@ class Orgs:
 
 
 async def acting(tx: Transaction, principal: StandingPrincipal, org_id: str, scope: Scope) -> Membership:
-    """The caller as a member of an org, with the org locked, and allowed by the role in it to do what needs `scope`.
+    """Return the caller's membership in an org, and lock the org. The role in it has to allow what needs `scope`.
 
     Raises Refusal `not_found` for an org that isn't the caller's, `missing_scope`, `org_scope_denied`.
     """
@@ -227,7 +227,7 @@ async def reading(tx: Transaction, principal: StandingPrincipal, org_id: str, sc
 
 
 async def reopen(tx: Transaction, org: Org, entry: AuditEntry, now: datetime) -> Org:
-    """A deleted org, which the caller has locked, is open again. `entry` says by whom."""
+    """Open a deleted org again; the caller has locked it. `entry` says who did it."""
     opened = restored(org)
     await tx.orgs.save(opened)
     await tx.audit.add(entry, now)
@@ -238,7 +238,7 @@ async def reopen(tx: Transaction, org: Org, entry: AuditEntry, now: datetime) ->
 def done(
     principal: StandingPrincipal, action: Action, origin: Origin, org_id: str, target: str = "", reason: str = ""
 ) -> AuditEntry:
-    """What the caller did in an org, whatever org its token acts in. Without a target it was done to the org."""
+    """The record of what the caller did in an org, whatever org its token acts in. The default target is the org."""
     return replace(by(principal, action, origin, target or org_id, reason), org_id=org_id)
 
 

@@ -20,7 +20,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Org:
-    """An org. `personal`: a person's own. `delete_at`: it was deleted, and will be gone then."""
+    """An org. `personal`: it is a person's own. `delete_at`: it was deleted, and will be gone at that time."""
 
     org_id: str
     name: str
@@ -31,7 +31,7 @@ class Org:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """An org as one of its members has it."""
+    """An org, and the role that one of its members has in it."""
 
     org: Org
     role: Role
@@ -46,7 +46,7 @@ def role_name(role: Role) -> str:
 
 
 def role_named(name: str) -> Role:
-    """The role with a name of the contract's enum."""
+    """The role with this name in the contract's enum."""
     return Role(name.removeprefix(_ROLE_PREFIX).lower())
 
 
@@ -56,24 +56,24 @@ def personal_org_name(email: str) -> str:
 
 
 def acting_as(principal: StandingPrincipal, membership: Membership) -> StandingPrincipal:
-    """The caller as it stands in an org of its own, whatever org its token acts in: what the token carries still
-    bounds it."""
+    """Return the caller with its standing in one of its orgs, whatever org its token acts in. The token's scopes still
+    limit what the caller may do."""
     return replace(principal, org_id=membership.org.org_id, standing=role_scopes(membership.role))
 
 
 def org_deleted(field: str = "") -> Refusal:
-    """The refusal for an org that nobody acts in: the caller's own, or the one that a field of the request names."""
+    """The refusal for a deleted org: the one that the caller acts in, or the one that a field of the request names."""
     return Refusal("org_deleted", "the org was deleted; have an owner restore it", field=field)
 
 
 def require_open(org: Org) -> None:
-    """Raises Refusal `org_deleted` for an org that nobody acts in."""
+    """Raises Refusal `org_deleted` for a deleted org."""
     if org.delete_at is not None:
         raise org_deleted("org_id")
 
 
 def require_shared(org: Org) -> None:
-    """Raises Refusal for an org whose members don't change: `personal_org`, `org_deleted`."""
+    """Raises Refusal for an org whose members can't change: `personal_org`, `org_deleted`."""
     if org.personal:
         raise Refusal(
             "personal_org", "this is a person's own org, for nobody else; make an org to share", field="org_id"
@@ -82,7 +82,7 @@ def require_shared(org: Org) -> None:
 
 
 def deleted(org: Org, now: datetime, grace: timedelta) -> Org:
-    """The org, deleted; one that was before stays as it is. Raises Refusal `personal_org`."""
+    """Return the org as deleted. An org that was already deleted stays as it is. Raises Refusal `personal_org`."""
     if org.personal:
         raise Refusal("personal_org", "a person's own org can't be deleted; delete another one", field="org_id")
     return org if org.delete_at else replace(org, delete_at=now + grace)
@@ -94,5 +94,5 @@ def restored(org: Org) -> Org:
 
 
 def no_such_org() -> Refusal:
-    """What everybody hears of an org that isn't theirs, whether there is one or not."""
+    """The refusal for an org that isn't the caller's, whether it exists or not."""
     return Refusal("not_found", "there is no such org of yours; list your orgs", field="org_id")

@@ -17,7 +17,7 @@ class OrgApi:
         self._orgs = orgs
 
     def handlers(self) -> Handlers:
-        """One handler a method."""
+        """Return one handler per method."""
         return handlers_of(
             "OrgService",
             self.ListOrgs,
@@ -29,30 +29,30 @@ class OrgApi:
         )
 
     async def ListOrgs(self, _: org_pb2.ListOrgsRequest, call: Call) -> Message:
-        """The caller's orgs."""
+        """List the caller's orgs."""
         return org_pb2.ListOrgsResponse(orgs=[_org(one) for one in await self._orgs.list(call.caller)])
 
     async def GetOrg(self, request: org_pb2.GetOrgRequest, call: Call) -> Message:
-        """One of them."""
+        """Return one of the caller's orgs."""
         return org_pb2.GetOrgResponse(org=_org(await self._orgs.get(call.caller, request.org_id)))
 
     async def CreateOrg(self, request: org_pb2.CreateOrgRequest, call: Call) -> Message:
-        """A new org."""
+        """Create an org."""
         made = await self._orgs.create(call.caller, request.name, call.origin)
         return org_pb2.CreateOrgResponse(org=_org(made))
 
     async def RenameOrg(self, request: org_pb2.RenameOrgRequest, call: Call) -> Message:
-        """Another name."""
+        """Give an org another name."""
         renamed = await self._orgs.rename(call.caller, request.org_id, request.name, call.origin)
         return org_pb2.RenameOrgResponse(org=_org(renamed))
 
     async def DeleteOrg(self, request: org_pb2.DeleteOrgRequest, call: Call) -> Message:
-        """The org is closed."""
+        """Close an org."""
         closed = await self._orgs.delete(call.caller, request.org_id, call.origin)
         return org_pb2.DeleteOrgResponse(org=_org(closed))
 
     async def RestoreOrg(self, request: org_pb2.RestoreOrgRequest, call: Call) -> Message:
-        """The org is open again."""
+        """Open a deleted org again."""
         opened = await self._orgs.restore(call.caller, request.org_id, call.origin)
         return org_pb2.RestoreOrgResponse(org=_org(opened))
 

@@ -14,11 +14,11 @@ from services.control.policy.domain import Role
 BY_EMAIL = """
 SELECT u.user_id, u.email, o.org_id FROM control.users u
 JOIN control.orgs o ON o.personal_of = u.user_id WHERE u.email = $1"""
-"""The person with an address, and its own org."""
+"""The person with an address, and their own org."""
 ADD_USER = "INSERT INTO control.users (user_id, email, created_at) VALUES ($1, $2, $3)"
 """Stores a new person."""
 ADD_ORG = "INSERT INTO control.orgs (org_id, name, personal_of, created_at) VALUES ($1, $2, $3, $4)"
-"""Stores an org; a person's own, if it names one."""
+"""Stores an org. If a person is given, it is that person's own org."""
 ADD_OWNER = "INSERT INTO control.memberships (org_id, user_id, role, created_at) VALUES ($1, $2, 'owner', $3)"
 """Makes a person the owner of a new org."""
 EMAIL = "SELECT email FROM control.users WHERE user_id = $1"
@@ -28,25 +28,26 @@ _COLUMNS = "o.org_id, o.name, o.personal_of IS NOT NULL AS personal, o.created_a
 MEMBERSHIPS = f"""
 SELECT {_COLUMNS}, m.role FROM control.memberships m JOIN control.orgs o USING (org_id)
 WHERE m.user_id = $1 ORDER BY personal DESC, o.name, o.org_id"""  # noqa: S608 - constants
-"""The orgs of a person, the own one first."""
+"""The orgs of a person, their own org first."""
 MEMBERSHIP = f"""
 SELECT {_COLUMNS}, m.role FROM control.memberships m JOIN control.orgs o USING (org_id)
 WHERE m.org_id = $1 AND m.user_id = $2"""  # noqa: S608
-"""An org of a person."""
+"""One of a person's orgs."""
 _TOKENS = "control.tokens_lock($1)"
-"""Names the lock between who issues tokens of an org and who revokes them. It writes nothing, and many share it."""
+"""The lock between transactions that issue tokens of an org and those that revoke them. It can be shared, and taking it
+writes nothing."""
 LOCK = f"""
 SELECT pg_advisory_xact_lock({_TOKENS}) FROM control.orgs WHERE org_id = $1
 AND EXISTS (SELECT 1 FROM control.memberships m WHERE m.org_id = $1 AND m.user_id = $2)
 FOR NO KEY UPDATE"""  # noqa: S608 - constants
-"""Makes those that change an org or its members come one after the other, and none of them while tokens of the org are
-issued; only for one of its members."""
+"""Serializes changes of an org and its members, and keeps them from running while tokens of the org are issued. Locks
+only for a member of the org."""
 HOLD = f"SELECT pg_advisory_xact_lock_shared({_TOKENS})"
 """Lets nobody revoke tokens of an org until the transaction ends."""
 IS_OPEN = "SELECT delete_at IS NULL FROM control.orgs WHERE org_id = $1"
-"""Whether an org was not deleted."""
+"""Whether an org is not deleted."""
 LOCK_FOR_OTHERS = "SELECT 1 FROM control.orgs WHERE org_id = $1 FOR NO KEY UPDATE"
-"""The same for others than members: somebody invited, or an operator."""
+"""Locks an org for somebody who is not a member: an invited person, or an operator."""
 SHARE = """
 SELECT 1 FROM control.orgs WHERE org_id = $1
 AND EXISTS (SELECT 1 FROM control.memberships m WHERE m.org_id = $1 AND m.user_id = $2) FOR SHARE"""
@@ -56,17 +57,17 @@ GET = f"SELECT {_COLUMNS} FROM control.orgs o WHERE o.org_id = $1"  # noqa: S608
 SAVE = "UPDATE control.orgs SET name = $2, delete_at = $3 WHERE org_id = $1"
 """Stores an org's name and deletion."""
 LOCK_USER = "SELECT 1 FROM control.users WHERE user_id = $1 FOR NO KEY UPDATE"
-"""Makes those that count a person's orgs come one after the other."""
+"""Serializes the transactions that count a person's orgs."""
 COUNT_OWNED = """
 SELECT count(*) FROM control.memberships m JOIN control.orgs o USING (org_id)
 WHERE m.user_id = $1 AND m.role = 'owner' AND o.personal_of IS NULL"""
-"""How many orgs a person is an owner of, without the own one."""
+"""The number of orgs that a person is an owner of, without their own org."""
 TO_GO = """
 SELECT org_id FROM control.orgs WHERE delete_at <= $1 AND gone_at IS NULL
 ORDER BY delete_at LIMIT $2 FOR UPDATE SKIP LOCKED"""
-"""Orgs whose time to be restored is over."""
+"""Deleted orgs that can no longer be restored."""
 DROP_MEMBERS = "DELETE FROM control.memberships WHERE org_id = ANY($1)"
-"""Nobody is a member of what is gone."""
+"""Removes all members of orgs that are gone."""
 GONE = "UPDATE control.orgs SET gone_at = $2, name = '' WHERE org_id = ANY($1)"
 """Ends orgs for good."""
 

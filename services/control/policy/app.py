@@ -1,4 +1,4 @@
-"""Who is calling, and may they: asked before every use case and every forwarded call."""
+"""Who is calling and whether they may: checked before every use case and every forwarded call."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from services.control.policy.domain import (
 from services.control.transactions.app import Transactions
 
 AskStanding = Callable[[StandingPrincipal, str], Awaitable[Standing | None]]
-"""What holds of a principal now; None when what is behind its token has ended. The text is the `jti` of the principal's
-own token, empty when a service calls for it."""
+"""Returns the present standing of a principal; None when the session, key or account behind its token has ended. The
+text is the `jti` of the principal's own token, empty when a service calls on the principal's behalf."""
 
 
 _WITHOUT_STANDING = frozenset({"token_revoked", "org_changed"})
@@ -37,7 +37,7 @@ _WITHOUT_STANDING = frozenset({"token_revoked", "org_changed"})
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`denied` is None for yes. `scopes` is what the principal may do now; empty for one without standing."""
+    """`denied` is None if access is allowed. `scopes` is what the principal may do now; empty if it has no standing."""
 
     denied: Deny | None
     scopes: Scopes
@@ -45,7 +45,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """What a good access token says: the caller, as yet without standing, and the token's `jti`."""
+    """The contents of a valid access token: the caller, whose standing isn't known yet, and the token's `jti`."""
 
     principal: StandingPrincipal
     jti: str
@@ -55,13 +55,13 @@ class AccessTokenVerifier(Protocol):
     """Checks access tokens that control itself signed."""
 
     async def verify(self, token: str) -> VerifiedToken:
-        """What an access token for the edge says. Raises Refusal with the catalogue's reason for any other."""
+        """Return what an access token for the edge says. Raises Refusal with the catalogue's reason for any other."""
         ...
 
 
 class Gate:
     """Authenticates and authorizes. `standings` has one entry for each kind of principal that may call. A sign-in older
-    than `max_sign_in_age` is not fresh; with None every one is."""
+    than `max_sign_in_age` is not fresh; with None, every sign-in is."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Gate:
     async def admit(
         self, authorization: str | None, access: Access, method: str, origin: Origin
     ) -> StandingPrincipal | None:
-        """The caller, allowed to do what needs `access`; None for public methods, which need no caller.
+        """Return the caller, who may do what needs `access`; None for public methods, which need no caller.
 
         `authorization` is the header's value. `method` is for the audit trail. Raises Refusal.
         """
@@ -95,7 +95,7 @@ class Gate:
         return principal
 
     async def decide(self, principal: StandingPrincipal, access: Access, resource: Resource | None = None) -> Decision:
-        """What `admit` would say, explained, for a principal that a service knows. Nothing is recorded.
+        """Decide as `admit` would, with an explanation, for a principal that a service knows. Records nothing.
 
         Raises Refusal `unavailable`.
         """
@@ -112,13 +112,13 @@ class Gate:
         return denied or sign_in_denied(principal, access, self._clock.now(), self._max_sign_in_age)
 
     async def record_denied(self, principal: StandingPrincipal, method: str, origin: Origin, reason: str) -> None:
-        """Put on record that a call was denied."""
+        """Record in the audit log that a call was denied."""
         async with self._transactions.begin() as tx:
             await tx.audit.add(by(principal, Action.CALL_DENIED, origin, method, reason), self._clock.now())
 
     async def standing_now(self, principal: StandingPrincipal, jti: str = "") -> StandingPrincipal:
-        """The principal with what holds of it now. `jti` is that of the principal's own token, empty when a
-        service calls for it. Raises Refusal `token_revoked`."""
+        """Return the principal with its present standing. `jti` is that of the principal's own token, empty when a
+        service calls on its behalf. Raises Refusal `token_revoked`."""
         ask = self._standings.get(principal.kind)
         standing = await ask(principal, jti) if ask else None
         if standing is None:

@@ -1,4 +1,4 @@
-"""Who may do what: the scopes, what each role gives, and the one place where it is decided.
+"""Who may do what: the scopes, the scopes of each role, and the one place where access is decided.
 
 The edge, the sync-token mint and every forwarded call ask `authorize`; nothing else compares an owner or a scope.
 """
@@ -33,7 +33,7 @@ class Scope(StrEnum):
 
 
 class Role(StrEnum):
-    """What a member is in an org, from most to least."""
+    """A member's role in an org, from the most scopes to the fewest."""
 
     OWNER = "owner"
     ADMIN = "admin"
@@ -58,57 +58,57 @@ ROLE_SCOPES: Mapping[Role, Scopes] = {
 """Role -> scopes. No role gives `workers.attach`: only a worker token, made from an API key, carries it."""
 
 PERSON_SCOPES: Scopes = frozenset().union(*ROLE_SCOPES.values())
-"""What the token of a person carries: what any role gives. The role in the org decides, at every call; so a role that
-is given has its effect at once, with the token that is there."""
+"""The scopes that a person's token carries: those of all roles. The role in the org decides at every call, so a new
+role takes effect at once, without a new token."""
 
 SERVICE_ACCOUNT_SCOPES: Scopes = frozenset({Scope.RUNS_READ, Scope.RUNS_WRITE, Scope.WORKERS_READ})
-"""What a script may do with an API key: the org's runs, but neither people's notifications nor more keys."""
+"""The scopes of a script with an API key: the org's runs, but neither people's notifications nor more keys."""
 
 WORKER_SCOPES: Scopes = frozenset({Scope.WORKERS_ATTACH})
-"""What a worker token carries: taking runs and nothing else."""
+"""The scopes that a worker token carries: it allows taking runs, and nothing else."""
 
 
 def role_scopes(role: Role | None) -> Scopes:
-    """What the role gives; nothing without one."""
+    """The scopes that the role gives; none without a role."""
     return ROLE_SCOPES[role] if role else frozenset()
 
 
 def known_scopes(names: frozenset[str]) -> Scopes:
-    """The scopes among `names`; what the registry doesn't know grants nothing."""
+    """The scopes among `names`. Names that the registry doesn't have are ignored: they grant nothing."""
     return frozenset(scope for scope in Scope if scope.value in names)
 
 
 @dataclass(frozen=True, slots=True)
 class StandingPrincipal(Principal):
-    """A principal with what it may do right now.
+    """A principal, and what it may do right now.
 
-    `scopes` is what its token carries, `standing` what its role (or its kind of account) gives it in `org_id` now.
-    Both are needed to act: a token outlives a change of role, and a role is more than some tokens may use.
+    `scopes` is what its token carries, and `standing` is what its role (or its kind of account) gives it in `org_id`
+    now. An action needs both: a token outlives a change of role, and some tokens may not use all that a role gives.
     """
 
     scopes: Scopes = frozenset()
     standing: Scopes = frozenset()
-    # A later sign-in is no other principal: it may have the tokens for upstream calls of the one before.
+    # A later sign-in doesn't make another principal, so it can use the tokens for upstream calls made before it.
     signed_in_at: datetime | None = field(default=None, compare=False)
-    """When the person of the session signed in last; None for a caller without a session."""
+    """When the session's person last signed in; None for a caller without a session."""
 
     @property
     def effective_scopes(self) -> Scopes:
-        """What it may do: what the token carries, as far as its standing still gives it."""
+        """What the principal may do: the scopes of its token that its standing still gives it."""
         return self.scopes & self.standing
 
     @property
     def has_session(self) -> bool:
-        """Whether it is a person who has signed in, not a program with an API key."""
+        """Whether the principal is a person who has signed in, not a program with an API key."""
         return self.kind is PrincipalKind.USER and self.session_id.startswith(_SESSION_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What holds of a principal now, whatever its token says."""
+    """The present standing of a principal, whatever its token says."""
 
     scopes: Scopes
-    """What its role, or its kind of account, gives it."""
+    """The scopes that its role, or its kind of account, gives it."""
     signed_in_at: datetime | None = None
     """See `StandingPrincipal`."""
 
@@ -120,12 +120,12 @@ class Public:
 
 @dataclass(frozen=True, slots=True)
 class AnyPrincipal:
-    """Open to every signed-in principal: it concerns only the caller's own account."""
+    """Open to every signed-in principal, because it concerns only the caller's own account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scoped:
-    """Open to principals that have the scope. With `fresh`, a person with a session has to have signed in lately."""
+    """Open to principals that have the scope. With `fresh`, a person with a session must have signed in recently."""
 
     scope: Scope
     fresh: bool = False
@@ -133,8 +133,8 @@ class Scoped:
 
 @dataclass(frozen=True, slots=True)
 class SessionOnly:
-    """Open to people who have signed in, and to no program with an API key: it changes how somebody gets in. `fresh` as
-    in `Scoped`."""
+    """Open to people who have signed in, but not to programs with an API key, because it changes how somebody signs in.
+    `fresh` is as in `Scoped`."""
 
     fresh: bool = False
 
@@ -144,14 +144,14 @@ Access = Public | AnyPrincipal | Scoped | SessionOnly
 
 @dataclass(frozen=True, slots=True)
 class UserOwned:
-    """A thing of one person."""
+    """A resource of one person."""
 
     user_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class OrgOwned:
-    """A thing of an org, for all of its members whose role grants the scope."""
+    """A resource of an org, for all of its members whose role grants the scope."""
 
     org_id: str
 
@@ -160,7 +160,7 @@ Resource = UserOwned | OrgOwned
 
 
 class Rule(StrEnum):
-    """What denies, in the order in which it is asked."""
+    """The rules that can deny, in the order in which they are applied."""
 
     STANDING = "standing"
     TOKEN_SCOPE = "token_scope"
@@ -172,7 +172,7 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """No, with the catalogue's reason, a sentence for people, and the rule that says so."""
+    """A denial: the catalogue's reason, a sentence for people, and the rule that denied."""
 
     reason: str
     message: str
@@ -181,15 +181,15 @@ class Deny:
 
 
 class Denied(Refusal):
-    """A denial that came up behind the gate, where only the use case knows whose org it is. The door that the call came
-    through has it put on record, as the gate does with its own."""
+    """A denial decided behind the gate, because only the use case knows which org is concerned. The door that received
+    the call has it recorded, as the gate records its own denials."""
 
 
 def authorize(principal: StandingPrincipal | None, access: Access, resource: Resource | None = None) -> Deny | None:
-    """None when `principal` may do what needs `access` on `resource`; otherwise why not.
+    """Return None when `principal` may do what needs `access` on `resource`; otherwise the denial.
 
-    In this order: a principal at all, the token's scope, the role's scope, the owner. How old a sign-in may be is asked
-    by `sign_in_denied`.
+    Checks, in this order: that there is a principal, the token's scope, the role's scope, the owner. `sign_in_denied`
+    checks the age of the sign-in.
     """
     if isinstance(access, Public):
         return None
@@ -207,8 +207,9 @@ def authorize(principal: StandingPrincipal | None, access: Access, resource: Res
 def sign_in_denied(
     principal: StandingPrincipal, access: Access, now: datetime, max_age: timedelta | None
 ) -> Deny | None:
-    """None when `principal` has signed in as lately as what needs `access` asks for; otherwise why not. It is the last
-    rule: whoever may not do something isn't sent to sign in for it. `max_age` is None where no sign-in is too old."""
+    """Return None when `principal` has signed in as recently as `access` requires; otherwise the denial. This rule is
+    the last one, so that nobody is asked to sign in for an action that is then denied. `max_age` is None where no
+    sign-in is too old."""
     fresh = isinstance(access, Scoped | SessionOnly) and access.fresh
     if not fresh or max_age is None or not principal.has_session:
         return None
@@ -230,7 +231,7 @@ def _scope_denied(principal: StandingPrincipal, scope: Scope) -> Deny | None:
 
 
 def _owner_denied(principal: StandingPrincipal, resource: Resource) -> Deny | None:
-    # The org that counts is the token's: being a member of another one gives nothing here.
+    # Only the token's org counts: membership in another org gives no access here.
     match resource:
         case UserOwned(user_id):
             owned = principal.subject == user_id

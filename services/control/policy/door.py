@@ -1,4 +1,4 @@
-"""PolicyService: the decision of the gate, for services and operators on the internal port."""
+"""PolicyService: the gate's decisions, for services and operators on the internal port."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PolicyApi(PolicyServiceServicer):
         self._gate = gate
 
     async def Authorize(self, request: pb.AuthorizeRequest, context: Any) -> pb.AuthorizeResponse:
-        """The decision."""
+        """Decide whether a principal may do something."""
         decision = await self._gate.decide(_principal(request.principal), _access(request), _resource(request))
         denied = decision.denied
         return pb.AuthorizeResponse(

@@ -1,1 +1,1 @@
-"""Signing in with an identity provider: any that speaks OpenID Connect, or WorkOS."""
+"""Signing in with an identity provider: WorkOS, or any provider that speaks OpenID Connect."""

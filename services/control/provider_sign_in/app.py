@@ -1,8 +1,8 @@
 """Signing in with an identity provider.
 
-A sign-in is begun, confirmed at the provider's page, and finished here; each call may come to another replica. What is
-stored of it is used up before the provider is asked, so that a code is exchanged once at most. No transaction is open
-while a provider is asked.
+A sign-in is begun, confirmed on the provider's page, and finished here; each call may reach another replica. The stored
+sign-in is used up before the provider is asked, so that a code is exchanged at most once. No transaction is open while
+a provider is asked.
 """
 
 from __future__ import annotations
@@ -46,15 +46,16 @@ class Provider(Protocol):
 
     @property
     def label(self) -> str:
-        """What people know it as."""
+        """The name under which people know the provider."""
         ...
 
     async def authorization_url(self, asked: Asked) -> str:
-        """The page to open in a browser. Raises Refusal `provider_unavailable`."""
+        """Return the page to open in a browser. Raises Refusal `provider_unavailable`."""
         ...
 
     async def identity(self, asked: Asked, code: str) -> Identity:
-        """For whom the provider vouches with the code. Raises Refusal `provider_unavailable`, `provider_refused`."""
+        """Return the identity that the provider gives for the code. Raises Refusal `provider_unavailable`,
+        `provider_refused`."""
         ...
 
 
@@ -70,28 +71,28 @@ class ProviderSignInStore(Protocol):
         ...
 
     async def use(self, sign_in_id: str, now: datetime) -> None:
-        """Record that it was used."""
+        """Record that the sign-in was used."""
         ...
 
     async def sweep(self, created_before: datetime) -> None:
-        """Remove those that are older, a limited number at a time."""
+        """Remove older sign-ins, a limited number at a time."""
         ...
 
 
 class IdentityStore(Protocol):
-    """Whom providers mean."""
+    """The people whom providers identify."""
 
     async def person(self, identity: Identity) -> User | None:
-        """The person of an identity."""
+        """Return the person with an identity."""
         ...
 
     async def add(self, identity: Identity, user_id: str, now: datetime) -> None:
-        """Store whom a provider means."""
+        """Store the person whom a provider identifies."""
         ...
 
 
 class Transaction(sign_in_app.Transaction, Protocol):
-    """A transaction with all that signing in with a provider changes."""
+    """A transaction with everything that a sign-in with a provider changes."""
 
     @property
     def provider_sign_ins(self) -> ProviderSignInStore: ...
@@ -101,7 +102,7 @@ class Transaction(sign_in_app.Transaction, Protocol):
 
 @dataclass(frozen=True)
 class Started:
-    """A page to open."""
+    """A sign-in that was begun, and the page to open for it."""
 
     begun: Begun
     authorization_url: str
@@ -109,7 +110,7 @@ class Started:
 
 
 class ProviderSignIn:
-    """The providers' flow. `hmac_key` makes the secrets of a sign-in.
+    """The sign-in flow of the providers. The secrets of a sign-in are derived from `hmac_key`.
 
     Locks are taken in one order: sign-in, network's bucket; and later identity's bucket, address's bucket, person.
     """
@@ -139,12 +140,12 @@ class ProviderSignIn:
         self._invitations = invitations
 
     def list(self) -> Sequence[tuple[str, str]]:
-        """Name and label of each provider."""
+        """The name and label of each provider."""
         return [(name, provider.label) for name, provider in self._providers.items()]
 
     @property
     def codes_too(self) -> bool:
-        """Whether people can sign in with a code by mail as well."""
+        """Whether people can also sign in with a code by mail."""
         return self._rule.codes_too
 
     async def start(self, name: str, device_id: str, redirect_uri: str, origin: Origin) -> Started:
@@ -163,7 +164,7 @@ class ProviderSignIn:
         return Started(begun, url, wanted.state)
 
     async def _take_share(self, origin: Origin) -> None:
-        """What a network may begin is limited as for codes, and from the same bucket."""
+        """Limit the sign-ins that a network begins, as for codes and from the same bucket."""
         async with self._transactions.begin() as tx:
             now = self._clock.now()
             shares = (network_share(self._limits, origin.network),)
@@ -181,8 +182,8 @@ class ProviderSignIn:
     async def finish(
         self, sign_in_id: str, device_id: str, state: str, code: str, origin: Origin, refresh_token: str = ""
     ) -> SignedIn:
-        """Exchange a provider's code for a session, new or that of the refresh token; the first time, the person and
-        its own org are made.
+        """Exchange a provider's code for a session, new or that of the refresh token. At the first sign-in, the person
+        and their own org are created.
 
         Raises Refusal `challenge_expired`, `rate_limited`, `provider_unavailable`, `provider_refused`,
         `account_not_admitted`.
@@ -204,13 +205,13 @@ class ProviderSignIn:
     async def _take(
         self, tx: Transaction, sign_in_id: str, device_id: str, state: str, origin: Origin
     ) -> Begun | Refusal:
-        """The sign-in, used up."""
+        """Use up the sign-in, and return it."""
         now = self._clock.now()
         begun = await tx.provider_sign_ins.locked(sign_in_id)
         if begun and may_finish(begun, device_id, state, asked(self._hmac_key, begun).state, now):
             await tx.provider_sign_ins.use(sign_in_id, now)
             return begun
-        # Whoever brings a sign-in of its own is not held up by what its network has tried.
+        # A client that finishes a sign-in of its own is not held up by earlier attempts from its network.
         shares = guess_shares(self._limits, origin.network)
         if wait := await tx.rates.wait(shares, now):
             return too_often(wait)
@@ -224,7 +225,7 @@ class ProviderSignIn:
             await tx.audit.add(_finished(begun, origin, reason), self._clock.now())
 
     async def _enter(self, begun: Begun, identity: Identity, refresh_token: str, origin: Origin) -> SignedIn:
-        """A session of whom the provider means."""
+        """Begin or continue a session of the person whom the provider identifies."""
         email = _address(identity)
         invited = bool(email) and await self._invitations.open_for(email)
         async with self._transactions.begin() as tx:
@@ -242,7 +243,7 @@ class ProviderSignIn:
     async def _person(
         self, tx: Transaction, identity: Identity, email: str, origin: Origin, now: datetime, *, invited: bool
     ) -> tuple[User, bool] | Refused:
-        """Whom the provider means, and whether the account is new."""
+        """Return the person whom the provider identifies, and whether the account is new."""
         if not identity.is_storable:
             return Refused.NO_SUBJECT
         if known := await tx.identities.person(identity):
@@ -251,7 +252,7 @@ class ProviderSignIn:
             return Refused.NO_ADDRESS
         if not identity.email_verified:
             return Refused.NOT_VERIFIED
-        # As each sign-in with a code: two accounts for one address can't come to be.
+        # As in each sign-in with a code, so that two accounts for one address can't be created.
         await tx.rates.lock(address_bucket(email), now)
         blocked = await tx.challenges.is_blocked(email)
         knock = Knock(email, known=blocked is not None, blocked=bool(blocked), invited=invited)
@@ -282,13 +283,13 @@ class ProviderSignIn:
         return SignedIn(self._sessions.tokens(session), user, session, new_user)
 
     async def sweep(self) -> None:
-        """Remove sign-ins that are long over."""
+        """Remove sign-ins that expired long ago."""
         async with self._transactions.autocommit() as tx:
             await tx.provider_sign_ins.sweep(self._clock.now() - KEPT_FOR)
 
 
 _NOT_VOUCHED = frozenset({"provider_unavailable", "provider_refused"})
-"""Refusals by a provider, which are recorded here; the others are recorded where they are decided."""
+"""Refusals by a provider, which are recorded here. The others are recorded where they are decided."""
 
 _MESSAGES = {
     Refused.NO_SUBJECT: "the provider names no account; ask whoever runs this installation",
@@ -297,7 +298,7 @@ _MESSAGES = {
     Refused.NOT_WELCOME: "no account can be used with this address here; ask whoever runs this installation",
     Refused.NOT_LINKED: "your address has an account here that is opened with a code by e-mail; sign in with a code",
 }
-# Whoever is blocked hears what a stranger hears.
+# A blocked person gets the same message as a stranger.
 _MESSAGES[Refused.BLOCKED] = _MESSAGES[Refused.NOT_WELCOME]
 
 
@@ -310,7 +311,7 @@ def _finished(begun: Begun, origin: Origin, reason: str) -> AuditEntry:
 
 
 def _address(identity: Identity) -> str:
-    """The provider's address in the form of ours; empty for what is none."""
+    """Return the provider's address in our form; empty if it is no address."""
     try:
         return canonical_email(identity.email)
     except Refusal:

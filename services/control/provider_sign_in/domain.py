@@ -1,4 +1,4 @@
-"""Sign-ins at an identity provider: what belongs to one, when it may be finished, and whom it lets in."""
+"""Sign-ins at an identity provider: their contents, when one may be finished, and whom it lets in."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _MAX_PORT = 65535
 @dataclass(frozen=True, slots=True)
 class ProviderRule:
     """`redirects`: exact redirect URLs; `loopback`: also those of a program on the person's machine (RFC 8252, 7.3).
-    `link_domains`: domains for whose addresses a provider may open an account that exists already. `codes_too`: whether
-    people can sign in with a code by mail as well."""
+    `link_domains`: domains for whose addresses a provider may give access to an existing account. `codes_too`: whether
+    people can also sign in with a code by mail."""
 
     redirects: frozenset[str] = frozenset()
     loopback: bool = True
@@ -30,14 +30,14 @@ class ProviderRule:
 
 
 def may_redirect(rule: ProviderRule, redirect_uri: str) -> bool:
-    """Whether a provider may be told to send a browser there."""
+    """Whether a provider may be told to redirect a browser to this URL."""
     loopback = _LOOPBACK.fullmatch(redirect_uri)
     return redirect_uri in rule.redirects or bool(rule.loopback and loopback and int(loopback[1]) <= _MAX_PORT)
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A sign-in that a device has begun. Its secrets are nowhere: they are made from its id and a key."""
+    """A sign-in that a device has begun. Its secrets aren't stored: they are derived from its id and a key."""
 
     sign_in_id: str
     provider: str
@@ -48,13 +48,13 @@ class Begun:
 
     @property
     def expires_at(self) -> datetime:
-        """From then on it can't be finished."""
+        """The time from which the sign-in can't be finished."""
         return self.created_at + SIGN_IN_TTL
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one sign-in says to a provider, and shows it again with the code. `repr` shows no secret."""
+    """What a sign-in sends to a provider, and presents again with the code. `repr` shows no secret."""
 
     redirect_uri: str
     state: str
@@ -66,7 +66,7 @@ class Asked:
 
 
 def asked(key: bytes, begun: Begun) -> Asked:
-    """State, nonce and PKCE verifier of a sign-in: as good as random without the key, and the same on each replica."""
+    """State, nonce and PKCE verifier of a sign-in: unpredictable without the key, and the same on each replica."""
 
     def secret(use: str) -> str:
         made = hmac.digest(key, f"provider-{use}:{begun.sign_in_id}".encode(), hashlib.sha256)
@@ -76,7 +76,7 @@ def asked(key: bytes, begun: Begun) -> Asked:
 
 
 def may_finish(begun: Begun, device_id: str, state: str, expected_state: str, now: datetime) -> bool:
-    """Whether a provider's answer is for this sign-in, of the device that began it, in time, and the first one."""
+    """Whether a provider's answer is for this sign-in, from the device that began it, in time, and the first one."""
     return (
         begun.used_at is None
         and now < begun.expires_at
@@ -87,7 +87,7 @@ def may_finish(begun: Begun, device_id: str, state: str, expected_state: str, no
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """For whom a provider vouches. `email` is as the provider writes it; empty when it says none."""
+    """The person for whom a provider vouches. `email` is as the provider writes it; empty when it gives none."""
 
     issuer: str
     subject: str
@@ -96,17 +96,17 @@ class Identity:
 
     @property
     def is_storable(self) -> bool:
-        """Whether the subject is one by the specification, and can be kept."""
+        """Whether the subject is valid by the specification, and can be stored."""
         return 0 < len(self.subject) <= MAX_SUBJECT_CHARS and self.subject.isascii() and self.subject.isprintable()
 
     @property
     def bucket(self) -> str:
-        """Names the lock that makes sign-ins of one identity come one after the other."""
+        """The name of the lock that serializes the sign-ins of one identity."""
         return f"identity:{hashlib.sha256(f'{self.issuer} {self.subject}'.encode()).hexdigest()}"
 
 
 class Refused(StrEnum):
-    """Why somebody for whom a provider vouches doesn't get in; the reason of the audit row."""
+    """Why a person for whom a provider vouches is not let in; the reason in the audit row."""
 
     NO_SUBJECT = "no_subject"
     NO_ADDRESS = "no_address"
@@ -117,10 +117,10 @@ class Refused(StrEnum):
 
 
 def first_refused(sign_up: SignUpRule, rule: ProviderRule, knock: Knock) -> Refused | None:
-    """Why an identity that comes for the first time, with a verified address, gets no account; None if it does.
+    """Return why an identity gets no account on its first sign-in with a verified address; None if it gets one.
 
-    Whoever is known by the address has signed in with a code. The provider opens that account only where the
-    installation says that it speaks for the domain: else whoever rules a provider would rule all accounts.
+    A person who is known by the address has signed in with a code. The provider gives access to that account only if
+    the installation trusts it for the domain; otherwise, whoever controls a provider would control all accounts.
     """
     if knock.blocked:
         return Refused.BLOCKED

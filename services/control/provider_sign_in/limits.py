@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 SIGN_IN_TTL = timedelta(minutes=10)
-"""How long a person has at the provider's page."""
+"""How long a person may take at the provider's page."""
 KEPT_FOR = timedelta(days=1)
-"""How long a sign-in is kept; it is over long before."""
+"""How long a sign-in is kept; it expires long before."""
 METADATA_TTL = timedelta(hours=1)
-"""How long what a provider says of itself is believed, its keys too. An unknown key is asked for at once."""
+"""How long a provider's metadata and keys are used before they are read again. An unknown key is fetched at once."""
 CLOCK_LEEWAY_S = 60
-"""By how much the provider's clock may differ."""
+"""Maximum difference between the provider's clock and ours."""
 MAX_SUBJECT_CHARS = 255
-"""OpenID Connect Core 1.0, 2."""
+"""Maximum length of a subject (OpenID Connect Core 1.0, 2)."""

@@ -1,4 +1,4 @@
-"""What is counted of sign-ins with an identity provider."""
+"""Metrics of sign-ins with an identity provider."""
 
 from __future__ import annotations
 

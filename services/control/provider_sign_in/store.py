@@ -1,4 +1,4 @@
-"""Sign-ins at identity providers, and whom these mean, in Postgres."""
+"""Sign-ins at identity providers, and the people whom the providers identify, in Postgres."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ VALUES ($1, $2, $3, $4, $5)"""
 LOCKED = """
 SELECT sign_in_id, provider, device_id, redirect_uri, created_at, used_at
 FROM control.provider_sign_ins WHERE sign_in_id = $1 FOR UPDATE"""
-"""A sign-in, to be used."""
+"""A sign-in, locked for use."""
 USE = "UPDATE control.provider_sign_ins SET used_at = $2 WHERE sign_in_id = $1"
-"""Uses a sign-in up."""
+"""Marks a sign-in as used."""
 SWEEP = """
 DELETE FROM control.provider_sign_ins WHERE sign_in_id IN (
     SELECT sign_in_id FROM control.provider_sign_ins WHERE created_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"""
-"""Removes old sign-ins, but for those that somebody holds."""
+"""Removes old sign-ins, except locked ones."""
 PERSON = """
 SELECT u.user_id, u.email, o.org_id FROM control.identities i JOIN control.users u USING (user_id)
 JOIN control.orgs o ON o.personal_of = u.user_id WHERE i.issuer = $1 AND i.subject = $2"""
-"""The person whom a provider means, and its own org."""
+"""The person with an identity, and their own org."""
 ADD_IDENTITY = "INSERT INTO control.identities (issuer, subject, user_id, created_at) VALUES ($1, $2, $3, $4)"
-"""Stores whom a provider means."""
+"""Stores the person whom a provider identifies."""
 
 
 class PostgresProviderSignIns:

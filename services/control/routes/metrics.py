@@ -1,4 +1,4 @@
-"""What is measured of the route split, the canaries and the maintenance."""
+"""Metrics of the route split, the canaries and the maintenance."""
 
 from __future__ import annotations
 

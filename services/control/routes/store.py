@@ -24,39 +24,39 @@ WITH counted AS (UPDATE control.route_head SET change = change + 1 RETURNING cha
 SELECT pg_notify('{CHANNEL}', change::text) FROM counted"""  # noqa: S608 - a constant
 """Counts a change, and tells all replicas once it is committed."""
 CHANGE = "SELECT change FROM control.route_head"
-"""How many changes there were."""
+"""The number of changes so far."""
 DECIDED = """
 SELECT change, version, base, groups, maintenance_number, maintenance_since, maintenance_notice, maintenance_retry_ms,
        (SELECT COALESCE(jsonb_agg(to_jsonb(one) ORDER BY canary_id), '[]')
         FROM control.canaries AS one WHERE ended_at IS NULL) AS canaries
 FROM control.route_head JOIN control.route_versions USING (version)"""
-"""Everything, of one moment: it is one statement."""
+"""All decisions, as of one moment because it is one statement."""
 NEWEST_CANARIES = """
 SELECT DISTINCT ON (group_name) canary_id, group_name, step, step_at, hold_ms, min_requests, ended_at, outcome, reason
 FROM control.canaries ORDER BY group_name, canary_id DESC"""
-"""The newest of each group."""
+"""The newest canary of each group."""
 ADD_VERSION = """
 WITH next AS (UPDATE control.route_head SET version = version + 1 RETURNING version)
 INSERT INTO control.route_versions (version, base, groups, made_at) SELECT version, $1, $2, $3 FROM next
 RETURNING version"""
-"""The next version."""
+"""Adds the next version."""
 VERSION = "SELECT groups, base FROM control.route_versions WHERE version = $1"
 """One version."""
 SET_MAINTENANCE = """
 UPDATE control.route_head SET
     maintenance_since = $1, maintenance_notice = $2, maintenance_retry_ms = $3,
     maintenance_number = maintenance_number + (CASE WHEN $1::timestamptz IS NULL THEN 1 ELSE 0 END)"""
-"""Closes the site, or opens it and so ends what its bypasses are good for."""
+"""Closes the site, or opens it, which makes its bypasses invalid."""
 ADD_CANARY = """
 INSERT INTO control.canaries (group_name, step, step_at, hold_ms, min_requests) VALUES ($1, 0, $4, $2, $3)
 RETURNING canary_id"""
-"""Begins one."""
+"""Begins a canary."""
 STEP_CANARY = "UPDATE control.canaries SET step = $2, step_at = $3 WHERE canary_id = $1"
-"""Puts it on a step."""
+"""Moves a canary to a step."""
 END_CANARIES = """
 UPDATE control.canaries SET ended_at = $4, outcome = $2, reason = $3
 WHERE ended_at IS NULL AND ($1::text IS NULL OR group_name = $1) RETURNING canary_id"""
-"""Ends what runs."""
+"""Ends running canaries, of one group or of all."""
 ADD_MEASURED = """
 INSERT INTO control.canary_samples AS s (canary_id, step, side, requests, errors, times)
 SELECT $1, $2, $3, $4, $5, $6 WHERE EXISTS (SELECT FROM control.canaries WHERE canary_id = $1)
@@ -64,21 +64,21 @@ ON CONFLICT (canary_id, step, side) DO UPDATE SET
     requests = s.requests + excluded.requests,
     errors = s.errors + excluded.errors,
     times = ARRAY(SELECT one + more FROM unnest(s.times, excluded.times) AS pair (one, more))"""
-"""Adds to what the replicas have measured."""
+"""Adds to the measurements of the replicas."""
 MEASURED = """
 SELECT side, requests, errors, times FROM control.canary_samples
 WHERE canary_id = $1 AND (side = 'legacy' OR step = $2)"""
-"""Of the legacy side in all steps, of the shell in one."""
+"""The measurements of the legacy side in all steps, and of the shell in one."""
 SWEEP_VERSIONS = (
     "DELETE FROM control.route_versions WHERE version <= (SELECT version FROM control.route_head) - $1::bigint"
 )
-"""Removes the oldest; the present one stays."""
+"""Removes the oldest versions; the present one stays."""
 SWEEP_CANARIES = "DELETE FROM control.canaries WHERE ended_at < $1"
-"""Removes those that ended before, with what was measured."""
+"""Removes canaries that ended before a time, with their measurements."""
 
 
 def listener(settings: DatabaseSettings, book: RouteBook, interval_s: float) -> Listener:
-    """Brings word of what any replica commits to `book`."""
+    """Return a listener that notifies `book` of changes that any replica commits."""
 
     async def look(connection: ListeningConnection) -> None:
         book.looked(int(await connection.fetchval(CHANGE)))

@@ -31,11 +31,11 @@ class ServiceAccountStore(Protocol):
     """Service accounts."""
 
     async def add(self, account: ServiceAccount, created_by: str) -> None:
-        """Store a new one."""
+        """Store a new account."""
         ...
 
     async def keep_for_release_before(self, service_account_id: str, key_hash: bytes) -> None:
-        """Let the release before take this key, too."""
+        """Let the previous release accept this key, too."""
         ...
 
     async def get(self, service_account_id: str) -> ServiceAccount | None:
@@ -47,11 +47,11 @@ class ServiceAccountStore(Protocol):
         ...
 
     async def count_live(self, org_id: str) -> int:
-        """How many accounts of the org were not revoked. Locks the org, so that the number stays right."""
+        """Count the org's accounts that were not revoked. Locks the org, so that the count stays right."""
         ...
 
     async def revoke(self, service_account_id: str, now: datetime) -> None:
-        """End it, unless it has ended."""
+        """End the account, unless it has ended."""
         ...
 
     async def listed(self, org_id: str) -> Sequence[ServiceAccount]:
@@ -77,7 +77,7 @@ class ServiceAccounts:
     async def create(
         self, principal: StandingPrincipal, wanted: Wanted, origin: Origin
     ) -> tuple[ServiceAccount, NewKey]:
-        """A new account, and its first key, which has the account's name.
+        """Create an account and its first key, which has the account's name.
 
         Raises Refusal `limit_reached`, `missing_scope`, `invalid_value`.
         """
@@ -103,7 +103,7 @@ class ServiceAccounts:
             return await tx.service_accounts.listed(principal.org_id)
 
     async def revoke(self, principal: StandingPrincipal, service_account_id: str, origin: Origin) -> None:
-        """End an account of the caller's org; another org's is `not_found`."""
+        """End an account of the caller's org. Raises Refusal `not_found` for an account of another org."""
         async with self._transactions.begin() as tx:
             account = await tx.service_accounts.locked(service_account_id)
             if account is None or account.org_id != principal.org_id:
@@ -118,8 +118,8 @@ class ServiceAccounts:
             await tx.revocations.add(Revocation.of_service_account(service_account_id), now)
 
     async def standing(self, principal: StandingPrincipal, _jti: str) -> Standing | None:
-        """What a service account may do now; None when it has ended. For tokens that name no key: those of the release
-        before. See `policy.app.AskStanding`."""
+        """Return what a service account may do now; None if it has ended or is blocked, or its org was deleted. For
+        tokens that name no key: those of the previous release. See `policy.app.AskStanding`."""
         async with self._transactions.autocommit() as tx:
             account = await tx.service_accounts.get(principal.subject)
         if account is None or account.revoked_at or account.blocked_at or account.org_id != principal.org_id:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """How a worker or a script signs in for an org. Its keys are in `api_keys`."""
+    """An account with which workers or scripts of an org sign in. Its keys are in `api_keys`."""
 
     service_account_id: str
     org_id: str

@@ -15,7 +15,7 @@ _USES = {accounts_pb2.TOKEN_USE_WORKER: Use.WORKER, accounts_pb2.TOKEN_USE_EDGE:
 
 
 class ServiceAccountApi:
-    """The methods of ServiceAccountService. `runtime_address` is where workers attach."""
+    """The methods of ServiceAccountService. `runtime_address` is the address at which workers attach."""
 
     def __init__(self, accounts: ServiceAccounts, api_keys: ApiKeys, runtime_address: str) -> None:
         self._accounts = accounts
@@ -23,7 +23,7 @@ class ServiceAccountApi:
         self._runtime_address = runtime_address
 
     def handlers(self) -> Handlers:
-        """One handler a method."""
+        """Return one handler per method."""
         return handlers_of(
             "ServiceAccountService",
             self.CreateServiceAccount,
@@ -33,7 +33,7 @@ class ServiceAccountApi:
         )
 
     async def CreateServiceAccount(self, request: accounts_pb2.CreateServiceAccountRequest, call: Call) -> Message:
-        """A new account with its first key."""
+        """Create an account with its first key."""
         wanted = Wanted(request.name, tuple(request.scopes), request.ttl_seconds)
         account, new = await self._accounts.create(call.caller, wanted, call.origin)
         return accounts_pb2.CreateServiceAccountResponse(
@@ -41,17 +41,17 @@ class ServiceAccountApi:
         )
 
     async def ListServiceAccounts(self, _: accounts_pb2.ListServiceAccountsRequest, call: Call) -> Message:
-        """The accounts of the caller's org."""
+        """List the accounts of the caller's org."""
         accounts = await self._accounts.list(call.caller)
         return accounts_pb2.ListServiceAccountsResponse(service_accounts=[_account(account) for account in accounts])
 
     async def RevokeServiceAccount(self, request: accounts_pb2.RevokeServiceAccountRequest, call: Call) -> Message:
-        """The account ends."""
+        """End an account."""
         await self._accounts.revoke(call.caller, request.service_account_id, call.origin)
         return accounts_pb2.RevokeServiceAccountResponse()
 
     async def ExchangeKey(self, request: accounts_pb2.ExchangeKeyRequest, call: Call) -> Message:
-        """A token for a key."""
+        """Exchange a key for a token."""
         use = _USES[request.use]
         issued = await self._api_keys.exchange(request.api_key, use, call.origin)
         return accounts_pb2.ExchangeKeyResponse(

@@ -1,4 +1,4 @@
-"""A person's sessions: beginning one, keeping it alive, seeing and ending them."""
+"""A person's sessions: beginning, keeping alive, listing and ending them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SessionStore(Protocol):
     """Sessions."""
 
     async def add(self, session: Session) -> None:
-        """Store a new one."""
+        """Store a new session."""
         ...
 
     async def locked(self, session_id: str) -> Session | None:
@@ -61,8 +61,8 @@ class SessionStore(Protocol):
         ...
 
     async def known_device(self, email: str, device_id: str) -> bool:
-        """Whether the account of the address was signed in on the device, and no session there ended for safety's sake.
-        It takes the same time for an address without an account."""
+        """Whether the account of the address was signed in on the device, and none of its sessions there was ended for
+        safety. Takes the same time for an address without an account."""
         ...
 
     async def of_person(self, user_id: str) -> Sequence[Session]:
@@ -70,15 +70,15 @@ class SessionStore(Protocol):
         ...
 
     async def save(self, session: Session) -> None:
-        """Store what became of it: counter, refresh, revocation."""
+        """Store the session's changes: counter, refresh, sign-in again, revocation."""
         ...
 
     async def switch(self, session_id: str, org_id: str) -> None:
-        """Let it act in another org."""
+        """Let the session act in another org."""
         ...
 
     async def mark_used(self, session_id: str, counter: int) -> None:
-        """Record that an access token of this counter was let in, unless a newer one was before."""
+        """Record that an access token of this counter was let in, unless a newer one already was."""
         ...
 
     async def listed(self, user_id: str, revoked_since: datetime) -> Sequence[Session]:
@@ -86,11 +86,11 @@ class SessionStore(Protocol):
         ...
 
     async def standing(self, session_id: str) -> StandingSession | None:
-        """The session and the person's role now in the session's org."""
+        """The session, and the role that the person has now in the session's org."""
         ...
 
     async def standing_in(self, session_id: str, org_id: str) -> tuple[bool, StandingSession | None]:
-        """Whether somebody may act in the org; and the session as `standing` has it, whatever org it acts in."""
+        """Whether anybody may act in the org, and the session as `standing` returns it, whatever org it acts in."""
         ...
 
 
@@ -105,7 +105,7 @@ class Transaction(Audited, Revoking, mail_app.Transaction, Protocol):
 
 @dataclass(frozen=True)
 class SessionTokens:
-    """What a client keeps of a session."""
+    """The data of a session that a client keeps."""
 
     access_token: str
     access_expires_at: datetime
@@ -114,7 +114,7 @@ class SessionTokens:
 
 
 class Sessions:
-    """The sessions of people. `hmac_key` makes refresh tokens."""
+    """The sessions of people. Refresh tokens are made with `hmac_key`."""
 
     def __init__(
         self, transactions: Transactions[Transaction], clock: Clock, issuer: TokenIssuer, hmac_key: bytes
@@ -127,9 +127,9 @@ class Sessions:
     async def sign_in(
         self, tx: Transaction, user: User, device_id: str, token: str, origin: Origin, now: datetime, *, new_user: bool
     ) -> Session:
-        """The session of a person who has signed in on a device: the one of the refresh token, if the person has it
-        there and may go on with it, otherwise a new one. Others that the device had are ended. Of a device that is
-        new to the account the person is told by mail."""
+        """Return the session of a person who has signed in on a device: the one of the refresh token, if the person has
+        it on this device and may continue it, otherwise a new one. Ends the person's other sessions on the device.
+        Tells the person by mail of a device that is new to the account."""
         entered = decide_sign_in(await tx.sessions.of_device(user.user_id, device_id), self._presented(token), now)
         for session in entered.ending:
             assert session.revoke_reason is not None
@@ -145,7 +145,7 @@ class Sessions:
         return session
 
     def _presented(self, token: str) -> RefreshToken | None:
-        """None for what control never made: whoever has signed in is let in without it."""
+        """Parse a refresh token; None for a text that control never made, because a sign-in doesn't depend on it."""
         try:
             return parse_refresh_token(self._hmac_key, token)
         except Refusal:
@@ -164,10 +164,10 @@ class Sessions:
         return session
 
     def tokens(self, session: Session) -> SessionTokens:
-        """The tokens at the session's counter, made from its row alone; what the role gives is asked with each call.
-        Asked twice at one counter, they are the same twice, byte for byte: that is how concurrent refreshes, and a
-        refresh whose answer was lost, all get one answer. (Once the access token has expired, a lost answer is given
-        again with a new one; the refresh token stays the same.)"""
+        """Return the tokens at the session's counter, made from its row alone; the role is looked up with each call.
+        At one counter the tokens are always the same, byte for byte, so that concurrent refreshes and a refresh whose
+        answer was lost all get the same answer. (Once the access token has expired, a lost answer is repeated with a
+        new access token; the refresh token stays the same.)"""
         jti = access_token_id(session.session_id, session.counter)
         principal = StandingSession(session, None).principal
         access = self._issuer.for_session(principal, jti, session.refreshed_at, session.access_ttl)
@@ -175,7 +175,7 @@ class Sessions:
         return SessionTokens(access.token, access.expires_at, refresh, session.org_id)
 
     async def refresh(self, token: str, device_id: str, origin: Origin) -> SessionTokens:
-        """New tokens for a refresh token. Raises Refusal `invalid_token`, `token_replay`, `token_revoked`,
+        """Return new tokens for a refresh token. Raises Refusal `invalid_token`, `token_replay`, `token_revoked`,
         `reauth_required`."""
         presented = parse_refresh_token(self._hmac_key, token)
         async with self._transactions.begin() as tx:
@@ -201,15 +201,15 @@ class Sessions:
         return self.tokens(refreshed.session)
 
     async def end_all(self, tx: Transaction, user_id: str, reason: RevokeReason, now: datetime) -> int:
-        """End all sessions of a person, whom the caller has locked; how many these were."""
+        """End all sessions of a person, whom the caller has locked. Returns how many these were."""
         sessions = await tx.sessions.of_person(user_id)
         for session in sessions:
             await _end(tx, session.revoked(reason, now), now)
         return len(sessions)
 
     async def end_for_operator(self, tx: Transaction, user_id: str, session_id: str, origin: Origin) -> Sequence[str]:
-        """End a session of a person, whom the caller has locked; with an empty id all. The ids of those that end by
-        it. Raises Refusal `not_found` for somebody else's."""
+        """End a session of a person, whom the caller has locked, or all of them with an empty id. Returns the ids of
+        the sessions that this ends. Raises Refusal `not_found` for somebody else's session."""
         now, reason = self._clock.now(), RevokeReason.ADMIN_REVOKED
         ending = await self._ending(tx, user_id, session_id)
         for session in ending:
@@ -240,7 +240,8 @@ class Sessions:
             return await self.of_person(tx, principal.subject)
 
     async def revoke(self, principal: StandingPrincipal, session_id: str, origin: Origin) -> None:
-        """End a session of the caller's, its own when `session_id` is empty. Somebody else's is `not_found`."""
+        """End a session of the caller's, the present one when `session_id` is empty. Raises Refusal `not_found` for
+        somebody else's."""
         target = session_id or principal.session_id
         async with self._transactions.begin() as tx:
             session = await tx.sessions.locked(target) if target else None
@@ -257,8 +258,8 @@ class Sessions:
     async def revoke_many(
         self, principal: StandingPrincipal, device_id: str, origin: Origin, *, keep_current: bool
     ) -> Sequence[str]:
-        """End the caller's sessions on a device, on all with an empty id, its own one too unless `keep_current`. The
-        ids of those that have ended by it: all in one transaction."""
+        """End the caller's sessions on a device, or on all devices with an empty id, including the present one unless
+        `keep_current`. Ends them in one transaction, and returns the ids of those that this ended."""
         if principal.kind is not PrincipalKind.USER:
             return ()
         async with self._transactions.begin() as tx:
@@ -275,7 +276,7 @@ class Sessions:
     async def switch(self, principal: StandingPrincipal, org_id: str, origin: Origin) -> None:
         """Let the caller's session act in another org of the person's. Raises Refusal `not_found`, `org_deleted`."""
         async with self._transactions.begin() as tx:
-            # Kept as it is: who leaves or is removed meanwhile finds the session here, and takes it along.
+            # Keeps the membership as it is: a leave or removal waits for it, finds the session here, and moves it out.
             membership = await tx.orgs.shared(org_id, principal.subject)
             if membership is None:
                 raise no_such_org()
@@ -288,8 +289,9 @@ class Sessions:
                 await tx.audit.add(by(principal, Action.ORG_SWITCHED, origin, org_id), self._clock.now())
 
     async def still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime]:
-        """What the caller's role gives now, and when the session ends by itself. Until the transaction ends nobody
-        revokes tokens of the caller's org. Raises Refusal `org_deleted`, `token_revoked`, `org_changed`."""
+        """Return the scopes that the caller's role gives now, and when the session ends by itself. Until the
+        transaction ends, nobody can revoke tokens of the caller's org. Raises Refusal `org_deleted`,
+        `token_revoked`, `org_changed`."""
         await tx.orgs.hold(principal.org_id)
         is_open, standing = await tx.sessions.standing_in(principal.session_id, principal.org_id)
         if not is_open:
@@ -300,14 +302,15 @@ class Sessions:
         return role_scopes(found.role), found.session.expires_at
 
     async def standing(self, principal: StandingPrincipal, jti: str) -> Standing | None:
-        """What a person's role gives now; None when the session has ended. See `policy.app.AskStanding`."""
+        """Return what a person's role gives now; None if the session has ended or the person is blocked. See
+        `policy.app.AskStanding`."""
         async with self._transactions.autocommit() as tx:
-            # A token of another org is not counted as used: the client is about to bring the refresh token for it.
+            # A token of another org doesn't count as used, because the client is about to present its refresh token.
             found = _acting(await tx.sessions.standing(principal.session_id), principal)
             if found is None or found.blocked:
                 return None
             session = found.session
-            # Recorded before the caller is let in: from here on the refresh token before this one is a stolen one.
+            # Recorded before the caller is let in: from here on, the previous refresh token counts as stolen.
             counter = used_counter(session.session_id, jti)
             if counter > session.used_counter:
                 await tx.sessions.mark_used(session.session_id, counter)
@@ -324,7 +327,7 @@ def _acting(found: StandingSession | None, principal: StandingPrincipal) -> Stan
 
 
 async def _end(tx: Transaction, revoked: Session, now: datetime) -> None:
-    """Store that a session has ended, and tell everybody who takes its tokens."""
+    """Store that a session has ended, and tell every service that accepts its tokens."""
     assert revoked.revoke_reason is not None
     await tx.sessions.save(revoked)
     await tx.revocations.add(Revocation.of_session(revoked.session_id, revoked.revoke_reason), now)

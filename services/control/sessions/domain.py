@@ -1,9 +1,10 @@
 """Sessions, and the refresh tokens that keep them alive.
 
-A refresh token is `ort_<session ulid>.<counter>.<mac>`. The database holds only the counter: what is stored can't be
-turned into a token. The rule (ADR 0013): the current counter rotates; the one before gets the *current* token again
-for as long as nobody has used that one, because its answer may have been lost; anything else is a thief or a victim of
-one, and ends the session. A token is used once it was refreshed, or the access token that came with it was let in.
+A refresh token is `ort_<session ulid>.<counter>.<mac>`. The database holds only the counter, which can't be turned
+into a token. The rule (ADR 0013): a token with the current counter rotates. A token with the previous counter gets the
+*current* token again as long as nobody has used that one, because the answer that carried it may have been lost. Any
+other token comes from a thief or a thief's victim, and ends the session. A token counts as used once it was refreshed,
+or once the access token that came with it was let in.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from services.control.policy.domain import PERSON_SCOPES, Role, StandingPrincipa
 from services.control.tokens.domain import ACCESS_TTL
 
 SESSION_IDLE_TTL = timedelta(days=30)
-"""A session that is not refreshed for so long has ended."""
+"""A session that is not refreshed for this long has ended."""
 SESSION_MAX_TTL = timedelta(days=180)
 """Maximum lifetime of a session, however often it is refreshed."""
 REVOKED_SHOWN_FOR = timedelta(days=30)
@@ -43,18 +44,18 @@ class RevokeReason(StrEnum):
 
 
 FOR_SAFETY = (RevokeReason.TOKEN_REPLAY, RevokeReason.ADMIN_REVOKED, RevokeReason.SECURITY_POLICY)
-"""Reasons after which the session's device isn't believed to be its person's any more."""
+"""Reasons after which the session's device is no longer believed to be its person's."""
 
 
 def session_end(created_at: datetime, refreshed_at: datetime) -> datetime:
-    """When a session ends by itself that is not refreshed again."""
+    """Return when a session ends by itself if it is not refreshed again."""
     return min(refreshed_at + SESSION_IDLE_TTL, created_at + SESSION_MAX_TTL)
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A person signed in on a device. `counter` is that of the one refresh token that rotates, `used_counter` the
-    newest one whose access token was let in: whoever holds it has got it."""
+    """A sign-in of a person on a device. `counter` is that of the one refresh token that rotates. `used_counter` is the
+    newest counter whose access token was let in, which shows that the client has received it."""
 
     session_id: str
     user_id: str
@@ -70,17 +71,17 @@ class Session:
 
     @property
     def signed_in_at(self) -> datetime:
-        """When its person signed in last."""
+        """When the session's person last signed in."""
         return self.signed_in_again_at or self.created_at
 
     @property
     def expires_at(self) -> datetime:
-        """Ends by itself then, unless it is refreshed before and has not reached its maximum lifetime."""
+        """When the session ends by itself, unless it is refreshed before and has not reached its maximum lifetime."""
         return session_end(self.created_at, self.refreshed_at)
 
     @property
     def access_ttl(self) -> timedelta:
-        """Lifetime of its present access token, which does not outlive it."""
+        """Lifetime of the session's present access token, which does not outlive the session."""
         return min(ACCESS_TTL, self.expires_at - self.refreshed_at)
 
     @property
@@ -89,27 +90,27 @@ class Session:
         return self.used_counter >= self.counter
 
     def is_of(self, user_id: str) -> bool:
-        """Whether it still stands for this person."""
+        """Whether the session is this person's and was not revoked."""
         return self.revoked_at is None and self.user_id == user_id
 
     def revoked(self, reason: RevokeReason, now: datetime) -> Session:
-        """The session, ended. Ending an ended one changes nothing."""
+        """The session, ended. Ending a session that has ended changes nothing."""
         return self if self.revoked_at else replace(self, revoked_at=now, revoke_reason=reason)
 
 
 def to_revoke(sessions: Sequence[Session], device_id: str, kept_id: str) -> Sequence[Session]:
-    """Those that are to end: of the device, of all with an empty id, but not the one to be kept."""
+    """The sessions to end: those on the device, or on all devices with an empty id, except the one to keep."""
     return [one for one in sessions if device_id in ("", one.device_id) and one.session_id != kept_id]
 
 
 @dataclass(frozen=True, slots=True)
 class StandingSession:
-    """A session, and its person's role in its org now; None for somebody who has left it."""
+    """A session, and the role that its person has in its org now; None for a person who has left the org."""
 
     session: Session
     role: Role | None
     blocked: bool = False
-    """Whether its person is let in no more."""
+    """Whether the session's person is blocked."""
 
     @property
     def principal(self) -> StandingPrincipal:
@@ -127,7 +128,7 @@ class StandingSession:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """A refresh token whose MAC was right: control made it."""
+    """A refresh token with a valid MAC: control made it."""
 
     session_id: str
     counter: int
@@ -139,7 +140,8 @@ def refresh_token(key: bytes, session_id: str, counter: int) -> str:
 
 
 def parse_refresh_token(key: bytes, text: str) -> RefreshToken:
-    """Raises Refusal `invalid_token` for what control never made; that says nothing about any session."""
+    """Parse a refresh token. Raises Refusal `invalid_token` for a text that control never made; this says nothing about
+    any session."""
     match = _TOKEN.fullmatch(text)
     if match:
         session_id, counter = _SESSION_PREFIX + match[1], int(match[2])
@@ -154,7 +156,7 @@ def access_token_id(session_id: str, counter: int) -> str:
 
 
 def used_counter(session_id: str, jti: str) -> int:
-    """The counter that an access token of the session goes with, from its `jti`."""
+    """The counter of an access token of the session, from its `jti`."""
     prefix, _, counter = jti.rpartition(".")
     return int(counter) if prefix == session_id and counter.isascii() and counter.isdigit() else _NEVER
 
@@ -166,26 +168,26 @@ def _mac(key: bytes, session_id: str, counter: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What a refresh led to: the session as it is to be stored, and the catalogue's reason when it is refused."""
+    """The outcome of a refresh: the session to store, and the catalogue's reason if the refresh is refused."""
 
     session: Session
     reason: str | None = None
     other_device: bool = False
-    """Whether it is refused because another device presented the token."""
+    """Whether the refresh is refused because another device presented the token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entered:
-    """What a sign-in on a device makes of the sessions that the person has there: the one that goes on, None for a new
-    one, and those that end."""
+    """The effect of a sign-in on the person's sessions on the device: the session that continues, None for a new one,
+    and the sessions that end."""
 
     going_on: Session | None
     ending: Sequence[Session]
 
 
 def decide_sign_in(of_device: Sequence[Session], presented: RefreshToken | None, now: datetime) -> Entered:
-    """Decide which session of the device a sign-in goes on with: that of the refresh token, where a refresh would be
-    granted. A token that a refresh would take for a stolen one ends its session for that reason."""
+    """Decide which session of the device a sign-in continues: that of the refresh token, if a refresh would be granted.
+    A token that a refresh would treat as stolen ends its session for that reason."""
     going_on: Session | None = None
     ending: list[Session] = []
     for session in of_device:
@@ -208,7 +210,7 @@ def decide_refresh(session: Session, counter: int, device_id: str, now: datetime
     if now >= session.expires_at:
         return Refreshed(session, "reauth_required")
     same_device = device_id == session.device_id
-    # We made each token that comes here: one that is ahead of the row was given out before a failover lost the row.
+    # Control made each token that gets here, so one that is ahead of the row was issued before a failover lost the row.
     if same_device and counter >= session.counter:
         return Refreshed(replace(session, counter=counter + 1, refreshed_at=now))
     if same_device and counter == session.counter - 1 and not session.newest_in_use:

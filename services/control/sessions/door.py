@@ -15,7 +15,7 @@ from services.control.tokens.domain import kind_name
 
 
 class SessionApi:
-    """The methods of SessionService. `khala_url` is where clients open the WebSocket."""
+    """The methods of SessionService. `khala_url` is the URL at which clients open the WebSocket."""
 
     def __init__(self, sessions: Sessions, orgs: Orgs, khala_url: str) -> None:
         self._sessions = sessions
@@ -23,13 +23,13 @@ class SessionApi:
         self._khala_url = khala_url
 
     def handlers(self) -> Handlers:
-        """One handler a method."""
+        """Return one handler per method."""
         return handlers_of(
             "SessionService", self.GetCaller, self.ListSessions, self.RevokeSession, self.RevokeSessions, self.SwitchOrg
         )
 
     async def GetCaller(self, _: session_pb2.GetCallerRequest, call: Call) -> Message:
-        """Who the caller is."""
+        """Return who the caller is."""
         return session_pb2.GetCallerResponse(
             principal=_principal(call.caller),
             email=await self._orgs.email(call.caller),
@@ -37,31 +37,31 @@ class SessionApi:
         )
 
     async def ListSessions(self, _: session_pb2.ListSessionsRequest, call: Call) -> Message:
-        """The caller's sessions."""
+        """List the caller's sessions."""
         sessions = await self._sessions.list(call.caller)
         current = call.caller.session_id
         return session_pb2.ListSessionsResponse(sessions=[_session(session, current) for session in sessions])
 
     async def RevokeSession(self, request: session_pb2.RevokeSessionRequest, call: Call) -> Message:
-        """The session ends."""
+        """End a session."""
         await self._sessions.revoke(call.caller, request.session_id, call.origin)
         return session_pb2.RevokeSessionResponse()
 
     async def RevokeSessions(self, request: session_pb2.RevokeSessionsRequest, call: Call) -> Message:
-        """Many sessions end."""
+        """End several sessions."""
         ended = await self._sessions.revoke_many(
             call.caller, request.device_id, call.origin, keep_current=request.keep_current
         )
         return session_pb2.RevokeSessionsResponse(session_ids=ended)
 
     async def SwitchOrg(self, request: session_pb2.SwitchOrgRequest, call: Call) -> Message:
-        """The session acts in another org."""
+        """Let the session act in another org."""
         await self._sessions.switch(call.caller, request.org_id, call.origin)
         return session_pb2.SwitchOrgResponse()
 
 
 def _principal(principal: StandingPrincipal) -> principal_pb2.Principal:
-    """With the scopes that it may use now."""
+    """The principal with the scopes that it may use now."""
     return principal_pb2.Principal(
         kind=principal_pb2.PrincipalKind.Value(kind_name(principal.kind)),
         subject=principal.subject,

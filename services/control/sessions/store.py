@@ -21,7 +21,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)"""
 """Stores a new session."""
 
 LOCKED = f"SELECT {_COLUMNS} FROM control.sessions s WHERE session_id = $1 FOR UPDATE"  # noqa: S608 - constants
-"""A session, to be changed."""
+"""A session, locked for a change."""
 
 OF_DEVICE = f"""
 SELECT {_COLUMNS} FROM control.sessions s
@@ -45,7 +45,7 @@ SAVE = """
 UPDATE control.sessions
 SET counter = $2, refreshed_at = $3, revoked_at = $4, revoke_reason = $5, signed_in_again_at = $6
 WHERE session_id = $1"""
-"""Stores what a refresh, a sign-in or an end made of a session."""
+"""Stores a session after a refresh, a sign-in or its end."""
 
 SWITCH = "UPDATE control.sessions SET org_id = $2 WHERE session_id = $1"
 """Lets a session act in another org."""
@@ -57,10 +57,11 @@ WITH acting AS (
 )
 UPDATE control.sessions s SET org_id = o.org_id
 FROM acting a JOIN control.orgs o ON o.personal_of = a.user_id WHERE s.session_id = a.session_id"""
-"""Lets the sessions that act in an org act in their person's own. Locked in one order, as by all that lock several."""
+"""Lets the sessions that act in an org act in their person's own org. Locks them in the same order as every statement
+that locks several sessions."""
 
 MARK_USED = "UPDATE control.sessions SET used_counter = $2 WHERE session_id = $1 AND used_counter < $2"
-"""Records that a counter's access token was let in. It only grows, whatever order calls come in."""
+"""Records that a counter's access token was let in. The counter only grows, in whatever order calls come in."""
 
 LISTED = f"""
 SELECT {_COLUMNS} FROM control.sessions s
@@ -73,14 +74,14 @@ SELECT {_COLUMNS}, m.role, u.blocked_at IS NOT NULL AS blocked FROM control.sess
 JOIN control.users u ON u.user_id = s.user_id
 LEFT JOIN control.memberships m ON m.org_id = s.org_id AND m.user_id = s.user_id
 WHERE s.session_id = $1"""  # noqa: S608
-"""A session with its person's role: all that admits a call, in one round trip."""
+"""A session with its person's role: all that is needed to admit a call, in one round trip."""
 
 STANDING_IN = f"""
 SELECT o.delete_at IS NULL AS org_open, {_COLUMNS}, m.role, u.blocked_at IS NOT NULL AS blocked FROM control.orgs o
 LEFT JOIN (control.sessions s JOIN control.users u ON u.user_id = s.user_id) ON s.session_id = $1
 LEFT JOIN control.memberships m ON m.org_id = s.org_id AND m.user_id = s.user_id
 WHERE o.org_id = $2"""  # noqa: S608
-"""The same, with whether an org, which may be another one by now, was not deleted."""
+"""The same, and whether a given org is not deleted. The session may act in another org by now."""
 
 
 class PostgresSessions:

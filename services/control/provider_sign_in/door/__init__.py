@@ -1,1 +1,1 @@
-"""The API, and the providers themselves."""
+"""The API, and the clients of the providers."""

@@ -11,24 +11,24 @@ from services.control.provider_sign_in.app import ProviderSignIn
 
 
 class ProviderSignInApi:
-    """The methods of ProviderSignInService. Nobody needs an access token for them."""
+    """The methods of ProviderSignInService, which need no access token."""
 
     def __init__(self, sign_in: ProviderSignIn) -> None:
         self._sign_in = sign_in
 
     def handlers(self) -> Handlers:
-        """One handler a method."""
+        """Return one handler per method."""
         return handlers_of(
             "ProviderSignInService", self.ListProviders, self.StartProviderSignIn, self.FinishProviderSignIn
         )
 
     async def ListProviders(self, _: pb.ListProvidersRequest, call: Call) -> Message:
-        """The providers of this installation."""
+        """List the providers of this installation."""
         providers = [pb.IdentityProvider(name=name, label=label) for name, label in self._sign_in.list()]
         return pb.ListProvidersResponse(providers=providers, codes_off=not self._sign_in.codes_too)
 
     async def StartProviderSignIn(self, request: pb.StartProviderSignInRequest, call: Call) -> Message:
-        """A page to open."""
+        """Begin a sign-in, and return the page to open."""
         started = await self._sign_in.start(request.provider, request.device_id, request.redirect_uri, call.origin)
         return pb.StartProviderSignInResponse(
             sign_in_id=started.begun.sign_in_id,
@@ -38,7 +38,7 @@ class ProviderSignInApi:
         )
 
     async def FinishProviderSignIn(self, request: pb.FinishProviderSignInRequest, call: Call) -> Message:
-        """A session for a provider's code."""
+        """Exchange a provider's code for a session."""
         signed_in = await self._sign_in.finish(
             request.sign_in_id, request.device_id, request.state, request.code, call.origin, request.refresh_token
         )

@@ -1,4 +1,4 @@
-"""How a provider's failure is told: without anything that the provider wrote."""
+"""Refusals for a provider's failures, without any text from the provider."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _log = structlog.get_logger(__name__)
 
 
 def unavailable(provider: str, error: BaseException | str) -> Refusal:
-    """The provider doesn't answer as one. The log has the kind of the error, which an operator can act on."""
+    """The refusal when the provider doesn't answer as it should. Logs the kind of the error, for operators."""
     kind = error if isinstance(error, str) else type(error).__name__
     _log.warning("provider_failed", provider=provider, error=kind)
     return Refusal("provider_unavailable", "the identity provider does not answer as it should; start again")
 
 
 def refused(provider: str, error: BaseException | str) -> Refusal:
-    """The provider vouches for nobody."""
+    """The refusal when the provider vouches for nobody. Logs the kind of the error."""
     kind = error if isinstance(error, str) else type(error).__name__
     _log.info("provider_refused", provider=provider, error=kind)
     return Refusal("provider_refused", "the identity provider did not confirm this sign-in; start again")

@@ -1,4 +1,4 @@
-"""Any provider that speaks OpenID Connect: the code flow with PKCE. Authlib and joserfc do the protocol."""
+"""Any provider that speaks OpenID Connect: the code flow with PKCE. Authlib and joserfc implement the protocol."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from services.control.provider_sign_in.limits import CLOCK_LEEWAY_S, METADATA_TT
 
 _NAME = "oidc"
 _SCOPE = "openid email"
-# Signed with a private key. With the others, whoever knows our secret, or nothing at all, could sign.
+# Algorithms with a private key. With the others, anyone who knows our secret, or anyone at all, could sign.
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA")
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
-# Errors of RFC 6749, 5.2, that are about us or about the provider, and not about the code that somebody brought.
+# Errors of RFC 6749, 5.2, that are about us or about the provider, and not about the code that was presented.
 _NOT_OF_THE_CODE = frozenset({"invalid_client", "unauthorized_client", "server_error", "temporarily_unavailable"})
 
 
 @dataclass(frozen=True)
 class OidcClient:
-    """Who we are at the provider. `secret` is empty for a public client; `repr` doesn't show it."""
+    """Our client at the provider. `secret` is empty for a public client; `repr` doesn't show it."""
 
     issuer: str
     label: str
@@ -51,7 +51,7 @@ class OidcClient:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the provider says of itself, and its keys."""
+    """The provider's metadata and keys."""
 
     metadata: Mapping[str, Any]
     keys: KeySet
@@ -109,7 +109,7 @@ class OidcProvider:
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[AsyncOAuth2Client]:
-        """A client for one exchange, which ends in time. What goes wrong with it is raised as a Refusal."""
+        """A client for one exchange, which is bounded in time. Its failures are raised as a Refusal."""
         ours = self._client
         try:
             async with (
@@ -135,7 +135,7 @@ class OidcProvider:
             raise unavailable(_NAME, error) from None
 
     async def _provider(self, http: AsyncOAuth2Client) -> _Known:
-        """What the provider says of itself, read now or not long ago."""
+        """Return the provider's metadata and keys, read now or recently."""
         now = self._clock.now()
         if self._known is None or now - self._known.read_at >= METADATA_TTL:
             metadata = await _json(http, get_well_known_url(self._client.issuer, external=True))
@@ -146,7 +146,7 @@ class OidcProvider:
     async def _claims(
         self, http: AsyncOAuth2Client, known: _Known, tokens: Mapping[str, Any], nonce: str
     ) -> Mapping[str, Any]:
-        """The claims of an ID token that is for us and this sign-in."""
+        """Return the claims of an ID token that is for us and for this sign-in."""
         id_token = tokens.get("id_token")
         if not isinstance(id_token, str):
             raise refused(_NAME, "no ID token")
@@ -156,7 +156,7 @@ class OidcProvider:
         try:
             token = jwt.decode(id_token, known.keys, registry=registry)
         except InvalidKeyIdError:
-            # The provider has a new key. Each sign-in asks once at most.
+            # The provider has a new key. Each sign-in fetches the keys at most once here.
             self._known = known = _Known(known.metadata, await _keys(http, known.metadata), known.read_at)
             token = jwt.decode(id_token, known.keys, registry=registry)
         except ValueError as error:
@@ -175,7 +175,7 @@ class OidcProvider:
 
 
 def _require_usable(metadata: Mapping[str, Any], issuer: str) -> None:
-    """Raises Refusal `provider_unavailable` for metadata of another issuer, or with endpoints that nobody may use."""
+    """Raises Refusal `provider_unavailable` for metadata of another issuer, or with endpoints that may not be used."""
     if metadata.get("issuer") != issuer:
         raise unavailable(_NAME, "the metadata name another issuer than OA_OIDC_ISSUER")
     secure = urlsplit(issuer).scheme == "https"
@@ -200,7 +200,7 @@ async def _json(http: AsyncOAuth2Client, url: str, *, as_person: bool = False) -
 
 
 async def _with_user_info(http: AsyncOAuth2Client, url: str, claims: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The claims with the address, which a provider may tell here only (OpenID Connect Core 1.0, 5.4)."""
+    """Return the claims with the address, which a provider may give only here (OpenID Connect Core 1.0, 5.4)."""
     user_info = await _json(http, url, as_person=True)
     if user_info.get("sub") != claims["sub"]:
         raise refused(_NAME, "user info of another subject")

@@ -1,4 +1,4 @@
-"""WorkOS, through its own SDK. Its import takes long: only an installation that uses it imports this module."""
+"""WorkOS, through its own SDK. The SDK is slow to import, so only an installation that uses it imports this module."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from services.control.provider_sign_in.door.failures import refused, unavailable
 
 _NAME = "workos"
 _AUTHKIT = "authkit"
-# Errors that are about our client, and not about the code that somebody brought.
+# Errors that are about our client, and not about the code that was presented.
 _OF_OURS = frozenset({"invalid_client", "unauthorized_client"})
 
 
 @dataclass(frozen=True)
 class WorkOsClient:
-    """Who we are at WorkOS. `organization` is empty where everybody chooses at AuthKit's page; `repr` shows no key."""
+    """Our client at WorkOS. `organization` is empty if people choose on AuthKit's page; `repr` shows no key."""
 
     label: str
     url: str
@@ -45,7 +45,7 @@ class WorkOsProvider:
             api_key=client.api_key,
             client_id=client.client_id,
             base_url=client.url,
-            # A code is good once: what was asked is not asked again.
+            # A code works only once, so a request must not be repeated.
             max_retries=0,
             http_client=self._http,
         )
@@ -65,7 +65,7 @@ class WorkOsProvider:
         return self._client.label
 
     async def authorization_url(self, asked: Asked) -> str:
-        """See `app.Provider`. WorkOS knows no nonce: PKCE binds the code to the sign-in."""
+        """See `app.Provider`. WorkOS supports no nonce: PKCE binds the code to the sign-in."""
         organization = self._client.organization
         whom: dict[str, Any] = {"organization_id": organization} if organization else {"provider": _AUTHKIT}
         url: str = self._sdk.user_management.get_authorization_url(
@@ -90,14 +90,14 @@ class WorkOsProvider:
             raise unavailable(_NAME, error) from None
         user = getattr(answer, "user", None)
         if user is None:
-            # Of what is no JSON the SDK makes nothing.
+            # The SDK returns nothing for an answer that is not JSON.
             raise unavailable(_NAME, "no user")
         if answer.impersonator is not None:
-            # An operator of WorkOS who looks as somebody is not that person here.
+            # An operator of WorkOS who impersonates a person is not let in as that person.
             raise refused(_NAME, "impersonated")
         return Identity(
             issuer=self._client.url,
-            # The SDK doesn't check what comes.
+            # The SDK doesn't check the types of what it receives.
             subject=str(user.id),
             email=str(user.email),
             email_verified=user.email_verified is True,

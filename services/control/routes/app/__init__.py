@@ -1,1 +1,1 @@
-"""What operators decide, how replicas follow it, and who runs canaries."""
+"""The decisions of operators, how replicas follow them, and how canaries are run."""

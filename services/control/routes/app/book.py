@@ -1,4 +1,4 @@
-"""What operators have decided, as this replica knows it."""
+"""The decisions of operators, as this replica knows them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _log = structlog.get_logger(__name__)
 
 
 class RouteBook:
-    """Follows the database: `start` first, then `run` until cancelled.
+    """Follows the database: `start` first, then `run` until canceled.
 
-    Word of a change comes by notification and by looking; what counts is read from the tables, all of it. While the
-    database is away, what was known last holds.
+    Changes are noticed by notification and by polling; the decisions themselves are always read from the tables, all
+    of them. While the database can't be reached, the last known decisions hold.
     """
 
     def __init__(self, transactions: Transactions[Routed], clock: Clock) -> None:
@@ -30,28 +30,28 @@ class RouteBook:
         self._decided: Decided | None = None
 
     async def start(self) -> None:
-        """Read what is decided now. Raises Refusal `unavailable`."""
+        """Read the present decisions. Raises Refusal `unavailable`."""
         await self._read()
 
     @property
     def decided(self) -> Decided:
-        """Everything that is known."""
+        """All decisions that are known."""
         if self._decided is None:
             raise RuntimeError("the book was not started")
         return self._decided
 
     def word(self) -> None:
-        """Something may have changed."""
+        """Take note that something may have changed."""
         self._word.set()
 
     def looked(self, change: int) -> None:
-        """The database was asked how many changes there were."""
+        """Take the number of changes that was read from the database."""
         metrics.LOOKED.set(self._clock.time())
         if change != self.decided.change:
             self._word.set()
 
     async def run(self) -> None:
-        """Read what has changed, until cancelled."""
+        """Read the decisions after each change, until canceled."""
         while True:
             await self._word.wait()
             self._word.clear()

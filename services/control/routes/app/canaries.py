@@ -1,8 +1,8 @@
-"""What replicas measure of a canary, and the steps that it takes.
+"""The replicas' measurements of a canary, and the steps that it takes.
 
-No replica is the runner. Each of them reports what it has measured and then judges, in one transaction under the lock
-that every change takes: whoever comes first makes a step, and the next one finds the canary on it. So a canary goes on
-whichever replica dies.
+No single replica runs a canary. Each replica reports its measurements and then judges them. It makes a step in a
+transaction under the lock that every change takes: the first replica makes the step, and the next one finds the canary
+on it. So a canary continues whichever replica dies.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Canaries:
         self._measured: dict[_Key, Measured] = {}
 
     def take(self, group: str, side: Side, status: int, took_ms: float) -> None:
-        """An answer to one of those who are divided. Counted for the step that this replica knows of."""
+        """Count an answer to a divided request, for the step that this replica knows of."""
         for canary in self._book.decided.canaries:
             if canary.group == group:
                 key = canary.canary_id, canary.step, side
                 self._measured.setdefault(key, Measured()).take(status, took_ms)
 
     async def run(self) -> None:
-        """Report and judge, until cancelled."""
+        """Report and judge, until canceled."""
         while True:
             await asyncio.sleep(self._interval_s)
             try:
@@ -53,7 +53,7 @@ class Canaries:
                 _log.warning("canaries_wait", reason=refusal.reason)
 
     async def turn(self) -> None:
-        """Report, and judge each canary that is known. Raises Refusal `unavailable`; what was measured is kept then."""
+        """Report, and judge each known canary. Raises Refusal `unavailable`; the measurements are then kept."""
         await self._report()
         for canary in self._book.decided.canaries:
             await self._judge(canary.canary_id)
@@ -110,7 +110,7 @@ class Canaries:
         metrics.CANARY_ENDS.labels(outcome.value).inc()
 
     async def _at_percent(self, tx: Routed, group: str, percent: int) -> None:
-        """A version of the canary's own: a rollback by an operator goes to before the whole canary."""
+        """Add a version made by the canary. A rollback by an operator goes back to before the whole canary."""
         decided = await tx.routes.decided()
         await tx.routes.add_version(decided.groups.at_percent(group, percent), decided.base, self._clock.now())
 

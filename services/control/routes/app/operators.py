@@ -1,4 +1,4 @@
-"""What operators do: groups, canaries, maintenance. Each is one transaction with its audit row."""
+"""Actions of operators on groups, canaries and maintenance. Each is one transaction with its audit row."""
 
 from __future__ import annotations
 
@@ -23,18 +23,16 @@ from services.control.routes.limits import (
 )
 from services.control.transactions.app import Transactions
 
-"""Who did it, in the audit trail: operators share one token."""
-
 
 class Shown(NamedTuple):
-    """Everything, and the newest canary of each group."""
+    """All decisions, and the newest canary of each group."""
 
     decided: Decided
     canaries: list[Canary]
 
 
 class Bypass(NamedTuple):
-    """A way in, and when it ends, in seconds since 1970."""
+    """A bypass, and when it expires, in seconds since 1970."""
 
     text: str
     expires_s: int
@@ -42,7 +40,7 @@ class Bypass(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Operators:
-    """The use cases. `sides`: those that this installation has. `hmac_key` signs ways in."""
+    """The use cases of operators. `sides` are those that this installation has. `hmac_key` signs bypasses."""
 
     transactions: Transactions[Routed]
     clock: Clock
@@ -50,12 +48,12 @@ class Operators:
     hmac_key: bytes
 
     async def show(self) -> Shown:
-        """As it is now. Raises Refusal `unavailable`, as all of these do."""
+        """Return the present state. Raises Refusal `unavailable`, as all of these methods do."""
         async with self.transactions.autocommit() as tx:
             return Shown(await tx.routes.decided(), list(await tx.routes.newest_canaries()))
 
     async def set_group(self, group: Group, origin: Origin) -> int:
-        """Put a group in the place of the one with its name; the new version. Raises Refusal `invalid_value`,
+        """Add a group, or replace the one with its name. Returns the new version. Raises Refusal `invalid_value`,
         `limit_reached`."""
         if group.pinned is not None and group.pinned not in self.sides:
             raise self._no_side(group.pinned, "group.pinned")
@@ -68,7 +66,7 @@ class Operators:
         return version
 
     async def delete_group(self, name: str, origin: Origin) -> int:
-        """Take a group away; the new version. Raises Refusal `not_found`."""
+        """Delete a group. Returns the new version. Raises Refusal `not_found`."""
         async with self.transactions.begin() as tx:
             await tx.routes.lock()
             before = await tx.routes.decided()
@@ -78,7 +76,8 @@ class Operators:
         return version
 
     async def roll_back(self, origin: Origin) -> tuple[int, Groups]:
-        """Take back the last change by an operator; the new version. Raises Refusal `not_found` when none is left."""
+        """Take back the last change by an operator. Returns the new version and its groups. Raises Refusal `not_found`
+        when none is left."""
         async with self.transactions.begin() as tx:
             await tx.routes.lock()
             now = await tx.routes.decided()
@@ -93,8 +92,8 @@ class Operators:
         return version, groups
 
     async def start_canary(self, name: str, hold_ms: int, min_requests: int, origin: Origin) -> int:
-        """Begin to move a group to the shell; the canary's number. Raises Refusal `not_found`, `already_exists`,
-        `invalid_value`."""
+        """Begin to move a group to the shell. Returns the canary's number. Raises Refusal `not_found`,
+        `already_exists`, `invalid_value`."""
         for side in Side:
             if side not in self.sides:
                 raise self._no_side(side, "group")
@@ -117,7 +116,7 @@ class Operators:
         return canary_id
 
     async def start_maintenance(self, notice: str, retry_after_ms: int, origin: Origin) -> None:
-        """Close the site; once it is closed, say something else."""
+        """Close the site. If it is closed already, change what people are told."""
         async with self.transactions.begin() as tx:
             await tx.routes.lock()
             before = await tx.routes.decided()
@@ -137,7 +136,7 @@ class Operators:
             await self._audit(tx, Action.MAINTENANCE_ENDED, origin)
 
     async def create_bypass(self, ttl_ms: int, origin: Origin) -> Bypass:
-        """A way into the present maintenance, or the next one."""
+        """Create a bypass for the present maintenance, or for the next one."""
         async with self.transactions.begin() as tx:
             number = (await tx.routes.decided()).maintenance_number
             expires_s = int(self.clock.time() + (ttl_ms / 1000 or DEFAULT_BYPASS_S))
@@ -145,12 +144,12 @@ class Operators:
         return Bypass(bypass_of(self.hmac_key, number, expires_s), expires_s)
 
     async def sweep(self) -> None:
-        """Remove what nobody goes back to."""
+        """Remove the versions and canaries that nobody goes back to."""
         async with self.transactions.begin() as tx:
             await tx.routes.sweep(KEPT_VERSIONS, self.clock.now() - timedelta(seconds=KEPT_CANARY_S))
 
     async def _changed(self, routes: RouteTables, before: Decided, groups: Groups) -> int:
-        """A version that an operator made. Where a canary runs, a rollback goes to before that."""
+        """Add a version made by an operator. If a canary is running, a rollback goes back to before the canary."""
         base = before.base if before.canaries else before.version
         return await routes.add_version(groups, base, self.clock.now())
 

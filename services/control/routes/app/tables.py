@@ -1,4 +1,4 @@
-"""What the use cases need of the database."""
+"""The tables that the use cases need."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from services.control.routes.domain.maintenance import Maintenance
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What operators and canaries have decided. `change` counts all of it, `version` the groups alone."""
+    """The decisions of operators and canaries. `change` counts all changes, `version` only those of the groups."""
 
     change: int
     version: int
     base: int
     groups: Groups
     maintenance_number: int
-    """Of the present maintenance, or of the next one."""
+    """The number of the present maintenance, or of the next one."""
     maintenance: Maintenance | None
     canaries: Sequence[Canary]
-    """Those that run."""
+    """The canaries that are running."""
 
 
 class RouteTables(Protocol):
     """Groups, canaries and maintenance."""
 
     async def lock(self) -> None:
-        """Wait for other changes, and count this one: replicas hear of it when the transaction commits."""
+        """Wait for other changes, and count this one. Replicas are notified of it when the transaction commits."""
         ...
 
     async def decided(self) -> Decided:
-        """Everything, of one moment."""
+        """All decisions, as of one moment."""
         ...
 
     async def newest_canaries(self) -> Sequence[Canary]:
@@ -52,36 +52,36 @@ class RouteTables(Protocol):
         ...
 
     async def set_maintenance(self, maintenance: Maintenance | None) -> None:
-        """Close the site, or open it: the next maintenance has the next number."""
+        """Close the site, or open it. After that, the next maintenance has the next number."""
         ...
 
     async def add_canary(self, group: str, hold_ms: int, min_requests: int, now: datetime) -> int:
-        """Begin one, at its first step. Returns its number."""
+        """Begin a canary at its first step. Returns its number."""
         ...
 
     async def step_canary(self, canary_id: int, step: int, now: datetime) -> None:
-        """Put it on a step."""
+        """Move a canary to a step."""
         ...
 
     async def end_canaries(self, group: str | None, outcome: Outcome, why: Why, now: datetime) -> int:
-        """End what runs of a group, or of all groups (None). Returns how many that were."""
+        """End the running canaries of a group, or of all groups (None). Returns how many were ended."""
         ...
 
     async def add_measured(self, canary_id: int, step: int, side: Side, measured: Measured) -> None:
-        """Add to what the replicas have measured; nothing for a canary that is no longer kept."""
+        """Add to the measurements of the replicas. Does nothing for a canary that is no longer kept."""
         ...
 
     async def measured(self, canary: Canary) -> tuple[Measured, Measured]:
-        """Of the legacy side in all steps, and of the shell in the present one."""
+        """The measurements of the legacy side in all steps, and of the shell in the present one."""
         ...
 
     async def sweep(self, versions: int, ended_before: datetime) -> None:
-        """Keep so many versions, and no canary that ended before."""
+        """Keep the newest `versions` versions, and remove canaries that ended before `ended_before`."""
         ...
 
 
 class Routed(Protocol):
-    """A transaction that reads and writes what operators decide."""
+    """A transaction that reads and writes the decisions of operators."""
 
     @property
     def routes(self) -> RouteTables: ...

@@ -1,1 +1,1 @@
-"""Decisions: who gets which side, when a canary moves, and what a bypass is worth."""
+"""Decisions: which side a person gets, when a canary moves, and whether a bypass is valid."""

@@ -1,4 +1,4 @@
-"""When a canary takes its next step, goes back, or is done."""
+"""When a canary takes its next step, rolls back, or finishes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from services.control.routes.limits import MAX_ERROR_EXCESS, MAX_SLOWDOWN, SLOW_
 STEPS = (0, 5, 25, 50, 100)
 """Share of the shell in each step, in percent. The first one measures the legacy side alone."""
 BOUNDS_MS = tuple(2 ** (third / 3) for third in range(51))
-"""Upper bounds of the classes of time, a third of an octave each: from 1 ms to 104 s; what is slower is in one more."""
+"""Upper bounds of the classes of time, a third of an octave each, from 1 ms to 104 s. One more class is unbounded."""
 _P95 = 0.95
 _SERVER_ERROR = 500
 
 
 class Verdict(Enum):
-    """What becomes of a canary now."""
+    """The decision about a canary."""
 
     WAIT = "wait"
     STEP = "step"
@@ -60,7 +60,7 @@ class Canary:
 
     @property
     def percent(self) -> int:
-        """Share of the shell in its step."""
+        """Share of the shell in the present step."""
         return STEPS[self.step]
 
     @property
@@ -84,7 +84,7 @@ class Measured:
         self.times[bisect.bisect_left(BOUNDS_MS, took_ms)] += 1
 
     def add(self, other: Measured) -> None:
-        """Count what another one has."""
+        """Add the counts of another one."""
         self.requests += other.requests
         self.errors += other.errors
         self.times = [one + more for one, more in zip(self.times, other.times, strict=True)]
@@ -108,9 +108,9 @@ def quantile_ms(times: Sequence[int], share: float) -> float:
 
 
 def judge(canary: Canary, now: datetime, legacy: Measured, shell: Measured) -> tuple[Verdict, Why]:
-    """What becomes of it: `legacy` as measured in all its steps, `shell` in the present one.
+    """Decide about a canary: `legacy` as measured in all its steps, `shell` in the present one.
 
-    Errors roll it back as soon as so many more requests as the step needs could not make up for them.
+    Errors roll it back as soon as the requests that the step still needs could not make up for them.
     """
     enough = canary.min_requests
     if canary.percent and legacy.requests:

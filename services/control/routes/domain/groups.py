@@ -17,7 +17,7 @@ _DOTS = frozenset({b".", b".."})
 
 
 class Side(StrEnum):
-    """Who answers."""
+    """The side that answers a web request."""
 
     SHELL = "shell"
     LEGACY = "legacy"
@@ -25,7 +25,7 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Paths that move together. `pinned`: the side for everybody; None: `percent` of the people get the shell."""
+    """Paths that move together. `pinned` is the side for everybody; if None, `percent` of the people get the shell."""
 
     name: str
     prefixes: Sequence[str]
@@ -33,7 +33,7 @@ class Group:
     percent: int
 
     def side_for(self, person: str, choice: Side | None) -> Side:
-        """The side for a client with this cohort id, which may have chosen one."""
+        """Return the side for a client with this cohort id, which may have chosen a side."""
         if self.pinned is not None:
             return self.pinned
         if choice is not None:
@@ -65,7 +65,7 @@ class Groups:
             path = path.rpartition("/")[0]
 
     def with_group(self, group: Group) -> Groups:
-        """With this one, in the place of another one of its name. Raises Refusal `invalid_value`, `limit_reached`."""
+        """Return the groups with this one added or replaced. Raises Refusal `invalid_value`, `limit_reached`."""
         others = [one for one in self if one.name != group.name]
         if len(others) >= MAX_GROUPS:
             raise Refusal("limit_reached", f"there are {MAX_GROUPS} groups already; delete one first", field="group")
@@ -80,24 +80,24 @@ class Groups:
         return Groups([*others, group])
 
     def without(self, name: str) -> Groups:
-        """Without this one. Raises Refusal `not_found`."""
+        """Return the groups without this one. Raises Refusal `not_found`."""
         if name not in self._by_name:
             raise no_group("name")
         return Groups(one for one in self if one.name != name)
 
     def at_percent(self, name: str, percent: int) -> Groups:
-        """With this share of the shell in one group."""
+        """Return the groups with this share of the shell in one of them."""
         return Groups(replace(one, percent=percent) if one.name == name else one for one in self)
 
 
 def no_group(field: str) -> Refusal:
-    """There is no group with the name in `field`."""
+    """The refusal for the name in `field`, which no group has."""
     return Refusal("not_found", "there is no such group; oa admin route list shows those there are", field=field)
 
 
 def checked_path(raw_path: bytes) -> str:
-    """The path that decides, with escapes undone. Raises Refusal `invalid_value` for one that two readers could take
-    for two different things: with a dot segment, a backslash, or a control character."""
+    """Return the path that decides, with escapes decoded. Raises Refusal `invalid_value` for a path that two programs
+    could read differently: one with a dot segment, a backslash, or a control character."""
     path = unquote_to_bytes(raw_path)
     if _DOTS & set(path.split(b"/")) or b"\\" in path or any(byte < 0x20 for byte in path):
         message = "the path has a dot segment, a backslash or a control character; ask for a plain one"

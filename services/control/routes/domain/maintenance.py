@@ -1,4 +1,4 @@
-"""Maintenance, and the signed way in while it lasts."""
+"""Maintenance, and the signed bypass that lets operators in while it lasts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_LENGTH = 120
 
 @dataclass(frozen=True, slots=True)
 class Maintenance:
-    """A closed site: the number of this maintenance, since when, and what people are told."""
+    """A closed site: the number of this maintenance, when it began, and what people are told."""
 
     number: int
     since: datetime
@@ -25,12 +25,12 @@ class Maintenance:
 
 
 def bypass_of(key: bytes, number: int, expires_s: int) -> str:
-    """The way into the maintenance with this number until a time, in seconds since 1970."""
+    """Return a bypass for the maintenance with this number, valid until a time in seconds since 1970."""
     return f"{expires_s}.{_mac(key, number, expires_s)}"
 
 
 def is_bypass(key: bytes, maintenance: Maintenance, text: str, now_s: float) -> bool:
-    """Whether a text is a way in that has not expired."""
+    """Whether a text is a bypass for this maintenance that has not expired."""
     expires, _, mac = text.partition(".")
     if len(text) > _MAX_LENGTH or not (expires.isascii() and expires.isdigit() and mac.isascii()):
         return False

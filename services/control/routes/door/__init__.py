@@ -1,1 +1,1 @@
-"""Web requests in, and what operators call."""
+"""Incoming web requests, and the API for operators."""

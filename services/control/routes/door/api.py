@@ -1,4 +1,4 @@
-"""RouteService: what operators decide, over control's internal port."""
+"""RouteService: the decisions of operators, over control's internal port."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RouteApi(RouteServiceServicer):
         self._operators = operators
 
     async def GetRoutes(self, request: pb.GetRoutesRequest, context: Any) -> pb.GetRoutesResponse:
-        """Everything, as it is now."""
+        """Return everything as it is now."""
         decided, canaries = await self._operators.show()
         return pb.GetRoutesResponse(
             version=decided.version,
@@ -38,37 +38,37 @@ class RouteApi(RouteServiceServicer):
         )
 
     async def SetRoute(self, request: pb.SetRouteRequest, context: Any) -> pb.SetRouteResponse:
-        """A group, as it is to be."""
+        """Add or replace a group."""
         given = request.group
         group = Group(given.name, tuple(given.prefixes), _PINS.get(given.pinned), given.percent)
         return pb.SetRouteResponse(version=await self._operators.set_group(group, _origin()))
 
     async def DeleteRoute(self, request: pb.DeleteRouteRequest, context: Any) -> pb.DeleteRouteResponse:
-        """A group less."""
+        """Delete a group."""
         return pb.DeleteRouteResponse(version=await self._operators.delete_group(request.name, _origin()))
 
     async def RollBackRoutes(self, request: pb.RollBackRoutesRequest, context: Any) -> pb.RollBackRoutesResponse:
-        """One change back."""
+        """Take back one change."""
         version, groups = await self._operators.roll_back(_origin())
         return pb.RollBackRoutesResponse(version=version, groups=_groups(groups))
 
     async def StartCanary(self, request: pb.StartCanaryRequest, context: Any) -> pb.StartCanaryResponse:
-        """Its first step."""
+        """Start a canary at its first step."""
         canary_id = await self._operators.start_canary(request.group, request.hold_ms, request.min_requests, _origin())
         return pb.StartCanaryResponse(canary_id=canary_id)
 
     async def StartMaintenance(self, request: pb.StartMaintenanceRequest, context: Any) -> pb.StartMaintenanceResponse:
-        """The site closes."""
+        """Close the site."""
         await self._operators.start_maintenance(request.notice, request.retry_after_ms, _origin())
         return pb.StartMaintenanceResponse()
 
     async def EndMaintenance(self, request: pb.EndMaintenanceRequest, context: Any) -> pb.EndMaintenanceResponse:
-        """The site opens."""
+        """Open the site."""
         await self._operators.end_maintenance(_origin())
         return pb.EndMaintenanceResponse()
 
     async def CreateBypass(self, request: pb.CreateBypassRequest, context: Any) -> pb.CreateBypassResponse:
-        """A way in."""
+        """Create a bypass."""
         bypass = await self._operators.create_bypass(request.ttl_ms, _origin())
         expires = datetime.fromtimestamp(bypass.expires_s, UTC)
         return pb.CreateBypassResponse(bypass=bypass.text, expire_time=_time(expires))

@@ -1,4 +1,4 @@
-"""Web requests: each to the side that its group, its person's choice or its person's cohort names."""
+"""Web requests: each goes to the side given by its group, its person's choice or its person's cohort."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Shell(Protocol):
     """The built-in shell."""
 
     def keeps(self, path: str) -> bool:
-        """Whether a path is a file of this shell by its content: a page that has begun to load needs it, whatever is
-        decided since."""
+        """Whether a path names a file of this shell by its content. A page that has begun to load needs such a file,
+        whatever has been decided since."""
         ...
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
 class Front:
-    """Divides web requests. Give it one side or both."""
+    """Divides web requests between the sides. At least one side must be given."""
 
     def __init__(self, book: RouteBook, canaries: Canaries, shell: Shell | None, legacy: ASGIApp | None) -> None:
         if shell is None and legacy is None:
@@ -72,14 +72,14 @@ class Front:
                 self._canaries.take(group.name, side, answer.status, answer.took_ms)
 
     def _undivided(self, group: Group | None) -> Side:
-        """What no group names stays where it was before there was a shell."""
+        """The side for everybody. A path that is in no group stays where it was before there was a shell."""
         if group is not None and group.pinned in self._apps:
             return group.pinned
         return Side.LEGACY if Side.LEGACY in self._apps else Side.SHELL
 
 
 def _divided(group: Group, request: Request) -> tuple[Side, str]:
-    """The side, and the cohort id that the browser has to be given; empty for none."""
+    """Return the side, and the cohort id to give to the browser; empty for none."""
     choice = choice_of(request.headers, request.cookies)
     person = cohort_of(request.cookies)
     if choice is not None or person:
@@ -89,7 +89,7 @@ def _divided(group: Group, request: Request) -> tuple[Side, str]:
 
 
 class _Answer:
-    """What goes back: measured, and marked with what it depended on."""
+    """The answer to the client: measured, and marked with what it depended on."""
 
     def __init__(self, send: Send, *, divides: bool, new_cohort: str) -> None:
         self._send = send
@@ -100,14 +100,14 @@ class _Answer:
         self.took_ms = 0.0
 
     async def send(self, message: Message) -> None:
-        """Pass it on."""
+        """Pass a message on to the client."""
         if message["type"] == "http.response.start":
             self.decided(message["status"])
             self._mark(MutableHeaders(scope=message))
         await self._send(message)
 
     def decided(self, status: int) -> None:
-        """This is the status."""
+        """Record the status, and the time that it took."""
         self.status = status
         self.took_ms = (time.perf_counter() - self._began) * 1000
 
@@ -119,7 +119,7 @@ class _Answer:
             headers.append("set-cookie", cookie)
 
     def count(self, side: Side) -> None:
-        """Into the metrics."""
+        """Count the answer in the metrics."""
         took_ms = self.took_ms or (time.perf_counter() - self._began) * 1000
         metrics.REQUESTS.labels(side.value, f"{self.status // 100}xx").inc()
         metrics.FIRST_BYTE.labels(side.value).observe(took_ms / 1000)

@@ -1,4 +1,4 @@
-"""The legacy upstream: a reverse proxy that passes requests and answers on as they come."""
+"""The legacy upstream: a reverse proxy that passes on requests and answers as they arrive."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ Headers = list[tuple[str, str]]
 class Legacy:
     """An ASGI application. Use as an async context manager.
 
-    The upstream sees the Host that the client asked for, and in X-Forwarded-For, -Host and -Proto the way here; what
-    those said before counts only from trusted proxies.
+    The upstream gets the Host that the client asked for, and in X-Forwarded-For, -Host and -Proto how the request
+    came here. Values that these headers had before count only from trusted proxies.
     """
 
     def __init__(self, url: str, limits: LegacyLimits, trusted: Sequence[IpNetwork]) -> None:
@@ -56,7 +56,7 @@ class Legacy:
         self._limits = limits
         self._trusted = trusted
         pool = httpx.Limits(max_connections=limits.max_requests, keepalive_expiry=_KEEP_ALIVE_S)
-        # The transport itself: a client would keep one person's cookies for the next one.
+        # A bare transport, because a client would keep one person's cookies and send them for the next person.
         self._transport = httpx.AsyncHTTPTransport(limits=pool, trust_env=False)
         self._requests: Counter[str] = Counter()
 
@@ -81,7 +81,7 @@ class Legacy:
 
     @contextmanager
     def _room(self, request: Request) -> Iterator[None]:
-        """One of the requests that may go on at a time, of all and of one network. Raises Refusal `overloaded`."""
+        """Count a request, in total and for its network, while it runs. Raises Refusal `overloaded` above a maximum."""
         peer = request.client.host if request.client else ""
         network = client_network(peer, ",".join(request.headers.getlist("x-forwarded-for")), self._trusted)
         for count, maximum, whose in (
@@ -100,7 +100,7 @@ class Legacy:
                 del self._requests[network]
 
     async def _answer(self, request: Request) -> httpx.Response:
-        """The head of the upstream's answer. Raises Refusal `unavailable`, `deadline_exceeded`, `cancelled`,
+        """Return the head of the upstream's answer. Raises Refusal `unavailable`, `deadline_exceeded`, `cancelled`,
         `request_too_large`."""
         idle_s = self._limits.idle_timeout_s
         timeout = httpx.Timeout(idle_s, connect=self._limits.connect_timeout_s, pool=self._limits.connect_timeout_s)
@@ -166,7 +166,7 @@ def _has_body(request: Request) -> bool:
 
 
 def _end_to_end(headers: Iterable[tuple[str, str]], without: frozenset[str]) -> Headers:
-    """Those that are not for this one connection alone (RFC 9110, 7.6.1), and in none of `without`."""
+    """The headers that are not only for this one connection (RFC 9110, 7.6.1), and not in `without`."""
     headers = list(headers)
     named = {
         token.strip().lower() for name, value in headers if name.lower() == "connection" for token in value.split(",")
@@ -175,7 +175,7 @@ def _end_to_end(headers: Iterable[tuple[str, str]], without: frozenset[str]) -> 
 
 
 def _passed_on(answer: httpx.Response) -> StreamingResponse:
-    """The upstream's answer, byte by byte as it packed it; it ends when either side ends."""
+    """The upstream's answer, byte for byte as the upstream encoded it; it ends when either side ends."""
     without = _ANSWERED_HERE | ({"content-length"} if answer.status_code in _BODILESS else set())
     response = StreamingResponse(_content(answer), answer.status_code)
     response.raw_headers = [
@@ -190,6 +190,6 @@ async def _content(answer: httpx.Response) -> AsyncIterator[bytes]:
         async for chunk in answer.aiter_raw():
             yield chunk
     except httpx.TransportError as error:
-        # The head is out: that it was cut off is all that can be said now.
+        # The head was already sent, so the client can only be shown that the answer was cut off.
         _log.warning("legacy_broke_off", error=type(error).__name__)
         raise Refusal("unavailable", "the legacy side broke off; try again") from None

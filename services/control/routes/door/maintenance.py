@@ -1,4 +1,4 @@
-"""Before everything on the public edge: whether the site is open."""
+"""The first check on the public edge: whether the site is open."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.control.routes.domain.maintenance import Maintenance, is_bypass
 from services.control.routes.domain.requests import BYPASS_COOKIE, BYPASS_HEADER, BYPASS_PARAMETER, wants_page
 
 _OPEN_PATHS = frozenset({JWKS_PATH.encode()})
-"""What other services need of this one, whoever is let in."""
+"""Paths that other services need from this one, whoever is let in."""
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Maintenance</title><h1>Maintenance</h1><p>{notice}</p></html>
@@ -25,7 +25,7 @@ _PAGE = """<!doctype html>
 
 
 class MaintenanceDoor:
-    """Lets in everybody while the site is open, and who has a bypass while it is closed."""
+    """Lets in everybody while the site is open, and only clients with a bypass while it is closed."""
 
     def __init__(self, app: ASGIApp, book: RouteBook, clock: Clock, hmac_key: bytes) -> None:
         self._app = app
@@ -54,7 +54,7 @@ class MaintenanceDoor:
 
     @staticmethod
     def _closed(request: Request, maintenance: Maintenance) -> Response:
-        """A page for people. Raises Refusal `in_maintenance` for programs."""
+        """Return a page for people. Raises Refusal `in_maintenance` for programs."""
         request.state.method = "maintenance"
         notice = maintenance.notice
         refusal = Refusal("in_maintenance", notice, retry_after_ms=maintenance.retry_after_ms)
@@ -66,7 +66,7 @@ class MaintenanceDoor:
 
 
 def _remember(request: Request, bypass: str) -> Response:
-    """The same page without the secret in its address; the browser keeps that in a cookie, until it is closed."""
+    """Redirect to the same page without the secret in its URL. A cookie keeps that until the browser is closed."""
     request.state.method = "maintenance"
     others = [(name, value) for name, value in parse_qsl(request.url.query) if name != BYPASS_PARAMETER]
     # One slash at the front, so that no path can name another host.
