@@ -5,6 +5,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 export VENV ?= .venv
+# Without byte code on disk, each of the many processes that tests start would compile all its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 PY := $(VENV)/bin/python
 ARGS ?=
 CMD ?=
