@@ -1,1 +1,1 @@
-"""Who calls, and what they may call: tokens, the keys that sign them, and the methods' own demands."""
+"""Who calls, and what they may call: tokens, the keys that sign them, and what each method needs."""

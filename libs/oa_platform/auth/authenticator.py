@@ -1,4 +1,4 @@
-"""Who may call which method, read from the contracts, and who calls, read from the call.
+"""Reads who may call a method from the contracts, and who calls it from the call.
 
 | method                                    | needs                                                            |
 |-------------------------------------------|------------------------------------------------------------------|
@@ -7,9 +7,9 @@
 | with `worker_token`                       | a worker token as bearer                                         |
 | with `callers`                            | one of these services as the caller                              |
 | `public`, reflection, unknown methods     | any accepted service as the caller                               |
-| of ours without any option                | is closed                                                        |
+| our methods without any option            | closed to every caller                                           |
 
-A service is known by its certificate where `OA_ACCEPTED_CERTIFICATES` names that, otherwise by its service token.
+A service is identified by its certificate if `OA_ACCEPTED_CERTIFICATES` names it, otherwise by its service token.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SERVICE_TOKEN_KEY = "x-oa-service-token"
 PRINCIPAL_KEY = "x-oa-principal"
 AUTHORIZATION_KEY = "authorization"
 PRINCIPAL_FORWARDER = "control"
-"""The only service whose word about a principal counts."""
+"""The only service that may call on behalf of a principal."""
 OPEN_SERVICES = frozenset({"grpc.health.v1.Health"})
 INFRASTRUCTURE = frozenset({"grpc.reflection.v1alpha.ServerReflection"})
-"""Not of our contracts: for any accepted service."""
+"""Services that are not in our contracts, and that any accepted service may call."""
 WORKER_SCOPE = "workers.attach"
 
 _KINDS = {
@@ -59,13 +59,13 @@ class Need(enum.Enum):
 
 @dataclass(frozen=True)
 class MethodPolicy:
-    """What a method needs; `scope` is empty when any principal may call it, `callers` None when any service may."""
+    """The needs of a method; `scope` is empty when any principal may call it, `callers` None when any service may."""
 
     need: Need
     scope: str = ""
     callers: frozenset[str] | None = None
     method: str = ""
-    """Its name, where a refusal has to name it."""
+    """The name of the method, if a refusal has to name it."""
 
 
 def policy_of(method: str) -> MethodPolicy:
@@ -90,7 +90,7 @@ def policy_of(method: str) -> MethodPolicy:
 def principal_of(
     claims: claims_pb2.AccessTokenClaims | claims_pb2.PrincipalClaims | claims_pb2.WorkerTokenClaims,
 ) -> Principal:
-    """The principal that verified claims speak of; raises Refusal(invalid_token) when they lack kind or org."""
+    """The principal that verified claims identify; raises Refusal(invalid_token) when they lack kind or org."""
     kind = _KINDS.get(claims.kind)
     if kind is None or not claims.org_id:
         raise Refusal("invalid_token", "the token lacks the kind of its principal, or the org; get a new one")
@@ -109,10 +109,10 @@ def principal_of(
 
 
 class Authenticator:
-    """Tells who calls the service `audience`.
+    """Identifies the callers of the service `audience`.
 
-    `accepted_services` is SHA-256 hex of a token -> service name, `accepted_certificates` name of a certificate ->
-    service name. Without a `verifier` no method that needs a principal or a worker can be called.
+    `accepted_services` maps the SHA-256 hex of a token to the name of a service, `accepted_certificates` the name of a
+    certificate. Without a `verifier`, no method that needs a principal or a worker can be called.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Authenticator:
     async def authenticate(
         self, policy: MethodPolicy, metadata: Mapping[str, str], certificate_names: Collection[str] = ()
     ) -> Caller | None:
-        """The caller, as the policy demands one; None when it demands none. Raises Refusal.
+        """The caller that the policy demands; None when it demands none. Raises Refusal.
 
         `certificate_names` are those of the certificate that the connection was made with.
         """
@@ -157,7 +157,7 @@ class Authenticator:
             message = "the call carries no service token, and no certificate that is accepted here; send one of them"
             raise Refusal("service_not_accepted", message)
         digest = hashlib.sha256(token.encode()).hexdigest()
-        # All are compared, so that the time says nothing about which came near.
+        # All are compared, so that the time doesn't tell which one nearly matched.
         matches = [name for accepted, name in self._accepted.items() if hmac.compare_digest(digest, accepted)]
         if not matches:
             message = "the service token is not accepted here; see OA_ACCEPTED_SERVICES and OA_ACCEPTED_CERTIFICATES"
@@ -177,7 +177,7 @@ class Authenticator:
         return PersonCaller(principal, service.name)
 
     async def worker(self, token: str) -> WorkerCaller:
-        """Who a worker's token speaks of. Raises Refusal."""
+        """The caller that a worker's token identifies. Raises Refusal."""
         claims = await self._tokens().verify(token, claims_pb2.WorkerTokenClaims, audience=self._audience)
         principal = principal_of(claims)
         require_scope(principal, WORKER_SCOPE)

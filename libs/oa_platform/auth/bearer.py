@@ -1,4 +1,4 @@
-"""The one reading of an Authorization header, for all doors."""
+"""The one parser of Authorization headers, for all doors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from oa_base.refusal import Refusal
 
 # `credentials` of RFC 9110 (11.4) with the scheme and the token of RFC 6750 (2.1). A header that came twice is joined
-# with a comma (RFC 9110, 5.3), which no token holds: nobody chooses which of two is meant.
+# with a comma (RFC 9110, 5.3), which no token contains, so nobody has to choose between two tokens.
 _BEARER = re.compile(r"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")
 
 

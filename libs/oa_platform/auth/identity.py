@@ -1,4 +1,4 @@
-"""Who calls a service, and the caller of the current call."""
+"""The kinds of callers of a service, and the caller of the current call."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from oa_base.refusal import Refusal
 
 @dataclass(frozen=True)
 class ServiceCaller:
-    """One of our services, for itself."""
+    """One of our services, calling for itself."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class PersonCaller:
-    """A person or a service account, through the service `via`."""
+    """A person or a service account, calling through the service `via`."""
 
     principal: Principal
     via: str
@@ -27,7 +27,7 @@ class PersonCaller:
 
 @dataclass(frozen=True)
 class WorkerCaller:
-    """A worker process with its own token, which holds for so long from when it was checked."""
+    """A worker process with its own token, which is valid for `holds_for_s` after it was checked."""
 
     principal: Principal
     holds_for_s: float = math.inf
@@ -36,7 +36,7 @@ class WorkerCaller:
 
     @property
     def holder(self) -> TokenHolder:
-        """Whose its token is."""
+        """The holder of its token."""
         return TokenHolder(self.principal.subject, self.principal.org_id, self.principal.session_id, self.issued_s)
 
 
@@ -59,7 +59,7 @@ def current_caller() -> Caller:
 
 
 def current_principal() -> Principal:
-    """On whose behalf the current call is made; LookupError when a service calls for itself (a defect)."""
+    """The principal for whom the current call is made; LookupError when a service calls for itself (a defect)."""
     caller = current_caller()
     if isinstance(caller, ServiceCaller):
         raise LookupError(f"the service {caller.name} calls for itself: there is no principal")

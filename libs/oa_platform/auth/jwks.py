@@ -1,9 +1,9 @@
-"""Where public keys come from: control's JWK set over HTTP, kept in memory and in a file; or keys given in advance.
+"""Sources of public keys: control's JWK set over HTTP, kept in memory and in a file; or keys given in advance.
 
     keys = await process.enter(JwksCache(settings.jwks, clock, protection=process.protection))
     verifier = TokenVerifier(keys, clock)
 
-The file is what makes tokens verifiable after a restart while control is down (invariant 10).
+The file makes tokens verifiable after a restart while control is down (invariant 10).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class StaticKeys:
 
 
 class JwksCache:
-    """Control's keys, refreshed periodically and when an unknown key id comes (but not more often than the limit)."""
+    """Control's keys, refreshed periodically and when an unknown key id appears (but not more often than the limit)."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class JwksCache:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Read the file, try to fetch, and keep refreshing. Control need not be there."""
+        """Read the file, try to fetch, and keep refreshing. Control need not be up."""
         self._keys = self._read_file()
         await self._refresh()
         self._task = asyncio.create_task(self._keep_fresh(), name="jwks-refresh")
@@ -106,13 +106,13 @@ class JwksCache:
 
     async def _keep_fresh(self) -> None:
         while True:
-            # Without keys nothing can be verified: then try as often as is allowed.
+            # Without keys nothing can be verified, so try as often as is allowed.
             pause = self._settings.refresh_interval_s if self._keys else self._settings.min_refresh_interval_s
             await self._clock.sleep(pause)
             await self._refresh()
 
     async def _refresh(self) -> None:
-        """Fetch once for all that wait, unless it was tried a moment ago. Sets whether control was reached."""
+        """Fetch once for all waiting callers, unless it was tried a moment ago. Sets whether control was reached."""
         async with self._lock:
             now = self._clock.monotonic()
             if now - self._tried_at < self._settings.min_refresh_interval_s:
@@ -130,7 +130,7 @@ class JwksCache:
             self._write_file()
 
     def _client(self) -> httpx.AsyncClient:
-        """For one fetch, with the authorities of the moment: they change with the files."""
+        """A client for one fetch, with the current authorities, because they change with the files."""
         timeout_s, trust = self._settings.fetch_timeout_s, self._protection.trust_for(self._settings.control_url)
         return httpx.AsyncClient(timeout=timeout_s, transport=self._transport, verify=trust, trust_env=False)
 
@@ -169,7 +169,7 @@ class JwksCache:
 
 def _tell_time(watch: ClockWatch, asked: Moment, response: httpx.Response) -> None:
     text = response.headers.get(CLOCK_HEADER, "")
-    # An answer that a cache on the way has kept says what time it was.
+    # An answer that a cache on the way has kept has the time at which it was made.
     if text.isascii() and text.isdigit() and len(text) < 16 and "age" not in response.headers:
         watch.told(CONTROL, asked, int(text))
 

@@ -1,7 +1,7 @@
-"""Reading a signed token: a JWS in its compact form (RFC 7515, 7.1), signed with Ed25519 (RFC 8037).
+"""Reads signed tokens: a JWS in its compact form (RFC 7515, 7.1), signed with Ed25519 (RFC 8037).
 
-It is on the way of every connection and every call, so nothing but this one form and this one algorithm is read, and a
-header, which is the same for all tokens of a key, once for all of them.
+Every connection and every call needs it, so it reads only this form and this algorithm. A header is the same for all
+tokens of a key, and is read once for all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SIGNATURE_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a token says of itself, before anything of it is known to be true. Empty: it does not say."""
+    """The header of a token, before anything in it is known to be true. A field is empty if the token lacks it."""
 
     algorithm: str
     kind: str
@@ -40,7 +40,7 @@ class SignedText:
     _signature: bytes
 
     def verified(self, key: Ed25519PublicKey) -> dict[str, Any]:
-        """The payload. Raises ValueError for another signature than `key`'s, and for a payload that is no object."""
+        """The payload. Raises ValueError if `key` did not sign it, or if it is not an object."""
         try:
             key.verify(self._signature, self._signed)
         except InvalidSignature:
@@ -49,7 +49,7 @@ class SignedText:
 
 
 def read_jws(token: str) -> SignedText:
-    """The parts of a token. Raises ValueError for anything else."""
+    """The parts of a token. Raises ValueError for a text that is not a token."""
     parts = token.split(".")
     if len(parts) != 3:
         raise ValueError("not three parts")
@@ -68,7 +68,7 @@ def _header(text: str) -> Header:
 
 def _signature(text: str) -> bytes:
     signature = _decoded(text)
-    # The bits of the last character that mean nothing would make several texts of one token.
+    # The unused bits of the last character would allow several texts for one token.
     if len(signature) != _SIGNATURE_BYTES or base64.urlsafe_b64encode(signature).rstrip(b"=") != text.encode():
         raise ValueError("no signature")
     return signature

@@ -53,7 +53,7 @@ def load_key(pem: str) -> SigningKey:
 
 
 def weak_key(variable: str, pem: str) -> Iterator[Problem]:
-    """The problem with a private key that could be guessed; whether it is one at all is for `load_key` to say."""
+    """The problem with a private key that could be guessed; none for a text that `load_key` refuses."""
     try:
         seed = load_key(pem).private_key.private_bytes_raw()
     except ValueError:
@@ -82,9 +82,9 @@ def to_jwks(keys: Iterable[Ed25519PublicKey]) -> dict[str, Any]:
 
 
 def from_jwks(document: object) -> Mapping[str, Ed25519PublicKey]:
-    """Key id -> key, of the Ed25519 signature keys in a JWK set; ValueError when it is no JWK set.
+    """Key id -> key, of the Ed25519 signature keys in a JWK set; raises ValueError when it is not a JWK set.
 
-    Keys of other kinds are passed over (RFC 7517, 5), so that control may add some.
+    Keys of other kinds are skipped (RFC 7517, 5), so that control may add some.
     """
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
         raise ValueError("not a JWK set")

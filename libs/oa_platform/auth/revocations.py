@@ -1,11 +1,11 @@
-"""What control has revoked, as a service knows it, and who is told at once.
+"""The revocations of control that a service knows of, and the callbacks that are told of them at once.
 
     revocations = Revocations(clock)
     verifier = TokenVerifier(keys, clock, watch, revocations)  # takes no revoked token from then on
     stop = revocations.watch(holder, end_the_socket)           # ends what is open by one
     revocations.listen(look_at)                                # gets every one that is known, or will be
 
-`oa_platform.rpc.revocation_watch` brings in what control says. See ADR 0029.
+`oa_platform.rpc.revocation_watch` supplies what control says. See ADR 0029.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from oa_base.identity import REVOCATION_KEPT_S, TokenHolder
 from oa_base.refusal import Refusal
 
 Listener = Callable[["Revocation"], None]
-"""Takes what was revoked, perhaps more than once. Must not block, must not raise."""
+"""Receives a revocation, perhaps more than once. Must not block, must not raise."""
 OnRevoked = Callable[[Refusal], None]
 """Ends what is open by a token. Must not block, must not raise."""
 
 
 class PlaceChange(StrEnum):
-    """What becomes of a place: of whoever may start runs in an org."""
+    """How a place changes: the permission to start runs in an org."""
 
     NONE = ""
     LOST = "lost"
@@ -35,9 +35,9 @@ class PlaceChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """Ends the tokens that match each text that isn't empty, with `issued_before_s` only those from before then.
+    """Ends the tokens that match each text that isn't empty; with `issued_before_s`, only those issued before then.
 
-    A place's change is what it means for what needs no token. `position` and `revoked_s` say which change is newer.
+    `place_change` is its effect on things that need no token. `position` and `revoked_s` tell which change is newer.
     """
 
     session_id: str = ""
@@ -50,17 +50,17 @@ class Revocation:
 
     @property
     def name(self) -> str:
-        """What every token that it ends has in it: the narrowest that is known."""
+        """The narrowest known id that is in every token that it ends."""
         return self.session_id or self.subject or self.org_id
 
     @property
     def ended_subject(self) -> str:
-        """Who has ended for good, with every token that there is or will be; empty when only some of them end."""
+        """The subject that has ended for good, with all present and future tokens; empty when only some end."""
         is_partial = self.session_id or self.org_id or self.issued_before_s is not None
         return "" if is_partial else self.subject
 
     def covers(self, other: Revocation) -> bool:
-        """Whether it ends all that `other` ends, matching the same."""
+        """Whether it matches the same texts as `other`, and ends every token that `other` ends."""
         same = (self.session_id, self.subject, self.org_id) == (other.session_id, other.subject, other.org_id)
         if not same or self.issued_before_s is None:
             return same
@@ -88,49 +88,49 @@ class _Watched:
 class Revocations:
     """All revocations that may still end a token, and everything that is open by one.
 
-    It grows with what is revoked in `REVOCATION_KEPT_S`, and with what is open.
+    Its size depends on how much is revoked within `REVOCATION_KEPT_S`, and on how much is open.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.position = 0
-        """Of the newest one that is known, in control's order."""
+        """The position of the newest known revocation, in control's order."""
         self._by_name: dict[str, list[Revocation]] = {}
         self._ages: deque[tuple[float, Revocation]] = deque()
-        # In the order in which they were opened, so that all are told in an order that repeats.
+        # In the order in which they were opened, so that all are told in a reproducible order.
         self._watched: dict[str, dict[_Watched, None]] = {}
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
-        """Hand everything that was revoked to `listener`: what is known now, and what comes."""
+        """Pass every revocation to `listener`: those known now, and those to come."""
         self._listeners.append(listener)
         for _, revocation in self._ages:
             listener(revocation)
 
     def take(self, revocations: Sequence[Revocation], position: int) -> None:
-        """These follow on what is known, and lead to `position`; everybody whom they concern is told."""
+        """Add the revocations that follow the known ones and lead to `position`; tell everybody whom they concern."""
         now = self._clock.monotonic()
         self._forget(now)
         self.position = position
         for revocation in revocations:
             known = self._by_name.setdefault(revocation.name, [])
-            # Each change of a place is kept: the newest counts, whatever tokens it ends.
+            # Each change of a place is kept, because the newest counts, whatever tokens it ends.
             if revocation.place_change or not any(one.covers(revocation) for one in known):
-                # What is revoked again and again, like a role that goes up and down, takes the place of one.
+                # Repeated revocations, as of a role that goes up and down, take up the room of one.
                 known[:] = [one for one in known if not revocation.covers(one)]
                 known.append(revocation)
                 self._ages.append((now, revocation))
             self._tell(revocation)
 
     def check(self, holder: TokenHolder) -> None:
-        """Raises Refusal `token_revoked` if the holder's token was revoked."""
+        """Raise Refusal `token_revoked` if the holder's token was revoked."""
         for name in _names(holder):
             if any(revocation.ends(holder) for revocation in self._by_name.get(name, ())):
                 raise _revoked()
 
     def watch(self, holder: TokenHolder, on_revoked: OnRevoked) -> Callable[[], None]:
-        """Something is open by a token, until what is returned is called. `on_revoked` is called when the token is
-        revoked; at once if it is already: it may have been since somebody looked at it."""
+        """Watch something that is open by a token, until the returned function is called. `on_revoked` is called when
+        the token is revoked, or at once if it already was: that may have happened since the token was last checked."""
         watched = _Watched(holder, on_revoked)
         for name in _names(holder):
             self._watched.setdefault(name, {})[watched] = None

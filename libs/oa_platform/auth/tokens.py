@@ -3,8 +3,8 @@
     token = sign_token(PrincipalClaims(iss=ISSUER, sub="usr_…", aud="runtime", iat=now, nbf=now, exp=now + 60, …), key)
     claims = await TokenVerifier(keys, clock).verify(token, PrincipalClaims, audience="runtime")
 
-A token is taken for one purpose only: the `typ` header names it (RFC 8725, 3.11), beside the audience. Unknown claims
-are ignored, as RFC 7519 (4) has it, so that a newer control can add one.
+A token is accepted for one purpose only, which its `typ` header names (RFC 8725, 3.11) in addition to its audience.
+Unknown claims are ignored, as RFC 7519 (4) requires, so that a newer control can add one.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ TOKEN_KINDS: Mapping[type[Claims], TokenKind] = MappingProxyType(
 
 
 class KeySource(Protocol):
-    """Finds public keys by key id. `oa_platform.auth.jwks` has the ones there are."""
+    """Finds public keys by key id. `oa_platform.auth.jwks` has the implementations."""
 
     async def public_key(self, kid: str) -> Ed25519PublicKey | None:
-        """The key, None when there is no such key; Refusal(unavailable) when that can't be said now."""
+        """The key; None when there is no such key. Raises Refusal(unavailable) when that can't be determined now."""
         ...
 
 
@@ -79,9 +79,9 @@ def sign_token(claims: Claims, key: SigningKey) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """What need not be computed twice about a token: its signature holds under `key`, and this is what it says.
+    """The parts of a check that need not be repeated: the signature of a token holds under `key`, and its contents.
 
-    It is kept for each of thousands of tokens: as it is read, it would take four times the memory.
+    Thousands of these are kept. In the form in which they are read, the claims would take four times the memory.
     """
 
     key: Ed25519PublicKey
@@ -95,10 +95,10 @@ class _Checked:
 class TokenVerifier:
     """Verifies tokens against control's keys.
 
-    A token comes with every call of its bearer, so the last few whose signature held are remembered (by their hash).
-    Its times, whether its key still counts, and whether it was revoked, are looked at every time. `watch` has the
-    leeway for clocks, and knows how far ours is from control's: a token that is refused for its times only because of
-    that is refused for the clock.
+    A token comes with every call of its bearer, so recent tokens whose signature held are remembered (by their hash).
+    Their times, whether their keys still count, and whether they were revoked, are checked every time. `watch` has the
+    leeway for clocks, and knows how far ours is from control's: if a token's times are wrong only because of that, the
+    refusal is about the clock.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class TokenVerifier:
         return claims
 
     def left_s(self, expires_s: int) -> float:
-        """For how long a token with this `exp` is not refused as expired yet."""
+        """How long, in seconds, a token with this `exp` is still not refused as expired."""
         return max(0.0, expires_s + self._leeway_ms() / 1000 - self._clock.time())
 
     def _leeway_ms(self) -> int:
@@ -183,7 +183,7 @@ def issued_s(claims: Claims) -> float:
 
 
 def holder_of(claims: Claims) -> TokenHolder:
-    """Whose a token with these claims is."""
+    """The holder of a token with these claims."""
     return TokenHolder(claims.sub, claims.org_id, claims.session_id, issued_s(claims))
 
 
@@ -195,7 +195,7 @@ def _claims_of(payload: Mapping[str, Any], claims_type: type[C]) -> C:
 
 
 def _values(payload: object, message: Descriptor) -> dict[str, Any]:
-    """The fields of `message` in a JSON object, as its constructor takes them; what a newer control added is left out.
+    """The fields of `message` in a JSON object, as its constructor takes them, without those of a newer control.
 
     json_format does the same for every form that proto3 JSON allows, and takes ten times as long. Raises TypeError.
     """
@@ -263,7 +263,7 @@ class _Times:
     ends_ms: int
 
     def over(self, now_ms: int, max_age_s: int) -> Refusal | None:
-        """Why it doesn't hold any more at `now_ms`; None while it does."""
+        """Why the token is no longer valid at `now_ms`; None while it is."""
         if now_ms >= self.ends_ms:
             return Refusal("token_expired", "the token has expired; get a new one")
         if now_ms - self.issued_ms > max_age_s * 1000:

@@ -1,4 +1,4 @@
-"""The services of an installation and its operator, who of them may call whom, and how each is told."""
+"""The services of an installation and its operator, which of them may call which, and how each service is told."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from oa_platform.config.shared import token_hash
 
 OPERATOR = "operator"
-"""Whoever runs the installation, with `oa admin`: people who share one token. No service."""
+"""The people who run the installation with `oa admin`, and who share one token. Not a service."""
 ACCEPTED = {
     "control": ("khala_gateway", "runtime", "projector", OPERATOR),
     "runtime": ("control", "projector", "khala_gateway"),
     "projector": ("control", "khala_gateway"),
     "khala_gateway": ("control",),
 }
-"""Who may call whom: service -> those whose token it takes."""
+"""Service -> the callers that may call it, because it accepts their tokens."""
 SERVICES = tuple(ACCEPTED)
 CALLERS = (*SERVICES, OPERATOR)
-"""All who have a token to call with."""
+"""All callers that have a token."""
 
 
 def accepted_services(service: str, tokens: Mapping[str, str]) -> str:

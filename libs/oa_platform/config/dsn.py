@@ -1,4 +1,4 @@
-"""A database URL, taken apart as asyncpg does: `postgresql://user:password@one:5432,two:5433/openagents?…`."""
+"""Parses a database URL as asyncpg does: `postgresql://user:password@one:5432,two:5433/openagents?…`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ATTRIBUTES = ("any", "primary", "read-write")
 def database_hosts(url: str) -> tuple[Host, ...]:
     """The hosts with their ports, in order; none when the URL leaves them to its query or to the environment.
 
-    Raises ValueError for what is none.
+    Raises ValueError for an entry that is not a host.
     """
     netloc = urlsplit(url).netloc
     listed = netloc.partition("@")[2] if "@" in netloc else netloc

@@ -11,8 +11,8 @@
 
     settings = load(RuntimeSettings, os.environ)
 
-`load` reports every wrong variable at once as Refusal(invalid_setting), and after that all that is wrong between them:
-a time that is longer than the one it must lie `within`, and what a class says in its `problems()`. A secret
+`load` reports all wrong variables at once as Refusal(invalid_setting). If there are none, it reports all contradictions
+between variables: a time that is longer than the one it must lie `within`, and the `problems()` of a class. A secret
 (`secret_text`) may also come from a file, named by the same variable with `_FILE` appended; it is never printed.
 docs/config.md is made from `describe`.
 """
@@ -40,7 +40,7 @@ _GROUP = "oa_group"
 
 
 class _Required:
-    """The default of what has none."""
+    """The default of a setting that has none."""
 
 
 _REQUIRED = _Required()
@@ -136,7 +136,7 @@ def load(settings_class: type[S], env: Mapping[str, str]) -> S:
 
 
 def refuse(problems: Iterable[Problem]) -> None:
-    """Raise Refusal(invalid_setting) that tells all problems; return when there is none."""
+    """Raise Refusal(invalid_setting) that names all problems; return when there are none."""
     found = list(problems)
     if found:
         message = "; ".join(dict.fromkeys(problem for _, problem in found))
@@ -213,7 +213,7 @@ def _with_source(value: T, one: Setting[T], env: Mapping[str, str]) -> T:
 
 
 def _parsed(parser: Parser[T], text: str) -> T:
-    """A path may be any bytes; everything else is text."""
+    """The value of `text`. A path may be any bytes; everything else must be valid text."""
     value = parser.parse(text)
     if not isinstance(value, Path) and not is_text(text):
         raise ValueError("it is no UTF-8")

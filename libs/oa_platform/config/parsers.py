@@ -32,14 +32,14 @@ class Parser(Generic[T]):
 
 @dataclass(frozen=True)
 class Secret:
-    """A text that shows itself only when asked."""
+    """A text that is shown only on request."""
 
     _text: str
     source: Path | None = field(default=None, compare=False)
     """The file that it was read from, if it was."""
 
     def reveal(self) -> str:
-        """The text itself: for the one place that needs it."""
+        """The text itself, for the one place that needs it."""
         return self._text
 
     def __bool__(self) -> bool:
@@ -60,7 +60,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine has it."""
+        """Whether only this machine can reach it."""
         return is_loopback(self.host)
 
     def __str__(self) -> str:
@@ -69,14 +69,14 @@ class Address:
 
 @dataclass(frozen=True)
 class Target:
-    """Where another service is called: at an address, all that its name resolves to, or at each of several."""
+    """Where another service is called: at one address, at all that its name resolves to, or at each of several."""
 
     addresses: tuple[Address, ...]
     resolver: str = ""
-    """The DNS server that is asked, host:port; empty for the machine's own."""
+    """The DNS server to ask, host:port; empty for the machine's own."""
 
     def __str__(self) -> str:
-        """As gRPC takes it."""
+        """The target in the form that gRPC takes."""
         if len(self.addresses) == 1:
             return f"dns://{self.resolver}/{self.addresses[0]}"
         family = "ipv6" if ":" in self.addresses[0].host else "ipv4"
@@ -97,7 +97,7 @@ def is_loopback(host: str) -> bool:
 
 
 def networks() -> Parser[Sequence[IpNetwork]]:
-    """IP networks, separated by commas; none is an empty text. A network that has everybody in it is refused."""
+    """IP networks, separated by commas; an empty text means none. A network of all addresses is refused."""
 
     def parse(given: str) -> Sequence[IpNetwork]:
         parts = [part.strip() for part in given.split(",")] if given.strip() else []
@@ -172,7 +172,7 @@ def choice(*options: str) -> Parser[str]:
 
 
 def variables(never: str) -> Parser[tuple[str, ...]]:
-    """Names of environment variables, or what their names begin with; none that could begin with `never`."""
+    """Names of environment variables, or prefixes of names followed by `*`; none may begin with `never`."""
     pattern = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
     def parse(given: str) -> tuple[str, ...]:
@@ -188,12 +188,12 @@ def variables(never: str) -> Parser[tuple[str, ...]]:
 
 
 def path() -> Parser[Path]:
-    """A path of this machine."""
+    """A path on this machine."""
     return Parser(Path, "a path")
 
 
 def address() -> Parser[Address]:
-    """host:port; an IPv6 host stands in brackets."""
+    """host:port; an IPv6 host is in brackets."""
     pattern = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
 
     def parse(given: str) -> Address:
@@ -285,7 +285,7 @@ def postgres_url() -> Parser[Secret]:
 def service_hashes() -> Parser[Mapping[str, str]]:
     """Names of services with the SHA-256 of their tokens, as hash -> service: "control=<hex>,khala_gateway=<hex>".
 
-    A service may have two, the old one and the new one, which is how a token is replaced by another.
+    A service may have two tokens, the old one and the new one, so that one can be replaced by the other.
     """
     pattern = re.compile(r"(?P<service>[a-z][a-z0-9_]*)=(?P<hash>[0-9a-f]{64})")
 
@@ -309,7 +309,7 @@ def service_hashes() -> Parser[Mapping[str, str]]:
 def service_certificates() -> Parser[Mapping[str, str]]:
     """Names of services with a name of their certificates, as certificate name -> service.
 
-    A service may have several, which is how one is replaced by another.
+    A service may have several certificates, so that one can be replaced by another.
     """
     pattern = re.compile(r"(?P<service>[a-z][a-z0-9_]*)=(?P<name>[!-+\--~]{1,255})")
 

@@ -1,4 +1,4 @@
-"""The ports of a stack by one formula: `OA_PORT_BASE` plus an offset, each settable alone with its own variable."""
+"""The ports of a stack: `OA_PORT_BASE` plus an offset, each settable by itself with its own variable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PORT_OFFSETS = MappingProxyType(
 
 
 class NoPortError(ValueError):
-    """A variable comes to something that is no port."""
+    """A variable yields a value that is not a port."""
 
     def __init__(self, variable: str, text: str) -> None:
         super().__init__(f"{variable} comes to {text!r}, which is no port: give a number from 1 to {HIGHEST_PORT}")

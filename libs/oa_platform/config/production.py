@@ -1,6 +1,6 @@
-"""What a service refuses to run with unless it is told that nothing depends on it (OA_ENV=development).
+"""Settings that a service refuses to run with, unless it is told that nothing depends on it (OA_ENV=development).
 
-A settings class says what it refuses in `production_problems()`; what holds for every secret stands here.
+A settings class reports what it refuses in `production_problems()`; the rules for all secrets are here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from oa_platform.config.parsers import Secret
 
 DEVELOPMENT, PRODUCTION = "development", "production"
 DEVELOPMENT_MARK = "made-for-development"
-"""Stands in every secret that a local stack makes."""
+"""A part of every secret that a local stack makes."""
 MIN_SECRET_CHARS = 32
 MIN_DIFFERENT = 8
-"""How many different characters or bytes a secret has. A random one of 32 has about twice as many."""
+"""Minimum number of different characters or bytes in a secret. A random one of 32 has about twice as many."""
 
 
 def production_problems(settings: object) -> Iterator[Problem]:
@@ -38,9 +38,10 @@ def _secret_problems(variable: str, secret: Secret) -> Iterator[Problem]:
 
 
 def others_may_read(status: os.stat_result) -> bool:
-    """Whether a file is open to more than this process needs.
+    """Whether a file's mode gives more access than this process needs.
 
-    Who owns it needs no group. Kubernetes gives a secret's files to root, and to a process that isn't by their group.
+    The owner of a file needs no group. In Kubernetes, root owns the files of a secret, and a process that isn't root
+    gets access by their group.
     """
     if status.st_uid == os.geteuid():
         return bool(status.st_mode & (stat.S_IRWXG | stat.S_IRWXO))
@@ -48,7 +49,7 @@ def others_may_read(status: os.stat_result) -> bool:
 
 
 def weakness(secret: str | bytes) -> str:
-    """Why a secret could be guessed, "" if nothing shows it: "has …", after its name."""
+    """Why a secret could be guessed, worded to follow its name ("has …"); empty if nothing shows that it could."""
     if len(secret) < MIN_SECRET_CHARS:
         return f"has less than {MIN_SECRET_CHARS} characters"
     if len(set(secret)) < MIN_DIFFERENT:

@@ -36,12 +36,12 @@ from oa_platform.config.ports import default_port
 from oa_platform.config.production import DEVELOPMENT, PRODUCTION, production_problems, weak
 
 DRAIN_DEADLINE = "OA_DRAIN_DEADLINE_S"
-"""What every wait of a drain lies within."""
+"""The limit that every wait of a drain must lie within."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogSettings:
-    """What is logged, and how it looks."""
+    """Which records are logged, and in what form."""
 
     level: str = setting(
         "OA_LOG_LEVEL", choice("debug", "info", "warning", "error"), "info", doc="Lowest level that is logged."
@@ -53,7 +53,7 @@ class LogSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
-    """What depends on a process, and how long its start and its end may take."""
+    """Whether anything depends on a process, and how long its start and its end may take."""
 
     environment: str = setting(
         "OA_ENV",
@@ -90,7 +90,7 @@ class ProcessSettings:
     )
 
     def problems(self) -> Iterator[Problem]:
-        """What would not end in time."""
+        """Waits that would not end in time."""
         if self.grace_period_s is not None and self.lame_duck_s + self.drain_deadline_s > self.grace_period_s:
             text = (
                 f"OA_LAME_DUCK_S ({self.lame_duck_s:g}) and {DRAIN_DEADLINE} ({self.drain_deadline_s:g}) together are "
@@ -164,7 +164,7 @@ class GrpcServerSettings:
 
 
 def doc_of_target(service: str) -> str:
-    """What a setting of another service's address says."""
+    """The documentation of a setting for another service's address."""
     return f"Address of {service}. Calls are spread over all healthy addresses."
 
 
@@ -212,7 +212,7 @@ class GrpcClientSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentitySettings:
-    """Who this service is to others, and whom it takes calls from."""
+    """How this service identifies itself to others, and whose calls it accepts."""
 
     service_token: Secret = setting(
         "OA_SERVICE_TOKEN", secret_text(), doc="Token that this service presents to the services that it calls."
@@ -247,7 +247,7 @@ def _reload_interval_ms() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class TlsSettings:
-    """The service's own certificate, which it shows to other services, and what holds without one."""
+    """The service's own certificate, which it shows to other services, and the rules without one."""
 
     cert_file: Path | None = setting(
         "OA_TLS_CERT_FILE",
@@ -340,7 +340,7 @@ class JwksSettings:
     )
 
     def production_problems(self) -> Iterator[Problem]:
-        """Keys from a network, where anybody could put in others."""
+        """Keys that come over a network on which anybody could replace them."""
         parts = urlsplit(self.control_url)
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             text = "OA_CONTROL_URL is plain http to another machine, whose word on tokens is believed; use https"
@@ -416,7 +416,7 @@ class DatabaseSettings:
 
 
 CLOCK_LEEWAY_MS = 5_000
-"""Tokens are taken as if this service's clock were wrong by so much, either way."""
+"""Tokens are verified as if this service's clock could be wrong by this much, in either direction."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -442,7 +442,7 @@ class ClockSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
-    """What every service has; each derives its own class from it and sets `service`."""
+    """The settings of every service; each derives its own class from this one and sets `service`."""
 
     service: ClassVar[str] = ""
     log: LogSettings = group(LogSettings)
@@ -459,11 +459,11 @@ class ServiceSettings:
         return self.process.environment == PRODUCTION
 
     def problems(self) -> Iterator[Problem]:
-        """What production refuses."""
+        """Settings that production refuses."""
         if self.production:
             yield from production_problems(self)
 
 
 def token_hash(token: str) -> str:
-    """What OA_ACCEPTED_SERVICES holds for a service token: SHA-256 in hex. Service tokens are long random texts."""
+    """The form of a service token in OA_ACCEPTED_SERVICES: SHA-256 in hex. Service tokens are long random texts."""
     return hashlib.sha256(token.encode()).hexdigest()

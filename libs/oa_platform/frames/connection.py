@@ -1,4 +1,4 @@
-"""The connection to the server that live frames go over, where there is one."""
+"""The connection to the server that carries live frames, if there is one."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _log = structlog.get_logger(__name__)
 def frames_connection(
     settings: FrameSettings, process: Process, changed: Callable[[str], None] = lambda _: None
 ) -> NatsConnection | None:
-    """It is held in the background of `process`; None without a server. `changed`: see NatsConnection.
+    """The connection, kept in the background of `process`; None without a server. `changed`: see NatsConnection.
 
     Raises Refusal(invalid_setting) for a URL that may not be used without TLS.
     """
     if not settings.nats_url:
         return None
-    from oa_fanout.nats import NatsConnection  # few installations have one
+    from oa_fanout.nats import NatsConnection  # loaded here, because few installations have one
 
     url, protection = settings.nats_url.reveal(), process.protection
     protection.check_url(url, "OA_FRAMES_NATS_URL", secure="tls")

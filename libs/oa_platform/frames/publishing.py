@@ -1,4 +1,4 @@
-"""A source's frames on their way to that server."""
+"""Publishes a source's live frames to the server of `oa_platform.frames.connection`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PUBLISHED = Counter("oa_frames_published", "Live frames handed to the server of 
 def frame_publisher(
     settings: FrameSettings, process: Process, replica_id: str, pending_bytes: int
 ) -> FramePublisher | None:
-    """It works in the background of `process`; None without a server. Each replica has a subject to itself, and so many
-    bytes may wait. Raises as `frames_connection`."""
+    """The publisher, at work in the background of `process`; None without a server. Each replica has a subject to
+    itself, and at most `pending_bytes` may wait. Raises as `frames_connection` does."""
     connection = frames_connection(settings, process)
     if connection is None:
         return None

@@ -6,8 +6,8 @@
     process.readiness.add("clock", watch.check)
     verifier = TokenVerifier(keys, process.clock, watch)
 
-A comparison takes a round trip, so it is exact to half of that; nothing is said of a difference within. Between two
-comparisons the difference follows this machine's own steps, as the monotonic clock shows them.
+A comparison takes a round trip, so it is exact to half of that time; a smaller difference is not reported. Between two
+comparisons, the difference follows the steps of this machine's own clock, as the monotonic clock shows them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from oa_platform.telemetry.metrics import CLOCK_AHEAD
 CONTROL = "control"
 POSTGRES = "postgres"
 CLOCK_HEADER = "oa-clock-ms"
-"""With its keys control says what time it is, in milliseconds since 1970."""
+"""The header in which control sends its time with its keys, in milliseconds since 1970."""
 RETRY_AFTER_MS = 2_000
-"""When to come back to a service whose clock is wrong: clocks are not mended in a moment."""
+"""How soon to call a service with a wrong clock again: setting a clock right takes a while."""
 _DATABASE_MS = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 """The clock of the database."""
 _log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ class Database(Protocol):
 
 
 class ClockWatch:
-    """What is known of the differences. `service` is how the process's own clock is called in messages."""
+    """The known differences between the clocks. `service` names the process's own clock in messages."""
 
     def __init__(self, service: str, clock: Clock, settings: ClockSettings) -> None:
         self.service = service
@@ -72,22 +72,22 @@ class ClockWatch:
         self._beyond = False
 
     def compare_with_database(self, database: Database) -> None:
-        """From now on each check asks the database for its time."""
+        """Let each check from now on ask the database for its time."""
         self._database = database
 
     def asking(self) -> Moment:
-        """Before another is asked for its time."""
+        """The moment before another service is asked for its time; for `told`."""
         return Moment(self._clock.time() * 1000, self._clock.monotonic())
 
     def told(self, other: str, asked: Moment, other_ms: int) -> None:
-        """It answered `other_ms`, having been asked at `asked`."""
+        """Record that `other`, which was asked at `asked`, answered `other_ms`."""
         half_ms = (self._clock.monotonic() - asked.monotonic_s) * 500
         at = Moment(asked.wall_ms + half_ms, asked.monotonic_s + half_ms / 1000)
         self._readings[other] = _Reading(at, at.wall_ms - other_ms, half_ms)
         CLOCK_AHEAD.labels(other).set(self.ahead_ms(other) / 1000)
 
     def ahead_ms(self, other: str) -> int:
-        """How far our clock is ahead of `other`'s, for all we know; 0 when they are equal or were never compared."""
+        """How far our clock is ahead of `other`'s, as far as is known; 0 when they are equal or were never compared."""
         reading = self._readings.get(other)
         if reading is None:
             return 0
@@ -115,7 +115,7 @@ class ClockWatch:
     async def _ask_database(self) -> None:
         if self._database is None:
             return
-        # A database that can't be asked is another check's concern; what was known of its clock holds.
+        # A database that can't be asked is another check's concern; the known difference still holds.
         with contextlib.suppress(Refusal):
             async with self._database.acquire() as connection:
                 asked = self.asking()

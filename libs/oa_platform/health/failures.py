@@ -1,4 +1,4 @@
-"""What goes wrong below us, as a refusal: the database, other services, time. What is none of these is a defect."""
+"""Failures of what we depend on, as refusals: the database, other services, time. Any other error is a defect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from oa_base.refusal import Refusal
 from oa_wire.status import STATUS_METADATA_KEY, from_code, from_status_bytes
 
 RETRY_AFTER_MS = 500
-"""When it makes sense to try again after the database or a service went away: about as long as a restart takes."""
+"""When to try again after the database or a service went away: after about as long as a restart takes."""
 
 DATABASE_CHANGED = (
     asyncpg.PostgresConnectionError,
@@ -19,14 +19,14 @@ DATABASE_CHANGED = (
     asyncpg.exceptions.ReadOnlySQLTransactionError,
     ConnectionError,
 )
-"""After one of these the server may be another than the one that connections were made to."""
+"""After one of these, the server may be a different one from the one that connections were made to."""
 DATABASE_FULL = (
     asyncpg.exceptions.DiskFullError,
     asyncpg.exceptions.PostgresSystemError,
 )
 """The server can't store now: a full disk, or one that fails."""
 
-# The connection is gone, or never came about.
+# The connection is gone, or was never made.
 _DATABASE_GONE = (
     *DATABASE_CHANGED,
     asyncpg.exceptions.TooManyConnectionsError,
@@ -61,7 +61,7 @@ def refusal_of(error: BaseException) -> Refusal | None:
 
 
 def refusal_from_rpc_error(error: grpc.aio.AioRpcError) -> Refusal:
-    """What the called service refused; or, when the transport failed, the nearest reason for its code."""
+    """The refusal of the called service; if the transport failed, one with the nearest reason for its code."""
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_METADATA_KEY and isinstance(value, bytes):
             refusal = from_status_bytes(value)

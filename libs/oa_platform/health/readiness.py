@@ -31,7 +31,7 @@ class Readiness:
         self._checks[name] = check
 
     async def failures(self) -> dict[str, str]:
-        """What is not ready, by name, and why; empty when the process is ready."""
+        """The checks that fail, by name, and why; empty when the process is ready."""
         if self.phase != "running":
             found = {"process": self.phase}
         else:
@@ -43,7 +43,7 @@ class Readiness:
         return found
 
     def _say(self, failures: dict[str, str]) -> None:
-        """Log what fails when it is something else than before: who probes a pod is shown the status and no reason."""
+        """Log which checks fail, if these have changed: a probe of a pod shows the status and no reason."""
         failing = frozenset(failures)
         if failing == self._said:
             return

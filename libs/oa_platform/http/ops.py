@@ -1,6 +1,6 @@
 """/livez, /readyz and /metrics, on a port of their own that needs no identity and tells nothing about anybody.
 
-/livez answers 200 while the event loop turns. /readyz answers 200, or 503 with `{"ready": false, "failures": {name:
+/livez answers 200 while the event loop runs. /readyz answers 200, or 503 with `{"ready": false, "failures": {name:
 why}}`. /metrics has Prometheus's text format.
 """
 
@@ -34,6 +34,6 @@ def ops_server(settings: OpsSettings, service: str, readiness: Readiness, protec
         return Response(metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
-    # Health is answered to the last: a drain has no requests of this kind to wait for.
+    # Health is answered until the end, because a drain need not wait for requests of this kind.
     app = Starlette(routes=routes)
     return HttpServer(app, settings.address, variable="OA_OPS_ADDRESS", drain_s=1.0, protection=protection)

@@ -1,4 +1,4 @@
-"""An ASGI application on a port, inside the process that already runs an event loop (uvicorn with httptools)."""
+"""An ASGI application on a port, inside a process that already runs an event loop (uvicorn with httptools)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oa_platform.config.parsers import Address
 from oa_platform.tls.certificates import server_context
 from oa_platform.tls.protection import PLAIN, Protection
 
-# What Starlette and uvicorn both call an ASGI application; their types for it differ.
+# An ASGI application for both Starlette and uvicorn, whose types for it differ.
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 KEEP_ALIVE_S = 30
 _START_POLL_S = 0.005

@@ -1,1 +1,1 @@
-"""PostgreSQL: which server is spoken to, the pool, notifications and migrations."""
+"""PostgreSQL: the choice of the server, the pool, notifications and migrations."""

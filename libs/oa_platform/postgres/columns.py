@@ -1,4 +1,4 @@
-"""Rows as parallel arrays: what a statement takes that unnests them."""
+"""Rows as parallel arrays, for statements that unnest them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a database server says of itself, and what is said of one that will not do.
+"""Facts that a database server reports about itself, and complaints about a server that is not usable.
 
-A server will do if it takes writes, keeps what it has acknowledged, is new enough, stores every character, and is
-spoken to without a pooler in between. Whether it has room for a pool is asked once, at a start.
+A server is usable if it takes writes, keeps what it has acknowledged, is new enough, stores every character, and is
+reached without a pooler in between. Whether it has room for a pool is asked once, at a start.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ SELECT pg_backend_pid() AS pid, pg_is_in_recovery() AS standby,
            ) AS limits (connections)
        ) AS room
 """
-"""What a server says of itself, of its guards, and of the room that it has for connections."""
+"""Asks a server about itself, about its safeguards, and about its room for connections."""
 
 
 class Facts(NamedTuple):
-    """What a server says of itself, and of the session."""
+    """The facts that a server reports about itself and about the session."""
 
     standby: bool = False
     read_only: bool = False
     off: tuple[str, ...] = ()
-    """Which of the settings are off without which a crash takes what was acknowledged."""
+    """The settings that are off, although without them a crash may lose acknowledged data."""
     own_session: bool = True
     """Whether the session that answers is the one that was opened."""
     major_version: int = MIN_MAJOR_VERSION
     encoding: str = ENCODING
     room: int = 100
-    """How many connections the server, the database and the role allow, whoever else has some."""
+    """How many connections the server, the database and the role allow, including those that others have."""
 
 
 def facts_of(row: Mapping[str, Any], *, own_session: bool) -> Facts:
-    """What the row of `ASK` says."""
+    """The facts in the row of `ASK`."""
     return Facts(
         standby=row["standby"],
         read_only=row["read_only"],
@@ -66,17 +66,17 @@ def facts_of(row: Mapping[str, Any], *, own_session: bool) -> Facts:
 
 
 class UnusableServer(ConnectionError):
-    """A server that answers and will not do."""
+    """A server that answers but is not usable."""
 
     def __init__(self, why: str, *, reason: str = "unavailable", blamed: str = "OA_DATABASE_URL") -> None:
         super().__init__(why)
         self.refusal = Refusal(reason, why, field=blamed)
         self.may_heal = reason == "unavailable"
-        """Whether waiting may help; else somebody has to do something."""
+        """Whether waiting may help; otherwise somebody has to act."""
 
 
 def complaint(facts: Facts, where: str, may_lose_commits: bool) -> UnusableServer | None:
-    """Why a server will not do; None if it will."""
+    """Why a server is not usable; None if it is."""
     if not facts.own_session:
         return pooled(where)
     if facts.major_version < MIN_MAJOR_VERSION:
@@ -132,5 +132,5 @@ def no_room(facts: Facts, where: str, pool_max: int) -> UnusableServer | None:
 
 
 def is_tight(facts: Facts, pool_max: int) -> bool:
-    """Whether two replicas don't fit, as there are while one takes the place of another."""
+    """Whether there is no room for two replicas, which run at the same time while one replaces the other."""
     return 2 * pool_max > facts.room

@@ -9,8 +9,8 @@
     process.readiness.add("listener", listener.check)
 
 A notification is a hint, never the news itself: some are lost whenever the connection breaks. So after each connect,
-and every `interval_s` from then on, `look` reads from the tables what the hints would have told. That also finds out
-whether the connection still lives: a dead network says nothing by itself.
+and every `interval_s` from then on, `look` reads from the tables what the hints would have said. This also shows
+whether the connection is still alive, because a dead network reports nothing by itself.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ else:
     Connection = asyncpg.Connection
 
 OnNotify = Callable[[str, str], None]
-"""Takes channel and payload, in the event loop; returns at once."""
+"""Receives channel and payload, in the event loop; returns at once."""
 Look = Callable[[Connection], Awaitable[None]]
-"""Reads what may have been missed; it has the connection for itself while it runs."""
+"""Reads what may have been missed; it has the connection to itself while it runs."""
 _RECONNECT = Backoff(first_ms=100, max_ms=2_000)
 _log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ class Listener:
             raise Refusal("unavailable", "notifications of the database don't arrive now; wait until it is back")
 
     async def run(self) -> None:
-        """Listen until cancelled, reconnecting for ever."""
+        """Listen until cancelled, reconnecting forever."""
         failures = 0
         while True:
             try:
@@ -79,7 +79,7 @@ class Listener:
                 _log.warning("listener_disconnected", error=type(error).__name__, channels=list(self._channels))
             failures = 0 if self.connected else failures + 1
             self.connected = False
-            # Spread, so that replicas don't come back to a restarted server in the same moment; never at once.
+            # Spread, so that replicas don't return to a restarted server at the same moment; never at once.
             await asyncio.sleep(_RECONNECT.wait_ms(failures, random.uniform(0.5, 1)) / 1000)
 
     async def _listen(self) -> None:
@@ -91,7 +91,7 @@ class Listener:
             for channel in self._channels:
                 await connection.add_listener(channel, self._notified)
             while not lost.is_set():
-                # A server that takes no writes any more will have no news.
+                # A server that no longer takes writes will have no news.
                 await require(connection, self._target)
                 await self._look(connection)
                 self.connected = True

@@ -2,14 +2,14 @@
 
     python -m oa_platform.postgres.migrate runtime services/runtime/migrations     # with OA_MIGRATE_DATABASE_URL
 
-What was applied is recorded, with a checksum, in `oa_migrations.applied`. A file that was changed after it was
-applied, or that comes before one that was applied, is refused (migration_refused): the schema of an installation is the
-sum of its files, so they only ever grow. Each file runs in a transaction of its own.
+Applied files are recorded, with a checksum, in `oa_migrations.applied`. A file that was changed after it was applied,
+or that comes before one that was applied, is refused (migration_refused): the schema of an installation is the sum of
+its files, so files are only ever added. Each file runs in a transaction of its own.
 
 Releases overlap while an installation is upgraded, so a schema changes in two steps. Migrations *expand*: the code of
-the release before goes on working on what they leave. What takes away waits for the next step, in files named
-`NNNN_contract_….sql`: they are applied with `--contract`, once nothing of the release before runs any more. Until then
-the release before may come back, and finds nothing to apply; after that it is refused.
+the previous release still works on the schema that they leave. Changes that take something away wait for the second
+step, in files named `NNNN_contract_….sql`. These are applied with `--contract`, once nothing of the previous release
+runs any more. Until then the previous release may come back, and finds nothing to apply; after that it is refused.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ else:
 URL_VARIABLE = "OA_MIGRATE_DATABASE_URL"
 CONNECT_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 15.0
-"""How long one waits for a database that is not there yet."""
+"""Maximum wait for a database that is not there yet."""
 LOCK_TIMEOUT_S = 60
-"""How long one waits for another that migrates the same database, and for the locks of a migration's own statements."""
+"""Maximum wait for another process that migrates the same database, and for the locks of a migration's statements."""
 STATEMENT_LOCK_TIMEOUT_MS = 2_000
-"""How long one statement waits for its lock. Whoever comes after it to the same table waits behind it meanwhile."""
+"""Maximum wait of one statement for its lock. Later statements on the same table wait behind it meanwhile."""
 RETRY_PAUSE_S = 1.0
 """Pause before a migration that did not get its locks is tried again."""
 _LOCK_KEY = 0x0A_9E_17_5D
@@ -56,7 +56,7 @@ _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9_]+\.sql")
 
 @dataclass(frozen=True, kw_only=True)
 class MigrateSettings:
-    """What `python -m oa_platform.postgres.migrate` reads."""
+    """The settings that `python -m oa_platform.postgres.migrate` reads."""
 
     url: Secret = setting(
         URL_VARIABLE,
@@ -81,8 +81,8 @@ CREATE TABLE IF NOT EXISTS oa_migrations.applied (
 );
 GRANT SELECT ON oa_migrations.applied TO PUBLIC;
 """
-"""The one transaction that isn't a migration. Everybody may read it: a service checks at its start that its schema is
-the one it was written for."""
+"""Makes the record, in the one transaction that isn't a migration. Everybody may read the record: a service checks at
+its start that its schema is the one it was written for."""
 _SELECT_APPLIED = "SELECT number, name, checksum FROM oa_migrations.applied WHERE service = $1 ORDER BY number"
 """The migrations of a service that were applied."""
 _INSERT_APPLIED = "INSERT INTO oa_migrations.applied (service, number, name, checksum) VALUES ($1, $2, $3, $4)"
@@ -90,7 +90,7 @@ _INSERT_APPLIED = "INSERT INTO oa_migrations.applied (service, number, name, che
 _LOCK_ALL = "SELECT pg_advisory_lock($1)"
 """Waits until no other process migrates."""
 _SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', $1, false)"
-"""How long each statement waits for a lock from here on."""
+"""Sets how long each statement waits for a lock from here on."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Migration:
 
     @property
     def contracts(self) -> bool:
-        """Whether it takes away what the release before this one needs."""
+        """Whether it takes away something that the previous release needs."""
         return self.name[len("0000_") :].startswith("contract_")
 
 
@@ -126,7 +126,7 @@ def read_directory(directory: Path) -> list[Migration]:
 def pending(files: Sequence[Migration], applied: Sequence[Migration]) -> list[Migration]:
     """The files still to be applied, in order; Refusal(migration_refused) when files and record disagree.
 
-    A record may go on beyond the files, as far as it expands: a newer release was here, and this one is back.
+    A record may go on beyond the files, as long as it only expands: a newer release was here, and this one is back.
     """
     by_number: Mapping[int, Migration] = {file.number: file for file in files}
     for record in applied:
@@ -146,10 +146,10 @@ def pending(files: Sequence[Migration], applied: Sequence[Migration]) -> list[Mi
 
 
 def steps(files: Sequence[Migration], applied: Sequence[Migration], *, contract: bool) -> list[Migration]:
-    """What to apply now: all that is pending, or what comes before the first file that contracts.
+    """The files to apply now: all that are pending, or those before the first file that contracts.
 
-    A database that has nothing yet has no release before this one, so it takes all. Refusal(migration_refused) when
-    something that expands waits behind a file that contracts: a release was left out.
+    A database without migrations has no previous release, so all files are applied. Raises Refusal(migration_refused)
+    when a file that expands waits behind a file that contracts, because then a release was left out.
     """
     todo = pending(files, applied)
     if contract or not applied:
@@ -165,9 +165,9 @@ def steps(files: Sequence[Migration], applied: Sequence[Migration], *, contract:
 async def migrate(
     dsn: str, service: str, directory: Path, start_timeout_s: float = START_TIMEOUT_S, *, contract: bool = False
 ) -> list[str]:
-    """Apply what is pending (`steps`) and return the names of the files applied now.
+    """Apply the pending files (`steps`) and return the names of those applied now.
 
-    `dsn` signs in as the owner of the schemas; the database is waited for. Raises Refusal(migration_refused),
+    `dsn` signs in as the owner of the schemas. Waits for the database. Raises Refusal(migration_refused),
     Refusal(unavailable), Refusal(invalid_setting).
     """
     files = read_directory(directory)
@@ -194,7 +194,7 @@ async def check(
 ) -> None:
     """Raise Refusal(migration_refused) unless the database has all migrations in `directory` that expand.
 
-    It may have those of a newer release too, as long as they take nothing away.
+    It may also have those of a newer release, as long as they take nothing away.
     """
     files = read_directory(directory)
     applied = await read_applied(dsn, service, start_timeout_s, variable)
@@ -206,7 +206,7 @@ async def check(
 async def read_applied(
     dsn: str, service: str, start_timeout_s: float = START_TIMEOUT_S, variable: str = URL_VARIABLE
 ) -> list[Migration]:
-    """The record of what was applied, in order; messages call the DSN `variable`. Raises Refusal(unavailable)."""
+    """The record of the applied migrations, in order; messages call the DSN `variable`. Raises Refusal(unavailable)."""
     connection = await _connect(dsn, variable, start_timeout_s)
     try:
         return await _applied(connection, service)
@@ -223,7 +223,7 @@ async def check_schema(settings: DatabaseSettings, service: str, directory: Path
 
 
 async def _connect(dsn: str, variable: str, start_timeout_s: float) -> Connection:
-    # Nothing is acknowledged here that could be lost unnoticed: a service looks at its start for what was applied.
+    # Nothing that is acknowledged here can be lost unnoticed: a service checks at its start what was applied.
     return await connect(Target(dsn, CONNECT_TIMEOUT_S, True, {}), start_timeout_s, variable)
 
 
@@ -242,7 +242,7 @@ async def _applied(connection: Connection, service: str) -> list[Migration]:
 
 
 async def _apply(connection: Connection, service: str, migration: Migration) -> None:
-    """Apply one file. Its locks are waited for a little at a time, so that nobody else waits behind it for long."""
+    """Apply one file. It waits for its locks a little at a time, so that nobody else waits behind it for long."""
     await connection.execute(_SET_LOCK_TIMEOUT, f"{STATEMENT_LOCK_TIMEOUT_MS}ms")
     deadline_s = time.monotonic() + LOCK_TIMEOUT_S
     while not await _applied_now(connection, service, migration):

@@ -1,10 +1,10 @@
-"""What is in the database, as SQL: one role and one schema for each plane, and no way from one to another.
+"""The roles and schemas in the database, as SQL: one of each for each plane, and no way from one plane to another.
 
 `oa_owner` owns the schemas and runs migrations. Each service that has data signs in with a role of its own, which
 may use one schema and nothing else: invariant 2 ("no cross-plane write, no cross-plane join") holds because
 Postgres refuses, whatever the code says.
 
-Nothing here speaks to a server. Every statement but `creation` may be repeated.
+Nothing here connects to a server. Every statement but `creation` may be repeated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PLANES = (
 ROLES = (OWNER, *(plane.role for plane in PLANES))
 
 _ATTRIBUTES = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
-# What migrations create in a plane's schema, and what its role may do with that.
+# The rights of a plane's role on the objects that migrations create in its schema.
 _DEFAULT_RIGHTS = (
     ("SELECT, INSERT, UPDATE, DELETE", "TABLES"),
     ("USAGE, SELECT", "SEQUENCES"),
@@ -42,7 +42,7 @@ _DEFAULT_RIGHTS = (
 
 
 def role_statements() -> list[str]:
-    """The login roles, without passwords; and that they enter none of the databases that a server is born with."""
+    """Statements that make the login roles, without passwords, and that close a server's initial databases to them."""
     return [
         *(statement for role in ROLES for statement in (_create_role(role), f"ALTER ROLE {role} {_ATTRIBUTES}")),
         *(f"ALTER ROLE {plane.role} SET search_path = {plane.schema}" for plane in PLANES),
@@ -60,19 +60,19 @@ def _create_role(role: str) -> str:
 
 
 def password_statement(role: str, literal: str) -> str:
-    """The password of a role, which the server has quoted; this one statement holds it."""
+    """The statement that sets a role's password, which the server has quoted. Only this statement contains it."""
     return f"ALTER ROLE {role} PASSWORD {literal}"
 
 
 def creation(name: str, template: str = "") -> str:
-    """The database `name` of `oa_owner`, empty or as a copy of another one."""
-    # FILE_COPY: four times as quick as the default for a small template when fsync is off.
+    """The statement that makes the database `name` of `oa_owner`, empty or as a copy of another one."""
+    # FILE_COPY: four times as fast as the default for a small template when fsync is off.
     source = f" TEMPLATE {quoted(template)} STRATEGY FILE_COPY" if template else ""
     return f"CREATE DATABASE {quoted(name)} OWNER {OWNER}{source}"
 
 
 def database_statements(name: str) -> list[str]:
-    """That only the owner and the planes' roles may enter the database `name`, which `oa_owner` owns."""
+    """Statements that let only the owner and the planes' roles enter the database `name`, which `oa_owner` owns."""
     roles = ", ".join(plane.role for plane in PLANES)
     return [
         f"REVOKE CONNECT, TEMPORARY ON DATABASE {quoted(name)} FROM PUBLIC",
@@ -81,14 +81,14 @@ def database_statements(name: str) -> list[str]:
 
 
 def schema_statements() -> list[str]:
-    """Each plane's schema in the connected database, with grants for what migrations will create in it.
+    """Statements that make each plane's schema in the connected database, with grants for objects of later migrations.
 
     A migration may take rights away again (`REVOKE UPDATE ON runtime.events …`); these are the defaults.
     """
     everywhere = [
         "REVOKE ALL ON SCHEMA public FROM PUBLIC",
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} REVOKE EXECUTE ON ROUTINES FROM PUBLIC",
-        # Large objects are in no schema: whoever may make one keeps data outside of its plane.
+        # Large objects are in no schema: a role that may make one can keep data outside of its plane.
         "REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC",
     ]
     return everywhere + [statement for plane in PLANES for statement in _schema(plane)]
@@ -104,13 +104,13 @@ def _schema(plane: Plane) -> list[str]:
 
 
 def sql_inside(name: str) -> str:
-    """All of it for a server whose database `name` is there and connected; a superuser runs it."""
+    """All statements for a server whose database `name` exists and is connected; a superuser runs them."""
     return _script([*role_statements(), *database_statements(name), *schema_statements()])
 
 
 def psql_script(name: str) -> str:
-    """All of it for a new server, for psql: with the database, and with what is left to type, the passwords."""
-    # psql runs what the row says, if there is one.
+    """All statements for a new server, for psql: also for the database, and with notes on how to set the passwords."""
+    # psql runs the statement in the row, if there is one.
     missing = f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')"
     create = f"SELECT '{creation(name)}' {missing} \\gexec\n"
     return (
@@ -129,5 +129,5 @@ def _script(statements: list[str]) -> str:
 
 
 def quoted(identifier: str) -> str:
-    """A name as SQL has it."""
+    """A name as a quoted identifier of SQL."""
     return '"' + identifier.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""The pool of database connections of a service, and what is wrong with the database at the moment.
+"""A service's pool of database connections, and the current problems of the database.
 
     postgres = await process.enter(Postgres(settings.database, "runtime"))
     process.readiness.add("postgres", postgres.check)
@@ -6,13 +6,13 @@
     async with postgres.transaction() as connection:
         await connection.execute(...)
 
-Whatever goes wrong with the connection leaves as a Refusal (unavailable, deadline_exceeded); a database that dies and
-comes back is reconnected to by the next call. Errors of SQL itself leave as they are: they are decisions or defects of
+Any failure of the connection is raised as a Refusal (unavailable, deadline_exceeded). When the database dies and comes
+back, the next call reconnects. Errors of SQL itself are raised as they are, because they are decisions or defects of
 the store.
 
-Every connection is one to a server that takes writes and keeps them (`servers`). When an error shows that the server is
-another one than it was, all connections are given up, and new ones find the server of now. Where nothing is written, a
-look now and then finds out.
+Every connection leads to a server that takes writes and keeps them (`servers`). When an error shows that the server is
+no longer the same, all connections are given up, and new ones find the current server. Where nothing is written, a
+periodic check finds out.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ else:
     Pool = asyncpg.Pool
 
 OnConnect = Callable[[RawConnection], Awaitable[None]]
-"""Gets a connection that was just made and that nobody has used; what it raises keeps it from being used."""
+"""Receives a connection that was just made and that nobody has used. If it raises, the connection is not used."""
 _log = structlog.get_logger(__name__)
 _CLOSE_TIMEOUT_S = 3.0
 _IDLE_LIFETIME_S = 300.0
@@ -70,7 +70,7 @@ class Postgres:
         self._usable = metrics.DATABASE_USABLE.labels(application_name)
         self._watching: asyncio.Task[None] | None = None
         self.generation = 0
-        """Changes when all connections that there are were given up."""
+        """Changes when all existing connections are given up."""
 
     @property
     def may_lose_commits(self) -> bool:
@@ -82,7 +82,7 @@ class Postgres:
         self._on_connect.append(hook)
 
     async def __aenter__(self) -> Self:
-        """Connect, waiting for the database up to `start_timeout_s`; Refusal unavailable or invalid_setting."""
+        """Connect, waiting for the database up to `start_timeout_s`; raises Refusal unavailable, invalid_setting."""
         with refusing_start(self._target.dsn, "OA_DATABASE_URL"):
             self._pool = await patiently(self._create_pool, self._settings.start_timeout_s)
         self._usable.set(1)
@@ -112,7 +112,7 @@ class Postgres:
             try:
                 yield connection
             except BROKEN as error:
-                await self._learn(error)  # first: a connection that is given back after that is closed
+                await self._learn(error)  # first, so that the connection is closed when it is given back
                 raise
             finally:
                 await self._open_pool().release(connection)
@@ -136,14 +136,14 @@ class Postgres:
             raise ConnectionError(str(error)) from error
 
     async def _learn(self, error: BaseException) -> None:
-        """What an error says of the server, beyond the one connection that met it."""
+        """Act on what an error says about the server, beyond the one connection on which it occurred."""
         if isinstance(error, DATABASE_CHANGED):
             await self.expire()
         if isinstance(error, DATABASE_FULL):
             self._full_until = asyncio.get_running_loop().time() + self._settings.no_room_s
 
     async def expire(self) -> None:
-        """Give up all connections: those that are free now, those in use when they are given back."""
+        """Give up all connections: free ones now, those in use when they are given back."""
         self.generation += 1
         await self._open_pool().expire_connections()
 
@@ -159,7 +159,7 @@ class Postgres:
             async with self.acquire() as connection:
                 await require(connection, self._target)
         except Refusal as refusal:
-            # To callers it is a database that can't be reached; whoever looks after it is told more.
+            # Other callers are told that the database can't be reached; readiness tells operators more.
             if isinstance(refusal.__cause__, UnusableServer):
                 raise refusal.__cause__.refusal from None
             raise
@@ -168,7 +168,7 @@ class Postgres:
             raise Refusal("unavailable", text, field="OA_DATABASE_URL")
 
     async def _watch(self) -> None:
-        """Look now and then, so that a server that changes is noticed where nothing is written."""
+        """Check now and then, so that a change of the server is noticed where nothing is written."""
         usable = True
         while True:
             await asyncio.sleep(self._settings.watch_ms / 1000)
@@ -190,7 +190,7 @@ class Postgres:
         return ""
 
     async def _look(self) -> None:
-        """What is asked once, before there is a pool: whether it fits, and what somebody should know."""
+        """Check once, before there is a pool, whether it fits; log what operators should know."""
         connection = await open_connection(self._target)
         try:
             facts = await ask(connection)
@@ -233,12 +233,12 @@ class Postgres:
 
 
 async def _keep(_connection: RawConnection) -> None:
-    """Nothing is set for a session here, so giving a connection back costs no round trip; asyncpg ends an open
-    transaction before it calls this."""
+    """Reset nothing: no session has settings of its own, so giving a connection back costs no round trip. asyncpg ends
+    an open transaction before it calls this."""
 
 
 def session_settings(settings: DatabaseSettings, application_name: str) -> dict[str, str]:
-    """What every connection tells the server at its start."""
+    """The settings that every connection sends to the server at its start."""
     return {
         "application_name": application_name,
         "statement_timeout": str(settings.statement_timeout_ms),
@@ -249,7 +249,7 @@ def session_settings(settings: DatabaseSettings, application_name: str) -> dict[
 
 
 def target_of(settings: DatabaseSettings, application_name: str) -> Target:
-    """What the settings want, for a connection of the pool or outside of it."""
+    """The target that the settings describe, for a connection of the pool or outside of it."""
     arguments = {
         # The server gives up first; this is for a server that doesn't answer any more.
         "command_timeout": settings.statement_timeout_ms / 1000 + 1,

@@ -25,17 +25,17 @@ from oa_platform.postgres.servers import Target, connect
 
 CONNECT_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 15.0
-"""How long one waits for a server that takes no connection yet, or no more."""
+"""Maximum wait for a server that takes no connections yet, or none any more."""
 _QUOTED = "SELECT quote_literal($1)"
-"""A password as SQL has it: ALTER ROLE takes no parameters."""
+"""Quotes a password for SQL, because ALTER ROLE takes no parameters."""
 _EXISTS = "SELECT true FROM pg_database WHERE datname = $1"
 """Whether there is a database of this name."""
 
 
 async def prepare(dsn: str, passwords: Mapping[str, str]) -> None:
-    """Make the roles (role -> password), our database and its schemas; what exists stays.
+    """Make the roles (role -> password), our database and its schemas; those that exist stay.
 
-    `dsn`: a superuser's way into the server. Raises Refusal unavailable, invalid_setting.
+    `dsn` connects a superuser to the server. Raises Refusal unavailable, invalid_setting.
     """
     async with admin_connection(dsn) as admin:
         await prepare_cluster(admin, passwords)
@@ -45,7 +45,7 @@ async def prepare(dsn: str, passwords: Mapping[str, str]) -> None:
 
 
 async def connect_admin(dsn: str) -> asyncpg.Connection:
-    """A superuser's connection whose failing statements stay out of the server's log: they may hold passwords.
+    """A superuser's connection whose failing statements stay out of the server's log, because they may hold passwords.
 
     Raises Refusal unavailable, invalid_setting.
     """
@@ -76,7 +76,7 @@ async def prepare_cluster(admin: asyncpg.Connection, passwords: Mapping[str, str
 async def create_database(admin: asyncpg.Connection, name: str, template: str = "") -> None:
     """Create the database `name`, which only the owner and the planes' roles may enter.
 
-    A template's tables and their grants are copied; who may connect is not, so it is said again.
+    A template's tables and their grants are copied, but not the rights to connect, so these are granted again.
     """
     await admin.execute(creation(name, template))
     await _run(admin, database_statements(name))
@@ -103,7 +103,7 @@ async def _run(admin: asyncpg.Connection, statements: Iterable[str]) -> None:
 
 async def migrate_service(dsn: str, service: str) -> None:
     """Bring a plane's schema up to date; `dsn` is the owner's. Raises Refusal(migration_refused)."""
-    # On one machine nothing of a release before runs any more.
+    # On one machine, nothing of a previous release runs any more.
     await migrate(dsn, service, migrations_of(service), contract=True)
 
 

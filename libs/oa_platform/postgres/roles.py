@@ -1,4 +1,4 @@
-"""The role that a service signs in with may use its schema, and nothing else: production refuses more, and less."""
+"""Checks that a service's role may use its schema and nothing else: production refuses more rights, and fewer."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SELECT session_user AS name,
            ORDER BY relname
        ) AS closed
 """
-"""Who has signed in, which powers and schemas it has, and which tables of its own schema are closed to it. What a role
-has by itself or by another one that it may act as. The owner of a database owns its schema public."""
+"""Reads which role has signed in, which powers and schemas it has, and which tables of its own schema it may not read.
+Rights of another role that it may act as count as its own. The owner of a database owns its schema public."""
 _HINT = "sign in as a role that owns nothing and may use the service's schema alone"
 _GRANT_HINT = "sign in as the service's own role, and give it the grants that the migrations give"
 
@@ -43,8 +43,8 @@ _GRANT_HINT = "sign in as the service's own role, and give it the grants that th
 async def check_roles(settings: ServiceSettings) -> None:
     """Raise Refusal(invalid_setting) when a service signs in to its database as a superuser or an owner of schemas.
 
-    Also when it may not read a table of its own schema: every migration lets its service read what it makes. Waits for
-    the database as a pool does.
+    Also raises it when the service may not read a table of its own schema, because every migration lets its service
+    read the tables that it makes. Waits for the database as a pool does.
     """
     schema = next((plane.schema for plane in PLANES if plane.service == settings.service), "")
     for one in groups_of(settings):

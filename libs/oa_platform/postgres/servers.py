@@ -1,9 +1,9 @@
-"""Which database server is spoken to: found among the hosts of the URL, and asked whether it will do.
+"""Chooses the database server: finds it among the hosts of the URL, and asks it whether it is usable.
 
     connection = await connect(target, 15.0, "OA_DATABASE_URL")
 
-What a server must be is in `facts`. One that will not do is an UnusableServer, which says why; to whoever only wants
-the database it is a connection that failed.
+`facts` defines a usable server. Any other is an UnusableServer, which says why; for callers that only want the
+database, it is a connection that failed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ else:
     RawConnection = asyncpg.Connection
 
 NEXT_HOST_AFTER_S = 0.25
-"""How long one host may be silent before the next one is tried beside it: a dead machine refuses nothing."""
+"""How long one host may be silent before the next one is tried too, because a dead machine refuses nothing."""
 _RETRY_S = 0.2
 BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""What asyncpg raises. An InternalClientError is neither of its other two: a connection that died between messages."""
-# A server that starts, stops or is full, or a network that is away: what waiting may heal.
+"""Errors of asyncpg. An InternalClientError is neither of its other two: a connection that died between messages."""
+# Errors that waiting may heal: a server that starts, stops or is full, or a network that is away.
 _NOT_NOW = (
     OSError,
     TimeoutError,
@@ -42,7 +42,7 @@ _NOT_NOW = (
     asyncpg.exceptions.TooManyConnectionsError,
     asyncpg.exceptions.TargetServerAttributeNotMatched,
 )
-# What doesn't heal by waiting.
+# Errors that waiting doesn't heal.
 _MISCONFIGURED = (
     asyncpg.exceptions.InvalidPasswordError,
     asyncpg.exceptions.InvalidAuthorizationSpecificationError,
@@ -50,7 +50,7 @@ _MISCONFIGURED = (
     asyncpg.exceptions.InsufficientPrivilegeError,
     asyncpg.exceptions.ClientConfigurationError,
 )
-# What a statement meets that was prepared on another server session than it runs on.
+# Errors of a statement that was prepared on a different server session than it runs on.
 _SWAPPED = (
     asyncpg.exceptions.InvalidSQLStatementNameError,
     asyncpg.exceptions.DuplicatePreparedStatementError,
@@ -60,25 +60,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Target:
-    """The database that is wanted."""
+    """The database to connect to."""
 
     dsn: str = field(repr=False)
     timeout_s: float
     """Maximum time of an attempt with one host."""
     may_lose_commits: bool
-    """Whether a server will do that may lose what it has acknowledged."""
+    """Whether a server is usable that may lose what it has acknowledged."""
     arguments: Mapping[str, Any]
     """More arguments for `asyncpg.connect`."""
 
 
 async def ask(connection: Any) -> Facts:
-    """Ask the server at the other end of a connection, of a pool or not."""
+    """Ask the server of a connection, in a pool or not, for its facts."""
     row = await connection.fetchrow(ASK)
     return facts_of(row, own_session=row["pid"] == connection.get_server_pid())
 
 
 async def require(connection: Any, target: Target, where: str = "") -> Facts:
-    """Raise UnusableServer unless the server of `connection` will do; returns what it says."""
+    """Raise UnusableServer unless the server of `connection` is usable; returns its facts."""
     place = where or database_location(target.dsn)
     try:
         facts = await ask(connection)
@@ -91,7 +91,7 @@ async def require(connection: Any, target: Target, where: str = "") -> Facts:
 
 
 async def open_connection(target: Target) -> RawConnection:
-    """A connection to the first of the hosts whose server will do. Raises UnusableServer, or what asyncpg raises."""
+    """A connection to the first host whose server is usable. Raises UnusableServer, or an error of asyncpg."""
     waiting: list[Host | None] = [*database_hosts(target.dsn)] or [None]
     attempts: set[asyncio.Task[RawConnection]] = set()
     errors: list[BaseException] = []
@@ -113,7 +113,7 @@ async def open_connection(target: Target) -> RawConnection:
 
 
 async def _attempt(target: Target, host: Host | None) -> RawConnection:
-    """One host; None: wherever asyncpg finds one."""
+    """Connect to one host. None leaves the choice of the host to asyncpg."""
     place: dict[str, Any] = {} if host is None else {"host": host[0], "port": host[1]}
     where = database_location(target.dsn, host)
     async with asyncio.timeout(target.timeout_s):
@@ -149,14 +149,14 @@ def may_heal(error: BaseException) -> bool:
 
 
 def _rank(error: BaseException) -> int:
-    """Of several hosts, what speaks for all: as long as one may come back, they may; and one that answers says more."""
+    """Rank the error of one of several hosts: if one may come back, they all may; and a host that answers says more."""
     if not may_heal(error):
         return 2
     return 0 if isinstance(error, UnusableServer) else 1
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]], timeout_s: float) -> T:
-    """What `attempt` comes to, made again while waiting may help, up to `timeout_s`; raises what the last one did."""
+    """The result of `attempt`, repeated while waiting may help, up to `timeout_s`; raises the error of the last one."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     while True:
@@ -176,7 +176,7 @@ async def connect(target: Target, timeout_s: float, variable: str = "") -> RawCo
 
 @contextmanager
 def refusing_start(dsn: str, variable: str) -> Iterator[None]:
-    """What a program says that can't start without the database whose URL is in `variable`, if it is in one."""
+    """Raise errors as the Refusal to start without the database whose URL is in `variable`, if it is in one."""
     try:
         yield
     except BROKEN as error:

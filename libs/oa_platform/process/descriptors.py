@@ -1,7 +1,7 @@
-"""File descriptors that run out: a log line says so, whoever it was that got none.
+"""Logs that file descriptors have run out, whichever part of the process got none.
 
-A server that can't accept and a client that can't connect fail each in its own way, and some silently. So one is asked
-for now and then.
+A server that can't accept and a client that can't connect each fail in their own way, and some silently. So this module
+asks for a descriptor now and then.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 
 LOOK_EVERY_S = 1.0
 SAY_AGAIN_AFTER_S = 60.0
-"""Pause between two log lines while it lasts."""
+"""Pause between two log lines while none is available."""
 _ADVICE = {
     errno.EMFILE: "This process has as many open as it may. Raise its limit (ulimit -n, LimitNOFILE=), or look for "
     "what holds them: connections of clients that don't end, mostly.",
@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def watch_descriptors(look_every_s: float = LOOK_EVERY_S) -> None:
-    """Look until cancelled."""
+    """Check until cancelled."""
     loop = asyncio.get_running_loop()
     short, said_at = False, 0.0
     while True:
@@ -41,7 +41,7 @@ async def watch_descriptors(look_every_s: float = LOOK_EVERY_S) -> None:
 
 
 def _missing() -> int:
-    """Why there is no descriptor to be had; 0 when there is."""
+    """The error number when no descriptor is available; 0 when one is."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

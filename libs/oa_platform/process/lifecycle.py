@@ -25,10 +25,10 @@
     if __name__ == "__main__":
         run_service(RuntimeSettings, start)
 
-What was entered first is left last: servers, entered at the end, drain while everything below them still works.
-SIGTERM, SIGINT and SIGHUP end it in this order: readiness goes (/readyz and gRPC health), the listeners go on taking
-new work for `OA_LAME_DUCK_S`, so that balancers can learn it, then the drain. A second signal ends that wait; one in
-the drain ends the process at once (`oa_platform.process.signals`).
+Parts are left in the reverse order of entering: servers, entered at the end, drain while everything below them still
+works. On SIGTERM, SIGINT or SIGHUP, a service first reports itself unready (/readyz and gRPC health); its listeners
+still take new work for `OA_LAME_DUCK_S`, so that balancers can notice; then it drains. A second signal ends that wait;
+a signal during the drain ends the process at once (`oa_platform.process.signals`).
 
 Exit codes: 0 after a drain, 1 when something broke or the drain took too long, 2 when the start was refused (one line
 on stderr says why), 130 after a signal in the drain.
@@ -79,17 +79,17 @@ class Advertised(Protocol):
     """A part that tells balancers by itself whether it wants new work."""
 
     async def withdraw(self) -> None:
-        """Tell them that it wants none any more, and go on serving what comes."""
+        """Tell balancers that it wants no new work, and go on serving what comes."""
 
 
 class Process:
-    """What a service is made of while it runs. Its `clock` is the only one that its parts look at."""
+    """The parts of a service while it runs. Its `clock` is the only one that they use."""
 
     def __init__(self, readiness: Readiness, clock: Clock | None = None) -> None:
         self.readiness = readiness
         self.clock: Clock = clock or SystemClock()
         self.protection = PLAIN
-        """Of its connections with other services."""
+        """The protection of its connections with other services."""
         self.stopping = asyncio.Event()
         """Set when the process was told to stop."""
         self._hurry = asyncio.Event()
@@ -105,7 +105,7 @@ class Process:
         return await self._parts.enter_async_context(part)
 
     def background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` until the drain reaches it, and cancel it then. Should it fail, the process stops and exits 1."""
+        """Run `work` until the drain reaches it, and cancel it then. If it fails, the process stops and exits 1."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
         self._parts.push_async_callback(_cancelled, task)
@@ -121,7 +121,7 @@ class Process:
         return waits
 
     async def lame_duck(self, wait_s: float) -> None:
-        """Say that there is no readiness any more, and go on serving for `wait_s`, or until told to hurry."""
+        """Report the process as unready, and go on serving for `wait_s`, or until told to hurry."""
         self.readiness.phase, self._waits = "draining", True
         for part in self._advertised:
             await part.withdraw()
@@ -149,7 +149,7 @@ class Process:
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
-    await asyncio.gather(task, return_exceptions=True)  # `_ended` has logged what it failed with
+    await asyncio.gather(task, return_exceptions=True)  # `_ended` has logged its error
 
 
 def run_service(
@@ -177,7 +177,7 @@ def run_service(
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # where there is no wheel of it, asyncio's own does
+    except ImportError:  # where there is no wheel of it, asyncio's own loop is used
         return None
     return uvloop.new_event_loop
 
@@ -259,7 +259,7 @@ async def _drain(process: Process, deadline_s: float) -> int:
 
 
 def _report(service: str, refusal: Refusal) -> int:
-    """The one line that says why the service did not start."""
+    """Write the one line that says why the service did not start; returns the exit code."""
     line = str(refusal).replace("\n", " ")
     sys.stderr.write(f"{service}: {visible(line)}\n")
     return EXIT_REFUSED

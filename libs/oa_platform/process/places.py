@@ -16,12 +16,12 @@ SET is_lost = excluded.is_lost, position = excluded.position, changed_at = exclu
 WHERE excluded.position > known.position OR excluded.changed_at > known.changed_at
 RETURNING true
 """
-"""Remembers a change that is newer than what is known. Its position says so; its time does where control's order was
-begun anew from a backup, and the positions come again."""
+"""Remembers a change that is newer than the known one. Its position says so, or its time if control's order was started
+again from a backup, and positions come again."""
 
 
 async def remember(connection: Connection, schema: str, change: Revocation) -> bool:
-    """Remember a change of a place, unless a newer one of the place is known; whether it was news."""
+    """Remember a change of a place, unless a newer one of the place is known. Returns whether it was news."""
     is_lost = change.place_change is PlaceChange.LOST
     when = datetime.fromtimestamp(change.revoked_s, UTC)
     statement = _REMEMBER.format(schema=schema)

@@ -1,4 +1,4 @@
-"""A service that takes tokens follows what control revokes."""
+"""Follows what control revokes, for services that accept tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oa_platform.rpc.revocation_watch import RevocationWatch
 async def follow_revocations(
     process: Process, control: Target, client: GrpcClientSettings, service_token: Secret
 ) -> Revocations:
-    """What control has revoked, kept up for as long as the process runs."""
+    """The revocations of control, kept up to date for as long as the process runs."""
     channel = await process.enter(open_channel(control, client, service_token, process.protection))
     revocations = Revocations(process.clock)
     watch = RevocationWatch(channel, revocations, process.clock, random.random)

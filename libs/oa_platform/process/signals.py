@@ -1,8 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP mean the same in every program of ours that runs until it is told to stop.
 
 The first of them begins the drain, whichever it is. The second one, whichever it is, ends the process at once, with
-status 130 and without a word; only a wait before the drain ends first. What is ignored from the start because of
-`nohup` (SIGHUP) stays ignored.
+status 130 and without output; if there is a wait before the drain, it only ends that wait. SIGHUP stays ignored if
+`nohup` made the process ignore it from the start.
 
     with stop_signals(worker.drain):
         await worker.run()
@@ -30,12 +30,12 @@ def stop_signals(
     *,
     skip: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
-    """Call `first` at the first signal, and `second` (for a last word) at the second one, before the end.
+    """Call `first` at the first signal, and `second` (for a last message) at the second one, before the process ends.
 
-    `skip` is asked first at every later one: True says that there was a wait, which the signal has ended instead.
+    `skip` is called first at every later signal: True says that there was a wait, which the signal has ended instead.
 
-    Use it in the main thread, around all that a signal is to end in order. Once told, also what comes after it (the
-    interpreter's own end) is ended by the next signal.
+    Use it in the main thread, around everything that a signal is to end in order. After a first signal, the next one
+    also ends what comes after the block (the interpreter's own end).
     """
     loop = asyncio.get_running_loop()
     told = False
@@ -66,7 +66,7 @@ def stop_signals(
 
 
 def end_at_once() -> NoReturn:
-    """The second signal."""
+    """End the process at once, as the second signal does."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -78,7 +78,7 @@ def _ignored_by_nohup(number: signal.Signals) -> bool:
 
 
 def _leave_terminal() -> None:
-    """It is gone, or about to go: a word to it must not fail and so break the drain."""
+    """Leave a terminal that is gone or about to go: output to it must not fail and so break the drain."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         with contextlib.suppress(OSError):

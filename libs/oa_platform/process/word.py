@@ -1,4 +1,4 @@
-"""Word that there may be something to do, for a task that looks for it now and then anyway."""
+"""Tells a task that there may be something to do, for which it looks now and then anyway."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from oa_platform.system.events import until_set
 
 
 class Word:
-    """What is given while nobody waits is kept; given several times before it is heard, it is one word."""
+    """The word that there may be something to do. It is kept while nobody waits; several unheard ones are one."""
 
     def __init__(self) -> None:
         self._given = asyncio.Event()
 
     def give(self) -> None:
-        """There may be something to do."""
+        """Say that there may be something to do."""
         self._given.set()
 
     async def within(self, seconds: float) -> None:
-        """Return when there is word, or when the time is over. The word is heard then."""
+        """Return when the word is given, or when the time is over. The word counts as heard then."""
         await until_set(self._given, seconds)
         self._given.clear()

@@ -1,8 +1,8 @@
-"""What happens around every incoming call, once, for all four kinds of RPC.
+"""The steps around every incoming call, in one place for all four kinds of RPC.
 
 In this order: request id and span; drain and limits; who calls; then the handler, with its requests parsed and checked;
-then the answer to whatever it raised. The server hands us raw bytes, so that a request that is no message at all is
-answered by the catalogue too.
+then the answer to any error that it raised. The server passes raw bytes, so that a request that is not a message at all
+is answered from the catalogue too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class _Method:
-    """What is known about a method before it is called."""
+    """The facts about a method that are known before it is called."""
 
     name: str
     policy: MethodPolicy
@@ -67,7 +67,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
     """The one interceptor of a server."""
 
     def __init__(self, settings: GrpcServerSettings, authenticator: Authenticator, *, certified: bool = False) -> None:
-        """`certified`: whoever connects has shown a certificate of our authorities."""
+        """`certified`: every client that connects has shown a certificate of our authorities."""
         self._certified = certified
         self._settings = settings
         self._authenticator = authenticator
@@ -81,25 +81,25 @@ class CallGuard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """The handler with everything around it; unknown methods have one too, so that they ask for identity."""
+        """The handler with everything around it; unknown methods have one too, so that they demand an identity."""
         name = handler_call_details.method
         if name not in self._handlers:
             inner = await continuation(handler_call_details)
             if inner is None:
-                # Not kept, nor a label: callers could make up names without end.
+                # Neither kept nor a label, because callers could make up names without end.
                 return self._wrap(name, grpc.stream_stream_rpc_method_handler(_unknown_method), label="unknown")
             self._handlers[name] = self._wrap(name, inner, label=name)
         return self._handlers[name]
 
     async def drain(self) -> None:
-        """Take no more calls, and see the streams out; what still runs then is ended with `draining`."""
+        """Take no more calls, and wait for streams to end; those that still run then are ended with `draining`."""
         self.draining.set()
         streams = self._tasks["stream"]
         if streams:
             await asyncio.wait(set(streams), timeout=self._settings.stream_drain_s)
         if streams:
             _log.info("streams_ended_by_drain", count=len(streams))
-        left = streams | self._tasks["health"]  # whoever watches health would do so for ever
+        left = streams | self._tasks["health"]  # a client that watches health would do so forever
         for task in left:
             task.cancel()
         if left:
@@ -130,7 +130,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return self._parsed_stream(method, request) if many else self._checked(method, request)
 
     async def _parsed_stream(self, method: _Method, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        # What may stand in a stream's messages is for its handler to check: it knows what goes on after a refusal.
+        # The handler of a stream checks its messages, because it knows how the stream goes on after a refusal.
         async for request in requests:
             yield self._parsed(method, request)
 
@@ -153,7 +153,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
             raise Refusal("malformed_message", message) from None
 
     async def admit(self, method: _Method, metadata: Mapping[str, str], context: Context) -> None:
-        """Let a call in, or raise the Refusal why not."""
+        """Admit a call, or raise the Refusal that says why not."""
         if self.draining.is_set():
             raise Refusal("draining", "this server is going away; call another replica", retry_after_ms=100)
         tasks = self._tasks[method.kind]
@@ -172,13 +172,13 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return task
 
     def ended(self, method: _Method, task: asyncio.Task[Any]) -> None:
-        """Note that it doesn't any more."""
+        """Note that the task no longer works on the call."""
         self._tasks[method.kind].discard(task)
         metrics.RPCS_IN_FLIGHT.labels(method.kind).dec()
 
 
 class _Call:
-    """One call, from its first to its last moment; what is raised inside becomes the call's answer."""
+    """One call, from its first to its last moment; an error that is raised inside becomes the call's answer."""
 
     def __init__(self, guard: CallGuard, method: _Method, context: Context) -> None:
         self._guard = guard
@@ -226,7 +226,7 @@ class _Call:
             return Refusal("draining", "this server is going away; connect again", retry_after_ms=100)
         else:
             self._reason = "cancelled"
-        raise error  # nobody is there any more to be answered
+        raise error  # nobody is left to answer
 
     def _cancelled_by_client(self) -> bool:
         return bool(self._context.cancelled())
@@ -249,12 +249,12 @@ class _Call:
 
 
 def _certificate_names(context: Context) -> list[str]:
-    """The names in the certificate of who connected, which the handshake has checked."""
+    """The names in the client's certificate, which the handshake has checked."""
     return [name.decode(errors="replace") for name in context.auth_context().get(_CERTIFICATE_NAMES, ())]
 
 
 def _texts(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """The metadata by key. What came more than once is joined: no one of several identities is picked."""
+    """The metadata by key. Repeated values are joined, so that no one of several identities is picked."""
     texts: dict[str, str] = {}
     for key, value in metadata:
         if isinstance(value, str):

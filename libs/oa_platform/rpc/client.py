@@ -1,4 +1,4 @@
-"""Channels to other services: who we are, the request id and the trace go along with every call.
+"""Channels to other services: our identity, the request id and the trace go along with every call.
 
     channel = await process.enter(
         open_channel(settings.runtime, settings.client, settings.identity.service_token, process.protection)
@@ -10,11 +10,11 @@
         raise refusal_from_rpc_error(error) from None
 
 The channel reconnects by itself. A target with several addresses, listed or by DNS, has a connection to each; calls go
-to those in turn whose health is SERVING. One that dies, stands still (keepalive) or drains gets none from then on, and
-streams on it end as unavailable or draining. What has not left this side, and what a draining server did not take,
-goes to another one; so does a call that lost its connection, once, if the contract says that it is safe to repeat
-(`idempotency_level`). While nobody that is known is healthy, DNS is asked anew; a call without `timeout` and
-`wait_for_ready` fails at once (unavailable) if it knows of nobody else.
+in turn to those whose health is SERVING. A server that dies, stands still (keepalive) or drains gets no more calls, and
+streams on it end as unavailable or draining. A call that has not left this side, or that a draining server did not
+take, goes to another server; so does a call that lost its connection, once, if the contract says that it is safe to
+repeat (`idempotency_level`). While no known server is healthy, DNS is asked again; a call without `timeout` and
+`wait_for_ready` fails at once (unavailable) if no other server is known.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def _options(settings: GrpcClientSettings) -> list[tuple[str, int | str]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", settings.reconnect_min_ms),
-        # Its name notwithstanding, this is how long an attempt to connect may take.
+        # Despite its name, this is how long an attempt to connect may take.
         ("grpc.min_reconnect_backoff_ms", settings.connect_timeout_ms),
         ("grpc.max_reconnect_backoff_ms", settings.reconnect_max_ms),
         NO_PROXY_OPTION,
         ("grpc.dns_min_time_between_resolutions_ms", settings.resolve_min_ms),
-        # Without a policy only what no server has seen is sent again. `repeats` decides on the rest; DNS has no say.
+        # Without a policy, only calls that no server has seen are sent again. `repeats` decides on others, never DNS.
         ("grpc.enable_retries", 1),
         ("grpc.service_config", _SERVICE_CONFIG),
         ("grpc.service_config_disable_resolution", 1),
@@ -92,13 +92,13 @@ def _options(settings: GrpcClientSettings) -> list[tuple[str, int | str]]:
 
 class _Outgoing:
     """Adds our metadata to a call. Streams get it from an interceptor; for unary calls the channel asks for it itself,
-    because an interceptor makes a task for each call, and that is a fifth of what gRPC takes for one here."""
+    because an interceptor makes a task for each call, which is a fifth of what gRPC takes for a call here."""
 
     def __init__(self, service_token: str) -> None:
         self._service_token = service_token
 
     def metadata(self, given: grpc.aio.Metadata | Sequence[tuple[str, str | bytes]] | None) -> grpc.aio.Metadata:
-        """What goes along with a call for which its caller has `given` some."""
+        """The metadata of a call, including what its caller has `given`."""
         metadata = grpc.aio.Metadata(*(given or ()))
         metadata[SERVICE_TOKEN_KEY] = self._service_token
         request_id = current_request_id()

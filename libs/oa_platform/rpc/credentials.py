@@ -1,4 +1,4 @@
-"""What gRPC shows and demands in a TLS handshake, from certificates that may change."""
+"""The credentials that gRPC shows and demands in TLS handshakes, from certificates that may change."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from oa_platform.tls.pair import Pair
 
 
 def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
-    """For a port. With authorities, who connects must have a certificate of theirs."""
+    """Credentials for a port. If there are authorities, clients must have a certificate of theirs."""
     shown = certificates.current
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
-        """gRPC asks before each handshake, in a thread of its own; None is "as before"."""
+        """Called by gRPC before each handshake, in a thread of its own; None means "as before"."""
         nonlocal shown
         if certificates.current is shown:
             return None
@@ -28,7 +28,7 @@ def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
 
 
 def channel_credentials(pair: Pair) -> grpc.ChannelCredentials:
-    """For a channel to another service. The server's certificate must be of our authorities and for the host called."""
+    """Credentials for a channel. The server's certificate must be of our authorities and for the host called."""
     return grpc.ssl_channel_credentials(pair.authorities, pair.key, pair.chain)
 
 

@@ -1,12 +1,12 @@
-"""A channel that is made anew when gRPC's own would go on with what it once learned.
+"""A channel that is made anew when gRPC's own would go on with outdated knowledge.
 
 - gRPC keeps the certificate that a channel was made with.
-- gRPC asks DNS when a connection ends, and not when the replicas that it knows want no more calls. While a roll stops
-  them one after the other, all of them may be on their way out before one connection has ended, and the new replicas
-  are unknown. A channel that was just made asks DNS at once.
+- gRPC asks DNS when a connection ends, but not when the replicas that it knows want no more calls. While a roll stops
+  them one after the other, all of them may be about to end before one connection has ended, and the new replicas are
+  unknown. A channel that was just made asks DNS at once.
 
-Each call goes to the channel of the moment. The one before takes no new calls, and is closed when its calls have ended:
-streams go on as long as they like. A unary call is made again as `repeats` says, within its time.
+Each call goes to the current channel. A former channel takes no new calls, and is closed when its calls have ended;
+its streams may go on for as long as they like. A unary call is made again as `repeats` says, within its timeout.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from oa_platform.rpc.repeats import Repeats, connection_lost
 from oa_platform.tls.certificates import Certificates
 
 _WITHOUT_END_S = 10 * 365 * 86_400.0
-"""gRPC cancels a closed channel's calls after a while, which it wants to be told."""
+"""gRPC cancels a closed channel's calls after a time that has to be given."""
 SETTLE_S = 0.1
 """Maximum pause before a call that lost its connection is made again. gRPC fails the calls of such a connection a
 moment before it stops giving it new ones: a call made again at once could be lost with the same connection."""
@@ -34,11 +34,11 @@ _SETTLE_POLL_S = 0.005
 _READY = grpc.ChannelConnectivity.READY
 Make = Callable[[grpc.ChannelCredentials | None], grpc.aio.Channel]
 Along = Callable[[Any], grpc.aio.Metadata]
-"""The metadata of a unary call, from what its caller gave."""
+"""Makes the metadata of a unary call from what its caller gave."""
 
 
 class RenewedChannel(grpc.aio.Channel):
-    """Made by `make` for each pair of `certificates`, and when no replica that it knows takes calls."""
+    """A channel that `make` makes for each pair of `certificates`, and when no replica that it knows takes calls."""
 
     def __init__(self, certificates: Certificates | None, make: Make, renew_min_ms: int, along: Along) -> None:
         """`renew_min_ms`: minimum age of a channel that is replaced because it knows no replica that takes calls."""
@@ -58,7 +58,7 @@ class RenewedChannel(grpc.aio.Channel):
         await self.close()
 
     async def close(self, grace: float | None = None) -> None:
-        """See `grpc.aio.Channel`: what still runs on former channels is ended as well."""
+        """See `grpc.aio.Channel`: calls that still run on former channels are ended as well."""
         former, self._former = self._former, {}
         for closing in former.values():
             closing.cancel()
@@ -88,7 +88,7 @@ class RenewedChannel(grpc.aio.Channel):
         return None if self._certificates is None else self._certificates.current
 
     def _knows_nobody(self) -> bool:
-        """Of the replicas that it knows none takes calls; and it is not so new that DNS would say the same again."""
+        """Whether no replica that it knows takes calls, and it is not so new that DNS would say the same again."""
         old = time.monotonic() - self._made_at >= self._renew_min_s
         return old and self._channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
@@ -104,7 +104,7 @@ class RenewedChannel(grpc.aio.Channel):
         """See `grpc.aio.Channel`."""
         while (state := self.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                await asyncio.sleep(self._renew_min_s)  # it may stay so; the next one is another channel
+                await asyncio.sleep(self._renew_min_s)  # it may stay in this state; the next look gets another channel
             else:
                 await self._channel.wait_for_state_change(state)
 
@@ -126,7 +126,7 @@ class RenewedChannel(grpc.aio.Channel):
 
 
 class _Method:
-    """A method of a stub, bound to the channel of the moment."""
+    """A method of a stub, bound to the current channel."""
 
     def __init__(self, renewed: RenewedChannel, kind: str, args: Any, kwargs: Any) -> None:
         self._renewed = renewed

@@ -1,4 +1,4 @@
-"""Which unary calls are made again at another replica, after what."""
+"""Decides which unary calls are made again at another replica, and after which errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from oa_platform.health.failures import refusal_from_rpc_error
 from oa_wire.status import STATUS_METADATA_KEY
 
 MOVES = 2
-"""How often a call that a draining server did not take is made again: the next one may drain too."""
+"""How often a call that a draining server did not take is made again. The next server may drain too."""
 REPEATS = 1
 """How often a call that is safe to repeat is made again after its connection was lost."""
 
@@ -26,7 +26,7 @@ class Repeats:
         self._repeats = REPEATS
 
     def allow(self, error: grpc.aio.AioRpcError) -> bool:
-        """Whether an attempt that ended so is followed by another one, which is counted."""
+        """Whether to make the call again after an attempt that ended with `error`. The repeat is counted."""
         if refusal_from_rpc_error(error).reason == "draining":
             self._moves -= 1
             return self._moves >= 0
@@ -46,6 +46,6 @@ def safe_to_repeat(method: str) -> bool:
 
 
 def connection_lost(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the transport failed. What a service answered stands, also when it is `unavailable`."""
+    """Whether the transport failed. An answer of a service stands, even if it is `unavailable`."""
     answered = any(key == STATUS_METADATA_KEY for key, _ in error.trailing_metadata() or ())
     return error.code() is grpc.StatusCode.UNAVAILABLE and not answered

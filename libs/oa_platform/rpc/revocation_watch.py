@@ -5,8 +5,8 @@
     process.background("revocations", watch.run())
     process.readiness.add("revocations", watch.check)
 
-While control is away, nothing new is known: what was revoked meanwhile comes when it is back, from the position where
-the stream broke. A service starts and works without control, as tokens can be verified without it.
+While control is away, nothing new is known. When it is back, it sends what was revoked meanwhile, from the position
+where the stream broke. A service starts and works without control, because tokens can be verified without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from openagents.control.v1.revocation_service_pb2_grpc import RevocationServiceS
 
 _CHANGES = {pb.PLACE_CHANGE_LOST: PlaceChange.LOST, pb.PLACE_CHANGE_BACK: PlaceChange.BACK}
 _log = structlog.get_logger(__name__)
-# Here, so that only a service that follows control shows them: an alert looks at everybody who does.
+# Here, so that only services that follow control show them, because an alert looks at all services that do.
 REVOCATIONS_HEARD = Gauge(
     "oa_revocations_heard_timestamp_seconds",
     "When control last said what was revoked, or that nothing was, in seconds since 1970; 0 before the first time.",
@@ -47,16 +47,16 @@ class RevocationWatchLimits:
     """How control is followed."""
 
     silence_s: float = 15.0
-    """A stream that says nothing for so long is taken for broken: control gives a sign of life three times as often."""
+    """A stream that says nothing for this long counts as broken. Control gives a sign of life three times as often."""
     ready_without_s: float = 5.0
-    """How long a process that starts waits for what was revoked before; then it works without."""
+    """How long a process that starts waits for earlier revocations. After that it works without them."""
     reconnect_first_ms: int = 100
     reconnect_max_ms: int = 2_000
     """Maximum waits before the stream is opened again: at first, and later."""
 
 
 class RevocationWatch:
-    """Brings what control says into `revocations`."""
+    """Passes what control says to `revocations`."""
 
     def __init__(
         self,
@@ -74,13 +74,13 @@ class RevocationWatch:
         self._backoff = Backoff(self._limits.reconnect_first_ms, self._limits.reconnect_max_ms)
         self._began_s = clock.monotonic()
         self._complete = False
-        """Whether everything from before this process is known."""
+        """Whether all revocations from before this process are known."""
         REVOCATIONS_HEARD.set(0)
 
     async def check(self) -> None:
-        """Readiness: raises Refusal(unavailable) at first, until it is known what was revoked before.
+        """Readiness: raises Refusal(unavailable) at first, until earlier revocations are known.
 
-        It does not wait for that for ever: a service works without control.
+        It does not wait for them forever, because a service works without control.
         """
         if not self._complete and self._clock.monotonic() - self._began_s < self._limits.ready_without_s:
             text = "it is not known yet which tokens were revoked; wait until control is reached"
@@ -95,7 +95,7 @@ class RevocationWatch:
             await asyncio.sleep(self._backoff.wait_ms(attempt, self._jitter()) / 1000)
 
     async def _follow(self) -> bool:
-        """Follow one stream until it ends; whether it said anything."""
+        """Follow one stream until it ends. Returns whether it said anything."""
         request = pb.WatchRevocationsRequest(after_position=self._revocations.position)
         call: Any = self._stub.WatchRevocations(request)
         heard, why = False, "it ended"

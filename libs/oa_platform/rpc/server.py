@@ -1,4 +1,4 @@
-"""A gRPC server that asks everybody who they are, checks every request, and answers every error by the catalogue.
+"""A gRPC server that identifies every caller, checks every request, and answers every error from the catalogue.
 
     authenticator = Authenticator("runtime", settings.identity.accepted_services, verifier)
     server = GrpcServer(settings.grpc, authenticator, process.protection)
@@ -75,7 +75,7 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if self._reflection:
             reflection.enable_server_reflection([*self._names, reflection.SERVICE_NAME], self._server)
-        # gRPC reports a port in use on stderr, in its own words; asked first, we can say it in ours.
+        # gRPC reports a port in use on stderr, in its own words. We check first, to report it in ours.
         bind(self._settings.address, self._variable).close()
         address = str(self._settings.address)
         if certificates is None:
@@ -89,7 +89,7 @@ class GrpcServer:
         return self
 
     async def withdraw(self) -> None:
-        """Tell whoever watches our health that we want no new calls; those that come are served until the drain."""
+        """Tell clients that watch our health that we want no new calls; those that come are served until the drain."""
         await self._health.enter_graceful_shutdown()
 
     async def __aexit__(
@@ -122,12 +122,12 @@ def _options(settings: GrpcServerSettings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", limit),
-        # Two servers on one port would each get some of the calls; it must fail instead.
+        # Two servers on one port would each get some of the calls; the second one must fail instead.
         ("grpc.so_reuseport", 0),
         # Clients ping every 10 s (OA_GRPC_KEEPALIVE_MS), also without a call; the default takes that for an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
         ("grpc.keepalive_permit_without_calls", 1),
-        # Clients that are gone without a word hold leases and streams: they are noticed.
+        # Clients that are gone without a word hold leases and streams, so they must be noticed.
         ("grpc.keepalive_time_ms", settings.keepalive_interval_ms),
         ("grpc.keepalive_timeout_ms", settings.keepalive_timeout_ms),
         ("grpc.http2.ping_timeout_ms", settings.keepalive_timeout_ms),

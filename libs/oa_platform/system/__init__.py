@@ -1,1 +1,1 @@
-"""What the operating system gives a process: its clock, and new ids."""
+"""The parts of a process that come from the operating system: its clock, and new ids."""

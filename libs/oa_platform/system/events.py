@@ -1,4 +1,4 @@
-"""Waiting for an event, and no longer than it may take."""
+"""Waits for an event, up to a time limit."""
 
 from __future__ import annotations
 

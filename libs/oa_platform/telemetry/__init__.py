@@ -1,1 +1,1 @@
-"""What a process tells its operators: logs, metrics, traces, and the request that they belong to."""
+"""Everything that a process tells its operators: logs, metrics, traces, and the request that they belong to."""

@@ -1,4 +1,4 @@
-"""What is known about the current call everywhere below it: its request id, for logs, answers and further calls."""
+"""Facts of the current call that are known everywhere below it: its request id, for logs, answers, further calls."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Structured logs: one line a record on stdout, with request and trace id, without secrets.
+"""Structured logs: one line per record on stdout, with request and trace id, without secrets.
 
     _log = structlog.get_logger(__name__)
     _log.info("run_created", run_id=run_id)
 
-An event's name is a constant in snake_case; what varies stands in its fields. The standard library's loggers (uvicorn,
-asyncio, httpx) go the same way.
+An event's name is a constant in snake_case; everything that varies is in its fields. Records of the standard
+library's loggers (uvicorn, asyncio, httpx) go the same way.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _SECRET_VALUE = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----",
     re.DOTALL,
 )
-# Each of those has one of these; to look for them takes a tenth of the time.
+# Each of those has one of these, and looking for these takes a tenth of the time.
 _SECRET_MARKS = ("eyJ", "://", "-----BEGIN ")
-# Chatty below warning, and of no use to whoever runs the service.
+# Chatty below warning, and of no use to operators.
 _QUIET = ("httpx", "httpcore", "asyncio", "uvicorn.error", "uvicorn.access")
 
 # Where the standard processors put tracebacks.
 _WITH_LINES = ("exception", "stack")
-# Says with a traceback, again and again, that it could not connect; `oa_platform.postgres.pool` says it once.
+# Says again and again, with a traceback, that it could not connect; `oa_platform.postgres.pool` says it once.
 _SILENT = ("asyncpg.pool",)
 
 _JSON = json.JSONEncoder(sort_keys=True, default=str)
@@ -55,12 +55,12 @@ Event = MutableMapping[str, Any]
 def configure_logging(settings: LogSettings, service: str, stream: TextIO | None = None) -> None:
     """Set up logging for the process; `stream` is stdout unless given.
 
-    Our own records are written as they are made. Only those of the standard library's loggers go through its handlers:
-    a record that does costs twice as much, and a busy service writes one for each call.
+    Our own records are written as they are made. Only those of the standard library's loggers go through its handlers,
+    because a record that does costs twice as much, and a busy service writes one for each call.
     """
     target = stream or sys.stdout
     if isinstance(target, io.TextIOWrapper):
-        target.reconfigure(errors="backslashreplace")  # a locale that lacks a character costs no record
+        target.reconfigure(errors="backslashreplace")  # no record is lost to a character that the locale lacks
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     common: list[structlog.types.Processor] = [stamp, _add_call(service)]
     structlog.configure(
@@ -99,7 +99,7 @@ class _Lines:
         self.debug = self.info = self.warning = self.error = self.critical = self._write
 
     def _write(self, line: str) -> None:
-        # Whoever logs goes on when nobody takes the log any more.
+        # A process goes on when nobody takes its log any more.
         with contextlib.suppress(OSError, ValueError):
             self._target.write(line + "\n")
             self._target.flush()
@@ -125,7 +125,7 @@ def _as_json(_logger: object, _method: str, event: Event) -> str:
 
 
 def make_visible(_logger: object, _method: str, event: Event) -> Event:
-    """A record whose texts a terminal may have; only a traceback has lines."""
+    """The record with texts that are safe for a terminal; only a traceback has several lines."""
     return {visible(key): _visible(value, LAYOUT if key in _WITH_LINES else "") for key, value in event.items()}
 
 
@@ -152,7 +152,7 @@ def _add_call(service: str) -> structlog.types.Processor:
 
 
 def redact(_logger: object, _method: str, event: Event) -> Event:
-    """Take secrets out of a record: by the names of its fields, and by what looks like one in any text."""
+    """Remove secrets from a record: fields with the name of a secret, and anything in a text that looks like one."""
     return {key: _clean(key, value) for key, value in event.items()}
 
 

@@ -2,7 +2,7 @@
 
     APPENDS = Counter("oa_appends", "Appends by outcome.", ["outcome"], registry=REGISTRY)
 
-Names start with `oa_`, units end them; labels have few values: reasons, methods, outcomes, never ids.
+Names start with `oa_` and end with a unit, if any; labels have few values: reasons, methods, outcomes, never ids.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 REGISTRY = CollectorRegistry()
-"""What /metrics shows."""
+"""The metrics that /metrics shows."""
 ProcessCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 
 OK_REASON = "ok"
-"""The label `reason` of what was not refused."""
+"""The label `reason` of calls that were not refused."""
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 RPC_DURATION = Histogram(

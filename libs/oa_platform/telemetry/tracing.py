@@ -1,8 +1,8 @@
 """Traces: W3C trace context in and out of every call; exported by OTLP only where a collector is configured.
 
 `OTEL_EXPORTER_OTLP_ENDPOINT` (OpenTelemetry's own variable, as are the others that the exporter reads) switches the
-export on. Without it calls still have ids, so that logs of different services can be joined by trace id, and nothing is
-recorded of them.
+export on. Without it, calls still have ids, so that logs of different services can be joined by trace id, but nothing
+is recorded about them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ids = RandomIdGenerator()
 
 
 class _Export:
-    """Whether spans go anywhere. What is traced for a collector alone costs this look where there is none."""
+    """Whether spans are exported. If not, traces that only a collector needs cost no more than this check."""
 
     on = False
 
@@ -37,7 +37,7 @@ def configure_tracing(service: str, env: Mapping[str, str] = os.environ) -> Trac
     """Set up tracing for the process. Call `shutdown()` on the result at the end: it sends what is left."""
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
     if env.get(OTLP_VARIABLE):
-        # Imported here: it costs 100 ms, and most installations have no collector.
+        # Imported here, because it costs 100 ms, and most installations have no collector.
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -89,7 +89,7 @@ def root_span(
 ) -> Iterator[Span]:
     """A span of a trace of its own around work for several callers, some of which are linked. It began at `began_ns`.
 
-    Where spans go nowhere there is none, and nobody is asked when it began.
+    If spans are not exported, there is none, and `began_ns` is not called.
     """
     if not _Export.on:
         yield trace.INVALID_SPAN
@@ -105,7 +105,7 @@ def root_span(
 
 @contextmanager
 def span_under(name: str, traceparent: str, attributes: Mapping[str, int]) -> Iterator[None]:
-    """A span around work that was asked for under the one that `traceparent` names; none where that is empty."""
+    """A span around work that was requested under the span that `traceparent` names; none if that is empty."""
     if not _Export.on or not traceparent:
         yield
         return
@@ -117,7 +117,7 @@ def span_under(name: str, traceparent: str, attributes: Mapping[str, int]) -> It
 def record_span(
     name: str, traceparent: str, times_ns: tuple[int, int], events_ns: Mapping[str, int], attributes: Mapping[str, int]
 ) -> None:
-    """A span of what is over, from when to when, under the one that `traceparent` names; `events_ns`: what happened."""
+    """Record a span of finished work, with its begin and end and its events, under the one that `traceparent` names."""
     if not _Export.on:
         return
     began_ns, ended_ns = times_ns

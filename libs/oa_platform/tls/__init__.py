@@ -1,1 +1,1 @@
-"""TLS: certificates that are read again when their files change, and where a connection may go without them."""
+"""TLS: certificates that are read again when their files change, and which connections may do without them."""

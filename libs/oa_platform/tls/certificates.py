@@ -1,6 +1,6 @@
-"""A pair that follows its files: a new one is taken up while the process runs, a bad one leaves the old one in use.
+"""A pair that follows its files: a new one is taken up while the process runs; if it is bad, the old one stays in use.
 
-Who serves or connects looks at `current` for each new connection, so no connection is dropped by a change.
+Servers and clients look at `current` for each new connection, so a change drops no connection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Certificates:
     """Use it as an async context manager."""
 
     current: Pair
-    """The pair for the next connection; there is one once it is entered."""
+    """The pair for the next connection. It is set when the context is entered."""
 
     def __init__(self, files: PairFiles, clock: Clock, reload_interval_ms: int) -> None:
         self._files = files
@@ -35,7 +35,7 @@ class Certificates:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Read the files, and look at them from now on. Raises Refusal(invalid_setting)."""
+        """Read the files, and watch them from now on. Raises Refusal(invalid_setting)."""
         await self._take(await asyncio.to_thread(read_contents, self._files))
         self._task = asyncio.create_task(self._watch(), name=f"certificates-{self._files.name}")
         return self
@@ -48,7 +48,7 @@ class Certificates:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def look(self) -> None:
-        """Take up what has changed in the files, if it can be used."""
+        """Take up changed files, if they can be used."""
         name = self._files.name
         try:
             contents = await asyncio.to_thread(read_contents, self._files)
@@ -75,7 +75,7 @@ class Certificates:
 
 
 def server_context(certificates: Certificates) -> ssl.SSLContext:
-    """For servers that take one context for all time: each handshake is made with the pair that is current then."""
+    """A context for servers that keep one forever: each handshake is made with the pair that is current then."""
     context = certificates.current.server
 
     def with_current(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:

@@ -1,4 +1,4 @@
-"""A certificate and its key in files, and what has to hold before they are used."""
+"""A certificate and its key in files, and the checks before they are used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oa_base.refusal import Refusal
 
 @dataclass(frozen=True)
 class Variables:
-    """The settings that name the files of a pair. For everybody outside there are no authorities."""
+    """The settings that name the files of a pair. The pair for outside callers has no authorities."""
 
     certificate: str
     key: str
@@ -30,7 +30,7 @@ EDGE = Variables("OA_EDGE_TLS_CERT_FILE", "OA_EDGE_TLS_KEY_FILE")
 
 @dataclass(frozen=True)
 class PairFiles:
-    """Where a pair is. `name` tells it from others in metrics and logs, `variables` are the settings of its files."""
+    """The files of a pair. `name` distinguishes it in metrics and logs, `variables` are the settings of its files."""
 
     name: str
     variables: Variables
@@ -50,7 +50,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Pair:
-    """A usable certificate with its key. `authorities` is empty where those who connect need no certificate.
+    """A usable certificate with its key. `authorities` is empty if clients need no certificate.
 
     `server` is for servers that take an SSLContext, `trust` for clients: the system's authorities and ours.
     """
@@ -64,7 +64,7 @@ class Pair:
 
 
 def read_contents(files: PairFiles) -> Contents:
-    """What is in the files. Raises Refusal for one that can't be read, or a key that everybody could read."""
+    """The contents of the files. Raises Refusal for one that can't be read, or a key that everybody could read."""
     key_variable = files.variables.key
     if _mode(files.key, key_variable) & stat.S_IROTH:
         message = f"{key_variable} names a file that every user of the machine can read; make it private (chmod o=)"
@@ -77,7 +77,7 @@ def read_contents(files: PairFiles) -> Contents:
 
 
 def pair_of(files: PairFiles, contents: Contents, now: datetime) -> Pair:
-    """The pair that the contents are. Raises Refusal for a pair that can't be used, or not at this time."""
+    """The pair in the contents. Raises Refusal for a pair that can't be used, or not at this time."""
     variables = files.variables
     certificates = _certificates(contents.certificate, variables.certificate)
     _check_key(variables, contents.key, certificates[0])
@@ -149,7 +149,7 @@ def _check_time(variable: str, certificates: list[x509.Certificate], now: dateti
 
 
 def _server_context(files: PairFiles) -> ssl.SSLContext:
-    """OpenSSL reads the files itself. Should they have changed just now, the next look at them finds the difference."""
+    """A context from the files, which OpenSSL reads itself. If they have just changed, the next look finds it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:

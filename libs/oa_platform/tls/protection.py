@@ -1,9 +1,9 @@
-"""How a process protects its connections: with certificates, or not at all, which is for loopback.
+"""How a process protects its connections: with certificates, or not at all, which is meant for loopback.
 
     edge = await process.enter(edge_protection(settings.edge_tls, settings.tls, process.clock))
     await process.enter(HttpServer(app, address, variable="OA_HTTP_ADDRESS", protection=edge))
 
-`process.protection` is the one towards other services.
+`process.protection` protects the connections with other services.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Protection:
-    """Certificates, or None; and whether there may be none beyond loopback. `variables` are the settings for them."""
+    """Certificates, or None; and whether plaintext may go beyond loopback. `variables` are the settings for them."""
 
     certificates: Certificates | None = None
     allow_plaintext: bool = False
     variables: Variables = SERVICE
 
     def for_listener(self, address: Address, variable: str) -> Certificates | None:
-        """What a listener on the address uses; raises Refusal(invalid_setting) if there must be something."""
+        """The certificates for a listener on the address; raises Refusal(invalid_setting) if it may not do without."""
         self._check(address.is_loopback, f"{variable} is {address}", variable)
         return self.certificates
 
@@ -56,11 +56,11 @@ class Protection:
 
     @property
     def trust(self) -> ssl.SSLContext:
-        """Whom a client of a server with TLS believes: the system's authorities, and ours."""
+        """The authorities that a client of a server with TLS trusts: the system's, and ours."""
         return self.certificates.current.trust if self.certificates else _system_trust()
 
     def trust_for(self, url: str) -> ssl.SSLContext:
-        """`trust` for an https:// URL. For http:// nobody is trusted: that takes no reading."""
+        """`trust` for an https:// URL. For http:// no authority is trusted, so none is read."""
         return self.trust if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     def _check(self, near: bool, what: str, variable: str) -> None:
@@ -88,7 +88,7 @@ PLAIN = Protection()
 
 @asynccontextmanager
 async def service_protection(settings: TlsSettings, clock: Clock) -> AsyncIterator[Protection]:
-    """Towards other services. Raises Refusal(invalid_setting) for files that can't be used."""
+    """Protection of connections with other services. Raises Refusal(invalid_setting) for files that can't be used."""
     given = {
         SERVICE.certificate: settings.cert_file,
         SERVICE.key: settings.key_file,
@@ -106,7 +106,7 @@ async def service_protection(settings: TlsSettings, clock: Clock) -> AsyncIterat
 
 @asynccontextmanager
 async def edge_protection(settings: EdgeTlsSettings, service: TlsSettings, clock: Clock) -> AsyncIterator[Protection]:
-    """Towards everybody outside. Raises Refusal(invalid_setting) for files that can't be used."""
+    """Protection of connections with outside callers. Raises Refusal(invalid_setting) for files that can't be used."""
     if not _all_or_none({EDGE.certificate: settings.cert_file, EDGE.key: settings.key_file}):
         yield Protection(None, service.allow_plaintext, EDGE)
         return
