@@ -90,7 +90,8 @@ def policy_of(method: str) -> MethodPolicy:
 def principal_of(
     claims: claims_pb2.AccessTokenClaims | claims_pb2.PrincipalClaims | claims_pb2.WorkerTokenClaims,
 ) -> Principal:
-    """The principal that verified claims identify; raises Refusal(invalid_token) when they lack kind or org."""
+    """The principal that verified claims identify; raises Refusal `invalid_token` if they
+    lack kind or org, or if the kind is not one that such a token has."""
     kind = _KINDS.get(claims.kind)
     if kind is None or not claims.org_id:
         raise Refusal("invalid_token", "the token lacks the kind of its principal, or the org; get a new one")

@@ -273,7 +273,7 @@ class TlsSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSettings:
-    """How live frames come from their sources to the gateways."""
+    """How live frames get from their sources to the gateways."""
 
     nats_url: Secret | None = setting(
         "OA_FRAMES_NATS_URL",
@@ -286,7 +286,7 @@ class FrameSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeTlsSettings:
-    """The certificate for everybody outside: for the public edge, Khala's port, and the port of workers."""
+    """The certificate for outside callers: of the public edge, Khala's port, and the port of workers."""
 
     cert_file: Path | None = setting(
         "OA_EDGE_TLS_CERT_FILE", path(), None, doc="Certificate and the chain above it (PEM) for outside callers."
@@ -302,7 +302,7 @@ class EdgeTlsSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProxySettings:
-    """The proxies in front of a port that everybody can reach."""
+    """The proxies in front of a public port."""
 
     trusted: Sequence[IpNetwork] = setting(
         "OA_TRUSTED_PROXIES",
@@ -320,7 +320,7 @@ def _control_url() -> DefaultFrom[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class JwksSettings:
-    """Where control's public keys come from."""
+    """The source of control's public keys."""
 
     control_url: str = setting("OA_CONTROL_URL", http_url(), _control_url(), doc="URL of control's public edge.")
     cache_file: Path | None = setting(
@@ -349,14 +349,14 @@ class JwksSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RevocationSettings:
-    """Where word of what was revoked comes from."""
+    """The source of revocations."""
 
     control: Target = setting("OA_CONTROL_GRPC", target(), peer_port("control_grpc"), doc=doc_of_target("control"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSettings:
-    """The pool of database connections, and how long anything with the database may take."""
+    """The pool of database connections, and the maximum duration of work with the database."""
 
     url: Secret = setting(
         "OA_DATABASE_URL",

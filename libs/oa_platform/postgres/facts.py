@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from oa_base.refusal import Refusal
 
 MIN_MAJOR_VERSION = 16
-"""The oldest PostgreSQL that is tried."""
+"""The oldest PostgreSQL that is accepted."""
 ENCODING = "UTF8"
 ASK = """
 SELECT pg_backend_pid() AS pid, pg_is_in_recovery() AS standby,
