@@ -17,13 +17,8 @@ MIDDLE_COLLECTIONS = 100
 """Number of collections of the middle generation after which everything is collected."""
 
 
-def collect_rarely() -> None:
-    """Call before the modules of the process are loaded. Their objects stay, so there is no garbage to look for."""
-    gc.set_threshold(YOUNG_OBJECTS, YOUNG_COLLECTIONS, MIDDLE_COLLECTIONS)
-
-
 def calm_garbage_collection() -> None:
     """Call once, when everything that lives as long as the process has been made."""
     gc.collect()
     gc.freeze()
-    collect_rarely()
+    gc.set_threshold(YOUNG_OBJECTS, YOUNG_COLLECTIONS, MIDDLE_COLLECTIONS)
