@@ -31,17 +31,17 @@ class Cursor(_message.Message):
     topic: _builtins.str
     """Topic, for example "run:run_01J…:events"."""
     epoch: _builtins.str
-    """Lineage of the topic that `applied_seq` counts in. Empty is never a wildcard:
-    a cursor with another epoch than the topic's is stale.
+    """Lineage of the topic that `applied_seq` counts in. An empty epoch is never a
+    wildcard: a cursor whose epoch differs from the topic's is stale.
     """
     applied_seq: _builtins.int
     """Highest seq applied without a hole; 0 means that nothing has been applied."""
     chain: _builtins.bytes
-    """Chain value of a run's events up to `applied_seq`, which the client computes
-    from the payloads that it applied: SHA-256 over the chain value before and
-    the payload; before the first event, over "openagents.run.v1:" and the run's
-    id. A cursor with another chain value than the topic's is stale, whatever its
-    numbers say. Empty if it is not known, and for topics without a chain.
+    """Chain value of a run's events up to `applied_seq`, which the client computes from
+    the payloads that it applied: SHA-256 over the previous chain value and the
+    payload. Before the first event, it is SHA-256 over "openagents.run.v1:" and the
+    run's id. A cursor whose chain value differs from the topic's is stale, whatever
+    its numbers say. Empty if the value is not known, and for topics without a chain.
     """
     def __init__(
         self,
@@ -70,8 +70,8 @@ class LogPosition(_message.Message):
     partition: _builtins.int
     """Partition, counted from 0."""
     position: _builtins.int
-    """Position in the partition: 1, 2, 3, … in commit order, without a hole; 0 is
-    before the first.
+    """Position in the partition: 1, 2, 3, … in commit order, without a hole; 0 is before
+    the first entry.
     """
     def __init__(
         self,

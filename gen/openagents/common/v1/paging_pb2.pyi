@@ -18,8 +18,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class PageToken(_message.Message):
-    """What a `page_token` holds, serialized and base64url-encoded. It is opaque to
-    callers; a token of another query is refused.
+    """The contents of a `page_token`, serialized and base64url-encoded. The token is opaque
+    to callers; a token of another query is refused.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -27,7 +27,7 @@ class PageToken(_message.Message):
     AFTER_KEY_FIELD_NUMBER: _builtins.int
     QUERY_DIGEST_FIELD_NUMBER: _builtins.int
     after_key: _builtins.str
-    """Sort key of the last element of the page before."""
+    """Sort key of the last element of the previous page."""
     query_digest: _builtins.bytes
     """SHA-256 of the query that the token belongs to, so that it can't be used
     with another one.

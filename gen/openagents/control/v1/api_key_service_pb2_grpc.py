@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class ApiKeyServiceStub:
-    """API keys of the org's service accounts, and of the caller: its personal access
-    tokens. Both are made, seen, rotated and revoked alike. ExchangeKey of
-    ServiceAccountService takes either.
+    """Manages the API keys of the org's service accounts, and the caller's own: personal
+    access tokens. Both are created, listed, rotated and revoked in the same way.
+    ExchangeKey of ServiceAccountService accepts either.
     """
 
     def __init__(self, channel):
@@ -60,40 +60,39 @@ class ApiKeyServiceStub:
 
 
 class ApiKeyServiceServicer:
-    """API keys of the org's service accounts, and of the caller: its personal access
-    tokens. Both are made, seen, rotated and revoked alike. ExchangeKey of
-    ServiceAccountService takes either.
+    """Manages the API keys of the org's service accounts, and the caller's own: personal
+    access tokens. Both are created, listed, rotated and revoked in the same way.
+    ExchangeKey of ServiceAccountService accepts either.
     """
 
     def CreateApiKey(self, request, context):
-        """Makes a key. The key itself is shown this once.
+        """Creates a key. The key itself is shown only once, in this response.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApiKeys(self, request, context):
-        """The keys of a service account, or the caller's own.
+        """Returns the keys of a service account, or the caller's own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateApiKey(self, request, context):
-        """Makes a key that takes the place of another one: same owner, name, scopes and
-        lifetime. The old one works for the overlap, and then ends. A key is rotated
-        once; a second time is refused with already_exists, whose metadata names the
-        key that took its place (replaced_by). The same caller with the same
-        idempotency key gets the first answer again, as long as the new key was not
-        used.
+        """Creates a key that replaces another key and has the same owner, name, scopes and
+        lifetime. The old key works until the overlap is over. A key can be rotated only
+        once: a second rotation is refused with already_exists, and the metadata names the
+        key that replaced it (replaced_by). The same caller with the same idempotency key
+        gets the first response again, as long as the new key has not been used.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Ends a key, and all tokens that were made from it. Ending an ended one changes
-        nothing.
+        """Revokes a key, and all tokens that were made from it. Revoking a key that has ended
+        changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,9 +130,9 @@ def add_ApiKeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApiKeyService:
-    """API keys of the org's service accounts, and of the caller: its personal access
-    tokens. Both are made, seen, rotated and revoked alike. ExchangeKey of
-    ServiceAccountService takes either.
+    """Manages the API keys of the org's service accounts, and the caller's own: personal
+    access tokens. Both are created, listed, rotated and revoked in the same way.
+    ExchangeKey of ServiceAccountService accepts either.
     """
 
     @staticmethod

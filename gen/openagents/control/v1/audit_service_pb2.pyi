@@ -27,26 +27,26 @@ class _AuditOutcome:
 class _AuditOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditOutcome.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUDIT_OUTCOME_UNSPECIFIED: _AuditOutcome.ValueType  # 0
-    """Not set: any."""
+    """Not set; any outcome."""
     AUDIT_OUTCOME_DONE: _AuditOutcome.ValueType  # 1
-    """It was done."""
+    """The action was done."""
     AUDIT_OUTCOME_REFUSED: _AuditOutcome.ValueType  # 2
-    """It was refused."""
+    """The action was refused."""
 
 class AuditOutcome(_AuditOutcome, metaclass=_AuditOutcomeEnumTypeWrapper):
     """How an action ended."""
 
 AUDIT_OUTCOME_UNSPECIFIED: AuditOutcome.ValueType  # 0
-"""Not set: any."""
+"""Not set; any outcome."""
 AUDIT_OUTCOME_DONE: AuditOutcome.ValueType  # 1
-"""It was done."""
+"""The action was done."""
 AUDIT_OUTCOME_REFUSED: AuditOutcome.ValueType  # 2
-"""It was refused."""
+"""The action was refused."""
 Global___AuditOutcome: _TypeAlias = AuditOutcome  # noqa: Y015
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """An event."""
+    """An audit event."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -61,30 +61,32 @@ class AuditEvent(_message.Message):
     NETWORK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Its number in the chain of its org: 1, 2, 3, …; 0 for the moment until it has
-    one.
+    """Number of the event in the chain of its org: 1, 2, 3, …; 0 for the moment until it
+    has one.
     """
     org_id: _builtins.str
-    """Org in which it happened; empty for what happened in none."""
+    """Org in which the event happened; empty if it happened in no org."""
     action: _builtins.str
     """What was done: "session.signed_in", "service_account.revoked", …"""
     actor: _builtins.str
-    """Who did it: a person, a service account, or empty when nobody is known."""
+    """Who did it: a person, a service account or "operator"; empty if unknown."""
     target: _builtins.str
-    """On whom or what it was done."""
+    """The person or thing that the action concerns."""
     outcome: Global___AuditOutcome.ValueType
     """How it ended."""
     reason: _builtins.str
-    """Why it was refused, or why it was done if that has reasons; empty for none."""
+    """Why the action was refused, or why it was done, if there are reasons for that;
+    empty if there is none.
+    """
     network: _builtins.str
-    """Network that the call came from. Empty for what others did to the caller, in
-    the caller's own list.
+    """Network that the call came from. In the caller's own list, empty for actions of
+    others.
     """
     request_id: _builtins.str
-    """Request id of the call. Empty in the same case."""
+    """Request id of the call. Empty in the same case as `network`."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened."""
+        """When the event happened."""
 
     def __init__(
         self,
@@ -110,7 +112,7 @@ Global___AuditEvent: _TypeAlias = AuditEvent  # noqa: Y015
 
 @_typing.final
 class ListAuditEventsRequest(_message.Message):
-    """Asks for events of the org. A filter that is not set lets all through."""
+    """Asks for events of the org. A filter that is not set matches all events."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -125,13 +127,13 @@ class ListAuditEventsRequest(_message.Message):
     page_size: _builtins.int
     """Maximum number of events; 0 for 50."""
     page_token: _builtins.str
-    """From the answer before; empty for the first page."""
+    """`next_page_token` of the previous page; empty for the first page."""
     actor: _builtins.str
     """Who did it."""
     action: _builtins.str
     """What was done."""
     target: _builtins.str
-    """On whom or what."""
+    """The person or thing that the action concerns."""
     outcome: Global___AuditOutcome.ValueType
     """How it ended."""
     @_builtins.property
@@ -171,11 +173,11 @@ class ListAuditEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty when this is the last one."""
+    """Token of the next page; empty if this is the last page."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
-        """The events, the newest first. With filters there may be fewer than asked for,
-        or none, although older ones follow.
+        """The events, newest first. With filters, a page may contain fewer events than
+        requested, or none, although older ones follow.
         """
 
     def __init__(
@@ -203,7 +205,7 @@ class ListOwnAuditEventsRequest(_message.Message):
     page_size: _builtins.int
     """Maximum number of events; 0 for 50."""
     page_token: _builtins.str
-    """From the answer before; empty for the first page."""
+    """`next_page_token` of the previous page; empty for the first page."""
     def __init__(
         self,
         *,
@@ -227,10 +229,10 @@ class ListOwnAuditEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty when this is the last one."""
+    """Token of the next page; empty if this is the last page."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
-        """The events, the newest first."""
+        """The events, newest first."""
 
     def __init__(
         self,
@@ -248,13 +250,13 @@ Global___ListOwnAuditEventsResponse: _TypeAlias = ListOwnAuditEventsResponse  # 
 
 @_typing.final
 class ReadAuditLogRequest(_message.Message):
-    """Asks for the chain, from a place on."""
+    """Asks for a part of the chain."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     after_sequence: _builtins.int
-    """The events after this number; 0 for the oldest that is kept."""
+    """Number after which to start; 0 to start with the oldest event that is kept."""
     def __init__(
         self,
         *,
@@ -277,9 +279,9 @@ class AuditHead(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     CHAIN_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Number of events up to here."""
+    """Number of events up to this place."""
     chain: _builtins.bytes
-    """The chain after them: 32 bytes."""
+    """The chain value after them: 32 bytes."""
     def __init__(
         self,
         *,
@@ -303,9 +305,9 @@ class SealedAuditEvent(_message.Message):
     CANONICAL_JSON_FIELD_NUMBER: _builtins.int
     CHAIN_FIELD_NUMBER: _builtins.int
     canonical_json: _builtins.bytes
-    """The event in canonical JSON: the bytes that the chain is made of."""
+    """The event in canonical JSON: the bytes from which the chain is computed."""
     chain: _builtins.bytes
-    """The chain after it: 32 bytes."""
+    """The chain value after the event: 32 bytes."""
     def __init__(
         self,
         *,
@@ -334,17 +336,17 @@ class ReadAuditLogResponse(_message.Message):
     """Org whose chain it is."""
     @_builtins.property
     def start(self) -> Global___AuditHead:
-        """Where the events go on from: the place that was asked for, or a later one if
-        what followed it is no longer kept.
+        """Place after which the events start: the place that was requested, or a later one if
+        the events that followed it are no longer kept.
         """
 
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedAuditEvent]:
-        """The events, in their order."""
+        """The events, in order."""
 
     @_builtins.property
     def head(self) -> Global___AuditHead:
-        """Where the chain ends at present. An event gets into it a moment after it
+        """Where the chain currently ends. An event enters the chain a moment after it
         happened.
         """
 

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """What was recorded. Nothing of it is ever changed; what is older than the
-    installation keeps is dropped from the beginning.
+    """Reads the audit log. Recorded events never change; events older than the
+    installation's retention are dropped from the beginning.
     """
 
     def __init__(self, channel):
@@ -54,27 +54,27 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """What was recorded. Nothing of it is ever changed; what is older than the
-    installation keeps is dropped from the beginning.
+    """Reads the audit log. Recorded events never change; events older than the
+    installation's retention are dropped from the beginning.
     """
 
     def ListAuditEvents(self, request, context):
-        """The events of the caller's org, the newest first.
+        """Returns the events of the caller's org, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOwnAuditEvents(self, request, context):
-        """What the caller did, and what others did to the caller's account, in every
-        org, the newest first.
+        """Returns what the caller did, and what others did to the caller's account, in every
+        org, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadAuditLog(self, request, context):
-        """The hash chain of the caller's org, in its order.
+        """Returns the hash chain of the caller's org, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,8 +107,8 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """What was recorded. Nothing of it is ever changed; what is older than the
-    installation keeps is dropped from the beginning.
+    """Reads the audit log. Recorded events never change; events older than the
+    installation's retention are dropped from the beginning.
     """
 
     @staticmethod

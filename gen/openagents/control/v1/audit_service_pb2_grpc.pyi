@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditServiceStub:
-    """What was recorded. Nothing of it is ever changed; what is older than the
-    installation keeps is dropped from the beginning.
+    """Reads the audit log. Recorded events never change; events older than the
+    installation's retention are dropped from the beginning.
     """
 
     @_typing.overload
@@ -36,33 +36,33 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]
-    """The events of the caller's org, the newest first."""
+    """Returns the events of the caller's org, newest first."""
     ListOwnAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListOwnAuditEventsRequest, _audit_service_pb2.ListOwnAuditEventsResponse]
-    """What the caller did, and what others did to the caller's account, in every
-    org, the newest first.
+    """Returns what the caller did, and what others did to the caller's account, in every
+    org, newest first.
     """
     ReadAuditLog: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ReadAuditLogRequest, _audit_service_pb2.ReadAuditLogResponse]
-    """The hash chain of the caller's org, in its order."""
+    """Returns the hash chain of the caller's org, in order."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
-    """What was recorded. Nothing of it is ever changed; what is older than the
-    installation keeps is dropped from the beginning.
+    """Reads the audit log. Recorded events never change; events older than the
+    installation's retention are dropped from the beginning.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEventsRequest, _audit_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """The events of the caller's org, the newest first."""
+    """Returns the events of the caller's org, newest first."""
     ListOwnAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListOwnAuditEventsRequest, _audit_service_pb2.ListOwnAuditEventsResponse]  # type: ignore[assignment]
-    """What the caller did, and what others did to the caller's account, in every
-    org, the newest first.
+    """Returns what the caller did, and what others did to the caller's account, in every
+    org, newest first.
     """
     ReadAuditLog: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ReadAuditLogRequest, _audit_service_pb2.ReadAuditLogResponse]  # type: ignore[assignment]
-    """The hash chain of the caller's org, in its order."""
+    """Returns the hash chain of the caller's org, in order."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What was recorded. Nothing of it is ever changed; what is older than the
-    installation keeps is dropped from the beginning.
+    """Reads the audit log. Recorded events never change; events older than the
+    installation's retention are dropped from the beginning.
     """
 
     @_abc_1.abstractmethod
@@ -71,7 +71,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_service_pb2.ListAuditEventsResponse]]:
-        """The events of the caller's org, the newest first."""
+        """Returns the events of the caller's org, newest first."""
 
     @_abc_1.abstractmethod
     def ListOwnAuditEvents(
@@ -79,8 +79,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ListOwnAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ListOwnAuditEventsResponse, _abc.Awaitable[_audit_service_pb2.ListOwnAuditEventsResponse]]:
-        """What the caller did, and what others did to the caller's account, in every
-        org, the newest first.
+        """Returns what the caller did, and what others did to the caller's account, in every
+        org, newest first.
         """
 
     @_abc_1.abstractmethod
@@ -89,6 +89,6 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ReadAuditLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ReadAuditLogResponse, _abc.Awaitable[_audit_service_pb2.ReadAuditLogResponse]]:
-        """The hash chain of the caller's org, in its order."""
+        """Returns the hash chain of the caller's org, in order."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

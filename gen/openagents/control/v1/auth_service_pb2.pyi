@@ -26,10 +26,9 @@ class StartChallengeRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     email: _builtins.str
-    """Address to send it to. Blanks around it don't count; of the rest the server
-    makes the canonical form (NFC, lower case, the domain in ASCII), of at most
-    254 bytes.
-    Control characters and others that nobody sees are refused.
+    """Address to send the code to. Blanks around it are ignored. The server converts the
+    rest to its canonical form (NFC, lower case, the domain in ASCII). Maximum 254
+    bytes in that form. Control characters and other invisible characters are refused.
     """
     device_id: _builtins.str
     """Stable id of the installation; the session will be bound to it."""
@@ -58,12 +57,12 @@ class StartChallengeResponse(_message.Message):
     RESEND_AFTER_MS_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
     challenge_id: _builtins.str
-    """Challenge, to come back with."""
+    """Challenge, to send back with the code."""
     resend_after_ms: _builtins.int
-    """When another code can be asked for, in milliseconds from now."""
+    """How long to wait before requesting another code, in milliseconds."""
     email: _builtins.str
-    """The address in its canonical form, as it is stored and written to. Absent
-    from servers before this field.
+    """The address in its canonical form, which is stored and used for mail. Absent from
+    servers older than this field.
     """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -87,7 +86,7 @@ Global___StartChallengeResponse: _TypeAlias = StartChallengeResponse  # noqa: Y0
 
 @_typing.final
 class VerifyChallengeRequest(_message.Message):
-    """Brings the code."""
+    """Presents the code."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -103,8 +102,8 @@ class VerifyChallengeRequest(_message.Message):
     """The same device id as at the start."""
     refresh_token: _builtins.str
     """Refresh token of the session that the person has on the device. That session
-    goes on, with new tokens, and counts as signed in now. Empty, or not the token
-    of such a session: a new session, which ends those of the device.
+    continues with new tokens, and counts as signed in now. If the field is empty, or
+    not the token of such a session, a new session starts and ends those of the device.
     """
     def __init__(
         self,
@@ -135,11 +134,11 @@ class SessionTokens(_message.Message):
     access_token: _builtins.str
     """For the Authorization header of the public edge."""
     refresh_token: _builtins.str
-    """For RefreshSession; each use gives a new one."""
+    """For RefreshSession; each use returns a new one."""
     org_id: _builtins.str
-    """Org that the session acts in: another one than before after SwitchOrg, or when
-    the person is no member of that one any more. Absent from servers before this
-    field.
+    """Org that the session acts in. It differs from the previous one after SwitchOrg, or
+    if the person is no longer a member of that org. Absent from servers older than
+    this field.
     """
     @_builtins.property
     def access_expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -175,11 +174,11 @@ class VerifyChallengeResponse(_message.Message):
     user_id: _builtins.str
     """Person (`usr_…`)."""
     org_id: _builtins.str
-    """Org that the session acts in (`org_…`): of a new session the person's own."""
+    """Org that the session acts in (`org_…`). For a new session, the person's own org."""
     session_id: _builtins.str
     """Session (`ses_…`)."""
     new_user: _builtins.bool
-    """Whether the person was created by this sign-in."""
+    """Whether this sign-in created the person."""
     @_builtins.property
     def tokens(self) -> Global___SessionTokens:
         """Its tokens."""
@@ -203,7 +202,7 @@ Global___VerifyChallengeResponse: _TypeAlias = VerifyChallengeResponse  # noqa: 
 
 @_typing.final
 class RefreshSessionRequest(_message.Message):
-    """Brings a refresh token."""
+    """Presents a refresh token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -57,7 +57,7 @@ class AuthServiceServicer:
     """
 
     def StartChallenge(self, request, context):
-        """Sends a code. The answer is alike whether or not the address is known. Where
+        """Sends a code. The response is the same whether or not the address is known. Where
         codes are turned off, every call is refused with `unknown_method`; the metadata
         names the providers to sign in with, separated by commas (providers).
         """
@@ -73,11 +73,11 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RefreshSession(self, request, context):
-        """Exchanges a refresh token for new tokens. Keep the answer before using it:
-        until the first use of what it holds (its access token at the edge, or its
-        refresh token here), the token before it is answered with the same one
-        again, however late, since an answer may have been lost. After that use, and
-        for any older token, presenting it revokes the session.
+        """Exchanges a refresh token for new tokens. Store the response before using it. A
+        response may get lost, so the previous refresh token returns the same response
+        again, however late, until the tokens of the response are first used (the access
+        token at the edge, or the refresh token here). After that use, presenting the
+        previous token, or at any time an older one, revokes the session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

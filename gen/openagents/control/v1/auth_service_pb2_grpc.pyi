@@ -34,18 +34,18 @@ class AuthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     StartChallenge: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.StartChallengeRequest, _auth_service_pb2.StartChallengeResponse]
-    """Sends a code. The answer is alike whether or not the address is known. Where
+    """Sends a code. The response is the same whether or not the address is known. Where
     codes are turned off, every call is refused with `unknown_method`; the metadata
     names the providers to sign in with, separated by commas (providers).
     """
     VerifyChallenge: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.VerifyChallengeRequest, _auth_service_pb2.VerifyChallengeResponse]
     """Exchanges the code for a session."""
     RefreshSession: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RefreshSessionRequest, _auth_service_pb2.RefreshSessionResponse]
-    """Exchanges a refresh token for new tokens. Keep the answer before using it:
-    until the first use of what it holds (its access token at the edge, or its
-    refresh token here), the token before it is answered with the same one
-    again, however late, since an answer may have been lost. After that use, and
-    for any older token, presenting it revokes the session.
+    """Exchanges a refresh token for new tokens. Store the response before using it. A
+    response may get lost, so the previous refresh token returns the same response
+    again, however late, until the tokens of the response are first used (the access
+    token at the edge, or the refresh token here). After that use, presenting the
+    previous token, or at any time an older one, revokes the session.
     """
 
 @_typing.type_check_only
@@ -54,18 +54,18 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartChallenge: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.StartChallengeRequest, _auth_service_pb2.StartChallengeResponse]  # type: ignore[assignment]
-    """Sends a code. The answer is alike whether or not the address is known. Where
+    """Sends a code. The response is the same whether or not the address is known. Where
     codes are turned off, every call is refused with `unknown_method`; the metadata
     names the providers to sign in with, separated by commas (providers).
     """
     VerifyChallenge: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.VerifyChallengeRequest, _auth_service_pb2.VerifyChallengeResponse]  # type: ignore[assignment]
     """Exchanges the code for a session."""
     RefreshSession: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RefreshSessionRequest, _auth_service_pb2.RefreshSessionResponse]  # type: ignore[assignment]
-    """Exchanges a refresh token for new tokens. Keep the answer before using it:
-    until the first use of what it holds (its access token at the edge, or its
-    refresh token here), the token before it is answered with the same one
-    again, however late, since an answer may have been lost. After that use, and
-    for any older token, presenting it revokes the session.
+    """Exchanges a refresh token for new tokens. Store the response before using it. A
+    response may get lost, so the previous refresh token returns the same response
+    again, however late, until the tokens of the response are first used (the access
+    token at the edge, or the refresh token here). After that use, presenting the
+    previous token, or at any time an older one, revokes the session.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,7 +77,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.StartChallengeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.StartChallengeResponse, _abc.Awaitable[_auth_service_pb2.StartChallengeResponse]]:
-        """Sends a code. The answer is alike whether or not the address is known. Where
+        """Sends a code. The response is the same whether or not the address is known. Where
         codes are turned off, every call is refused with `unknown_method`; the metadata
         names the providers to sign in with, separated by commas (providers).
         """
@@ -96,11 +96,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.RefreshSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.RefreshSessionResponse, _abc.Awaitable[_auth_service_pb2.RefreshSessionResponse]]:
-        """Exchanges a refresh token for new tokens. Keep the answer before using it:
-        until the first use of what it holds (its access token at the edge, or its
-        refresh token here), the token before it is answered with the same one
-        again, however late, since an answer may have been lost. After that use, and
-        for any older token, presenting it revokes the session.
+        """Exchanges a refresh token for new tokens. Store the response before using it. A
+        response may get lost, so the previous refresh token returns the same response
+        again, however late, until the tokens of the response are first used (the access
+        token at the edge, or the refresh token here). After that use, presenting the
+        previous token, or at any time an older one, revokes the session.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

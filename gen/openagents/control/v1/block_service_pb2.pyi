@@ -34,14 +34,14 @@ class Subject(_message.Message):
     name: _builtins.str
     """Address of a person; name of a service account."""
     org_id: _builtins.str
-    """Org of a service account, own org of a person."""
+    """Org of a service account, or own org of a person."""
     live_sessions: _builtins.int
     """Number of sessions that have not ended."""
     live_keys: _builtins.int
     """Number of API keys that have not ended."""
     @_builtins.property
     def block_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when it is blocked; absent while it isn't."""
+        """When the person or account was blocked; absent if it is not blocked."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class GetSubjectResponse(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def subject(self) -> Global___Subject:
-        """It."""
+        """The person or service account."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ Global___GetSubjectResponse: _TypeAlias = GetSubjectResponse  # noqa: Y015
 
 @_typing.final
 class BlockSubjectRequest(_message.Message):
-    """Blocks."""
+    """Blocks a person or service account."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -131,14 +131,14 @@ Global___BlockSubjectRequest: _TypeAlias = BlockSubjectRequest  # noqa: Y015
 
 @_typing.final
 class BlockSubjectResponse(_message.Message):
-    """It is blocked."""
+    """The person or service account is blocked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SUBJECT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def subject(self) -> Global___Subject:
-        """It, as it is now."""
+        """The person or service account, as it is now."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ Global___BlockSubjectResponse: _TypeAlias = BlockSubjectResponse  # noqa: Y015
 
 @_typing.final
 class UnblockSubjectRequest(_message.Message):
-    """Takes a block away."""
+    """Removes a block."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -177,14 +177,14 @@ Global___UnblockSubjectRequest: _TypeAlias = UnblockSubjectRequest  # noqa: Y015
 
 @_typing.final
 class UnblockSubjectResponse(_message.Message):
-    """It isn't blocked."""
+    """The person or service account is not blocked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SUBJECT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def subject(self) -> Global___Subject:
-        """It, as it is now."""
+        """The person or service account, as it is now."""
 
     def __init__(
         self,

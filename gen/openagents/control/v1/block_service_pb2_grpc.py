@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class BlockServiceStub:
-    """What an operator of the installation does about people and service accounts.
-    Internal: methods say which services may call.
+    """Lets operators of the installation block people and service accounts. Internal: each
+    method states which services may call it.
     """
 
     def __init__(self, channel):
@@ -54,28 +54,28 @@ class BlockServiceStub:
 
 
 class BlockServiceServicer:
-    """What an operator of the installation does about people and service accounts.
-    Internal: methods say which services may call.
+    """Lets operators of the installation block people and service accounts. Internal: each
+    method states which services may call it.
     """
 
     def GetSubject(self, request, context):
-        """What an operator is shown of a person or service account.
+        """Returns a person or service account, as an operator sees it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BlockSubject(self, request, context):
-        """Lets nobody in as this person or service account any more, and ends what is
-        open: sessions, personal access tokens, sockets, streams of workers. Blocking
-        a blocked one changes nothing.
+        """Blocks a person or service account. It gets no access any more, and everything that
+        it has open ends: sessions, personal access tokens, sockets, streams of workers.
+        Blocking it again changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnblockSubject(self, request, context):
-        """Takes the block away. Sessions and personal access tokens that it ended stay
+        """Removes the block. Sessions and personal access tokens that the block ended stay
         ended; keys of a service account work again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -109,8 +109,8 @@ def add_BlockServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BlockService:
-    """What an operator of the installation does about people and service accounts.
-    Internal: methods say which services may call.
+    """Lets operators of the installation block people and service accounts. Internal: each
+    method states which services may call it.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BlockServiceStub:
-    """What an operator of the installation does about people and service accounts.
-    Internal: methods say which services may call.
+    """Lets operators of the installation block people and service accounts. Internal: each
+    method states which services may call it.
     """
 
     @_typing.overload
@@ -36,39 +36,39 @@ class BlockServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BlockServiceAsyncStub: ...
     GetSubject: _grpc.UnaryUnaryMultiCallable[_block_service_pb2.GetSubjectRequest, _block_service_pb2.GetSubjectResponse]
-    """What an operator is shown of a person or service account."""
+    """Returns a person or service account, as an operator sees it."""
     BlockSubject: _grpc.UnaryUnaryMultiCallable[_block_service_pb2.BlockSubjectRequest, _block_service_pb2.BlockSubjectResponse]
-    """Lets nobody in as this person or service account any more, and ends what is
-    open: sessions, personal access tokens, sockets, streams of workers. Blocking
-    a blocked one changes nothing.
+    """Blocks a person or service account. It gets no access any more, and everything that
+    it has open ends: sessions, personal access tokens, sockets, streams of workers.
+    Blocking it again changes nothing.
     """
     UnblockSubject: _grpc.UnaryUnaryMultiCallable[_block_service_pb2.UnblockSubjectRequest, _block_service_pb2.UnblockSubjectResponse]
-    """Takes the block away. Sessions and personal access tokens that it ended stay
+    """Removes the block. Sessions and personal access tokens that the block ended stay
     ended; keys of a service account work again.
     """
 
 @_typing.type_check_only
 class BlockServiceAsyncStub(BlockServiceStub):
-    """What an operator of the installation does about people and service accounts.
-    Internal: methods say which services may call.
+    """Lets operators of the installation block people and service accounts. Internal: each
+    method states which services may call it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSubject: _aio.UnaryUnaryMultiCallable[_block_service_pb2.GetSubjectRequest, _block_service_pb2.GetSubjectResponse]  # type: ignore[assignment]
-    """What an operator is shown of a person or service account."""
+    """Returns a person or service account, as an operator sees it."""
     BlockSubject: _aio.UnaryUnaryMultiCallable[_block_service_pb2.BlockSubjectRequest, _block_service_pb2.BlockSubjectResponse]  # type: ignore[assignment]
-    """Lets nobody in as this person or service account any more, and ends what is
-    open: sessions, personal access tokens, sockets, streams of workers. Blocking
-    a blocked one changes nothing.
+    """Blocks a person or service account. It gets no access any more, and everything that
+    it has open ends: sessions, personal access tokens, sockets, streams of workers.
+    Blocking it again changes nothing.
     """
     UnblockSubject: _aio.UnaryUnaryMultiCallable[_block_service_pb2.UnblockSubjectRequest, _block_service_pb2.UnblockSubjectResponse]  # type: ignore[assignment]
-    """Takes the block away. Sessions and personal access tokens that it ended stay
+    """Removes the block. Sessions and personal access tokens that the block ended stay
     ended; keys of a service account work again.
     """
 
 class BlockServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What an operator of the installation does about people and service accounts.
-    Internal: methods say which services may call.
+    """Lets operators of the installation block people and service accounts. Internal: each
+    method states which services may call it.
     """
 
     @_abc_1.abstractmethod
@@ -77,7 +77,7 @@ class BlockServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _block_service_pb2.GetSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_block_service_pb2.GetSubjectResponse, _abc.Awaitable[_block_service_pb2.GetSubjectResponse]]:
-        """What an operator is shown of a person or service account."""
+        """Returns a person or service account, as an operator sees it."""
 
     @_abc_1.abstractmethod
     def BlockSubject(
@@ -85,9 +85,9 @@ class BlockServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _block_service_pb2.BlockSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_block_service_pb2.BlockSubjectResponse, _abc.Awaitable[_block_service_pb2.BlockSubjectResponse]]:
-        """Lets nobody in as this person or service account any more, and ends what is
-        open: sessions, personal access tokens, sockets, streams of workers. Blocking
-        a blocked one changes nothing.
+        """Blocks a person or service account. It gets no access any more, and everything that
+        it has open ends: sessions, personal access tokens, sockets, streams of workers.
+        Blocking it again changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -96,7 +96,7 @@ class BlockServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _block_service_pb2.UnblockSubjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_block_service_pb2.UnblockSubjectResponse, _abc.Awaitable[_block_service_pb2.UnblockSubjectResponse]]:
-        """Takes the block away. Sessions and personal access tokens that it ended stay
+        """Removes the block. Sessions and personal access tokens that the block ended stay
         ended; keys of a service account work again.
         """
 

@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class InstallationAuditServiceStub:
-    """What was recorded in no org: what operators did, codes that were asked for,
-    refused credentials. And what was recorded in any org, for operators who are
-    asked about it. Internal: methods say which services may call.
+    """Reads the events that belong to no org (actions of operators, requests for codes,
+    refused credentials), and the events of any org, for operators who are asked about
+    them. Internal: each method states which services may call it.
     """
 
     def __init__(self, channel):
@@ -50,20 +50,20 @@ class InstallationAuditServiceStub:
 
 
 class InstallationAuditServiceServicer:
-    """What was recorded in no org: what operators did, codes that were asked for,
-    refused credentials. And what was recorded in any org, for operators who are
-    asked about it. Internal: methods say which services may call.
+    """Reads the events that belong to no org (actions of operators, requests for codes,
+    refused credentials), and the events of any org, for operators who are asked about
+    them. Internal: each method states which services may call it.
     """
 
     def ListInstallationAuditEvents(self, request, context):
-        """The events of no org, or of one, the newest first.
+        """Returns the events of no org, or of one org, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadInstallationAuditLog(self, request, context):
-        """The hash chain of what has no org, or of an org, in its order.
+        """Returns the hash chain of the events of no org, or of an org, in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,9 +91,9 @@ def add_InstallationAuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InstallationAuditService:
-    """What was recorded in no org: what operators did, codes that were asked for,
-    refused credentials. And what was recorded in any org, for operators who are
-    asked about it. Internal: methods say which services may call.
+    """Reads the events that belong to no org (actions of operators, requests for codes,
+    refused credentials), and the events of any org, for operators who are asked about
+    them. Internal: each method states which services may call it.
     """
 
     @staticmethod

@@ -37,24 +37,24 @@ class InstallationOrg(_message.Message):
     org_id: _builtins.str
     """Org (`org_…`)."""
     name: _builtins.str
-    """What it is called; empty for one that is gone."""
+    """Name of the org; empty if the org is gone."""
     personal: _builtins.bool
-    """Whether it is a person's own."""
+    """Whether it is a person's own org."""
     members: _builtins.int
     """Number of members."""
     service_accounts: _builtins.int
-    """Number of service accounts that were not revoked."""
+    """Number of service accounts that have not been revoked."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """When the org was created."""
 
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp:
-        """When it will be gone, or should have been; absent unless it was deleted."""
+        """When the org will be gone, or should have been; absent unless it was deleted."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when it is gone; absent while it is not."""
+        """Since when the org has been gone; absent until then."""
 
     def __init__(
         self,
@@ -87,15 +87,15 @@ class ListInstallationOrgsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     person: _builtins.str
-    """Id of a person (`usr_…`), or address: only the orgs of this person, the own one
-    too. Empty for the orgs of all people, without those that are a person's own.
+    """Id of a person (`usr_…`), or an address: only the orgs of this person, including
+    the own org. Empty for the orgs of all people, without people's own orgs.
     """
     deleted: _builtins.bool
-    """Whether only orgs that were deleted are meant."""
+    """Whether to return only orgs that were deleted."""
     page_size: _builtins.int
     """Maximum number of orgs; 0 for 50."""
     page_token: _builtins.str
-    """`next_page_token` of the page before; empty for the first."""
+    """`next_page_token` of the previous page; empty for the first page."""
     def __init__(
         self,
         *,
@@ -121,10 +121,10 @@ class ListInstallationOrgsResponse(_message.Message):
     ORGS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last."""
+    """Token of the next page; empty if this is the last page."""
     @_builtins.property
     def orgs(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstallationOrg]:
-        """The orgs, by their ids: the oldest first."""
+        """The orgs, by id: oldest first."""
 
     def __init__(
         self,
@@ -172,11 +172,11 @@ class GetInstallationOrgResponse(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def org(self) -> Global___InstallationOrg:
-        """It."""
+        """The org."""
 
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[_member_service_pb2.Member]:
-        """Its members, by their user ids; one that is gone has none."""
+        """Members of the org, by user id; an org that is gone has none."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ Global___GetInstallationOrgResponse: _TypeAlias = GetInstallationOrgResponse  # 
 
 @_typing.final
 class RestoreInstallationOrgRequest(_message.Message):
-    """Opens an org again."""
+    """Restores an org."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -223,7 +223,7 @@ class RestoreInstallationOrgResponse(_message.Message):
     ORG_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def org(self) -> Global___InstallationOrg:
-        """It, as it is now."""
+        """The org, as it is now."""
 
     def __init__(
         self,

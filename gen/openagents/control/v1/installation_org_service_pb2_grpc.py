@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class InstallationOrgServiceStub:
-    """What an operator of the installation sees and does of orgs. Internal: methods say
-    which services may call.
+    """Lets operators of the installation see and restore orgs. Internal: each method states
+    which services may call it.
     """
 
     def __init__(self, channel):
@@ -54,26 +54,26 @@ class InstallationOrgServiceStub:
 
 
 class InstallationOrgServiceServicer:
-    """What an operator of the installation sees and does of orgs. Internal: methods say
-    which services may call.
+    """Lets operators of the installation see and restore orgs. Internal: each method states
+    which services may call it.
     """
 
     def ListInstallationOrgs(self, request, context):
-        """The orgs of the installation, or those of a person.
+        """Returns the orgs of the installation, or those of a person.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetInstallationOrg(self, request, context):
-        """An org with its members.
+        """Returns an org with its members.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestoreInstallationOrg(self, request, context):
-        """Opens an org again that was deleted and is not gone. Restoring an open one
+        """Restores an org that was deleted and is not gone yet. Restoring an org that is open
         changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -107,8 +107,8 @@ def add_InstallationOrgServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InstallationOrgService:
-    """What an operator of the installation sees and does of orgs. Internal: methods say
-    which services may call.
+    """Lets operators of the installation see and restore orgs. Internal: each method states
+    which services may call it.
     """
 
     @staticmethod

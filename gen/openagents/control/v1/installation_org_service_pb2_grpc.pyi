@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InstallationOrgServiceStub:
-    """What an operator of the installation sees and does of orgs. Internal: methods say
-    which services may call.
+    """Lets operators of the installation see and restore orgs. Internal: each method states
+    which services may call it.
     """
 
     @_typing.overload
@@ -36,33 +36,33 @@ class InstallationOrgServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InstallationOrgServiceAsyncStub: ...
     ListInstallationOrgs: _grpc.UnaryUnaryMultiCallable[_installation_org_service_pb2.ListInstallationOrgsRequest, _installation_org_service_pb2.ListInstallationOrgsResponse]
-    """The orgs of the installation, or those of a person."""
+    """Returns the orgs of the installation, or those of a person."""
     GetInstallationOrg: _grpc.UnaryUnaryMultiCallable[_installation_org_service_pb2.GetInstallationOrgRequest, _installation_org_service_pb2.GetInstallationOrgResponse]
-    """An org with its members."""
+    """Returns an org with its members."""
     RestoreInstallationOrg: _grpc.UnaryUnaryMultiCallable[_installation_org_service_pb2.RestoreInstallationOrgRequest, _installation_org_service_pb2.RestoreInstallationOrgResponse]
-    """Opens an org again that was deleted and is not gone. Restoring an open one
+    """Restores an org that was deleted and is not gone yet. Restoring an org that is open
     changes nothing.
     """
 
 @_typing.type_check_only
 class InstallationOrgServiceAsyncStub(InstallationOrgServiceStub):
-    """What an operator of the installation sees and does of orgs. Internal: methods say
-    which services may call.
+    """Lets operators of the installation see and restore orgs. Internal: each method states
+    which services may call it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListInstallationOrgs: _aio.UnaryUnaryMultiCallable[_installation_org_service_pb2.ListInstallationOrgsRequest, _installation_org_service_pb2.ListInstallationOrgsResponse]  # type: ignore[assignment]
-    """The orgs of the installation, or those of a person."""
+    """Returns the orgs of the installation, or those of a person."""
     GetInstallationOrg: _aio.UnaryUnaryMultiCallable[_installation_org_service_pb2.GetInstallationOrgRequest, _installation_org_service_pb2.GetInstallationOrgResponse]  # type: ignore[assignment]
-    """An org with its members."""
+    """Returns an org with its members."""
     RestoreInstallationOrg: _aio.UnaryUnaryMultiCallable[_installation_org_service_pb2.RestoreInstallationOrgRequest, _installation_org_service_pb2.RestoreInstallationOrgResponse]  # type: ignore[assignment]
-    """Opens an org again that was deleted and is not gone. Restoring an open one
+    """Restores an org that was deleted and is not gone yet. Restoring an org that is open
     changes nothing.
     """
 
 class InstallationOrgServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What an operator of the installation sees and does of orgs. Internal: methods say
-    which services may call.
+    """Lets operators of the installation see and restore orgs. Internal: each method states
+    which services may call it.
     """
 
     @_abc_1.abstractmethod
@@ -71,7 +71,7 @@ class InstallationOrgServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _installation_org_service_pb2.ListInstallationOrgsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_installation_org_service_pb2.ListInstallationOrgsResponse, _abc.Awaitable[_installation_org_service_pb2.ListInstallationOrgsResponse]]:
-        """The orgs of the installation, or those of a person."""
+        """Returns the orgs of the installation, or those of a person."""
 
     @_abc_1.abstractmethod
     def GetInstallationOrg(
@@ -79,7 +79,7 @@ class InstallationOrgServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _installation_org_service_pb2.GetInstallationOrgRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_installation_org_service_pb2.GetInstallationOrgResponse, _abc.Awaitable[_installation_org_service_pb2.GetInstallationOrgResponse]]:
-        """An org with its members."""
+        """Returns an org with its members."""
 
     @_abc_1.abstractmethod
     def RestoreInstallationOrg(
@@ -87,7 +87,7 @@ class InstallationOrgServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _installation_org_service_pb2.RestoreInstallationOrgRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_installation_org_service_pb2.RestoreInstallationOrgResponse, _abc.Awaitable[_installation_org_service_pb2.RestoreInstallationOrgResponse]]:
-        """Opens an org again that was deleted and is not gone. Restoring an open one
+        """Restores an org that was deleted and is not gone yet. Restoring an org that is open
         changes nothing.
         """
 

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class InstallationSessionServiceStub:
-    """What an operator of the installation does about the sessions of people.
-    Internal: methods say which services may call.
+    """Lets operators of the installation see and revoke the sessions of people. Internal:
+    each method states which services may call it.
     """
 
     def __init__(self, channel):
@@ -49,20 +49,21 @@ class InstallationSessionServiceStub:
 
 
 class InstallationSessionServiceServicer:
-    """What an operator of the installation does about the sessions of people.
-    Internal: methods say which services may call.
+    """Lets operators of the installation see and revoke the sessions of people. Internal:
+    each method states which services may call it.
     """
 
     def ListInstallationSessions(self, request, context):
-        """The sessions of a person.
+        """Returns the sessions of a person.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeInstallationSessions(self, request, context):
-        """Ends one session of a person, or all of them: all or none. The person may sign
-        in anew; BlockService keeps somebody out. Ending an ended one changes nothing.
+        """Revokes one session of a person, or all of them (all or none). The person may sign
+        in again; to keep somebody out, use BlockService. Revoking a session that has ended
+        changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,8 +91,8 @@ def add_InstallationSessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InstallationSessionService:
-    """What an operator of the installation does about the sessions of people.
-    Internal: methods say which services may call.
+    """Lets operators of the installation see and revoke the sessions of people. Internal:
+    each method states which services may call it.
     """
 
     @staticmethod

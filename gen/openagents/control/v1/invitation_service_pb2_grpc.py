@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class InvitationServiceStub:
-    """Invitations by e-mail. They say nothing about whether the address has an account:
-    whoever signs in with it finds them. An invitation counts only for as long as the
-    member who made it may still make it.
+    """Manages invitations by e-mail. They say nothing about whether the address has an
+    account: anyone who signs in with the address finds them. An invitation is valid only
+    as long as the member who made it may still make it.
     """
 
     def __init__(self, channel):
@@ -75,43 +75,43 @@ class InvitationServiceStub:
 
 
 class InvitationServiceServicer:
-    """Invitations by e-mail. They say nothing about whether the address has an account:
-    whoever signs in with it finds them. An invitation counts only for as long as the
-    member who made it may still make it.
+    """Manages invitations by e-mail. They say nothing about whether the address has an
+    account: anyone who signs in with the address finds them. An invitation is valid only
+    as long as the member who made it may still make it.
     """
 
     def CreateInvitation(self, request, context):
-        """Invites an address. An open invitation of the address into the org gives way to
-        the new one. For owners and admins; only owners invite owners.
+        """Invites an address. The new invitation replaces an open invitation of the address
+        to the org. For owners and admins; only owners invite owners.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListInvitations(self, request, context):
-        """The open invitations into an org. For owners and admins.
+        """Returns the open invitations to an org. For owners and admins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResendInvitation(self, request, context):
-        """Sends the mail of an invitation again, and lets the invitation live as if it were
-        new. For owners and admins.
+        """Sends the mail of an invitation again, and restarts the time for which the
+        invitation is open. For owners and admins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeInvitation(self, request, context):
-        """Takes an invitation back. For owners and admins.
+        """Revokes an invitation. For owners and admins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOwnInvitations(self, request, context):
-        """The open invitations of the caller's own address.
+        """Returns the open invitations of the caller's own address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +125,7 @@ class InvitationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeclineInvitation(self, request, context):
-        """Ends an invitation of the caller's own address.
+        """Declines an invitation of the caller's own address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,9 +178,9 @@ def add_InvitationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InvitationService:
-    """Invitations by e-mail. They say nothing about whether the address has an account:
-    whoever signs in with it finds them. An invitation counts only for as long as the
-    member who made it may still make it.
+    """Manages invitations by e-mail. They say nothing about whether the address has an
+    account: anyone who signs in with the address finds them. An invitation is valid only
+    as long as the member who made it may still make it.
     """
 
     @staticmethod

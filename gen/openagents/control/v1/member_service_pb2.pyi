@@ -70,7 +70,7 @@ class ListMembersRequest(_message.Message):
     page_size: _builtins.int
     """Maximum number of members; 0 for 50."""
     page_token: _builtins.str
-    """`next_page_token` of the page before; empty for the first."""
+    """`next_page_token` of the previous page; empty for the first page."""
     def __init__(
         self,
         *,
@@ -95,10 +95,10 @@ class ListMembersResponse(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty on the last."""
+    """Token of the next page; empty if this is the last page."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
-        """The members, by their user ids."""
+        """The members, by user id."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ Global___RemoveMemberRequest: _TypeAlias = RemoveMemberRequest  # noqa: Y015
 
 @_typing.final
 class RemoveMemberResponse(_message.Message):
-    """The person is no member any more."""
+    """The person is no longer a member."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -235,7 +235,7 @@ Global___LeaveOrgRequest: _TypeAlias = LeaveOrgRequest  # noqa: Y015
 
 @_typing.final
 class LeaveOrgResponse(_message.Message):
-    """The caller is no member any more."""
+    """The caller is no longer a member."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -252,7 +252,7 @@ Global___LeaveOrgResponse: _TypeAlias = LeaveOrgResponse  # noqa: Y015
 
 @_typing.final
 class TransferOwnershipRequest(_message.Message):
-    """Hands an org over."""
+    """Transfers the ownership of an org."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -261,7 +261,7 @@ class TransferOwnershipRequest(_message.Message):
     org_id: _builtins.str
     """Org."""
     user_id: _builtins.str
-    """Member who is to be the owner."""
+    """Member who becomes the owner."""
     def __init__(
         self,
         *,
@@ -278,7 +278,7 @@ Global___TransferOwnershipRequest: _TypeAlias = TransferOwnershipRequest  # noqa
 
 @_typing.final
 class TransferOwnershipResponse(_message.Message):
-    """The org is handed over."""
+    """The ownership is transferred."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

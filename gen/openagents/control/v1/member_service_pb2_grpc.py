@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class MemberServiceStub:
-    """The members of an org that the caller is a member of. An org always has an owner,
-    and a person's own org only that person. What a member loses ends at once,
-    wherever it is open.
+    """Manages the members of an org that the caller is a member of. An org always has an
+    owner, and a person's own org has only that person. When a member loses access,
+    everything that the member has open through it ends at once.
     """
 
     def __init__(self, channel):
@@ -65,29 +65,29 @@ class MemberServiceStub:
 
 
 class MemberServiceServicer:
-    """The members of an org that the caller is a member of. An org always has an owner,
-    and a person's own org only that person. What a member loses ends at once,
-    wherever it is open.
+    """Manages the members of an org that the caller is a member of. An org always has an
+    owner, and a person's own org has only that person. When a member loses access,
+    everything that the member has open through it ends at once.
     """
 
     def ListMembers(self, request, context):
-        """The members of an org. For all members.
+        """Returns the members of an org. For all members.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetMemberRole(self, request, context):
-        """Gives a member another role. For owners and admins; only owners make owners, and
-        take that role away.
+        """Gives a member another role. For owners and admins; only owners can give or take
+        away the role of owner.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveMember(self, request, context):
-        """Removes a member. For owners and admins; only owners remove owners. Use LeaveOrg
-        for oneself.
+        """Removes a member. For owners and admins; only owners remove owners. To leave an
+        org, use LeaveOrg.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,7 +101,7 @@ class MemberServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TransferOwnership(self, request, context):
-        """Makes a member the owner, and the caller, an owner, an admin.
+        """Makes a member the owner, and the caller, who must be an owner, an admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,9 +144,9 @@ def add_MemberServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemberService:
-    """The members of an org that the caller is a member of. An org always has an owner,
-    and a person's own org only that person. What a member loses ends at once,
-    wherever it is open.
+    """Manages the members of an org that the caller is a member of. An org always has an
+    owner, and a person's own org has only that person. When a member loses access,
+    everything that the member has open through it ends at once.
     """
 
     @staticmethod

@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MemberServiceStub:
-    """The members of an org that the caller is a member of. An org always has an owner,
-    and a person's own org only that person. What a member loses ends at once,
-    wherever it is open.
+    """Manages the members of an org that the caller is a member of. An org always has an
+    owner, and a person's own org has only that person. When a member loses access,
+    everything that the member has open through it ends at once.
     """
 
     @_typing.overload
@@ -37,47 +37,47 @@ class MemberServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MemberServiceAsyncStub: ...
     ListMembers: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.ListMembersRequest, _member_service_pb2.ListMembersResponse]
-    """The members of an org. For all members."""
+    """Returns the members of an org. For all members."""
     SetMemberRole: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.SetMemberRoleRequest, _member_service_pb2.SetMemberRoleResponse]
-    """Gives a member another role. For owners and admins; only owners make owners, and
-    take that role away.
+    """Gives a member another role. For owners and admins; only owners can give or take
+    away the role of owner.
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.RemoveMemberRequest, _member_service_pb2.RemoveMemberResponse]
-    """Removes a member. For owners and admins; only owners remove owners. Use LeaveOrg
-    for oneself.
+    """Removes a member. For owners and admins; only owners remove owners. To leave an
+    org, use LeaveOrg.
     """
     LeaveOrg: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.LeaveOrgRequest, _member_service_pb2.LeaveOrgResponse]
     """Ends the caller's own membership."""
     TransferOwnership: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.TransferOwnershipRequest, _member_service_pb2.TransferOwnershipResponse]
-    """Makes a member the owner, and the caller, an owner, an admin."""
+    """Makes a member the owner, and the caller, who must be an owner, an admin."""
 
 @_typing.type_check_only
 class MemberServiceAsyncStub(MemberServiceStub):
-    """The members of an org that the caller is a member of. An org always has an owner,
-    and a person's own org only that person. What a member loses ends at once,
-    wherever it is open.
+    """Manages the members of an org that the caller is a member of. An org always has an
+    owner, and a person's own org has only that person. When a member loses access,
+    everything that the member has open through it ends at once.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListMembers: _aio.UnaryUnaryMultiCallable[_member_service_pb2.ListMembersRequest, _member_service_pb2.ListMembersResponse]  # type: ignore[assignment]
-    """The members of an org. For all members."""
+    """Returns the members of an org. For all members."""
     SetMemberRole: _aio.UnaryUnaryMultiCallable[_member_service_pb2.SetMemberRoleRequest, _member_service_pb2.SetMemberRoleResponse]  # type: ignore[assignment]
-    """Gives a member another role. For owners and admins; only owners make owners, and
-    take that role away.
+    """Gives a member another role. For owners and admins; only owners can give or take
+    away the role of owner.
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_member_service_pb2.RemoveMemberRequest, _member_service_pb2.RemoveMemberResponse]  # type: ignore[assignment]
-    """Removes a member. For owners and admins; only owners remove owners. Use LeaveOrg
-    for oneself.
+    """Removes a member. For owners and admins; only owners remove owners. To leave an
+    org, use LeaveOrg.
     """
     LeaveOrg: _aio.UnaryUnaryMultiCallable[_member_service_pb2.LeaveOrgRequest, _member_service_pb2.LeaveOrgResponse]  # type: ignore[assignment]
     """Ends the caller's own membership."""
     TransferOwnership: _aio.UnaryUnaryMultiCallable[_member_service_pb2.TransferOwnershipRequest, _member_service_pb2.TransferOwnershipResponse]  # type: ignore[assignment]
-    """Makes a member the owner, and the caller, an owner, an admin."""
+    """Makes a member the owner, and the caller, who must be an owner, an admin."""
 
 class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The members of an org that the caller is a member of. An org always has an owner,
-    and a person's own org only that person. What a member loses ends at once,
-    wherever it is open.
+    """Manages the members of an org that the caller is a member of. An org always has an
+    owner, and a person's own org has only that person. When a member loses access,
+    everything that the member has open through it ends at once.
     """
 
     @_abc_1.abstractmethod
@@ -86,7 +86,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _member_service_pb2.ListMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_member_service_pb2.ListMembersResponse, _abc.Awaitable[_member_service_pb2.ListMembersResponse]]:
-        """The members of an org. For all members."""
+        """Returns the members of an org. For all members."""
 
     @_abc_1.abstractmethod
     def SetMemberRole(
@@ -94,8 +94,8 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _member_service_pb2.SetMemberRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_member_service_pb2.SetMemberRoleResponse, _abc.Awaitable[_member_service_pb2.SetMemberRoleResponse]]:
-        """Gives a member another role. For owners and admins; only owners make owners, and
-        take that role away.
+        """Gives a member another role. For owners and admins; only owners can give or take
+        away the role of owner.
         """
 
     @_abc_1.abstractmethod
@@ -104,8 +104,8 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _member_service_pb2.RemoveMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_member_service_pb2.RemoveMemberResponse, _abc.Awaitable[_member_service_pb2.RemoveMemberResponse]]:
-        """Removes a member. For owners and admins; only owners remove owners. Use LeaveOrg
-        for oneself.
+        """Removes a member. For owners and admins; only owners remove owners. To leave an
+        org, use LeaveOrg.
         """
 
     @_abc_1.abstractmethod
@@ -122,6 +122,6 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _member_service_pb2.TransferOwnershipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_member_service_pb2.TransferOwnershipResponse, _abc.Awaitable[_member_service_pb2.TransferOwnershipResponse]]:
-        """Makes a member the owner, and the caller, an owner, an admin."""
+        """Makes a member the owner, and the caller, who must be an owner, an admin."""
 
 def add_MemberServiceServicer_to_server(servicer: MemberServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

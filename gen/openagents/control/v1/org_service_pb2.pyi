@@ -29,9 +29,9 @@ class _OrgRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrgRole.Value
     ORG_ROLE_UNSPECIFIED: _OrgRole.ValueType  # 0
     """Not set; never valid."""
     ORG_ROLE_OWNER: _OrgRole.ValueType  # 1
-    """May do everything, also end the org and make other owners."""
+    """May do everything, including deleting the org and making other owners."""
     ORG_ROLE_ADMIN: _OrgRole.ValueType  # 2
-    """May do everything but what only owners may."""
+    """May do everything except what is reserved for owners."""
     ORG_ROLE_MEMBER: _OrgRole.ValueType  # 3
     """May run and read."""
     ORG_ROLE_VIEWER: _OrgRole.ValueType  # 4
@@ -43,9 +43,9 @@ class OrgRole(_OrgRole, metaclass=_OrgRoleEnumTypeWrapper):
 ORG_ROLE_UNSPECIFIED: OrgRole.ValueType  # 0
 """Not set; never valid."""
 ORG_ROLE_OWNER: OrgRole.ValueType  # 1
-"""May do everything, also end the org and make other owners."""
+"""May do everything, including deleting the org and making other owners."""
 ORG_ROLE_ADMIN: OrgRole.ValueType  # 2
-"""May do everything but what only owners may."""
+"""May do everything except what is reserved for owners."""
 ORG_ROLE_MEMBER: OrgRole.ValueType  # 3
 """May run and read."""
 ORG_ROLE_VIEWER: OrgRole.ValueType  # 4
@@ -69,16 +69,18 @@ class Org(_message.Message):
     name: _builtins.str
     """Name for people."""
     personal: _builtins.bool
-    """Whether it is a person's own: nobody else gets into it, and it can't be deleted."""
+    """Whether it is a person's own org: nobody else can enter it, and it can't be
+    deleted.
+    """
     role: Global___OrgRole.ValueType
-    """The caller's role in it."""
+    """The caller's role in the org."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made. Absent from servers before this field."""
+        """When the org was created. Absent from servers older than this field."""
 
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp:
-        """When it will be gone; absent unless it was deleted."""
+        """When the org will be gone; absent unless it was deleted."""
 
     def __init__(
         self,
@@ -124,7 +126,7 @@ class ListOrgsResponse(_message.Message):
     ORGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def orgs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Org]:
-        """The orgs, the caller's own first."""
+        """The orgs; the caller's own org is the first."""
 
     def __init__(
         self,
@@ -187,7 +189,7 @@ Global___GetOrgResponse: _TypeAlias = GetOrgResponse  # noqa: Y015
 
 @_typing.final
 class CreateOrgRequest(_message.Message):
-    """Asks for an org."""
+    """Asks for a new org."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -209,7 +211,7 @@ Global___CreateOrgRequest: _TypeAlias = CreateOrgRequest  # noqa: Y015
 
 @_typing.final
 class CreateOrgResponse(_message.Message):
-    """The org."""
+    """The new org."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -233,7 +235,7 @@ Global___CreateOrgResponse: _TypeAlias = CreateOrgResponse  # noqa: Y015
 
 @_typing.final
 class RenameOrgRequest(_message.Message):
-    """Gives a name."""
+    """Renames an org."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -259,7 +261,7 @@ Global___RenameOrgRequest: _TypeAlias = RenameOrgRequest  # noqa: Y015
 
 @_typing.final
 class RenameOrgResponse(_message.Message):
-    """The org has the name."""
+    """The org is renamed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -305,7 +307,7 @@ Global___DeleteOrgRequest: _TypeAlias = DeleteOrgRequest  # noqa: Y015
 
 @_typing.final
 class DeleteOrgResponse(_message.Message):
-    """The org is closed."""
+    """The org is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

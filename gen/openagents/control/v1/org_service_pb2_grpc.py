@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class OrgServiceStub:
-    """The orgs of the calling person. An org that the caller is no member of is one
-    that does not exist. Whoever is named by a token that does not carry the scope
-    in question (members.read, members.write, orgs.write, orgs.own) is refused,
-    whatever the role in the org.
+    """Manages the orgs of the calling person. An org that the caller is not a member of is
+    treated as if it did not exist. A caller whose token lacks the required scope
+    (members.read, members.write, orgs.write, orgs.own) is refused, whatever the caller's
+    role in the org.
     """
 
     def __init__(self, channel):
@@ -71,51 +71,51 @@ class OrgServiceStub:
 
 
 class OrgServiceServicer:
-    """The orgs of the calling person. An org that the caller is no member of is one
-    that does not exist. Whoever is named by a token that does not carry the scope
-    in question (members.read, members.write, orgs.write, orgs.own) is refused,
-    whatever the role in the org.
+    """Manages the orgs of the calling person. An org that the caller is not a member of is
+    treated as if it did not exist. A caller whose token lacks the required scope
+    (members.read, members.write, orgs.write, orgs.own) is refused, whatever the caller's
+    role in the org.
     """
 
     def ListOrgs(self, request, context):
-        """Orgs that the caller is a member of.
+        """Returns the orgs that the caller is a member of.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetOrg(self, request, context):
-        """One of them.
+        """Returns one of these orgs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateOrg(self, request, context):
-        """Makes an org with the caller as its owner. Every call makes another one.
+        """Creates an org with the caller as its owner. Every call creates another org.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenameOrg(self, request, context):
-        """Gives an org another name. For owners and admins.
+        """Renames an org. For owners and admins.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteOrg(self, request, context):
-        """Closes an org: from now on nobody acts in it, and everything that is open for it
-        ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
-        a deleted one changes nothing. For owners.
+        """Deletes an org: from now on nobody can act in it, and everything that is open for
+        it ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
+        a deleted org changes nothing. For owners.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestoreOrg(self, request, context):
-        """Takes a deletion back. For owners.
+        """Restores a deleted org. For owners.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,10 +163,10 @@ def add_OrgServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrgService:
-    """The orgs of the calling person. An org that the caller is no member of is one
-    that does not exist. Whoever is named by a token that does not carry the scope
-    in question (members.read, members.write, orgs.write, orgs.own) is refused,
-    whatever the role in the org.
+    """Manages the orgs of the calling person. An org that the caller is not a member of is
+    treated as if it did not exist. A caller whose token lacks the required scope
+    (members.read, members.write, orgs.write, orgs.own) is refused, whatever the caller's
+    role in the org.
     """
 
     @staticmethod

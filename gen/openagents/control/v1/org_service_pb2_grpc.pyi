@@ -27,10 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OrgServiceStub:
-    """The orgs of the calling person. An org that the caller is no member of is one
-    that does not exist. Whoever is named by a token that does not carry the scope
-    in question (members.read, members.write, orgs.write, orgs.own) is refused,
-    whatever the role in the org.
+    """Manages the orgs of the calling person. An org that the caller is not a member of is
+    treated as if it did not exist. A caller whose token lacks the required scope
+    (members.read, members.write, orgs.write, orgs.own) is refused, whatever the caller's
+    role in the org.
     """
 
     @_typing.overload
@@ -38,51 +38,51 @@ class OrgServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OrgServiceAsyncStub: ...
     ListOrgs: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.ListOrgsRequest, _org_service_pb2.ListOrgsResponse]
-    """Orgs that the caller is a member of."""
+    """Returns the orgs that the caller is a member of."""
     GetOrg: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.GetOrgRequest, _org_service_pb2.GetOrgResponse]
-    """One of them."""
+    """Returns one of these orgs."""
     CreateOrg: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.CreateOrgRequest, _org_service_pb2.CreateOrgResponse]
-    """Makes an org with the caller as its owner. Every call makes another one."""
+    """Creates an org with the caller as its owner. Every call creates another org."""
     RenameOrg: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.RenameOrgRequest, _org_service_pb2.RenameOrgResponse]
-    """Gives an org another name. For owners and admins."""
+    """Renames an org. For owners and admins."""
     DeleteOrg: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.DeleteOrgRequest, _org_service_pb2.DeleteOrgResponse]
-    """Closes an org: from now on nobody acts in it, and everything that is open for it
-    ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
-    a deleted one changes nothing. For owners.
+    """Deletes an org: from now on nobody can act in it, and everything that is open for
+    it ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
+    a deleted org changes nothing. For owners.
     """
     RestoreOrg: _grpc.UnaryUnaryMultiCallable[_org_service_pb2.RestoreOrgRequest, _org_service_pb2.RestoreOrgResponse]
-    """Takes a deletion back. For owners."""
+    """Restores a deleted org. For owners."""
 
 @_typing.type_check_only
 class OrgServiceAsyncStub(OrgServiceStub):
-    """The orgs of the calling person. An org that the caller is no member of is one
-    that does not exist. Whoever is named by a token that does not carry the scope
-    in question (members.read, members.write, orgs.write, orgs.own) is refused,
-    whatever the role in the org.
+    """Manages the orgs of the calling person. An org that the caller is not a member of is
+    treated as if it did not exist. A caller whose token lacks the required scope
+    (members.read, members.write, orgs.write, orgs.own) is refused, whatever the caller's
+    role in the org.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListOrgs: _aio.UnaryUnaryMultiCallable[_org_service_pb2.ListOrgsRequest, _org_service_pb2.ListOrgsResponse]  # type: ignore[assignment]
-    """Orgs that the caller is a member of."""
+    """Returns the orgs that the caller is a member of."""
     GetOrg: _aio.UnaryUnaryMultiCallable[_org_service_pb2.GetOrgRequest, _org_service_pb2.GetOrgResponse]  # type: ignore[assignment]
-    """One of them."""
+    """Returns one of these orgs."""
     CreateOrg: _aio.UnaryUnaryMultiCallable[_org_service_pb2.CreateOrgRequest, _org_service_pb2.CreateOrgResponse]  # type: ignore[assignment]
-    """Makes an org with the caller as its owner. Every call makes another one."""
+    """Creates an org with the caller as its owner. Every call creates another org."""
     RenameOrg: _aio.UnaryUnaryMultiCallable[_org_service_pb2.RenameOrgRequest, _org_service_pb2.RenameOrgResponse]  # type: ignore[assignment]
-    """Gives an org another name. For owners and admins."""
+    """Renames an org. For owners and admins."""
     DeleteOrg: _aio.UnaryUnaryMultiCallable[_org_service_pb2.DeleteOrgRequest, _org_service_pb2.DeleteOrgResponse]  # type: ignore[assignment]
-    """Closes an org: from now on nobody acts in it, and everything that is open for it
-    ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
-    a deleted one changes nothing. For owners.
+    """Deletes an org: from now on nobody can act in it, and everything that is open for
+    it ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
+    a deleted org changes nothing. For owners.
     """
     RestoreOrg: _aio.UnaryUnaryMultiCallable[_org_service_pb2.RestoreOrgRequest, _org_service_pb2.RestoreOrgResponse]  # type: ignore[assignment]
-    """Takes a deletion back. For owners."""
+    """Restores a deleted org. For owners."""
 
 class OrgServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The orgs of the calling person. An org that the caller is no member of is one
-    that does not exist. Whoever is named by a token that does not carry the scope
-    in question (members.read, members.write, orgs.write, orgs.own) is refused,
-    whatever the role in the org.
+    """Manages the orgs of the calling person. An org that the caller is not a member of is
+    treated as if it did not exist. A caller whose token lacks the required scope
+    (members.read, members.write, orgs.write, orgs.own) is refused, whatever the caller's
+    role in the org.
     """
 
     @_abc_1.abstractmethod
@@ -91,7 +91,7 @@ class OrgServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _org_service_pb2.ListOrgsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_org_service_pb2.ListOrgsResponse, _abc.Awaitable[_org_service_pb2.ListOrgsResponse]]:
-        """Orgs that the caller is a member of."""
+        """Returns the orgs that the caller is a member of."""
 
     @_abc_1.abstractmethod
     def GetOrg(
@@ -99,7 +99,7 @@ class OrgServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _org_service_pb2.GetOrgRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_org_service_pb2.GetOrgResponse, _abc.Awaitable[_org_service_pb2.GetOrgResponse]]:
-        """One of them."""
+        """Returns one of these orgs."""
 
     @_abc_1.abstractmethod
     def CreateOrg(
@@ -107,7 +107,7 @@ class OrgServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _org_service_pb2.CreateOrgRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_org_service_pb2.CreateOrgResponse, _abc.Awaitable[_org_service_pb2.CreateOrgResponse]]:
-        """Makes an org with the caller as its owner. Every call makes another one."""
+        """Creates an org with the caller as its owner. Every call creates another org."""
 
     @_abc_1.abstractmethod
     def RenameOrg(
@@ -115,7 +115,7 @@ class OrgServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _org_service_pb2.RenameOrgRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_org_service_pb2.RenameOrgResponse, _abc.Awaitable[_org_service_pb2.RenameOrgResponse]]:
-        """Gives an org another name. For owners and admins."""
+        """Renames an org. For owners and admins."""
 
     @_abc_1.abstractmethod
     def DeleteOrg(
@@ -123,9 +123,9 @@ class OrgServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _org_service_pb2.DeleteOrgRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_org_service_pb2.DeleteOrgResponse, _abc.Awaitable[_org_service_pb2.DeleteOrgResponse]]:
-        """Closes an org: from now on nobody acts in it, and everything that is open for it
-        ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
-        a deleted one changes nothing. For owners.
+        """Deletes an org: from now on nobody can act in it, and everything that is open for
+        it ends. Until its `delete_time` an owner can restore it; then it is gone. Deleting
+        a deleted org changes nothing. For owners.
         """
 
     @_abc_1.abstractmethod
@@ -134,6 +134,6 @@ class OrgServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _org_service_pb2.RestoreOrgRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_org_service_pb2.RestoreOrgResponse, _abc.Awaitable[_org_service_pb2.RestoreOrgResponse]]:
-        """Takes a deletion back. For owners."""
+        """Restores a deleted org. For owners."""
 
 def add_OrgServiceServicer_to_server(servicer: OrgServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,35 +27,37 @@ class _PolicyRule:
 class _PolicyRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyRule.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     POLICY_RULE_UNSPECIFIED: _PolicyRule.ValueType  # 0
-    """None denied."""
+    """No rule denied."""
     POLICY_RULE_STANDING: _PolicyRule.ValueType  # 1
-    """The session, key or account behind the principal has to be there, in its org."""
+    """The session, key or account behind the principal must exist in its org."""
     POLICY_RULE_TOKEN_SCOPE: _PolicyRule.ValueType  # 2
-    """The token has to carry the scope."""
+    """The token must carry the scope."""
     POLICY_RULE_ROLE_SCOPE: _PolicyRule.ValueType  # 3
-    """The role in the org, or the kind of account, has to give the scope."""
+    """The role in the org, or the kind of account, must give the scope."""
     POLICY_RULE_SESSION: _PolicyRule.ValueType  # 4
-    """It has to be a person who has signed in, and no program with an API key."""
+    """The principal must be a person who has signed in, not a program with an API key."""
     POLICY_RULE_OWNER: _PolicyRule.ValueType  # 5
-    """The thing has to belong to the principal, or to the org that it acts in."""
+    """The thing must belong to the principal, or to the org that the principal acts in."""
     POLICY_RULE_FRESH_SIGN_IN: _PolicyRule.ValueType  # 6
     """The sign-in behind a session must not be too old."""
 
 class PolicyRule(_PolicyRule, metaclass=_PolicyRuleEnumTypeWrapper):
-    """The rule that denied. They are asked in this order, and the first that denies counts."""
+    """The rule that denied. The rules are applied in this order, and the first rule that
+    denies counts.
+    """
 
 POLICY_RULE_UNSPECIFIED: PolicyRule.ValueType  # 0
-"""None denied."""
+"""No rule denied."""
 POLICY_RULE_STANDING: PolicyRule.ValueType  # 1
-"""The session, key or account behind the principal has to be there, in its org."""
+"""The session, key or account behind the principal must exist in its org."""
 POLICY_RULE_TOKEN_SCOPE: PolicyRule.ValueType  # 2
-"""The token has to carry the scope."""
+"""The token must carry the scope."""
 POLICY_RULE_ROLE_SCOPE: PolicyRule.ValueType  # 3
-"""The role in the org, or the kind of account, has to give the scope."""
+"""The role in the org, or the kind of account, must give the scope."""
 POLICY_RULE_SESSION: PolicyRule.ValueType  # 4
-"""It has to be a person who has signed in, and no program with an API key."""
+"""The principal must be a person who has signed in, not a program with an API key."""
 POLICY_RULE_OWNER: PolicyRule.ValueType  # 5
-"""The thing has to belong to the principal, or to the org that it acts in."""
+"""The thing must belong to the principal, or to the org that the principal acts in."""
 POLICY_RULE_FRESH_SIGN_IN: PolicyRule.ValueType  # 6
 """The sign-in behind a session must not be too old."""
 Global___PolicyRule: _TypeAlias = PolicyRule  # noqa: Y015
@@ -73,21 +75,23 @@ class AuthorizeRequest(_message.Message):
     OWNER_ORG_ID_FIELD_NUMBER: _builtins.int
     FRESH_SIGN_IN_FIELD_NUMBER: _builtins.int
     required_scope: _builtins.str
-    """Scope that the action needs, for example runs.write. Empty: none. One that
-    does not exist is refused with invalid_value.
+    """Scope that the action needs, for example runs.write. Empty if it needs none. A
+    scope that does not exist is refused with invalid_value.
     """
     session_only: _builtins.bool
-    """Whether the action is for people who have signed in, and for no API key."""
+    """Whether the action is only for people who have signed in, not for API keys."""
     owner_user_id: _builtins.str
-    """Person whose thing it is; empty if it is not a person's. Only one of the two owners."""
+    """Person that the thing belongs to; empty if it does not belong to a person. Set only
+    one of the two owners.
+    """
     owner_org_id: _builtins.str
-    """Org whose thing it is; empty if it is not an org's."""
+    """Org that the thing belongs to; empty if it does not belong to an org."""
     fresh_sign_in: _builtins.bool
-    """Whether the action needs a fresh sign-in of whoever has a session."""
+    """Whether the action needs a fresh sign-in if the principal has a session."""
     @_builtins.property
     def principal(self) -> _principal_pb2.Principal:
-        """Who: kind, subject, org, the scopes of the token, and the session (`ses_…`) or
-        API key (`apk_…`) that the token was made from.
+        """The principal: kind, subject, org, the scopes of the token, and the session
+        (`ses_…`) or API key (`apk_…`) that the token was made from.
         """
 
     def __init__(
@@ -120,17 +124,17 @@ class AuthorizeResponse(_message.Message):
     RULE_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
-    """Whether it may."""
+    """Whether the principal may do it."""
     reason: _builtins.str
-    """Why not: a reason of the catalogue; empty if it may."""
+    """Why not: a reason of the catalogue; empty if the principal may do it."""
     message: _builtins.str
     """Why not, for people."""
     rule: Global___PolicyRule.ValueType
     """The rule that denied."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the principal may do now: what its token carries, as far as its role gives
-        it. Empty for one without standing.
+        """What the principal may do now: the scopes of its token, as far as its role gives
+        them. Empty for a principal without standing.
         """
 
     def __init__(

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class PolicyServiceStub:
-    """The one decision point. The edge asks the same rules before every call.
-    Internal: methods say which services may call.
+    """The one place where access is decided. The edge applies the same rules before every
+    call. Internal: each method states which services may call it.
     """
 
     def __init__(self, channel):
@@ -44,14 +44,14 @@ class PolicyServiceStub:
 
 
 class PolicyServiceServicer:
-    """The one decision point. The edge asks the same rules before every call.
-    Internal: methods say which services may call.
+    """The one place where access is decided. The edge applies the same rules before every
+    call. Internal: each method states which services may call it.
     """
 
     def Authorize(self, request, context):
-        """Whether a principal may do something now, and if not, by which rule. It changes
-        nothing and records nothing. A principal that is not there is denied like one
-        that has ended.
+        """Returns whether a principal may do something now, and if not, which rule denies it.
+        The call changes nothing and records nothing. A principal that does not exist is
+        denied in the same way as one that has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,8 +74,8 @@ def add_PolicyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PolicyService:
-    """The one decision point. The edge asks the same rules before every call.
-    Internal: methods say which services may call.
+    """The one place where access is decided. The edge applies the same rules before every
+    call. Internal: each method states which services may call it.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PolicyServiceStub:
-    """The one decision point. The edge asks the same rules before every call.
-    Internal: methods say which services may call.
+    """The one place where access is decided. The edge applies the same rules before every
+    call. Internal: each method states which services may call it.
     """
 
     @_typing.overload
@@ -36,27 +36,27 @@ class PolicyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PolicyServiceAsyncStub: ...
     Authorize: _grpc.UnaryUnaryMultiCallable[_policy_service_pb2.AuthorizeRequest, _policy_service_pb2.AuthorizeResponse]
-    """Whether a principal may do something now, and if not, by which rule. It changes
-    nothing and records nothing. A principal that is not there is denied like one
-    that has ended.
+    """Returns whether a principal may do something now, and if not, which rule denies it.
+    The call changes nothing and records nothing. A principal that does not exist is
+    denied in the same way as one that has ended.
     """
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
-    """The one decision point. The edge asks the same rules before every call.
-    Internal: methods say which services may call.
+    """The one place where access is decided. The edge applies the same rules before every
+    call. Internal: each method states which services may call it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Authorize: _aio.UnaryUnaryMultiCallable[_policy_service_pb2.AuthorizeRequest, _policy_service_pb2.AuthorizeResponse]  # type: ignore[assignment]
-    """Whether a principal may do something now, and if not, by which rule. It changes
-    nothing and records nothing. A principal that is not there is denied like one
-    that has ended.
+    """Returns whether a principal may do something now, and if not, which rule denies it.
+    The call changes nothing and records nothing. A principal that does not exist is
+    denied in the same way as one that has ended.
     """
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The one decision point. The edge asks the same rules before every call.
-    Internal: methods say which services may call.
+    """The one place where access is decided. The edge applies the same rules before every
+    call. Internal: each method states which services may call it.
     """
 
     @_abc_1.abstractmethod
@@ -65,9 +65,9 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policy_service_pb2.AuthorizeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policy_service_pb2.AuthorizeResponse, _abc.Awaitable[_policy_service_pb2.AuthorizeResponse]]:
-        """Whether a principal may do something now, and if not, by which rule. It changes
-        nothing and records nothing. A principal that is not there is denied like one
-        that has ended.
+        """Returns whether a principal may do something now, and if not, which rule denies it.
+        The call changes nothing and records nothing. A principal that does not exist is
+        denied in the same way as one that has ended.
         """
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

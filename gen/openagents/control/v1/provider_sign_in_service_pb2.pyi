@@ -51,7 +51,7 @@ class ListProvidersResponse(_message.Message):
     """
     @_builtins.property
     def providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentityProvider]:
-        """Each of them; empty where people sign in with a code only."""
+        """The providers; empty where people sign in only with a code."""
 
     def __init__(
         self,
@@ -76,9 +76,9 @@ class IdentityProvider(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name in calls: oidc or workos."""
+    """Name of the provider in calls: oidc or workos."""
     label: _builtins.str
-    """What people know it as."""
+    """Name by which people know the provider."""
     def __init__(
         self,
         *,
@@ -95,7 +95,7 @@ Global___IdentityProvider: _TypeAlias = IdentityProvider  # noqa: Y015
 
 @_typing.final
 class StartProviderSignInRequest(_message.Message):
-    """Begins a sign-in."""
+    """Starts a sign-in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -105,13 +105,13 @@ class StartProviderSignInRequest(_message.Message):
     provider: _builtins.str
     """Name of the provider."""
     device_id: _builtins.str
-    """Stable id of the installation, which alone can finish the sign-in; the session
-    will be bound to it.
+    """Stable id of the installation, which is the only one that can finish the sign-in;
+    the session will be bound to it.
     """
     redirect_uri: _builtins.str
-    """Where the provider sends the browser afterwards: one of the installation's
-    redirect URLs, letter by letter, or http://127.0.0.1:PORT/callback of a program
-    on the person's own machine.
+    """Where the provider sends the browser afterwards: exactly one of the installation's
+    redirect URLs, or http://127.0.0.1:PORT/callback of a program on the person's own
+    machine.
     """
     def __init__(
         self,
@@ -130,7 +130,7 @@ Global___StartProviderSignInRequest: _TypeAlias = StartProviderSignInRequest  # 
 
 @_typing.final
 class StartProviderSignInResponse(_message.Message):
-    """A sign-in has begun."""
+    """The sign-in has started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -139,16 +139,16 @@ class StartProviderSignInResponse(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     sign_in_id: _builtins.str
-    """Sign-in, to come back with (`psi_…`)."""
+    """Sign-in (`psi_…`), to send back with the provider's answer."""
     authorization_url: _builtins.str
     """Page to open in a browser."""
     state: _builtins.str
-    """What the browser must bring back as `state`. Drop an answer that has another
-    one: it belongs to somebody else's sign-in.
+    """Value that the browser must bring back as `state`. Discard an answer with a
+    different value: it belongs to somebody else's sign-in.
     """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the sign-in can't be finished any more."""
+        """Time after which the sign-in can no longer be finished."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ Global___StartProviderSignInResponse: _TypeAlias = StartProviderSignInResponse  
 
 @_typing.final
 class FinishProviderSignInRequest(_message.Message):
-    """Brings the provider's answer."""
+    """Presents the provider's answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,7 +186,7 @@ class FinishProviderSignInRequest(_message.Message):
     code: _builtins.str
     """Parameter `code` of the redirect: printable ASCII without blanks."""
     refresh_token: _builtins.str
-    """Refresh token of the session that goes on, as in VerifyChallenge."""
+    """Refresh token of the session to continue, as in VerifyChallenge."""
     def __init__(
         self,
         *,
@@ -219,14 +219,14 @@ class FinishProviderSignInResponse(_message.Message):
     user_id: _builtins.str
     """Person (`usr_…`)."""
     org_id: _builtins.str
-    """Org that the session acts in (`org_…`): of a new session the person's own."""
+    """Org that the session acts in (`org_…`). For a new session, the person's own org."""
     session_id: _builtins.str
     """Session (`ses_…`)."""
     new_user: _builtins.bool
-    """Whether the person was created by this sign-in."""
+    """Whether this sign-in created the person."""
     email: _builtins.str
-    """The account's address, in its canonical form. It stays when the address at the
-    provider changes.
+    """Address of the account, in its canonical form. It does not change when the address
+    at the provider changes.
     """
     @_builtins.property
     def tokens(self) -> _auth_service_pb2.SessionTokens:

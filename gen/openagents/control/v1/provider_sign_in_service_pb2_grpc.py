@@ -61,22 +61,22 @@ class ProviderSignInServiceServicer:
     """
 
     def ListProviders(self, request, context):
-        """Which providers people can sign in with, beside a code by e-mail.
+        """Returns the providers that people can sign in with, besides a code by e-mail.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartProviderSignIn(self, request, context):
-        """Begins a sign-in at a provider.
+        """Starts a sign-in at a provider.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FinishProviderSignIn(self, request, context):
-        """Exchanges the provider's answer for a session. One call each sign-in: whatever
-        became of it, the next one starts anew.
+        """Exchanges the provider's answer for a session. A sign-in allows one call, whatever
+        its result; after that, start a new sign-in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

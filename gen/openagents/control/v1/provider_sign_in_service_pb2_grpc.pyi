@@ -37,12 +37,12 @@ class ProviderSignInServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProviderSignInServiceAsyncStub: ...
     ListProviders: _grpc.UnaryUnaryMultiCallable[_provider_sign_in_service_pb2.ListProvidersRequest, _provider_sign_in_service_pb2.ListProvidersResponse]
-    """Which providers people can sign in with, beside a code by e-mail."""
+    """Returns the providers that people can sign in with, besides a code by e-mail."""
     StartProviderSignIn: _grpc.UnaryUnaryMultiCallable[_provider_sign_in_service_pb2.StartProviderSignInRequest, _provider_sign_in_service_pb2.StartProviderSignInResponse]
-    """Begins a sign-in at a provider."""
+    """Starts a sign-in at a provider."""
     FinishProviderSignIn: _grpc.UnaryUnaryMultiCallable[_provider_sign_in_service_pb2.FinishProviderSignInRequest, _provider_sign_in_service_pb2.FinishProviderSignInResponse]
-    """Exchanges the provider's answer for a session. One call each sign-in: whatever
-    became of it, the next one starts anew.
+    """Exchanges the provider's answer for a session. A sign-in allows one call, whatever
+    its result; after that, start a new sign-in.
     """
 
 @_typing.type_check_only
@@ -54,12 +54,12 @@ class ProviderSignInServiceAsyncStub(ProviderSignInServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListProviders: _aio.UnaryUnaryMultiCallable[_provider_sign_in_service_pb2.ListProvidersRequest, _provider_sign_in_service_pb2.ListProvidersResponse]  # type: ignore[assignment]
-    """Which providers people can sign in with, beside a code by e-mail."""
+    """Returns the providers that people can sign in with, besides a code by e-mail."""
     StartProviderSignIn: _aio.UnaryUnaryMultiCallable[_provider_sign_in_service_pb2.StartProviderSignInRequest, _provider_sign_in_service_pb2.StartProviderSignInResponse]  # type: ignore[assignment]
-    """Begins a sign-in at a provider."""
+    """Starts a sign-in at a provider."""
     FinishProviderSignIn: _aio.UnaryUnaryMultiCallable[_provider_sign_in_service_pb2.FinishProviderSignInRequest, _provider_sign_in_service_pb2.FinishProviderSignInResponse]  # type: ignore[assignment]
-    """Exchanges the provider's answer for a session. One call each sign-in: whatever
-    became of it, the next one starts anew.
+    """Exchanges the provider's answer for a session. A sign-in allows one call, whatever
+    its result; after that, start a new sign-in.
     """
 
 class ProviderSignInServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -74,7 +74,7 @@ class ProviderSignInServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provider_sign_in_service_pb2.ListProvidersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_provider_sign_in_service_pb2.ListProvidersResponse, _abc.Awaitable[_provider_sign_in_service_pb2.ListProvidersResponse]]:
-        """Which providers people can sign in with, beside a code by e-mail."""
+        """Returns the providers that people can sign in with, besides a code by e-mail."""
 
     @_abc_1.abstractmethod
     def StartProviderSignIn(
@@ -82,7 +82,7 @@ class ProviderSignInServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provider_sign_in_service_pb2.StartProviderSignInRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_provider_sign_in_service_pb2.StartProviderSignInResponse, _abc.Awaitable[_provider_sign_in_service_pb2.StartProviderSignInResponse]]:
-        """Begins a sign-in at a provider."""
+        """Starts a sign-in at a provider."""
 
     @_abc_1.abstractmethod
     def FinishProviderSignIn(
@@ -90,8 +90,8 @@ class ProviderSignInServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provider_sign_in_service_pb2.FinishProviderSignInRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_provider_sign_in_service_pb2.FinishProviderSignInResponse, _abc.Awaitable[_provider_sign_in_service_pb2.FinishProviderSignInResponse]]:
-        """Exchanges the provider's answer for a session. One call each sign-in: whatever
-        became of it, the next one starts anew.
+        """Exchanges the provider's answer for a session. A sign-in allows one call, whatever
+        its result; after that, start a new sign-in.
         """
 
 def add_ProviderSignInServiceServicer_to_server(servicer: ProviderSignInServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class RevocationServiceStub:
-    """The revocations of control. Internal: methods say which services may call.
+    """Announces the revocations of control. Internal: each method states which services may
+    call it.
     """
 
     def __init__(self, channel):
@@ -43,16 +44,17 @@ class RevocationServiceStub:
 
 
 class RevocationServiceServicer:
-    """The revocations of control. Internal: methods say which services may call.
+    """Announces the revocations of control. Internal: each method states which services may
+    call it.
     """
 
     def WatchRevocations(self, request, context):
-        """All revocations after a position, in their order and without a hole, then
-        each new one once it is committed. The stream has no end of its own. A caller
-        that lost it calls again with the newest position that it has.
+        """Streams all revocations after a position, in order and without a hole, and then
+        each new revocation once it is committed. The stream does not end by itself. A
+        caller that loses the stream calls again with the newest position that it has.
 
-        Control forgets a revocation once every token that it ends has expired. A
-        position from before that is as good as any: it misses nothing that matters.
+        Control forgets a revocation once every token that it ends has expired. A caller
+        may still use a position from before that: it misses nothing that matters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,7 +77,8 @@ def add_RevocationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RevocationService:
-    """The revocations of control. Internal: methods say which services may call.
+    """Announces the revocations of control. Internal: each method states which services may
+    call it.
     """
 
     @staticmethod

@@ -29,7 +29,7 @@ class _RouteSide:
 class _RouteSideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RouteSide.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ROUTE_SIDE_UNSPECIFIED: _RouteSide.ValueType  # 0
-    """Not set: no side is meant in particular."""
+    """Not set; no particular side."""
     ROUTE_SIDE_SHELL: _RouteSide.ValueType  # 1
     """The built-in web shell."""
     ROUTE_SIDE_LEGACY: _RouteSide.ValueType  # 2
@@ -39,7 +39,7 @@ class RouteSide(_RouteSide, metaclass=_RouteSideEnumTypeWrapper):
     """Which side answers a request."""
 
 ROUTE_SIDE_UNSPECIFIED: RouteSide.ValueType  # 0
-"""Not set: no side is meant in particular."""
+"""Not set; no particular side."""
 ROUTE_SIDE_SHELL: RouteSide.ValueType  # 1
 """The built-in web shell."""
 ROUTE_SIDE_LEGACY: RouteSide.ValueType  # 2
@@ -57,19 +57,19 @@ class RouteGroup(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     PERCENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name."""
+    """Name of the group."""
     pinned: Global___RouteSide.ValueType
-    """The side for everybody; unspecified: people are divided by `percent`, and may
-    choose for themselves.
+    """The side for everybody. If unspecified, people are divided by `percent`, and may
+    choose a side themselves.
     """
     percent: _builtins.int
-    """Share of the people that the shell answers, in percent. Who is among them stays
-    so while it grows.
+    """Share of the people that the shell answers, in percent. People in the share stay in
+    it while it grows.
     """
     @_builtins.property
     def prefixes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Its paths: each with all that is below it. The longest that fits a request
-        decides. No two groups have the same one.
+        """Paths of the group: each includes everything below it. The longest prefix that
+        matches a request decides. No two groups have the same prefix.
         """
 
     def __init__(
@@ -106,14 +106,14 @@ class Canary(_message.Message):
     group: _builtins.str
     """Name of the group."""
     percent: _builtins.int
-    """Share of the present step, in percent."""
+    """Share of the shell in the present step, in percent."""
     outcome: _builtins.str
     """How it ended: "finished", "rolled_back", "replaced"; empty while it runs."""
     reason: _builtins.str
     """Why it was rolled back: "errors", "slow", "operator"; otherwise empty."""
     @_builtins.property
     def step_time(self) -> _timestamp_pb2.Timestamp:
-        """When the step began."""
+        """When the present step began."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
@@ -150,10 +150,10 @@ class Maintenance(_message.Message):
     notice: _builtins.str
     """What people are told."""
     retry_after_ms: _builtins.int
-    """When they should try again, in milliseconds."""
+    """How long people should wait before they try again, in milliseconds."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when."""
+        """When the site was closed."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class GetRoutesResponse(_message.Message):
     CANARIES_FIELD_NUMBER: _builtins.int
     MAINTENANCE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """Number of the groups' present version; each change has the next one."""
+    """Number of the present version of the groups; each change creates the next version."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteGroup]:
         """The groups, by name."""
@@ -229,7 +229,7 @@ Global___GetRoutesResponse: _TypeAlias = GetRoutesResponse  # noqa: Y015
 
 @_typing.final
 class SetRouteRequest(_message.Message):
-    """Asks for a group to be as it is here."""
+    """Asks to set a group."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -253,7 +253,7 @@ Global___SetRouteRequest: _TypeAlias = SetRouteRequest  # noqa: Y015
 
 @_typing.final
 class SetRouteResponse(_message.Message):
-    """The group is so."""
+    """The group is set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -275,13 +275,13 @@ Global___SetRouteResponse: _TypeAlias = SetRouteResponse  # noqa: Y015
 
 @_typing.final
 class DeleteRouteRequest(_message.Message):
-    """Asks for a group to go."""
+    """Asks to delete a group."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name."""
+    """Name of the group."""
     def __init__(
         self,
         *,
@@ -297,7 +297,7 @@ Global___DeleteRouteRequest: _TypeAlias = DeleteRouteRequest  # noqa: Y015
 
 @_typing.final
 class DeleteRouteResponse(_message.Message):
-    """The group is gone."""
+    """The group is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -319,7 +319,7 @@ Global___DeleteRouteResponse: _TypeAlias = DeleteRouteResponse  # noqa: Y015
 
 @_typing.final
 class RollBackRoutesRequest(_message.Message):
-    """Asks for the last change to be taken back."""
+    """Asks to revert the last change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -336,7 +336,7 @@ Global___RollBackRoutesRequest: _TypeAlias = RollBackRoutesRequest  # noqa: Y015
 
 @_typing.final
 class RollBackRoutesResponse(_message.Message):
-    """It is taken back."""
+    """The change is reverted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -364,7 +364,7 @@ Global___RollBackRoutesResponse: _TypeAlias = RollBackRoutesResponse  # noqa: Y0
 
 @_typing.final
 class StartCanaryRequest(_message.Message):
-    """Asks for a group to be moved to the shell."""
+    """Asks to move a group to the shell."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -374,9 +374,11 @@ class StartCanaryRequest(_message.Message):
     group: _builtins.str
     """Name of the group."""
     hold_ms: _builtins.int
-    """Shortest time of a step, in milliseconds; 0 for 5 minutes."""
+    """Minimum duration of a step, in milliseconds; 0 for 5 minutes."""
     min_requests: _builtins.int
-    """Fewest requests that each side has to answer before a step is judged; 0 for 500."""
+    """Minimum number of requests that each side has to answer before a step is judged; 0
+    for 500.
+    """
     def __init__(
         self,
         *,
@@ -394,7 +396,7 @@ Global___StartCanaryRequest: _TypeAlias = StartCanaryRequest  # noqa: Y015
 
 @_typing.final
 class StartCanaryResponse(_message.Message):
-    """It has begun."""
+    """The canary has begun."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -416,16 +418,18 @@ Global___StartCanaryResponse: _TypeAlias = StartCanaryResponse  # noqa: Y015
 
 @_typing.final
 class StartMaintenanceRequest(_message.Message):
-    """Asks for the site to be closed."""
+    """Asks to close the site."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NOTICE_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
     notice: _builtins.str
-    """What people are told; empty for a sentence of ours."""
+    """What people are told; empty for the built-in text."""
     retry_after_ms: _builtins.int
-    """When they should try again, in milliseconds; 0 for 5 minutes."""
+    """How long people should wait before they try again, in milliseconds; 0 for 5
+    minutes.
+    """
     def __init__(
         self,
         *,
@@ -459,7 +463,7 @@ Global___StartMaintenanceResponse: _TypeAlias = StartMaintenanceResponse  # noqa
 
 @_typing.final
 class EndMaintenanceRequest(_message.Message):
-    """Asks for the site to be opened."""
+    """Asks to open the site."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -493,13 +497,13 @@ Global___EndMaintenanceResponse: _TypeAlias = EndMaintenanceResponse  # noqa: Y0
 
 @_typing.final
 class CreateBypassRequest(_message.Message):
-    """Asks for a way in."""
+    """Asks for a bypass."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TTL_MS_FIELD_NUMBER: _builtins.int
     ttl_ms: _builtins.int
-    """How long it should be good, in milliseconds; 0 for an hour."""
+    """How long the bypass is valid, in milliseconds; 0 for an hour."""
     def __init__(
         self,
         *,
@@ -515,19 +519,19 @@ Global___CreateBypassRequest: _TypeAlias = CreateBypassRequest  # noqa: Y015
 
 @_typing.final
 class CreateBypassResponse(_message.Message):
-    """A way in."""
+    """A bypass."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BYPASS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     bypass: _builtins.str
-    """What to send as the header x-oa-bypass, or once as the parameter oa-bypass of a
+    """Value to send as the header x-oa-bypass, or once as the parameter oa-bypass of a
     page. It is a secret.
     """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ends."""
+        """When the bypass ends."""
 
     def __init__(
         self,

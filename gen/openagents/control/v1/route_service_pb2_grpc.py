@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class RouteServiceStub:
-    """Route groups, canaries and maintenance of an installation. Internal: methods
-    say who may call. A change counts on every replica within seconds.
+    """Manages the route groups, canaries and maintenance of an installation. Internal: each
+    method states who may call it. A change takes effect on every replica within seconds.
     """
 
     def __init__(self, channel):
@@ -79,67 +79,68 @@ class RouteServiceStub:
 
 
 class RouteServiceServicer:
-    """Route groups, canaries and maintenance of an installation. Internal: methods
-    say who may call. A change counts on every replica within seconds.
+    """Manages the route groups, canaries and maintenance of an installation. Internal: each
+    method states who may call it. A change takes effect on every replica within seconds.
     """
 
     def GetRoutes(self, request, context):
-        """The groups, the running canaries, and the maintenance, as they are now.
+        """Returns the groups, the running canaries, and the maintenance, as they are now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetRoute(self, request, context):
-        """Puts a group in the place of the one with its name, or adds it. A running
-        canary of the group ends.
+        """Replaces the group with the same name, or adds the group. A running canary of the
+        group ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRoute(self, request, context):
-        """Takes a group away, and with it its running canary.
+        """Deletes a group. A running canary of the group ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollBackRoutes(self, request, context):
-        """Takes back the operators' last change to the groups: a set, a deletion, or a
-        whole canary with all its steps. Running canaries end. Called again, it takes
-        back the change before that.
+        """Reverts the operators' last change to the groups: a set, a deletion, or a whole
+        canary with all its steps. Running canaries end. Another call reverts the change
+        before that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartCanary(self, request, context):
-        """Moves a group to the shell in steps of 0, 5, 25, 50 and 100 percent, for as
-        long as the shell answers as well as the legacy side; otherwise back to 0.
+        """Moves a group to the shell in steps of 0, 5, 25, 50 and 100 percent, as long as the
+        shell answers as well as the legacy side. Otherwise, the group goes back to 0
+        percent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartMaintenance(self, request, context):
-        """Closes the site: every request on the public edge is refused as
-        in_maintenance. Once it is closed, a further call changes notice and wait.
+        """Closes the site: every request on the public edge is refused as in_maintenance.
+        While the site is closed, another call changes the notice and the wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EndMaintenance(self, request, context):
-        """Opens the site. Every bypass ends.
+        """Opens the site again. Every bypass ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateBypass(self, request, context):
-        """A signed text with which an operator gets into the present maintenance, or into
-        the next one.
+        """Creates a signed text that lets an operator in during the present maintenance or,
+        if there is none, during the next one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,8 +198,8 @@ def add_RouteServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RouteService:
-    """Route groups, canaries and maintenance of an installation. Internal: methods
-    say who may call. A change counts on every replica within seconds.
+    """Manages the route groups, canaries and maintenance of an installation. Internal: each
+    method states who may call it. A change takes effect on every replica within seconds.
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RouteServiceStub:
-    """Route groups, canaries and maintenance of an installation. Internal: methods
-    say who may call. A change counts on every replica within seconds.
+    """Manages the route groups, canaries and maintenance of an installation. Internal: each
+    method states who may call it. A change takes effect on every replica within seconds.
     """
 
     @_typing.overload
@@ -38,71 +38,73 @@ class RouteServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RouteServiceAsyncStub: ...
     GetRoutes: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.GetRoutesRequest, _route_service_pb2.GetRoutesResponse]
-    """The groups, the running canaries, and the maintenance, as they are now."""
+    """Returns the groups, the running canaries, and the maintenance, as they are now."""
     SetRoute: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.SetRouteRequest, _route_service_pb2.SetRouteResponse]
-    """Puts a group in the place of the one with its name, or adds it. A running
-    canary of the group ends.
+    """Replaces the group with the same name, or adds the group. A running canary of the
+    group ends.
     """
     DeleteRoute: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.DeleteRouteRequest, _route_service_pb2.DeleteRouteResponse]
-    """Takes a group away, and with it its running canary."""
+    """Deletes a group. A running canary of the group ends."""
     RollBackRoutes: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.RollBackRoutesRequest, _route_service_pb2.RollBackRoutesResponse]
-    """Takes back the operators' last change to the groups: a set, a deletion, or a
-    whole canary with all its steps. Running canaries end. Called again, it takes
-    back the change before that.
+    """Reverts the operators' last change to the groups: a set, a deletion, or a whole
+    canary with all its steps. Running canaries end. Another call reverts the change
+    before that.
     """
     StartCanary: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.StartCanaryRequest, _route_service_pb2.StartCanaryResponse]
-    """Moves a group to the shell in steps of 0, 5, 25, 50 and 100 percent, for as
-    long as the shell answers as well as the legacy side; otherwise back to 0.
+    """Moves a group to the shell in steps of 0, 5, 25, 50 and 100 percent, as long as the
+    shell answers as well as the legacy side. Otherwise, the group goes back to 0
+    percent.
     """
     StartMaintenance: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.StartMaintenanceRequest, _route_service_pb2.StartMaintenanceResponse]
-    """Closes the site: every request on the public edge is refused as
-    in_maintenance. Once it is closed, a further call changes notice and wait.
+    """Closes the site: every request on the public edge is refused as in_maintenance.
+    While the site is closed, another call changes the notice and the wait.
     """
     EndMaintenance: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.EndMaintenanceRequest, _route_service_pb2.EndMaintenanceResponse]
-    """Opens the site. Every bypass ends."""
+    """Opens the site again. Every bypass ends."""
     CreateBypass: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.CreateBypassRequest, _route_service_pb2.CreateBypassResponse]
-    """A signed text with which an operator gets into the present maintenance, or into
-    the next one.
+    """Creates a signed text that lets an operator in during the present maintenance or,
+    if there is none, during the next one.
     """
 
 @_typing.type_check_only
 class RouteServiceAsyncStub(RouteServiceStub):
-    """Route groups, canaries and maintenance of an installation. Internal: methods
-    say who may call. A change counts on every replica within seconds.
+    """Manages the route groups, canaries and maintenance of an installation. Internal: each
+    method states who may call it. A change takes effect on every replica within seconds.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetRoutes: _aio.UnaryUnaryMultiCallable[_route_service_pb2.GetRoutesRequest, _route_service_pb2.GetRoutesResponse]  # type: ignore[assignment]
-    """The groups, the running canaries, and the maintenance, as they are now."""
+    """Returns the groups, the running canaries, and the maintenance, as they are now."""
     SetRoute: _aio.UnaryUnaryMultiCallable[_route_service_pb2.SetRouteRequest, _route_service_pb2.SetRouteResponse]  # type: ignore[assignment]
-    """Puts a group in the place of the one with its name, or adds it. A running
-    canary of the group ends.
+    """Replaces the group with the same name, or adds the group. A running canary of the
+    group ends.
     """
     DeleteRoute: _aio.UnaryUnaryMultiCallable[_route_service_pb2.DeleteRouteRequest, _route_service_pb2.DeleteRouteResponse]  # type: ignore[assignment]
-    """Takes a group away, and with it its running canary."""
+    """Deletes a group. A running canary of the group ends."""
     RollBackRoutes: _aio.UnaryUnaryMultiCallable[_route_service_pb2.RollBackRoutesRequest, _route_service_pb2.RollBackRoutesResponse]  # type: ignore[assignment]
-    """Takes back the operators' last change to the groups: a set, a deletion, or a
-    whole canary with all its steps. Running canaries end. Called again, it takes
-    back the change before that.
+    """Reverts the operators' last change to the groups: a set, a deletion, or a whole
+    canary with all its steps. Running canaries end. Another call reverts the change
+    before that.
     """
     StartCanary: _aio.UnaryUnaryMultiCallable[_route_service_pb2.StartCanaryRequest, _route_service_pb2.StartCanaryResponse]  # type: ignore[assignment]
-    """Moves a group to the shell in steps of 0, 5, 25, 50 and 100 percent, for as
-    long as the shell answers as well as the legacy side; otherwise back to 0.
+    """Moves a group to the shell in steps of 0, 5, 25, 50 and 100 percent, as long as the
+    shell answers as well as the legacy side. Otherwise, the group goes back to 0
+    percent.
     """
     StartMaintenance: _aio.UnaryUnaryMultiCallable[_route_service_pb2.StartMaintenanceRequest, _route_service_pb2.StartMaintenanceResponse]  # type: ignore[assignment]
-    """Closes the site: every request on the public edge is refused as
-    in_maintenance. Once it is closed, a further call changes notice and wait.
+    """Closes the site: every request on the public edge is refused as in_maintenance.
+    While the site is closed, another call changes the notice and the wait.
     """
     EndMaintenance: _aio.UnaryUnaryMultiCallable[_route_service_pb2.EndMaintenanceRequest, _route_service_pb2.EndMaintenanceResponse]  # type: ignore[assignment]
-    """Opens the site. Every bypass ends."""
+    """Opens the site again. Every bypass ends."""
     CreateBypass: _aio.UnaryUnaryMultiCallable[_route_service_pb2.CreateBypassRequest, _route_service_pb2.CreateBypassResponse]  # type: ignore[assignment]
-    """A signed text with which an operator gets into the present maintenance, or into
-    the next one.
+    """Creates a signed text that lets an operator in during the present maintenance or,
+    if there is none, during the next one.
     """
 
 class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Route groups, canaries and maintenance of an installation. Internal: methods
-    say who may call. A change counts on every replica within seconds.
+    """Manages the route groups, canaries and maintenance of an installation. Internal: each
+    method states who may call it. A change takes effect on every replica within seconds.
     """
 
     @_abc_1.abstractmethod
@@ -111,7 +113,7 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_service_pb2.GetRoutesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_service_pb2.GetRoutesResponse, _abc.Awaitable[_route_service_pb2.GetRoutesResponse]]:
-        """The groups, the running canaries, and the maintenance, as they are now."""
+        """Returns the groups, the running canaries, and the maintenance, as they are now."""
 
     @_abc_1.abstractmethod
     def SetRoute(
@@ -119,8 +121,8 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_service_pb2.SetRouteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_service_pb2.SetRouteResponse, _abc.Awaitable[_route_service_pb2.SetRouteResponse]]:
-        """Puts a group in the place of the one with its name, or adds it. A running
-        canary of the group ends.
+        """Replaces the group with the same name, or adds the group. A running canary of the
+        group ends.
         """
 
     @_abc_1.abstractmethod
@@ -129,7 +131,7 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_service_pb2.DeleteRouteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_service_pb2.DeleteRouteResponse, _abc.Awaitable[_route_service_pb2.DeleteRouteResponse]]:
-        """Takes a group away, and with it its running canary."""
+        """Deletes a group. A running canary of the group ends."""
 
     @_abc_1.abstractmethod
     def RollBackRoutes(
@@ -137,9 +139,9 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_service_pb2.RollBackRoutesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_service_pb2.RollBackRoutesResponse, _abc.Awaitable[_route_service_pb2.RollBackRoutesResponse]]:
-        """Takes back the operators' last change to the groups: a set, a deletion, or a
-        whole canary with all its steps. Running canaries end. Called again, it takes
-        back the change before that.
+        """Reverts the operators' last change to the groups: a set, a deletion, or a whole
+        canary with all its steps. Running canaries end. Another call reverts the change
+        before that.
         """
 
     @_abc_1.abstractmethod
@@ -148,8 +150,9 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_service_pb2.StartCanaryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_service_pb2.StartCanaryResponse, _abc.Awaitable[_route_service_pb2.StartCanaryResponse]]:
-        """Moves a group to the shell in steps of 0, 5, 25, 50 and 100 percent, for as
-        long as the shell answers as well as the legacy side; otherwise back to 0.
+        """Moves a group to the shell in steps of 0, 5, 25, 50 and 100 percent, as long as the
+        shell answers as well as the legacy side. Otherwise, the group goes back to 0
+        percent.
         """
 
     @_abc_1.abstractmethod
@@ -158,8 +161,8 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_service_pb2.StartMaintenanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_service_pb2.StartMaintenanceResponse, _abc.Awaitable[_route_service_pb2.StartMaintenanceResponse]]:
-        """Closes the site: every request on the public edge is refused as
-        in_maintenance. Once it is closed, a further call changes notice and wait.
+        """Closes the site: every request on the public edge is refused as in_maintenance.
+        While the site is closed, another call changes the notice and the wait.
         """
 
     @_abc_1.abstractmethod
@@ -168,7 +171,7 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_service_pb2.EndMaintenanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_service_pb2.EndMaintenanceResponse, _abc.Awaitable[_route_service_pb2.EndMaintenanceResponse]]:
-        """Opens the site. Every bypass ends."""
+        """Opens the site again. Every bypass ends."""
 
     @_abc_1.abstractmethod
     def CreateBypass(
@@ -176,8 +179,8 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_service_pb2.CreateBypassRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_service_pb2.CreateBypassResponse, _abc.Awaitable[_route_service_pb2.CreateBypassResponse]]:
-        """A signed text with which an operator gets into the present maintenance, or into
-        the next one.
+        """Creates a signed text that lets an operator in during the present maintenance or,
+        if there is none, during the next one.
         """
 
 def add_RouteServiceServicer_to_server(servicer: RouteServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

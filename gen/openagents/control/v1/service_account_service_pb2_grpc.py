@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ServiceAccountServiceStub:
-    """Service accounts of the caller's org.
+    """Manages the service accounts of the caller's org.
     """
 
     def __init__(self, channel):
@@ -58,25 +58,26 @@ class ServiceAccountServiceStub:
 
 
 class ServiceAccountServiceServicer:
-    """Service accounts of the caller's org.
+    """Manages the service accounts of the caller's org.
     """
 
     def CreateServiceAccount(self, request, context):
-        """Makes a service account with an API key. The key is shown this once.
+        """Creates a service account with an API key. The key is shown only once, in this
+        response.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListServiceAccounts(self, request, context):
-        """The org's service accounts.
+        """Returns the org's service accounts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeServiceAccount(self, request, context):
-        """Ends a service account and its keys. Ending an ended one changes nothing.
+        """Revokes a service account and its keys. Revoking a revoked account changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +122,7 @@ def add_ServiceAccountServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ServiceAccountService:
-    """Service accounts of the caller's org.
+    """Manages the service accounts of the caller's org.
     """
 
     @staticmethod

@@ -52,7 +52,7 @@ class GetCallerResponse(_message.Message):
     """Where Khala listens, for example "ws://127.0.0.1:8090/khala/v1/ws"."""
     @_builtins.property
     def principal(self) -> _principal_pb2.Principal:
-        """As the token has it."""
+        """The principal, as the token states it."""
 
     def __init__(
         self,
@@ -104,29 +104,29 @@ class Session(_message.Message):
     session_id: _builtins.str
     """Session (`ses_…`)."""
     device_id: _builtins.str
-    """Device that it is bound to."""
+    """Device that the session is bound to."""
     current: _builtins.bool
-    """Whether it is the caller's."""
+    """Whether it is the caller's present session."""
     revoke_reason: _builtins.str
-    """Why it was revoked: "user_requested", "token_replay", …"""
+    """Why the session was revoked: "user_requested", "token_replay", …"""
     org_id: _builtins.str
-    """Org that it acts in. Absent from servers before this field."""
+    """Org that the session acts in. Absent from servers older than this field."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it began."""
+        """When the session began."""
 
     @_builtins.property
     def refresh_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last refreshed."""
+        """When the session was last refreshed."""
 
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was revoked; absent while it lives."""
+        """When the session was revoked; absent while it is active."""
 
     @_builtins.property
     def sign_in_time(self) -> _timestamp_pb2.Timestamp:
-        """When its person signed in last: when it began, or later on the same device with
-        its refresh token. Absent from servers before this field.
+        """When the person last signed in: when the session began, or later on the same device
+        with the session's refresh token. Absent from servers older than this field.
         """
 
     def __init__(
@@ -159,7 +159,7 @@ class ListSessionsResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Session]:
-        """The sessions, the newest first; revoked ones for 30 days."""
+        """The sessions, newest first; revoked ones for 30 days."""
 
     def __init__(
         self,
@@ -176,13 +176,13 @@ Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
 
 @_typing.final
 class RevokeSessionRequest(_message.Message):
-    """Ends a session."""
+    """Revokes a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Session; empty for the caller's own."""
+    """Session; empty for the caller's present session."""
     def __init__(
         self,
         *,
@@ -215,7 +215,9 @@ Global___RevokeSessionResponse: _TypeAlias = RevokeSessionResponse  # noqa: Y015
 
 @_typing.final
 class RevokeSessionsRequest(_message.Message):
-    """Ends sessions: all of the caller's, its own too, unless a field narrows it down."""
+    """Revokes sessions: all of the caller's, including the present one, unless a field
+    limits them.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -224,7 +226,7 @@ class RevokeSessionsRequest(_message.Message):
     device_id: _builtins.str
     """Device (`dev_…`) whose sessions end; empty for all devices."""
     keep_current: _builtins.bool
-    """Whether the caller's own session stays."""
+    """Whether the caller's present session stays."""
     def __init__(
         self,
         *,
@@ -248,7 +250,7 @@ class RevokeSessionsResponse(_message.Message):
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those that have ended by this (`ses_…`); none that had before."""
+        """Sessions that this call ended (`ses_…`), without those that had ended before."""
 
     def __init__(
         self,

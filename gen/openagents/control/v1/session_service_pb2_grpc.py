@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SessionServiceStub:
-    """The caller's own account: who it is and where it is signed in.
+    """The caller's own account: who the caller is, and where the caller is signed in.
     """
 
     def __init__(self, channel):
@@ -63,42 +63,43 @@ class SessionServiceStub:
 
 
 class SessionServiceServicer:
-    """The caller's own account: who it is and where it is signed in.
+    """The caller's own account: who the caller is, and where the caller is signed in.
     """
 
     def GetCaller(self, request, context):
-        """Who the caller is.
+        """Returns who the caller is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """The caller's sessions.
+        """Returns the caller's sessions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeSession(self, request, context):
-        """Ends one of the caller's sessions. Ending an ended one changes nothing.
+        """Revokes one of the caller's sessions. Revoking a session that has ended changes
+        nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeSessions(self, request, context):
-        """Ends many of the caller's sessions, all or none of them.
+        """Revokes several of the caller's sessions, all or none of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SwitchOrg(self, request, context):
-        """Lets the caller's session act in another org of the caller's from now on. The
-        access token that it has is refused (`org_changed`); RefreshSession gives one of
-        the new org. A session whose person is no member any more acts in the person's
-        own org.
+        """Lets the caller's session act in another of the caller's orgs from now on. The
+        session's present access token is refused (`org_changed`); RefreshSession returns
+        one for the new org. If the person is no longer a member of the org, the session
+        acts in the person's own org.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,7 +142,7 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionService:
-    """The caller's own account: who it is and where it is signed in.
+    """The caller's own account: who the caller is, and where the caller is signed in.
     """
 
     @staticmethod

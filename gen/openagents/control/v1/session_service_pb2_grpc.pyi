@@ -27,49 +27,53 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SessionServiceStub:
-    """The caller's own account: who it is and where it is signed in."""
+    """The caller's own account: who the caller is, and where the caller is signed in."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     GetCaller: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetCallerRequest, _session_service_pb2.GetCallerResponse]
-    """Who the caller is."""
+    """Returns who the caller is."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """The caller's sessions."""
+    """Returns the caller's sessions."""
     RevokeSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionRequest, _session_service_pb2.RevokeSessionResponse]
-    """Ends one of the caller's sessions. Ending an ended one changes nothing."""
+    """Revokes one of the caller's sessions. Revoking a session that has ended changes
+    nothing.
+    """
     RevokeSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionsRequest, _session_service_pb2.RevokeSessionsResponse]
-    """Ends many of the caller's sessions, all or none of them."""
+    """Revokes several of the caller's sessions, all or none of them."""
     SwitchOrg: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SwitchOrgRequest, _session_service_pb2.SwitchOrgResponse]
-    """Lets the caller's session act in another org of the caller's from now on. The
-    access token that it has is refused (`org_changed`); RefreshSession gives one of
-    the new org. A session whose person is no member any more acts in the person's
-    own org.
+    """Lets the caller's session act in another of the caller's orgs from now on. The
+    session's present access token is refused (`org_changed`); RefreshSession returns
+    one for the new org. If the person is no longer a member of the org, the session
+    acts in the person's own org.
     """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
-    """The caller's own account: who it is and where it is signed in."""
+    """The caller's own account: who the caller is, and where the caller is signed in."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCaller: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetCallerRequest, _session_service_pb2.GetCallerResponse]  # type: ignore[assignment]
-    """Who the caller is."""
+    """Returns who the caller is."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """The caller's sessions."""
+    """Returns the caller's sessions."""
     RevokeSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionRequest, _session_service_pb2.RevokeSessionResponse]  # type: ignore[assignment]
-    """Ends one of the caller's sessions. Ending an ended one changes nothing."""
+    """Revokes one of the caller's sessions. Revoking a session that has ended changes
+    nothing.
+    """
     RevokeSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionsRequest, _session_service_pb2.RevokeSessionsResponse]  # type: ignore[assignment]
-    """Ends many of the caller's sessions, all or none of them."""
+    """Revokes several of the caller's sessions, all or none of them."""
     SwitchOrg: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SwitchOrgRequest, _session_service_pb2.SwitchOrgResponse]  # type: ignore[assignment]
-    """Lets the caller's session act in another org of the caller's from now on. The
-    access token that it has is refused (`org_changed`); RefreshSession gives one of
-    the new org. A session whose person is no member any more acts in the person's
-    own org.
+    """Lets the caller's session act in another of the caller's orgs from now on. The
+    session's present access token is refused (`org_changed`); RefreshSession returns
+    one for the new org. If the person is no longer a member of the org, the session
+    acts in the person's own org.
     """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The caller's own account: who it is and where it is signed in."""
+    """The caller's own account: who the caller is, and where the caller is signed in."""
 
     @_abc_1.abstractmethod
     def GetCaller(
@@ -77,7 +81,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetCallerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.GetCallerResponse, _abc.Awaitable[_session_service_pb2.GetCallerResponse]]:
-        """Who the caller is."""
+        """Returns who the caller is."""
 
     @_abc_1.abstractmethod
     def ListSessions(
@@ -85,7 +89,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """The caller's sessions."""
+        """Returns the caller's sessions."""
 
     @_abc_1.abstractmethod
     def RevokeSession(
@@ -93,7 +97,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.RevokeSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.RevokeSessionResponse, _abc.Awaitable[_session_service_pb2.RevokeSessionResponse]]:
-        """Ends one of the caller's sessions. Ending an ended one changes nothing."""
+        """Revokes one of the caller's sessions. Revoking a session that has ended changes
+        nothing.
+        """
 
     @_abc_1.abstractmethod
     def RevokeSessions(
@@ -101,7 +107,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.RevokeSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.RevokeSessionsResponse, _abc.Awaitable[_session_service_pb2.RevokeSessionsResponse]]:
-        """Ends many of the caller's sessions, all or none of them."""
+        """Revokes several of the caller's sessions, all or none of them."""
 
     @_abc_1.abstractmethod
     def SwitchOrg(
@@ -109,10 +115,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.SwitchOrgRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.SwitchOrgResponse, _abc.Awaitable[_session_service_pb2.SwitchOrgResponse]]:
-        """Lets the caller's session act in another org of the caller's from now on. The
-        access token that it has is refused (`org_changed`); RefreshSession gives one of
-        the new org. A session whose person is no member any more acts in the person's
-        own org.
+        """Lets the caller's session act in another of the caller's orgs from now on. The
+        session's present access token is refused (`org_changed`); RefreshSession returns
+        one for the new org. If the person is no longer a member of the org, the session
+        acts in the person's own org.
         """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,27 +29,27 @@ class _SigningKeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Signi
     SIGNING_KEY_STATE_UNSPECIFIED: _SigningKeyState.ValueType  # 0
     """Not set."""
     SIGNING_KEY_STATE_PUBLISHED: _SigningKeyState.ValueType  # 1
-    """It is published, and signs from its sign_time on."""
+    """The key is published, and signs from its sign_time on."""
     SIGNING_KEY_STATE_SIGNING: _SigningKeyState.ValueType  # 2
-    """It signs."""
+    """The key signs."""
     SIGNING_KEY_STATE_VERIFYING: _SigningKeyState.ValueType  # 3
-    """Tokens that it signed are taken, until its end_time."""
+    """Tokens that the key signed are accepted until its end_time."""
     SIGNING_KEY_STATE_ENDED: _SigningKeyState.ValueType  # 4
-    """No token that it signed is taken."""
+    """No token that the key signed is accepted."""
 
 class SigningKeyState(_SigningKeyState, metaclass=_SigningKeyStateEnumTypeWrapper):
-    """What becomes of a key, in this order."""
+    """State of a key. A key goes through the states in this order."""
 
 SIGNING_KEY_STATE_UNSPECIFIED: SigningKeyState.ValueType  # 0
 """Not set."""
 SIGNING_KEY_STATE_PUBLISHED: SigningKeyState.ValueType  # 1
-"""It is published, and signs from its sign_time on."""
+"""The key is published, and signs from its sign_time on."""
 SIGNING_KEY_STATE_SIGNING: SigningKeyState.ValueType  # 2
-"""It signs."""
+"""The key signs."""
 SIGNING_KEY_STATE_VERIFYING: SigningKeyState.ValueType  # 3
-"""Tokens that it signed are taken, until its end_time."""
+"""Tokens that the key signed are accepted until its end_time."""
 SIGNING_KEY_STATE_ENDED: SigningKeyState.ValueType  # 4
-"""No token that it signed is taken."""
+"""No token that the key signed is accepted."""
 Global___SigningKeyState: _TypeAlias = SigningKeyState  # noqa: Y015
 
 @_typing.final
@@ -65,22 +65,22 @@ class SigningKey(_message.Message):
     SIGN_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
-    """Id, as tokens and the JWK set name it (`kid`)."""
+    """Id of the key, as in tokens and the JWK set (`kid`)."""
     state: Global___SigningKeyState.ValueType
-    """What becomes of it now."""
+    """Present state of the key."""
     from_settings: _builtins.bool
-    """Whether it comes from the settings (OA_SIGNING_KEY, OA_PUBLISHED_KEYS_FILE)."""
+    """Whether the key comes from the settings (OA_SIGNING_KEY, OA_PUBLISHED_KEYS_FILE)."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made; absent for one of the settings."""
+        """When the key was created; absent for a key of the settings."""
 
     @_builtins.property
     def sign_time(self) -> _timestamp_pb2.Timestamp:
-        """From when on it signs; absent for one of the settings."""
+        """When the key starts to sign; absent for a key of the settings."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when it verifies; absent while it has no end."""
+        """When the key stops verifying; absent while it has no end."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class ListSigningKeysResponse(_message.Message):
     KEYS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
-        """The oldest first."""
+        """The keys, oldest first."""
 
     def __init__(
         self,
@@ -143,15 +143,16 @@ Global___ListSigningKeysResponse: _TypeAlias = ListSigningKeysResponse  # noqa: 
 
 @_typing.final
 class RotateSigningKeyRequest(_message.Message):
-    """Asks for another key."""
+    """Asks for the next key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STOLEN_KEY_ID_FIELD_NUMBER: _builtins.int
     stolen_key_id: _builtins.str
-    """Key that was stolen; empty if none was. Then the next key signs now, and nothing
-    that another one signed is taken any more. Clients refresh their tokens by
-    themselves. A key that is not there, or has ended, is refused with not_found.
+    """Key that was stolen; empty if none was. If a key was stolen, the next key signs at
+    once, and no token that another key signed is accepted any more. Clients refresh
+    their tokens by themselves. A key that does not exist, or has ended, is refused
+    with not_found.
     """
     def __init__(
         self,
@@ -168,14 +169,14 @@ Global___RotateSigningKeyRequest: _TypeAlias = RotateSigningKeyRequest  # noqa: 
 
 @_typing.final
 class RotateSigningKeyResponse(_message.Message):
-    """The next key is there."""
+    """The next key exists."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEYS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]:
-        """All keys, the oldest first."""
+        """All keys, oldest first."""
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class SigningKeyServiceStub:
-    """What an operator of the installation does about the keys that sign tokens.
-    Internal: methods say which services may call.
+    """Lets operators of the installation manage the keys that sign tokens. Internal: each
+    method states which services may call it.
     """
 
     def __init__(self, channel):
@@ -49,22 +49,22 @@ class SigningKeyServiceStub:
 
 
 class SigningKeyServiceServicer:
-    """What an operator of the installation does about the keys that sign tokens.
-    Internal: methods say which services may call.
+    """Lets operators of the installation manage the keys that sign tokens. Internal: each
+    method states which services may call it.
     """
 
     def ListSigningKeys(self, request, context):
-        """The keys, the oldest first.
+        """Returns the keys, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateSigningKey(self, request, context):
-        """Makes the next key. It is published at once, and signs when everybody has it;
-        the one before verifies until the last token that it signed has expired. So no
-        valid token is refused. While a key waits for its time, another one is refused
-        with already_exists.
+        """Creates the next key. It is published at once, and signs once everybody has it. The
+        previous key verifies until the last token that it signed has expired, so no valid
+        token is refused. While a key waits for its time, another rotation is refused with
+        already_exists.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,8 +92,8 @@ def add_SigningKeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SigningKeyService:
-    """What an operator of the installation does about the keys that sign tokens.
-    Internal: methods say which services may call.
+    """Lets operators of the installation manage the keys that sign tokens. Internal: each
+    method states which services may call it.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SigningKeyServiceStub:
-    """What an operator of the installation does about the keys that sign tokens.
-    Internal: methods say which services may call.
+    """Lets operators of the installation manage the keys that sign tokens. Internal: each
+    method states which services may call it.
     """
 
     @_typing.overload
@@ -36,33 +36,33 @@ class SigningKeyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SigningKeyServiceAsyncStub: ...
     ListSigningKeys: _grpc.UnaryUnaryMultiCallable[_signing_key_service_pb2.ListSigningKeysRequest, _signing_key_service_pb2.ListSigningKeysResponse]
-    """The keys, the oldest first."""
+    """Returns the keys, oldest first."""
     RotateSigningKey: _grpc.UnaryUnaryMultiCallable[_signing_key_service_pb2.RotateSigningKeyRequest, _signing_key_service_pb2.RotateSigningKeyResponse]
-    """Makes the next key. It is published at once, and signs when everybody has it;
-    the one before verifies until the last token that it signed has expired. So no
-    valid token is refused. While a key waits for its time, another one is refused
-    with already_exists.
+    """Creates the next key. It is published at once, and signs once everybody has it. The
+    previous key verifies until the last token that it signed has expired, so no valid
+    token is refused. While a key waits for its time, another rotation is refused with
+    already_exists.
     """
 
 @_typing.type_check_only
 class SigningKeyServiceAsyncStub(SigningKeyServiceStub):
-    """What an operator of the installation does about the keys that sign tokens.
-    Internal: methods say which services may call.
+    """Lets operators of the installation manage the keys that sign tokens. Internal: each
+    method states which services may call it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSigningKeys: _aio.UnaryUnaryMultiCallable[_signing_key_service_pb2.ListSigningKeysRequest, _signing_key_service_pb2.ListSigningKeysResponse]  # type: ignore[assignment]
-    """The keys, the oldest first."""
+    """Returns the keys, oldest first."""
     RotateSigningKey: _aio.UnaryUnaryMultiCallable[_signing_key_service_pb2.RotateSigningKeyRequest, _signing_key_service_pb2.RotateSigningKeyResponse]  # type: ignore[assignment]
-    """Makes the next key. It is published at once, and signs when everybody has it;
-    the one before verifies until the last token that it signed has expired. So no
-    valid token is refused. While a key waits for its time, another one is refused
-    with already_exists.
+    """Creates the next key. It is published at once, and signs once everybody has it. The
+    previous key verifies until the last token that it signed has expired, so no valid
+    token is refused. While a key waits for its time, another rotation is refused with
+    already_exists.
     """
 
 class SigningKeyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What an operator of the installation does about the keys that sign tokens.
-    Internal: methods say which services may call.
+    """Lets operators of the installation manage the keys that sign tokens. Internal: each
+    method states which services may call it.
     """
 
     @_abc_1.abstractmethod
@@ -71,7 +71,7 @@ class SigningKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _signing_key_service_pb2.ListSigningKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_signing_key_service_pb2.ListSigningKeysResponse, _abc.Awaitable[_signing_key_service_pb2.ListSigningKeysResponse]]:
-        """The keys, the oldest first."""
+        """Returns the keys, oldest first."""
 
     @_abc_1.abstractmethod
     def RotateSigningKey(
@@ -79,10 +79,10 @@ class SigningKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _signing_key_service_pb2.RotateSigningKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_signing_key_service_pb2.RotateSigningKeyResponse, _abc.Awaitable[_signing_key_service_pb2.RotateSigningKeyResponse]]:
-        """Makes the next key. It is published at once, and signs when everybody has it;
-        the one before verifies until the last token that it signed has expired. So no
-        valid token is refused. While a key waits for its time, another one is refused
-        with already_exists.
+        """Creates the next key. It is published at once, and signs once everybody has it. The
+        previous key verifies until the last token that it signed has expired, so no valid
+        token is refused. While a key waits for its time, another rotation is refused with
+        already_exists.
         """
 
 def add_SigningKeyServiceServicer_to_server(servicer: SigningKeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

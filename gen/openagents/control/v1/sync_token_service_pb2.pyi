@@ -30,18 +30,18 @@ class MintSyncTokenRequest(_message.Message):
     TTL_SECONDS_FIELD_NUMBER: _builtins.int
     SURFACE_FIELD_NUMBER: _builtins.int
     ttl_seconds: _builtins.int
-    """How long it is to live, in seconds: 60 to 900; 0 for 300. Others are refused."""
+    """Lifetime of the token, in seconds: 60 to 900; 0 for 300. Other values are refused."""
     surface: _builtins.str
-    """Where the token is used, as `Surface` has it: "cli", "sdk", "web", "desktop" and
-    "mobile" may open all topics of an owner; "worker", and one that is not stated,
-    open what is named. For somebody else's page or program it is "third_party",
-    which opens the events of runs that are named, and no other topic. Others are
-    refused.
+    """Where the token is used, as a text of `Surface`. The tokens of "cli", "sdk", "web",
+    "desktop" and "mobile" may open all topics of an owner; those of "worker", and
+    those without a surface, open only the topics that they name. For somebody else's
+    page or program, the surface is "third_party", whose tokens open the events of the
+    runs that they name, and no other topic. Other values are refused.
     """
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Topics to subscribe to. With the id of an owner in the place of a run's or a
-        worker's, all that belong to that owner, also those that are made later:
+        """Topics to subscribe to. The id of an owner in place of a run's or a worker's covers
+        all topics that belong to that owner, including those that are created later:
         `run:org_…:events`, `run:usr_…:events`, `worker:org_…:lifecycle`.
         """
 
@@ -62,7 +62,7 @@ Global___MintSyncTokenRequest: _TypeAlias = MintSyncTokenRequest  # noqa: Y015
 
 @_typing.final
 class TopicGrant(_message.Message):
-    """What was decided of a topic."""
+    """The decision about a topic."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -70,11 +70,11 @@ class TopicGrant(_message.Message):
     GRANTED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
-    """Topic, or topics of an owner, as they were asked for."""
+    """Topic, or topics of an owner, as requested."""
     granted: _builtins.bool
     """Whether the token carries it."""
     reason: _errors_pb2.Reason.ValueType
-    """Why not; unspecified when granted."""
+    """Why the topic was not granted; unspecified if it was."""
     def __init__(
         self,
         *,
@@ -110,7 +110,7 @@ class MintSyncTokenResponse(_message.Message):
 
     @_builtins.property
     def grants(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicGrant]:
-        """What was decided, in the order of the request."""
+        """The decisions, in the order of the request."""
 
     def __init__(
         self,

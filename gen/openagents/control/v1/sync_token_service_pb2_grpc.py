@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SyncTokenServiceStub:
-    """Mints the tokens that the Khala gateway admits.
+    """Mints the tokens that the Khala gateway accepts.
     """
 
     def __init__(self, channel):
@@ -43,12 +43,12 @@ class SyncTokenServiceStub:
 
 
 class SyncTokenServiceServicer:
-    """Mints the tokens that the Khala gateway admits.
+    """Mints the tokens that the Khala gateway accepts.
     """
 
     def MintSyncToken(self, request, context):
-        """Decides each topic, and mints a token for those that are granted. With none
-        granted the call is refused with the reason of the first.
+        """Decides whether each topic is granted, and mints a token for those that are. If no
+        topic is granted, the call is refused with the reason of the first topic.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +71,7 @@ def add_SyncTokenServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SyncTokenService:
-    """Mints the tokens that the Khala gateway admits.
+    """Mints the tokens that the Khala gateway accepts.
     """
 
     @staticmethod

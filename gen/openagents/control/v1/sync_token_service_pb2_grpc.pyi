@@ -27,29 +27,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SyncTokenServiceStub:
-    """Mints the tokens that the Khala gateway admits."""
+    """Mints the tokens that the Khala gateway accepts."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SyncTokenServiceAsyncStub: ...
     MintSyncToken: _grpc.UnaryUnaryMultiCallable[_sync_token_service_pb2.MintSyncTokenRequest, _sync_token_service_pb2.MintSyncTokenResponse]
-    """Decides each topic, and mints a token for those that are granted. With none
-    granted the call is refused with the reason of the first.
+    """Decides whether each topic is granted, and mints a token for those that are. If no
+    topic is granted, the call is refused with the reason of the first topic.
     """
 
 @_typing.type_check_only
 class SyncTokenServiceAsyncStub(SyncTokenServiceStub):
-    """Mints the tokens that the Khala gateway admits."""
+    """Mints the tokens that the Khala gateway accepts."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     MintSyncToken: _aio.UnaryUnaryMultiCallable[_sync_token_service_pb2.MintSyncTokenRequest, _sync_token_service_pb2.MintSyncTokenResponse]  # type: ignore[assignment]
-    """Decides each topic, and mints a token for those that are granted. With none
-    granted the call is refused with the reason of the first.
+    """Decides whether each topic is granted, and mints a token for those that are. If no
+    topic is granted, the call is refused with the reason of the first topic.
     """
 
 class SyncTokenServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Mints the tokens that the Khala gateway admits."""
+    """Mints the tokens that the Khala gateway accepts."""
 
     @_abc_1.abstractmethod
     def MintSyncToken(
@@ -57,8 +57,8 @@ class SyncTokenServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sync_token_service_pb2.MintSyncTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sync_token_service_pb2.MintSyncTokenResponse, _abc.Awaitable[_sync_token_service_pb2.MintSyncTokenResponse]]:
-        """Decides each topic, and mints a token for those that are granted. With none
-        granted the call is refused with the reason of the first.
+        """Decides whether each topic is granted, and mints a token for those that are. If no
+        topic is granted, the call is refused with the reason of the first topic.
         """
 
 def add_SyncTokenServiceServicer_to_server(servicer: SyncTokenServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class ReadServiceStub:
-    """Reads what the projector keeps. It lags the authority by what it has not
-    applied yet; `latest_seq` and the checkpoints say how far it is.
+    """Reads the read models that the projector keeps. They lag behind the authority by the
+    events that the projector has not applied yet; `latest_seq` and the checkpoints show
+    how far it has come.
     """
 
     def __init__(self, channel):
@@ -54,26 +55,27 @@ class ReadServiceStub:
 
 
 class ReadServiceServicer:
-    """Reads what the projector keeps. It lags the authority by what it has not
-    applied yet; `latest_seq` and the checkpoints say how far it is.
+    """Reads the read models that the projector keeps. They lag behind the authority by the
+    events that the projector has not applied yet; `latest_seq` and the checkpoints show
+    how far it has come.
     """
 
     def GetRunSummary(self, request, context):
-        """The summary of one run of the org that the caller acts in.
+        """Returns the summary of one run of the org that the caller acts in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRunSummaries(self, request, context):
-        """The caller's runs, or those of its org, the newest first.
+        """Returns the caller's runs, or those of its org, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCheckpoints(self, request, context):
-        """How far the projections have come. Internal.
+        """Returns how far the projections have come. Internal.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,8 +108,9 @@ def add_ReadServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReadService:
-    """Reads what the projector keeps. It lags the authority by what it has not
-    applied yet; `latest_seq` and the checkpoints say how far it is.
+    """Reads the read models that the projector keeps. They lag behind the authority by the
+    events that the projector has not applied yet; `latest_seq` and the checkpoints show
+    how far it has come.
     """
 
     @staticmethod

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RunSummary(_message.Message):
-    """What a list of runs shows of one."""
+    """A run, as a list of runs shows it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -46,7 +46,7 @@ class RunSummary(_message.Message):
     run_id: _builtins.str
     """Run."""
     user_id: _builtins.str
-    """Person who started it."""
+    """Person or service account that started it."""
     org_id: _builtins.str
     """Org that owns it."""
     title: _builtins.str
@@ -54,7 +54,7 @@ class RunSummary(_message.Message):
     adapter: _builtins.str
     """Adapter."""
     status: _run_pb2.RunStatus.ValueType
-    """Where it stands."""
+    """Status of the run."""
     latest_seq: _builtins.int
     """Seq up to which the summary holds."""
     worker_id: _builtins.str
@@ -75,21 +75,23 @@ class RunSummary(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it first started; absent before."""
+        """When it first started; absent until then."""
 
     @_builtins.property
     def finish_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended; absent before."""
+        """When it ended; absent until then."""
 
     @_builtins.property
     def finish(self) -> _event_pb2.RunFinished:
-        """How it ended, without an agent's result, which the authority gives
-        (RunService.GetRun); absent before.
+        """How it ended, without the result of an agent, which the authority returns
+        (RunService.GetRun); absent until then.
         """
 
     @_builtins.property
     def progress(self) -> _event_pb2.ProgressReported:
-        """What its newest attempt has reported last; absent before, and for runs that don't."""
+        """Newest progress of the newest attempt; absent before its first report, and for runs
+        that report none.
+        """
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class LogServiceStub:
-    """The authority's log by partition and position. Internal: methods say which
-    services may call.
+    """Serves the authority's log by partition and position. Internal: each method states
+    which services may call it.
     """
 
     def __init__(self, channel):
@@ -49,20 +49,21 @@ class LogServiceStub:
 
 
 class LogServiceServicer:
-    """The authority's log by partition and position. Internal: methods say which
-    services may call.
+    """Serves the authority's log by partition and position. Internal: each method states
+    which services may call it.
     """
 
     def TailLog(self, request, context):
-        """Everything after the given positions, then what is committed, without end.
-        Exactly once and in order per partition: a reader may assert `last + 1`.
+        """Streams everything after the given positions, then what is committed, without end. In
+        each partition every entry comes exactly once and in order: a reader may assert
+        `last + 1`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DescribeLog(self, request, context):
-        """Where the log stands.
+        """Returns the lineage and the newest positions of the log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,8 +91,8 @@ def add_LogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LogService:
-    """The authority's log by partition and position. Internal: methods say which
-    services may call.
+    """Serves the authority's log by partition and position. Internal: each method states
+    which services may call it.
     """
 
     @staticmethod

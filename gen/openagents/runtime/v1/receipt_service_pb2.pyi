@@ -234,7 +234,7 @@ class ListReceiptKeysResponse(_message.Message):
     KEYS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[_receipt_pb2.ReceiptKey]:
-        """The keys, the newest first."""
+        """The keys, newest first."""
 
     def __init__(
         self,

@@ -67,36 +67,38 @@ class ReceiptServiceServicer:
     """
 
     def GetReceipt(self, request, context):
-        """The receipt of a run; `run_not_finished` while it has none.
+        """Returns the receipt of a run; `run_not_finished` while the run has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListReceiptKeys(self, request, context):
-        """Keys that receipts are or were signed with. Pin them once, check for ever.
+        """Returns the keys with which receipts are or were signed. Pin them once, and check
+        receipts forever.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLogCheckpoint(self, request, context):
-        """The newest signed checkpoint of the Merkle log whose leaves are all receipts.
-        Whoever keeps it can later show that a receipt was taken away.
+        """Returns the newest signed checkpoint of the Merkle log whose leaves are all receipts.
+        Anyone who keeps it can show later that a receipt was removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetInclusionProof(self, request, context):
-        """Proof that a run's receipt is a leaf of that log.
+        """Returns the proof that a run's receipt is a leaf of that log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetConsistencyProof(self, request, context):
-        """Proof that the log of one size is the beginning of the log of a later one.
+        """Returns the proof that the log of one size is the beginning of the log of a later
+        size.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

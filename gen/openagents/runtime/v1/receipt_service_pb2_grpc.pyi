@@ -34,17 +34,21 @@ class ReceiptServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReceiptServiceAsyncStub: ...
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.GetReceiptRequest, _receipt_service_pb2.GetReceiptResponse]
-    """The receipt of a run; `run_not_finished` while it has none."""
+    """Returns the receipt of a run; `run_not_finished` while the run has none."""
     ListReceiptKeys: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.ListReceiptKeysRequest, _receipt_service_pb2.ListReceiptKeysResponse]
-    """Keys that receipts are or were signed with. Pin them once, check for ever."""
+    """Returns the keys with which receipts are or were signed. Pin them once, and check
+    receipts forever.
+    """
     GetLogCheckpoint: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.GetLogCheckpointRequest, _receipt_service_pb2.GetLogCheckpointResponse]
-    """The newest signed checkpoint of the Merkle log whose leaves are all receipts.
-    Whoever keeps it can later show that a receipt was taken away.
+    """Returns the newest signed checkpoint of the Merkle log whose leaves are all receipts.
+    Anyone who keeps it can show later that a receipt was removed.
     """
     GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.GetInclusionProofRequest, _receipt_service_pb2.GetInclusionProofResponse]
-    """Proof that a run's receipt is a leaf of that log."""
+    """Returns the proof that a run's receipt is a leaf of that log."""
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.GetConsistencyProofRequest, _receipt_service_pb2.GetConsistencyProofResponse]
-    """Proof that the log of one size is the beginning of the log of a later one."""
+    """Returns the proof that the log of one size is the beginning of the log of a later
+    size.
+    """
 
 @_typing.type_check_only
 class ReceiptServiceAsyncStub(ReceiptServiceStub):
@@ -52,17 +56,21 @@ class ReceiptServiceAsyncStub(ReceiptServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetReceipt: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.GetReceiptRequest, _receipt_service_pb2.GetReceiptResponse]  # type: ignore[assignment]
-    """The receipt of a run; `run_not_finished` while it has none."""
+    """Returns the receipt of a run; `run_not_finished` while the run has none."""
     ListReceiptKeys: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.ListReceiptKeysRequest, _receipt_service_pb2.ListReceiptKeysResponse]  # type: ignore[assignment]
-    """Keys that receipts are or were signed with. Pin them once, check for ever."""
+    """Returns the keys with which receipts are or were signed. Pin them once, and check
+    receipts forever.
+    """
     GetLogCheckpoint: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.GetLogCheckpointRequest, _receipt_service_pb2.GetLogCheckpointResponse]  # type: ignore[assignment]
-    """The newest signed checkpoint of the Merkle log whose leaves are all receipts.
-    Whoever keeps it can later show that a receipt was taken away.
+    """Returns the newest signed checkpoint of the Merkle log whose leaves are all receipts.
+    Anyone who keeps it can show later that a receipt was removed.
     """
     GetInclusionProof: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.GetInclusionProofRequest, _receipt_service_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
-    """Proof that a run's receipt is a leaf of that log."""
+    """Returns the proof that a run's receipt is a leaf of that log."""
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.GetConsistencyProofRequest, _receipt_service_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
-    """Proof that the log of one size is the beginning of the log of a later one."""
+    """Returns the proof that the log of one size is the beginning of the log of a later
+    size.
+    """
 
 class ReceiptServiceServicer(metaclass=_abc_1.ABCMeta):
     """Hands out receipts and the keys to check them with."""
@@ -73,7 +81,7 @@ class ReceiptServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _receipt_service_pb2.GetReceiptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_receipt_service_pb2.GetReceiptResponse, _abc.Awaitable[_receipt_service_pb2.GetReceiptResponse]]:
-        """The receipt of a run; `run_not_finished` while it has none."""
+        """Returns the receipt of a run; `run_not_finished` while the run has none."""
 
     @_abc_1.abstractmethod
     def ListReceiptKeys(
@@ -81,7 +89,9 @@ class ReceiptServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _receipt_service_pb2.ListReceiptKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_receipt_service_pb2.ListReceiptKeysResponse, _abc.Awaitable[_receipt_service_pb2.ListReceiptKeysResponse]]:
-        """Keys that receipts are or were signed with. Pin them once, check for ever."""
+        """Returns the keys with which receipts are or were signed. Pin them once, and check
+        receipts forever.
+        """
 
     @_abc_1.abstractmethod
     def GetLogCheckpoint(
@@ -89,8 +99,8 @@ class ReceiptServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _receipt_service_pb2.GetLogCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_receipt_service_pb2.GetLogCheckpointResponse, _abc.Awaitable[_receipt_service_pb2.GetLogCheckpointResponse]]:
-        """The newest signed checkpoint of the Merkle log whose leaves are all receipts.
-        Whoever keeps it can later show that a receipt was taken away.
+        """Returns the newest signed checkpoint of the Merkle log whose leaves are all receipts.
+        Anyone who keeps it can show later that a receipt was removed.
         """
 
     @_abc_1.abstractmethod
@@ -99,7 +109,7 @@ class ReceiptServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _receipt_service_pb2.GetInclusionProofRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_receipt_service_pb2.GetInclusionProofResponse, _abc.Awaitable[_receipt_service_pb2.GetInclusionProofResponse]]:
-        """Proof that a run's receipt is a leaf of that log."""
+        """Returns the proof that a run's receipt is a leaf of that log."""
 
     @_abc_1.abstractmethod
     def GetConsistencyProof(
@@ -107,6 +117,8 @@ class ReceiptServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _receipt_service_pb2.GetConsistencyProofRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_receipt_service_pb2.GetConsistencyProofResponse, _abc.Awaitable[_receipt_service_pb2.GetConsistencyProofResponse]]:
-        """Proof that the log of one size is the beginning of the log of a later one."""
+        """Returns the proof that the log of one size is the beginning of the log of a later
+        size.
+        """
 
 def add_ReceiptServiceServicer_to_server(servicer: ReceiptServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

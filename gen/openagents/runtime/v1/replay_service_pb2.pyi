@@ -52,7 +52,7 @@ class ReadReplayArtifactResponse(_message.Message):
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The bytes: JSON Lines, as docs/protocol/replay.md has them; empty at the end."""
+    """The bytes: JSON Lines, as described in docs/protocol/replay.md; empty at the end."""
     total_bytes: _builtins.int
     """Size of the whole artifact, in bytes."""
     sha256: _builtins.bytes

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ReplayServiceStub:
-    """Hands out the replay artifacts of runs that have ended, whether their events
-    still stand in the log or have moved to the archive.
+    """Hands out the replay artifacts of runs that have ended, whether their events are still
+    in the log or have moved to the archive.
     """
 
     def __init__(self, channel):
@@ -44,12 +44,12 @@ class ReplayServiceStub:
 
 
 class ReplayServiceServicer:
-    """Hands out the replay artifacts of runs that have ended, whether their events
-    still stand in the log or have moved to the archive.
+    """Hands out the replay artifacts of runs that have ended, whether their events are still
+    in the log or have moved to the archive.
     """
 
     def ReadReplayArtifact(self, request, context):
-        """One piece of a run's artifact; `run_not_finished` while the run goes on.
+        """Returns one piece of a run's artifact; `run_not_finished` while the run goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,8 +72,8 @@ def add_ReplayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReplayService:
-    """Hands out the replay artifacts of runs that have ended, whether their events
-    still stand in the log or have moved to the archive.
+    """Hands out the replay artifacts of runs that have ended, whether their events are still
+    in the log or have moved to the archive.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReplayServiceStub:
-    """Hands out the replay artifacts of runs that have ended, whether their events
-    still stand in the log or have moved to the archive.
+    """Hands out the replay artifacts of runs that have ended, whether their events are still
+    in the log or have moved to the archive.
     """
 
     @_typing.overload
@@ -36,21 +36,21 @@ class ReplayServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReplayServiceAsyncStub: ...
     ReadReplayArtifact: _grpc.UnaryUnaryMultiCallable[_replay_service_pb2.ReadReplayArtifactRequest, _replay_service_pb2.ReadReplayArtifactResponse]
-    """One piece of a run's artifact; `run_not_finished` while the run goes on."""
+    """Returns one piece of a run's artifact; `run_not_finished` while the run goes on."""
 
 @_typing.type_check_only
 class ReplayServiceAsyncStub(ReplayServiceStub):
-    """Hands out the replay artifacts of runs that have ended, whether their events
-    still stand in the log or have moved to the archive.
+    """Hands out the replay artifacts of runs that have ended, whether their events are still
+    in the log or have moved to the archive.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReadReplayArtifact: _aio.UnaryUnaryMultiCallable[_replay_service_pb2.ReadReplayArtifactRequest, _replay_service_pb2.ReadReplayArtifactResponse]  # type: ignore[assignment]
-    """One piece of a run's artifact; `run_not_finished` while the run goes on."""
+    """Returns one piece of a run's artifact; `run_not_finished` while the run goes on."""
 
 class ReplayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Hands out the replay artifacts of runs that have ended, whether their events
-    still stand in the log or have moved to the archive.
+    """Hands out the replay artifacts of runs that have ended, whether their events are still
+    in the log or have moved to the archive.
     """
 
     @_abc_1.abstractmethod
@@ -59,6 +59,6 @@ class ReplayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _replay_service_pb2.ReadReplayArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_replay_service_pb2.ReadReplayArtifactResponse, _abc.Awaitable[_replay_service_pb2.ReadReplayArtifactResponse]]:
-        """One piece of a run's artifact; `run_not_finished` while the run goes on."""
+        """Returns one piece of a run's artifact; `run_not_finished` while the run goes on."""
 
 def add_ReplayServiceServicer_to_server(servicer: ReplayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

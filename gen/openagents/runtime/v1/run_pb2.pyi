@@ -38,12 +38,12 @@ class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.V
     RUN_STATUS_SUCCEEDED: _RunStatus.ValueType  # 4
     """Ended: did what was asked."""
     RUN_STATUS_FAILED: _RunStatus.ValueType  # 5
-    """Ended: did not."""
+    """Ended: did not do what was asked."""
     RUN_STATUS_CANCELED: _RunStatus.ValueType  # 6
     """Ended on request."""
 
 class RunStatus(_RunStatus, metaclass=_RunStatusEnumTypeWrapper):
-    """Where a run stands."""
+    """The status of a run."""
 
 RUN_STATUS_UNSPECIFIED: RunStatus.ValueType  # 0
 """Not set; never valid."""
@@ -56,7 +56,7 @@ RUN_STATUS_CANCELING: RunStatus.ValueType  # 3
 RUN_STATUS_SUCCEEDED: RunStatus.ValueType  # 4
 """Ended: did what was asked."""
 RUN_STATUS_FAILED: RunStatus.ValueType  # 5
-"""Ended: did not."""
+"""Ended: did not do what was asked."""
 RUN_STATUS_CANCELED: RunStatus.ValueType  # 6
 """Ended on request."""
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
@@ -87,11 +87,11 @@ class Run(_message.Message):
     run_id: _builtins.str
     """Id (`run_…`)."""
     user_id: _builtins.str
-    """Person who started it."""
+    """Person or service account that started it."""
     org_id: _builtins.str
     """Org that owns it."""
     status: Global___RunStatus.ValueType
-    """Where it stands."""
+    """Status of the run."""
     latest_seq: _builtins.int
     """Newest seq of its log."""
     chain_head: _builtins.bytes
@@ -105,10 +105,10 @@ class Run(_message.Message):
     events_topic: _builtins.str
     """Topic of its events."""
     parent_run_id: _builtins.str
-    """Run that started it; empty for one that a person or a program started."""
+    """Run that started this one; empty for a run that a person or a program started."""
     @_builtins.property
     def spec(self) -> _event_pb2.RunSpec:
-        """What it executes."""
+        """What the run executes."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -116,22 +116,22 @@ class Run(_message.Message):
 
     @_builtins.property
     def finish_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended; absent while it has not."""
+        """When it ended; absent until then."""
 
     @_builtins.property
     def finish(self) -> _event_pb2.RunFinished:
-        """How it ended; absent while it has not."""
+        """How it ended; absent until then."""
 
     @_builtins.property
     def not_before_time(self) -> _timestamp_pb2.Timestamp:
-        """No worker gets it before this: it was asked for, or it is tried again then; absent
-        for no such time.
+        """Time before which no worker gets the run, because the caller asked for that or
+        because the run is tried again then; absent if there is no such time.
         """
 
     @_builtins.property
     def deadline_time(self) -> _timestamp_pb2.Timestamp:
-        """When the authority ends it: the end of its start timeout until it is started, and
-        then that of its run timeout; absent for no limit.
+        """When the authority ends the run: at the end of its start timeout until it has
+        started, and after that at the end of its run timeout; absent for no limit.
         """
 
     def __init__(
@@ -165,8 +165,8 @@ Global___Run: _TypeAlias = Run  # noqa: Y015
 
 @_typing.final
 class RunSnapshot(_message.Message):
-    """A run as it stands at one seq of its events: what the SNAPSHOT of `run:…:events`
-    holds. What it has of the run's events is bounded.
+    """A run as it stands at one seq of its events: the content of the SNAPSHOT of
+    `run:…:events`. It contains a bounded part of the run's events.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -180,44 +180,45 @@ class RunSnapshot(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     ARCHIVED_FIELD_NUMBER: _builtins.int
     steps: _builtins.int
-    """Steps that are done."""
+    """Number of steps that are done."""
     @_builtins.property
     def run(self) -> Global___Run:
-        """The run: where it stands, its spec with title and input, how it ended and what it
-        returned. Everything here stands at `latest_seq`; `chain_head` is the chain there.
+        """The run: its status, its spec with title and input, how it ended and what it
+        returned. The whole snapshot stands at `latest_seq`; `chain_head` is the chain value
+        there.
         """
 
     @_builtins.property
     def totals(self) -> Global___RunTotals:
-        """What its events add up to."""
+        """Totals of the run's events."""
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
-        """Its newest messages (`message`), the oldest first: at most 200, in 512 KiB. There are
-        older ones if `totals.messages` is more.
+        """The newest messages of the run (`message`), oldest first: at most 200, in 512 KiB. If
+        `totals.messages` is higher than their number, there are older ones.
         """
 
     @_builtins.property
     def output(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
-        """The end of its output (`text.delta`), the oldest first: what there is of it among its
-        newest 500 events, in 128 KiB. There is more of it before if its bytes are fewer than
-        `totals.text_bytes`.
+        """The end of the run's output (`text.delta`), oldest first: the output among the run's
+        newest 500 events, in 128 KiB. If it has fewer bytes than `totals.text_bytes`, there
+        is earlier output.
         """
 
     @_builtins.property
     def open_requests(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
-        """What it has asked and nobody has settled (`request.opened`), the oldest first, while
-        it has not ended: as many of the newest as find room in 256 KiB.
+        """Requests of the run that nobody has settled (`request.opened`), oldest first, while
+        the run has not ended: as many of the newest as fit into 256 KiB.
         """
 
     @_builtins.property
     def progress(self) -> _event_pb2.ProgressReported:
-        """What its newest attempt has reported last; absent before."""
+        """Newest progress of the newest attempt; absent before its first report."""
 
     @_builtins.property
     def archived(self) -> Global___ArchivedEvents:
-        """Where its events are, if they have left the log: then messages, output, progress and
-        steps are there and not here. Absent while they are in the log.
+        """Where the run's events are if they have left the log. Messages, output, progress and
+        steps are then there and not in the snapshot. Absent while the events are in the log.
         """
 
     def __init__(
@@ -242,7 +243,7 @@ Global___RunSnapshot: _TypeAlias = RunSnapshot  # noqa: Y015
 
 @_typing.final
 class RunTotals(_message.Message):
-    """What a run's events add up to. Each number stops at 2^53 - 1."""
+    """Totals of a run's events. Each number stops at 2^53 - 1."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -300,8 +301,8 @@ Global___RunTotals: _TypeAlias = RunTotals  # noqa: Y015
 
 @_typing.final
 class ArchivedEvents(_message.Message):
-    """Where the events of a run are that have left the log for the archive: in its replay
-    artifact, which `ReplayService.ReadReplayArtifact` gives by the run's id.
+    """Where to find the events of a run that have left the log for the archive: in the run's
+    replay artifact, which `ReplayService.ReadReplayArtifact` returns for the run's id.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class RunServiceStub:
-    """Runs. Owner and org come from the caller's principal, never from a body.
-    Lists are the projector's: see projection.v1.ReadService.
+    """Manages runs. Owner and org come from the caller's principal, never from a request
+    body. The projector serves lists of runs: see projection.v1.ReadService.
     """
 
     def __init__(self, channel):
@@ -69,8 +69,8 @@ class RunServiceStub:
 
 
 class RunServiceServicer:
-    """Runs. Owner and org come from the caller's principal, never from a body.
-    Lists are the projector's: see projection.v1.ReadService.
+    """Manages runs. Owner and org come from the caller's principal, never from a request
+    body. The projector serves lists of runs: see projection.v1.ReadService.
     """
 
     def CreateRun(self, request, context):
@@ -81,31 +81,33 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRun(self, request, context):
-        """The authority's current state of a run.
+        """Returns the authority's current state of a run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SendInput(self, request, context):
-        """Says something to a run that has not ended. The run's agent hears it; see
+        """Sends an input to a run that has not ended. The run's agent receives it; see
         docs/agents.md. A command reads it from its standard input if its spec says so
-        (`ExecSpec.stdin`); see docs/exec.md. A run that ends is `invalid_transition`.
+        (`ExecSpec.stdin`); see docs/exec.md. An input to a run that is ending is refused
+        with `invalid_transition`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRequests(self, request, context):
-        """What a run has asked people, with what became of it, in the order of asking.
+        """Returns the requests of a run and how they were settled, in the order in which the
+        run asked them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AnswerRequest(self, request, context):
-        """Answers a request of a run. The first answer counts: a later one that says
-        something else is `request_settled`.
+        """Answers a request of a run. The first answer counts: a later answer that differs from
+        it is refused with `request_settled`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,8 +162,8 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService:
-    """Runs. Owner and org come from the caller's principal, never from a body.
-    Lists are the projector's: see projection.v1.ReadService.
+    """Manages runs. Owner and org come from the caller's principal, never from a request
+    body. The projector serves lists of runs: see projection.v1.ReadService.
     """
 
     @staticmethod

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ScheduleServiceStub:
-    """Schedules of the caller's org. A schedule belongs to the caller that created it,
-    and so do its runs. docs/schedules.md says what happens when.
+    """Manages the schedules of the caller's org. A schedule and its runs belong to the caller
+    that created the schedule. docs/schedules.md describes what happens when.
     """
 
     def __init__(self, channel):
@@ -79,63 +79,65 @@ class ScheduleServiceStub:
 
 
 class ScheduleServiceServicer:
-    """Schedules of the caller's org. A schedule belongs to the caller that created it,
-    and so do its runs. docs/schedules.md says what happens when.
+    """Manages the schedules of the caller's org. A schedule and its runs belong to the caller
+    that created the schedule. docs/schedules.md describes what happens when.
     """
 
     def CreateSchedule(self, request, context):
-        """Creates a schedule. Its spec is checked as that of a run is.
+        """Creates a schedule. Its spec is checked in the same way as that of a run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSchedule(self, request, context):
-        """A schedule, what became of its last times, and its next ones.
+        """Returns a schedule, the outcomes of its last times, and its next times.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSchedules(self, request, context):
-        """The schedules of the org, the newest first.
+        """Returns the schedules of the org, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PauseSchedule(self, request, context):
-        """Starts no more runs until it is resumed. A paused one stays as it is.
+        """Pauses a schedule: it starts no more runs by itself until it is resumed. A schedule that is
+        already paused stays as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeSchedule(self, request, context):
-        """Goes on, with the newest missed time if that is within the catch-up window.
+        """Resumes a schedule. It goes on with the newest missed time if that is within the
+        catch-up window.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TriggerSchedule(self, request, context):
-        """Starts a run now, also of a paused schedule, and whatever its overlap policy.
+        """Starts a run now, even if the schedule is paused, and whatever its overlap policy.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BackfillSchedule(self, request, context):
-        """Starts a run for each past time of a range that has none yet, also of a paused
-        schedule, and whatever its overlap policy. A time never gets a second run.
+        """Starts a run for each past time of a range that has none yet, even if the schedule is
+        paused, and whatever its overlap policy. A time never gets a second run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSchedule(self, request, context):
-        """Ends a schedule; its runs go on. Its name is free at once. Its id is known for a
-        while yet, and deleting it again by its id changes nothing.
+        """Deletes a schedule; its runs go on. Its name is free at once. Its id stays known for
+        a while, and deleting the schedule again by its id changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,8 +195,8 @@ def add_ScheduleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ScheduleService:
-    """Schedules of the caller's org. A schedule belongs to the caller that created it,
-    and so do its runs. docs/schedules.md says what happens when.
+    """Manages the schedules of the caller's org. A schedule and its runs belong to the caller
+    that created the schedule. docs/schedules.md describes what happens when.
     """
 
     @staticmethod

@@ -29,29 +29,29 @@ class _WorkerStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkerSt
     WORKER_STATUS_UNSPECIFIED: _WorkerStatus.ValueType  # 0
     """Not set; never valid."""
     WORKER_STATUS_STARTING: _WorkerStatus.ValueType  # 1
-    """Attached; has not sent its first heartbeat."""
+    """Attached, but has not sent its first heartbeat."""
     WORKER_STATUS_RUNNING: _WorkerStatus.ValueType  # 2
-    """Attached; takes runs."""
+    """Attached, and takes runs."""
     WORKER_STATUS_DRAINING: _WorkerStatus.ValueType  # 3
-    """Finishes what it has and takes nothing new."""
+    """Finishes the runs that it has, and takes no new ones."""
     WORKER_STATUS_STOPPED: _WorkerStatus.ValueType  # 4
-    """Said good-bye."""
+    """Said goodbye."""
     WORKER_STATUS_LOST: _WorkerStatus.ValueType  # 5
     """Was silent for too long; its leases are gone."""
 
 class WorkerStatus(_WorkerStatus, metaclass=_WorkerStatusEnumTypeWrapper):
-    """Where a worker stands."""
+    """The status of a worker."""
 
 WORKER_STATUS_UNSPECIFIED: WorkerStatus.ValueType  # 0
 """Not set; never valid."""
 WORKER_STATUS_STARTING: WorkerStatus.ValueType  # 1
-"""Attached; has not sent its first heartbeat."""
+"""Attached, but has not sent its first heartbeat."""
 WORKER_STATUS_RUNNING: WorkerStatus.ValueType  # 2
-"""Attached; takes runs."""
+"""Attached, and takes runs."""
 WORKER_STATUS_DRAINING: WorkerStatus.ValueType  # 3
-"""Finishes what it has and takes nothing new."""
+"""Finishes the runs that it has, and takes no new ones."""
 WORKER_STATUS_STOPPED: WorkerStatus.ValueType  # 4
-"""Said good-bye."""
+"""Said goodbye."""
 WORKER_STATUS_LOST: WorkerStatus.ValueType  # 5
 """Was silent for too long; its leases are gone."""
 Global___WorkerStatus: _TypeAlias = WorkerStatus  # noqa: Y015
@@ -75,18 +75,18 @@ class Worker(_message.Message):
     worker_id: _builtins.str
     """Id (`wrk_…`)."""
     service_account_id: _builtins.str
-    """Service account that it signed in with."""
+    """Service account with which the worker signed in."""
     org_id: _builtins.str
-    """Org whose runs it takes."""
+    """Org whose runs the worker takes."""
     name: _builtins.str
     """Name for people."""
     max_concurrent_runs: _builtins.int
     """Maximum number of runs at a time."""
     status: Global___WorkerStatus.ValueType
-    """Where it stands."""
+    """Status of the worker."""
     @_builtins.property
     def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Adapters that it has."""
+        """Adapters that the worker has."""
 
     @_builtins.property
     def attach_time(self) -> _timestamp_pb2.Timestamp:
@@ -94,11 +94,11 @@ class Worker(_message.Message):
 
     @_builtins.property
     def heartbeat_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last heard of."""
+        """When the worker was last heard from."""
 
     @_builtins.property
     def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Runs that it holds, sorted."""
+        """Runs that the worker holds, sorted."""
 
     def __init__(
         self,
@@ -124,8 +124,8 @@ Global___Worker: _TypeAlias = Worker  # noqa: Y015
 
 @_typing.final
 class WorkerEvent(_message.Message):
-    """Payload of EVENT on `worker:…:lifecycle`: the worker has attached with another
-    stream (its status is then STARTING), or has come to another status.
+    """Payload of EVENT on `worker:…:lifecycle`: the worker attached with another stream (its
+    status is then STARTING), or changed to another status.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -140,20 +140,20 @@ class WorkerEvent(_message.Message):
     worker_id: _builtins.str
     """Worker."""
     seq: _builtins.int
-    """Seq in its topic."""
+    """Seq of the event in its topic."""
     status: Global___WorkerStatus.ValueType
-    """Where it stands from then on."""
+    """Status of the worker from then on."""
     name: _builtins.str
-    """Name for people, as of its newest stream."""
+    """Name for people, as of the worker's newest stream."""
     max_concurrent_runs: _builtins.int
     """Maximum number of runs at a time."""
     @_builtins.property
     def recorded_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was recorded."""
+        """When the event was recorded."""
 
     @_builtins.property
     def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Adapters that it has."""
+        """Adapters that the worker has."""
 
     def __init__(
         self,

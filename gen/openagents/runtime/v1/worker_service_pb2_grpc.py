@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class WorkerServiceStub:
-    """How workers take runs and append to their logs. Callers hold a worker token.
+    """Lets workers take runs and append to their logs. Callers hold a worker token.
     """
 
     def __init__(self, channel):
@@ -63,52 +63,52 @@ class WorkerServiceStub:
 
 
 class WorkerServiceServicer:
-    """How workers take runs and append to their logs. Callers hold a worker token.
+    """Lets workers take runs and append to their logs. Callers hold a worker token.
     """
 
     def Attach(self, request_iterator, context):
-        """The worker's one connection. Its first message is `attach`; runs come as
-        assignments; appends are stored and answered in the order in which they
-        were sent per run. After one that was refused for now (its reason's action
-        is `retry`), those that were sent after it are refused too, with
-        `append_out_of_order`, until they are sent again in order, from that one on.
-        A worker that reconnects with its id within the lost limit keeps its
-        leases, and sends again in order what was not answered or was refused for
-        now, with the same keys, before anything new.
+        """Opens the worker's one connection. Its first message is `attach`. Runs come as
+        assignments. The appends of a run are stored and answered in the order in which they
+        were sent. If an append is refused for now (the action of its reason is `retry`), the
+        appends that were sent after it are refused too, with `append_out_of_order`, until
+        the worker sends them again in order, starting with the first one that was refused. A
+        worker that reconnects with its id within the lost limit keeps its leases. Before
+        anything new, it sends again, in order and with the same keys, the appends that were
+        not answered or were refused for now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AppendEvents(self, request, context):
-        """One append, outside the stream: for scripts and tools that hold a lease.
-        Calls that are under way at the same time have no order: wait for each
-        answer, or say `expected_seq`.
+        """Makes one append outside the stream, for scripts and tools that hold a lease.
+        Concurrent calls have no order: wait for each answer, or set `expected_seq`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadHeldRun(self, request, context):
-        """The log of a run, for the worker that holds it: what was done before it got the
-        run. Whoever lost the lease is refused as `stale_epoch`.
+        """Returns the log of a run to the worker that holds it, including what was done before
+        the worker got the run. A worker that lost the lease is refused with `stale_epoch`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartChild(self, request, context):
-        """Start a child of the run: a run of its own, that belongs to the same person and org.
-        The same `child_id` again gives the same child, and with another spec
-        `idempotency_conflict`. Over the limits of the installation: `limit_reached`.
+        """Starts a child of the run: a separate run that belongs to the same person and org.
+        The same `child_id` gives the same child; with another spec it is refused with
+        `idempotency_conflict`. A child beyond the limits of the installation is refused with
+        `limit_reached`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExpireRequest(self, request, context):
-        """The time of a request that the run has opened is over: it is settled with its
-        default, unless somebody has answered it.
+        """Reports that the time of a request that the run opened is over. The request is
+        settled with its default, unless somebody has answered it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,7 +151,7 @@ def add_WorkerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkerService:
-    """How workers take runs and append to their logs. Callers hold a worker token.
+    """Lets workers take runs and append to their logs. Callers hold a worker token.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class WorkerWatchServiceStub:
-    """Internal: methods say which services may call.
+    """Internal: each method states which services may call it.
     """
 
     def __init__(self, channel):
@@ -43,12 +43,13 @@ class WorkerWatchServiceStub:
 
 
 class WorkerWatchServiceServicer:
-    """Internal: methods say which services may call.
+    """Internal: each method states which services may call it.
     """
 
     def WatchWorkers(self, request, context):
-        """All workers that have not ended, then each that has changed, without end. What
-        comes is how a worker stands when it is sent: states in between may be left out.
+        """Streams all workers that have not ended, then each worker that has changed, without
+        end. A message shows the state of a worker at the time of sending: states in between
+        may be left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +72,7 @@ def add_WorkerWatchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkerWatchService:
-    """Internal: methods say which services may call.
+    """Internal: each method states which services may call it.
     """
 
     @staticmethod

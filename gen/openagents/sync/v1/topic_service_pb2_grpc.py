@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TopicServiceStub:
-    """Serves topics to gateways. Internal: methods say which services may call.
+    """Serves topics to gateways. Internal: each method states which services may call it.
     """
 
     def __init__(self, channel):
@@ -58,34 +58,35 @@ class TopicServiceStub:
 
 
 class TopicServiceServicer:
-    """Serves topics to gateways. Internal: methods say which services may call.
+    """Serves topics to gateways. Internal: each method states which services may call it.
     """
 
     def DescribeTopic(self, request, context):
-        """Where a topic stands and whom it belongs to.
+        """Returns where a topic stands and whom it belongs to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchTopics(self, request_iterator, context):
-        """Live frames of the topics that the caller names on the stream. Delivery may
-        lose, repeat and reorder; the caller repairs holes with ReplayTopic. What is
-        committed after a topic's WatchedTopic was sent is offered to the stream.
+        """Streams the live frames of the topics that the caller names on the stream. Delivery
+        may lose, repeat and reorder frames; the caller repairs holes with ReplayTopic.
+        Everything that is committed after a topic's WatchedTopic was sent is offered to
+        the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadSnapshot(self, request, context):
-        """A topic's whole state as of its newest seq, where it has one.
+        """Returns a topic's whole state as of its newest seq, if the topic has a snapshot.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayTopic(self, request, context):
-        """One page of a topic's history, in order and without a hole.
+        """Returns one page of a topic's history, in order and without a hole.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +124,7 @@ def add_TopicServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TopicService:
-    """Serves topics to gateways. Internal: methods say which services may call.
+    """Serves topics to gateways. Internal: each method states which services may call it.
     """
 
     @staticmethod

@@ -10,13 +10,13 @@ import betterproto.lib.google.protobuf as betterproto_lib_google_protobuf
 
 
 class TurnStatus(betterproto.Enum):
-    """Where a turn stands."""
+    """The status of a turn."""
 
     UNSPECIFIED = 0
     """Not set; never valid."""
 
     IN_PROGRESS = 1
-    """It runs."""
+    """It is running."""
 
     COMPLETED = 2
     """It is done."""
@@ -58,7 +58,7 @@ class CodexEvent(betterproto.Message):
     """A turn began or ended."""
 
     item: "CodexItem" = betterproto.message_field(3, group="kind")
-    """An item of a turn as the app-server sent it."""
+    """An item of a turn, as the app-server sent it."""
 
     control_request: "ControlRequest" = betterproto.message_field(4, group="kind")
     """The app-server asks for a decision."""
@@ -75,7 +75,7 @@ class TurnStatusChanged(betterproto.Message):
     """Turn."""
 
     status: "TurnStatus" = betterproto.enum_field(2)
-    """Where it stands."""
+    """Status of the turn."""
 
     message: str = betterproto.string_field(3)
     """Why it failed, for people."""
@@ -106,21 +106,21 @@ class ControlRequest(betterproto.Message):
     """Id of the request, unique in the run."""
 
     action: str = betterproto.string_field(2)
-    """What is asked, for example "approve_command"."""
+    """Action to decide on, for example "approve_command"."""
 
     detail: "betterproto_lib_google_protobuf.Struct" = betterproto.message_field(3)
-    """What it is about."""
+    """Details of the action."""
 
 
 @dataclass(eq=False, repr=False)
 class ControlReceipt(betterproto.Message):
-    """What became of a control request; exactly one for each."""
+    """The outcome of a control request; exactly one for each."""
 
     request_id: str = betterproto.string_field(1)
     """The request."""
 
     outcome: "ControlOutcome" = betterproto.enum_field(2)
-    """What became of it."""
+    """The outcome."""
 
     message: str = betterproto.string_field(3)
     """Details, for people."""

@@ -15,13 +15,15 @@ class ClientAction(betterproto.Enum):
     """Not set; never valid."""
 
     FIX_REQUEST = 1
-    """Mend the request; the same one will be refused again."""
+    """Fix the request; the same request will be refused again."""
 
     RETRY = 2
     """Send the same request again, after the given delay or with backoff."""
 
     REAUTHENTICATE = 3
-    """Get a new token (refresh, else sign in), then send it again."""
+    """
+    Get a new token (refresh, or else sign in), then send the request again.
+    """
 
     REREAD = 4
     """Read the current state, decide again, and send a new request."""
@@ -78,28 +80,28 @@ class Reason(betterproto.Enum):
     """
 
     UNSUPPORTED_MEDIA_TYPE = 9
-    """The content type is not one that the edge speaks."""
+    """The edge does not support the content type."""
 
     METHOD_NOT_ALLOWED = 10
-    """The HTTP method is not one by which this is called."""
+    """The HTTP method is not allowed here."""
 
     REQUEST_TOO_LARGE = 11
-    """The request is larger than the edge takes."""
+    """The request is larger than the edge accepts."""
 
     NOT_FOUND = 12
     """The thing does not exist, or the caller may not know that it does."""
 
     ALREADY_EXISTS = 13
-    """A thing with this id or name exists already, with other content."""
+    """A thing with this id or name already exists, with different content."""
 
     DEADLINE_EXCEEDED = 14
-    """The call ran out of its time; it may or may not have taken effect."""
+    """The call ran out of time; it may or may not have taken effect."""
 
     UNAVAILABLE = 15
-    """A service or the database behind it can't be reached now."""
+    """A service or the database behind it can't be reached at the moment."""
 
     INTERNAL = 16
-    """A defect of ours; it is logged under the request id."""
+    """A defect in the system; it is logged under the request id."""
 
     RATE_LIMITED = 17
     """Too many requests from this caller or address."""
@@ -120,15 +122,15 @@ class Reason(betterproto.Enum):
 
     UNSUPPORTED_ENCODING = 22
     """
-    The message is packed in a way that the edge does not unpack; the metadata says
-     which it does (supported).
+    The message is compressed in a way that the edge does not support; the metadata
+     lists the ways that it supports (supported).
     """
 
     IN_MAINTENANCE = 40
     """The site is closed for maintenance; nothing was done."""
 
     UNSUPPORTED_UPGRADE = 41
-    """The connection can't be turned into one of another protocol here."""
+    """The connection can't be upgraded to another protocol here."""
 
     MISSING_AUTHORIZATION = 100
     """No token was given."""
@@ -138,7 +140,8 @@ class Reason(betterproto.Enum):
 
     INVALID_TOKEN = 102
     """
-    The token is malformed, of another issuer or audience, or wrongly signed.
+    The token is malformed, has the wrong issuer or audience, or has an invalid
+     signature.
     """
 
     TOKEN_EXPIRED = 103
@@ -157,17 +160,14 @@ class Reason(betterproto.Enum):
     """The session or key behind the token was revoked."""
 
     TOKEN_REPLAYED = 108
-    """
-    A second connection came with the same token; this one, the first, ends.
-    """
+    """A second connection used the same token; this one, the first, ends."""
 
     REAUTH_REQUIRED = 109
     """The session needs a new token or a new sign-in."""
 
     SERVICE_NOT_ACCEPTED = 110
     """
-    A service called with neither a service token nor a certificate that is
-     accepted here.
+    A service called without a service token or certificate that is accepted here.
     """
 
     MISSING_SCOPE = 111
@@ -180,50 +180,51 @@ class Reason(betterproto.Enum):
     """The thing belongs to somebody else."""
 
     FORBIDDEN_TOPIC = 114
-    """The topic is well formed and the token does not grant it."""
+    """The topic is well formed, but the token does not grant it."""
 
     INVALID_TOPIC = 115
-    """The topic does not parse."""
+    """The topic is not well formed."""
 
     ORIGIN_NOT_ALLOWED = 116
     """The Origin header is not on the allow-list."""
 
     CLOCK_SKEW = 117
     """
-    The clocks of two services differ too much: the token is good, and looks as if
-     it came from the future, or had expired, to the one that refuses it. The
-     metadata says whose clock (clock), compared with whose (compared_with), and by
+    The clocks of two services differ too much: the token is valid, but to the service
+     that refuses it, the token seems to come from the future or to have expired. The
+     metadata states whose clock (clock) was compared with whose (compared_with), and by
      how many milliseconds it is ahead (ahead_ms; negative: behind).
     """
 
     CALLER_NOT_ALLOWED = 118
     """
-    The service is accepted here, and may not call this method. The metadata says
-     which method (method) and who may (callers).
+    The service is accepted here, but may not call this method. The metadata names the
+     method (method) and the services that may call it (callers).
     """
 
     SURFACE_POLICY_DENIED = 119
     """
-    A token for this surface may not open all topics of an owner, or not this kind
-     of topic: name the topics, or ask for the events of runs alone.
+    A token for this surface may not open all topics of an owner, or may not open this
+     kind of topic: name the topics, or ask only for the events of runs.
     """
 
     ORG_CHANGED = 120
     """
-    The session acts in another org than the token: get a new token, and look at its
-     org before sending the same request again.
+    The session acts in another org than the token: get a new token, and check its org
+     before sending the same request again.
     """
 
     PROVIDER_UNAVAILABLE = 121
     """
-    The identity provider doesn't answer, or not as a provider does: start the
-     sign-in again in a moment.
+    The identity provider does not answer, or does not answer as a provider should:
+     start the sign-in again in a moment.
     """
 
     PROVIDER_REFUSED = 122
     """
-    The identity provider's answer vouches for nobody: its code is not good, or what
-     came for it was not meant for this sign-in. Start again.
+    The identity provider's answer does not confirm who signs in: its code is not
+     valid, or what the provider returned for the code was not meant for this sign-in.
+     Start again.
     """
 
     ACCOUNT_NOT_ADMITTED = 123
@@ -233,9 +234,9 @@ class Reason(betterproto.Enum):
 
     SIGN_IN_TOO_OLD = 124
     """
-    The token is good, but its person's sign-in is older than this call allows: sign
-     in again, bringing the session's refresh token, and repeat the call. The metadata
-     says how old a sign-in may be, in seconds (max_age_s).
+    The token is valid, but the person's sign-in is older than this call allows: sign
+     in again with the session's refresh token, and repeat the call. The metadata states
+     the maximum age of a sign-in, in seconds (max_age_s).
     """
 
     CODE_INCORRECT = 150
@@ -256,20 +257,19 @@ class Reason(betterproto.Enum):
     """The API key is unknown or revoked."""
 
     LAST_OWNER = 170
-    """
-    The org would be without an owner: make another member an owner first.
-    """
+    """The org would have no owner: make another member an owner first."""
 
     PERSONAL_ORG = 171
     """
-    It is a person's own org, which nobody else gets into, and which stays.
+    The org is a person's own org, which nobody else can enter and which can't be
+     removed.
     """
 
     ORG_DELETED = 172
     """The org was deleted; an owner can still restore it."""
 
     IDEMPOTENCY_CONFLICT = 200
-    """The idempotency key was used before with other content."""
+    """The idempotency key was used before with different content."""
 
     STALE_EPOCH = 201
     """
@@ -278,7 +278,7 @@ class Reason(betterproto.Enum):
 
     SEQ_CONFLICT = 202
     """
-    The expected seq is not the current one; the metadata holds the current.
+    The expected seq is not the current one; the metadata contains the current seq.
     """
 
     INVALID_TRANSITION = 203
@@ -290,13 +290,15 @@ class Reason(betterproto.Enum):
     """An event, or the whole append, is larger than the limit."""
 
     PUBLISH_RATE_LIMITED = 205
-    """The run's events come faster than the limit; nothing was stored."""
+    """
+    The run's events come faster than the limit allows; nothing was stored.
+    """
 
     ALREADY_FINISHED = 206
     """The run has finished with another outcome."""
 
     WRITE_PATH_FROZEN = 207
-    """The log does not take writes now."""
+    """The log does not accept writes at the moment."""
 
     EVENT_RESERVED = 208
     """Only the authority may append events of this type."""
@@ -308,81 +310,83 @@ class Reason(betterproto.Enum):
     """The run has not ended, so it has no receipt yet."""
 
     ATTACH_OUT_OF_ORDER = 211
-    """The worker's first message is missing, or came twice."""
+    """The worker's first message is missing, or was sent twice."""
 
     NOT_LOGGED_YET = 212
     """
-    The receipt is not in the log of receipts yet; it gets there in a moment.
+    The receipt is not in the log of receipts yet; it will be there in a moment.
     """
 
     APPEND_OUT_OF_ORDER = 220
     """
-    An append of the run that was sent before on this stream was refused for now: send that one again first (`resend_from`).
+    An earlier append of the run on this stream was refused temporarily: send that
+     append again first (`resend_from`).
     """
 
     STEP_MISMATCH = 221
     """
-    A step of an agent is another one than the run's log has at its place: the agent's
-     code has changed, or asks for other steps each time. The metadata has both names
-     (recorded, asked).
+    The agent's step differs from the step that the run's log has in its place: the
+     agent's code has changed, or asks for different steps each time. The metadata
+     contains both names (recorded, asked).
     """
 
     REQUEST_SETTLED = 222
     """
     The request was answered before, or its time is over: the first answer counts. The
-     metadata has the seq of what settled it (seq).
+     metadata contains the seq of the event that settled it (seq).
     """
 
     THREAD_BUSY = 223
     """
-    Another run of the thread has not ended, and the new one was not to wait for it.
+    Another run of the thread has not ended, and the new run was not supposed to wait
+     for it.
     """
 
     RETENTION_FLOOR_BREACH = 300
-    """The cursor lies below what is retained."""
+    """The cursor is below the range that is retained."""
 
     REPLAY_BUDGET_EXCEEDED = 301
     """Too many events lie between the cursor and the head."""
 
     EPOCH_MISMATCH = 302
-    """The cursor counts in another lineage of the topic."""
+    """The cursor belongs to another lineage of the topic."""
 
     CURSOR_AHEAD_OF_HEAD = 303
-    """The cursor claims more than the topic has."""
+    """The cursor is ahead of the topic's head."""
 
     HELLO_TIMEOUT = 304
-    """The first client frame did not come in time."""
+    """The first client frame did not arrive in time."""
 
     PROTOCOL_VIOLATION = 305
-    """A frame that the protocol does not allow at this point."""
+    """The protocol does not allow this frame at this point."""
 
     TOO_MANY_TOPICS = 306
     """More topics than one connection may hold."""
 
     SLOW_CONSUMER = 307
-    """The connection could not take what was delivered, for too long."""
+    """For too long, the connection could not take what was delivered."""
 
     IDLE_TIMEOUT = 308
-    """Nothing was heard of the client for too long."""
+    """Nothing was heard from the client for too long."""
 
     UNSUPPORTED_PROTOCOL_VERSION = 309
-    """The protocol version is not one that the server speaks."""
+    """The server does not support the protocol version."""
 
     UNSUPPORTED_SCHEMA_VERSION = 310
-    """The schema version is not one that the server speaks."""
+    """The server does not support the schema version."""
 
     INVALID_CLIENT_BUILD = 311
-    """The client build id is not of the form that is asked for."""
+    """The client build id does not have the required form."""
 
     UNSUPPORTED_CLIENT_BUILD = 315
     """
-    The client is older than what this installation serves. The metadata says which
-     versions it serves: from lowest_version to newest_version. Newer ones are
+    The client is older than the versions that this installation serves. The metadata
+     states these versions: from lowest_version to newest_version. Newer versions are
      served too.
     """
 
     PORT_IN_USE = 400
-    """A local port that a service needs is taken."""
+    """A local port that a service needs is already in use."""
 
     INVALID_SETTING = 401
     """A setting is missing or can't be read."""
@@ -406,10 +410,10 @@ class Reason(betterproto.Enum):
     """
 
     SIGNATURE_INVALID = 501
-    """The signature does not belong to the content and the key."""
+    """The signature does not match the content and the key."""
 
     UNKNOWN_KEY = 502
-    """The key that signed is not one of the pinned keys."""
+    """The key that made the signature is not one of the pinned keys."""
 
     SEQUENCE_BROKEN = 503
     """
@@ -428,42 +432,45 @@ class Reason(betterproto.Enum):
     """An event is missing in the middle of the record."""
 
     EVENT_DOUBLED = 507
-    """An event stands in the record twice."""
+    """An event appears twice in the record."""
 
     EVENT_MISPLACED = 508
-    """An event stands in the record at another place than its own."""
+    """An event is in the wrong place in the record."""
 
     TAIL_CUT = 509
     """The record ends before the last event that the receipt counts."""
 
     ARTIFACT_MALFORMED = 510
     """
-    The file is not a replay artifact or an audit log in its one canonical form, or not an events file whose lines say what their bytes do.
+    The file is not a replay artifact or an audit log in its one canonical form, or is
+     not an events file whose lines match their bytes.
     """
 
     CHECKPOINT_MALFORMED = 511
     """
-    The text is not a signed note, or not one with a checkpoint of a log.
+    The text is not a signed note, or is not a signed note with a checkpoint of a log.
     """
 
     NOT_IN_LOG = 512
     """
-    The receipt is not in the log of receipts that the checkpoint stands for.
+    The receipt is not in the log of receipts that the checkpoint describes.
     """
 
     LOG_ROLLED_BACK = 513
     """
-    A log (that of receipts, an org's audit log) is shorter than it was seen to be.
+    A log (the log of receipts or an org's audit log) is shorter than when it was seen
+     before.
     """
 
     LOG_FORKED = 514
     """
-    A log (that of receipts, an org's audit log) is not a continuation of what it was seen to be.
+    A log (the log of receipts or an org's audit log) does not continue what was seen
+     of it before.
     """
 
     ARCHIVE_DAMAGED = 515
     """
-    What the archive holds of a run is missing, or is not what was put there.
+    What the archive stores for a run is missing, or differs from what was put there.
     """
 
 
@@ -482,7 +489,8 @@ class FieldRules(betterproto.Message):
 
     min_length: int = betterproto.uint32_field(2)
     """
-    Fewest characters of a string (Unicode code points), or bytes of a bytes field.
+    Minimum number of characters of a string (Unicode code points), or bytes of a bytes
+     field.
     """
 
     max_length: int = betterproto.uint32_field(3)
@@ -496,16 +504,16 @@ class FieldRules(betterproto.Message):
     """
 
     min_items: int = betterproto.uint32_field(5)
-    """Fewest elements of a repeated field or map."""
+    """Minimum number of elements of a repeated field or map."""
 
     max_items: int = betterproto.uint32_field(6)
     """Maximum number of elements of a repeated field or map."""
 
     minimum: int = betterproto.int64_field(7)
-    """Lowest value of a number; ignored unless `bounded` is true."""
+    """Minimum value of a number; ignored unless `bounded` is true."""
 
     maximum: int = betterproto.int64_field(8)
-    """Highest value of a number; ignored unless `bounded` is true."""
+    """Maximum value of a number; ignored unless `bounded` is true."""
 
     bounded: bool = betterproto.bool_field(9)
     """Whether `minimum` and `maximum` apply."""
@@ -523,8 +531,8 @@ class Cursor(betterproto.Message):
 
     epoch: str = betterproto.string_field(2)
     """
-    Lineage of the topic that `applied_seq` counts in. Empty is never a wildcard:
-     a cursor with another epoch than the topic's is stale.
+    Lineage of the topic that `applied_seq` counts in. An empty epoch is never a
+     wildcard: a cursor whose epoch differs from the topic's is stale.
     """
 
     applied_seq: int = betterproto.uint64_field(3)
@@ -534,11 +542,11 @@ class Cursor(betterproto.Message):
 
     chain: bytes = betterproto.bytes_field(4)
     """
-    Chain value of a run's events up to `applied_seq`, which the client computes
-     from the payloads that it applied: SHA-256 over the chain value before and
-     the payload; before the first event, over "openagents.run.v1:" and the run's
-     id. A cursor with another chain value than the topic's is stale, whatever its
-     numbers say. Empty if it is not known, and for topics without a chain.
+    Chain value of a run's events up to `applied_seq`, which the client computes from
+     the payloads that it applied: SHA-256 over the previous chain value and the
+     payload. Before the first event, it is SHA-256 over "openagents.run.v1:" and the
+     run's id. A cursor whose chain value differs from the topic's is stale, whatever
+     its numbers say. Empty if the value is not known, and for topics without a chain.
     """
 
 
@@ -551,14 +559,14 @@ class LogPosition(betterproto.Message):
 
     position: int = betterproto.uint64_field(2)
     """
-    Position in the partition: 1, 2, 3, … in commit order, without a hole; 0 is
-     before the first.
+    Position in the partition: 1, 2, 3, … in commit order, without a hole; 0 is before
+     the first entry.
     """
 
 
 @dataclass(eq=False, repr=False)
 class ReasonSpec(betterproto.Message):
-    """How a reason looks on each transport, and what the client does."""
+    """How a reason appears on each transport, and what the client does."""
 
     http_status: int = betterproto.uint32_field(1)
     """HTTP status on the public edge."""
@@ -570,7 +578,7 @@ class ReasonSpec(betterproto.Message):
 
     close_code: int = betterproto.uint32_field(3)
     """
-    WebSocket close code when the reason ends a connection; 0 when it never does.
+    WebSocket close code if the reason ends a connection; 0 if it never does.
     """
 
     action: "ClientAction" = betterproto.enum_field(4)
@@ -578,6 +586,6 @@ class ReasonSpec(betterproto.Message):
 
     retry_after_ms: int = betterproto.uint32_field(5)
     """
-    How long to wait before trying again, in milliseconds, where the refusal itself
-     does not say; 0 for no word about it.
+    How long to wait before trying again, in milliseconds, if the refusal itself does
+     not say; 0 if not specified.
     """

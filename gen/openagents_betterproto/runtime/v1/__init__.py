@@ -19,21 +19,22 @@ from ...codex import v1 as __codex_v1__
 
 class ThreadPolicy(betterproto.Enum):
     """
-    What happens to a run when another one of its thread has not ended. Runs of a thread
-     count by the order of their ids, and whatever their own policy is.
+    What happens to a run if another run of its thread has not ended. The order of the runs
+     in a thread is that of their ids. All runs of the thread count, whatever their own
+     policy is.
     """
 
     UNSPECIFIED = 0
-    """Not set: they go on side by side."""
+    """Not set: the runs go on side by side."""
 
     REJECT = 1
-    """It is not created: `thread_busy`."""
+    """The run is not created: `thread_busy`."""
 
     ENQUEUE = 2
-    """It waits until all older ones have ended."""
+    """The run waits until all older runs have ended."""
 
     INTERRUPT = 3
-    """It waits as well, and they are canceled."""
+    """The run waits in the same way, and the older runs are canceled."""
 
 
 class RunOutcome(betterproto.Enum):
@@ -46,7 +47,7 @@ class RunOutcome(betterproto.Enum):
     """It did what was asked."""
 
     FAILED = 2
-    """It did not."""
+    """It did not do what was asked."""
 
     CANCELED = 3
     """It was ended on request."""
@@ -97,7 +98,7 @@ class RequestKind(betterproto.Enum):
     """Yes or no."""
 
     CHOICE = 2
-    """One of some options."""
+    """One of the given options."""
 
     TEXT = 3
     """A text."""
@@ -106,27 +107,29 @@ class RequestKind(betterproto.Enum):
 @dataclass(eq=False, repr=False)
 class RunEvent(betterproto.Message):
     """
-    One element of a run's log. Its serialized bytes are made once, by runtime,
-     and are the same bytes in the log, the hash chain, the replay artifact, the
-     Khala frame and the client.
+    One element of a run's log. Runtime serializes it once; the log, the hash chain, the
+     replay artifact, the Khala frame and the client all have the same bytes.
     """
 
     run_id: str = betterproto.string_field(1)
     """Run (`run_…`)."""
 
     seq: int = betterproto.uint64_field(2)
-    """Number in the run: 1, 2, 3, … without a hole."""
+    """Number of the event in the run: 1, 2, 3, … without a hole."""
 
     recorded_time: datetime = betterproto.message_field(3)
     """
-    When runtime accepted it, by runtime's clock. Order is `seq`, never time.
+    When runtime accepted the event, by runtime's clock. Events are ordered by `seq`,
+     never by time.
     """
 
     lease_epoch: int = betterproto.uint64_field(4)
-    """Lease under which a worker wrote it; 0 when the authority wrote it."""
+    """
+    Epoch of the lease under which a worker wrote the event; 0 if the authority wrote it.
+    """
 
     schema_version: int = betterproto.uint32_field(5)
-    """Version of this schema: 1. Older ones are upcast on read."""
+    """Version of this schema: 1. Older versions are upcast on read."""
 
     body: "EventBody" = betterproto.message_field(6)
     """What happened."""
@@ -135,12 +138,12 @@ class RunEvent(betterproto.Message):
 @dataclass(eq=False, repr=False)
 class EventBody(betterproto.Message):
     """
-    What happened. Members 1–9 move the run or its lease, and only the authority
-     writes those marked so; the others don't move it.
+    What happened. Members 1–9 act on the run or its lease; the others don't. Only the
+     authority writes the members marked "Authority".
     """
 
     run_created: "RunCreated" = betterproto.message_field(1, group="kind")
-    """`run.created`, first event of every run. Authority."""
+    """`run.created`: the first event of every run. Authority."""
 
     run_started: "RunStarted" = betterproto.message_field(2, group="kind")
     """`run.started`: a worker has the lease. Authority."""
@@ -151,23 +154,24 @@ class EventBody(betterproto.Message):
     """`run.cancel_requested`. Authority."""
 
     run_finished: "RunFinished" = betterproto.message_field(4, group="kind")
-    """`run.finished`, last event of every run."""
+    """`run.finished`: the last event of every run."""
 
     executor_lost: "ExecutorLost" = betterproto.message_field(5, group="kind")
     """`executor.lost`: the worker died. Authority."""
 
     input_received: "InputReceived" = betterproto.message_field(6, group="kind")
-    """`input.received`: somebody says something to the run. Authority."""
+    """`input.received`: somebody sent an input to the run. Authority."""
 
     request_answered: "RequestAnswered" = betterproto.message_field(7, group="kind")
-    """`request.answered`: somebody has answered a request. Authority."""
+    """`request.answered`: somebody answered a request. Authority."""
 
     request_expired: "RequestExpired" = betterproto.message_field(8, group="kind")
-    """`request.expired`: nobody has, in its time. Authority."""
+    """`request.expired`: nobody answered a request in time. Authority."""
 
     attempt_failed: "AttemptFailed" = betterproto.message_field(9, group="kind")
     """
-    `attempt.failed`: a worker ended the run as failed, and it is tried again. Authority.
+    `attempt.failed`: a worker ended the run as failed, and the run is tried again.
+     Authority.
     """
 
     text_delta: "TextDelta" = betterproto.message_field(10, group="kind")
@@ -207,30 +211,29 @@ class EventBody(betterproto.Message):
     """`progress.reported`."""
 
     child_started: "ChildStarted" = betterproto.message_field(22, group="kind")
-    """`child.started`: the run has started another one. Authority."""
+    """`child.started`: the run started another run. Authority."""
 
     child_finished: "ChildFinished" = betterproto.message_field(23, group="kind")
-    """
-    `child.finished`: a run that this one has started has ended. Authority.
-    """
+    """`child.finished`: a run that this run started has ended. Authority."""
 
 
 @dataclass(eq=False, repr=False)
 class RunCreated(betterproto.Message):
-    """A run exists."""
+    """A run was created."""
 
     user_id: str = betterproto.string_field(1)
-    """Person who started it (`usr_…`)."""
+    """Person (`usr_…`) or service account (`sva_…`) that started it."""
 
     org_id: str = betterproto.string_field(2)
     """Org that owns it (`org_…`)."""
 
     spec: "RunSpec" = betterproto.message_field(3)
-    """What is to be executed."""
+    """What the run executes."""
 
     parent_run_id: str = betterproto.string_field(4)
     """
-    Run that started it (`run_…`); empty for one that a person or a program started.
+    Run that started this one (`run_…`); empty for a run that a person or a program
+     started.
     """
 
 
@@ -239,10 +242,10 @@ class RunSpec(betterproto.Message):
     """What a run executes."""
 
     adapter: str = betterproto.string_field(1)
-    """Adapter that a worker needs to have for it, for example "exec"."""
+    """Adapter that a worker needs for the run, for example "exec"."""
 
     title: str = betterproto.string_field(2)
-    """Title for people; made from the spec when empty."""
+    """Title for people; if empty, it is made from the spec."""
 
     exec: "ExecSpec" = betterproto.message_field(3, group="input")
     """For the adapter "exec"."""
@@ -255,99 +258,105 @@ class RunSpec(betterproto.Message):
 
     thread_id: str = betterproto.string_field(5)
     """
-    Thread: the runs of an org with one id are one conversation; empty for none.
+    Id of the run's thread; empty for none. Runs of an org with the same id are one
+     conversation.
     """
 
     labels: Dict[str, str] = betterproto.map_field(
         6, betterproto.TYPE_STRING, betterproto.TYPE_STRING
     )
-    """Labels of the caller's own."""
+    """Labels that the caller chooses."""
 
     retention_class: str = betterproto.string_field(7)
     """
-    Class of retention: how long the run's events stay in the log after its end,
-     before they move to the archive. Which classes there are and what they mean is
-     the installation's setting; empty is the class "default".
+    Retention class: how long the run's events stay in the log after the run has ended,
+     before they move to the archive. The installation's settings define the classes and
+     what they mean; empty is the class "default".
     """
 
     queue: "QueuePolicy" = betterproto.message_field(9)
     """
-    When the run is given to a worker, how long it may take, and whether it is tried
-     again; absent for at once, without a limit, and once.
+    When a worker gets the run, how long the run may take, and whether it is tried again.
+     If absent, a worker may get it at once, it has no time limit, and it is tried once.
     """
 
     thread_policy: "ThreadPolicy" = betterproto.enum_field(10)
     """
-    What happens when another run of the thread has not ended; needs `thread_id`.
+    What happens if another run of the thread has not ended; requires `thread_id`.
     """
 
 
 @dataclass(eq=False, repr=False)
 class QueuePolicy(betterproto.Message):
     """
-    When a run is given to a worker, how long it may take, and whether it is tried again.
-     Times are the authority's.
+    When a worker gets a run, how long the run may take, and whether it is tried again.
+     Times are measured by the authority's clock.
     """
 
     priority: int = betterproto.sint32_field(1)
     """
-    Among the waiting runs of an org a higher one goes first; 0 is usual.
+    Priority among the waiting runs of an org: a higher one goes first; 0 is usual.
     """
 
     not_before_time: datetime = betterproto.message_field(2)
-    """No worker gets the run before this; absent for at once."""
+    """
+    Time before which no worker gets the run; if absent, a worker may get it at once.
+    """
 
     start_timeout_ms: int = betterproto.uint64_field(3)
     """
-    Maximum time from then, or from the run's creation, until a worker starts it, in
-     milliseconds; 0 for no limit. Over it the run fails as `start_timeout`.
+    Maximum time until a worker starts the run, in milliseconds, counted from its
+     creation or, if that is later, from `not_before_time`; 0 for no limit. A run that
+     exceeds it fails as `start_timeout`.
     """
 
     run_timeout_ms: int = betterproto.uint64_field(4)
     """
-    Maximum time from its first start until it ends, in milliseconds, whatever the
-     number of attempts and the pauses between them; 0 for no limit. Over it the run
+    Maximum time from the run's first start until it ends, in milliseconds, whatever the
+     number of attempts and the pauses between them; 0 for no limit. A run that exceeds it
      fails as `run_timeout`.
     """
 
     concurrency: "Concurrency" = betterproto.message_field(5)
-    """How many runs of one kind may run at a time; absent for any number."""
+    """How many runs of one kind may run at a time; absent for no limit."""
 
     retry: "RetryPolicy" = betterproto.message_field(6)
-    """Whether a run that fails is tried again; absent for no."""
+    """Whether a run that fails is tried again; if absent, it is not."""
 
 
 @dataclass(eq=False, repr=False)
 class Concurrency(betterproto.Message):
     """
-    A bound on the runs of an org that run at a time. A run waits while as many others of
-     its key run as its own limit says.
+    Limits how many runs of an org run at a time. A run waits while the number of other
+     running runs with its key has reached the run's own limit.
     """
 
     key: str = betterproto.string_field(1)
     """
-    What the runs have in common, in the caller's words: "deploy-production", "gpu", …
+    Key that the runs have in common, chosen by the caller: "deploy-production", "gpu", …
     """
 
     limit: int = betterproto.uint32_field(2)
-    """The limit."""
+    """Maximum number of runs with the key that run at a time."""
 
 
 @dataclass(eq=False, repr=False)
 class RetryPolicy(betterproto.Message):
     """
-    When a run that a worker ended as failed is tried again. What its steps have stored
-     stays. That a worker was lost is another thing: such a run goes on in any case.
+    When a run that a worker ended as failed is tried again. The stored results of its
+     steps are kept. A lost worker is not a failure: such a run goes on in any case.
     """
 
     max_failures: int = betterproto.uint32_field(1)
     """
-    How many times a worker may fail with the run, the last time included: 2 to 100.
+    Maximum number of times that a worker may fail with the run, including the last time:
+     2 to 100.
     """
 
     initial_delay_ms: int = betterproto.uint64_field(2)
     """
-    Pause after the first failure, in milliseconds; twice as long after each further one.
+    Pause after the first failure, in milliseconds. It doubles after each further
+     failure.
     """
 
     max_delay_ms: int = betterproto.uint64_field(3)
@@ -355,8 +364,9 @@ class RetryPolicy(betterproto.Message):
 
     reasons: List[str] = betterproto.string_field(4)
     """
-    Reasons of a failure that is tried again; empty for all but those that say that
-     another attempt would end alike (docs/queue.md lists them).
+    Reasons of the failures that are tried again. If empty, all failures are tried again
+     except those whose reason says that another attempt would end in the same way
+     (docs/queue.md lists them).
     """
 
 
@@ -378,26 +388,30 @@ class ExecSpec(betterproto.Message):
     """Variables added to the worker's environment."""
 
     timeout_ms: int = betterproto.uint64_field(4)
-    """Maximum time it may take, in milliseconds; 0 for no limit."""
+    """
+    Maximum time that the command may take, in milliseconds; 0 for no limit.
+    """
 
     stdin: bool = betterproto.bool_field(5)
     """
-    Whether the run's inputs (`input.received`) go to the command's standard input, in
-     order. Without it that is empty, and the run takes no inputs. What an input says is
-     in docs/exec.md.
+    Whether the command reads the run's inputs (`input.received`) from its standard
+     input, in order. Otherwise its standard input is empty, and the run takes no inputs
+     but new sizes of its terminal.
+     docs/exec.md describes the forms of an input.
     """
 
     terminal: "Terminal" = betterproto.message_field(6)
     """
-    The terminal that is the command's standard input, output and error; absent for none:
-     then they are pipes. What it writes there is its standard output.
+    Terminal that is the command's standard input, output and error; if absent, these are
+     pipes. Everything that the command writes to the terminal is its standard output.
     """
 
 
 @dataclass(eq=False, repr=False)
 class Terminal(betterproto.Message):
     """
-    A pseudo terminal of a command: its size at the start. An input may say another.
+    The pseudo terminal of a command, with its size at the start. An input may change the
+     size.
     """
 
     columns: int = betterproto.uint32_field(1)
@@ -421,25 +435,25 @@ class AgentSpec(betterproto.Message):
 
     input_json: str = betterproto.string_field(1)
     """
-    The input: one JSON text (RFC 8259) with one meaning. No key stands twice in an
-     object, numbers are finite, and nothing is nested deeper than 100 levels. Its
-     maximum size is the installation's setting.
+    The input: one JSON text (RFC 8259) that has only one meaning. No key occurs twice in
+     an object, numbers are finite, and nothing is nested deeper than 100 levels. The
+     installation sets its maximum size.
     """
 
 
 @dataclass(eq=False, repr=False)
 class RunStarted(betterproto.Message):
-    """A worker has the lease and starts, or starts again."""
+    """A worker has the lease and starts the run, or starts it again."""
 
     worker_id: str = betterproto.string_field(1)
     """Worker (`wrk_…`)."""
 
     lease_epoch: int = betterproto.uint64_field(2)
-    """Epoch of the lease that it got."""
+    """Epoch of the worker's lease."""
 
     attempt: int = betterproto.uint32_field(3)
     """
-    Attempt: 1, and one more each time that an executor was lost or failed.
+    Number of the attempt: 1, plus one for each time that an executor was lost or failed.
     """
 
 
@@ -449,8 +463,8 @@ class RunCancelRequested(betterproto.Message):
 
     requested_by: str = betterproto.string_field(1)
     """
-    Who asked: a person's id, a service account's, or that of the run's org where it
-     was deleted.
+    Who asked: the id of a person or of a service account, or the id of the run's org if
+     the org was deleted.
     """
 
     reason: str = betterproto.string_field(2)
@@ -462,7 +476,7 @@ class RunFinished(betterproto.Message):
     """The run ended."""
 
     outcome: "RunOutcome" = betterproto.enum_field(1)
-    """How."""
+    """How the run ended."""
 
     reason: str = betterproto.string_field(2)
     """
@@ -474,18 +488,18 @@ class RunFinished(betterproto.Message):
     """What happened, for people."""
 
     exec: "ExecResult" = betterproto.message_field(4)
-    """What the exec adapter measured."""
+    """Measurements of the exec adapter."""
 
     result_json: str = betterproto.string_field(5)
     """
-    What an agent returned: one JSON text, as `AgentSpec.input_json`. Empty when it
-     returned nothing; only with `RUN_OUTCOME_SUCCEEDED`.
+    Result of an agent: one JSON text, in the form of `AgentSpec.input_json`. Empty if
+     the agent returned nothing; set only with `RUN_OUTCOME_SUCCEEDED`.
     """
 
 
 @dataclass(eq=False, repr=False)
 class ExecResult(betterproto.Message):
-    """What the exec adapter measured."""
+    """Measurements of the exec adapter."""
 
     exit_code: Optional[int] = betterproto.int32_field(1, optional=True)
     """
@@ -496,13 +510,13 @@ class ExecResult(betterproto.Message):
     """Signal that ended the command; 0 for none."""
 
     duration_ms: int = betterproto.uint64_field(3)
-    """How long it ran, in milliseconds."""
+    """How long the command ran, in milliseconds."""
 
     stdout_bytes: int = betterproto.uint64_field(4)
-    """Bytes that it wrote to stdout."""
+    """Bytes that the command wrote to stdout."""
 
     stderr_bytes: int = betterproto.uint64_field(5)
-    """Bytes that it wrote to stderr."""
+    """Bytes that the command wrote to stderr."""
 
 
 @dataclass(eq=False, repr=False)
@@ -519,28 +533,27 @@ class ExecutorLost(betterproto.Message):
     """Attempt that ended."""
 
     requeued: bool = betterproto.bool_field(4)
-    """Whether the run waits for another worker; otherwise it fails next."""
+    """Whether the run waits for another worker. If not, it fails next."""
 
 
 @dataclass(eq=False, repr=False)
 class InputReceived(betterproto.Message):
     """
-    Somebody says something to a run that has not ended. Its worker gets every input of
-     the run in the order of the log; so does the next worker, from the first one on.
+    Somebody sent an input to a run that has not ended. The run's worker gets all inputs of
+     the run, in the order of the log. After a takeover, the next worker gets all of them
+     again, from the first one on.
     """
 
     sent_by: str = betterproto.string_field(1)
-    """Who: a person's id or a service account's."""
+    """Who sent it: the id of a person or of a service account."""
 
     input_json: str = betterproto.string_field(2)
-    """What: one JSON text."""
+    """The input: one JSON text."""
 
 
 @dataclass(eq=False, repr=False)
 class RequestAnswered(betterproto.Message):
-    """
-    Somebody has answered a request; the first answer is the one that counts.
-    """
+    """Somebody answered a request. The first answer counts."""
 
     request_id: str = betterproto.string_field(1)
     """Request."""
@@ -554,12 +567,12 @@ class RequestAnswered(betterproto.Message):
     """Answer to a request for text."""
 
     answered_by: str = betterproto.string_field(4)
-    """Who: a person's id or a service account's."""
+    """Who answered: the id of a person or of a service account."""
 
 
 @dataclass(eq=False, repr=False)
 class RequestExpired(betterproto.Message):
-    """Nobody has answered a request in its time: its default counts."""
+    """Nobody answered a request in time: its default counts."""
 
     request_id: str = betterproto.string_field(1)
     """Request."""
@@ -571,8 +584,8 @@ class RequestExpired(betterproto.Message):
 @dataclass(eq=False, repr=False)
 class AttemptFailed(betterproto.Message):
     """
-    A worker ended the run as failed, and by its retry policy it is tried again. The
-     worker's lease is over.
+    A worker ended the run as failed, and the run's retry policy lets it be tried again.
+     The worker's lease is over.
     """
 
     worker_id: str = betterproto.string_field(1)
@@ -586,11 +599,12 @@ class AttemptFailed(betterproto.Message):
 
     failure: "RunFinished" = betterproto.message_field(4)
     """
-    Why, as it would stand in `run.finished`: reason word, text for people, what was measured.
+    Why the attempt failed, in the form of `run.finished`: reason word, text for people,
+     measurements.
     """
 
     retry_time: datetime = betterproto.message_field(5)
-    """No worker gets the run before this."""
+    """Time before which no worker gets the run."""
 
 
 @dataclass(eq=False, repr=False)
@@ -602,8 +616,8 @@ class TextDelta(betterproto.Message):
 
     data: bytes = betterproto.bytes_field(2)
     """
-    The piece, exactly as it was written: output of a command need not be UTF-8,
-     and a piece may end within a character.
+    The piece, exactly as it was written. The output of a command need not be UTF-8, and
+     a piece may end within a character.
     """
 
 
@@ -662,7 +676,7 @@ class Verification(betterproto.Message):
 
 @dataclass(eq=False, repr=False)
 class Usage(betterproto.Message):
-    """What was used since the last Usage."""
+    """Tokens used since the last Usage."""
 
     model: str = betterproto.string_field(1)
     """Model, if one was used."""
@@ -680,60 +694,60 @@ class Usage(betterproto.Message):
 @dataclass(eq=False, repr=False)
 class StepCompleted(betterproto.Message):
     """
-    A step of an agent is done. It is done once for the run, whatever dies: who takes
-     the run over takes the result from here.
+    A step of an agent is done. It is done once for the run, whatever dies: a worker that
+     takes the run over reads the result from here.
     """
 
     ordinal: int = betterproto.uint32_field(1)
     """
-    Its number among the run's steps, in the order in which they were begun: 1, 2, 3, …
+    Number of the step among the run's steps, in the order in which they began:
+     1, 2, 3, …
     """
 
     name: str = betterproto.string_field(2)
-    """Name that the agent gave it."""
+    """Name that the agent gave to the step."""
 
     fingerprint: bytes = betterproto.bytes_field(3)
     """
     SHA-256 over the arguments, as the worker's library writes them: 32 bytes. A step
-     that is asked for with other arguments than it was done with is another one.
+     that is asked for with other arguments is another step.
     """
 
     result_json: str = betterproto.string_field(4)
-    """What it returned: one JSON text."""
+    """Result of the step: one JSON text."""
 
 
 @dataclass(eq=False, repr=False)
 class CheckpointSaved(betterproto.Message):
     """
-    An agent has saved where it is: the newest one of a run is what the worker that takes
-     the run over goes on from.
+    An agent saved how far it has come. A worker that takes the run over continues from the
+     newest checkpoint.
     """
 
     number: int = betterproto.uint32_field(1)
-    """Its number among the run's checkpoints: 1, 2, 3, …"""
+    """Number of the checkpoint among the run's checkpoints: 1, 2, 3, …"""
 
     state_json: str = betterproto.string_field(2)
-    """
-    What was saved: one JSON text. Its maximum size is the installation's setting.
-    """
+    """Saved state: one JSON text. The installation sets its maximum size."""
 
 
 @dataclass(eq=False, repr=False)
 class ProgressReported(betterproto.Message):
-    """How far a run is, for people. The newest one counts."""
+    """How far a run has come, for people. The newest report counts."""
 
     text: str = betterproto.string_field(1)
-    """What there is to say, for example "3 of 10 files"."""
+    """Progress in words, for example "3 of 10 files"."""
 
     done: Optional[int] = betterproto.uint64_field(2, optional=True)
     """
-    How much is done, in units of the agent's own; absent when it does not count.
+    How much is done, in units that the agent chooses; absent if the agent does not
+     count.
     """
 
     total: Optional[int] = betterproto.uint64_field(3, optional=True)
     """
-    How much there is to do, in the same units, as far as the agent knows; absent when it
-     does not. It may change, and be less than `done`.
+    How much there is to do, in the same units, as far as the agent knows; absent if it
+     does not know. It may change, and may be less than `done`.
     """
 
 
@@ -745,7 +759,7 @@ class RequestOption(betterproto.Message):
     """Id, unique among the options."""
 
     label: str = betterproto.string_field(2)
-    """What people are shown; the id when empty."""
+    """Label that people see; if empty, they see the id."""
 
 
 @dataclass(eq=False, repr=False)
@@ -754,7 +768,8 @@ class RequestOpened(betterproto.Message):
 
     request_id: str = betterproto.string_field(1)
     """
-    Id, unique in the run, chosen by the worker's library: the same again after a takeover.
+    Id, unique in the run, chosen by the worker's library. It is the same again after a
+     takeover.
     """
 
     kind: "RequestKind" = betterproto.enum_field(2)
@@ -764,39 +779,42 @@ class RequestOpened(betterproto.Message):
     """The question."""
 
     detail: str = betterproto.string_field(4)
-    """What there is to know before one answers."""
+    """Details that people need before they answer."""
 
     options: List["RequestOption"] = betterproto.message_field(5)
     """The options of a choice."""
 
     default_option: str = betterproto.string_field(6)
     """
-    Option that counts when nobody answers in time; empty for none, and never "yes".
+    Option that counts if nobody answers in time; empty for none. Never "yes".
     """
 
     deadline_time: datetime = betterproto.message_field(7)
-    """Until when it can be answered; absent for as long as the run lasts."""
+    """
+    Time until which the request can be answered; absent for as long as the run lasts.
+    """
 
 
 @dataclass(eq=False, repr=False)
 class ChildStarted(betterproto.Message):
-    """The run has started another one, its child."""
+    """The run started another run, its child."""
 
     child_id: str = betterproto.string_field(1)
     """
-    Its number among the run's children, chosen by the worker's library: the same again after a takeover.
+    Number of the child among the run's children, chosen by the worker's library. It is
+     the same again after a takeover.
     """
 
     run_id: str = betterproto.string_field(2)
     """The child (`run_…`)."""
 
     adapter: str = betterproto.string_field(3)
-    """Adapter that executes it."""
+    """Adapter that executes the child."""
 
     input_sha256: bytes = betterproto.bytes_field(4)
     """
-    SHA-256 of the child's input, over its JSON text as it was given. Empty in what an older authority wrote, and of
-     a child without an agent's input.
+    SHA-256 of the child's input, over its JSON text as it was given. Empty in events of
+     an older authority, and for a child without an agent's input.
     """
 
 
@@ -808,12 +826,12 @@ class ChildFinished(betterproto.Message):
     """The child (`run_…`)."""
 
     finish: "RunFinished" = betterproto.message_field(2)
-    """How it ended, as it stands in its own log."""
+    """How the child ended, as recorded in its own log."""
 
 
 @dataclass(eq=False, repr=False)
 class Custom(betterproto.Message):
-    """An event of the worker's own type."""
+    """An event of a type that the worker defines."""
 
     type: str = betterproto.string_field(1)
     """Type, for example "acme.progress"."""

@@ -36,18 +36,18 @@ class FrameKind(betterproto.Enum):
 
     SNAPSHOT = 4
     """
-    State of the topic as of `seq`; EVENTs go on at seq + 1. The payload is a
+    State of the topic as of `seq`; EVENTs continue at seq + 1. The payload is a
      DocumentSet, or for `run:…:events` a RunSnapshot; or a part of it (`parts`).
     """
 
     CAUGHT_UP = 5
     """
-    All that stood in the topic when it was subscribed has been sent; the
-     payload is a CaughtUp.
+    Everything that was in the topic when it was subscribed has been sent; the payload
+     is a CaughtUp.
     """
 
     HEARTBEAT = 6
-    """The connection lives; the payload is a Heartbeat."""
+    """The connection is alive; the payload is a Heartbeat."""
 
     ERROR = 7
     """Something was refused; the payload is an Error."""
@@ -57,19 +57,19 @@ class FrameKind(betterproto.Enum):
 
 
 class DeliveryPlan(betterproto.Enum):
-    """How the gateway serves a subscription up to the head it found."""
+    """How the gateway serves a subscription up to the head that it found."""
 
     UNSPECIFIED = 0
     """Not set; never sent."""
 
     LIVE = 1
-    """The cursor stands at the head: only live events follow."""
+    """The cursor is at the head: only live events follow."""
 
     REPLAY = 2
-    """Events from the cursor on follow, then live ones."""
+    """Events from the cursor on follow, then live events."""
 
     SNAPSHOT = 3
-    """A SNAPSHOT follows, then events from it on."""
+    """A SNAPSHOT follows, then the events after it."""
 
 
 @dataclass(eq=False, repr=False)
@@ -94,11 +94,14 @@ class ClientFrame(betterproto.Message):
 
 @dataclass(eq=False, repr=False)
 class Hello(betterproto.Message):
-    """Introduces the client; answered by WELCOME, or by ERROR and a close."""
+    """
+    Introduces the client. The gateway answers with WELCOME, or with ERROR and a close.
+    """
 
     token: str = betterproto.string_field(1)
     """
-    Sync token, when it did not come in the Authorization header. Never in the URL.
+    Sync token, if it was not sent in the Authorization header. Never send it in the
+     URL.
     """
 
     device_id: str = betterproto.string_field(2)
@@ -120,29 +123,29 @@ class TopicSubscription(betterproto.Message):
 
     topic: str = betterproto.string_field(1)
     """
-    Topic, as the grammar in topic_service.proto has it.
-     One that is none is refused as `invalid_topic`, alone.
+    Topic, in the grammar of topic_service.proto. An invalid topic is refused on its
+     own, with `invalid_topic`.
     """
 
     cursor: "__common_v1__.Cursor" = betterproto.message_field(2)
     """
-    How far the client has applied it; absent to start at the snapshot or floor.
+    How far the client has applied the topic; absent to start at the snapshot or floor.
     """
 
     takes_snapshots: bool = betterproto.bool_field(3)
     """
-    Whether the client takes snapshots in parts, and a snapshot in place of the
-     events of a run. Unset: only lists begin with a snapshot, one of a single frame,
-     and a run begins at its floor.
+    Whether the client takes snapshots in parts, and a snapshot in place of the events
+     of a run. If unset, only lists begin with a snapshot, in a single frame, and a run
+     begins at its floor.
     """
 
 
 @dataclass(eq=False, repr=False)
 class Subscribe(betterproto.Message):
     """
-    Starts receiving topics; each is answered by SUBSCRIBED or ERROR. Subscribing
-     again to a topic restarts its delivery at the given cursor; if that is refused,
-     the earlier subscription stands (`Error.subscription_stands`).
+    Starts receiving topics; each is answered by SUBSCRIBED or ERROR. Subscribing again
+     to a topic restarts its delivery at the given cursor. If that is refused, the earlier
+     subscription remains in effect (`Error.subscription_stands`).
     """
 
     topics: List["TopicSubscription"] = betterproto.message_field(1)
@@ -151,7 +154,7 @@ class Subscribe(betterproto.Message):
 
 @dataclass(eq=False, repr=False)
 class Unsubscribe(betterproto.Message):
-    """Stops receiving topics; unknown ones are ignored."""
+    """Stops receiving topics; unknown topics are ignored."""
 
     topics: List[str] = betterproto.string_field(1)
     """The topics."""
@@ -170,7 +173,7 @@ class Ping(betterproto.Message):
     """Asks for a HEARTBEAT with the same nonce."""
 
     nonce: int = betterproto.uint64_field(1)
-    """Chosen by the client; greater than 0."""
+    """Number that the client chooses; greater than 0."""
 
 
 @dataclass(eq=False, repr=False)
@@ -198,13 +201,14 @@ class KhalaFrame(betterproto.Message):
 
     part: int = betterproto.uint32_field(6)
     """
-    For a SNAPSHOT in parts: the number of this one, 1, 2, 3, …; 0 otherwise.
+    For a SNAPSHOT in parts: the number of this part, 1, 2, 3, …; 0 otherwise.
     """
 
     parts: int = betterproto.uint32_field(7)
     """
-    For a SNAPSHOT in parts: how many there are. They come in order, and the payloads
-     of all, joined, are the snapshot's. 0 for one that is whole.
+    For a SNAPSHOT in parts: the number of parts. They come in order, and their
+     payloads, joined together, are the payload of the snapshot. 0 for a SNAPSHOT in one
+     piece.
     """
 
 
@@ -220,14 +224,15 @@ class Welcome(betterproto.Message):
 
     idle_timeout_ms: int = betterproto.uint32_field(3)
     """
-    Silence of the client after which the gateway closes, in milliseconds.
+    How long the client may be silent before the gateway closes the connection, in
+     milliseconds.
     """
 
     max_topics: int = betterproto.uint32_field(4)
     """Maximum number of topics on one connection."""
 
     max_frame_bytes: int = betterproto.uint32_field(5)
-    """Largest client message, in bytes."""
+    """Maximum size of a client message, in bytes."""
 
     server_time: datetime = betterproto.message_field(6)
     """The gateway's clock."""
@@ -259,25 +264,27 @@ class Subscribed(betterproto.Message):
 
     chain: bytes = betterproto.bytes_field(6)
     """
-    Chain value of a run's events at `from_seq`, where they begin with a SNAPSHOT: the
-     client's cursor there has it. Empty otherwise, and for topics without a chain.
+    Chain value of a run's events at `from_seq`, if they begin with a SNAPSHOT. It is
+     the chain value of the client's cursor there. Empty otherwise, and for topics
+     without a chain.
     """
 
 
 @dataclass(eq=False, repr=False)
 class DocumentSet(betterproto.Message):
     """
-    Payload of SNAPSHOT: what the topic tells of, each as its newest event has it.
+    Payload of SNAPSHOT: the documents that the topic describes, each as of its newest
+     event.
     """
 
     documents: List[bytes] = betterproto.bytes_field(1)
     """
-    Payloads of EVENTs, the oldest first: RunSummary for `user:…:runs` and
-     `org:…:runs`, Worker for `org:…:workers`.
+    Payloads of EVENTs, oldest first: RunSummary for `user:…:runs` and `org:…:runs`,
+     Worker for `org:…:workers`.
     """
 
     older_left_out: bool = betterproto.bool_field(2)
-    """Whether there are older ones, which found no room."""
+    """Whether older documents were left out because they did not fit."""
 
 
 @dataclass(eq=False, repr=False)
@@ -285,7 +292,10 @@ class CaughtUp(betterproto.Message):
     """Payload of CAUGHT_UP."""
 
     seq: int = betterproto.uint64_field(1)
-    """The head at subscription time, which has now been delivered."""
+    """
+    The head at the time of the subscription, up to which everything has now been
+     delivered.
+    """
 
 
 @dataclass(eq=False, repr=False)
@@ -303,8 +313,9 @@ class TopicHead(betterproto.Message):
 
     source_away: bool = betterproto.bool_field(4)
     """
-    Set by the gateway while the topic's source does not answer it: the topic may then have more than `head`, and what it
-     has comes later. Unset by gateways that don't ask.
+    Set while the topic's source does not answer the gateway. The topic may then have
+     more than `head`, and the gateway delivers the rest later. Unset by gateways that
+     don't ask.
     """
 
 
@@ -314,7 +325,8 @@ class Heartbeat(betterproto.Message):
 
     heads: List["TopicHead"] = betterproto.message_field(1)
     """
-    Heads of the subscribed topics, so that a client that missed a tail knows.
+    Heads of the subscribed topics, so that a client notices if it missed the newest
+     frames.
     """
 
     server_time: datetime = betterproto.message_field(2)
@@ -322,15 +334,16 @@ class Heartbeat(betterproto.Message):
 
     nonce: int = betterproto.uint64_field(3)
     """
-    The `nonce` of the Ping that is answered; 0 for a beat of the gateway's own.
+    The `nonce` of the Ping that this answers; 0 for a heartbeat that the gateway sends
+     on its own.
     """
 
 
 @dataclass(eq=False, repr=False)
 class Error(betterproto.Message):
     """
-    Payload of ERROR. With a topic in the frame it concerns that topic only;
-     without one the connection closes next.
+    Payload of ERROR. If the frame has a topic, the error concerns only that topic;
+     otherwise the connection closes next.
     """
 
     reason: "__common_v1__.Reason" = betterproto.enum_field(1)
@@ -338,7 +351,7 @@ class Error(betterproto.Message):
 
     reason_name: str = betterproto.string_field(2)
     """
-    The reason's string, so that a client that is older than it can show it.
+    The reason's string, so that a client that is older than the reason can show it.
     """
 
     message: str = betterproto.string_field(3)
@@ -346,27 +359,27 @@ class Error(betterproto.Message):
 
     field: str = betterproto.string_field(4)
     """
-    Field of the client frame that was refused; empty if none in particular.
+    Field of the client frame that was refused; empty if no particular field was.
     """
 
     retry_after_ms: int = betterproto.uint32_field(5)
     """
-    How long to wait before trying again, in milliseconds; 0 if it does not help.
+    How long to wait before trying again, in milliseconds; 0 if waiting does not help.
     """
 
     stale_cursor: "StaleCursor" = betterproto.message_field(6)
-    """For a stale cursor: where the topic stands."""
+    """For a stale cursor: the current state of the topic."""
 
     subscription_stands: bool = betterproto.bool_field(7)
     """
-    Whether an earlier subscription to this topic still stands, and its frames go on
-     coming: it does when a Subscribe that would have replaced it was refused.
+    Whether an earlier subscription to this topic remains in effect, and its frames
+     keep coming. This is so if a Subscribe that would have replaced it was refused.
     """
 
 
 @dataclass(eq=False, repr=False)
 class StaleCursor(betterproto.Message):
-    """Where the topic stands for which a cursor was refused."""
+    """The current state of a topic whose cursor was refused."""
 
     epoch: str = betterproto.string_field(1)
     """Lineage of the topic."""
@@ -379,14 +392,13 @@ class StaleCursor(betterproto.Message):
 
     snapshot_available: bool = betterproto.bool_field(4)
     """
-    Whether subscribing without a cursor, and otherwise as before, starts with a
-     SNAPSHOT.
+    Whether the same subscription without a cursor starts with a SNAPSHOT.
     """
 
     chain: bytes = betterproto.bytes_field(5)
     """
-    Chain value of the topic at the cursor's seq, if the cursor's is another one;
-     else empty.
+    Chain value of the topic at the cursor's seq, if it differs from the cursor's;
+     empty otherwise.
     """
 
 
@@ -396,6 +408,6 @@ class Draining(betterproto.Message):
 
     reconnect_after_ms: int = betterproto.uint32_field(1)
     """
-    How long this client waits before it reconnects, in milliseconds: each
-     connection gets its own delay, so that they don't all come at once.
+    How long this client waits before it reconnects, in milliseconds. Each connection
+     gets its own delay, so that clients don't all reconnect at once.
     """

@@ -30,8 +30,8 @@ export type Cursor = Message<"openagents.common.v1.Cursor"> & {
   topic: string;
 
   /**
-   * Lineage of the topic that `applied_seq` counts in. Empty is never a wildcard:
-   * a cursor with another epoch than the topic's is stale.
+   * Lineage of the topic that `applied_seq` counts in. An empty epoch is never a
+   * wildcard: a cursor whose epoch differs from the topic's is stale.
    *
    * @generated from field: string epoch = 2;
    */
@@ -45,11 +45,11 @@ export type Cursor = Message<"openagents.common.v1.Cursor"> & {
   appliedSeq: bigint;
 
   /**
-   * Chain value of a run's events up to `applied_seq`, which the client computes
-   * from the payloads that it applied: SHA-256 over the chain value before and
-   * the payload; before the first event, over "openagents.run.v1:" and the run's
-   * id. A cursor with another chain value than the topic's is stale, whatever its
-   * numbers say. Empty if it is not known, and for topics without a chain.
+   * Chain value of a run's events up to `applied_seq`, which the client computes from
+   * the payloads that it applied: SHA-256 over the previous chain value and the
+   * payload. Before the first event, it is SHA-256 over "openagents.run.v1:" and the
+   * run's id. A cursor whose chain value differs from the topic's is stale, whatever
+   * its numbers say. Empty if the value is not known, and for topics without a chain.
    *
    * @generated from field: bytes chain = 4;
    */
@@ -77,8 +77,8 @@ export type LogPosition = Message<"openagents.common.v1.LogPosition"> & {
   partition: number;
 
   /**
-   * Position in the partition: 1, 2, 3, … in commit order, without a hole; 0 is
-   * before the first.
+   * Position in the partition: 1, 2, 3, … in commit order, without a hole; 0 is before
+   * the first entry.
    *
    * @generated from field: uint64 position = 2;
    */

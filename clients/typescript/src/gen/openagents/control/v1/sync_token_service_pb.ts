@@ -26,8 +26,8 @@ export const file_openagents_control_v1_sync_token_service: GenFile = /*@__PURE_
  */
 export type MintSyncTokenRequest = Message<"openagents.control.v1.MintSyncTokenRequest"> & {
   /**
-   * Topics to subscribe to. With the id of an owner in the place of a run's or a
-   * worker's, all that belong to that owner, also those that are made later:
+   * Topics to subscribe to. The id of an owner in place of a run's or a worker's covers
+   * all topics that belong to that owner, including those that are created later:
    * `run:org_…:events`, `run:usr_…:events`, `worker:org_…:lifecycle`.
    *
    * @generated from field: repeated string topics = 1;
@@ -35,18 +35,18 @@ export type MintSyncTokenRequest = Message<"openagents.control.v1.MintSyncTokenR
   topics: string[];
 
   /**
-   * How long it is to live, in seconds: 60 to 900; 0 for 300. Others are refused.
+   * Lifetime of the token, in seconds: 60 to 900; 0 for 300. Other values are refused.
    *
    * @generated from field: uint32 ttl_seconds = 2;
    */
   ttlSeconds: number;
 
   /**
-   * Where the token is used, as `Surface` has it: "cli", "sdk", "web", "desktop" and
-   * "mobile" may open all topics of an owner; "worker", and one that is not stated,
-   * open what is named. For somebody else's page or program it is "third_party",
-   * which opens the events of runs that are named, and no other topic. Others are
-   * refused.
+   * Where the token is used, as a text of `Surface`. The tokens of "cli", "sdk", "web",
+   * "desktop" and "mobile" may open all topics of an owner; those of "worker", and
+   * those without a surface, open only the topics that they name. For somebody else's
+   * page or program, the surface is "third_party", whose tokens open the events of the
+   * runs that they name, and no other topic. Other values are refused.
    *
    * @generated from field: string surface = 3;
    */
@@ -61,13 +61,13 @@ export const MintSyncTokenRequestSchema: GenMessage<MintSyncTokenRequest> = /*@_
   messageDesc(file_openagents_control_v1_sync_token_service, 0);
 
 /**
- * What was decided of a topic.
+ * The decision about a topic.
  *
  * @generated from message openagents.control.v1.TopicGrant
  */
 export type TopicGrant = Message<"openagents.control.v1.TopicGrant"> & {
   /**
-   * Topic, or topics of an owner, as they were asked for.
+   * Topic, or topics of an owner, as requested.
    *
    * @generated from field: string topic = 1;
    */
@@ -81,7 +81,7 @@ export type TopicGrant = Message<"openagents.control.v1.TopicGrant"> & {
   granted: boolean;
 
   /**
-   * Why not; unspecified when granted.
+   * Why the topic was not granted; unspecified if it was.
    *
    * @generated from field: openagents.common.v1.Reason reason = 3;
    */
@@ -116,7 +116,7 @@ export type MintSyncTokenResponse = Message<"openagents.control.v1.MintSyncToken
   expireTime?: Timestamp | undefined;
 
   /**
-   * What was decided, in the order of the request.
+   * The decisions, in the order of the request.
    *
    * @generated from field: repeated openagents.control.v1.TopicGrant grants = 3;
    */
@@ -138,14 +138,14 @@ export const MintSyncTokenResponseSchema: GenMessage<MintSyncTokenResponse> = /*
   messageDesc(file_openagents_control_v1_sync_token_service, 2);
 
 /**
- * Mints the tokens that the Khala gateway admits.
+ * Mints the tokens that the Khala gateway accepts.
  *
  * @generated from service openagents.control.v1.SyncTokenService
  */
 export const SyncTokenService: GenService<{
   /**
-   * Decides each topic, and mints a token for those that are granted. With none
-   * granted the call is refused with the reason of the first.
+   * Decides whether each topic is granted, and mints a token for those that are. If no
+   * topic is granted, the call is refused with the reason of the first topic.
    *
    * @generated from rpc openagents.control.v1.SyncTokenService.MintSyncToken
    */

@@ -21,7 +21,7 @@ export const file_openagents_projection_v1_run_summary: GenFile = /*@__PURE__*/
   fileDesc("CipvcGVuYWdlbnRzL3Byb2plY3Rpb24vdjEvcnVuX3N1bW1hcnkucHJvdG8SGG9wZW5hZ2VudHMucHJvamVjdGlvbi52MSKZBAoKUnVuU3VtbWFyeRIOCgZydW5faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIOCgZvcmdfaWQYAyABKAkSDQoFdGl0bGUYBCABKAkSDwoHYWRhcHRlchgFIAEoCRIwCgZzdGF0dXMYBiABKA4yIC5vcGVuYWdlbnRzLnJ1bnRpbWUudjEuUnVuU3RhdHVzEhIKCmxhdGVzdF9zZXEYByABKAQSEQoJd29ya2VyX2lkGAggASgJEg8KB2F0dGVtcHQYCSABKA0SLwoLY3JlYXRlX3RpbWUYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaF90aW1lGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCgZmaW5pc2gYDSABKAsyIi5vcGVuYWdlbnRzLnJ1bnRpbWUudjEuUnVuRmluaXNoZWQSEgoKdGV4dF9ieXRlcxgOIAEoBBISCgp0b29sX2NhbGxzGA8gASgEEhQKDHRvdGFsX3Rva2VucxgQIAEoBBIRCgl0aHJlYWRfaWQYESABKAkSOQoIcHJvZ3Jlc3MYEiABKAsyJy5vcGVuYWdlbnRzLnJ1bnRpbWUudjEuUHJvZ3Jlc3NSZXBvcnRlZGIGcHJvdG8z", [file_google_protobuf_timestamp, file_openagents_runtime_v1_event, file_openagents_runtime_v1_run]);
 
 /**
- * What a list of runs shows of one.
+ * A run, as a list of runs shows it.
  *
  * @generated from message openagents.projection.v1.RunSummary
  */
@@ -34,7 +34,7 @@ export type RunSummary = Message<"openagents.projection.v1.RunSummary"> & {
   runId: string;
 
   /**
-   * Person who started it.
+   * Person or service account that started it.
    *
    * @generated from field: string user_id = 2;
    */
@@ -62,7 +62,7 @@ export type RunSummary = Message<"openagents.projection.v1.RunSummary"> & {
   adapter: string;
 
   /**
-   * Where it stands.
+   * Status of the run.
    *
    * @generated from field: openagents.runtime.v1.RunStatus status = 6;
    */
@@ -97,22 +97,22 @@ export type RunSummary = Message<"openagents.projection.v1.RunSummary"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * When it first started; absent before.
+   * When it first started; absent until then.
    *
    * @generated from field: google.protobuf.Timestamp start_time = 11;
    */
   startTime?: Timestamp | undefined;
 
   /**
-   * When it ended; absent before.
+   * When it ended; absent until then.
    *
    * @generated from field: google.protobuf.Timestamp finish_time = 12;
    */
   finishTime?: Timestamp | undefined;
 
   /**
-   * How it ended, without an agent's result, which the authority gives
-   * (RunService.GetRun); absent before.
+   * How it ended, without the result of an agent, which the authority returns
+   * (RunService.GetRun); absent until then.
    *
    * @generated from field: openagents.runtime.v1.RunFinished finish = 13;
    */
@@ -147,7 +147,8 @@ export type RunSummary = Message<"openagents.projection.v1.RunSummary"> & {
   threadId: string;
 
   /**
-   * What its newest attempt has reported last; absent before, and for runs that don't.
+   * Newest progress of the newest attempt; absent before its first report, and for runs
+   * that report none.
    *
    * @generated from field: openagents.runtime.v1.ProgressReported progress = 18;
    */

@@ -32,7 +32,7 @@ export type Run = Message<"openagents.runtime.v1.Run"> & {
   runId: string;
 
   /**
-   * Person who started it.
+   * Person or service account that started it.
    *
    * @generated from field: string user_id = 2;
    */
@@ -46,14 +46,14 @@ export type Run = Message<"openagents.runtime.v1.Run"> & {
   orgId: string;
 
   /**
-   * What it executes.
+   * What the run executes.
    *
    * @generated from field: openagents.runtime.v1.RunSpec spec = 4;
    */
   spec?: RunSpec | undefined;
 
   /**
-   * Where it stands.
+   * Status of the run.
    *
    * @generated from field: openagents.runtime.v1.RunStatus status = 5;
    */
@@ -102,14 +102,14 @@ export type Run = Message<"openagents.runtime.v1.Run"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * When it ended; absent while it has not.
+   * When it ended; absent until then.
    *
    * @generated from field: google.protobuf.Timestamp finish_time = 12;
    */
   finishTime?: Timestamp | undefined;
 
   /**
-   * How it ended; absent while it has not.
+   * How it ended; absent until then.
    *
    * @generated from field: openagents.runtime.v1.RunFinished finish = 13;
    */
@@ -123,23 +123,23 @@ export type Run = Message<"openagents.runtime.v1.Run"> & {
   eventsTopic: string;
 
   /**
-   * No worker gets it before this: it was asked for, or it is tried again then; absent
-   * for no such time.
+   * Time before which no worker gets the run, because the caller asked for that or
+   * because the run is tried again then; absent if there is no such time.
    *
    * @generated from field: google.protobuf.Timestamp not_before_time = 15;
    */
   notBeforeTime?: Timestamp | undefined;
 
   /**
-   * When the authority ends it: the end of its start timeout until it is started, and
-   * then that of its run timeout; absent for no limit.
+   * When the authority ends the run: at the end of its start timeout until it has
+   * started, and after that at the end of its run timeout; absent for no limit.
    *
    * @generated from field: google.protobuf.Timestamp deadline_time = 16;
    */
   deadlineTime?: Timestamp | undefined;
 
   /**
-   * Run that started it; empty for one that a person or a program started.
+   * Run that started this one; empty for a run that a person or a program started.
    *
    * @generated from field: string parent_run_id = 17;
    */
@@ -154,69 +154,70 @@ export const RunSchema: GenMessage<Run> = /*@__PURE__*/
   messageDesc(file_openagents_runtime_v1_run, 0);
 
 /**
- * A run as it stands at one seq of its events: what the SNAPSHOT of `run:…:events`
- * holds. What it has of the run's events is bounded.
+ * A run as it stands at one seq of its events: the content of the SNAPSHOT of
+ * `run:…:events`. It contains a bounded part of the run's events.
  *
  * @generated from message openagents.runtime.v1.RunSnapshot
  */
 export type RunSnapshot = Message<"openagents.runtime.v1.RunSnapshot"> & {
   /**
-   * The run: where it stands, its spec with title and input, how it ended and what it
-   * returned. Everything here stands at `latest_seq`; `chain_head` is the chain there.
+   * The run: its status, its spec with title and input, how it ended and what it
+   * returned. The whole snapshot stands at `latest_seq`; `chain_head` is the chain value
+   * there.
    *
    * @generated from field: openagents.runtime.v1.Run run = 1;
    */
   run?: Run | undefined;
 
   /**
-   * What its events add up to.
+   * Totals of the run's events.
    *
    * @generated from field: openagents.runtime.v1.RunTotals totals = 2;
    */
   totals?: RunTotals | undefined;
 
   /**
-   * Its newest messages (`message`), the oldest first: at most 200, in 512 KiB. There are
-   * older ones if `totals.messages` is more.
+   * The newest messages of the run (`message`), oldest first: at most 200, in 512 KiB. If
+   * `totals.messages` is higher than their number, there are older ones.
    *
    * @generated from field: repeated openagents.runtime.v1.RunEvent messages = 3;
    */
   messages: RunEvent[];
 
   /**
-   * The end of its output (`text.delta`), the oldest first: what there is of it among its
-   * newest 500 events, in 128 KiB. There is more of it before if its bytes are fewer than
-   * `totals.text_bytes`.
+   * The end of the run's output (`text.delta`), oldest first: the output among the run's
+   * newest 500 events, in 128 KiB. If it has fewer bytes than `totals.text_bytes`, there
+   * is earlier output.
    *
    * @generated from field: repeated openagents.runtime.v1.RunEvent output = 4;
    */
   output: RunEvent[];
 
   /**
-   * What it has asked and nobody has settled (`request.opened`), the oldest first, while
-   * it has not ended: as many of the newest as find room in 256 KiB.
+   * Requests of the run that nobody has settled (`request.opened`), oldest first, while
+   * the run has not ended: as many of the newest as fit into 256 KiB.
    *
    * @generated from field: repeated openagents.runtime.v1.RunEvent open_requests = 5;
    */
   openRequests: RunEvent[];
 
   /**
-   * What its newest attempt has reported last; absent before.
+   * Newest progress of the newest attempt; absent before its first report.
    *
    * @generated from field: openagents.runtime.v1.ProgressReported progress = 6;
    */
   progress?: ProgressReported | undefined;
 
   /**
-   * Steps that are done.
+   * Number of steps that are done.
    *
    * @generated from field: uint64 steps = 7;
    */
   steps: bigint;
 
   /**
-   * Where its events are, if they have left the log: then messages, output, progress and
-   * steps are there and not here. Absent while they are in the log.
+   * Where the run's events are if they have left the log. Messages, output, progress and
+   * steps are then there and not in the snapshot. Absent while the events are in the log.
    *
    * @generated from field: openagents.runtime.v1.ArchivedEvents archived = 8;
    */
@@ -231,7 +232,7 @@ export const RunSnapshotSchema: GenMessage<RunSnapshot> = /*@__PURE__*/
   messageDesc(file_openagents_runtime_v1_run, 1);
 
 /**
- * What a run's events add up to. Each number stops at 2^53 - 1.
+ * Totals of a run's events. Each number stops at 2^53 - 1.
  *
  * @generated from message openagents.runtime.v1.RunTotals
  */
@@ -315,8 +316,8 @@ export const RunTotalsSchema: GenMessage<RunTotals> = /*@__PURE__*/
   messageDesc(file_openagents_runtime_v1_run, 2);
 
 /**
- * Where the events of a run are that have left the log for the archive: in its replay
- * artifact, which `ReplayService.ReadReplayArtifact` gives by the run's id.
+ * Where to find the events of a run that have left the log for the archive: in the run's
+ * replay artifact, which `ReplayService.ReadReplayArtifact` returns for the run's id.
  *
  * @generated from message openagents.runtime.v1.ArchivedEvents
  */
@@ -344,7 +345,7 @@ export const ArchivedEventsSchema: GenMessage<ArchivedEvents> = /*@__PURE__*/
   messageDesc(file_openagents_runtime_v1_run, 3);
 
 /**
- * Where a run stands.
+ * The status of a run.
  *
  * @generated from enum openagents.runtime.v1.RunStatus
  */
@@ -385,7 +386,7 @@ export enum RunStatus {
   SUCCEEDED = 4,
 
   /**
-   * Ended: did not.
+   * Ended: did not do what was asked.
    *
    * @generated from enum value: RUN_STATUS_FAILED = 5;
    */

@@ -1,4 +1,4 @@
-// What the gateway sends. A WebSocket message holds exactly one KhalaFrame:
+// Messages from the gateway. A WebSocket message contains exactly one KhalaFrame:
 // binary under the subprotocol `khala.v1.proto`, strict proto3 JSON under
 // `khala.v1.json`.
 
@@ -62,15 +62,16 @@ export type KhalaFrame = Message<"openagents.sync.v1.KhalaFrame"> & {
   schemaVersion: number;
 
   /**
-   * For a SNAPSHOT in parts: the number of this one, 1, 2, 3, …; 0 otherwise.
+   * For a SNAPSHOT in parts: the number of this part, 1, 2, 3, …; 0 otherwise.
    *
    * @generated from field: uint32 part = 6;
    */
   part: number;
 
   /**
-   * For a SNAPSHOT in parts: how many there are. They come in order, and the payloads
-   * of all, joined, are the snapshot's. 0 for one that is whole.
+   * For a SNAPSHOT in parts: the number of parts. They come in order, and their
+   * payloads, joined together, are the payload of the snapshot. 0 for a SNAPSHOT in one
+   * piece.
    *
    * @generated from field: uint32 parts = 7;
    */
@@ -105,7 +106,8 @@ export type Welcome = Message<"openagents.sync.v1.Welcome"> & {
   heartbeatIntervalMs: number;
 
   /**
-   * Silence of the client after which the gateway closes, in milliseconds.
+   * How long the client may be silent before the gateway closes the connection, in
+   * milliseconds.
    *
    * @generated from field: uint32 idle_timeout_ms = 3;
    */
@@ -119,7 +121,7 @@ export type Welcome = Message<"openagents.sync.v1.Welcome"> & {
   maxTopics: number;
 
   /**
-   * Largest client message, in bytes.
+   * Maximum size of a client message, in bytes.
    *
    * @generated from field: uint32 max_frame_bytes = 5;
    */
@@ -189,8 +191,9 @@ export type Subscribed = Message<"openagents.sync.v1.Subscribed"> & {
   fromSeq: bigint;
 
   /**
-   * Chain value of a run's events at `from_seq`, where they begin with a SNAPSHOT: the
-   * client's cursor there has it. Empty otherwise, and for topics without a chain.
+   * Chain value of a run's events at `from_seq`, if they begin with a SNAPSHOT. It is
+   * the chain value of the client's cursor there. Empty otherwise, and for topics
+   * without a chain.
    *
    * @generated from field: bytes chain = 6;
    */
@@ -205,21 +208,22 @@ export const SubscribedSchema: GenMessage<Subscribed> = /*@__PURE__*/
   messageDesc(file_openagents_sync_v1_frame, 2);
 
 /**
- * Payload of SNAPSHOT: what the topic tells of, each as its newest event has it.
+ * Payload of SNAPSHOT: the documents that the topic describes, each as of its newest
+ * event.
  *
  * @generated from message openagents.sync.v1.DocumentSet
  */
 export type DocumentSet = Message<"openagents.sync.v1.DocumentSet"> & {
   /**
-   * Payloads of EVENTs, the oldest first: RunSummary for `user:…:runs` and
-   * `org:…:runs`, Worker for `org:…:workers`.
+   * Payloads of EVENTs, oldest first: RunSummary for `user:…:runs` and `org:…:runs`,
+   * Worker for `org:…:workers`.
    *
    * @generated from field: repeated bytes documents = 1;
    */
   documents: Uint8Array[];
 
   /**
-   * Whether there are older ones, which found no room.
+   * Whether older documents were left out because they did not fit.
    *
    * @generated from field: bool older_left_out = 2;
    */
@@ -240,7 +244,8 @@ export const DocumentSetSchema: GenMessage<DocumentSet> = /*@__PURE__*/
  */
 export type CaughtUp = Message<"openagents.sync.v1.CaughtUp"> & {
   /**
-   * The head at subscription time, which has now been delivered.
+   * The head at the time of the subscription, up to which everything has now been
+   * delivered.
    *
    * @generated from field: uint64 seq = 1;
    */
@@ -282,8 +287,9 @@ export type TopicHead = Message<"openagents.sync.v1.TopicHead"> & {
   epoch: string;
 
   /**
-   * Set by the gateway while the topic's source does not answer it: the topic may then have more than `head`, and what it
-   * has comes later. Unset by gateways that don't ask.
+   * Set while the topic's source does not answer the gateway. The topic may then have
+   * more than `head`, and the gateway delivers the rest later. Unset by gateways that
+   * don't ask.
    *
    * @generated from field: bool source_away = 4;
    */
@@ -304,7 +310,8 @@ export const TopicHeadSchema: GenMessage<TopicHead> = /*@__PURE__*/
  */
 export type Heartbeat = Message<"openagents.sync.v1.Heartbeat"> & {
   /**
-   * Heads of the subscribed topics, so that a client that missed a tail knows.
+   * Heads of the subscribed topics, so that a client notices if it missed the newest
+   * frames.
    *
    * @generated from field: repeated openagents.sync.v1.TopicHead heads = 1;
    */
@@ -318,7 +325,8 @@ export type Heartbeat = Message<"openagents.sync.v1.Heartbeat"> & {
   serverTime?: Timestamp | undefined;
 
   /**
-   * The `nonce` of the Ping that is answered; 0 for a beat of the gateway's own.
+   * The `nonce` of the Ping that this answers; 0 for a heartbeat that the gateway sends
+   * on its own.
    *
    * @generated from field: uint64 nonce = 3;
    */
@@ -333,8 +341,8 @@ export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
   messageDesc(file_openagents_sync_v1_frame, 6);
 
 /**
- * Payload of ERROR. With a topic in the frame it concerns that topic only;
- * without one the connection closes next.
+ * Payload of ERROR. If the frame has a topic, the error concerns only that topic;
+ * otherwise the connection closes next.
  *
  * @generated from message openagents.sync.v1.Error
  */
@@ -347,7 +355,7 @@ export type Error = Message<"openagents.sync.v1.Error"> & {
   reason: Reason;
 
   /**
-   * The reason's string, so that a client that is older than it can show it.
+   * The reason's string, so that a client that is older than the reason can show it.
    *
    * @generated from field: string reason_name = 2;
    */
@@ -361,29 +369,29 @@ export type Error = Message<"openagents.sync.v1.Error"> & {
   message: string;
 
   /**
-   * Field of the client frame that was refused; empty if none in particular.
+   * Field of the client frame that was refused; empty if no particular field was.
    *
    * @generated from field: string field = 4;
    */
   field: string;
 
   /**
-   * How long to wait before trying again, in milliseconds; 0 if it does not help.
+   * How long to wait before trying again, in milliseconds; 0 if waiting does not help.
    *
    * @generated from field: uint32 retry_after_ms = 5;
    */
   retryAfterMs: number;
 
   /**
-   * For a stale cursor: where the topic stands.
+   * For a stale cursor: the current state of the topic.
    *
    * @generated from field: openagents.sync.v1.StaleCursor stale_cursor = 6;
    */
   staleCursor?: StaleCursor | undefined;
 
   /**
-   * Whether an earlier subscription to this topic still stands, and its frames go on
-   * coming: it does when a Subscribe that would have replaced it was refused.
+   * Whether an earlier subscription to this topic remains in effect, and its frames
+   * keep coming. This is so if a Subscribe that would have replaced it was refused.
    *
    * @generated from field: bool subscription_stands = 7;
    */
@@ -398,7 +406,7 @@ export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
   messageDesc(file_openagents_sync_v1_frame, 7);
 
 /**
- * Where the topic stands for which a cursor was refused.
+ * The current state of a topic whose cursor was refused.
  *
  * @generated from message openagents.sync.v1.StaleCursor
  */
@@ -425,16 +433,15 @@ export type StaleCursor = Message<"openagents.sync.v1.StaleCursor"> & {
   head: bigint;
 
   /**
-   * Whether subscribing without a cursor, and otherwise as before, starts with a
-   * SNAPSHOT.
+   * Whether the same subscription without a cursor starts with a SNAPSHOT.
    *
    * @generated from field: bool snapshot_available = 4;
    */
   snapshotAvailable: boolean;
 
   /**
-   * Chain value of the topic at the cursor's seq, if the cursor's is another one;
-   * else empty.
+   * Chain value of the topic at the cursor's seq, if it differs from the cursor's;
+   * empty otherwise.
    *
    * @generated from field: bytes chain = 5;
    */
@@ -455,8 +462,8 @@ export const StaleCursorSchema: GenMessage<StaleCursor> = /*@__PURE__*/
  */
 export type Draining = Message<"openagents.sync.v1.Draining"> & {
   /**
-   * How long this client waits before it reconnects, in milliseconds: each
-   * connection gets its own delay, so that they don't all come at once.
+   * How long this client waits before it reconnects, in milliseconds. Each connection
+   * gets its own delay, so that clients don't all reconnect at once.
    *
    * @generated from field: uint32 reconnect_after_ms = 1;
    */
@@ -508,7 +515,7 @@ export enum FrameKind {
   EVENT = 3,
 
   /**
-   * State of the topic as of `seq`; EVENTs go on at seq + 1. The payload is a
+   * State of the topic as of `seq`; EVENTs continue at seq + 1. The payload is a
    * DocumentSet, or for `run:…:events` a RunSnapshot; or a part of it (`parts`).
    *
    * @generated from enum value: FRAME_KIND_SNAPSHOT = 4;
@@ -516,15 +523,15 @@ export enum FrameKind {
   SNAPSHOT = 4,
 
   /**
-   * All that stood in the topic when it was subscribed has been sent; the
-   * payload is a CaughtUp.
+   * Everything that was in the topic when it was subscribed has been sent; the payload
+   * is a CaughtUp.
    *
    * @generated from enum value: FRAME_KIND_CAUGHT_UP = 5;
    */
   CAUGHT_UP = 5,
 
   /**
-   * The connection lives; the payload is a Heartbeat.
+   * The connection is alive; the payload is a Heartbeat.
    *
    * @generated from enum value: FRAME_KIND_HEARTBEAT = 6;
    */
@@ -552,7 +559,7 @@ export const FrameKindSchema: GenEnum<FrameKind> = /*@__PURE__*/
   enumDesc(file_openagents_sync_v1_frame, 0);
 
 /**
- * How the gateway serves a subscription up to the head it found.
+ * How the gateway serves a subscription up to the head that it found.
  *
  * @generated from enum openagents.sync.v1.DeliveryPlan
  */
@@ -565,21 +572,21 @@ export enum DeliveryPlan {
   UNSPECIFIED = 0,
 
   /**
-   * The cursor stands at the head: only live events follow.
+   * The cursor is at the head: only live events follow.
    *
    * @generated from enum value: DELIVERY_PLAN_LIVE = 1;
    */
   LIVE = 1,
 
   /**
-   * Events from the cursor on follow, then live ones.
+   * Events from the cursor on follow, then live events.
    *
    * @generated from enum value: DELIVERY_PLAN_REPLAY = 2;
    */
   REPLAY = 2,
 
   /**
-   * A SNAPSHOT follows, then events from it on.
+   * A SNAPSHOT follows, then the events after it.
    *
    * @generated from enum value: DELIVERY_PLAN_SNAPSHOT = 3;
    */
