@@ -16,7 +16,7 @@ from openagents import Run, Worker
 
 @dataclass
 class Wish:
-    """What to buy."""
+    """What to buy, and its price."""
 
     item: str
     price: str
@@ -27,7 +27,7 @@ worker = Worker.from_env(slots=8)
 
 @worker.agent("buyer", input=Wish, output=str)
 async def buyer(run: Run[Wish]) -> str:
-    """Buys something, if somebody says yes within an hour."""
+    """Buys something if somebody approves within an hour."""
     wish = run.input
     if not await run.approve(f"Buy {wish.item}?", detail=f"It costs {wish.price}.", deadline=timedelta(hours=1)):
         return "not approved"

@@ -1,7 +1,7 @@
-"""A web backend that starts runs, and lets the browser that asked for one watch it.
+"""A web backend that starts runs, and lets the browser that asked for a run watch it.
 
-The API key stays here. The browser gets a token that opens the events of its run, for a few minutes, and nothing else;
-when the token ends it asks for the next one.
+The API key stays in the backend. The browser gets a token that opens the events of its run for a few minutes, and
+nothing else. When the token expires, the browser asks for the next one.
 
     export OA_CONTROL_URL=… OA_API_KEY=…
     uvicorn --app-dir examples browser_backend:app
@@ -31,12 +31,12 @@ async def lifespan(app: Starlette) -> AsyncIterator[State]:
 
 
 def user_of(request: Request) -> str:
-    """Who asks. Your sign-in says so; here it is a proxy in front of us that has signed the person in."""
+    """The user who asks. Use your own sign-in here; this example trusts a proxy that has signed the user in."""
     return request.headers.get("x-user", "")
 
 
 async def start(request: Request) -> JSONResponse:
-    """POST {"text": …, "key": …}: start a run. The key is the browser's: a second click is the same run."""
+    """POST {"text": …, "key": …}: start a run. The browser makes the key, so a second click starts no second run."""
     asked, user = await request.json(), user_of(request)
     if not user:
         raise HTTPException(401)
@@ -47,7 +47,7 @@ async def start(request: Request) -> JSONResponse:
 
 
 async def token(request: Request) -> JSONResponse:
-    """POST: the next token, for a run of the user's own: the label says whose it is."""
+    """POST: return the next token for one of the user's own runs. A label of the run says whose it is."""
     client: Client = request.state.client
     run = client.run(request.path_params["run_id"])
     labels = (await run.state()).document["spec"].get("labels", {})
@@ -68,7 +68,7 @@ async def _for_browser(run: RunHandle) -> dict[str, object]:
 
 
 async def refused(request: Request, problem: Exception) -> JSONResponse:
-    """What a service refused, with its reason; what it says is meant for people."""
+    """Answer with the reason of a refusal and its message, which is written for people."""
     assert isinstance(problem, Refusal)
     body = {"reason": problem.reason, "message": problem.message}
     return JSONResponse(body, status_code=problem.info.http_status)

@@ -1,4 +1,4 @@
-"""An agent that is talked to. Start it with OA_CONTROL_URL and OA_API_KEY, then, in another shell:
+"""An agent that people talk to. Start it with OA_CONTROL_URL and OA_API_KEY, then, in another shell:
 
 oa run start --detach --adapter chat --input '{"name": "Ann"}'
 oa run send latest "What is the weather like?"
@@ -15,7 +15,7 @@ from openagents import Run, Worker
 
 @dataclass
 class Guest:
-    """Who wants to talk."""
+    """The person who wants to talk."""
 
     name: str
 
@@ -24,13 +24,13 @@ worker = Worker.from_env(slots=8)
 
 
 async def answer_to(text: str) -> str:
-    """Where a model would be asked: once for each message, whatever dies."""
+    """Stands for a call of a model. It is made once for each message, whatever dies."""
     return f"You say: {text}"
 
 
 @worker.agent("chat", input=Guest, output=int)
 async def chat(run: Run[Guest]) -> int:
-    """Answers everything, until somebody says bye."""
+    """Answers every message until somebody says bye."""
     answered = 0
     async for text in run.inbox(str):
         if text == "bye":

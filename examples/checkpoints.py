@@ -1,8 +1,8 @@
-"""An agent that goes on where it was, whatever dies. Start it with OA_CONTROL_URL and OA_API_KEY; in another shell:
+"""An agent that continues where it was, whatever dies. Start it with OA_CONTROL_URL and OA_API_KEY; in another shell:
 
 oa run start --adapter digests --input '{"files": ["/etc/hosts", "/etc/services"]}'
 
-Kill the worker while it waits, and start another one: it reads no file again that was done.
+Kill the worker while it waits, and start another one: it does not read a finished file again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from openagents import Run, Worker
 
 @dataclass
 class Files:
-    """What is to be read, and how long the agent waits after each."""
+    """Files to read, and how long the agent waits after each of them."""
 
     files: list[str]
     wait_s: float = 3.0
@@ -25,7 +25,7 @@ class Files:
 
 @dataclass
 class Digests:
-    """SHA-256 of what was read so far."""
+    """SHA-256 of each file that was read so far."""
 
     by_file: dict[str, str] = field(default_factory=dict)
 
@@ -35,7 +35,7 @@ worker = Worker.from_env(slots=8)
 
 @worker.agent("digests", input=Files, output=Digests)
 async def digests(run: Run[Files]) -> Digests:
-    """Reads files, saves what it has after each, and says how far it is."""
+    """Reads files. After each file it saves the digests and reports its progress."""
     found = await run.restore(Digests) or Digests()
     for name in run.input.files[len(found.by_file) :]:
         content = await asyncio.to_thread(Path(name).read_bytes)

@@ -1,10 +1,10 @@
-"""Run commands in turn, each on what the one before it has printed, as a pipeline of a shell does; every one is a run.
+"""Run commands one after the other, each on the output of the one before, like a pipeline of a shell. Each is a run.
 
     export OA_CONTROL_URL=… OA_API_KEY=…
     python examples/exec_pipeline.py 'printf "b\\na\\nb\\n"' sort 'uniq -c'
 
-It stops at the first command that fails, or whose receipt does not prove what it printed. A worker has to be attached,
-`oa worker start --adapter exec`, and `oa` has to be on the PATH: it checks the receipts.
+The pipeline stops at the first command that fails or whose receipt does not prove its output. It needs an attached
+worker (`oa worker start --adapter exec`), and `oa` on the PATH to check the receipts.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ import sys
 from openagents import Client, ExecSpec, Refusal, RunEnded, RunHandle, events
 
 PIECE_BYTES = 96 * 1024
-"""An input of a run has at most 192 KiB, and base64 makes four bytes of three."""
+"""Size of a piece of input. An input has at most 192 KiB, and base64 turns three bytes into four."""
 
 
 class NotProved(Exception):
-    """The receipt of a run does not hold."""
+    """A receipt does not prove its run."""
 
 
 async def main(lines: list[str]) -> str:
-    """Print what the last command prints. Returns what went wrong, in one line; empty when all is well."""
+    """Print the output of the last command. Returns what went wrong, in one line; empty if nothing did."""
     printed: bytes | None = None
     async with Client.from_env() as client:
         for number, line in enumerate(lines, start=1):
@@ -36,7 +36,7 @@ async def main(lines: list[str]) -> str:
 
 
 async def one(client: Client, line: str, given: bytes | None) -> bytes:
-    """What a command prints that reads `given`. Raises RunEnded if it fails."""
+    """Return the output of a command that reads `given`. Raises RunEnded if the command fails."""
     run = await client.start("exec", ExecSpec(tuple(shlex.split(line)), stdin=given is not None))
     if given is not None:
         await feed(run, given)
@@ -54,19 +54,19 @@ async def one(client: Client, line: str, given: bytes | None) -> bytes:
 
 
 async def feed(run: RunHandle, given: bytes) -> None:
-    """Say all of it to the command's standard input, and then that nothing follows."""
+    """Send `given` to the command's standard input, and then its end."""
     pieces = [given[at : at + PIECE_BYTES] for at in range(0, len(given), PIECE_BYTES)]
     try:
         for piece in pieces:
             await run.send({"base64": base64.b64encode(piece).decode()})
         await run.send({"end": True})
     except Refusal as refusal:
-        if refusal.reason != "invalid_transition":  # that is a command that has ended before it read all, like `head`
+        if refusal.reason != "invalid_transition":  # the command ended before it read everything, as `head` does
             raise
 
 
 async def check_receipt(run: RunHandle) -> None:
-    """Hold the receipt of a run against its events and the keys that `oa` trusts. Raises NotProved."""
+    """Check the receipt of a run against its events and the keys that `oa` trusts. Raises NotProved."""
     oa = await asyncio.create_subprocess_exec(
         "oa", "receipt", "verify", run.run_id, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -1,4 +1,4 @@
-"""An agent that answers a question. Start it with OA_CONTROL_URL and OA_API_KEY, then, in another shell:
+"""An agent that greets somebody. Start it with OA_CONTROL_URL and OA_API_KEY, then, in another shell:
 
 oa run start --adapter hello --input '{"name": "Ann"}'
 """
@@ -12,7 +12,7 @@ from openagents import Run, Worker
 
 @dataclass
 class Ask:
-    """Whom to greet, and how often."""
+    """The person to greet, and how many times."""
 
     name: str
     times: int = 1

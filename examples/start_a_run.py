@@ -1,9 +1,9 @@
-"""Start a run from Python, print what it writes as it writes it, and end as it ended.
+"""Start a run from Python, print its output as it comes, and end with its outcome.
 
     export OA_CONTROL_URL=… OA_API_KEY=…
     python examples/start_a_run.py git log --oneline
 
-A worker has to be attached: `oa worker start --adapter exec`.
+This needs an attached worker: `oa worker start --adapter exec`.
 """
 
 import asyncio

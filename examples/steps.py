@@ -2,7 +2,7 @@
 
 oa run start --adapter order --input '{"item": "tea", "ledger": "/tmp/ledger"}'
 
-Kill the worker while it waits, and start another one: it goes on where the first one was, and nobody pays twice.
+Kill the worker while it waits, and start another one: it continues where the first one was, and nobody pays twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from openagents import Run, Worker
 
 @dataclass
 class Order:
-    """What is wanted, and the file in which payments are written down."""
+    """The item to buy, and the file that records payments."""
 
     item: str
     ledger: str
@@ -26,19 +26,19 @@ class Order:
 
 @dataclass
 class Receipt:
-    """What was paid for what."""
+    """The item, and the price that was paid."""
 
     item: str
     paid: Decimal
 
 
 async def price_of(item: str) -> Decimal:
-    """Asks somebody for the price."""
+    """Stands for asking somebody for the price."""
     return Decimal("12.50") + len(item)
 
 
 def charge(ledger: str, amount: Decimal) -> None:
-    """Takes the money. It is not `async`, so it runs in a thread."""
+    """Stands for a payment. It is not `async`, so it runs in a thread."""
     with Path(ledger).open("a", encoding="utf-8") as file:
         file.write(f"{amount}\n")
 

@@ -1,13 +1,14 @@
-"""An agent that passes on what a model says, as it says it. The model's server speaks OpenAI's Responses API.
+"""An agent that passes on a model's answer as it comes. The model's server speaks OpenAI's Responses API.
 
 Start it with OA_CONTROL_URL, OA_API_KEY, OPENAI_API_KEY, OPENAI_MODEL and, for another server than OpenAI's,
 OPENAI_BASE_URL; then
 
 oa run start --adapter ask --retries 3 --input '{"text": "Why is the sky blue?"}'
 
-Whoever follows the run sees the answer grow. When the server is away or busy, or breaks off in the middle, the attempt
-fails with a reason that says which, and the run is tried again as it asks for (`--retries`): the next attempt says the
-answer from its beginning. An answer that is whole is a step: whatever dies then, nobody pays for it twice.
+Clients that follow the run see the answer grow. If the server is away or busy, or breaks off in the middle, the attempt
+fails with a reason that says which of these it was, and the run is retried as often as it asks for (`--retries`). The
+next attempt writes the answer from its beginning. A complete answer is a step: whatever dies then, nobody pays for it
+twice.
 """
 
 from __future__ import annotations
@@ -30,25 +31,25 @@ CONNECT_S = 10.0
 SILENCE_S = 120.0
 """Maximum wait for the next piece: a model may think for a while."""
 MAX_EVENT_BYTES = 1024 * 1024
-"""Maximum length of an event of the server. Its last one has the whole answer."""
+"""Maximum size of an event from the server. The last event contains the whole answer."""
 
 
 @dataclass
 class Question:
-    """What the model is asked."""
+    """The question for the model."""
 
     text: str
 
 
 @dataclass
 class Answer:
-    """All that it said."""
+    """The whole answer of the model."""
 
     text: str
 
 
 class Usage(TypedDict):
-    """Tokens that an answer took; `cached` of the input came from a cache."""
+    """Tokens that an answer used; `cached` of the input tokens came from a cache."""
 
     input: int
     output: int
@@ -60,7 +61,7 @@ worker = Worker.from_env(slots=8)
 
 @worker.agent("ask", input=Question, output=Answer)
 async def ask(run: Run[Question]) -> Answer:
-    """Answers a question with what a model says."""
+    """Answers a question by asking a model."""
 
     async def answer() -> str:
         async with run.assistant() as out:
@@ -74,8 +75,8 @@ async def ask(run: Run[Question]) -> Answer:
 async def stream(question: str, write: Callable[[str], Awaitable[None]]) -> Usage:
     """Ask the model, and write each piece of its answer as it comes. A cancel closes the connection.
 
-    Raises Refusal: `unavailable`, `rate_limited` or `deadline_exceeded` where another try may help, `invalid_value`
-    for what the server does not take.
+    Raises Refusal `unavailable`, `rate_limited` or `deadline_exceeded` if another try may help, and `invalid_value` if
+    the server does not accept the request.
     """
     headers = {"authorization": f"Bearer {API_KEY}"} if API_KEY else {}
     body = {"model": MODEL, "input": question, "stream": True}
@@ -95,7 +96,7 @@ async def stream(question: str, write: Callable[[str], Awaitable[None]]) -> Usag
 
 
 def check_status(status: int) -> None:
-    """Raises Refusal for an answer that is none."""
+    """Raise Refusal for a status other than 200."""
     if status == httpx.codes.TOO_MANY_REQUESTS:
         raise Refusal("rate_limited", "the model's server has too many requests; try again later")
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
@@ -105,7 +106,7 @@ def check_status(status: int) -> None:
 
 
 async def pass_on(response: httpx.Response, write: Callable[[str], Awaitable[None]]) -> Usage:
-    """Write the pieces of an answer up to its end. Raises Refusal for one that has none."""
+    """Write the pieces of an answer up to its end. Raises Refusal if the answer has no end."""
     rest = b""
     async for data in response.aiter_bytes():
         events, rest = whole_events(rest + data)
@@ -125,14 +126,14 @@ async def pass_on(response: httpx.Response, write: Callable[[str], Awaitable[Non
 
 
 def usage_of(response: dict[str, Any]) -> Usage:
-    """What a response has used; nothing where its server does not count."""
+    """The tokens that a response used; zeros if its server does not count them."""
     used = response.get("usage") or {}
     cached = (used.get("input_tokens_details") or {}).get("cached_tokens", 0)
     return Usage(input=used.get("input_tokens", 0), output=used.get("output_tokens", 0), cached=cached)
 
 
 def whole_events(data: bytes) -> tuple[list[Any], bytes]:
-    """The server-sent events that have come whole, and the bytes of the one that has not."""
+    """Return the server-sent events that are complete, and the bytes of the one that is not."""
     *blocks, rest = data.replace(b"\r\n", b"\n").split(b"\n\n")
     lines = [[line[5:] for line in block.split(b"\n") if line.startswith(b"data:")] for block in blocks]
     return [json.loads(b"\n".join(of_one)) for of_one in lines if of_one], rest
