@@ -1,4 +1,4 @@
-# `make` lists what there is. Everything runs from .venv, which the first target that needs it creates.
+# `make` lists the targets. Everything runs from .venv, which the first target that needs it creates.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
 	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, mutations, order, kills, roll, bench\n'
 
-# As it was given: a dollar in it is the shell's, not make's.
+# Passed on as given: a dollar sign in it is for the shell, not for make.
 run: export COMMAND := $(value CMD)
 run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit; CMD='…': a line of sh to run instead)
 	@$(VENV)/bin/oa demo $(if $(ONCE),--once) $(ARGS) $(if $(value CMD),-- sh -c "$$COMMAND")
@@ -34,27 +34,27 @@ test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name
 
 gate: export NO_SKIPS := 1
 gate: export SCHEMATHESIS_EXAMPLES := 30
-gate: test conformance autobahn images-test ## what a release has to pass: every check, none skipped for a missing tool
+gate: test conformance autobahn images-test ## every check that a release must pass, none skipped for a missing tool
 
-busy: bootstrap ## `make test` beside busy loops, to find what only a fast machine passes (ARGS="3 4 -k name": 3 times, 4 loops)
+busy: bootstrap ## `make test` beside busy loops, to find tests that need a fast machine (ARGS="3 4 -k name": 3 times, 4 loops)
 	@tools/run_busy.sh $(ARGS)
 
-pauses: bootstrap ## the tests, while all their processes stand still for about a second now and then (ARGS="-k name"; SEED=2)
+pauses: bootstrap ## the tests, with all their processes paused for about a second now and then (ARGS="-k name"; SEED=2)
 	@$(PY) -m tools.pauses --seed $(or $(SEED),1) -- tools/run_tests.sh $(ARGS)
 
 sim: bootstrap ## seeded schedules of Khala on virtual time (ARGS="--seeds 1000000 --from 0")
 	@$(PY) -m tests.simulation $(ARGS)
 
-mutations: bootstrap ## defects planted in the core of delivery, and who catches each (ARGS="skip_holes --seeds 1000")
+mutations: bootstrap ## defects planted in the core of delivery, and what catches each (ARGS="skip_holes --seeds 1000")
 	@$(PY) -m tests.mutations $(ARGS)
 
 order: bootstrap ## the order test in its long form: 10^6 appends, killed connections (ARGS="--seed 7")
 	@$(PY) -m tests.order --appends 1000000 --writers 256 $(ARGS)
 
-kills: bootstrap ## the kill test in its long form: 200 times kill -9 of a runtime (ARGS="--seed 7 --kills 1000")
+kills: bootstrap ## the kill test in its long form: kill -9 of a runtime, 200 times (ARGS="--seed 7 --kills 1000")
 	@$(PY) -m tests.kills $(ARGS)
 
-companies: bootstrap ## calls by chance of people in orgs, held against a model (ARGS="--worlds 5000 --seed 7")
+companies: bootstrap ## random calls of people in orgs, checked against a model (ARGS="--worlds 5000 --seed 7")
 	@$(PY) -m tests.companies $(ARGS)
 
 roll: bootstrap ## rolls of the Kubernetes manifests in their long form, under load (ARGS="--rolls 20 --followers 50")
@@ -69,7 +69,7 @@ autobahn: bootstrap ## Autobahn's cases against the gateway's sockets (ARGS="7.1
 bench: bootstrap ## every benchmark, each beside its peers or floor (BENCH="append tail" picks; ARGS go to each)
 	@for name in $(BENCH); do $(PY) -m benchmarks.$$name $(ARGS); done
 
-k8s-check: bootstrap ## the Kubernetes manifests: rendered, held against Kubernetes and against the code
+k8s-check: bootstrap ## the Kubernetes manifests: rendered, and checked against Kubernetes and the code
 	@$(PY) -m pytest -q tests/deploy/test_manifests.py tests/deploy/test_worker.py tests/deploy/test_autoscaling.py $(ARGS)
 
 lint: bootstrap ## ruff, mypy --strict, the import rules
@@ -78,7 +78,7 @@ lint: bootstrap ## ruff, mypy --strict, the import rules
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
 
-proto-check: bootstrap ## buf lint, breaking changes against the baseline, what is generated up to date
+proto-check: bootstrap ## buf lint, breaking changes against the baseline, generated files up to date
 	@if command -v npm >/dev/null; then $(MAKE) --silent $(TYPESCRIPT) || true; fi
 	@$(PY) -m tools.proto_check
 
@@ -86,7 +86,7 @@ gen: bootstrap ## generate gen/ and the TypeScript messages from proto/, and the
 	@$(PY) -m tools.gen
 	@$(PY) -m tools.gen_docs
 
-fmt: bootstrap ## let ruff format and mend what it can
+fmt: bootstrap ## let ruff format and fix what it can
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 	@if [ -e $(TYPESCRIPT) ]; then npm run --silent --prefix clients/typescript format; fi
@@ -94,7 +94,7 @@ fmt: bootstrap ## let ruff format and mend what it can
 lock: bootstrap ## write requirements/*.lock from pyproject.toml (ARGS=--upgrade moves versions)
 	@tools/lock.sh $(ARGS)
 
-# Strict: what the database does not know, or does not answer about, is a failure and not a clean bill.
+# Strict: a package that the database does not know, or does not answer about, is a failure and not a pass.
 audit-dependencies: bootstrap ## ask PyPI for known vulnerabilities of every pinned package (needs the network; ARGS)
 	@$(VENV)/bin/uv tool run --quiet --from pip-audit==2.10.1 pip-audit --strict --require-hashes --disable-pip \
 	    --requirement requirements/dev.lock $(ARGS)
@@ -119,7 +119,7 @@ $(CODEX): tools/codex/package-lock.json
 	@touch $@
 
 TYPESCRIPT = clients/typescript/node_modules/.package-lock.json
-typescript: bootstrap $(TYPESCRIPT) ## the TypeScript client: compiled, held against the Python one, a gateway, Chromium (needs npm)
+typescript: bootstrap $(TYPESCRIPT) ## the TypeScript client: compiled, checked against the Python one, a gateway, Chromium (needs npm)
 	@$(PY) -m pytest -q -rs tests/typescript $(ARGS)
 $(TYPESCRIPT): clients/typescript/package-lock.json
 	@command -v npm >/dev/null || { echo "no npm here; install it for the TypeScript client" >&2; exit 1; }
@@ -132,5 +132,5 @@ clean: ## remove the stack's data and all caches
 	  clients/typescript/build clients/typescript/dist
 	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and all that was installed
+distclean: clean ## clean, and remove everything that was installed
 	@rm -rf $(VENV) tools/codex/node_modules clients/typescript/node_modules

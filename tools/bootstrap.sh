@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Brings .venv to the state that requirements/dev.lock describes, and does nothing when it is there already.
+# Brings .venv to the state that requirements/dev.lock describes. Does nothing if it is already in that state.
 #
 #   tools/bootstrap.sh       VENV=dir, PYTHON=interpreter and BOOTSTRAP_WITHOUT_UV=1 may be set
 #
 # The packages come from wherever pip is configured to get them, and every one is checked against its hash in the lock.
-# uv (itself from the same place, hash-checked) installs them in seconds; where it can't be had, pip does in a minute or two.
-# Then this checkout's import roots and the `oa` program are installed as an editable project, without network.
+# uv (itself from the same place, hash-checked) installs them in seconds; if it is not available, pip does in a minute
+# or two. Then this checkout's import roots and the `oa` program are installed as an editable project, without network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,12 +46,12 @@ find_python() {
   die "no CPython $OLDEST or newer with the venv and ensurepip modules on PATH; install one or name it: make PYTHON=…"
 }
 
-# Programs of an environment hold its path: one that was moved with its checkout is made anew.
+# Programs of an environment contain its path, so an environment that was moved with its checkout is made anew.
 moved() { [ -f "$VENV/.place" ] && [ "$(cat "$VENV/.place")" != "$(pwd)" ]; }
 
 make_venv() {
   if [ -x "$VENV/bin/python" ] && usable "$VENV/bin/python" && ! moved; then return; fi
-  # Clearing it would empty the environment of whoever it leads to.
+  # Clearing it would empty the environment that the link points to.
   if [ -L "$VENV" ]; then die "$VENV is a symbolic link; remove it, and this makes an environment of its own there"; fi
   local python
   python="$(find_python)"
@@ -60,7 +60,7 @@ make_venv() {
   pwd >"$VENV/.place"
 }
 
-# Runs a step quietly; what it said is kept, and shown by the caller when nothing worked.
+# Runs a step quietly. Its output goes to the log, which the caller shows if nothing worked.
 quietly() { "$@" >>"$LOG" 2>&1; }
 
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
@@ -73,7 +73,7 @@ install_lock() {
   local arguments=(--require-hashes --no-deps -r requirements/dev.lock)
   if [ -z "${BOOTSTRAP_WITHOUT_UV:-}" ] && have_uv; then
     say "installing the locked dependencies with uv"
-    # It trusts the certificates that the machine trusts, as pip does.
+    # With the certificates that the machine trusts, as pip does.
     if quietly "$VENV/bin/uv" pip install --system-certs --python "$VENV/bin/python" "${arguments[@]}"; then return; fi
     say "uv could not install them; trying pip"
   fi
@@ -81,7 +81,7 @@ install_lock() {
   quietly pip install "${arguments[@]}" || fail_with_log "the locked dependencies could not be installed"
 }
 
-# By pip, because it is there in both cases; the build backend is one of the locked dependencies.
+# With pip, because it is there in both cases; the build backend is one of the locked dependencies.
 install_project() {
   quietly pip install --no-index --no-deps --no-build-isolation --editable . ||
     fail_with_log "this checkout could not be installed as an editable project"
@@ -95,7 +95,7 @@ fail_with_log() {
 main() {
   if up_to_date; then return; fi
   make_venv
-  # One bootstrap at a time; who waited finds the work done.
+  # One bootstrap at a time. One that has waited finds the work done.
   exec 9>"$VENV/.bootstrap.lock"
   if command -v flock >/dev/null; then flock 9; fi
   if up_to_date; then return; fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make test` again and again beside loops that do nothing but keep the machine busy: what passes only on a fast machine
-# fails here. `make busy ARGS="3 4 -k cursor"`: 3 times beside 4 loops, and what follows goes to pytest.
+# Runs `make test` repeatedly beside loops that only keep the machine busy: a test that passes only on a fast machine
+# fails here. `make busy ARGS="3 4 -k cursor"`: 3 times beside 4 loops, and the other arguments go to pytest.
 # The status is that of the worst run. The loops end with this script, however it ends.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ quiet() { if [ "${#busy[@]}" -gt 0 ]; then kill "${busy[@]}" 2>/dev/null; fi; }
 trap quiet EXIT
 trap 'exit 130' INT TERM HUP
 for ((number = 0; number < loops; number++)); do
-  # Each looks now and then whether its parent is there: a killed script leaves no loop.
+  # Each loop checks now and then whether its parent is still there, so that a killed script leaves no loop.
   (
     trap - EXIT INT TERM HUP
     while kill -0 $$; do for ((i = 0; i < 10000; i++)); do :; done; done

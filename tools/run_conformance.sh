@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Connect's own conformance suite against the edge. It is a Go module: Go has to be there, and nothing else of this
-# project needs it. What is known to fail is listed with its reasons, and has to fail.
+# Connect's own conformance suite against the edge. It is a Go module, so it needs Go; nothing else in this project
+# does. Known failures are listed with their reasons, and must fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite=connectrpc.com/conformance version=v1.0.7

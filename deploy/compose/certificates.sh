@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes the certificates by which the services of one machine know and protect each other, below FOLDER/tls. Run it
-# again to renew them: services take the new files up by themselves. The authority is made once, in FOLDER/ca.
+# Makes the certificates with which the services of one machine recognize each other and encrypt their traffic, below
+# FOLDER/tls. Run it again to renew them; services pick up the new files by themselves. The authority is made once, in
+# FOLDER/ca.
 #
 #     certificates.sh FOLDER
 set -eu
@@ -16,7 +17,7 @@ if [ ! -e "$ca/ca.key" ]; then
     mv "$ca/new.key" "$ca/ca.key"
 fi
 
-# issue SERVICE NAME…: a new pair, put in place file by file.
+# issue SERVICE NAME…: makes a new pair and puts it in place file by file.
 issue() {
     service=$1
     own=$folder/tls/$service
@@ -29,7 +30,7 @@ issue() {
     openssl x509 -req -in "$ca/new.csr" -CA "$ca/ca.crt" -CAkey "$ca/ca.key" -CAcreateserial -days "$days" \
         -extfile "$ca/new.ext" -out "$own/new.crt" 2>/dev/null
     cp "$ca/ca.crt" "$own/new.ca"
-    # The user of the containers; only root can give files away.
+    # Give the files to the user of the containers; only root can do that.
     [ "$(id -u)" -ne 0 ] || chown 10001:10001 "$own" "$own"/new.*
     mv "$own/new.ca" "$own/ca.crt"
     mv "$own/new.key" "$own/tls.key"

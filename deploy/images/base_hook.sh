@@ -1,8 +1,9 @@
 #!/bin/sh
-# The last step of the base: base_hook.sh ROOT. mmdebstrap runs it when all packages are unpacked.
+# The last step of the base: base_hook.sh ROOT. mmdebstrap runs it after all packages have been unpacked.
 #
-# What is left is CPython and its libraries. The package manager and what only its scripts need go again; what stays is
-# written down where scanners look for it (as one file a package, since nothing here is ever installed or removed).
+# It leaves CPython and its libraries. It removes the package manager and everything that only its scripts need, and
+# records the remaining packages where scanners look for them (in one file per package, because nothing is ever
+# installed or removed here).
 set -eu
 root="$1"
 unneeded="debconf dpkg tar"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs the packages of one lock into a folder: install_packages.sh LOCK FOLDER. It runs in the stage that builds.
+# Installs the packages of one lock into a folder: install_packages.sh LOCK FOLDER. It runs in the build stage.
 #
-# Every package is checked against its hash, nothing is compiled, and Python's byte code is made here, since the image is
-# read-only. A pip.conf and certificates may be mounted as secrets: no image keeps them.
+# Every package is checked against its hash, nothing is compiled, and Python's byte code is made here, because the image
+# is read-only. A pip.conf and certificates may be mounted as secrets: no image keeps them.
 set -eu
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_CACHE_DIR=1
@@ -13,5 +13,5 @@ python3 -m venv /build/venv
 /build/venv/bin/python -m pip install --quiet --require-hashes --no-deps --only-binary :all: --no-compile \
   --requirement "$1" --target "$2"
 rm -rf "$2/bin"
-# Checked by nobody afterwards, so they depend on the source alone and not on its time.
+# Nothing checks the files afterwards, so they depend only on the source and not on its time.
 python3 -m compileall -q --invalidation-mode unchecked-hash "$2"

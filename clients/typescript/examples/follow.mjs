@@ -1,8 +1,8 @@
-// Prints what a run writes, from its start on: CONTROL=… TOKEN=… DEVICE=… RUN=… node examples/follow.mjs
+// Prints what a run writes, from its start: CONTROL=… TOKEN=… DEVICE=… RUN=… node examples/follow.mjs
 import { fromBinary } from "@bufbuild/protobuf";
 import { KhalaClient, controlTokens } from "@openagents/khala";
 import { RunEventSchema } from "@openagents/khala/messages";
-import { WebSocket } from "ws"; // Node has one of its own from 22 on
+import { WebSocket } from "ws"; // Node 22 and newer has its own
 
 const { CONTROL, TOKEN, DEVICE, RUN } = process.env;
 const tokens = controlTokens({ url: CONTROL, accessToken: TOKEN, surface: "sdk" });

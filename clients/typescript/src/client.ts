@@ -1,4 +1,4 @@
-/** Follows topics: drives the pure session over a WebSocket, a clock, and a source of tokens. */
+/** A client that follows topics. It drives the pure session with a WebSocket, a clock, and a source of tokens. */
 
 import { RUN_CHAINS } from "./core/chains.js";
 import {
@@ -20,9 +20,9 @@ import { defaultWebSocket, Link, type WebSocketClass } from "./sockets.js";
 
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** What happens to a topic that is followed, in order. */
+/** Everything that happens to a followed topic, in order. */
 export type Update =
-  /** The next element. `snapshot`: it is the topic's whole state, and replaces what was there. */
+  /** The next element. `snapshot`: it is the topic's whole state and replaces the earlier state. */
   | {
       readonly kind: "event" | "snapshot";
       readonly topic: string;
@@ -30,13 +30,13 @@ export type Update =
       readonly payload: Uint8Array;
       readonly cursor: Cursor;
     }
-  /** Everything up to `seq`, the head when the topic was subscribed, has come. It is said after each reconnect, too. */
+  /** Everything up to `seq`, the head when the topic was subscribed, has come. Repeated after each reconnect. */
   | { readonly kind: "caughtUp"; readonly topic: string; readonly seq: number }
-  /** What was handed out before can't be continued: drop what was made of it. The topic follows from its start. */
+  /** The earlier updates can't be continued: drop the state made of them. The topic comes again from its start. */
   | { readonly kind: "restarted"; readonly topic: string; readonly reason: string };
 
 export interface ClientOptions {
-  /** Where sync tokens come from: `controlTokens`, or a function of one's own server. */
+  /** The source of sync tokens: `controlTokens`, or a function that asks your own server. */
   readonly tokens: TokenSource;
   /** Id of the installation (`dev_…`), as in the token. */
   readonly deviceId: string;
@@ -44,29 +44,30 @@ export interface ClientOptions {
   readonly clientBuildId?: string;
   /** Where cursors are kept. The default forgets them with the process. */
   readonly cursors?: CursorStore;
-  /** The WebSocket class; Node before 22 has none of its own. */
+  /** The WebSocket class. Needed in Node before 22, which has none of its own. */
   readonly webSocket?: WebSocketClass;
-  /** The gateway's address, if not the one that comes with the token. */
+  /** The gateway's address, if it is not the one that comes with the token. */
   readonly khalaUrl?: string;
-  /** Hears when the connection opens, and when and why it ends. It comes back by itself. */
+  /** Called when the connection opens, and when and why it ends. The client reconnects by itself. */
   readonly onConnection?: (open: boolean, message: string) => void;
   readonly limits?: Partial<SessionLimits & InboxLimits>;
 }
 
 export interface TopicOptions {
   /**
-   * Whether the topic may begin with a snapshot of any size. For a run that is its state as it stands (`RunSnapshot`),
-   * in place of its events up to there. The default is true for lists and false for runs: all of their events come.
+   * Whether the topic may begin with a snapshot of any size. The snapshot of a run is its current state
+   * (`RunSnapshot`), in place of its events up to there. The default is true for lists and false for runs: all of
+   * their events come.
    */
   readonly snapshots?: boolean;
-  /** Ends the loop when it aborts, also while nothing happens to the topic, which may be followed anew at once. */
+  /** Ends the loop when it aborts, even while the topic is quiet. The topic may be followed anew at once. */
   readonly signal?: AbortSignal;
 }
 
 interface Followed {
   readonly inbox: Inbox<Update>;
   readonly takesSnapshots: boolean;
-  /** Where the topic goes on when there is room again; undefined while it is followed. */
+  /** Where the topic continues when there is room again; undefined while it is followed. */
   pausedAt?: Cursor | undefined;
 }
 
@@ -84,7 +85,7 @@ export class KhalaClient {
   #failure: Refusal | null = null;
   #said = "";
 
-  /** Throws Refusal `invalid_setting` where there is no WebSocket class. */
+  /** Throws Refusal `invalid_setting` if there is no WebSocket class. */
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#inboxLimits = { ...INBOX_LIMITS, ...options.limits };
@@ -95,18 +96,18 @@ export class KhalaClient {
     this.#session = new Session(options.deviceId, options.clientBuildId ?? BUILD_ID, limits, RUN_CHAINS);
   }
 
-  /** What came so far, over all topics. */
+  /** Counts of what has come so far, over all topics. */
   get counts(): Readonly<Counts> {
     return this.#session.counts;
   }
 
   /**
-   * Follows `name` from `cursor`, or else from the stored one, or else from its start; `break` ends it, and from
-   * elsewhere `options.signal`. When the loop asks for the next update, the one before counts as applied, and its
-   * cursor is stored. So after a crash, the element that was being applied may come again; store `update.cursor` in
-   * one step with what you make of the element, and pass it here, and it won't.
+   * Follow `name` from `cursor`, or else from the stored cursor, or else from its start. `break` ends the loop, and so
+   * does `options.signal` from elsewhere. When the loop asks for the next update, the previous one counts as applied,
+   * and its cursor is stored. So after a crash, the element that was being applied may come again. To prevent that,
+   * store `update.cursor` in one step with what you make of the element, and pass it here.
    *
-   * Throws Refusal when the topic can't be had, or trying again can't help, or the client is closed already.
+   * Throws Refusal when the topic can't be obtained, retrying can't help, or the client is already closed.
    */
   async *topic(
     name: string,
@@ -150,17 +151,17 @@ export class KhalaClient {
     this.#do(this.#session.unsubscribe(name));
   }
 
-  /** The device goes to sleep or offline: drop the connection and wait for `resume`. */
+  /** Drop the connection and wait for `resume`: the device goes to sleep or offline. */
   suspend(): void {
     this.#do(this.#session.suspended());
   }
 
-  /** The device is back: connect at once. */
+  /** Connect at once: the device is back. */
   resume(): void {
     this.#do(this.#session.resumed(at()));
   }
 
-  /** End: every loop over a topic ends when it has taken what waits. */
+  /** End for good. Every loop over a topic ends when it has taken the updates that wait. */
   close(): void {
     this.#do(this.#session.stop());
     this.#endAll(null);
@@ -225,7 +226,8 @@ export class KhalaClient {
     const followed = this.#followed.get(topic);
     if (followed === undefined) return;
     followed.inbox.put(update);
-    // A socket can't be told to wait. So a topic whose reader is slow is left, and followed again from where it was.
+    // A socket can't be told to wait. So the client leaves a topic whose reader is slow, and continues it later from
+    // where it was.
     if (followed.inbox.full && "cursor" in update) {
       followed.pausedAt = update.cursor;
       this.#do(this.#session.unsubscribe(topic));
@@ -305,7 +307,7 @@ export class KhalaClient {
     try {
       this.#options.onConnection?.(open, message);
     } catch (error) {
-      // It surfaces as an error that nobody caught. The session goes on: it would be left between two states.
+      // Surface it as an uncaught error and continue. Thrown here, it would leave the session between two states.
       queueMicrotask(() => {
         throw error;
       });

@@ -1,4 +1,4 @@
-/** Sync tokens from control: its method MintSyncToken, by Connect's JSON over HTTP. */
+/** Sync tokens from control, by its method MintSyncToken in Connect's JSON over HTTP. */
 
 import { create, fromBinary, fromJson, toJson } from "@bufbuild/protobuf";
 import { base64Decode } from "@bufbuild/protobuf/wire";
@@ -13,7 +13,7 @@ import { Refusal } from "./refusal.js";
 
 const METHOD = "/openagents.control.v1.SyncTokenService/MintSyncToken";
 const TIMEOUT_MS = 30_000;
-/** What this package calls itself, where the program does not say what it is. */
+/** The name and version that this package reports if the program does not give its own. */
 export const BUILD_ID = "khala-ts/0.1.0";
 const REASON_OF_STATUS: Readonly<Record<number, string>> = {
   401: "invalid_token",
@@ -28,7 +28,7 @@ const REASON_OF_STATUS: Readonly<Record<number, string>> = {
   504: "deadline_exceeded",
 };
 
-/** A sync token, what it grants, and where Khala listens. `refused`: topics that it lacks, each with the reason. */
+/** A sync token, what it grants, and the address of Khala. `refused`: topics that it lacks, each with the reason. */
 export interface SyncGrant {
   readonly token: string;
   readonly topics: readonly string[];
@@ -37,7 +37,7 @@ export interface SyncGrant {
   readonly khalaUrl: string;
 }
 
-/** Gets a sync token for topics. Rejects with Refusal when there is none to be had. */
+/** Gets a sync token for topics. Rejects with Refusal when no token is available. */
 export type TokenSource = (topics: readonly string[]) => Promise<SyncGrant>;
 
 /** Where a token is used: `openagents.common.v1.Surface` in the contract. */
@@ -46,16 +46,16 @@ export type Surface = "cli" | "sdk" | "web" | "desktop" | "mobile" | "worker" | 
 export interface ControlOptions {
   /** Where control listens, for example "https://openagents.example". */
   readonly url: string;
-  /** The access token, or what gives the present one: an access token lives for minutes. */
+  /** The access token, or a function that returns the current one, because an access token lives for minutes. */
   readonly accessToken: string | (() => string | Promise<string>);
-  /** Where the tokens are used, which says what they may open. Without it, "web". */
+  /** Where the tokens are used, which determines what they may open. The default is "web". */
   readonly surface?: Surface;
-  /** Name and version of the program. Without it, those of this package: a site may ask for a newer one. */
+  /** Name and version of the program. The default is that of this package. A site may require a newer version. */
   readonly clientBuildId?: string;
   readonly fetch?: typeof globalThis.fetch;
 }
 
-/** Sync tokens of whoever the access token signs in. */
+/** Return a source of sync tokens for the principal that the access token signs in. */
 export function controlTokens(options: ControlOptions): TokenSource {
   const { url, accessToken, surface = "web", clientBuildId = BUILD_ID } = options;
   const send = options.fetch ?? globalThis.fetch.bind(globalThis);
@@ -130,7 +130,7 @@ function refusal(response: Response, json: unknown): Refusal {
   return new Refusal(reason, message, { retryAfterMs: retryAfterS > 0 ? retryAfterS * 1000 : 0 });
 }
 
-// The reason is in google.rpc.ErrorInfo: its field 1. An Any has a string in field 1 as well, and reads it.
+// The reason is field 1 of google.rpc.ErrorInfo. An Any has a string in field 1 as well, so its schema reads it.
 function reasonIn(details: unknown): string | undefined {
   for (const detail of Array.isArray(details) ? (details as unknown[]) : []) {
     const { type, value } = (detail ?? {}) as { type?: unknown; value?: unknown };

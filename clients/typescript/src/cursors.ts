@@ -2,14 +2,14 @@
 
 import { NO_BYTES, type Cursor } from "./core/frames.js";
 
-/** Keeps cursors by topic. `save` is awaited before the element behind the cursor's is handed out. */
+/** Keeps cursors by topic. `save` is awaited before the element after the cursor's is handed out. */
 export interface CursorStore {
   load(topic: string): Cursor | null | Promise<Cursor | null>;
   save(topic: string, cursor: Cursor): void | Promise<void>;
   drop(topic: string): void | Promise<void>;
 }
 
-/** Forgets with the process: each new client starts at the beginning of its topics. */
+/** Keeps cursors in memory only: each new client starts at the beginning of its topics. */
 export class MemoryCursors implements CursorStore {
   readonly #cursors = new Map<string, Cursor>();
 
@@ -26,7 +26,7 @@ export class MemoryCursors implements CursorStore {
   }
 }
 
-/** In `localStorage`, `sessionStorage`, or what is like them. What can't be read there counts as no cursor. */
+/** Keeps cursors in `localStorage`, `sessionStorage`, or the like. An unreadable entry counts as no cursor. */
 export class StorageCursors implements CursorStore {
   readonly #storage: Pick<Storage, "getItem" | "setItem" | "removeItem">;
   readonly #prefix: string;
@@ -49,13 +49,13 @@ export class StorageCursors implements CursorStore {
   }
 }
 
-/** A cursor as text, to be stored beside the state that it belongs to. */
+/** Return a cursor as text, to be stored with the state that it describes. */
 export function writeCursor(cursor: Cursor): string {
   const chain = Array.from(cursor.chain, (byte) => byte.toString(16).padStart(2, "0")).join("");
   return JSON.stringify({ epoch: cursor.epoch, appliedSeq: cursor.appliedSeq, chain });
 }
 
-/** The cursor that `writeCursor` made a text of; null for any other text. */
+/** Return the cursor that `writeCursor` wrote as `text`; null for any other text. */
 export function readCursor(text: string): Cursor | null {
   let read: Partial<Record<"epoch" | "appliedSeq" | "chain", unknown>> | null;
   try {

@@ -1,6 +1,6 @@
-/** What has come of a topic and has not been taken yet. */
+/** The updates of a topic that have come and have not been taken yet. */
 
-/** How much waits of one topic before no more is asked for: whichever is reached first. */
+/** How much of one topic may wait before the client asks for no more. The limit that is reached first counts. */
 export interface InboxLimits {
   readonly maxUpdates: number;
   readonly maxBytes: number;
@@ -8,7 +8,7 @@ export interface InboxLimits {
 
 export const INBOX_LIMITS: InboxLimits = { maxUpdates: 1_024, maxBytes: 4 * 1024 * 1024 };
 
-/** A queue of one reader, with an end. */
+/** A queue with one reader and an end. */
 export class Inbox<T> {
   readonly #limits: InboxLimits;
   readonly #size: (update: T) => number;
@@ -22,17 +22,17 @@ export class Inbox<T> {
     this.#size = size;
   }
 
-  /** Whether a limit is reached. */
+  /** Whether a limit has been reached. */
   get full(): boolean {
     return this.#waiting.length >= this.#limits.maxUpdates || this.#bytes >= this.#limits.maxBytes;
   }
 
-  /** Whether less than half of the limits waits. */
+  /** Whether less than half of each limit waits. */
   get hasRoom(): boolean {
     return this.#waiting.length * 2 < this.#limits.maxUpdates && this.#bytes * 2 < this.#limits.maxBytes;
   }
 
-  /** One more; nothing after the end. */
+  /** Add one update. Ignored after the end. */
   put(update: T): void {
     if (this.#end !== null) return;
     this.#waiting.push(update);
@@ -40,20 +40,20 @@ export class Inbox<T> {
     this.#wake();
   }
 
-  /** Nothing more comes: what waits is taken first, then `take` throws `error`, or gives undefined without one. */
+  /** End the queue: after the updates that wait, `take` throws `error`, or returns undefined if there is none. */
   end(error: Error | null = null): void {
     this.#end ??= { error };
     this.#wake();
   }
 
-  /** Nobody takes what waits, nor anything after it. */
+  /** Discard the updates that wait, and end the queue. */
   drop(): void {
     this.#waiting = [];
     this.#bytes = 0;
     this.end();
   }
 
-  /** The next one; waits for it. */
+  /** Return the next update, after waiting for it if necessary. */
   async take(): Promise<T | undefined> {
     for (;;) {
       const update = this.#waiting.shift();

@@ -1,6 +1,6 @@
 /**
  * The messages in the payloads of topics: `RunEvent` in `run:…:events`, `RunSummary` in `user:…:runs` and
- * `org:…:runs`; and in their snapshots `RunSnapshot`, and `DocumentSet`. Decode them with `fromBinary` of
+ * `org:…:runs`. Their snapshots contain `RunSnapshot` and `DocumentSet`. Decode them with `fromBinary` of
  * `@bufbuild/protobuf`.
  */
 

@@ -1,11 +1,11 @@
-/** The one error of this package. */
+/** The only error class of this package. */
 
 import { actionOf, type ClientAction } from "./core/catalogue.js";
 
 /**
  * Something was refused, for a reason of the catalogue (`docs/errors.md`). `action` is what to do about it, `field` the
- * path of the field that is to blame, if one is, and `retryAfterMs` how long to wait before trying again can help; 0
- * says nothing about that.
+ * path of the field at fault, if any, and `retryAfterMs` how long to wait before a retry can help; 0 if that is not
+ * known.
  */
 export class Refusal extends Error {
   override readonly name = "Refusal";
@@ -20,7 +20,7 @@ export class Refusal extends Error {
     this.retryAfterMs = retryAfterMs;
   }
 
-  /** What the catalogue says that a client does. */
+  /** What a client does about the reason, according to the catalogue. */
   get action(): ClientAction {
     return actionOf(this.reason);
   }

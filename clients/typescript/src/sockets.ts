@@ -1,4 +1,4 @@
-/** One WebSocket as the client drives it: thinly over that of browsers, of Node from 22 on, or of the package `ws`. */
+/** One WebSocket of the client: a thin layer over that of browsers, Node 22 and newer, or the package `ws`. */
 
 import { isReason } from "./core/catalogue.js";
 import type { ClientFrame, ServerFrame } from "./core/frames.js";
@@ -20,17 +20,17 @@ export interface WebSocketLike {
   close(code?: number, reason?: string): void;
 }
 
-/** A class of WebSockets, as `globalThis.WebSocket` is one. */
+/** A class of WebSockets, such as `globalThis.WebSocket`. */
 export type WebSocketClass = new (url: string, protocols: string[]) => WebSocketLike;
 
-/** Who hears of a connection. `ended` is called once, and last; its `reason` is the catalogue's, or empty. */
+/** The listener of a connection. `ended` is called once, and last; its `reason` is from the catalogue, or empty. */
 export interface Listener {
   opened(): void;
   received(frame: ServerFrame): void;
   ended(reason: string, message: string): void;
 }
 
-/** The WebSocket class of this environment. Throws Refusal when there is none. */
+/** Return the WebSocket class of this environment. Throws Refusal when there is none. */
 export function defaultWebSocket(): WebSocketClass {
   const found = (globalThis as { WebSocket?: WebSocketClass }).WebSocket;
   if (found === undefined) {
@@ -40,19 +40,19 @@ export function defaultWebSocket(): WebSocketClass {
   return found;
 }
 
-/** A connection, from the attempt on. Nothing is heard of it after `drop`. */
+/** A connection, from the attempt on. Its listener is not called after `drop`. */
 export class Link {
   readonly #socket: WebSocketLike;
   #listener: Listener | null;
 
-  /** Begins to open `url`. Throws, as the class does, for what is no URL. */
+  /** Begin to open `url`. Throws, as the class does, if it is not a valid URL. */
   constructor(webSocket: WebSocketClass, url: string, listener: Listener) {
     this.#listener = listener;
     this.#socket = new webSocket(url, [SUBPROTOCOL]);
     this.#socket.binaryType = "arraybuffer";
     this.#socket.onopen = () => this.#opened();
     this.#socket.onmessage = (event: { data: unknown }) => this.#message(event.data);
-    // What is wrong is not told to pages; `onclose` follows.
+    // Browsers do not tell pages what is wrong; `onclose` follows.
     this.#socket.onerror = () => {};
     this.#socket.onclose = (event: { code: number; reason: string }) => this.#closed(event.code, event.reason);
   }
@@ -62,7 +62,7 @@ export class Link {
     if (this.#listener !== null) this.#socket.send(encodeClientFrame(frame));
   }
 
-  /** Close it, or give the attempt up, and hear no more of it. */
+  /** Close the connection, or give up the attempt. The listener is no longer called. */
   drop(code = GOING_AWAY): void {
     this.#listener = null;
     this.#socket.close(code);

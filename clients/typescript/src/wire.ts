@@ -1,6 +1,6 @@
 /**
  * Frames <-> bytes: binary protobuf, the subprotocol `khala.v1.proto`. The only module that knows the frames' generated
- * types. Decoding is total: it gives a value, or throws Refusal.
+ * types. Decoding is total: it returns a value, or throws Refusal.
  */
 
 import {
@@ -41,7 +41,7 @@ const PLANS: Readonly<Record<number, frames.Plan>> = {
 
 // -------------------------------------------------------------------------------------------------- client frames
 
-/** The bytes that a client sends for `frame`. */
+/** Return the bytes that a client sends for `frame`. */
 export function encodeClientFrame(frame: frames.ClientFrame): Uint8Array<ArrayBuffer> {
   return toBinary(ClientFrameSchema, create(ClientFrameSchema, { body: clientBody(frame) }));
 }
@@ -76,7 +76,7 @@ function subscription(topic: string, cursor: frames.Cursor | null) {
   return { topic, cursor: { topic, epoch, appliedSeq: BigInt(cursor.appliedSeq), chain } };
 }
 
-/** What a client sent; for the tests of who serves it. */
+/** Decode what a client sent; for tests of servers. */
 export function decodeClientFrame(data: Uint8Array): ClientFrame {
   return parse(ClientFrameSchema, data, "malformed_message");
 }
@@ -84,9 +84,9 @@ export function decodeClientFrame(data: Uint8Array): ClientFrame {
 // -------------------------------------------------------------------------------------------------- server frames
 
 /**
- * What a gateway sent. A kind that this version does not know becomes an UnknownFrame. Throws Refusal naming the field
- * when it is not a valid KhalaFrame, and `unsupported_schema_version` when a control frame's payload is of a schema
- * that this version does not know.
+ * Decode what a gateway sent. A kind that this version does not know becomes an UnknownFrame. Throws Refusal naming the
+ * field when it is not a valid KhalaFrame, and `unsupported_schema_version` when a control frame's payload is of a
+ * schema that this version does not know.
  */
 export function decodeServerFrame(data: Uint8Array): frames.ServerFrame {
   const frame = parse(KhalaFrameSchema, data, "malformed_message");
@@ -211,7 +211,8 @@ function need<T>(value: T, field: string): T {
   return value;
 }
 
-// What is counted on from must be exact: above 2^53 - 1, after 285,000 years of 1,000 events a second, a number is not.
+// A seq must be exact if the client counts on from it. Above 2^53 - 1, a number is not: that is after 285,000 years of
+// 1,000 events a second.
 function exact(value: bigint, field: string): number {
   if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
     throw new Refusal("invalid_value", `${field} is above 2^53 - 1; follow this topic with another client`, { field });

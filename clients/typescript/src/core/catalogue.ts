@@ -1,4 +1,4 @@
-/** The catalogue of reasons, read from the contract's own options: what a client does about each. */
+/** The catalogue of reasons, read from the contract's own options: what a client does about each reason. */
 
 import { getOption } from "@bufbuild/protobuf";
 
@@ -27,24 +27,24 @@ const CATALOGUE: ReadonlyMap<string, ClientAction> = new Map(
   }),
 );
 
-/** Whether `reason` is one of the catalogue that this package was built with. */
+/** Whether `reason` is in the catalogue that this package was built with. */
 export function isReason(reason: string): boolean {
   return CATALOGUE.has(reason);
 }
 
-/** What the catalogue says; a reason from a newer server is worth another try. */
+/** Return the catalogue's action; a reason from a newer server is worth another try. */
 export function actionOf(reason: string): ClientAction {
   return CATALOGUE.get(reason) ?? "retry";
 }
 
 const FINAL: ReadonlySet<ClientAction> = new Set(["fix_request", "give_up", "upgrade", "stop_work"]);
 
-/** Whether trying again can't help. */
+/** Whether retrying can't help. */
 export function isFinal(reason: string): boolean {
   return FINAL.has(actionOf(reason));
 }
 
-/** The name of the enum's value `number`, for example "stale_epoch"; "internal" for one of a newer server. */
+/** Return the name of the enum's value `number`, for example "stale_epoch"; "internal" for a newer server's value. */
 export function reasonOf(number: number): string {
   return ReasonSchema.values.find((value) => value.number === number)?.localName.toLowerCase() ?? "internal";
 }

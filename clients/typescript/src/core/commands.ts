@@ -1,4 +1,4 @@
-/** What a session takes and what it asks for: the vocabulary between `Session` and whoever drives it. */
+/** What a session takes and what it asks for: the vocabulary between `Session` and its driver. */
 
 import { NO_BYTES, type ClientFrame, type Cursor } from "./frames.js";
 
@@ -9,8 +9,8 @@ export interface Instant {
 }
 
 /**
- * A sync token: its text, the topics that it grants, and for how long it is valid from now on. `refused` holds topics
- * that were asked for and not granted, each with its reason.
+ * A sync token: its text, the topics that it grants, and how long it remains valid. `refused` holds topics that were
+ * requested and not granted, each with its reason.
  */
 export interface SyncToken {
   readonly text: string;
@@ -19,21 +19,24 @@ export interface SyncToken {
   readonly refused: ReadonlyMap<string, string>;
 }
 
-/** Named limits of one client. All in milliseconds, but the counts. */
+/** Named limits of one client. All except the counts are in milliseconds. */
 export interface SessionLimits {
   readonly connectTimeoutMs: number;
   readonly helloTimeoutMs: number;
-  /** The connection is dead after so many heartbeat intervals without a frame. */
+  /** The connection is dead after this many heartbeat intervals without a frame. */
   readonly silentHeartbeats: number;
-  /** A new token is asked for when so much of the old one's life is over. */
+  /** A new token is requested when this fraction of the old one's life is over. */
   readonly refreshAtFraction: number;
   /** A token that is about to expire is not worth a connection. */
   readonly tokenMarginMs: number;
-  /** A new token is believed to live at least so long, until the gateway says how long it does. */
+  /** A new token is assumed to live at least this long until the gateway says how long it does. */
   readonly minTokenLifeMs: number;
-  /** After so many repairs of one topic without progress it is asked for later; after so many of those, elsewhere. */
+  /**
+   * After this many repairs of one topic without progress, the client asks for it later; after this many of those, it
+   * asks another gateway.
+   */
   readonly maxRepairs: number;
-  /** Largest snapshot that is taken in parts, all of them together, in bytes. */
+  /** Maximum size of a snapshot taken in parts, all parts together, in bytes. */
   readonly maxSnapshotBytes: number;
   /** Topics in one Subscribe frame. */
   readonly subscribeBatch: number;
@@ -53,9 +56,9 @@ export const SESSION_LIMITS: SessionLimits = {
 
 /** Chain values of topics: what binds a cursor to what was applied. */
 export interface Chains {
-  /** Before the topic's first event; empty for a topic without a chain. */
+  /** The value before the topic's first event; empty for a topic without a chain. */
   start(topic: string): Uint8Array;
-  /** After one more event. */
+  /** The value after one more event. */
   after(chain: Uint8Array, payload: Uint8Array): Uint8Array;
 }
 
@@ -71,7 +74,7 @@ export interface Connect {
   readonly delayMs: number;
 }
 
-/** Drop the connection (or the attempt) of `generation`. Nothing that it still reports will be heard. */
+/** Drop the connection (or the attempt) of `generation`. Its later reports are ignored. */
 export interface Disconnect {
   readonly kind: "disconnect";
   readonly generation: number;
@@ -84,15 +87,15 @@ export interface Send {
   readonly frame: ClientFrame;
 }
 
-/** Get a sync token for `topics`; answer with `token` or `noToken`. At most one is asked for at a time. */
+/** Get a sync token for `topics`; answer with `token` or `noToken`. At most one request is outstanding at a time. */
 export interface NeedToken {
   readonly kind: "needToken";
   readonly topics: readonly string[];
 }
 
 /**
- * Apply one element and persist `cursor`, both or neither. `snapshot`: it replaces the topic's whole state. When that
- * fails, report `rewind` with the cursor that is really there. `follows` is the chain value that the element
+ * Apply one element and persist `cursor`, both or neither. `snapshot`: it replaces the topic's whole state. When the
+ * store fails, report `rewind` with the cursor that it actually holds. `follows` is the chain value that the element
  * continues; empty if it is not known.
  */
 export interface Apply {
@@ -105,7 +108,7 @@ export interface Apply {
   readonly follows: Uint8Array;
 }
 
-/** Drop the state and the cursor of `topic`: it can't be continued, and is sent again from its start. */
+/** Drop the state and the cursor of `topic`: it can't be continued and will be sent again from its start. */
 export interface Resync {
   readonly kind: "resync";
   readonly topic: string;
@@ -119,7 +122,7 @@ export interface Live {
   readonly seq: number;
 }
 
-/** `topic` can't be had and is no longer tried. */
+/** `topic` can't be obtained and is no longer tried. */
 export interface TopicFailed {
   readonly kind: "topicFailed";
   readonly topic: string;
@@ -127,7 +130,7 @@ export interface TopicFailed {
   readonly message: string;
 }
 
-/** Trying again can't help: the session has stopped. */
+/** The session has stopped because retrying can't help. */
 export interface SessionFailed {
   readonly kind: "sessionFailed";
   readonly reason: string;

@@ -1,4 +1,4 @@
-/** The connections of a session, one after the other: each with a token, and given up when it is of no use. */
+/** The connections of a session, one after the other. Each has a token and is given up when it is useless. */
 
 import { actionOf, isFinal } from "./catalogue.js";
 import type { Command, Instant, SessionLimits } from "./commands.js";
@@ -11,8 +11,8 @@ import { Tokens } from "./tokens.js";
 const REVOKED = "token_revoked";
 
 /**
- * The present connection. Commands go to `out`; `generation` tells its reports from those of earlier ones. `endReason`
- * is why the gateway will close it, once it has said so.
+ * The current connection. Commands go to `out`; `generation` distinguishes its reports from those of earlier ones.
+ * `endReason` is why the gateway will close it, once the gateway has said so.
  */
 export class Connection {
   state: State = "idle";
@@ -38,7 +38,7 @@ export class Connection {
 
   // ------------------------------------------------------------------------------------------------------------- up
 
-  /** `step` makes a connection wanted. */
+  /** Take `step`, which makes a connection wanted. */
   want(step: Step, at: Instant): void {
     this.#go(step);
     this.dial(at);
@@ -57,7 +57,7 @@ export class Connection {
     this.#out.push({ kind: "connect", generation: this.generation, delayMs });
   }
 
-  /** It is open: say Hello. */
+  /** Send Hello: the connection is open. */
   greet(deviceId: string, clientBuildId: string, at: Instant): void {
     this.#go("connected");
     this.deadlines.greeted(at.nowMs);
@@ -66,24 +66,24 @@ export class Connection {
     this.send({ kind: "hello", token, deviceId, clientBuildId, protocolVersion, schemaVersion });
   }
 
-  /** The gateway takes it: it can carry topics. */
+  /** Handle WELCOME: the gateway has accepted the connection, and it can carry topics. */
   welcome(frame: Welcome, at: Instant): void {
     this.#go("welcomed");
     this.deadlines.welcomed(at.nowMs, frame.heartbeatIntervalMs, frame.idleTimeoutMs);
     this.reconnecting.reschedule(0);
-    // Both times are the gateway's, so their difference needs no clock of ours.
+    // Both times are the gateway's, so their difference doesn't depend on our clock.
     this.tokens.welcomed(frame.tokenExpireTimeMs - frame.serverTimeMs, at.nowMs);
     this.useToken();
   }
 
   // -------------------------------------------------------------------------------------------------- while it lasts
 
-  /** Send `frame` on it. */
+  /** Send `frame` on the connection. */
   send(frame: ClientFrame): void {
     this.#out.push({ kind: "send", generation: this.generation, frame });
   }
 
-  /** Ask for a token for all topics that are followed. */
+  /** Ask for a token for all followed topics. */
   needToken(): void {
     const need = this.tokens.ask(this.#topics.wanted);
     if (need !== null) this.#out.push(need);
@@ -95,7 +95,7 @@ export class Connection {
     if (token !== null) this.send({ kind: "refreshToken", token });
   }
 
-  /** Subscribe those of `names` that wait for it; for those that the token lacks, ask for one that has them. */
+  /** Subscribe those of `names` that wait for it; if the token lacks some of them, ask for one that has them. */
   ask(names: readonly string[]): void {
     if (this.state !== "open" || !this.tokens.held) return;
     const grants = (topic: string): boolean => this.tokens.grants(topic);
@@ -103,7 +103,7 @@ export class Connection {
     for (const request of this.#topics.requests(names, grants)) this.send(request);
   }
 
-  /** Time has passed on an open connection. */
+  /** Do what the passing of time requires on an open connection. */
   keepUp(at: Instant): void {
     const nonce = this.deadlines.ping(at.nowMs);
     if (nonce !== null) this.send({ kind: "ping", nonce });
@@ -113,22 +113,22 @@ export class Connection {
 
   // ----------------------------------------------------------------------------------------------------------- down
 
-  /** The gateway will close it, and says why. What that means is decided when it closes. */
+  /** Note why the gateway will close the connection. The consequences are decided when it closes. */
   refused(frame: ErrorFrame, at: Instant): void {
     this.endReason = frame.reason;
     this.reconnecting.hold(at.nowMs + frame.retryAfterMs);
   }
 
-  /** It is of no use: drop it and connect again. */
+  /** Drop the connection, which is useless, and connect again. */
   giveUp(at: Instant, reason = "", retryAfterMs = 0): void {
     this.#out.push({ kind: "disconnect", generation: this.generation });
     this.ended(at, reason, "", retryAfterMs);
   }
 
-  /** It is over: back off and connect again, unless that can't help. */
+  /** Handle the end of the connection: back off and connect again, unless that can't help. */
   ended(at: Instant, reason: string, message: string, retryAfterMs: number): void {
     this.#forget();
-    // The session may live and only the token be dead: another one is asked for, once.
+    // The session may be alive and only the token dead: ask for another one, once.
     if (reason !== "" && (isFinal(reason) || (reason === REVOKED && this.tokens.revokedAgain()))) {
       this.fail(reason, message);
       return;
@@ -138,14 +138,14 @@ export class Connection {
     this.want("lost", at);
   }
 
-  /** Drop it, if there is one, and connect no more until the session is resumed, or ever. */
+  /** Drop the connection, if there is one, and don't connect again until the session is resumed, if ever. */
   leave(step: Step): void {
     if (this.may("lost")) this.#out.push({ kind: "disconnect", generation: this.generation });
     this.#forget();
     this.#go(step);
   }
 
-  /** Trying again can't help: the session is over. */
+  /** End the session: retrying can't help. */
   fail(reason: string, message: string): void {
     this.leave("stop");
     this.#out.push({ kind: "sessionFailed", reason, message });

@@ -1,11 +1,11 @@
-/** When a session gives a connection up, pings, and connects again. All times are those of its driver, in ms. */
+/** When a session gives up a connection, pings, and connects again. All times are those of its driver, in ms. */
 
 import { waitMs } from "./backoff.js";
 import type { Instant, SessionLimits } from "./commands.js";
 
 export const NEVER = Infinity;
 
-/** Of one connection: until when the next sign of life has to come, and when the next PING is due. */
+/** Deadlines of one connection: when the next sign of life must have come, and when the next PING is due. */
 export class Deadlines {
   giveUpAtMs = NEVER;
   pingAtMs = NEVER;
@@ -18,17 +18,17 @@ export class Deadlines {
     this.#limits = limits;
   }
 
-  /** It will be attempted after `delayMs`. */
+  /** Note that the connection will be attempted after `delayMs`. */
   dialed(nowMs: number, delayMs: number): void {
     this.giveUpAtMs = nowMs + delayMs + this.#limits.connectTimeoutMs;
   }
 
-  /** Hello is out; WELCOME has to follow. */
+  /** Note that Hello has been sent; WELCOME has to follow. */
   greeted(nowMs: number): void {
     this.giveUpAtMs = nowMs + this.#limits.helloTimeoutMs;
   }
 
-  /** WELCOME said how often the gateway speaks, and how often it has to hear something. */
+  /** Take from WELCOME how often the gateway sends something, and how often it has to hear something. */
   welcomed(nowMs: number, heartbeatIntervalMs: number, idleTimeoutMs: number): void {
     this.#silenceLimitMs = Math.floor(heartbeatIntervalMs * this.#limits.silentHeartbeats);
     this.#pingEveryMs = Math.max(1, Math.floor(idleTimeoutMs / 3));
@@ -36,12 +36,12 @@ export class Deadlines {
     this.heard(nowMs);
   }
 
-  /** A frame came. */
+  /** Note that a frame came. */
   heard(nowMs: number): void {
     this.giveUpAtMs = nowMs + this.#silenceLimitMs;
   }
 
-  /** The nonce of the PING that is due; null when none is. */
+  /** Return the nonce of the PING that is due; null when none is. */
   ping(nowMs: number): number | null {
     if (nowMs < this.pingAtMs) return null;
     this.pingAtMs = nowMs + this.#pingEveryMs;
@@ -49,39 +49,39 @@ export class Deadlines {
     return this.#nonce;
   }
 
-  /** The connection is gone. */
+  /** Forget the deadlines: the connection is gone. */
   cut(): void {
     this.giveUpAtMs = this.pingAtMs = NEVER;
   }
 }
 
-/** How long to wait before the next connection: what backoff and the gateway ask for, whichever is later. */
+/** How long to wait before the next connection: as backoff or the gateway requires, whichever is later. */
 export class Reconnecting {
   #attempts = 0;
   #notBeforeMs = 0;
 
-  /** The connection is of use: the next one that ends is the first again. */
+  /** Note that the connection is useful: the next failure counts as the first again. */
   succeeded(): void {
     this.#attempts = 0;
   }
 
-  /** One more connection ended. */
+  /** Note that one more connection ended. */
   failed(at: Instant, retryAfterMs: number): void {
     this.hold(at.nowMs + Math.max(waitMs(this.#attempts, at.jitter), retryAfterMs));
     this.#attempts += 1;
   }
 
-  /** No connection before `untilMs`, nor before what was asked for earlier. */
+  /** Allow no connection before `untilMs`, nor before any time requested earlier. */
   hold(untilMs: number): void {
     this.#notBeforeMs = Math.max(this.#notBeforeMs, untilMs);
   }
 
-  /** The next connection at `atMs`, whatever was asked for earlier; 0 is at once. */
+  /** Set the next connection to `atMs`, regardless of earlier requests; 0 is at once. */
   reschedule(atMs: number): void {
     this.#notBeforeMs = atMs;
   }
 
-  /** What is left to wait. */
+  /** Return the time left to wait. */
   delayMs(nowMs: number): number {
     return Math.max(0, this.#notBeforeMs - nowMs);
   }

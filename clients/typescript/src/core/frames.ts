@@ -1,14 +1,14 @@
-/** The values of all frames, in both directions, as the session sees them. `wire` maps them to bytes and back. */
+/** The values of all frames in both directions, as the session sees them. `wire` maps them to bytes and back. */
 
 export const PROTOCOL_VERSION = 1;
 export const SCHEMA_VERSION = 1;
 export const NO_BYTES = new Uint8Array(0);
 
-/** How a subscription is served up to the head that it found. */
+/** How a subscription is served up to the head at the time of subscribing. */
 export type Plan = "live" | "replay" | "snapshot";
 
 /**
- * How far a topic has been applied, in which lineage. `chain` is the chain value of what was applied, 32 bytes; empty
+ * How far a topic has been applied, and in which lineage. `chain` is the chain value at `appliedSeq`, 32 bytes; empty
  * if it is not known or the topic has none.
  */
 export interface Cursor {
@@ -38,8 +38,8 @@ export interface Hello {
 }
 
 /**
- * Start receiving topics, each from its cursor on, or from the start when it has none. `takesSnapshots` are those of
- * them of which the client takes any snapshot, also in parts.
+ * Start receiving topics, each from its cursor on, or from its start when it has no cursor. `takesSnapshots` are the
+ * topics of which the client takes any snapshot, also in parts.
  */
 export interface Subscribe {
   readonly kind: "subscribe";
@@ -82,8 +82,8 @@ export interface Welcome {
 }
 
 /**
- * Answer to one topic of Subscribe; the first event is `fromSeq + 1`. `chain` is the chain value at `fromSeq`, where a
- * snapshot of a topic with a chain comes; else empty.
+ * Answer to one topic of Subscribe; the first event is `fromSeq + 1`. `chain` is the chain value at `fromSeq` if a
+ * snapshot of a topic with a chain follows; else empty.
  */
 export interface Subscribed {
   readonly kind: "subscribed";
@@ -106,8 +106,8 @@ export interface Event {
 }
 
 /**
- * State of a topic as of `seq`; events go on at `seq + 1`. It is `part` of `parts`, the first one 1; both are 0 for one
- * that is whole.
+ * State of a topic as of `seq`; events continue at `seq + 1`. It is `part` of `parts`, counted from 1; both are 0 for a
+ * whole snapshot.
  */
 export interface Snapshot {
   readonly kind: "snapshot";
@@ -119,14 +119,14 @@ export interface Snapshot {
   readonly parts: number;
 }
 
-/** What stood in the topic when it was subscribed, up to `seq`, has been sent. */
+/** Everything that was in the topic when it was subscribed, up to `seq`, has been sent. */
 export interface CaughtUp {
   readonly kind: "caughtUp";
   readonly topic: string;
   readonly seq: number;
 }
 
-/** Where a subscribed topic stands, as far as the gateway knows; `sourceAway`: it can't ask at present. */
+/** Where a subscribed topic stands, as far as the gateway knows; `sourceAway`: the gateway can't ask at present. */
 export interface TopicHead {
   readonly topic: string;
   readonly head: number;
@@ -134,7 +134,7 @@ export interface TopicHead {
   readonly sourceAway: boolean;
 }
 
-/** The connection lives. `nonce` is that of the Ping that it answers, else 0. */
+/** The connection is alive. `nonce` is that of the Ping that it answers, else 0. */
 export interface Heartbeat {
   readonly kind: "heartbeat";
   readonly heads: readonly TopicHead[];
@@ -152,19 +152,19 @@ export interface ErrorFrame {
   readonly retryAfterMs: number;
   /** Where the topic stands, for a stale cursor. */
   readonly stale: TopicState | null;
-  /** The topic's chain value at the cursor's seq, if the cursor's is another one. */
+  /** The topic's chain value at the cursor's seq, if it differs from the cursor's. */
   readonly chain: Uint8Array;
-  /** Whether an earlier subscription to the topic goes on. */
+  /** Whether an earlier subscription to the topic continues. */
   readonly subscriptionStands: boolean;
 }
 
-/** The gateway will close; the client waits that long before it connects again. */
+/** The gateway will close; the client waits `reconnectAfterMs` before it connects again. */
 export interface Draining {
   readonly kind: "draining";
   readonly reconnectAfterMs: number;
 }
 
-/** A frame of a kind that this version does not know: counted and ignored. `number` is the kind's. */
+/** A frame of a kind that this version does not know: counted and ignored. `number` is the number of the kind. */
 export interface UnknownFrame {
   readonly kind: "unknown";
   readonly number: number;

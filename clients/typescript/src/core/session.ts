@@ -1,13 +1,13 @@
 /**
  * The client half of Khala, across any number of connections: what is applied is exactly the topic, in order, once.
  *
- * Whoever drives it reports what happened and carries out the commands that each call returns, in order:
+ * The driver of a session reports what happened and carries out the commands that each call returns, in order:
  *
  *     start · connected · frame · disconnected · timer · token · noToken · suspended · resumed · rewind · stop
  *
- * and calls `timer` no later than at `wakeAtMs`. Every connection has a generation; what a connection of an earlier
- * generation reports is dropped, so a late socket can't disturb the present one. What comes in a state that does not
- * expect it (`states`) is dropped too.
+ * and calls `timer` no later than at `wakeAtMs`. Every connection has a generation. Reports from a connection of an
+ * earlier generation are dropped, so a late socket can't disturb the current one. Reports in a state that does not
+ * expect them (`states`) are dropped too.
  */
 
 import { actionOf, isFinal } from "./catalogue.js";
@@ -36,7 +36,7 @@ export class Session {
   readonly #topics: Subscriptions;
   readonly #connection: Connection;
 
-  /** `chains` binds cursors to what was applied; without it they are numbers only. */
+  /** `chains` binds cursors to what was applied; without it they are only numbers. */
   constructor(
     deviceId: string,
     clientBuildId: string,
@@ -50,17 +50,17 @@ export class Session {
     this.#connection = new Connection(this.#topics, limits, this.#out);
   }
 
-  /** Where it stands. */
+  /** Where the session stands. */
   get state(): State {
     return this.#connection.state;
   }
 
-  /** Of the present connection. */
+  /** Generation of the current connection. */
   get generation(): number {
     return this.#connection.generation;
   }
 
-  /** What came so far. */
+  /** Counts of what has come so far. */
   get counts(): Readonly<Counts> {
     return this.#topics.counts;
   }
@@ -80,9 +80,9 @@ export class Session {
   }
 
   /**
-   * Follow `topic` from the persisted `cursor` on, or from its start. Once followed, a second call is ignored.
-   * `takesSnapshots`: it may begin with a snapshot of any size, and that of a run in place of its events. Without it,
-   * only lists begin with a snapshot, one of a single frame.
+   * Follow `topic` from the persisted `cursor` on, or from its start. Ignored if the topic is already followed.
+   * `takesSnapshots`: the topic may begin with a snapshot of any size, a run with its own in place of its events.
+   * Without it, only lists begin with a snapshot, of a single frame.
    */
   subscribe(topic: string, cursor: Cursor | null, _at: Instant, takesSnapshots = false): Command[] {
     if (this.#topics.follow(topic, cursor, takesSnapshots)) {
@@ -100,18 +100,18 @@ export class Session {
     return this.#commands();
   }
 
-  /** How far `topic` has been handed out to be applied. */
+  /** Return how far `topic` has been handed out to be applied. */
   cursor(topic: string): Cursor | null {
     return this.#topics.get(topic)?.cursor ?? null;
   }
 
-  /** The device goes to sleep or offline: drop the connection and wait for `resumed`. */
+  /** Drop the connection and wait for `resumed`: the device goes to sleep or offline. */
   suspended(): Command[] {
     if (this.#connection.may("suspend")) this.#connection.leave("suspend");
     return this.#commands();
   }
 
-  /** The device is back: connect at once. */
+  /** Connect at once: the device is back. */
   resumed(at: Instant): Command[] {
     if (this.#connection.may("resume")) {
       this.#connection.reconnecting.succeeded();
@@ -122,7 +122,7 @@ export class Session {
 
   // --------------------------------------------------------------------------------------------------- what happens
 
-  /** The connection of `generation` is open: say Hello. */
+  /** Send Hello: the connection of `generation` is open. */
   connected(generation: number, at: Instant): Command[] {
     if (generation === this.generation && this.#connection.may("connected")) {
       this.#connection.greet(this.#deviceId, this.#clientBuildId, at);
@@ -131,8 +131,8 @@ export class Session {
   }
 
   /**
-   * The connection of `generation` has ended or could not be made. `reason` is the catalogue's, where the driver knows
-   * one (a close frame).
+   * Handle a connection of `generation` that has ended or could not be made. `reason` is from the catalogue, if the
+   * driver knows one (a close frame).
    */
   disconnected(generation: number, at: Instant, reason = "", message = "", retryAfterMs = 0): Command[] {
     const connection = this.#connection;
@@ -142,7 +142,7 @@ export class Session {
     return this.#commands();
   }
 
-  /** A frame came on the connection of `generation`. */
+  /** Handle a frame that came on the connection of `generation`. */
   frame(generation: number, frame: ServerFrame, at: Instant): Command[] {
     const connection = this.#connection;
     if (generation !== this.generation || (this.state !== "greeting" && this.state !== "open")) return [];
@@ -177,7 +177,7 @@ export class Session {
     return this.#commands();
   }
 
-  /** Time has passed; harmless at any time, due at `wakeAtMs`. */
+  /** Do what the passing of time requires. Harmless at any time, due at `wakeAtMs`. */
   timer(at: Instant): Command[] {
     const connection = this.#connection;
     if (!isRunning(this.state)) return [];
@@ -202,7 +202,7 @@ export class Session {
     return this.#commands();
   }
 
-  /** Answer to NeedToken: none is to be had. Asked for again later if the catalogue says that it helps. */
+  /** Answer to NeedToken: no token is available. Asks again later if the catalogue says that it helps. */
   noToken(reason: string, message: string, at: Instant): Command[] {
     if (this.state === "stopped") return [];
     this.#connection.tokens.refused(at);
@@ -210,14 +210,14 @@ export class Session {
     return this.#commands();
   }
 
-  /** An Apply or Resync failed and the store stands at `cursor`: have everything after it sent again. */
+  /** Have everything after `cursor` sent again: an Apply or Resync failed, and the store is at `cursor`. */
   rewind(topic: string, cursor: Cursor | null, at: Instant): Command[] {
     const known = this.#topics.get(topic);
     if (known !== undefined) this.#followUp(known, known.rewind(cursor), at);
     return this.#commands();
   }
 
-  /** When `timer` is due; null when nothing is waited for. */
+  /** When `timer` is due; null when there is nothing to wait for. */
   get wakeAtMs(): number | null {
     if (!isRunning(this.state)) return null;
     const { tokens, deadlines } = this.#connection;

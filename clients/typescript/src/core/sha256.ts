@@ -1,4 +1,4 @@
-/** SHA-256 (FIPS 180-4), because browsers offer it only as a promise, and the session decides at once. */
+/** SHA-256 (FIPS 180-4), because browsers offer it only as a promise and the session decides synchronously. */
 
 const K = new Uint32Array(64);
 const INITIAL = new Uint32Array(8);
@@ -15,7 +15,7 @@ for (let candidate = 2, found = 0; found < 64; candidate += 1) {
 
 const rotated = (word: number, by: number): number => (word >>> by) | (word << (32 - by));
 
-/** The digest of the parts, one behind the other: 32 bytes. */
+/** Return the digest of the concatenated parts: 32 bytes. */
 export function sha256(...parts: readonly Uint8Array[]): Uint8Array {
   const padded = pad(parts);
   const state = INITIAL.slice();

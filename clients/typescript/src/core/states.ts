@@ -1,5 +1,5 @@
 /**
- * The states of a session, and what leads from one to the next. What is not in the table does not happen.
+ * The states of a session and the steps between them. A step that is not in the table does not happen.
  *
  *       START            DIAL              CONNECTED             WELCOMED
  * idle ───────▶ noToken ──────▶ connecting ─────────▶ greeting ─────────▶ open
@@ -34,7 +34,7 @@ export function isRunning(state: State): boolean {
   return allows(state, "suspend");
 }
 
-/** The state that `step` leads to. Throws when it can't happen: a defect of the session, which drops late reports. */
+/** Return the state after `step`. Throws if it can't happen: a defect of the session, which drops late reports. */
 export function after(state: State, step: Step): State {
   const next = NEXT[state][step];
   if (next === undefined) throw new Error(`${step} can't happen in ${state}`);

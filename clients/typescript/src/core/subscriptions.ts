@@ -5,7 +5,7 @@ import { NEVER } from "./deadlines.js";
 import type { Cursor, Subscribe } from "./frames.js";
 import { Topic, type Counts } from "./topics.js";
 
-/** The topics by name. One that failed stays, so that it isn't tried again, until it is followed anew. */
+/** The topics by name. A failed topic stays, so that it isn't tried again, until it is followed anew. */
 export class Subscriptions {
   readonly counts: Counts = { applied: 0, replayed: 0, repaired: 0, repeated: 0, unknown: 0 };
   readonly #limits: SessionLimits;
@@ -17,7 +17,7 @@ export class Subscriptions {
     this.#chains = chains;
   }
 
-  /** One more topic, from `cursor` on. False when it is followed already. */
+  /** Follow one more topic, from `cursor` on. False when it is already followed. */
   follow(name: string, cursor: Cursor | null, takesSnapshots = false): boolean {
     const known = this.#topics.get(name);
     if (known !== undefined && known.phase !== "failed") return false;
@@ -28,34 +28,34 @@ export class Subscriptions {
     return true;
   }
 
-  /** Forget the topic. False when a gateway has nothing to end: it was not followed, or had failed. */
+  /** Forget the topic. False when a gateway has nothing to end: the topic was not followed, or had failed. */
   unfollow(name: string): boolean {
     const known = this.#topics.get(name);
     this.#topics.delete(name);
     return known !== undefined && known.phase !== "failed";
   }
 
-  /** The topic; undefined when it is not followed. */
+  /** Return the topic; undefined when it is not followed. */
   get(name: string): Topic | undefined {
     return this.#topics.get(name);
   }
 
-  /** All of them. */
+  /** Names of all topics. */
   get names(): readonly string[] {
     return [...this.#topics.keys()];
   }
 
-  /** Those that a token is needed for. */
+  /** Names of the topics that need a token. */
   get wanted(): readonly string[] {
     return this.#all().flatMap((topic) => (topic.phase === "failed" ? [] : [topic.name]));
   }
 
-  /** Whether one of `names` waits to be asked for, and the token doesn't grant it. */
+  /** Whether one of `names` waits to be asked for but is not granted by the token. */
   lacking(names: readonly string[], grants: (topic: string) => boolean): boolean {
     return this.#idle(names).some((topic) => !grants(topic.name));
   }
 
-  /** The frames that ask for those of `names` that wait for it and are granted. */
+  /** Return the frames that ask for those of `names` that wait for it and are granted. */
   requests(names: readonly string[], grants: (topic: string) => boolean): Subscribe[] {
     const ready = this.#idle(names).filter((topic) => grants(topic.name));
     const frames: Subscribe[] = [];
@@ -68,7 +68,7 @@ export class Subscriptions {
     return frames;
   }
 
-  /** It is not granted. */
+  /** Fail the topic `name`, which the token does not grant. */
   refuse(name: string, reason: string): TopicFailed[] {
     const topic = this.#topics.get(name);
     if (topic === undefined || topic.phase === "failed") return [];
@@ -76,19 +76,19 @@ export class Subscriptions {
     return [{ kind: "topicFailed", topic: name, reason, message: "the token does not grant this topic" }];
   }
 
-  /** When the first of those that wait is asked for again. */
+  /** When the first waiting topic is asked for again. */
   get retryAtMs(): number {
     return Math.min(NEVER, ...this.#waiting().map((topic) => topic.retryAtMs));
   }
 
-  /** Those whose wait is over; they can be asked for again. */
+  /** Return the topics whose wait is over; they can be asked for again. */
   wake(nowMs: number): string[] {
     const due = this.#waiting().filter((topic) => nowMs >= topic.retryAtMs);
     for (const topic of due) topic.phase = "idle";
     return due.map((topic) => topic.name);
   }
 
-  /** The connection is gone. */
+  /** Note for all topics that the connection is gone. */
   cut(): void {
     for (const topic of this.#topics.values()) topic.cut();
   }

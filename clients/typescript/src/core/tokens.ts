@@ -4,7 +4,7 @@ import { waitMs } from "./backoff.js";
 import type { Instant, NeedToken, SessionLimits, SyncToken } from "./commands.js";
 import { NEVER } from "./deadlines.js";
 
-/** `retryAtMs` and `refreshAtMs` say when to ask again: because none was to be had, or because this one ages. */
+/** `retryAtMs` is when to ask again after no token was available, `refreshAtMs` when the current one ages. */
 export class Tokens {
   retryAtMs = NEVER;
   refreshAtMs = NEVER;
@@ -21,7 +21,7 @@ export class Tokens {
     this.#limits = limits;
   }
 
-  /** Whether there is one. */
+  /** Whether there is a token. */
   get held(): boolean {
     return this.#token !== null;
   }
@@ -31,12 +31,12 @@ export class Tokens {
     return this.#token !== null && this.#token.topics.has(topic);
   }
 
-  /** Whether it is worth a connection. */
+  /** Whether the token is worth a connection. */
   usable(nowMs: number): boolean {
     return this.#token !== null && this.#endsMs > nowMs + this.#limits.tokenMarginMs;
   }
 
-  /** Ask for a token for `wanted`, once at a time; with no topics, there is nothing to ask for. */
+  /** Ask for a token for `wanted`, one request at a time; without topics, there is nothing to ask for. */
   ask(wanted: readonly string[]): NeedToken | null {
     this.retryAtMs = this.refreshAtMs = NEVER;
     if (wanted.length === 0 || this.#asked) return null;
@@ -45,50 +45,50 @@ export class Tokens {
     return { kind: "needToken", topics: wanted };
   }
 
-  /** The answer is `token`. Returns what was asked for and not granted. */
+  /** Take `token` as the answer. Returns what was asked for and not granted. */
   granted(token: SyncToken, nowMs: number): readonly string[] {
     this.#asked = false;
     this.#attempts = 0;
     this.retryAtMs = NEVER;
     this.#token = token;
-    // Computed with a wrong clock, `expiresInMs` may be anything; WELCOME then says what is true.
+    // `expiresInMs` may be anything if it was computed with a wrong clock; WELCOME then says what is true.
     this.#lives(Math.max(token.expiresInMs, this.#limits.minTokenLifeMs), nowMs);
     return this.#wanted.filter((topic) => !token.topics.has(topic));
   }
 
-  /** The answer is that none is to be had now: ask again later. */
+  /** Note the answer that no token is available now: ask again later. */
   refused(at: Instant): void {
     this.#asked = false;
     this.retryAtMs = at.nowMs + waitMs(this.#attempts, at.jitter);
     this.#attempts += 1;
   }
 
-  /** The token's text, to be sent; null when this connection has seen it. */
+  /** Return the token's text, to be sent; null when this connection has seen it. */
   show(): string | null {
     if (this.#token === null || this.#token.text === this.#shown) return null;
     this.#shown = this.#token.text;
     return this.#shown;
   }
 
-  /** The gateway says how long the token that it was shown still lives. */
+  /** Take from the gateway how much longer the token that it was shown lives. */
   welcomed(leftMs: number, nowMs: number): void {
     this.#revoked = false;
     if (this.#token !== null && this.#token.text === this.#shown) this.#lives(leftMs, nowMs);
   }
 
-  /** The gateway says that it was revoked. Whether that was said of the one before, too: one more won't help. */
+  /** Note that the token was revoked. True if the one before was revoked, too: another one won't help. */
   revokedAgain(): boolean {
     const again = this.#revoked;
     this.#revoked = true;
     return again;
   }
 
-  /** The gateway no longer takes it. */
+  /** Drop the token: the gateway no longer takes it. */
   expired(): void {
     this.#token = null;
   }
 
-  /** The connection is gone: the next one has seen no token. */
+  /** Note that the connection is gone: the next one has seen no token. */
   cut(): void {
     this.#shown = null;
   }

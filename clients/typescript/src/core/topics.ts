@@ -1,8 +1,9 @@
 /**
  * One topic of a session: exactly-once application, holes, stale cursors.
  *
- * The rule that matters: an event is applied only when its seq is `appliedSeq + 1` in the cursor's own epoch. One at or
- * below is a repetition and is dropped; one above is a hole, and the topic is subscribed again from `appliedSeq`.
+ * The rule that matters: an event is applied only when its seq is `appliedSeq + 1` in the cursor's own epoch. An event
+ * at or below `appliedSeq` is a repetition and is dropped; one above is a hole, and the topic is subscribed again from
+ * `appliedSeq`.
  */
 
 import { waitMs } from "./backoff.js";
@@ -21,7 +22,7 @@ import {
 } from "./frames.js";
 
 /**
- * Where a topic stands on the present connection.
+ * Where a topic stands on the current connection.
  *
  * idle              to be subscribed when the connection and the token allow
  * asked             Subscribe is out; what arrives before SUBSCRIBED belongs to an earlier one
@@ -40,7 +41,7 @@ export type Outcome = readonly [commands: readonly Command[], next: Next];
 
 const NOTHING: Outcome = [[], "nothing"];
 
-// What a topic's error asks for, by the catalogue's action. Whatever is not here is refused for good.
+// What a topic's error asks for, by the catalogue's action. A topic with any other action is refused for good.
 const ON_ERROR: Readonly<Partial<Record<ClientAction, Next>>> = {
   resync: "ask",
   retry: "retry",
@@ -50,8 +51,8 @@ const ON_ERROR: Readonly<Partial<Record<ClientAction, Next>>> = {
 };
 
 /**
- * What a session has taken from gateways. `replayed` of the applied frames were history: they came between SUBSCRIBED
- * and CAUGHT_UP. `repaired` of those came because something had been missing. `repeated` were dropped.
+ * Frames that a session has taken from gateways. `replayed` are applied frames that were history: they came between
+ * SUBSCRIBED and CAUGHT_UP. `repaired` are those that came because something had been missing. `repeated` were dropped.
  */
 export interface Counts {
   applied: number;
@@ -61,7 +62,7 @@ export interface Counts {
   unknown: number;
 }
 
-/** State of one topic. `cursor` is what has been handed out to be applied, null before the first SUBSCRIBED. */
+/** State of one topic. `cursor`: how far it has been handed out to be applied; null before the first SUBSCRIBED. */
 export class Topic {
   readonly name: string;
   readonly takesSnapshots: boolean;
@@ -73,11 +74,11 @@ export class Topic {
   readonly #maxSnapshotBytes: number;
   #attempts = 0;
   #repairs = 0;
-  // The applied seq at the last heartbeat that told of a newer head; -1 when none did.
+  // The applied seq at the last heartbeat that reported a newer head; -1 when none did.
   #behindAt = -1;
-  // Where the announced snapshot will stand; until it is applied, there is no cursor.
+  // The cursor after the announced snapshot; until it is applied, there is no cursor.
   #snapshotAt: Cursor | null = null;
-  // What has come of it in parts. Nothing of it counts before the last one is there.
+  // Its parts that have come. None of them counts before the last one is there.
   #parts: Uint8Array[] = [];
   #ofParts = 0;
   #replaying = false;
@@ -99,7 +100,7 @@ export class Topic {
     this.#maxSnapshotBytes = maxSnapshotBytes;
   }
 
-  /** A frame about it came. */
+  /** Handle a frame about the topic. */
   frame(frame: TopicFrame): Outcome {
     switch (frame.kind) {
       case "event":
@@ -115,21 +116,21 @@ export class Topic {
     }
   }
 
-  /** Subscribe has been sent. */
+  /** Note that Subscribe has been sent. */
   asked(): void {
     this.phase = "asked";
     this.#behindAt = -1;
     this.#parts = [];
   }
 
-  /** The connection is gone. */
+  /** Note that the connection is gone. */
   cut(): void {
     if (this.phase !== "failed") this.phase = "idle";
     this.#behindAt = -1;
     this.#parts = [];
   }
 
-  /** A head in a HEARTBEAT: being behind it twice running, without progress, means that a tail was missed. */
+  /** Handle a head in a HEARTBEAT: being behind twice in a row without progress means that a tail was missed. */
   head(head: TopicHead): Next {
     if (this.phase !== "following" || this.cursor === null) return "nothing";
     if (head.epoch !== this.cursor.epoch || head.head <= this.cursor.appliedSeq) {
@@ -141,33 +142,33 @@ export class Topic {
     return "nothing";
   }
 
-  /** What to do instead of `then`, when asking at once hasn't mended it: ask later, and then another gateway. */
+  /** Return what to do instead of `then` if asking at once hasn't helped: ask later, and then another gateway. */
   patience(then: Next, maxRepairs: number): Next {
     if (then !== "ask" || this.#repairs <= maxRepairs) return then;
     this.#repairs = 0;
     return this.#attempts < maxRepairs ? "retry" : "reconnect";
   }
 
-  /** One more attempt failed: how long to wait before the next, in ms. */
+  /** Count one more failed attempt. Returns how long to wait before the next, in ms. */
   backOff(at: Instant, retryAfterMs: number): number {
     const delayMs = Math.max(waitMs(this.#attempts, at.jitter), retryAfterMs);
     this.#attempts += 1;
     return delayMs;
   }
 
-  /** It is asked for again at `untilMs`. */
+  /** Ask for the topic again at `untilMs`. */
   wait(untilMs: number): void {
     this.phase = "waiting";
     this.retryAtMs = untilMs;
   }
 
-  /** The store really stands at `cursor`: go on from there. */
+  /** Continue from `cursor`, where the store actually is. */
   rewind(cursor: Cursor | null): Next {
     this.cursor = cursor;
     return this.#rests() ? "nothing" : this.#repair();
   }
 
-  // SUBSCRIBED: delivery starts at `fromSeq + 1` in `epoch`, which must continue what has been applied.
+  // SUBSCRIBED: delivery starts at `fromSeq + 1` in `epoch`, which must continue what was applied.
   #subscribed(frame: Subscribed): Outcome {
     if (this.#rests()) return NOTHING;
     const commands: Command[] = [];
@@ -193,7 +194,7 @@ export class Topic {
     return [commands, "nothing"];
   }
 
-  // SNAPSHOT: the whole state as of `seq`, or the next part of it, accepted only where one was announced.
+  // SNAPSHOT: the whole state as of `seq` or its next part, accepted only if a snapshot was announced.
   #snapshot(frame: Snapshot): Outcome {
     if (this.phase !== "awaitingSnapshot" || this.#snapshotAt === null) return NOTHING;
     if (frame.seq !== this.#snapshotAt.appliedSeq || !this.#isNext(frame)) return [[], this.#repair()];
@@ -212,7 +213,7 @@ export class Topic {
     return part === Math.min(parts, 1);
   }
 
-  // Begun again, it would be as large.
+  // The topic fails for good: a new snapshot would be as large.
   #tooLarge(): Outcome {
     this.#parts = [];
     this.phase = "failed";
@@ -220,7 +221,7 @@ export class Topic {
     return [[{ kind: "topicFailed", topic: this.name, reason: "payload_too_large", message }], "nothing"];
   }
 
-  // EVENT: the next one is applied, an old one dropped, one too far ahead is a hole.
+  // EVENT: the next one is applied, an old one is dropped, one too far ahead is a hole.
   #event(frame: Event): Outcome {
     const before = this.cursor;
     if (this.phase !== "following" || before === null) return NOTHING;
