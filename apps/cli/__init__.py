@@ -1,18 +1,18 @@
 """`oa`, the command line program: a thin shell over `oa_client`, `oa_worker` and `oa_localstack`.
 
-__main__    the entry: runs a command, turns refusals into words and exit codes
+__main__    the entry point: runs a command, turns refusals into messages and exit codes
 program     the click program and what all commands share
-settings    environment variables, and which site and files they come to
+settings    environment variables, and the site and files that they select
 exits       exit codes
-failures    what went wrong, as words and as an exit code
-output      the one way out, for people's words and for JSON
+failures    errors as messages and exit codes
+output      all output, for people and as JSON
 sink        stdout and stderr, which may be closed, full, or read by nobody
-terminal    what a run wrote, as a terminal may have it
+terminal    a run's output made safe for a terminal
 times       times and durations as a person writes them
-input/      what a person types, and what a program reads that takes it
-following/  which run is meant, and what a person sees of one that is followed
-commands/   one module per noun, in rooms
+input/      what a person types, and the standard input of a run's command
+following/  which run is meant, and how a followed run is shown
+commands/   one module per noun, grouped in folders
 admin/      what `oa admin` does to an installation
 demo/       `oa demo`: the whole path, shown and checked
-pages       docs/cli.md, made from the program itself
+pages       docs/cli.md, generated from the program itself
 """

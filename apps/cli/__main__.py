@@ -1,6 +1,6 @@
-"""The entry of `oa`: runs a command, and turns whatever goes wrong into words and an exit code. No tracebacks.
+"""The entry point of `oa`: runs a command, and turns every error into a message and an exit code, without a traceback.
 
-What it imports is paid by every command, also by `oa --version`: see `program`.
+Every command, even `oa --version`, pays for the imports of this module: see `program`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command, and return the exit code."""
     from apps.cli.program import Cli
 
     cli = Cli()
@@ -64,7 +64,7 @@ def _end_of_options(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Entry of the program `oa`."""
+    """Entry point of the program `oa`."""
     try:
         from apps.cli.sink import keep_standard_descriptors
 

@@ -8,10 +8,10 @@ from oa_runlog.events import Outcome, RunFinished
 
 
 class Exit(IntEnum):
-    """What a status of `oa` means, when it is not that of a command.
+    """The exit codes of `oa` itself, as opposed to those of a run's command.
 
-    A run that was followed ends `oa` as its command would have ended the shell's line. What is about `oa` itself has
-    codes that commands hardly use; those that sysexits.h has a word for have its number.
+    After following a run, `oa` exits as the run's command would have exited in a shell. The codes of `oa` itself are
+    codes that commands hardly use, with the number of sysexits.h where it has a name for the case.
     """
 
     OK = 0
@@ -27,24 +27,24 @@ class Exit(IntEnum):
 
 
 MEANINGS = {
-    Exit.OK: "Done; of a run that was followed: it succeeded. Also when the reader of a pipe had enough.",
-    Exit.RUN_FAILED: "The run that was followed failed, and no command has a code for it: it did not start, say, or "
-    "was lost with its worker.",
+    Exit.OK: "Success; a run that was followed succeeded. Also used if the reader of a pipe stopped reading.",
+    Exit.RUN_FAILED: "The run that was followed failed without an exit code of a command: for example, it did not "
+    "start, or was lost with its worker.",
     Exit.USAGE: "Wrong usage: an unknown command or option, or a missing argument.",
     Exit.NOT_PROVED: "A receipt, a log or a count does not prove what it should.",
     Exit.UNREACHABLE: "A service can't be reached or is too busy; the same command may work later.",
-    Exit.REFUSED: "Refused, for the reason that is printed.",
+    Exit.REFUSED: "Refused for the reason that is printed.",
     Exit.OUTPUT_LOST: "Done, but not shown: standard output is closed, or can't be written (a full disk).",
-    Exit.SIGN_IN: "Nobody is signed in, or the session or key is no longer good.",
+    Exit.SIGN_IN: "Nobody is signed in, or the session or key is no longer valid.",
     Exit.RUN_CANCELED: "The run that was followed was canceled.",
-    Exit.INTERRUPTED: "Interrupted (Ctrl-C), or told a second time to stop; a run that was followed goes on.",
+    Exit.INTERRUPTED: "Interrupted (Ctrl-C), or told a second time to stop. A run that was followed continues.",
 }
 COMMANDS_OWN = {
     "1 to 255": "The run that was followed failed: its command exited with this code.",
-    "129 to 192": "The run that was followed failed: a signal ended its command. The code is 128 and the number of the "
-    "signal: 137 for SIGKILL.",
+    "129 to 192": "The run that was followed failed: a signal ended its command. The code is 128 plus the number of "
+    "the signal: 137 for SIGKILL.",
 }
-"""What a run of a command adds."""
+"""Further codes, for runs of commands."""
 _SIGNALED = 128
 _MAX_CODE = 255
 
@@ -56,7 +56,7 @@ def exit_of_run(finish: RunFinished) -> int:
 
 
 def exit_of_finish(outcome: str, exit_code: int | None, signal: int) -> int:
-    """The exit code for a run that has ended so. `signal`: the one that ended its command, 0 for none."""
+    """The exit code for a run with this outcome. `signal`: the one that ended its command, 0 for none."""
     if outcome == Outcome.SUCCEEDED:
         return Exit.OK
     if outcome == Outcome.CANCELED:

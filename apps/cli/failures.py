@@ -1,4 +1,4 @@
-"""What went wrong, as words and as an exit code. Loaded only when something did: it knows the whole catalogue."""
+"""Errors as messages and exit codes. Loaded only after an error, because it needs the whole catalogue."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _NEXT = {
     ClientAction.STOP_WORK: "nothing is left to do here: the run has ended, or another worker has it",
 }
 _ONLY_HERE = {ClientAction.REAUTHENTICATE, ClientAction.UPGRADE}
-"""How this is done, only this program knows: it is said although the message says what to do."""
+"""Only this program knows how to do these, so it says so even if the message says what to do."""
 _NOT_PROVED_CODE = "DATA_LOSS"
 
 
 def failed(output: Output, error: Exception) -> Exit:
-    """Say what went wrong; returns the exit code."""
+    """Report the error, and return the exit code."""
     refusal = _refusal_of(error)
     if refusal is None:
         return _unexpected(output, error)
@@ -50,7 +50,7 @@ def exit_of_refusal(refusal: Refusal) -> Exit:
 
 
 def next_step(refusal: Refusal) -> str:
-    """What to do next, in the words of this program; empty when the message says it itself or nothing helps."""
+    """Return what to do next, in the words of this program; empty if the message says it itself or nothing helps."""
     action = refusal.info.action
     if "oa " in refusal.message or refusal.field.startswith("OA_"):
         return ""
@@ -67,7 +67,7 @@ def _refusal_of(error: Exception) -> Refusal | None:
         case Refusal():
             return error
         case UnicodeEncodeError():
-            # Arguments and settings are refused by name. What is left: the name of this machine, or of a folder.
+            # Arguments and settings are refused by name. Only the name of this machine or of a folder is left.
             message = "a name of this machine is no UTF-8 and can't be sent; rename the machine or the folder"
             return Refusal("invalid_value", message)
         case OSError() if error.errno:
@@ -77,7 +77,7 @@ def _refusal_of(error: Exception) -> Refusal | None:
 
 
 def _of_this_machine(error: OSError) -> Refusal:
-    """What the operating system refuses is no defect of ours."""
+    """Return the refusal for an error of the operating system, which is no defect of ours."""
     if error.filename is not None:
         message = f"{error.filename} can't be used: {error.strerror}; OA_HOME and OA_CLIENT_HOME name the folders"
     elif _directory_is_gone():
@@ -104,7 +104,7 @@ def _unexpected(output: Output, error: Exception) -> Exit:
 
 
 def _tell(output: Output, refusal: Refusal) -> None:
-    """The reason, what happened, and what to do next: one line, and what a message has below its first."""
+    """Write the reason, what happened and what to do next in one line, then the further lines of the message."""
     where = f" ({refusal.field})" if refusal.field else ""
     said, end, more = refusal.message.partition("\n")
     hint = next_step(refusal)
@@ -113,7 +113,7 @@ def _tell(output: Output, refusal: Refusal) -> None:
 
 
 def _document(refusal: Refusal) -> dict[str, Any]:
-    """A refusal for programs."""
+    """Return the refusal as a document for programs."""
     return {
         "reason": refusal.reason,
         "message": refusal.message,

@@ -1,11 +1,11 @@
-"""The one way out: all that `oa` says is written here, and nowhere else in apps/cli (tests/house holds it to that).
+"""All output of `oa`: it is written here and nowhere else in apps/cli (tests/house enforces that).
 
-Words for people are coloured on a terminal and plain when piped. What came from elsewhere in them (titles, reasons,
-names, errors) is made visible either way, see `oa_base.visible`. With `--json` stdout holds JSON and nothing else,
-one document a line, in UTF-8; errors are one JSON document on stderr.
+Text for people is colored on a terminal and plain when piped. Foreign text in it (titles, reasons, names, errors) is
+made visible either way, see `oa_base.visible`. With `--json` stdout holds only JSON, one document per line, in UTF-8;
+errors are one JSON document on stderr.
 
-Nothing here raises because of where it writes to: what can't be written is lost. `gone` says so, for whoever would
-follow something for hours, and `finish` turns it into the exit code.
+Nothing here raises because of where it writes: output that can't be written is lost. `gone` says so, for commands that
+would follow something for hours, and `finish` turns it into the exit code.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _OF_COMMANDS = {TextStream.STDOUT, TextStream.STDERR}
-"""A command may write one line on both."""
+"""A command may write parts of one line to both."""
 _ASIDE = {TextStream.STDERR, TextStream.REASONING}
-"""Not what the run is for: on our stderr."""
+"""Streams that are not the run's result; they go to our stderr."""
 
 
 _TYPED_BYTES = 4096
 _GAP = 2
-"""Columns between two of a table."""
+"""Blank columns between two columns of a table."""
 _ELASTIC_COLUMNS = 12
-"""What is left of a column that may be cut is at least so wide."""
+"""Minimum width of a column that was cut."""
 
 
 class Output:
@@ -52,11 +52,11 @@ class Output:
         self.as_json = False
         self.raw = False
         self.serving = False
-        """Set by what serves until it is told to stop: it is not there for its lines, and goes on without them."""
+        """Set by commands that serve until they are told to stop. They go on when their output is lost."""
         self._out, self._err = Sink(sys.stdout), Sink(sys.stderr)
         self._run_texts: dict[TextStream, TerminalText] = {}
         self._begun: dict[object, TextStream] = {}
-        """Where the run has begun a line that it has not ended: place -> its stream."""
+        """The places where the run has begun a line that it has not ended: place -> its stream."""
         self._told = False
 
     @functools.cached_property
@@ -69,27 +69,27 @@ class Output:
 
     @property
     def rich(self) -> bool:
-        """Whether a person watches: colours and progress are wanted."""
+        """Whether a person watches, so that colors and progress are wanted."""
         return self._out.isatty() and not self.as_json
 
     @property
     def note_width(self) -> int | None:
-        """How many columns a note may have; None where nobody counts them."""
+        """Maximum number of columns of a note; None if stderr is no terminal."""
         return self._people_err.width if self._err.isatty() else None
 
     @property
     def gone(self) -> bool:
-        """Whether stdout can't be written any more."""
+        """Whether stdout can no longer be written."""
         return self._out.lost is not None
 
     @contextlib.contextmanager
     def strays(self) -> Iterator[None]:
-        """Whatever prints by itself (help, warnings of libraries) prints through here, too."""
+        """Within the block, everything that prints by itself (help, warnings of libraries) prints through here, too."""
         with contextlib.redirect_stdout(Strays(self._out)), contextlib.redirect_stderr(Strays(self._err)):
             yield
 
     def finish(self, code: int) -> int:
-        """The exit code of the program, when the command's own is `code`: nothing is said after this."""
+        """Return the exit code of the program, given the command's own `code`. Nothing is written after this."""
         self._settle()
         self._tell_if_lost()
         lost = self._out.lost
@@ -100,21 +100,21 @@ class Output:
     # ------------------------------------------------------------------------------------------------- for people
 
     def say(self, text: str, style: str = "", *, layout: str = "") -> None:
-        """A line for people on stdout; nothing with `--json`. `layout`: what of "\\n" and "\\t" is kept in it."""
+        """Write a line for people to stdout; nothing with `--json`. `layout`: which of "\\n" and "\\t" it keeps."""
         if not self.as_json:
             self._line(self._people_out, visible(text, layout), style)
             self._tell_if_lost()
 
     def note(self, text: str, style: str = "dim") -> None:
-        """A line about the command itself on stderr; nothing with `--json`."""
+        """Write a line about the command itself to stderr; nothing with `--json`."""
         if not self.as_json:
             self._line(self._people_err, visible(text), style)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, elastic: str = "") -> None:
-        """A table for people; nothing with `--json`. Plain columns when piped.
+        """Write a table for people; nothing with `--json`. Plain columns when piped.
 
-        A terminal gets as many columns, from the left, as it has room for, whole; only the one called `elastic` may be
-        cut.
+        A terminal gets as many whole columns, from the left, as it has room for. Only the column called `elastic` may
+        be cut.
         """
         shown = [[visible(cell) for cell in row] for row in rows]
         if self.rich:
@@ -127,13 +127,13 @@ class Output:
             self.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
     def pairs(self, rows: Sequence[Sequence[str]]) -> None:
-        """Names and values for people; nothing with `--json`."""
+        """Write names and values for people; nothing with `--json`."""
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
             self.say(f"{name:<{width}}  {value}")
 
     def ask(self, what: str) -> str:
-        """A line that a person types, asked for on stderr. Raises click's Abort at the end of the input."""
+        """Ask for a line on stderr, and return what the person types. Raises click's Abort at the end of the input."""
         if sys.stdin is None:
             raise click.UsageError(f"{what} can't be asked for: standard input is closed.")
         while True:
@@ -148,7 +148,7 @@ class Output:
     # --------------------------------------------------------------------------------------------------- of a run
 
     def run_output(self, stream: TextStream, data: bytes) -> None:
-        """What a run wrote; nothing with `--json`. Piped, or with `--raw`: exactly these bytes."""
+        """Write a run's output; nothing with `--json`. When piped, or with `--raw`: exactly these bytes."""
         if self.as_json:
             return
         sink = self._sink_of(stream)
@@ -176,7 +176,7 @@ class Output:
             self._begun[sink.place] = stream
 
     def _settle(self, sink: Sink | None = None) -> None:
-        """What the run wrote is shown to its end; on `sink` something else begins, in a line of its own."""
+        """Show the run's output to its end. On `sink`, end the line, because something else begins there."""
         for stream, text in self._run_texts.items():
             if settled := text.settle():
                 self._sink_of(stream).write(settled)
@@ -190,7 +190,7 @@ class Output:
     # ----------------------------------------------------------------------------------------------- for programs
 
     def document(self, value: Any) -> None:
-        """A JSON document on stdout; nothing without `--json`."""
+        """Write a JSON document to stdout; nothing without `--json`."""
         if self.as_json:
             _write_json(self._out, value)
             self._tell_if_lost()
@@ -198,14 +198,14 @@ class Output:
     # ----------------------------------------------------------------------------------------------------- errors
 
     def error(self, reason: str, message: str, document: Mapping[str, Any]) -> None:
-        """An error on stderr, its message may be empty; with `--json`: `document`."""
+        """Write an error, whose message may be empty, to stderr; with `--json`: `document`."""
         if self.as_json:
             _write_json(self._err, {"error": document})
         else:
             self._error(reason, message)
 
     def usage(self, error: click.ClickException) -> None:
-        """A command that was called wrongly, on stderr."""
+        """Report on stderr that a command was called wrongly."""
         message = error.format_message()
         if self.as_json:
             _write_json(self._err, {"error": {"reason": "usage", "message": message}})
@@ -218,11 +218,11 @@ class Output:
             self._error("Error", message)
 
     def trace(self, text: str) -> None:
-        """The traceback of a defect, on stderr, for whoever asked for it."""
+        """Write the traceback of a defect to stderr, for people who asked for it."""
         self._line(self._people_err, visible(text, LAYOUT), "")
 
     def _tell_if_lost(self) -> None:
-        """The one line on stderr about what can't be written to stdout. A reader who has enough is no error."""
+        """Say once on stderr that stdout can't be written. A reader that has enough is no error."""
         lost = self._out.lost
         if self._told or lost is None or lost.errno == errno.EPIPE:
             return
@@ -235,7 +235,7 @@ class Output:
             self._error("output_lost", message)
 
     def _error(self, reason: str, message: str) -> None:
-        """Lines after the first are set in, so that none of them looks like a line of ours."""
+        """Write an error. Lines after the first are indented, so that none of them looks like a line of ours."""
         from rich.text import Text
 
         self._settle(self._err)
@@ -251,15 +251,15 @@ class Output:
 
 
 def typed_pieces() -> Iterator[bytes]:
-    """What a person types, as it comes, to its end. It waits: call it in a thread of its own.
+    """Yield what a person types, as it arrives, to the end of the input. It blocks: call it in a thread of its own.
 
-    The file descriptor itself is read, so that no lock is held that the interpreter wants at its end.
+    It reads the file descriptor itself, so that it holds no lock that the interpreter needs when it exits.
     """
     if sys.stdin is None:
         return
     try:
         fd = sys.stdin.fileno()
-    except (OSError, ValueError):  # a test's
+    except (OSError, ValueError):  # standard input of a test
         yield sys.stdin.buffer.read()
         return
     with contextlib.suppress(OSError):
@@ -299,7 +299,7 @@ def _table(lines: list[list[str]], elastic: str, width: int) -> Table:
 
 
 def columns_that_fit(lines: Sequence[Sequence[str]], elastic: str, width: int) -> int:
-    """How many columns, from the left, fit into `width`; the first is always shown. `lines[0]` are their names."""
+    """Return how many columns, from the left, fit into `width`. The first is always shown. `lines[0]` has the names."""
     from rich.cells import cell_len
 
     room = width
@@ -312,7 +312,7 @@ def columns_that_fit(lines: Sequence[Sequence[str]], elastic: str, width: int) -
 
 
 def clipped(text: str, width: int | None) -> str:
-    """`text` in one visible line of at most `width` columns; when it is cut, how many characters are missing."""
+    """Return `text` as one visible line of at most `width` columns. A cut line says how many characters are missing."""
     from rich.cells import cell_len, set_cell_size
 
     line = visible(text)

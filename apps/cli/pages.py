@@ -1,4 +1,4 @@
-"""docs/cli.md: the commands, read off the program itself, and the table of exit codes."""
+"""docs/cli.md: the commands, read from the program itself, and the table of exit codes."""
 
 from __future__ import annotations
 
@@ -24,69 +24,69 @@ _INTRO = """\
 `oa` is a thin shell over the client core. Commands go to the local stack that runs in `OA_HOME`, or to
 `OA_CONTROL_URL` (docs/config.md has all variables).
 
-- On a terminal there are colours; piped, plain text. `--json`, on every command, writes JSON and nothing else to
-  stdout, one document a line: messages in the strict proto3 JSON mapping of the contracts, and what `oa` itself says
-  with names in the same style (`runId`). A receipt's `facts` have the names that are signed (`run_id`).
-- A hash is shown in hexadecimal. Only in JSON of the contracts it is base64, as the mapping has all bytes.
+- Output is colored on a terminal and plain text when piped. Every command takes `--json`, which writes only JSON to
+  stdout, one document per line: messages in the strict proto3 JSON mapping of the contracts, and documents of `oa`
+  itself with names in the same style (`runId`). A receipt's `facts` have the names that are signed (`run_id`).
+- Hashes are hexadecimal. Only in JSON of the contracts they are base64, because the mapping has all bytes so.
 - An error goes to stderr: its reason from docs/errors.md, what happened, and what to do next. With `--json` it is
   `{"error": {"reason", "message", "field", "metadata", "retryAfterMs", "action"}}`.
-- A run that is followed is shown as if its command ran here: stdout on stdout, stderr on stderr. What is said about it
-  goes to stderr.
-- The client remembers, with every event that it applied, how far it came (SQLite, one transaction). `oa run tail`
-  goes on from there, also after a crash of either side.
-- With `OA_API_KEY`, `oa` is whoever the key belongs to, a service account or a person, without a session: for scripts
-  and workers. `oa key create` makes one. Only `oa login`, `oa logout`, `oa session` and `oa demo` are a person's
-  whatever is set.
-- A run is named by its id, by the beginning of its id (`run_` may be left out) if only one run begins so, or as
-  `latest`: the newest that you started. So are keys, service accounts, sessions, devices, orgs, invitations, schedules
-  and requests, among those that their lists show without `--all`; a name counts before a beginning. Where several
-  begin so, nothing is done: `invalid_value` says how many, and with `--json` its `metadata.candidates` has them all.
-- A list leaves out columns that the terminal has no room for; ids are whole.
-- `oa run list` shows all runs of the org, whoever started them; with `--mine`, those of whoever asks.
-- A sign-in lasts as long as it is used once in 30 days, and 180 days at most. A lost connection,
-  sleep or a killed command never ends it. A copy of the client's folder that is used beside the original does, for
-  both: `token_replay`; only `oa login` helps. `oa session` shows and ends those of other devices.
+- A run that is followed is shown as if its command ran here: stdout on stdout, stderr on stderr. Messages about the run
+  go to stderr.
+- With every event that it applies, the client stores how far it has come (SQLite, one transaction). `oa run tail`
+  resumes from there, even after a crash of either side.
+- With `OA_API_KEY`, `oa` acts as the owner of the key, a service account or a person, and needs no session. This is for
+  scripts and workers. `oa key create` creates a key. Only `oa login`, `oa logout`, `oa session`, `oa org`, `oa member`,
+  `oa invitation` and `oa demo` act as the signed-in person whatever is set.
+- Name a run by its id, by the beginning of its id (`run_` may be left out) if no other run's id begins so, or as
+  `latest`, the newest run that you started. Keys, service accounts, sessions, devices, orgs, invitations and schedules
+  are named in the same way, among those that their lists show without `--all`, and requests among all requests of their
+  run. A name takes precedence over the beginning of an id. If several match, the command does nothing: `invalid_value`
+  says how many, and with `--json` its `metadata.candidates` lists them all.
+- A list leaves out columns that do not fit the terminal. Ids are never cut.
+- `oa run list` shows all runs of the org, whoever started them; with `--mine`, only those of the caller.
+- A sign-in lasts for as long as it is used at least once in 30 days, and 180 days at most. A lost connection, sleep or
+  a killed command never ends it. Using a copy of the client's folder beside the original ends the sign-in of both
+  (`token_replay`); then sign in again with `oa login`. `oa session` shows and ends sign-ins on other devices.
 
 ## What reaches a terminal
 
-A terminal obeys what it is sent, so nothing that came from elsewhere is sent to it as it is.
+A terminal obeys control characters, so `oa` sends no text from elsewhere to a terminal unchanged.
 
-- Titles, reasons, messages, names, errors and paths: control characters, and those that change the direction of text or
-  have no width, are made visible, as `\\x1b` or `\\u202e`. Piped, they are, too. A line break in a name is `\\n`: no
-  title makes a line that looks like one of ours.
-- What a run wrote, when piped: exactly its bytes. On a terminal: text and colours; a carriage return ends the line, so
-  that nothing is written over, and other control characters are made visible. `--raw` sends exactly the bytes to a
-  terminal, too. It is for runs that you trust. A run with a terminal of its own (`--tty`) is shown alike.
-- `--json`: UTF-8 whatever the locale, with JSON's own escapes (`\\u001b`) for all those characters; its values are
-  exact.
-- What the locale lacks comes with a backslash: `\\u4f60` for 你 where the terminal knows Latin-1 only.
+- In titles, reasons, messages, names, errors and paths, control characters and characters that change the direction of
+  text or have no width are made visible, as `\\x1b` or `\\u202e`, also when piped. A line break in a name is shown as
+  `\\n`, so that no title can make a line that looks like one of ours.
+- A run's output is piped byte for byte. A terminal gets text and colors. A carriage return ends the line, so that
+  nothing is overwritten, and other control characters are made visible. `--raw` sends exactly the bytes to a terminal,
+  too. Use it for runs that you trust. A run with a terminal of its own (`--tty`) is shown in the same way.
+- `--json` writes UTF-8 whatever the locale, with JSON's own escapes (`\\u001b`) for all those characters. Its values
+  are exact.
+- Characters that the locale lacks are shown as escapes: `\\u4f60` for 你 on a terminal that knows only Latin-1.
 
 ## When output can't be written
 
-- The reader of a pipe had enough (`oa run list | head -1`): the command ends, and that is no error. A run that was
-  followed goes on.
-- stdout is closed or full: one line on stderr, `output_lost`, and exit code 74. What the command does, it does
-  nevertheless; it only stops following a run. `oa up` and `oa worker start` go on without their lines.
-- stderr is closed or full: what goes there is lost, and nothing else changes.
-- The working directory was removed: commands that need it say so, and end with 70. With absolute paths in `OA_HOME` and
-  for files no command needs it.
-- An argument holds bytes that are no UTF-8: it is refused by name (`invalid_value`, `argv[1]`), unless it is the path
-  of a file here.
+- If the reader of a pipe stops reading (`oa run list | head -1`), the command ends without an error. A run that was
+  followed continues.
+- If stdout is closed or full, `oa` writes one line to stderr, `output_lost`, and exits with 74. The command still does
+  its work, and only stops following a run. `oa up` and `oa worker start` continue without their output.
+- If stderr is closed or full, output to it is lost, and nothing else changes.
+- If the working directory was removed, commands that need it say so and exit with 70. No command needs it if `OA_HOME`
+  and the paths of files are absolute.
+- An argument that is not UTF-8 is refused by name (`invalid_value`, `argv[1]`), unless it is the path of a local file.
 
-`output_lost`, `interrupted` (Ctrl-C), and `usage` for a command that was called wrongly, are reasons of this program;
-all others stand in docs/errors.md.
+`output_lost`, `interrupted` (Ctrl-C), and `usage` for a command that was called wrongly, are reasons of this program.
+docs/errors.md has all others.
 """
 
 
 EXAMPLE = "Example: "
 _EXITS = """\
-`oa run start -- CMD`, `oa run tail` and `oa demo` end as the command would have in a shell: with its exit code, or
-with 128 and the number of the signal that ended it. What is about `oa` itself has codes that commands hardly use, most
-of them from sysexits.h. A command that uses one of them can't be told from `oa` by the code; `oa run show` tells."""
+`oa run start -- CMD`, `oa run tail` and `oa demo` exit as the command would in a shell: with its exit code, or with 128
+plus the number of the signal that ended it. The codes of `oa` itself are codes that commands hardly use, most of them
+from sysexits.h. If a command uses one of them, the code alone does not tell them apart; `oa run show` does."""
 
 
 def cli_page() -> str:
-    """The whole page, ending in a newline."""
+    """Return the whole page, ending in a newline."""
     table = {**{str(int(code)): meaning for code, meaning in MEANINGS.items()}, **COMMANDS_OWN}
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in table.items())
     parts = [_INTRO.rstrip(), f"## Exit codes\n\n{_EXITS}\n\n| code | meaning |\n|---|---|\n{codes}", "## Commands"]
@@ -95,7 +95,7 @@ def cli_page() -> str:
 
 
 def commands_of(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command that does something, with the words that call it."""
+    """Yield every command that is not a group, with the words that call it."""
     for name, command in sorted(group.commands.items()):
         if isinstance(command, click.Group):
             yield from commands_of(command, (*path, name))
@@ -116,7 +116,7 @@ def _command(path: tuple[str, ...], command: click.Command) -> str:
 
 
 def examples_of(command: click.Command) -> list[str]:
-    """The lines of a shell with which its help ends."""
+    """Return the example command lines at the end of its help."""
     paragraphs = inspect.cleandoc(command.epilog or "").split("\n\n")
     return [each.removeprefix(EXAMPLE) for each in paragraphs if each.startswith(EXAMPLE)]
 

@@ -1,7 +1,7 @@
 """The click program, and what all commands share.
 
-A command's module is loaded when the command is called for: `oa --version` pays for none of them, nor for what they
-stand on. So this module and those that it imports stay light; a test holds them to it.
+A command's module is loaded only when the command is called, so that `oa --version` pays for none of these modules and
+their imports. This module and those that it imports have to stay light; a test enforces that.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ if TYPE_CHECKING:
 _HELP = """Durable agent runs: start them, watch them live, prove what they did.
 
 `oa up` starts a whole stack on this machine; `oa demo` shows the whole path on a real run. Every command takes
-`--json`. A run that is followed ends `oa` with its command's exit code; `oa`'s own are 64 and above: 64 wrong usage,
-65 not proved, 69 not reachable, 70 refused, 74 output lost, 77 not signed in, 79 run canceled, 130 interrupted.
+`--json`. After following a run, `oa` exits with the exit code of the run's command. Its own codes are 64 and above:
+64 wrong usage, 65 not proved, 69 not reachable, 70 refused, 74 output lost, 77 not signed in, 79 run canceled,
+130 interrupted.
 """
 
 
 class Cli:
-    """What a command gets: its output, the settings, and the site."""
+    """The context of a command: its output, the settings, and the site."""
 
     def __init__(self) -> None:
         self.output = Output()
         self.env = os.environ
         self.goes_on = ""
-        """What is said about an interrupted command: what goes on without it."""
+        """The message about an interrupted command: what goes on without it."""
 
     @functools.cached_property
     def settings(self) -> CliSettings:
@@ -57,19 +58,19 @@ class Cli:
 
     @functools.cached_property
     def site_of_person(self) -> Site:
-        """The same for what only a person does, whatever API key is set."""
+        """The same site for what only a person does, whatever API key is set."""
         from apps.cli.settings import open_site
 
         return open_site(self.settings, self.env, as_person=True)
 
 
 _COMPLETION_HELP_COLUMNS = 60
-"""What a shell that shows help beside completions gets of it."""
+"""Maximum width of the help that a shell shows beside completions."""
 Body = Callable[..., Coroutine[Any, Any, int] | int]
 
 
 def command(body: Body) -> Callable[..., int]:
-    """A command from a function, or a coroutine function, that takes the `Cli` first; adds `--json`."""
+    """Make a command of a function, or a coroutine function, whose first argument is the `Cli`. Adds `--json`."""
 
     def run(cli: Cli, /, *args: Any, as_json: bool, **options: Any) -> int:
         cli.output.as_json = as_json
@@ -79,10 +80,10 @@ def command(body: Body) -> Callable[..., int]:
             result = body(cli, *args, **options)
             return result if isinstance(result, int) else _finished(result)
         except KeyboardInterrupt:
-            raise click.Abort from None  # of an interrupt, click itself would write an empty line
+            raise click.Abort from None  # for an interrupt, click itself would write an empty line
 
     functools.update_wrapper(run, body)
-    return click.option("--json", "as_json", is_flag=True, help="Write JSON, one document a line.")(click.pass_obj(run))
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON, a document per line.")(click.pass_obj(run))
 
 
 def _finished(body: Coroutine[Any, Any, int]) -> int:
@@ -92,18 +93,18 @@ def _finished(body: Coroutine[Any, Any, int]) -> int:
 
 
 raw_option = click.option(
-    "--raw", is_flag=True, help="On a terminal, too, exactly what the run wrote: it may drive the terminal."
+    "--raw", is_flag=True, help="Write the run's output unchanged, even to a terminal, which it may then control."
 )
 
 
 run_id_argument = click.argument("run_id")
-"""A run: `apps.cli.following.run_ids` says which is meant."""
+"""A run; `apps.cli.following.run_ids` finds the one that is meant."""
 
 
 def _refuse_what_is_no_text(context: click.Context) -> None:
-    """Bytes that are no UTF-8 can be a path of this machine, and nothing that is sent. Raises Refusal `invalid_value`.
+    """Refuse arguments that are not UTF-8, except for paths on this machine. Raises Refusal `invalid_value`.
 
-    Their value is not shown: it may be a secret.
+    The message does not show the value, because it may be a secret.
     """
     for parameter in context.command.params:
         value = context.params.get(str(parameter.name))
@@ -119,7 +120,7 @@ def _refuse_what_is_no_text(context: click.Context) -> None:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are registered when their modules are loaded: each when it is called for."""
+    """A group whose commands are registered when their modules are loaded, each when it is called."""
 
     def __init__(self, *args: Any, module: str = "", later: Mapping[str, tuple[str, str]] | None = None, **more: Any):
         """`module` registers the whole group. `later`: name -> module and short help of a command."""
@@ -140,18 +141,18 @@ class LazyGroup(click.Group):
         return self.commands.get(name)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """See click. What is not loaded stays so."""
+        """See click. Loads no module of a single command."""
         names = self.list_commands(context)
         limit = formatter.width - 6 - max(map(len, names))
         with formatter.section("Commands"):
             formatter.write_dl([(name, self.short_help_of(name, limit)) for name in names])
 
     def short_help_of(self, name: str, limit: int) -> str:
-        """The line of one command in the help of its group."""
+        """Return the line of one command in the help of its group."""
         return self.commands[name].get_short_help_str(limit) if name in self.commands else self._later[name][1]
 
     def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
-        """See click. What is not loaded stays so."""
+        """See click. Loads no module of a single command."""
         names = [name for name in self.list_commands(context) if name.startswith(incomplete)]
         items = [CompletionItem(name, help=self.short_help_of(name, _COMPLETION_HELP_COLUMNS)) for name in names]
         return [*items, *click.Command.shell_complete(self, context, incomplete)]
@@ -171,8 +172,8 @@ _COMMANDS = {
     ),
     "down": ("local.stack", "Stop the stack that another shell runs, or that was detached."),
     "login": ("identity.account", "Sign in with a code sent by e-mail."),
-    "logout": ("identity.account", "End the session, here and at the server."),
-    "status": ("local.stack", "Show each process of the local stack, whether it is ready."),
+    "logout": ("identity.account", "End the session, here and on the server."),
+    "status": ("local.stack", "Show the processes of the local stack and whether they are ready."),
     "up": ("local.stack", "Start a whole stack on this machine and keep it running until Ctrl-C."),
 }
 
@@ -195,7 +196,7 @@ def run_group() -> None:
 
 @oa.group("request", cls=LazyGroup, module="runs.requests")
 def request_group() -> None:
-    """Requests: what runs ask people, and the answers."""
+    """Requests: questions that runs ask people, and the answers."""
 
 
 @oa.group("schedule", cls=LazyGroup, module="runs.schedules")
@@ -225,22 +226,22 @@ def org_group() -> None:
 
 @oa.group("member", cls=LazyGroup, module="orgs.members")
 def member_group() -> None:
-    """Members: who is in your org, and as what."""
+    """Members: the people in your org, and their roles."""
 
 
 @oa.group("invitation", cls=LazyGroup, module="orgs.invitations")
 def invitation_group() -> None:
-    """Invitations: who may come into an org."""
+    """Invitations: who may join an org."""
 
 
 @oa.group("replay", cls=LazyGroup, module="runs.replays")
 def replay_group() -> None:
-    """Replays: a run as one file that proves itself."""
+    """Replays: finished runs as files that prove themselves."""
 
 
 @oa.group("receipt", cls=LazyGroup, module="runs.receipts")
 def receipt_group() -> None:
-    """Receipts: show them, check them, also offline."""
+    """Receipts: show them and check them, also offline."""
 
 
 @oa.group("audit", cls=LazyGroup, module="orgs.audit")
@@ -250,42 +251,42 @@ def audit_group() -> None:
 
 @oa.group("admin", cls=LazyGroup, module="admin.installation")
 def admin_group() -> None:
-    """An installation: its secrets, its database, who is let in, its web routes, its audit log."""
+    """Operate an installation: its secrets, database, access, web routes and audit log."""
 
 
 @admin_group.group("audit", cls=LazyGroup, module="admin.audit")
 def admin_audit_group() -> None:
-    """What was recorded in no org: what operators did, codes that were asked for, refused credentials."""
+    """Audit events that belong to no org: actions of operators, requested codes, refused credentials."""
 
 
 @admin_group.group("maintenance", cls=LazyGroup, module="admin.routes")
 def maintenance_group() -> None:
-    """Closing the site, and a way in for operators."""
+    """Close the site, with a bypass for operators."""
 
 
 @admin_group.group("keys", cls=LazyGroup, module="admin.keys")
 def signing_keys_group() -> None:
-    """The keys that sign tokens. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
+    """The keys that sign tokens. OA_OPERATOR_TOKEN is the operator's token; a local stack has its own."""
 
 
 @admin_group.group("policy", cls=LazyGroup, module="admin.policy")
 def policy_group() -> None:
-    """Who may do what. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
+    """Who may do what. OA_OPERATOR_TOKEN is the operator's token; a local stack has its own."""
 
 
 @admin_group.group("user", cls=LazyGroup, module="admin.users")
 def user_group() -> None:
-    """People and service accounts. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
+    """People and service accounts. OA_OPERATOR_TOKEN is the operator's token; a local stack has its own."""
 
 
 @admin_group.group("session", cls=LazyGroup, module="admin.sessions")
 def admin_session_group() -> None:
-    """Where people are signed in. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
+    """Where people are signed in. OA_OPERATOR_TOKEN is the operator's token; a local stack has its own."""
 
 
 @admin_group.group("org", cls=LazyGroup, module="admin.orgs")
 def admin_org_group() -> None:
-    """Orgs, whoever their members are. OA_OPERATOR_TOKEN is the operator's; a local stack has its own."""
+    """All orgs of the installation. OA_OPERATOR_TOKEN is the operator's token; a local stack has its own."""
 
 
 @admin_group.group("route", cls=LazyGroup, module="admin.routes")

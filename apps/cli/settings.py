@@ -1,4 +1,4 @@
-"""What can be set about `oa`, and which site and which files that comes to."""
+"""The settings of `oa`, and the site and files that they select."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ class CliSettings:
         "OA_API_KEY",
         secret_text("an API key, oak_…"),
         None,
-        doc="A service account's key or a personal access token. Every command except `oa login`, `oa logout` and "
-        "`oa demo` then acts as that account or person and needs no session.",
+        doc="A service account's key or a personal access token. Every command except `oa login`, `oa logout`, "
+        "`oa session`, `oa org`, `oa member`, `oa invitation` and `oa demo` then acts as that account or person and "
+        "needs no session.",
     )
     proxy: Secret | None = setting(
         "OA_PROXY",
@@ -84,15 +85,15 @@ def load_settings(env: Mapping[str, str]) -> CliSettings:
 
 
 def running_stack(settings: CliSettings) -> StackState | None:
-    """The local stack, when one runs."""
+    """Return the local stack, if one runs."""
     state = read_state(settings.home.absolute())
     return state if state is not None and state.is_alive() else None
 
 
 def control_url(settings: CliSettings, env: Mapping[str, str]) -> str:
-    """The URL that is set, or the running local stack's, or where one would listen.
+    """Return the URL that is set, or that of the running local stack, or the one where a local stack would listen.
 
-    Raises Refusal(invalid_setting) for ports that make no sense.
+    Raises Refusal(invalid_setting) for invalid ports.
     """
     if settings.control_url:
         return settings.control_url
@@ -103,7 +104,8 @@ def control_url(settings: CliSettings, env: Mapping[str, str]) -> str:
 
 
 def client_home(settings: CliSettings) -> Path:
-    """Where the client keeps its files. Beside a local stack, so that `make clean` forgets both together."""
+    """Return the folder of the client's files. That of a local stack is in the stack's home, so that `make clean`
+    removes both together."""
     if settings.client_home is not None:
         return settings.client_home
     if settings.home.is_dir() and _is_local(settings):
@@ -112,7 +114,7 @@ def client_home(settings: CliSettings) -> Path:
 
 
 def _is_local(settings: CliSettings) -> bool:
-    """The site is the local stack's: none is named, or that one by its address."""
+    """Return whether the site is the local stack's: no URL is set, or the one that is set is the stack's."""
     if settings.control_url is None:
         return True
     stack = read_state(settings.home.absolute())
@@ -120,9 +122,9 @@ def _is_local(settings: CliSettings) -> bool:
 
 
 def open_site(settings: CliSettings, env: Mapping[str, str], *, as_person: bool = False) -> Site:
-    """The site that the settings name, for the API key that is set, if one is.
+    """Return the site that the settings name, with the API key if one is set.
 
-    `as_person`: for the person who is signed in, whether or not a key is set.
+    `as_person`: for the signed-in person, whether or not a key is set.
     """
     api_key = settings.api_key.reveal() if settings.api_key and not as_person else ""
     proxy = settings.proxy.reveal() if settings.proxy else ""

@@ -14,9 +14,9 @@ _STANDARD = (0, 1, 2)
 
 
 class Sink:
-    """One of the two. Never raises: the first failure is kept in `lost`, and what comes after it is dropped.
+    """Standard output or standard error. Never raises: keeps the first failure in `lost`, and drops later output.
 
-    Nothing is buffered, so that a failure is known at once, and the interpreter has nothing left to write at its end.
+    Nothing is buffered, so that a failure is known at once and the interpreter has nothing left to write when it exits.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -27,14 +27,14 @@ class Sink:
         self.encoding = (stream.encoding if stream is not None else "") or "utf-8"
         self.lost: OSError | None = None
         self.place = _place(stream)
-        """Equal for two sinks whose texts meet: one terminal, one pipe, one file."""
+        """Equal for two sinks that write to the same terminal, pipe or file."""
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""
         return self._terminal
 
     def write(self, text: str) -> int:
-        """Write text, in the locale's encoding; what that lacks comes with a backslash."""
+        """Write text in the locale's encoding. Characters that it lacks become backslash escapes."""
         self.write_bytes(text.encode(self.encoding, "backslashreplace"))
         return len(text)
 
@@ -48,13 +48,13 @@ class Sink:
             self.lost = error
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing, because nothing is buffered."""
 
     def _some(self, data: memoryview) -> int:
         if self._raw is None or self._raw.closed:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         written: int | None = self._raw.write(data)
-        if written is None:  # whoever shares this file with us has made it non-blocking, and it is full now
+        if written is None:  # another process that shares this file made it non-blocking, and it is full now
             select.select([], [self._raw], [])
         return written or 0
 
@@ -68,7 +68,7 @@ def _place(stream: TextIO | None) -> object:
 
 
 class Strays(io.TextIOBase):
-    """`sys.stdout` or `sys.stderr` while a command runs: what click and libraries print is caught too."""
+    """`sys.stdout` or `sys.stderr` while a command runs, so that output of click and of libraries is caught, too."""
 
     def __init__(self, sink: Sink) -> None:
         super().__init__()
@@ -83,15 +83,15 @@ class Strays(io.TextIOBase):
         return True
 
     def write(self, text: str | bytes) -> int:
-        """Write lines of text; as bytes, too, as click writes completions."""
+        """Write lines of text. Bytes are accepted, too, because click writes completions as bytes."""
         words = text.decode(errors="backslashreplace") if isinstance(text, bytes) else text
         self._sink.write(visible(words, LAYOUT))
         return len(text)
 
 
 def keep_standard_descriptors() -> None:
-    """Put /dev/null where a standard file is closed: the next file that is opened would else get its number, and with
-    it what somebody writes there."""
+    """Open /dev/null in place of each closed standard file. Otherwise the next file that is opened would get its number
+    and receive what is written there."""
     for descriptor in _STANDARD:
         try:
             os.fstat(descriptor)

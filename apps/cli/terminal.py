@@ -1,4 +1,4 @@
-"""What a run wrote, as a terminal may have it: colours stay, what could drive the terminal is made visible."""
+"""A run's output made safe for a terminal: colors stay, and whatever could control the terminal is made visible."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from oa_base.visible import LAYOUT, visible
 RESET = "\x1b[0m"
 _COLOUR = r"\x1b\[[0-9;:]{0,64}m"
 _SPECIAL = re.compile(rf"(?P<colour>{_COLOUR})|(?P<line>\r+\n?)|[^ -~\n\t]")
-# The beginning of a colour or of a line's end, which the next piece may complete.
+# The beginning of a color sequence or of a line ending, which the next piece may complete.
 _UNFINISHED = re.compile(r"(?:\r+|\x1b(?:\[[0-9;:]{0,64})?)\Z")
 _RESETS = frozenset({RESET, "\x1b[m"})
 
 
 class TerminalText:
-    """One stream of a run, piece by piece; wherever the pieces are cut, the text is the same.
+    """One stream of a run, fed in pieces. The text does not depend on where the pieces are cut.
 
-    A carriage return ends a line, so that nothing that was shown is written over. What is no UTF-8 is U+FFFD.
+    A carriage return ends a line, so that nothing shown is overwritten. Bytes that are not UTF-8 become U+FFFD.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class TerminalText:
         self._coloured = False
 
     def feed(self, data: bytes) -> str:
-        """What can be shown after one more piece."""
+        """Return the text that can be shown after one more piece."""
         text = self._held + self._decoder.decode(data)
         unfinished = _UNFINISHED.search(text)
         self._held = unfinished[0] if unfinished else ""
@@ -36,7 +36,7 @@ class TerminalText:
         return self._shown(text[: unfinished.start()] if unfinished else text)
 
     def settle(self) -> str:
-        """What was held back, and the terminal's own colours again: something else is about to be shown."""
+        """Return the text that was held back, and reset the colors, because something else is about to be shown."""
         held, self._held = self._held, ""
         text = self._shown(held)
         if self._coloured:
@@ -55,5 +55,5 @@ class TerminalText:
 
 
 def uncoloured(text: str) -> str:
-    """Text without its colours."""
+    """Return the text without its colors."""
     return re.sub(_COLOUR, "", text)

@@ -23,7 +23,7 @@ class Duration(click.ParamType[timedelta]):
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """The duration; a usage error for anything else."""
+        """Return the duration. Any other value is a usage error."""
         if isinstance(value, timedelta):
             return value
         found = _DURATION.fullmatch(str(value))
@@ -36,12 +36,12 @@ class Duration(click.ParamType[timedelta]):
 
 
 class Moment(click.ParamType[datetime]):
-    """A time as 2026-12-01T08:00+01:00, in UTC without an offset; a date; +10m from now. The value is in UTC."""
+    """A time such as 2026-12-01T08:00+01:00, in UTC without an offset; a date; +10m from now. The value is in UTC."""
 
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The time; a usage error for anything else."""
+        """Return the time. Any other value is a usage error."""
         if isinstance(value, datetime):
             return value
         text = str(value)

@@ -1,6 +1,6 @@
 """A worker: takes runs and executes their commands. Run with `python -m apps.worker`.
 
-SIGTERM drains it: it takes no further run, finishes those that it has, and ends. For a person at a terminal there is
+SIGTERM drains it: it takes no further run, finishes those that it has, and ends. A person at a terminal uses
 `oa worker start`.
 """
 

@@ -1,1 +1,1 @@
-"""What an operator of an installation does with `oa admin`."""
+"""The operations of `oa admin` on an installation."""

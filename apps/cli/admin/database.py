@@ -1,4 +1,4 @@
-"""The database of an installation, made ready for its migrations."""
+"""Prepares the database of an installation for its migrations."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class AdminDatabaseSettings:
 
 
 async def prepare(env: Mapping[str, str], passwords: Mapping[str, str]) -> None:
-    """Make roles (role -> password), database and schemas. Raises Refusal unavailable, invalid_setting."""
+    """Create roles (role -> password), database and schemas. Raises Refusal unavailable, invalid_setting."""
     url = load(AdminDatabaseSettings, env).url.reveal()
     await preparation.prepare(url, passwords)
 
 
 def script() -> str:
-    """What `prepare` does, for psql; without passwords."""
+    """Return the SQL of `prepare` for psql, without passwords."""
     return psql_script(DATABASE)

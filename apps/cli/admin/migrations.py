@@ -1,4 +1,4 @@
-"""Migrations of all planes of an installation: how far they are, what comes next, and applying it."""
+"""Migrations of all planes of an installation: which are applied, which are pending, and applying them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from oa_platform.postgres.preparation import migrations_of
 
 @dataclass(frozen=True)
 class PlaneMigrations:
-    """One plane: the names that are applied, and what `up` would apply now; `later` waits for the second step."""
+    """One plane: the applied names, and the migrations that `up` would apply now; `later` waits for the second step."""
 
     service: str
     applied: Sequence[str]
@@ -31,7 +31,7 @@ class PlaneMigrations:
 
 
 async def look(env: Mapping[str, str], *, contract: bool) -> list[PlaneMigrations]:
-    """Where every plane stands. Raises Refusal migration_refused where record and files disagree, unavailable."""
+    """Return the state of every plane. Raises Refusal migration_refused if record and files disagree, unavailable."""
     settings = load(MigrateSettings, env)
     found = []
     for plane in PLANES:
@@ -52,7 +52,7 @@ async def verify(env: Mapping[str, str]) -> None:
 
 
 async def bring_up(env: Mapping[str, str], *, contract: bool) -> dict[str, list[str]]:
-    """Apply what is next, plane by plane; service -> names applied now. Raises Refusal as `look`."""
+    """Apply pending migrations, plane by plane. Return service -> names applied now. Raises Refusal as `look`."""
     settings = load(MigrateSettings, env)
     url, timeout_s = settings.url.reveal(), settings.start_timeout_s
     return {

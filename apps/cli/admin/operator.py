@@ -1,4 +1,4 @@
-"""The way of operators to control: its internal port, and the token that they share."""
+"""Access of operators to control: its internal port, and the token that they share."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class OperatorSettings:
 
 @asynccontextmanager
 async def operators(what: Callable[[grpc.aio.Channel, str], T], env: Mapping[str, str]) -> AsyncIterator[T]:
-    """What operators may ask of one service of control: `what` is of `oa_client.cpython.operators`.
+    """Yield a client of one of control's services for operators: `what`, of `oa_client.cpython.operators`.
 
     Raises Refusal(invalid_setting).
     """
@@ -57,7 +57,7 @@ async def operators(what: Callable[[grpc.aio.Channel, str], T], env: Mapping[str
 
 
 def operators_audit_heads(env: Mapping[str, str]) -> FileAuditHeads:
-    """The newest heads that operators have verified on this machine, of the installation whose control they call.
+    """Return the newest heads that operators verified on this machine, of the installation whose control they call.
 
     Raises Refusal(invalid_setting).
     """
@@ -66,7 +66,7 @@ def operators_audit_heads(env: Mapping[str, str]) -> FileAuditHeads:
 
 
 def _channel(settings: OperatorSettings) -> grpc.aio.Channel:
-    """With our certificate where there is one, as services have it for each other."""
+    """Return a channel to control, with our certificate if there is one, as services use for each other."""
     tls, options = settings.tls, [("grpc.enable_http_proxy", 0)]
     if tls.cert_file is None and tls.key_file is None and tls.ca_file is None:
         if not (settings.control.is_loopback or tls.allow_plaintext):

@@ -1,8 +1,8 @@
-"""The secrets of an installation: what there is, made new, as files and as Secrets of Kubernetes.
+"""The secrets of an installation: generates all of them, as files and as Kubernetes Secrets.
 
-A Secret is a folder, and each of its keys a file. deploy/k8s and deploy/compose refer to them by these names; services
-read them as files (`OA_…_FILE`), except for the hashes of their callers' tokens, which are no secret by themselves:
-these are a variable, and stand in a file `<secret>.env` as well, which Compose reads.
+A Secret is a folder, and each of its keys is a file. deploy/k8s and deploy/compose refer to them by these names.
+Services read them as files (`OA_…_FILE`), except for the hashes of their callers' tokens. These are not secret by
+themselves: they are a variable, and are also in a file `<secret>.env`, which Compose reads.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Secrets = Mapping[str, Mapping[str, str]]
 """Secret name -> key -> text."""
 
 MANIFEST = "secrets.json"
-"""What pods of ours use."""
+"""The Secrets that our pods use."""
 DATABASE_MANIFEST = "database-secrets.json"
 """The roles' passwords, for a PostgreSQL in the cluster (deploy/k8s/components/postgres)."""
 POSTGRES_SECRET = "openagents-postgres"
-"""The superuser's password, for those who run PostgreSQL themselves: deploy/compose does."""
+"""The superuser's password, for installations that run PostgreSQL themselves, as deploy/compose does."""
 OPERATOR_SECRET = f"openagents-{OPERATOR}"
-"""The operator's token, for those who run what `oa admin` asks of control. No pod has it."""
+"""The operator's token, for people who call control with `oa admin`. No pod has it."""
 _CALLERS = "openagents-callers-of-"
 _TOKEN_BYTES = 32
 _PLACE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
@@ -40,9 +40,9 @@ _RELOADED = {"cnpg.io/reload": "true"}
 
 
 def new_secrets(database: str) -> dict[str, dict[str, str]]:
-    """All secrets of an installation whose PostgreSQL is at `database` (`host:port`, or several with commas).
+    """Return all secrets of an installation whose PostgreSQL is at `database` (`host:port`, or several with commas).
 
-    Raises Refusal(invalid_value) for what is no such place.
+    Raises Refusal(invalid_value) if `database` is no such place.
     """
     try:
         if not all(map(_PLACE.fullmatch, database.split(","))):
@@ -75,9 +75,9 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
 
 
 def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
-    """Write each key as `folder/<secret>/<key>`, and all of them as two manifests, everything for the owner alone.
+    """Write each key as `folder/<secret>/<key>`, and all of them as two manifests, readable only by the owner.
 
-    Raises Refusal(invalid_value) where something is already: a secret that is replaced by accident locks everybody out.
+    Raises Refusal(invalid_value) if the folder is not empty: replacing a secret by accident locks everybody out.
     """
     if folder.exists() and any(folder.iterdir()):
         message = f"{folder} is not empty; name a new folder, or keep the secrets that are there"
@@ -98,7 +98,7 @@ def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
 
 
 def read_passwords(folder: Path) -> dict[str, str]:
-    """Role -> password, as `write_secrets` left them. Raises Refusal(invalid_value) when they are not there."""
+    """Return role -> password, as `write_secrets` wrote them. Raises Refusal(invalid_value) if they are not there."""
     try:
         return {role: (folder / role_secret(role) / "password").read_text("utf-8") for role in ROLES}
     except OSError:
@@ -107,12 +107,12 @@ def read_passwords(folder: Path) -> dict[str, str]:
 
 
 def role_secret(role: str) -> str:
-    """The Secret with the password of a role."""
+    """Return the name of the Secret with the password of a role."""
     return f"openagents-database-{role.replace('_', '-')}"
 
 
 def _manifest(made: Secrets, namespace: str, kind: str, labels: Mapping[str, str]) -> dict[str, Any]:
-    """Secrets as a List of Kubernetes for `kubectl apply -f`."""
+    """Return the secrets as a Kubernetes List for `kubectl apply -f`."""
     items = [
         {
             "apiVersion": "v1",

@@ -1,1 +1,1 @@
-"""The commands. Each module registers its own when it is loaded, and `program` loads the one that is called for."""
+"""The commands. Each module registers its commands when it is loaded, and `program` loads the one that is needed."""

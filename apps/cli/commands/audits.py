@@ -1,4 +1,4 @@
-"""What all who read an audit log on a terminal share: filters, tables, and what is said of a log that holds."""
+"""The parts shared by commands that read an audit log: filters, tables, and the report on a log that holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oa_runlog.proof.audit import AuditHead, VerifiedAuditLog, read_audit_head
 _PAGE = 200
 C = TypeVar("C", bound=Callable[..., object])
 Fetch = Callable[[int, str], Awaitable[AuditPage]]
-"""Gets a page of so many events by its token."""
+"""Fetches a page, given its number of events and its token."""
 
 
 class HeadType(click.ParamType[AuditHead]):
@@ -34,15 +34,17 @@ class HeadType(click.ParamType[AuditHead]):
 
 
 def filter_options(body: C) -> C:
-    """The options that say which events are meant, and how many."""
+    """Add the options that select events."""
     for option in reversed(
         (
-            click.option("--actor", default="", metavar="ID", help="Only what this person or service account did."),
-            click.option("--action", default="", metavar="NAME", help="Only this, for example session.signed_in."),
-            click.option("--target", default="", metavar="ID", help="Only what was done on this."),
-            click.option("--outcome", type=click.Choice(OUTCOMES), help="Only what ended so."),
-            click.option("--since", type=MOMENT, default=None, metavar="TIME", help="Only from this time on."),
-            click.option("--until", type=MOMENT, default=None, metavar="TIME", help="Only before this time."),
+            click.option("--actor", default="", metavar="ID", help="Only actions of this person or service account."),
+            click.option(
+                "--action", default="", metavar="NAME", help="Only this action, for example session.signed_in."
+            ),
+            click.option("--target", default="", metavar="ID", help="Only actions on this target."),
+            click.option("--outcome", type=click.Choice(OUTCOMES), help="Only actions with this outcome."),
+            click.option("--since", type=MOMENT, default=None, metavar="TIME", help="Only events from this time on."),
+            click.option("--until", type=MOMENT, default=None, metavar="TIME", help="Only events before this time."),
         )
     ):
         body = option(body)
@@ -50,15 +52,19 @@ def filter_options(body: C) -> C:
 
 
 limit_option = click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum number."
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum number of events."
 )
 head_option = click.option(
-    "--head", "known", type=HeadType(), metavar="HEAD", help="A head that you kept: nothing up to it changed."
+    "--head",
+    "known",
+    type=HeadType(),
+    metavar="HEAD",
+    help="A head that you kept; the command checks that nothing up to it has changed.",
 )
 
 
 async def newest(fetch: Fetch, limit: int) -> list[AuditEvent]:
-    """The newest events that pass."""
+    """Return the newest events that pass, at most `limit`."""
     events, token = list[AuditEvent](), ""
     while True:
         page = await fetch(min(_PAGE, limit - len(events)), token)
@@ -69,7 +75,7 @@ async def newest(fetch: Fetch, limit: int) -> list[AuditEvent]:
 
 
 def show(cli: Cli, events: list[AuditEvent]) -> None:
-    """A table of events."""
+    """Show a table of events."""
     for each in events:
         cli.output.document(each.document)
     rows = [

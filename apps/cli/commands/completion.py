@@ -1,4 +1,4 @@
-"""`oa completion`: the shell completes commands and options of `oa`."""
+"""`oa completion`: lets a shell complete commands and options of `oa`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apps.cli.program import Cli, command, oa
 
 SHELLS = ("bash", "zsh", "fish")
 COMPLETE_VARIABLE = "_OA_COMPLETE"
-"""Click's own name for it: what the script sets when it asks `oa` for completions."""
+"""Click's own name of the variable that the script sets when it asks `oa` for completions."""
 
 
 @oa.command("completion", epilog="Example: oa completion bash > ~/.local/share/bash-completion/completions/oa")
@@ -19,7 +19,7 @@ COMPLETE_VARIABLE = "_OA_COMPLETE"
 def completion(cli: Cli, shell: str) -> Exit:
     """Print the script that lets a shell complete commands and options of `oa`.
 
-    For this shell alone: source <(oa completion bash), or oa completion fish | source.
+    To enable it in the current shell only: source <(oa completion bash), or oa completion fish | source.
     """
     completion_class = get_completion_class(shell)
     assert completion_class is not None, "all of SHELLS are click's"

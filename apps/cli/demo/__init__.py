@@ -1,6 +1,6 @@
 """`oa demo`: the whole path on a real run, shown to a person and checked to the last byte.
 
-story   what is done and what must hold
-view    how it is told
+story   the steps, and the checks that must hold
+view    how they are shown
 parts   the stack and the worker process
 """

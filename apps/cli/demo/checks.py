@@ -1,4 +1,4 @@
-"""What a demo compares."""
+"""The comparisons of a demo."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether all sides that say something say the same."""
+        """Whether all sides that have a value have the same one."""
         return len({value for value in (self.applied, self.authority, self.receipt) if value}) == 1

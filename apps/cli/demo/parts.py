@@ -1,4 +1,4 @@
-"""What a demo stands on: a stack (its own, or one that runs already) and a worker process."""
+"""What a demo needs: a stack (its own, or one that runs already) and a worker process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunningStack:
 
 @asynccontextmanager
 async def ready_stack(cli: Cli, on_event: Callable[[Event], None]) -> AsyncIterator[RunningStack]:
-    """The stack of OA_HOME: the one that runs, or one that is started and stopped here."""
+    """Yield the stack of OA_HOME: the one that runs, or one that is started and stopped here."""
     state = running_stack(cli.settings)
     if state is not None:
         yield RunningStack(state.urls, cli.settings.home.absolute(), None)
@@ -58,7 +58,7 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def attached_worker(cli: Cli, stack: RunningStack, name: str) -> AsyncIterator[WorkerProcess]:
-    """`oa worker start --adapter exec` as a process of its own, attached; drained at the end."""
+    """Run `oa worker start --adapter exec` as a process of its own. It is attached, and drained at the end."""
     log_path = stack.home / "logs" / "worker.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
@@ -91,7 +91,7 @@ def _read(path: Path) -> bytes:
 
 
 async def _attached(process: subprocess.Popen[bytes], log_path: Path, offset: int) -> str:
-    """Wait for the worker's own word in its log. Raises Refusal `start_failed`."""
+    """Wait until the worker's log says that it is attached. Return its id. Raises Refusal `start_failed`."""
     deadline = asyncio.get_running_loop().time() + WORKER_ATTACH_TIMEOUT_S
     while True:
         for line in _read(log_path)[offset:].splitlines():

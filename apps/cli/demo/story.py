@@ -1,7 +1,7 @@
-"""What the demo does, and what must hold: sign in, run, watch, cut, resume, compare, prove.
+"""The steps of the demo, and the checks that must hold: sign in, run, watch, cut, resume, compare, prove.
 
-Nothing here is staged. The run's command runs in the worker's process; the cut is a TCP reset of the live tail; what
-resumes is a fresh client (new connections, new store object) that knows nothing but what SQLite holds.
+Nothing here is staged. The run's command runs in the worker's process; the cut is a TCP reset of the live tail. A fresh
+client (new connections, new store object) resumes, and knows nothing but what SQLite holds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Cut:
 
 @dataclass
 class Watched:
-    """What watching the run brought."""
+    """The results of watching the run."""
 
     run: Run
     cuts: list[Cut] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Watched:
 
 
 class Story:
-    """One demo, told to `view`."""
+    """One demo, shown by `view`."""
 
     def __init__(self, site: Site, view: View) -> None:
         self._site = site
@@ -86,7 +86,7 @@ class Story:
         return watched
 
     async def _watch_until(self, watched: Watched, cut_after: int | None) -> None:
-        """One client instance: from the stored watermark to the cut, or to the end of the run."""
+        """Watch with one client instance, from the stored watermark to the cut, or to the end of the run."""
         run_id = watched.run.run_id
         async with self._site.following() as (client, store):
             # One element at a time until the last cut, so that the cut falls exactly where it is said to.
@@ -122,7 +122,7 @@ class Story:
         self._view.event(item.event)
 
     async def compare(self, watched: Watched) -> list[Check]:
-        """Steps 3 and 4: what was applied against the authority's answer and the verified receipt."""
+        """Steps 3 and 4: compare what was applied with the authority's answer and the verified receipt."""
         run_id = watched.run.run_id
         async with self._site.following() as (client, store):
             log = applied_log(store, run_id)
@@ -147,7 +147,7 @@ class Story:
 
 
 def _cut_checks(watched: Watched, log: AppliedLog) -> list[Check]:
-    """Each cut was within the run, its watermark was persisted, and the fresh client went on with the next event."""
+    """Check that each cut was within the run, its watermark persisted, and the next event the fresh client's first."""
     checks = [
         Check(
             f"resumed after {cut.after_seq}",

@@ -1,4 +1,4 @@
-"""How the demo is told: colours and marks on a terminal, plain lines when piped, JSON lines with `--json`."""
+"""Shows the demo: colors and marks on a terminal, plain lines when piped, JSON lines with `--json`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHORT_HASH = 16
 
 
 class View:
-    """Tells a demo."""
+    """Shows a demo."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -105,7 +105,7 @@ class View:
         self._output.document({"step": "resume", "firstSeq": seq, "afterMs": took_ms})
 
     def broke(self, what: str) -> None:
-        """Something that nobody asked for happened to the connection; it repairs itself."""
+        """Something unexpected happened to the connection, which repairs itself."""
         self._output.say(f"  {what}", "yellow")
 
     def _text(self, text: str) -> None:
@@ -127,7 +127,7 @@ class View:
     # ------------------------------------------------------------------------------------------------------- proof
 
     def compared(self, checks: Sequence[Check]) -> None:
-        """What each side says."""
+        """Show what each side says."""
         self._output.say("")
         rows = [
             [_mark(check.holds), check.name, _short(check.applied), _short(check.authority), _short(check.receipt)]
@@ -181,7 +181,7 @@ class View:
     # ------------------------------------------------------------------------------------------------------- the end
 
     def staying_up(self, urls: dict[str, str], run_id: str, own: bool, prefix: str) -> None:
-        """Step 5: the stack stays up. `prefix` stands before the commands, where it takes a setting to find it."""
+        """Step 5: the stack stays up. `prefix` goes before the commands, if they need a setting to find it."""
         self.step(5, "Yours")
         self._output.say(f"  public edge  {urls['control']}")
         self._output.say(f"  Khala        {urls['khala']}")

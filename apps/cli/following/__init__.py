@@ -1,1 +1,1 @@
-"""Which run is meant, and what a person sees of one that is followed."""
+"""Which run is meant, and how a followed run is shown to a person."""

@@ -1,7 +1,7 @@
-"""Which one is meant: by its id, by the beginning of its id if only one begins so, by its name, or as `latest`.
+"""Finds what is meant: by its id, by the beginning of its id if only one begins so, by its name, or as `latest`.
 
-One mechanism for everything that has an id. A whole id is taken as it is, without a question to anybody. Only for the
-rest is asked what there is.
+This is the one mechanism for everything that has an id. A whole id is taken as it is, without asking any service.
+Anything else is looked up in the list of what exists.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from oa_base.refusal import Refusal
 
 LATEST = "latest"
 _SHOWN = 5
-"""So many candidates are named to people; programs get all of them."""
+"""Maximum number of candidates that are named to people; programs get all of them."""
 _ULID = "[0-9A-HJKMNP-TV-Z]"
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One that there is. `name`: what else it is called, empty for nothing."""
+    """Something that exists. `name`: its name beside its id, empty for none."""
 
     id: str
     name: str = ""
@@ -28,9 +28,9 @@ class Listed:
 
 @dataclass(frozen=True)
 class Kind:
-    """What has such ids. `prefixes`: how they begin; without any, ids are chosen freely and listed in order.
+    """A kind of things with ids. `prefixes`: how ids begin; without any, ids are chosen freely and listed in order.
 
-    `latest` is the newest of the first prefix. `named`: a name is looked up here; else the service knows names, too.
+    `latest` is the newest with the first prefix. `named`: names are looked up here; otherwise by the service.
     """
 
     noun: str
@@ -40,11 +40,11 @@ class Kind:
     named: bool = False
 
     def is_id(self, text: str) -> bool:
-        """Whether it is a whole id."""
+        """Whether the text is a whole id."""
         return any(re.fullmatch(f"{prefix}{_ULID}{{26}}", text) for prefix in self.prefixes)
 
     def beginnings(self, text: str) -> tuple[str, ...]:
-        """How the ids begin that it may stand for; none if it can't be the beginning of an id."""
+        """Return the beginnings of ids that the text may stand for; none if it can't be the beginning of an id."""
         if not self.prefixes:
             return (text,) if re.fullmatch("[a-z0-9][a-z0-9._-]*", text) else ()
         lowered = text.lower()
@@ -56,9 +56,9 @@ class Kind:
 
 
 async def meant(kind: Kind, text: str, listed: Callable[[], Awaitable[Sequence[Listed]]]) -> str:
-    """The id that is meant. What can't be an id is given back as it is: the service says what is wrong with it.
+    """Return the id that is meant. A text that can't be an id is returned as it is: the service says what is wrong.
 
-    Raises Refusal `not_found`; `invalid_value` if several are meant, with all of them in its metadata.
+    Raises Refusal `not_found`; `invalid_value` if several match, with all of them in its metadata.
     """
     if kind.is_id(text) or not (text == LATEST or kind.named or kind.beginnings(text)):
         return text
@@ -66,7 +66,7 @@ async def meant(kind: Kind, text: str, listed: Callable[[], Awaitable[Sequence[L
 
 
 def chosen(kind: Kind, text: str, listed: Sequence[Listed]) -> str:
-    """The id of the one of them that is meant: a whole id or name counts before `latest` and beginnings.
+    """Return the id of the listed one that is meant. A whole id or name takes precedence over `latest` and beginnings.
 
     Raises Refusal as `meant` does.
     """
@@ -81,7 +81,7 @@ def chosen(kind: Kind, text: str, listed: Sequence[Listed]) -> str:
 
 
 def only_one(kind: Kind, found: Sequence[str], why: str, *, more: bool = False) -> str:
-    """The one that was found. `more`: there are more than these. Raises Refusal as `meant` does."""
+    """Return the only one that was found. `more`: there are more than these. Raises Refusal as `meant` does."""
     if not found:
         raise Refusal("not_found", f"there is no such {kind.noun}; look with `{kind.lists}`", field=kind.field)
     if len(found) > 1:

@@ -1,4 +1,4 @@
-"""What is said while nobody has taken a run."""
+"""The hint that is shown while no worker has taken a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from oa_client.follow.items import Began, Broken, Item, Seen
 from oa_runlog import events
 
 NO_WORKER_HINT_S = 3.0
-"""A run that nobody has taken for so long gets a hint."""
+"""Time after which a run that no worker has taken gets a hint."""
 STARTED_BY_OA = ("codex", "exec")
-"""Adapters that `oa worker start` has. Every other one is an agent of a worker that somebody wrote."""
+"""The adapters of `oa worker start`. Every other adapter is an agent of a worker that somebody wrote."""
 
 
 class NoWorkerHint:
-    """Says after a while what to start, unless something more than the run's beginning was heard until then."""
+    """Says after a while what to start, unless more than the run's beginning was heard by then."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -24,14 +24,14 @@ class NoWorkerHint:
         self._task = asyncio.create_task(self._say())
 
     def heard(self, item: Item) -> None:
-        """More of the run was heard."""
+        """Note an item of the run."""
         if isinstance(item, Seen) and isinstance(item.event.body, events.RunCreated):
             self._adapter = item.event.body.spec.adapter
         elif isinstance(item, Seen | Began | Broken):
             self.cancel()  # a worker has the run, or we can't see whether one has
 
     def cancel(self) -> None:
-        """There is nothing to say any more."""
+        """Give no hint any more."""
         self._task.cancel()
 
     async def _say(self) -> None:
@@ -40,7 +40,7 @@ class NoWorkerHint:
 
 
 def _what_to_start(adapter: str) -> str:
-    """What to do for a run of the adapter, which may not be known yet."""
+    """Return what to do for a run of the adapter, which may not be known yet."""
     if adapter in STARTED_BY_OA:
         return f"In another shell: oa worker start --adapter {adapter}"
     return f"Start one that has the agent {visible(adapter)}." if adapter else "Start one that has its agent."

@@ -1,7 +1,7 @@
-"""What a person sees of a run: its events, one after the other, as text and lines. Pure: `tail` shows it.
+"""Renders a run for a person: its events, one after the other, as text and lines. Pure: `tail` shows the result.
 
-What the run wrote is shown as it wrote it. Everything else is a note of one line: tool calls, their results, usage and
-where the run stands. What an agent said is shown once: its deltas, and of the whole message only what they lack.
+The run's output is shown as it was written. Everything else is a note of one line: tool calls, their results, usage and
+the run's status. An agent's message is shown once: its deltas, and of the whole message only what they lack.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from oa_runlog.stdin import read_piece
 
 @dataclass(frozen=True)
 class Wrote:
-    """What the run wrote, byte for byte."""
+    """Output of the run, byte for byte."""
 
     stream: events.TextStream
     data: bytes
@@ -54,17 +54,17 @@ _TURNS = {events.TurnStatus.FAILED: "red", events.TurnStatus.INTERRUPTED: "yello
 
 
 class RunRenderer:
-    """One run, event by event. Notes are cut to `width` columns, which says what was cut; None: they are whole."""
+    """Renders one run, event by event. Notes are cut to `width` columns and say what was cut; None: they are whole."""
 
     def __init__(self, width: int | None = None) -> None:
         self._width = width
         self._streamed = bytearray()
-        """What was streamed of the message that the agent is at."""
+        """The part of the agent's current message that was streamed."""
         self._tools: dict[str, str] = {}
         self._reads_stdin = False
 
     def render(self, body: events.EventBody) -> list[Shown]:
-        """What the next event comes to."""
+        """Return what to show for the next event."""
         match body:
             case events.TextDelta(stream=stream, data=data):
                 if stream is _SPOKEN:
@@ -93,7 +93,7 @@ class RunRenderer:
         return [LineEnds(_SPOKEN), Said(text)]
 
     def _talk(self, body: events.EventBody) -> list[Shown]:
-        """What the run and people say to each other."""
+        """Render the exchange between the run and people."""
         match body:
             case events.RequestOpened():
                 return [self._line(_request_words(body), "yellow")]
@@ -111,7 +111,7 @@ class RunRenderer:
                 return []
 
     def _work(self, body: events.EventBody) -> list[Shown]:
-        """What the run's worker tells of its work."""
+        """Render what the run's worker reports of its work."""
         match body:
             case events.ToolCall(call_id=call_id, name=name, arguments=arguments):
                 self._tools[call_id] = name
@@ -139,7 +139,7 @@ class RunRenderer:
                 return []
 
     def _codex(self, kind: events.CodexKind) -> list[Shown]:
-        """What Codex does and asks."""
+        """Render what Codex does and asks."""
         match kind:
             case events.ControlRequest(action=action, detail=detail):
                 return [self._line(f"asks for {action}{_json(detail, detail is not None)}", "yellow")]
@@ -158,10 +158,10 @@ class RunRenderer:
 
 
 def _stdin_words(said: str) -> str:
-    """What an input of a command comes to: its bytes are the command's business."""
+    """Describe an input of a command without its bytes, which are the command's business."""
     try:
         piece = read_piece(said)
-    except Refusal:  # of a release that knows other forms
+    except Refusal:  # from a release that knows other forms
         return f"says {said}"
     if piece.size is not None:
         return "gives the terminal {} columns and {} rows".format(*piece.size)
@@ -178,7 +178,7 @@ def _request_words(asked: events.RequestOpened) -> str:
 
 
 def _status(body: events.EventBody) -> list[Shown]:
-    """Where the run stands, whole; empty for other events."""
+    """Render a change of the run's status, whole; empty for other events."""
     match body:
         case events.RunStarted(worker_id=worker_id, attempt=attempt):
             return [Note(f"started on {worker_id}" + (f", attempt {attempt}" if attempt > 1 else ""))]
@@ -195,7 +195,7 @@ def _status(body: events.EventBody) -> list[Shown]:
 
 
 def state_words(at: RunAt) -> str:
-    """How a run stands at some event, in one line."""
+    """Describe a run's state at some event, in one line."""
     run, totals = at.run, at.totals
     state = run.finish.outcome if run.finish else run.status
     words = [f"from event {run.latest_seq}: {state}" + (f", attempt {run.attempt}" if run.attempt > 1 else "")]
@@ -211,7 +211,7 @@ def state_words(at: RunAt) -> str:
 
 
 def finish_words(finish: events.RunFinished) -> str:
-    """How a run ended, in one line."""
+    """Describe how a run ended, in one line."""
     words = [finish.outcome.value]
     if finish.reason:
         words.append(f"({finish.reason})")
@@ -226,7 +226,7 @@ def finish_words(finish: events.RunFinished) -> str:
 
 
 def _item_words(item: events.CodexItem) -> list[str]:
-    """What Codex does: a command or a change of files, at its start and at its end. Nothing of the rest."""
+    """Describe a command or a change of files by Codex, at its start and at its end. Other items give nothing."""
     content = item.content or {}
     status = str(content.get("status", ""))
     match item.item_type:
@@ -246,7 +246,7 @@ def _paths_of(changes: events.Json) -> list[str]:
 
 
 def progress_words(text: str, done: int | None, total: int | None) -> str:
-    """How far a run is, in one line: "3 of 10 files [3/10]"."""
+    """Describe how far a run has come, in one line: "3 of 10 files [3/10]"."""
     if done is None and total is None:
         return text
     return f"{text} [{'?' if done is None else done}/{'?' if total is None else total}]"
@@ -259,7 +259,7 @@ def _usage_words(usage: events.Usage) -> str:
 
 
 def _json(value: events.Json, there: bool) -> str:
-    """A value after a word; nothing where there is none. Whole numbers are shown as such."""
+    """Return a value as it follows a word; nothing if there is none. Whole numbers are shown as such."""
     return " " + json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":")) if there else ""
 
 

@@ -1,4 +1,4 @@
-"""Which run is meant: by its id, by the beginning of its id, or as `latest`."""
+"""Finds the run that is meant: by its id, by the beginning of its id, or as `latest`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from oa_khala.topics import run_events
 _RUN = Kind("run", "run_id", "oa run list", ("run_",))
 _STARTED = "latest-run.json"
 _ASKED = 200
-"""So many runs that begin so are counted."""
+"""Maximum number of runs with the same beginning that are counted."""
 
 
 def is_run_id(text: str) -> bool:
-    """Whether it is a whole id of a run."""
+    """Whether the text is a whole id of a run."""
     try:
         run_events(text)
     except Refusal:
@@ -26,20 +26,20 @@ def is_run_id(text: str) -> bool:
 
 
 def may_be_run(text: str) -> bool:
-    """Whether it could be meant for a run: its id, the beginning of one, or `latest`."""
+    """Whether the text could name a run: its id, the beginning of one, or `latest`."""
     return text == LATEST or bool(_RUN.beginnings(text)) or is_run_id(text)
 
 
 def remember_started(client: Client, folder: Path, run_id: str) -> None:
-    """Keep which run was started last from here: the read model has it a moment later only."""
+    """Keep which run was started last from here, because the read model has it only a moment later."""
     write_private_json(folder / _STARTED, {"namespace": client.namespace, "run_id": run_id})
 
 
 async def meant_run(client: Client, folder: Path, text: str) -> str:
-    """The id of the run that is meant. A whole id is taken as it is; else the read model is asked.
+    """Return the id of the run that is meant. A whole id is taken as it is; otherwise the read model is asked.
 
-    `latest` is the newest run of the caller's own. `folder` is the site's.
-    Raises Refusal `invalid_topic` for what can't be an id, `not_found`, `invalid_value`.
+    `latest` is the newest of the caller's own runs. `folder` is the site's.
+    Raises Refusal `invalid_topic` for a text that can't be an id, `not_found`, `invalid_value`.
     """
     if text == LATEST:
         return await _latest(client, folder)

@@ -1,4 +1,4 @@
-"""Showing a run that is followed: each item, on the outputs."""
+"""Shows a run that is followed: each item, on the outputs."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class TailView:
                 self._output.note(f"starting over: {reason}", "yellow")
 
     def _begin(self, at: RunAt) -> None:
-        """How the run stands, and the end of what it said and wrote."""
+        """Show the run's state, and the end of its messages and output."""
         self._output.note(state_words(at))
         for event in sorted((*at.messages, *at.output, *at.open_requests), key=lambda event: event.seq):
             for shown in self._renderer.render(event.body):
                 self._put(shown)
 
     def skip(self, item: Item) -> None:
-        """Leave out an item that was shown before; what comes may depend on it."""
+        """Take note of an item without showing it again, because later items may depend on it."""
         if isinstance(item, Seen):
             self._renderer.render(item.event.body)
 

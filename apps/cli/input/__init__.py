@@ -1,1 +1,1 @@
-"""What a person types, and what a program reads that takes it."""
+"""What a person types, and the standard input of a run's command."""

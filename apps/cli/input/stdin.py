@@ -1,4 +1,4 @@
-"""The standard input of `oa` as that of a run's command: read as it comes, and sent in order."""
+"""Passes the standard input of `oa` to a run's command: reads it as it arrives, and sends it in order."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ LEAVE = b"\x1d"
 """Ctrl-] at a terminal."""
 _STDIN = 0
 _MAX_READS = 64
-"""So many reads of a terminal wait to be sent."""
+"""Maximum number of reads of a terminal that wait to be sent."""
 _RETRY_MS = 500
-"""Pause before an input is sent again that a service could not take now, when it names none."""
+"""Pause before an input that a service could not take is sent again, if the service names none."""
 
 
 @asynccontextmanager
 async def attached(
     talk: Talk, run_id: str, output: Output, fd: int = _STDIN, *, stdin: bool = True, terminal: Terminal | None = None
 ) -> AsyncIterator[None]:
-    """Within the block what comes on standard input goes to the run, and its end too. What can't be sent is told.
+    """Within the block, send standard input and its end to the run. Input that can't be sent is reported.
 
-    `stdin`: whether it does. `terminal`: the size of the run's terminal, which follows ours. A person who types at ours
-    types at the run's, then: every key goes there, but for LEAVE, which leaves the block with click's Abort.
+    `stdin`: whether to send it. `terminal`: the size of the run's terminal, which follows ours. A person who types at
+    our terminal then types at the run's: every key goes there except LEAVE, which leaves the block with click's Abort.
     """
     with ExitStack() as stack:
         leave = None
@@ -54,16 +54,16 @@ async def attached(
 
 
 async def pieces(fd: int) -> AsyncIterator[bytes]:
-    """What comes on a file descriptor, as soon as it comes, in pieces that an input can hold; none at its end."""
+    """Yield what arrives on a file descriptor, as soon as it arrives, in pieces that an input can hold, to its end."""
     try:
         while data := await _read(fd):
             yield data
     except OSError:
-        return  # it is closed, or of a terminal that is gone
+        return  # it is closed, or its terminal is gone
 
 
 async def typed(fd: int, leave: Callable[[], None]) -> AsyncIterator[bytes]:
-    """What is typed up to LEAVE, which is heard at once: also while what was typed before it can't be sent."""
+    """Yield what is typed up to LEAVE. LEAVE takes effect at once, even while earlier input can't be sent."""
     keys: asyncio.Queue[bytes] = asyncio.Queue(_MAX_READS)
 
     async def read() -> None:
@@ -95,7 +95,7 @@ async def _told(output: Output, part: Coroutine[Any, Any, None]) -> None:
     try:
         await part
     except Refusal as refusal:
-        if refusal.reason != "invalid_transition":  # the run has ended, or is to end: it needs no more
+        if refusal.reason != "invalid_transition":  # the run has ended, or is about to end: it needs no more
             output.note(f"standard input is not sent any more ({refusal.reason}): {refusal.message}", "yellow")
 
 
@@ -112,7 +112,7 @@ async def _send_sizes(talk: Talk, run_id: str, given: Terminal) -> None:
 
 
 async def _send(talk: Talk, run_id: str, piece: StdinPiece) -> None:
-    """Until it is taken. In halves, where the installation takes less at once. Raises Refusal."""
+    """Send a piece until it is taken, in halves if the installation takes less at once. Raises Refusal."""
     key = new_idempotency_key()
     while True:
         try:
@@ -131,7 +131,7 @@ async def _send(talk: Talk, run_id: str, piece: StdinPiece) -> None:
 
 
 async def _read(fd: int) -> bytes:
-    """The next bytes; none at the end. Who stops waiting takes nothing away: a thread that reads would."""
+    """Return the next bytes; none at the end. A canceled wait takes nothing away; a thread that reads would."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     try:
         loop.add_reader(fd, ready.set)

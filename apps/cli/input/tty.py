@@ -1,4 +1,4 @@
-"""The terminal that a run gets: one like ours, also after ours has changed, and what is typed at ours."""
+"""The terminal that a run gets: one like ours, even after ours has changed, and the keys that are typed at ours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def terminal_like_ours(files: Iterable[int] = _OUR_FILES) -> Terminal:
-    """A terminal as large as the first of ours that has a size; of the usual size where we have none."""
+    """Return a terminal as large as the first of ours that has a size; of the usual size if none has."""
     for fd in files:
         try:
             columns, rows = os.get_terminal_size(fd)
@@ -32,7 +32,7 @@ def terminal_like_ours(files: Iterable[int] = _OUR_FILES) -> Terminal:
 
 
 async def sizes(given: Terminal, files: Iterable[int] = _OUR_FILES) -> AsyncGenerator[Terminal, None]:
-    """Each size that our terminal has after the `given` one. While nobody asks, only the newest counts."""
+    """Yield each size that our terminal has after the `given` one. Between two requests, only the newest counts."""
     files, loop, changed = tuple(files), asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGWINCH, changed.set)
     try:
@@ -49,9 +49,9 @@ async def sizes(given: Terminal, files: Iterable[int] = _OUR_FILES) -> AsyncGene
 
 @contextmanager
 def keys_alone(fd: int) -> Iterator[None]:
-    """Within the block each key of the terminal comes as it is pressed: none is shown, and none means anything here.
+    """Within the block, each key of the terminal arrives as it is pressed. No key is echoed or has a meaning here.
 
-    What is written there is as ever. However the block is left, the terminal is as it was.
+    Output to the terminal is unchanged. However the block is left, the terminal is restored.
     """
     kept = termios.tcgetattr(fd)
     mode = termios.tcgetattr(fd)
@@ -68,7 +68,7 @@ def keys_alone(fd: int) -> Iterator[None]:
 
 @contextmanager
 def left_in_order() -> Iterator[Callable[[], None]]:
-    """Gives what ends the block from elsewhere, with click's Abort; so do SIGTERM and SIGHUP, which would not wait."""
+    """Yield a function that ends the block with click's Abort. So do SIGTERM and SIGHUP, which would not wait."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     left = False

@@ -1,4 +1,4 @@
-"""What a person types while something else goes on: lines of standard input, as they come."""
+"""What a person types while something else goes on: lines of standard input, as they arrive."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from apps.cli.output import typed_pieces
 
 _MAX_LINES = 16
-"""So many lines are read before they are taken."""
+"""Maximum number of lines that are read before they are taken."""
 MAX_LINE_BYTES = 64 * 1024
-"""A longer line is cut here."""
+"""Maximum size of a line; a longer line is cut."""
 
 
 class TypedLines:
-    """`next` gives the next line, and None at the end of the input. Nothing is read before it is first asked.
+    """`next` returns the next line, and None at the end of the input. Nothing is read before its first call.
 
-    A thread reads, since nothing else reads terminals, pipes and files alike. It ends with the process.
+    A thread reads, because nothing else reads terminals, pipes and files alike. It ends with the process.
     """
 
     def __init__(self) -> None:
@@ -27,10 +27,10 @@ class TypedLines:
         self._loop = asyncio.get_running_loop()
         self._reader: threading.Thread | None = None
         self.ended = False
-        """Whether the end was given."""
+        """Whether `next` has returned the end."""
 
     async def next(self) -> str | None:
-        """The next line that is not blank, without its end; None when there is none any more."""
+        """Return the next line that is not blank, without its line ending; None at the end of the input."""
         if self.ended:
             return None
         if self._reader is None:

@@ -1,4 +1,4 @@
-"""`oa admin audit list|export|verify`: what was recorded in no org, and in any of them, for operators."""
+"""`oa admin audit list|export|verify`: the audit events of no org, and of any org, for operators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from oa_client.cpython.operators.audit import AuditOperators
 from oa_client.proofs.audit_log import checked_audit_log
 from oa_runlog.proof.audit import AuditHead
 
-_org = click.option("--org", "org_id", default="", metavar="ORG_ID", help="The log of this org instead.")
+_org = click.option("--org", "org_id", default="", metavar="ORG_ID", help="Use the log of this org instead.")
 
 
 @admin_audit_group.command("list", epilog="Example: oa admin audit list --action subject.blocked")
@@ -37,7 +37,7 @@ async def list_events(
     until: datetime | None,
     limit: int,
 ) -> Exit:
-    """List what was recorded in no org, the newest first."""
+    """List the audit events that belong to no org, newest first."""
     filters = AuditFilters(actor, action, target, outcome or "", since, until)
     async with operators(partial(AuditOperators, org_id=org_id), cli.env) as log:
 
@@ -54,7 +54,7 @@ async def list_events(
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @command
 async def export(cli: Cli, org_id: str, file: Path) -> Exit:
-    """Write the log of what happened in no org into FILE, checked: a line of JSON for each event, the oldest first.
+    """Check the log of events that belong to no org and write it to FILE, one line of JSON per event, oldest first.
 
     `oa audit verify FILE` checks it offline.
     """
@@ -72,9 +72,9 @@ async def export(cli: Cli, org_id: str, file: Path) -> Exit:
 @head_option
 @command
 async def verify(cli: Cli, org_id: str, known: AuditHead | None) -> Exit:
-    """Check the log of what happened in no org: order, chain, and that it continues a head.
+    """Check the log of events that belong to no org: its order, its chain, and that it continues a head.
 
-    The newest head is kept here, and the next log is held against it.
+    The newest head is kept on this machine, and the next log is compared with it.
     """
     async with operators(partial(AuditOperators, org_id=org_id), cli.env) as log:
         with scratch() as opened:

@@ -1,4 +1,4 @@
-"""`oa admin secrets|database|migrate …`: making an installation, and bringing it up to date."""
+"""`oa admin secrets|database|migrate …`: creates an installation and brings it up to date."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def secrets_group() -> None:
 @click.argument("folder", type=_FOLDER)
 @command
 def new(cli: Cli, folder: Path, database: str, namespace: str) -> Exit:
-    """Make all secrets of a new installation in FOLDER: a file each, and a manifest for `kubectl apply`."""
+    """Create all secrets of a new installation in FOLDER: a file for each, and manifests for `kubectl apply`."""
     made = new_secrets(database)
     write_secrets(folder, made, namespace)
     cli.output.document({"folder": str(folder), "secrets": {name: sorted(keys) for name, keys in made.items()}})
@@ -48,10 +48,10 @@ def database_group() -> None:
 @click.argument("folder", type=_FOLDER)
 @command
 async def prepare_database(cli: Cli, folder: Path) -> Exit:
-    """Make the roles, the database and the schemas, with the passwords in FOLDER.
+    """Create the roles, the database and the schemas, with the passwords in FOLDER.
 
-    OA_ADMIN_DATABASE_URL, or the file that OA_ADMIN_DATABASE_URL_FILE names, signs in as a superuser. Whatever is there
-    already stays; the roles get the passwords of FOLDER.
+    OA_ADMIN_DATABASE_URL, or the file that OA_ADMIN_DATABASE_URL_FILE names, signs in as a superuser. Everything that
+    exists already stays; the roles get the passwords in FOLDER.
     """
     await prepare(cli.env, read_passwords(folder))
     cli.output.document({"prepared": True})
@@ -62,7 +62,7 @@ async def prepare_database(cli: Cli, folder: Path) -> Exit:
 @database_group.command("sql", epilog="Example: oa admin database sql > roles.sql")
 @command
 def database_sql(cli: Cli) -> Exit:
-    """Print the SQL of `prepare` for psql, for those who run it by hand; without passwords."""
+    """Print the SQL of `prepare`, without passwords, to run it by hand in psql."""
     sql = script()
     cli.output.document({"sql": sql})
     cli.output.say(sql.rstrip("\n"), layout="\n\t")
@@ -75,14 +75,16 @@ def migrate_group() -> None:
 
 
 _contract = click.option(
-    "--contract", is_flag=True, help="Also what takes away; nothing of the release before may run any more."
+    "--contract",
+    is_flag=True,
+    help="Include migrations that remove things. Nothing of the previous release may still run.",
 )
 
 
 @migrate_group.command("status", epilog="Example: oa admin migrate status")
 @command
 async def migrate_status(cli: Cli) -> Exit:
-    """Show how far each schema is, and check that what was applied is what this release has."""
+    """Show how far each schema is, and check that the applied migrations are those of this release."""
     planes = await look(cli.env, contract=True)
     rows = [[one.service, str(len(one.applied)), ", ".join(step.name for step in one.now) or "none"] for one in planes]
     cli.output.document(
@@ -124,7 +126,7 @@ async def migrate_verify(cli: Cli) -> Exit:
 @_contract
 @command
 async def migrate_up(cli: Cli, contract: bool) -> Exit:
-    """Apply what is pending, one file a transaction."""
+    """Apply pending migrations, one file per transaction."""
     done = await bring_up(cli.env, contract=contract)
     cli.output.document(done)
     for service, names in done.items():

@@ -15,7 +15,7 @@ from oa_client.cpython.operators.signing_keys import SigningKey, SigningKeyOpera
 @signing_keys_group.command("list", epilog="Example: oa admin keys list")
 @command
 async def list_keys(cli: Cli) -> Exit:
-    """Show the keys, the oldest first: which one signs, which ones only verify, and until when."""
+    """Show the keys, oldest first: which one signs, which ones only verify, and until when."""
     async with operators(SigningKeyOperators, cli.env) as operator:
         _show(cli, await operator.list())
     return Exit.OK
@@ -23,15 +23,15 @@ async def list_keys(cli: Cli) -> Exit:
 
 @signing_keys_group.command("rotate", epilog="Example: oa admin keys rotate")
 @click.option(
-    "--stolen", default="", metavar="KEY", help="A key that was stolen: another one signs now, and all others end."
+    "--stolen", default="", metavar="KEY", help="A key that was stolen. Another key signs now, and all others end."
 )
 @command
 async def rotate(cli: Cli, stolen: str) -> Exit:
-    """Make the next key. No valid token is refused, and nothing has to be restarted.
+    """Create the next key. No valid token is refused, and nothing has to be restarted.
 
-    Control publishes the key at once, signs with it once every service has it, and takes what the one before signed
-    until the last of it has expired. With --stolen nothing that was signed before is taken any more; people stay signed
-    in, as their clients refresh tokens by themselves.
+    Control publishes the key at once, signs with it once every service has it, and accepts tokens of the previous key
+    until the last of them has expired. With --stolen, no token that was signed before is accepted any more. People stay
+    signed in, because their clients refresh tokens by themselves.
     """
     async with operators(SigningKeyOperators, cli.env) as operator:
         keys = await operator.rotate(stolen)

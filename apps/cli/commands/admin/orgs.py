@@ -1,4 +1,4 @@
-"""`oa admin org …`: orgs, whoever their members are."""
+"""`oa admin org …`: all orgs of the installation, whoever their members are."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ _org = click.argument("org_id")
 
 
 @admin_org_group.command("list", epilog="Example: oa admin org list --deleted")
-@click.option("--person", default="", metavar="WHO", help="Those of a person (usr_… or an address), the own one too.")
-@click.option("--deleted", is_flag=True, help="Only those that were deleted and can be restored.")
+@click.option(
+    "--person", default="", metavar="WHO", help="Only orgs of a person (usr_… or an address), with the own org."
+)
+@click.option("--deleted", is_flag=True, help="Only deleted orgs that can be restored.")
 @command
 async def list_orgs(cli: Cli, person: str, deleted: bool) -> Exit:
-    """List the orgs of the installation, the oldest first; without people's own, and without those that are gone."""
+    """List the orgs of the installation, oldest first, without people's own orgs and those that are gone."""
     async with operators(OrgOperators, cli.env) as operator:
         orgs = [one async for one in operator.list(person, deleted=deleted)]
     for one in orgs:
@@ -48,9 +50,9 @@ async def show_org(cli: Cli, org_id: str) -> Exit:
 @_org
 @command
 async def restore_org(cli: Cli, org_id: str) -> Exit:
-    """Open an org again that was deleted and is not gone. Its members have the roles that they had.
+    """Restore an org that was deleted and is not gone. Its members have the roles that they had.
 
-    Its schedules go on by themselves. People switch to it again, and workers have to be started again.
+    Its schedules resume by themselves. People have to switch to it again, and workers have to be started again.
     """
     async with operators(OrgOperators, cli.env) as operator:
         opened = await operator.restore(org_id)

@@ -19,16 +19,18 @@ _EXAMPLE = "Example: oa admin policy explain usr_01J… --org org_01J… --sessi
     "--session", "session_id", required=True, metavar="ID", help="The session (ses_…) or API key (apk_…) of the token."
 )
 @click.option("--scope", default="", metavar="SCOPE", help="What the action needs, for example runs.write.")
-@click.option("--session-only", is_flag=True, help="The action is for people who have signed in, and for no API key.")
+@click.option(
+    "--session-only", is_flag=True, help="The action is only for people who have signed in, not for API keys."
+)
 @click.option("--fresh-sign-in", is_flag=True, help="The action needs a sign-in that is not too old.")
 @click.option(
     "--token-scope",
     "token_scopes",
     multiple=True,
     metavar="SCOPE",
-    help="What the token carries, if not --scope.",
+    help="Scope of the token, if not that of --scope.",
 )
-@click.option("--owner", default="", metavar="ID", help="The person (usr_…) or org (org_…) whose thing it is.")
+@click.option("--owner", default="", metavar="ID", help="The person (usr_…) or org (org_…) that owns the object.")
 @command
 async def explain(
     cli: Cli,
@@ -41,10 +43,10 @@ async def explain(
     token_scopes: tuple[str, ...],
     owner: str,
 ) -> Exit:
-    """Say whether SUBJECT (usr_… or sva_…) may do something now, and if not, by which rule.
+    """Say whether SUBJECT (usr_… or sva_…) may do something now and, if not, which rule denies it.
 
-    The ids are in the audit log: `session.signed_in` has the session, `service_account.key_exchanged` the key. Nothing
-    is changed or recorded. It ends with 0 for yes and 70 for no.
+    The ids are in the audit log: `session.signed_in` has the session, `service_account.key_exchanged` the key. The
+    command changes and records nothing. It exits with 0 for yes and 70 for no.
     """
     carried = token_scopes or ((scope,) if scope else ())
     question = Question(subject, org_id, session_id, scope, carried, session_only, fresh_sign_in, owner)

@@ -29,13 +29,17 @@ async def list_routes(cli: Cli) -> Exit:
 
 
 @route_group.command("set", epilog="Example: oa admin route set app --prefix /app --percent 10")
-@click.option("--prefix", "prefixes", multiple=True, required=True, metavar="PATH", help="A path with all below it.")
-@click.option("--pin", type=click.Choice(["shell", "legacy"]), default=None, help="The side for everybody.")
-@click.option("--percent", type=click.IntRange(0, 100), default=0, show_default=True, help="Share of the shell.")
+@click.option(
+    "--prefix", "prefixes", multiple=True, required=True, metavar="PATH", help="A path, with all paths below it."
+)
+@click.option("--pin", type=click.Choice(["shell", "legacy"]), default=None, help="Side that answers everybody.")
+@click.option(
+    "--percent", type=click.IntRange(0, 100), default=0, show_default=True, help="Percentage of people in the cohort."
+)
 @click.argument("name")
 @command
 async def set_route(cli: Cli, name: str, prefixes: Sequence[str], pin: str | None, percent: int) -> Exit:
-    """Put a group in the place of the one with its name, or add it. A canary of it ends."""
+    """Add a group, or replace the one with its name. A canary of the group ends."""
     async with operators(RouteOperators, cli.env) as at:
         version = await at.set(RouteGroup(name, prefixes, pin or "", percent))
     return _changed(cli, version)
@@ -45,7 +49,7 @@ async def set_route(cli: Cli, name: str, prefixes: Sequence[str], pin: str | Non
 @click.argument("name")
 @command
 async def delete_route(cli: Cli, name: str) -> Exit:
-    """Take a group away: its paths are answered as if it had never been."""
+    """Delete a group. Its paths are answered as if it had never existed."""
     async with operators(RouteOperators, cli.env) as at:
         version = await at.delete(name)
     return _changed(cli, version)
@@ -54,7 +58,7 @@ async def delete_route(cli: Cli, name: str) -> Exit:
 @route_group.command("rollback", epilog="Example: oa admin route rollback")
 @command
 async def roll_back(cli: Cli) -> Exit:
-    """Take back the last change to the groups; a canary goes back whole. Again: the change before that."""
+    """Undo the last change to the groups; a canary is undone as a whole. Again: undo the change before that."""
     async with operators(RouteOperators, cli.env) as at:
         found = await at.roll_back()
     cli.output.document(found.document)
@@ -64,14 +68,14 @@ async def roll_back(cli: Cli) -> Exit:
 
 
 @route_group.command("canary", epilog="Example: oa admin route canary app --hold 10m")
-@click.option("--hold", type=DURATION, default=None, metavar="5m", help="Shortest time of a step.")
+@click.option("--hold", type=DURATION, default=None, metavar="5m", help="Minimum time of a step.")
 @click.option(
-    "--min-requests", type=click.IntRange(1, 1_000_000), default=None, help="Fewest requests of each side in a step."
+    "--min-requests", type=click.IntRange(1, 1_000_000), default=None, help="Minimum requests of each side in a step."
 )
 @click.argument("name")
 @command
 async def canary(cli: Cli, name: str, hold: timedelta | None, min_requests: int | None) -> Exit:
-    """Move a group to the shell in steps, for as long as the shell answers as well as the legacy side."""
+    """Move a group to the shell in steps, as long as the shell answers as well as the legacy side."""
     hold_ms = milliseconds(hold) if hold is not None else 0
     async with operators(RouteOperators, cli.env) as at:
         canary_id = await at.start_canary(name, hold_ms, min_requests or 0)
@@ -81,11 +85,13 @@ async def canary(cli: Cli, name: str, hold: timedelta | None, min_requests: int 
 
 
 @maintenance_group.command("on", epilog="Example: oa admin maintenance on --retry-after 30m")
-@click.option("--notice", default="", metavar="TEXT", help="What people are told.")
-@click.option("--retry-after", type=DURATION, default=None, metavar="5m", help="When they should try again.")
+@click.option("--notice", default="", metavar="TEXT", help="Notice that people see.")
+@click.option(
+    "--retry-after", type=DURATION, default=None, metavar="5m", help="Time after which people should try again."
+)
 @command
 async def maintenance_on(cli: Cli, notice: str, retry_after: timedelta | None) -> Exit:
-    """Close the site for everybody but operators with a bypass; once it is closed, change what is said."""
+    """Close the site for everybody except operators with a bypass. If it is closed, change what people are told."""
     async with operators(RouteOperators, cli.env) as at:
         await at.start_maintenance(notice, milliseconds(retry_after) if retry_after is not None else 0)
     cli.output.document({"maintenance": True})
@@ -105,10 +111,10 @@ async def maintenance_off(cli: Cli) -> Exit:
 
 
 @maintenance_group.command("bypass", epilog="Example: oa admin maintenance bypass --for 2h")
-@click.option("--for", "ttl", type=DURATION, default=None, metavar="1h", help="How long it is good.")
+@click.option("--for", "ttl", type=DURATION, default=None, metavar="1h", help="How long the bypass is valid.")
 @command
 async def bypass(cli: Cli, ttl: timedelta | None) -> Exit:
-    """Print a signed way into the closed site. It is a secret, good for one maintenance: this one or the next."""
+    """Print a signed bypass for the closed site. It is a secret, valid for one maintenance: this one or the next."""
     async with operators(RouteOperators, cli.env) as at:
         text, expires_at = await at.create_bypass(milliseconds(ttl) if ttl is not None else 0)
     cli.output.document({"bypass": text, "expiresAt": expires_at})

@@ -12,10 +12,10 @@ from oa_client.cpython.operators.sessions import SessionOperators
 
 @admin_session_group.command("list", epilog="Example: oa admin session list ada@example.org")
 @click.argument("person")
-@click.option("--all", "revoked", is_flag=True, help="Also those that were revoked, for 30 days.")
+@click.option("--all", "revoked", is_flag=True, help="Include those that were revoked in the last 30 days.")
 @command
 async def list_sessions(cli: Cli, person: str, revoked: bool) -> Exit:
-    """List the sessions of PERSON (usr_… or an address), the newest first."""
+    """List the sessions of PERSON (usr_… or an address), newest first."""
     async with operators(SessionOperators, cli.env) as operator:
         found = await operator.list(person)
     sessions = [each for each in found if revoked or not each.revoked_at]
@@ -32,12 +32,13 @@ async def list_sessions(cli: Cli, person: str, revoked: bool) -> Exit:
 @admin_session_group.command("revoke", epilog="Example: oa admin session revoke ada@example.org --all")
 @click.argument("person")
 @click.argument("session_id", required=False)
-@click.option("--all", "everywhere", is_flag=True, help="All of them.")
+@click.option("--all", "everywhere", is_flag=True, help="End all of them.")
 @command
 async def revoke(cli: Cli, person: str, session_id: str | None, everywhere: bool) -> Exit:
-    """End one session of PERSON (usr_… or an address), or all. What is open by them ends within moments, everywhere.
+    """End one session of PERSON (usr_… or an address), or all. Everything that they have open ends within moments,
+    everywhere.
 
-    The person may sign in anew: oa admin user block keeps somebody out. Personal access tokens and runs go on.
+    The person can sign in again; oa admin user block prevents that. Personal access tokens and runs go on.
     """
     if bool(session_id) == everywhere:
         raise click.UsageError("name one session, or give --all")

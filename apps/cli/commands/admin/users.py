@@ -14,7 +14,7 @@ from oa_client.cpython.operators.subjects import Subject, SubjectOperators
 @click.argument("who")
 @command
 async def show_user(cli: Cli, who: str) -> Exit:
-    """Show a person or service account, by id, or a person by address."""
+    """Show a person or service account by id, or a person by address."""
     async with operators(SubjectOperators, cli.env) as operator:
         _show(cli, await operator.show(who))
     return Exit.OK
@@ -24,10 +24,10 @@ async def show_user(cli: Cli, who: str) -> Exit:
 @click.argument("who")
 @command
 async def block_user(cli: Cli, who: str) -> Exit:
-    """Let nobody in as this person or service account any more, and end what is open.
+    """Block a person or service account, and end everything that they have open.
 
     A person's sessions and personal access tokens end for good; a service account's keys are refused until it is
-    unblocked. Runs go on: cancel them if they should not. Schedules pause, until somebody resumes them after that.
+    unblocked. Runs go on; cancel them if they should not. Schedules pause until somebody resumes them after that.
     """
     async with operators(SubjectOperators, cli.env) as operator:
         _show(cli, await operator.block(who))
@@ -38,7 +38,7 @@ async def block_user(cli: Cli, who: str) -> Exit:
 @click.argument("who")
 @command
 async def unblock_user(cli: Cli, who: str) -> Exit:
-    """Take the block away. A person signs in anew; a service account's keys work again."""
+    """Remove the block. A person has to sign in again; a service account's keys work again."""
     async with operators(SubjectOperators, cli.env) as operator:
         _show(cli, await operator.unblock(who))
     return Exit.OK

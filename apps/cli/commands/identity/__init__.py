@@ -1,1 +1,1 @@
-"""Who somebody is, and where they are signed in."""
+"""Commands about who somebody is and where they are signed in."""

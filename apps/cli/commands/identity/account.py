@@ -15,30 +15,30 @@ from oa_base.refusal import Refusal
 from oa_client.edge.auth import Challenge, Credentials
 
 DEV_EMAIL = "demo@openagents.example"
-"""Who signs in on a development stack when nobody else is named."""
+"""The person who signs in on a development stack if nobody else is named."""
 DEV_MAIL_TIMEOUT_S = 10.0
 """How long `--dev` waits for the code in the development mailbox."""
 _POLL_S = 0.05
 
 
 @oa.command("login", epilog="Example: oa login --email you@example.org")
-@click.option("--email", default=None, help="Where the code goes; asked for when it is not given.")
+@click.option("--email", default=None, help="Address that the code is sent to. Asked for if not given.")
 @click.option("--dev", is_flag=True, help="Read the code from the local stack's development mailbox.")
 @click.option("--provider", default=None, help="Identity provider to sign in with instead: oidc or workos.")
-@click.option("--paste", is_flag=True, help="Ask for the provider's answer: the browser is on another machine.")
+@click.option("--paste", is_flag=True, help="Ask for the provider's answer, if the browser is on another machine.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Where the answer is received. 0: any port that is free."
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port that receives the answer. 0: any free port."
 )
 @command
 def login(cli: Cli, email: str | None, dev: bool, provider: str | None, paste: bool, port: int) -> Exit:
-    """Sign in with a code sent by e-mail, or with an identity provider. With --dev and no --email: as the person that
-    `oa demo` signs in.
+    """Sign in with a code sent by e-mail, or with an identity provider. With --dev and no --email, sign in as the
+    person that `oa demo` signs in.
 
-    With --provider a page opens in a browser, and its address is shown. The answer comes back to this machine, to
-    http://127.0.0.1:PORT/callback. Where the browser is on another machine, --paste asks for the address at which it
-    ended. Where codes are turned off and there is one provider, it is taken without --provider, too.
+    With --provider, a page opens in a browser, and its address is shown. The answer comes back to this machine, to
+    http://127.0.0.1:PORT/callback. If the browser is on another machine, --paste asks for the address at which it
+    ended. If codes are turned off and there is only one provider, it is used without --provider, too.
 
-    Whoever is signed in here, and signs in again, keeps the session: what runs with it goes on.
+    If you are signed in here and sign in again, you keep the session: everything that runs with it goes on.
     """
     if provider is not None:
         if email is not None or dev:
@@ -49,7 +49,7 @@ def login(cli: Cli, email: str | None, dev: bool, provider: str | None, paste: b
     if dev:
         credentials = asyncio.run(_login_dev(cli, email))
     else:
-        # Prompts stand outside of the event loop, so that Ctrl-C ends them.
+        # Prompts run outside of the event loop, so that Ctrl-C ends them.
         try:
             challenge = asyncio.run(_start(cli, email))
         except Refusal as refusal:
@@ -87,7 +87,7 @@ async def _login_dev(cli: Cli, email: str) -> Credentials:
 
 
 def _login_asking(cli: Cli, challenge: Challenge) -> Credentials:
-    """Ask for the code until it is right, or the server has had enough."""
+    """Ask for the code until it is right, or the server refuses further attempts."""
     while True:
         code = cli.output.ask("Code")
         try:
@@ -111,7 +111,7 @@ async def _verify(cli: Cli, challenge: Challenge, code: str) -> Credentials:
 @oa.command("logout", epilog="Example: oa logout")
 @command
 async def logout(cli: Cli) -> Exit:
-    """End the session, here and at the server."""
+    """End the session, here and on the server."""
     async with cli.site_of_person.client() as client:
         credentials = client.auth.credentials()
         try:
@@ -125,9 +125,9 @@ async def logout(cli: Cli) -> Exit:
 
 
 async def dev_code(mailbox: Path, email: str, skip: int = 0) -> str:
-    """The newest code for `email` (in its canonical form) after the first `skip` mails.
+    """Return the newest code for `email` (in its canonical form) after the first `skip` mails.
 
-    Raises Refusal `not_found` when none comes.
+    Raises Refusal `not_found` if none comes.
     """
     deadline = asyncio.get_running_loop().time() + DEV_MAIL_TIMEOUT_S
     while True:

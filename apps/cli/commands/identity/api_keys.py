@@ -19,10 +19,8 @@ from oa_client.edge.new_ids import new_idempotency_key
 
 _SERVICE_ACCOUNT = Kind("service account", "account", "oa key list", ("sva_",), named=True)
 _KEY_OR_ACCOUNT = Kind("key or service account", "key", "oa key list", ("apk_", "sva_"), named=True)
-_ACCOUNT = click.option(
-    "--account", default="", metavar="ACCOUNT", help="Of this service account: its id (sva_…), or its name."
-)
-_PERSONAL = click.option("--personal", is_flag=True, help="Your own: personal access tokens.")
+_ACCOUNT = click.option("--account", default="", metavar="ACCOUNT", help="Service account: its id (sva_…) or its name.")
+_PERSONAL = click.option("--personal", is_flag=True, help="Your own keys: personal access tokens.")
 
 
 @key_group.command("create", epilog="Example: oa key create ci --scope runs.write --ttl 90d > ci.key")
@@ -30,17 +28,17 @@ _PERSONAL = click.option("--personal", is_flag=True, help="Your own: personal ac
 @_ACCOUNT
 @_PERSONAL
 @click.option(
-    "--scope", "scopes", multiple=True, metavar="SCOPE", help="What the key may do, for example runs.write. Repeat it."
+    "--scope", "scopes", multiple=True, metavar="SCOPE", help="What the key may do, for example runs.write. Repeatable."
 )
-@click.option("--ttl", type=DURATION, default=None, metavar="90d", help="How long the key lives; without it, for ever.")
+@click.option("--ttl", type=DURATION, default=None, metavar="90d", help="Lifetime of the key; unlimited if not given.")
 @command
 async def create(
     cli: Cli, name: str, account: str, personal: bool, scopes: tuple[str, ...], ttl: timedelta | None
 ) -> Exit:
-    """Make a service account called NAME, and print its API key, which is shown this once.
+    """Create a service account called NAME and print its API key. The key is shown only once.
 
-    With --account it is another key of that account. With --personal it is a personal access token: it acts as you,
-    within its scopes, and has to have a --ttl. Without --scope a key may do all that such a key can.
+    With --account, create another key of that account. With --personal, create a personal access token: it acts as
+    you, within its scopes, and needs a --ttl. Without --scope, a key may do everything that such a key can.
 
     Only the key goes to stdout: export OA_API_KEY="$(oa key create ci)"
     """
@@ -64,12 +62,12 @@ async def create(
 @key_group.command("list", epilog="Example: oa key list --account sva_01JD8V0000000000000000000A")
 @_ACCOUNT
 @_PERSONAL
-@click.option("--all", "ended", is_flag=True, help="Also those that were revoked.")
+@click.option("--all", "ended", is_flag=True, help="Include those that were revoked.")
 @command
 async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit:
-    """List your org's service accounts, the newest first; with --account or --personal, keys.
+    """List your org's service accounts, newest first. With --account or --personal, list keys.
 
-    Nobody can see a key again, but how each begins: so one that was found somewhere can be recognised.
+    A key is never shown again, only its beginning, so that a key that was found somewhere can be recognized.
     """
     _one_of(account, personal)
     async with cli.site.client() as client:
@@ -92,18 +90,17 @@ async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit
 @click.option(
     "--overlap", type=DURATION, default="1d", show_default=True, metavar="1d", help="How long the old key still works."
 )
-@click.option("--idempotency-key", default="", help="The same one asks again for an answer that was lost.")
+@click.option("--idempotency-key", default="", help="Repeat the one of an earlier call to get its lost answer.")
 @command
 async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -> Exit:
-    """Print a key that takes the place of KEY: same owner, name, scopes and lifetime. It is shown this once.
+    """Replace KEY and print the new key, which has the same owner, name, scopes and lifetime. It is shown only once.
 
     KEY is the id of a key (apk_…), or a service account that has one key: its id (sva_…) or its name. `latest` is the
-    newest key, of your own and of the org's service accounts. Give the new
-    one to whoever uses the old one within --overlap; then the old one ends. `--overlap 0s` ends it at once, with the
-    tokens that were made from it.
+    newest of your own keys and those of the org's service accounts. Give the new key to the users of the old one
+    within --overlap; then the old key ends. `--overlap 0s` ends it at once, with the tokens that were made from it.
 
-    When no answer comes, run the command again with the --idempotency-key that it then names: that makes no second
-    key, and prints the new one as long as it was not used.
+    If no answer comes, run the command again with the --idempotency-key that it then names. This makes no second key,
+    and prints the new one as long as it has not been used.
     """
     request = idempotency_key or new_idempotency_key()
     async with cli.site.client() as client:
@@ -128,8 +125,8 @@ async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -
 @click.argument("key_or_account")
 @command
 async def revoke(cli: Cli, key_or_account: str) -> Exit:
-    """End a key (apk_…), or a service account (sva_…, or its name) with all of its keys; and the tokens that were made
-    from them. `latest` is the newest key, never an account.
+    """Revoke a key (apk_…), or a service account (sva_… or its name) with all of its keys, and the tokens that were
+    made from them. `latest` is the newest key, never an account.
     """
     async with cli.site.client() as client:
         one = await _key_or_account(client, key_or_account)
@@ -167,17 +164,17 @@ def _show(cli: Cli, keys: Iterable[ApiKey], *, ended: bool) -> None:
 
 
 async def _account_of(client: Client, named: str) -> str:
-    """The id of a service account that was named by it, or by its name; empty for no account. Raises Refusal."""
+    """Return the id of a service account given by id or name; empty for no account. Raises Refusal."""
     return await meant(_SERVICE_ACCOUNT, named, lambda: _accounts(client)) if named else ""
 
 
 async def _key_or_account(client: Client, named: str) -> str:
-    """The id of a key, or of a service account that was named by it or by its name. Raises Refusal."""
+    """Return the id of a key given by id, or of a service account given by id or name. Raises Refusal."""
     return await meant(_KEY_OR_ACCOUNT, named, lambda: _keys_and_accounts(client, named))
 
 
 async def _key_of(client: Client, named: str) -> str:
-    """The id of a key that was named by it, or as the only one in use of a service account. Raises Refusal."""
+    """Return the id of a key given by id, or as the only key in use of a service account. Raises Refusal."""
     one = await _key_or_account(client, named)
     if not one.startswith("sva_"):
         return one
@@ -194,7 +191,7 @@ async def _accounts(client: Client) -> list[Listed]:
 
 
 async def _keys_and_accounts(client: Client, named: str) -> list[Listed]:
-    """The service accounts that live; and, if it may stand for one of them, all living keys that the caller may see."""
+    """Return the live service accounts and, if `named` may stand for a key, all live keys that the caller may see."""
     accounts = await _accounts(client)
     may_be_key = named == LATEST or any(each.startswith("apk_") for each in _KEY_OR_ACCOUNT.beginnings(named))
     if not may_be_key or named in {each.name for each in accounts}:
@@ -213,7 +210,7 @@ def _one_of(account: str, personal: bool) -> None:
 
 
 def _seconds(duration: timedelta | None) -> int:
-    """Whole seconds; a part of one counts as one."""
+    """Return whole seconds, rounded up."""
     seconds = -(-(duration or timedelta()) // timedelta(seconds=1))
     if seconds > _MAX_SECONDS:
         raise click.UsageError("Give a duration of less than 136 years.")

@@ -21,7 +21,7 @@ from oa_client.edge.auth import Credentials, ProviderSignIn
 _HOST = "127.0.0.1"
 _PATH = "/callback"
 _NO_PORT = 9
-"""Where nobody listens: the browser is elsewhere, and shows the address that it could not open."""
+"""A port where nobody listens: the browser is elsewhere, and shows the address that it could not open."""
 _CONNECTION_TIMEOUT_S = 30.0
 _MAX_ANSWER_CHARS = 8192
 _PAGE = b"""<!doctype html><meta charset="utf-8"><title>OpenAgents</title>
@@ -29,7 +29,7 @@ _PAGE = b"""<!doctype html><meta charset="utf-8"><title>OpenAgents</title>
 
 
 def with_provider(cli: Cli, provider: str, *, paste: bool, port: int) -> Credentials:
-    """Sign in. Waiting stands outside of the event loop, so that Ctrl-C ends it."""
+    """Sign in. It waits outside of the event loop, so that Ctrl-C ends it."""
     if paste and cli.output.as_json:
         raise click.UsageError("--paste shows a page to open, and so goes without --json")
     if paste:
@@ -63,16 +63,16 @@ async def _finish(cli: Cli, begun: ProviderSignIn, answer: str) -> Credentials:
 
 
 def answer_of(address: str) -> tuple[str, str]:
-    """State and code of the address that a provider sent the browser to.
+    """Return state and code of the address that a provider sent the browser to.
 
-    Raises Refusal `invalid_value` for what is no such address, and `provider_refused` when the provider said no.
+    Raises Refusal `invalid_value` for any other address, and `provider_refused` if the provider refused.
     """
     try:
         given = parse_qs(urlsplit(address.strip()[:_MAX_ANSWER_CHARS]).query)
     except ValueError:
         given = {}
     if "error" in given:
-        # What it says may be anybody's words: who made up such an address could have people read them.
+        # The error may be anybody's words: somebody who made up such an address could have people read them.
         raise Refusal("provider_refused", "the provider did not let you sign in; start again, or ask who runs it")
     if not given.get("state") or not given.get("code"):
         message = f"this is not the provider's answer; paste the whole address, which begins with http://{_HOST}:"
@@ -82,7 +82,7 @@ def answer_of(address: str) -> tuple[str, str]:
 
 @dataclass
 class Receiver:
-    """Waits for the browser. What has another state than `state` is somebody else's, and is passed over."""
+    """Waits for the browser. An answer with another state than `state` is somebody else's and is ignored."""
 
     redirect_uri: str = ""
     state: str = ""
@@ -90,7 +90,7 @@ class Receiver:
     came: threading.Event = field(default_factory=threading.Event)
 
     def take(self, target: str) -> bool:
-        """Whether a request is the provider's answer."""
+        """Keep a request that is the provider's answer. Return whether it is."""
         parts = urlsplit(target)
         ours = parts.path == _PATH and self.state and parse_qs(parts.query).get("state") == [self.state]
         if not ours or self.came.is_set():
@@ -109,7 +109,7 @@ class Receiver:
 
 @contextmanager
 def receiver_at(port: int) -> Iterator[Receiver]:
-    """Receives at a port of this machine while the block runs. Raises Refusal `invalid_value` for one that is taken."""
+    """Receive at a port of this machine within the block. Raises Refusal `invalid_value` if the port is taken."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -125,7 +125,7 @@ def receiver_at(port: int) -> Iterator[Receiver]:
             self.wfile.write(_PAGE if found else b"")
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: a request holds a code."""
+            """Log nothing, because a request holds a code."""
 
     try:
         server = ThreadingHTTPServer((_HOST, port), Handler)

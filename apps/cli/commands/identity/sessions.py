@@ -16,10 +16,10 @@ _DEVICE = Kind("device", "--device", "oa session list", ("dev_",))
 
 
 @session_group.command("list", epilog="Example: oa session list --all")
-@click.option("--all", "revoked", is_flag=True, help="Also those that were revoked, for 30 days.")
+@click.option("--all", "revoked", is_flag=True, help="Include those that were revoked in the last 30 days.")
 @command
 async def list_sessions(cli: Cli, revoked: bool) -> Exit:
-    """List your sessions, the newest first. An asterisk marks the one that you use now."""
+    """List your sessions, newest first. An asterisk marks the one that you use now."""
     async with cli.site_of_person.client() as client:
         sessions = [each for each in await client.commands.sessions() if revoked or not each.revoked_at]
     for each in sessions:
@@ -41,14 +41,14 @@ async def list_sessions(cli: Cli, revoked: bool) -> Exit:
 
 @session_group.command("revoke", epilog="Example: oa session revoke --others")
 @click.argument("session_id", required=False)
-@click.option("--others", is_flag=True, help="All but the one that you use now.")
-@click.option("--all", "everywhere", is_flag=True, help="All of them: you are signed out here, too.")
-@click.option("--device", metavar="DEVICE_ID", default="", help="All of one device.")
+@click.option("--others", is_flag=True, help="End all but the one that you use now.")
+@click.option("--all", "everywhere", is_flag=True, help="End all of them, which signs you out here, too.")
+@click.option("--device", metavar="DEVICE_ID", default="", help="End all of one device.")
 @command
 async def revoke(cli: Cli, session_id: str | None, others: bool, everywhere: bool, device: str) -> Exit:
-    """End a session, or many at once. What is open by them ends within moments, everywhere.
+    """End a session, or many at once. Everything that they have open ends within moments, everywhere.
 
-    Runs go on: end those with oa run cancel.
+    Runs go on; end them with oa run cancel.
     """
     if sum((bool(session_id), others, everywhere, bool(device))) != 1:
         raise click.UsageError("name one session, or give one of --others, --all and --device")
@@ -77,6 +77,6 @@ async def _devices(client: Client) -> list[Listed]:
 
 
 def _forget_own(client: Client, ended: Collection[str]) -> None:
-    """Keep no credentials of a session that has ended."""
+    """Forget our credentials if they are of a session that has ended."""
     if client.auth.credentials().session_id in ended:
         client.auth.forget()

@@ -1,1 +1,1 @@
-"""What runs on this machine: the stack, workers, Codex, the demo."""
+"""Commands that run something on this machine: the stack, workers, Codex, the demo."""

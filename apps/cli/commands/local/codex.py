@@ -27,10 +27,10 @@ from oa_worker.adapters.codex.inputs import APPROVALS, SANDBOXES
     type=click.Choice(APPROVALS),
     default="untrusted",
     show_default=True,
-    help="When you are asked: before what is not known to be harmless, when Codex finds that it has to, or never.",
+    help="When Codex asks you: before anything not known to be harmless, when it finds that it has to, or never.",
 )
-@click.option("--model", default="", help="The model; by default the one that the worker's Codex is set to.")
-@click.option("--continue", "before", default="", metavar="RUN_ID", help="Go on with the thread of this turn.")
+@click.option("--model", default="", help="Model; by default the one that the worker's Codex is set to.")
+@click.option("--continue", "before", default="", metavar="RUN_ID", help="Continue the thread of this turn.")
 @click.argument("prompt", required=False, default="")
 @command
 async def codex(
@@ -38,9 +38,9 @@ async def codex(
 ) -> int:
     """Talk to Codex: it works in a folder, shows what it does, and asks you before it does more than it may.
 
-    Each turn is a run. Type during a turn to steer it; a yes or a no, a number or a text answers what it asks. Ctrl-C
-    interrupts the turn. Between turns, type the next prompt; Ctrl-D ends. The exit code is that of the last turn. A
-    worker with the adapter codex has to run on this machine (docs/codex.md).
+    Each turn is a run. Type during a turn to steer it; answer a question with yes or no, a number or a text. Ctrl-C
+    interrupts the turn. Between turns, type the next prompt; Ctrl-D ends the conversation. The exit code is that of the
+    last turn. A worker with the adapter codex has to run on this machine (docs/codex.md).
     """
     folder = working_directory or str(Path.cwd())
     options = {"working_directory": folder, "sandbox": sandbox, "approval": approval}

@@ -1,8 +1,8 @@
-"""A conversation with Codex: one run for each turn, and what a person types goes where it belongs.
+"""A conversation with Codex: one run for each turn, and each line that a person types goes where it belongs.
 
-Between turns a line is the next prompt. In a turn it is the answer to what Codex asks, if it is one: a yes or a no, one
-of the options, or any line where a text is asked for. Else it is said to the turn. The first Ctrl-C in a turn
-interrupts the turn, a second one leaves it alone and ends `oa`.
+Between turns, a line is the next prompt. During a turn, a line that answers what Codex asks is the answer: a yes or a
+no, one of the options, or any line if a text is asked for. Any other line is said to the turn. The first Ctrl-C in a
+turn interrupts the turn; a second one leaves it alone and ends `oa`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HOW = {
 
 
 class Conversation:
-    """`options`: what each turn is given beside its prompt. `thread_id` groups its runs; `resume`: its Codex thread."""
+    """`options`: the input of each turn beside its prompt. `thread_id` groups its runs; `resume`: its Codex thread."""
 
     def __init__(self, cli: Cli, client: Client, options: Mapping[str, object], thread_id: str, resume: str) -> None:
         self._cli = cli
@@ -51,7 +51,7 @@ class Conversation:
         self._next = ""
 
     async def hold(self, prompt: str) -> int:
-        """From the first prompt, or what is typed first, to the end of the input: the exit code of the last turn."""
+        """Take turns from the first prompt, given or typed, to the end of input. Return the last turn's exit code."""
         code: int = Exit.OK
         while prompt or (prompt := await self._prompt()):
             code = await self._turn(prompt)
@@ -129,7 +129,7 @@ class Conversation:
 
 
 class Talk:
-    """What is typed during one turn."""
+    """Handles what is typed during one turn."""
 
     def __init__(self, cli: Cli, client: Client, run_id: str, typed: TypedLines) -> None:
         self._cli = cli
@@ -143,20 +143,20 @@ class Talk:
         self._canceling: asyncio.Task[None] | None = None
 
     def asked(self, request: events.RequestOpened) -> None:
-        """Codex asks. The oldest question is shown, the next one when that is settled."""
+        """Codex asks. The oldest question is shown, and the next one when that is settled."""
         self._open.append(request)
         if len(self._open) == 1:
             self._show(request)
 
     def settled(self, request_id: str) -> None:
-        """Somebody has answered, or nobody in time."""
+        """Somebody has answered, or nobody has in time."""
         shown = self._open[:1]
         self._open = [request for request in self._open if request.request_id != request_id]
         if self._open and self._open[:1] != shown:
             self._show(self._open[0])
 
     def _show(self, request: events.RequestOpened) -> None:
-        """All that there is to know."""
+        """Show all that there is to know about a request."""
         self._cli.output.note(f"Codex asks: {request.title}", "yellow")
         for line in request.detail.splitlines():
             self._cli.output.note(f"  {line}", "")
@@ -167,7 +167,7 @@ class Talk:
             self._cli.output.note(_HOW[request.kind], "yellow")
 
     async def listen(self) -> None:
-        """Bring each line to the turn, to the end of the input."""
+        """Send each line to the turn, to the end of the input."""
         while (line := await self._typed.next()) is not None:
             async with self._saying:
                 try:
@@ -176,7 +176,7 @@ class Talk:
                     self._refused(line, refusal)
 
     async def close(self, listening: asyncio.Task[None]) -> str:
-        """The turn is over. Returns what was typed too late for it."""
+        """End the talk, because the turn is over. Return what was typed too late for it."""
         async with self._saying:
             listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
@@ -185,7 +185,7 @@ class Talk:
         return self._unsaid
 
     def interrupt(self) -> None:
-        """The first Ctrl-C."""
+        """Interrupt the turn, at the first Ctrl-C."""
         self._cli.output.note("Interrupting the turn; once more leaves it alone.")
         self._canceling = asyncio.create_task(self._cancel())
 
@@ -205,14 +205,14 @@ class Talk:
             await self._talk.send(self._run_id, json.dumps(line, ensure_ascii=False))
 
     def _refused(self, line: str, refusal: Refusal) -> None:
-        if refusal.reason == "invalid_transition":  # the turn is over, or to end
+        if refusal.reason == "invalid_transition":  # the turn is over, or about to end
             self._unsaid = f"{self._unsaid}\n{line}" if self._unsaid else line
             return
         self._cli.output.note(f"not said: {refusal}", "yellow")
 
 
 def answer_of(asked: events.RequestOpened, line: str) -> tuple[str, str]:
-    """The option and the text that a line means as an answer; two empty ones for a line that is no answer."""
+    """Return the option and the text that a line means as an answer; both are empty for a line that is no answer."""
     word = " ".join(line.split()).casefold()
     match asked.kind:
         case events.RequestKind.TEXT:
@@ -225,7 +225,7 @@ def answer_of(asked: events.RequestOpened, line: str) -> tuple[str, str]:
 
 
 async def thread_of(cli: Cli, client: Client, run_id: str) -> tuple[str, str]:
-    """The group and the Codex thread of a run that took a turn. Raises Refusal."""
+    """Return the group and the Codex thread of a run that took a turn. Raises Refusal."""
     run = await client.commands.run(run_id)
     if run.adapter != ADAPTER:
         message = f"{run_id} is a run of {run.adapter!r}, and no turn of Codex; name one that is"
@@ -247,7 +247,7 @@ async def thread_of(cli: Cli, client: Client, run_id: str) -> tuple[str, str]:
 
 @contextmanager
 def _interrupts(first: Callable[[], None], second: Callable[[], object]) -> Iterator[None]:
-    """Ctrl-C does this, unless it is ignored from the start."""
+    """Within the block, Ctrl-C calls `first`, then `second`, unless it is ignored from the start."""
     loop = asyncio.get_running_loop()
     kept = signal.getsignal(signal.SIGINT)
     told = False
@@ -269,7 +269,7 @@ def _interrupts(first: Callable[[], None], second: Callable[[], object]) -> Iter
 
 
 def _said_better(body: events.EventBody | None) -> bool:
-    """What the conversation tells in its own words, or need not tell."""
+    """Whether the conversation tells the event in its own words, or need not tell it."""
     match body:
         case events.RequestOpened() | events.StepCompleted() | events.CodexEvent(kind=events.ControlRequest()):
             return True

@@ -34,8 +34,8 @@ _REPOSITORY = Path(__file__).resolve().parents[3]
 async def demo(cli: Cli, argv: tuple[str, ...], once: bool) -> int:
     """Show the whole path: start a stack, run a command, watch it, cut the connection, resume, prove it.
 
-    By default the command is this repository's own git log --stat. The exit code is the command's own, or 65
-    when anything that must hold does not.
+    By default the command is git log --stat of this repository. The exit code is the command's own, or 65 if any check
+    fails.
     """
     telling = asyncio.create_task(_tell(cli, argv, once))
     try:
@@ -86,7 +86,7 @@ def _prefix(cli: Cli, stack: RunningStack) -> str:
 
 
 async def _until_given_up(stack: RunningStack, view: View) -> None:
-    """Wait until supervision gives a process of our own stack up; for ever with somebody else's stack."""
+    """Wait until supervision gives up a process of our own stack; with somebody else's stack, wait forever."""
     if stack.own is None:
         await asyncio.Event().wait()
     else:
@@ -94,7 +94,7 @@ async def _until_given_up(stack: RunningStack, view: View) -> None:
 
 
 def default_command() -> tuple[str, ...]:
-    """The history of this repository; where that can't be had, something that every Python has."""
+    """Return a command for the history of this repository or, without one, for something that every Python has."""
     if shutil.which("git") and (_REPOSITORY / ".git").exists():
         return ("git", "log", "--stat")
     return (sys.executable, "-c", "import this")

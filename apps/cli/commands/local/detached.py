@@ -24,7 +24,7 @@ _POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Detached:
-    """A stack that is ready, and goes on without us."""
+    """A stack that is ready, and runs on without us."""
 
     pid: int
     urls: dict[str, str]
@@ -34,7 +34,7 @@ class Detached:
 async def start_detached(home: Path, env: Mapping[str, str], *, forget_data: bool = False) -> Detached:
     """Start `oa up` for `home`, which is absolute, and return when its stack is ready.
 
-    It limits its own start. When we are told to stop before it is ready, it is stopped, too, and click's Abort raised.
+    `oa up` limits its own start. If we are told to stop before it is ready, we stop it, too, and raise click's Abort.
     Raises the Refusal that ended it, with the last lines of its log.
     """
     log = home / "logs" / "oa.log"
@@ -60,7 +60,7 @@ def _cancel(task: asyncio.Task[Any]) -> None:
 
 
 def _spawn(log: Path, env: Mapping[str, str], forget_data: bool) -> subprocess.Popen[bytes]:
-    """In a session of its own: neither Ctrl-C nor the end of this terminal is for it."""
+    """Start it in a session of its own, so that neither Ctrl-C nor the end of this terminal reaches it."""
     argv = [*python_module("openagents._oa"), "up", "--json", *(["--forget-data"] if forget_data else [])]
     log.touch(mode=0o600)
     with log.open("ab") as file:
@@ -70,7 +70,7 @@ def _spawn(log: Path, env: Mapping[str, str], forget_data: bool) -> subprocess.P
 
 
 async def _until_ready(home: Path, process: subprocess.Popen[bytes]) -> StackState | None:
-    """The state of its stack, once that is ready; None when it has ended before."""
+    """Return the state of the process's stack once it is ready; None if the process ends before that."""
     while process.poll() is None:
         state = read_state(home)
         if state is not None and state.supervisor.pid == process.pid and state.phase == "ready":
@@ -80,7 +80,7 @@ async def _until_ready(home: Path, process: subprocess.Popen[bytes]) -> StackSta
 
 
 def _refusal_of(log: Path, offset: int, status: int) -> Refusal:
-    """Why it ended: its own refusal, which is a line of its log, and the lines before."""
+    """Return why it ended: its own refusal, which is a line of its log, and the lines before."""
     with log.open("rb") as file:
         file.seek(offset)
         lines = file.read().decode(errors="replace").splitlines()
@@ -94,7 +94,7 @@ def _refusal_of(log: Path, offset: int, status: int) -> Refusal:
 
 
 def _told_in(line: str) -> Refusal | None:
-    """The refusal that a line of the log tells; None when it tells none."""
+    """Return the refusal that a line of the log holds; None if it holds none."""
     try:
         error = read_json(line)["error"]
         return Refusal(error["reason"], str(error["message"]), field=str(error["field"]))

@@ -35,14 +35,14 @@ _SAMPLE = re.compile(r"^(oa_projector_position|oa_projector_lag_events)\{[^}]*\}
 @click.option(
     "--forget-data",
     is_flag=True,
-    help="Start with the database that is there, or an empty one, although this stack had another. Removes nothing.",
+    help="Start with the existing database, or an empty one, although this stack had another. Removes nothing.",
 )
-@click.option("--detach", is_flag=True, help="Return when it is ready; `oa down` stops it.")
+@click.option("--detach", is_flag=True, help="Return when the stack is ready; `oa down` stops it.")
 @command
 async def up(cli: Cli, forget_data: bool, detach: bool) -> Exit:
-    """Start a whole stack on this machine and keep it running until Ctrl-C; a second one ends it at once.
+    """Start a whole stack on this machine and keep it running until Ctrl-C. A second Ctrl-C ends it at once.
 
-    With --detach it runs on without this shell, and its log is logs/oa.log in OA_HOME.
+    With --detach, the stack runs on without this shell, and its log is logs/oa.log in OA_HOME.
     """
     if detach:
         return _show_detached(
@@ -70,7 +70,7 @@ async def down(cli: Cli) -> Exit:
 @oa.command("status", epilog="Example: oa status --json")
 @command
 async def status(cli: Cli) -> Exit:
-    """Show each process of the local stack, whether it is ready, versions, and how far the read model has come."""
+    """Show the processes of the local stack and whether they are ready, versions, and the read model's progress."""
     versions = _versions()
     state = running_stack(cli.settings)
     url = control_url(cli.settings, cli.env)
@@ -97,7 +97,7 @@ async def status(cli: Cli) -> Exit:
 
 
 async def _remote_status(cli: Cli, url: str, versions: dict[str, str]) -> Exit:
-    """A control plane elsewhere: what can be seen from outside, and who is signed in. Raises Refusal `unavailable`."""
+    """Show what can be seen of a control plane elsewhere, and who is signed in. Raises Refusal `unavailable`."""
     async with cli.site.client() as client:
         try:
             caller = await client.commands.caller()
@@ -135,7 +135,7 @@ async def _process(name: str, state: StackState) -> ProcessStatus:
 
 
 def _failures(body: str) -> str:
-    """The reasons in the body of /readyz."""
+    """Return the reasons in the body of /readyz."""
     try:
         failures = read_json(body)["failures"]
         return "; ".join(f"{name}: {why}" for name, why in failures.items())
@@ -144,7 +144,7 @@ def _failures(body: str) -> str:
 
 
 async def _positions(state: StackState) -> dict[str, int]:
-    """Entries of the whole log that the read model has, and those that it lacks; nothing when nobody says."""
+    """Return how many entries of the whole log the read model has, and how many it lacks; empty if unknown."""
     metrics = (await ask(state.ports[ops_use("projector").field], "/metrics")).body
     sums = {"oa_projector_position": 0, "oa_projector_lag_events": 0}
     found = _SAMPLE.findall(metrics)
@@ -191,7 +191,7 @@ def _show_status(
 
 
 def show_event(output: Output, event: Event) -> None:
-    """Something happened to a process of the stack."""
+    """Show what happened to a process of the stack."""
     output.say(f"{event.name}: {event.change.value} {event.detail}".rstrip(), _STYLES.get(event.change, "dim"))
     output.document({"process": event.name, "change": event.change.value, "detail": event.detail})
 

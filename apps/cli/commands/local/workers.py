@@ -34,9 +34,9 @@ from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
     multiple=True,
     type=click.Choice(STARTED_BY_OA),
     required=True,
-    help="What it can execute.",
+    help="Adapter that the worker has.",
 )
-@click.option("--name", default=None, help="Name for people; by default OA_WORKER_NAME, or this machine's.")
+@click.option("--name", default=None, help="Name for people; by default OA_WORKER_NAME or this machine's.")
 @click.option(
     "--slots",
     type=click.IntRange(1, MAX_SLOTS),
@@ -45,14 +45,14 @@ from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
 )
 @command
 async def start(cli: Cli, adapters: tuple[str, ...], name: str | None, slots: int | None) -> Exit:
-    """Take runs and execute them, until Ctrl-C: then finish what is at hand. A second Ctrl-C ends it at once.
+    """Take runs and execute them until Ctrl-C, then finish the current runs. A second Ctrl-C ends the worker at once.
 
-    A worker of a local stack ends with it: after `oa down` it finishes what is at hand, too. While a stack that was not
-    stopped can't be reached, it waits.
+    A worker of a local stack ends with the stack: after `oa down` it finishes its current runs, too. While a stack that
+    was not stopped can't be reached, the worker waits.
 
-    After Ctrl-C or SIGTERM the runs at hand have OA_WORKER_DRAIN_S (30 s); then other workers take them over.
+    After Ctrl-C or SIGTERM, current runs have OA_WORKER_DRAIN_S (30 s) to finish; then other workers take them over.
 
-    Signs in with OA_API_KEY, or with a key of its own that it makes once, with your session, and keeps.
+    The worker signs in with OA_API_KEY, or with a key of its own, which it makes once, with your session, and keeps.
 
     The adapter `exec` runs commands. `codex` takes turns of Codex, which has to be installed and set up on this machine
     (docs/codex.md).
@@ -85,7 +85,7 @@ def _adapter(cli: Cli, name: str) -> ExecAdapter | CodexAdapter:
 
 
 async def _api_key(cli: Cli, key_file: Path, name: str) -> str:
-    """The key that is set, or the stored one, or a new one."""
+    """Return the key that is set, or else the stored one, or else a new one."""
     if cli.settings.api_key is not None:
         return cli.settings.api_key.reveal()
     known = read_json(key_file)
@@ -131,9 +131,9 @@ async def _work(cli: Cli, name: str, adapters: list[ExecAdapter | CodexAdapter],
 
 
 def _local_stack_stopped(cli: Cli) -> Callable[[], bool]:
-    """Whether the local stack that the worker works for was stopped on purpose; says so once.
+    """Return a function that tells whether the worker's local stack was stopped on purpose, and says so once.
 
-    A stack that crashed leaves its state behind, and is waited for.
+    A stack that crashed leaves its state behind, and the worker waits for it.
     """
     stack = running_stack(cli.settings)
     ours = stack is not None and stack.urls.get("control", "").rstrip("/") == cli.site.control_url
@@ -151,7 +151,7 @@ def _local_stack_stopped(cli: Cli) -> Callable[[], bool]:
 
 
 class _View:
-    """Says what happens to a worker. That it has no connection is said once, however often it tries."""
+    """Says what happens to a worker. It says once that there is no connection, however often the worker tries."""
 
     def __init__(self, output: Output) -> None:
         self._output = output

@@ -1,1 +1,1 @@
-"""Where people work together, and what they did there."""
+"""Commands about orgs, where people work together, and about what they did there."""

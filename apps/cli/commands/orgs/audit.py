@@ -1,4 +1,4 @@
-"""`oa audit list|export|verify`: who did what in the org, and that nobody changed it since."""
+"""`oa audit list|export|verify`: who did what in the org, and the proof that nobody changed it since."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Example: oa audit verify audit.jsonl
 
 @audit_group.command("list", epilog="Example: oa audit list --outcome refused --since 2026-12-01")
 @filter_options
-@click.option("--mine", is_flag=True, help="What you did, and what was done to your account, in every org.")
+@click.option("--mine", is_flag=True, help="Your actions and those on your account, in every org.")
 @limit_option
 @command
 async def list_events(
@@ -38,7 +38,7 @@ async def list_events(
     mine: bool,
     limit: int,
 ) -> Exit:
-    """List what was recorded in your org, the newest first. Its owners and admins may; --mine is for everybody."""
+    """List the audit events of your org, newest first. Only its owners and admins may; --mine is for everybody."""
     filters = AuditFilters(actor, action, target, outcome or "", since, until)
     if mine and filters != AuditFilters():
         raise click.UsageError("--mine takes no filters")
@@ -59,7 +59,7 @@ async def list_events(
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @command
 async def export(cli: Cli, file: Path) -> Exit:
-    """Write the audit log of your org into FILE, checked: a line of JSON for each event, the oldest first."""
+    """Check the audit log of your org and write it to FILE, one line of JSON per event, oldest first."""
     async with cli.site.client() as client:
         with staging(file.parent) as (path, opened):
             verified = await checked_audit_log(client.commands.audit, cli.site.audit_heads, opened)
@@ -74,9 +74,9 @@ async def export(cli: Cli, file: Path) -> Exit:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
 @command
 async def verify(cli: Cli, file: Path | None, known: AuditHead | None) -> Exit:
-    """Check the audit log of your org, or offline the one in FILE: order, chain, and that it continues a head.
+    """Check the audit log of your org, or offline the one in FILE: its order, its chain, and that it continues a head.
 
-    The newest head of the site is kept here, and the next log is held against it.
+    The newest head of the site is kept on this machine, and the next log is compared with it.
     """
     if file is not None:
         with file.open("rb") as opened:

@@ -1,4 +1,4 @@
-"""`oa invitation list|accept|decline|resend|revoke`: who may come into an org."""
+"""`oa invitation list|accept|decline|resend|revoke`: who may join an org."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ invitation_argument = click.argument("invitation_id")
 
 
 @invitation_group.command("list", epilog="Example: oa invitation list --sent")
-@click.option("--sent", is_flag=True, help="Those that your org has sent, not those that you got.")
+@click.option("--sent", is_flag=True, help="List those that your org has sent, not those that you received.")
 @org_option
 @command
 async def list_invitations(cli: Cli, sent: bool, org_id: str) -> Exit:
-    """List the open invitations that you got, the newest first."""
+    """List the open invitations that you received, newest first."""
     if org_id and not sent:
         raise click.UsageError("--org is for those that an org has sent; give --sent, too")
     async with cli.site_of_person.client() as client:
@@ -46,7 +46,7 @@ async def list_invitations(cli: Cli, sent: bool, org_id: str) -> Exit:
 @click.option("--switch", is_flag=True, help="Act in the org from now on.")
 @command
 async def accept(cli: Cli, invitation_id: str, switch: bool) -> Exit:
-    """Become a member of the org that you are invited into. It needs no id while you have one open invitation."""
+    """Become a member of the org that you are invited to. No id is needed if you have exactly one open invitation."""
     async with cli.site_of_person.client() as client:
         invitation = await _got(client, invitation_id) if invitation_id else await _only_one(client)
         joined = await client.commands.orgs.accept(invitation)
@@ -63,7 +63,7 @@ async def accept(cli: Cli, invitation_id: str, switch: bool) -> Exit:
 @invitation_argument
 @command
 async def decline(cli: Cli, invitation_id: str) -> Exit:
-    """Answer an invitation with no."""
+    """Decline an invitation."""
     async with cli.site_of_person.client() as client:
         invitation_id = await _got(client, invitation_id)
         await client.commands.orgs.decline(invitation_id)
@@ -77,7 +77,7 @@ async def decline(cli: Cli, invitation_id: str) -> Exit:
 @org_option
 @command
 async def resend(cli: Cli, invitation_id: str, org_id: str) -> Exit:
-    """Send the mail of an invitation into your org once more."""
+    """Send the mail of an invitation to your org again."""
     async with cli.site_of_person.client() as client:
         org = await org_of(client, org_id)
         invitation = await client.commands.orgs.resend(org, await _sent(client, org, invitation_id))
@@ -91,7 +91,7 @@ async def resend(cli: Cli, invitation_id: str, org_id: str) -> Exit:
 @org_option
 @command
 async def revoke(cli: Cli, invitation_id: str, org_id: str) -> Exit:
-    """Take back an invitation into your org."""
+    """Revoke an invitation to your org."""
     async with cli.site_of_person.client() as client:
         org = await org_of(client, org_id)
         invitation_id = await _sent(client, org, invitation_id)
@@ -102,12 +102,12 @@ async def revoke(cli: Cli, invitation_id: str, org_id: str) -> Exit:
 
 
 async def _got(client: Client, invitation_id: str) -> str:
-    """The one of the person's own open invitations that is meant. Raises Refusal."""
+    """Return the id of the one of the person's own open invitations that is meant. Raises Refusal."""
     return await meant(_INVITATION, invitation_id, lambda: _listed(client.commands.orgs.own_invitations()))
 
 
 async def _sent(client: Client, org_id: str, invitation_id: str) -> str:
-    """The one of an org's open invitations that is meant. Raises Refusal."""
+    """Return the id of the one of an org's open invitations that is meant. Raises Refusal."""
     return await meant(_SENT, invitation_id, lambda: _listed(client.commands.orgs.invitations(org_id)))
 
 
@@ -116,7 +116,7 @@ async def _listed(asked: Awaitable[Sequence[Invitation]]) -> list[Listed]:
 
 
 async def _only_one(client: Client) -> str:
-    """The invitation that is meant by none. Raises Refusal `not_found` without one, `missing_field` with several."""
+    """Return the id of the only open invitation. Raises Refusal `not_found` for none, `missing_field` for several."""
     found = await client.commands.orgs.own_invitations()
     if not found:
         raise Refusal("not_found", "you have no open invitation; ask for one to the address that you signed in with")

@@ -12,7 +12,7 @@ from oa_client.client import Client
 from oa_client.core.orgs import ROLES, Member
 
 org_option = click.option(
-    "--org", "org_id", metavar="ORG_ID", default="", help="Another org than the one that you act in."
+    "--org", "org_id", metavar="ORG_ID", default="", help="Use this org, not the one that you act in."
 )
 
 person_argument = click.argument("person")
@@ -22,12 +22,12 @@ _ORG = Kind("org", "org_id", "oa org list", ("org_",))
 
 
 async def meant_org(client: Client, org_id: str) -> str:
-    """The org that was named, one of the person's. Raises Refusal `not_found`, `invalid_value`."""
+    """Return the id of the person's org that was named. Raises Refusal `not_found`, `invalid_value`."""
     return await meant(_ORG, org_id, lambda: _orgs(client))
 
 
 async def org_of(client: Client, org_id: str) -> str:
-    """The org that is meant: the one that was named, or the one that the person acts in. Raises as `meant_org`."""
+    """Return the id of the org that was named, or else of the one that the person acts in. Raises as `meant_org`."""
     return await meant_org(client, org_id) if org_id else client.auth.credentials().org_id
 
 
@@ -48,7 +48,7 @@ async def every_member(client: Client, org_id: str) -> list[Member]:
 
 
 async def user_id_of(client: Client, org_id: str, person: str) -> str:
-    """The id of a member who was named by it, or by the e-mail address. Raises Refusal `not_found`."""
+    """Return the id of a member given by id or e-mail address. Raises Refusal `not_found`."""
     if "@" not in person:
         return person
     address = person.strip().casefold()
@@ -76,11 +76,11 @@ async def list_members(cli: Cli, org_id: str) -> Exit:
 
 @member_group.command("invite", epilog="Example: oa member invite bob@example.org --role admin")
 @click.argument("email")
-@click.option("--role", type=click.Choice(ROLES), default="member", show_default=True, help="What the person will be.")
+@click.option("--role", type=click.Choice(ROLES), default="member", show_default=True, help="Role of the person.")
 @org_option
 @command
 async def invite(cli: Cli, email: str, role: str, org_id: str) -> Exit:
-    """Invite somebody into your org by e-mail. Whoever signs in with that address can accept."""
+    """Invite somebody to your org by e-mail. Anyone who signs in with that address can accept."""
     async with cli.site_of_person.client() as client:
         invitation = await client.commands.orgs.invite(await org_of(client, org_id), email, role)
     cli.output.say(
@@ -97,7 +97,7 @@ async def invite(cli: Cli, email: str, role: str, org_id: str) -> Exit:
 @org_option
 @command
 async def set_role(cli: Cli, person: str, role: str, org_id: str) -> Exit:
-    """Give a member of your org another role. PERSON is an e-mail address, or an id (usr_…)."""
+    """Change the role of a member of your org. PERSON is an e-mail address or an id (usr_…)."""
     async with cli.site_of_person.client() as client:
         org = await org_of(client, org_id)
         member = await client.commands.orgs.set_role(org, await user_id_of(client, org, person), role)
@@ -111,9 +111,9 @@ async def set_role(cli: Cli, person: str, role: str, org_id: str) -> Exit:
 @org_option
 @command
 async def remove(cli: Cli, person: str, org_id: str) -> Exit:
-    """Remove a member from your org. PERSON is an e-mail address, or an id (usr_…).
+    """Remove a member from your org. PERSON is an e-mail address or an id (usr_…).
 
-    What the person has open there ends within moments; runs go on.
+    Everything that the person has open there ends within moments. Runs go on.
     """
     async with cli.site_of_person.client() as client:
         org = await org_of(client, org_id)

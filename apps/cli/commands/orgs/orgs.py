@@ -31,7 +31,7 @@ async def list_orgs(cli: Cli) -> Exit:
 @click.option("--switch", is_flag=True, help="Act in it from now on.")
 @command
 async def create(cli: Cli, name: str, switch: bool) -> Exit:
-    """Make an org called NAME, with you as its owner."""
+    """Create an org called NAME, with you as its owner."""
     async with cli.site_of_person.client() as client:
         made = await client.commands.orgs.create(name)
         if switch:
@@ -48,7 +48,7 @@ async def create(cli: Cli, name: str, switch: bool) -> Exit:
 @click.argument("name")
 @command
 async def rename(cli: Cli, org_id: str, name: str) -> Exit:
-    """Call an org NAME."""
+    """Rename an org to NAME."""
     async with cli.site_of_person.client() as client:
         org_id = await meant_org(client, org_id)
         renamed = await client.commands.orgs.rename(org_id, name)
@@ -61,7 +61,7 @@ async def rename(cli: Cli, org_id: str, name: str) -> Exit:
 @org_argument
 @command
 async def switch(cli: Cli, org_id: str) -> Exit:
-    """Let your commands on this device act in another of your orgs from now on."""
+    """Make your commands on this device act in another of your orgs from now on."""
     async with cli.site_of_person.client() as client:
         org_id = await meant_org(client, org_id)
         await client.auth.switch_org(org_id)
@@ -74,7 +74,7 @@ async def switch(cli: Cli, org_id: str) -> Exit:
 @org_argument
 @command
 async def leave(cli: Cli, org_id: str) -> Exit:
-    """End your membership in an org. What you have open there ends within moments; your runs go on."""
+    """Leave an org. Everything that you have open there ends within moments. Your runs go on."""
     async with cli.site_of_person.client() as client:
         org_id = await meant_org(client, org_id)
         await client.commands.orgs.leave(org_id)
@@ -89,7 +89,7 @@ async def leave(cli: Cli, org_id: str) -> Exit:
 @person_argument
 @command
 async def transfer(cli: Cli, org_id: str, person: str) -> Exit:
-    """Make a member the owner of an org. You become an admin. PERSON is an e-mail address, or an id (usr_…)."""
+    """Make a member the owner of an org. You become an admin. PERSON is an e-mail address or an id (usr_…)."""
     async with cli.site_of_person.client() as client:
         org_id = await meant_org(client, org_id)
         owner = await client.commands.orgs.transfer(org_id, await user_id_of(client, org_id, person))
@@ -102,9 +102,9 @@ async def transfer(cli: Cli, org_id: str, person: str) -> Exit:
 @org_argument
 @command
 async def delete(cli: Cli, org_id: str) -> Exit:
-    """Close an org for everybody, and cancel its runs. An owner can restore it for a while; then it is gone.
+    """Delete an org: close it for everybody, and cancel its runs. An owner can restore it for a while; then it is gone.
 
-    Its schedules stand still, and go on when it is restored. Canceled runs stay canceled.
+    Its schedules stop, and resume when it is restored. Canceled runs stay canceled.
     """
     async with cli.site_of_person.client() as client:
         org_id = await meant_org(client, org_id)
@@ -119,7 +119,7 @@ async def delete(cli: Cli, org_id: str) -> Exit:
 @org_argument
 @command
 async def restore(cli: Cli, org_id: str) -> Exit:
-    """Open an org again that was deleted."""
+    """Restore a deleted org."""
     async with cli.site_of_person.client() as client:
         org_id = await meant_org(client, org_id)
         opened = await client.commands.orgs.restore(org_id)

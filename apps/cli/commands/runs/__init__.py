@@ -1,1 +1,1 @@
-"""Runs, what starts them, and what is left of them."""
+"""Commands about runs, what starts them, and what is left of them."""

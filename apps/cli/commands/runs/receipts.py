@@ -31,7 +31,7 @@ Example: oa receipt verify --receipt receipt.json --events events.jsonl
 @run_id_argument
 @command
 async def show(cli: Cli, run_id: str) -> Exit:
-    """Show the receipt of a run that has ended, its signature checked. With --json: the receipt as a file keeps it."""
+    """Show the receipt of a run that has ended, and check its signature. With --json, print the receipt for a file."""
     async with cli.site.client() as client:
         receipt, facts = await client.proofs.receipt(await meant_run(client, cli.site.folder, run_id))
     cli.output.document(wire.receipt_document(receipt))
@@ -87,9 +87,9 @@ async def verify(
 @click.option("--pin", is_flag=True, help="Forget the pinned keys and trust those that the site shows now.")
 @command
 async def list_keys(cli: Cli, pin: bool) -> Exit:
-    """Show the keys that receipts are checked with; they are pinned on first use.
+    """Show the keys that receipts are checked with. They are pinned on first use.
 
-    --pin also forgets the checkpoint of the log of receipts that was seen last.
+    --pin also forgets the last checkpoint that was seen of the log of receipts.
     """
     async with cli.site.client() as client:
         keys = await (client.proofs.trust_anew() if pin else client.proofs.keys())
@@ -105,7 +105,7 @@ def _log_words(logged: Logged) -> str:
 
 
 def _verify_files(keys: dict[str, bytes], receipt_file: Path, events_file: Path | None) -> tuple[ReceiptFacts, int]:
-    """Nothing but files and pinned keys."""
+    """Check with nothing but files and trusted keys."""
     receipt = wire.receipt_of(receipt_file.read_bytes())
     if events_file is None:
         return verify_receipt(receipt, keys), 0
@@ -115,7 +115,7 @@ def _verify_files(keys: dict[str, bytes], receipt_file: Path, events_file: Path 
 
 
 def show_receipt(output: Output, receipt: SignedReceipt, facts: ReceiptFacts) -> None:
-    """A receipt for people."""
+    """Show a receipt to people."""
     rows = [
         ["run", facts.run_id],
         ["owner", f"{facts.user_id} in {facts.org_id}"],

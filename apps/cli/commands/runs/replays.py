@@ -29,7 +29,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @command
 async def save(cli: Cli, run_id: str, file: Path) -> Exit:
-    """Write a run that has ended, with its receipt, into FILE: checked, and the same bytes for everybody."""
+    """Check a run that has ended, and write it with its receipt to FILE. Everybody gets the same bytes."""
     async with cli.site.following() as (client, store):
         run_id = await meant_run(client, cli.site.folder, run_id)
         proved = await client.proofs.followed_record(run_id, store)
@@ -42,12 +42,12 @@ async def save(cli: Cli, run_id: str, file: Path) -> Exit:
 
 @replay_group.command("fetch", epilog="Example: oa replay fetch latest -o run.oareplay")
 @click.option(
-    "--output", "-o", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file."
+    "--output", "-o", "file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write."
 )
 @run_id_argument
 @command
 async def fetch(cli: Cli, run_id: str, file: Path) -> Exit:
-    """Get the artifact of a run that has ended from the site, archived or not, check it, and write it into a file."""
+    """Fetch the artifact of a run that has ended, archived or not, from the site, check it, and write it to a file."""
     async with cli.site.client() as client:
         run_id = await meant_run(client, cli.site.folder, run_id)
         async with fetched_artifact(client, run_id, file.parent) as fetched:
@@ -60,7 +60,7 @@ async def fetch(cli: Cli, run_id: str, file: Path) -> Exit:
 
 @replay_group.command("verify", epilog="Example: oa replay verify run.oareplay")
 @key_option
-@click.option("--receipt", "receipt_file", type=_FILE, help="The receipt that FILE must hold, kept by yourself.")
+@click.option("--receipt", "receipt_file", type=_FILE, help="A receipt that you kept, which FILE must hold.")
 @click.argument("file", type=_FILE)
 @command
 async def verify(cli: Cli, file: Path, receipt_file: Path | None, keys: tuple[str, ...]) -> Exit:
@@ -81,9 +81,9 @@ async def verify(cli: Cli, file: Path, receipt_file: Path | None, keys: tuple[st
 @click.argument("run_or_file", metavar="RUN_ID|FILE", type=click.Path())
 @command
 async def show(cli: Cli, run_or_file: str, keys: tuple[str, ...], raw: bool) -> Exit:
-    """Check a run, of the site or in a file, then show it from its first event on.
+    """Check a run on the site or in a file, then show it from its first event on.
 
-    A file in this folder comes before a run whose id only begins so.
+    A file in this folder takes precedence over a run whose id only begins so.
     """
     cli.output.raw = raw
     if _is_meant_as_run(run_or_file):

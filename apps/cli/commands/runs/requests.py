@@ -15,11 +15,11 @@ _REQUEST = Kind("request", "request_id", "oa request list --all")
 
 
 @request_group.command("list", epilog="Example: oa request list latest")
-@click.option("--all", "settled", is_flag=True, help="Also those that are answered, or whose time is over.")
+@click.option("--all", "settled", is_flag=True, help="Include those that are answered, or whose time is over.")
 @run_id_argument
 @command
 async def list_requests(cli: Cli, run_id: str, settled: bool) -> Exit:
-    """List what a run asks, in order."""
+    """List the open requests of a run, in order."""
     async with cli.site.client() as client:
         run = await meant_run(client, cli.site.folder, run_id)
         asked = [one for one in await client.commands.talk.requests(run) if settled or one.state == "open"]
@@ -47,7 +47,7 @@ def _row(one: AskedRequest) -> list[str]:
 async def answer(cli: Cli, run_id: str, request_id: str, option: str, text: str) -> Exit:
     """Answer a request with one of its options, or with a text. The first answer counts.
 
-    `latest` is the newest one that is open.
+    `latest` is the newest open request.
     """
     if bool(option) == bool(text):
         raise click.UsageError("Give an OPTION, such as yes, or --text.")
@@ -61,6 +61,6 @@ async def answer(cli: Cli, run_id: str, request_id: str, option: str, text: str)
 
 
 async def _asked(client: Client, run_id: str) -> list[Listed]:
-    """All requests of a run, those that are open last."""
+    """Return all requests of a run, the open ones last."""
     asked = await client.commands.talk.requests(run_id)
     return [Listed(one.request_id) for one in sorted(asked, key=lambda one: one.state == "open")]

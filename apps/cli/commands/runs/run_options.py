@@ -1,4 +1,4 @@
-"""The options that say what a run executes, when a worker gets it, and what becomes of it when it fails."""
+"""The options that say what a run executes, when a worker gets it, and what happens if it fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Concurrent(click.ParamType[Concurrency]):
     name = "concurrency"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Concurrency:
-        """The key and its limit; a usage error for anything else."""
+        """Return the key and its limit. Any other value is a usage error."""
         if isinstance(value, Concurrency):
             return value
         key, _, limit = str(value).rpartition("=")
@@ -35,42 +35,54 @@ class _Concurrent(click.ParamType[Concurrency]):
 
 
 _WHAT = (
-    click.option("--title", default="", help="Title for people; made from the command when empty."),
-    click.option("--adapter", "agent", default="", metavar="NAME", help="Agent that gets the input, not a command."),
-    click.option("--input", "given", default=None, metavar="JSON|@FILE", help="Input of the agent: JSON, or its file."),
+    click.option("--title", default="", help="Title for people; by default made from the command."),
+    click.option("--adapter", "agent", default="", metavar="NAME", help="Agent that runs, instead of a command."),
+    click.option(
+        "--input", "given", default=None, metavar="JSON|@FILE", help="Input of the agent: JSON, or a file of it."
+    ),
     click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine."),
     click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command."),
-    click.option("--timeout", type=DURATION, default=_NONE, help="The command is ended if it goes on for so long."),
+    click.option("--timeout", type=DURATION, default=_NONE, help="End the command if it runs for longer than this."),
     click.option("--timeout-ms", type=click.IntRange(min=0), default=0, hidden=True),
     click.option(
         "--retention",
         "retention_class",
         default="",
         metavar="CLASS",
-        help="Retention class: when its events move to the archive after its end. The default class when not given.",
+        help="Retention class: how long after its end its events move to the archive. By default the default class.",
     ),
     click.option("--thread", "thread_id", default="", metavar="ID", help="Conversation that the run belongs to."),
     click.option(
         "--if-busy",
         type=click.Choice([policy.value for policy in ThreadPolicy]),
         default=None,
-        help="What to do while an older run of the thread has not ended. Without it they go on side by side.",
+        help="What to do while an older run of the thread has not ended. By default, both run side by side.",
     ),
 )
 _QUEUE = (
-    click.option("--priority", type=click.IntRange(-100, 100), default=0, help="A higher one goes first; 0 is usual."),
-    click.option("--not-before", type=MOMENT, metavar="TIME|+DURATION", help="No worker gets it before."),
-    click.option("--start-timeout", type=DURATION, default=_NONE, help="It fails if no worker starts it for so long."),
-    click.option("--run-timeout", type=DURATION, default=_NONE, help="It fails if it goes on for so long."),
+    click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher ones go first; 0 is usual."),
+    click.option(
+        "--not-before", type=MOMENT, metavar="TIME|+DURATION", help="No worker gets the run before this time."
+    ),
+    click.option(
+        "--start-timeout", type=DURATION, default=_NONE, help="The run fails if no worker starts it within this time."
+    ),
+    click.option("--run-timeout", type=DURATION, default=_NONE, help="The run fails if it takes longer than this."),
     click.option("--concurrency", type=_Concurrent(), metavar="KEY=N", help="At most N runs with this key at a time."),
-    click.option("--retries", type=click.IntRange(0, 99), default=0, help="How often it is tried again if it fails."),
-    click.option("--retry-delay", type=DURATION, default="1s", show_default=True, help="Pause before; then doubled."),
+    click.option("--retries", type=click.IntRange(0, 99), default=0, help="How often a failed run is tried again."),
+    click.option(
+        "--retry-delay",
+        type=DURATION,
+        default="1s",
+        show_default=True,
+        help="Pause before the first retry; doubled for each further one.",
+    ),
 )
 _ARGV = click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
 
 
 def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command these options, and the command line of a run as its last argument; it gets a RunSpec as `spec`."""
+    """Add these options to a command, and a run's command line as its last argument. It gets a RunSpec as `spec`."""
 
     @wraps(run)
     def with_spec(
@@ -118,19 +130,19 @@ def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_terminal(spec: RunSpec, terminal: Terminal) -> RunSpec:
-    """The same run of a command, with a terminal."""
+    """Return the same run of a command, with a terminal."""
     if not isinstance(spec.input, ExecSpec):
         raise click.UsageError("--tty is for a command; an agent has no terminal.")
     return replace(spec, input=replace(spec.input, terminal=terminal))
 
 
 def json_of(given: str) -> str:
-    """A JSON text, or that of the file whose name stands behind an @."""
+    """Return a JSON text, or that of the file whose name follows an @."""
     return _file_text(given[1:]) if given.startswith("@") else given
 
 
 def _input_of(agent: str, given: str | None, argv: tuple[str, ...]) -> str:
-    """The agent's input; empty for a run of a command."""
+    """Return the agent's input; empty for a run of a command."""
     if not agent:
         if given is not None:
             raise click.UsageError("--input is for an agent; name it with --adapter.")

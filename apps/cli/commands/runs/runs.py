@@ -51,18 +51,18 @@ Example: oa run start --adapter support --input '{"question": "Why?"}'
     context_settings={"allow_interspersed_args": False},
 )
 @click.option("--detach", is_flag=True, help="Do not follow the run; print its id.")
-@click.option("--stdin", is_flag=True, help="Standard input of `oa` goes to the command; what `oa run send` says, too.")
-@click.option("--tty", "-t", is_flag=True, help="The command has a terminal, as large as yours, or 80 times 24.")
+@click.option("--stdin", is_flag=True, help="Send standard input of `oa` to the command, and what `oa run send` says.")
+@click.option("--tty", "-t", is_flag=True, help="Give the command a terminal, as large as yours, or 80 by 24.")
 @raw_option
 @run_options
 @command
 async def start(cli: Cli, spec: events.RunSpec, detach: bool, stdin: bool, tty: bool, raw: bool) -> int:
-    """Start a run of a command or an agent, and follow it to its end; the exit code is that of the run's command.
+    """Start a run of a command or an agent, and follow it to its end. The exit code is that of the run's command.
 
-    With --stdin the command reads what comes on standard input, and its end; with --detach, what `oa run send` says.
+    With --stdin, the command reads the standard input of `oa` to its end; with --detach, what `oa run send` says.
 
-    With --tty it reads and writes at a terminal of its own, which takes the size of yours. Yours shows what it may of
-    that: see --raw. With --stdin, too, what you type goes there key by key; Ctrl-] leaves the run alone.
+    With --tty, the command has a terminal of its own, which takes the size of yours. Your terminal shows only what is
+    safe of its output: see --raw. With --stdin, too, what you type goes there key by key; Ctrl-] leaves the run alone.
     """
     cli.output.raw = raw
     spec = _with_stdin(spec) if stdin else spec
@@ -88,11 +88,11 @@ def _with_stdin(spec: events.RunSpec) -> events.RunSpec:
 
 @run_group.command("list", epilog="Example: oa run list --mine --status running")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Maximum number of runs.")
-@click.option("--status", type=click.Choice(RUN_STATUSES), default=None, help="Only runs that stand so.")
-@click.option("--mine", is_flag=True, help="Only runs that you started yourself, or OA_API_KEY's service account.")
+@click.option("--status", type=click.Choice(RUN_STATUSES), default=None, help="Only runs with this status.")
+@click.option("--mine", is_flag=True, help="Only runs that you, or the service account of OA_API_KEY, started.")
 @command
 async def list_runs(cli: Cli, limit: int, status: str | None, mine: bool) -> Exit:
-    """List the runs of your org, the newest first: of its people and its service accounts."""
+    """List the runs of your org's people and service accounts, newest first."""
     async with cli.site.client() as client:
         page = await client.commands.runs(page_size=limit, status=status or "", own=mine)
     for run in page.runs:
@@ -116,7 +116,7 @@ async def list_runs(cli: Cli, limit: int, status: str | None, mine: bool) -> Exi
 @run_id_argument
 @command
 async def show(cli: Cli, run_id: str) -> Exit:
-    """Show the authority's state of a run."""
+    """Show the state of a run, from the authority."""
     async with cli.site.client() as client:
         run = await client.commands.run(await meant_run(client, cli.site.folder, run_id))
         listed = await _listed(client, run.run_id)
@@ -130,7 +130,7 @@ async def show(cli: Cli, run_id: str) -> Exit:
 @run_id_argument
 @command
 async def result(cli: Cli, run_id: str) -> int:
-    """Print what an agent returned, as JSON; the exit code is as that of following the run."""
+    """Print what an agent returned, as JSON. The exit code is the same as when following the run."""
     async with cli.site.client() as client:
         run = await client.commands.run(await meant_run(client, cli.site.folder, run_id))
     finish = run.finish
@@ -148,13 +148,13 @@ async def result(cli: Cli, run_id: str) -> int:
 
 
 @run_group.command("tail", epilog="Example: oa run tail latest --from-start")
-@click.option("--from-start", is_flag=True, help="Show the run from its first event on, not from where you left it.")
-@click.option("--snapshot", is_flag=True, help="Begin with how the run stands now; its events so far are not fetched.")
+@click.option("--from-start", is_flag=True, help="Show the run from its first event on, not from where you left off.")
+@click.option("--snapshot", is_flag=True, help="Begin with the run's current state; do not fetch its events so far.")
 @raw_option
 @run_id_argument
 @command
 async def tail(cli: Cli, run_id: str, from_start: bool, snapshot: bool, raw: bool) -> int:
-    """Follow a run to its end, from where you left it; the exit code is that of the run's command."""
+    """Follow a run to its end, from where you left off. The exit code is that of the run's command."""
     if from_start and snapshot:
         raise click.UsageError("Give --from-start or --snapshot, not both.")
     cli.output.raw = raw
@@ -164,8 +164,8 @@ async def tail(cli: Cli, run_id: str, from_start: bool, snapshot: bool, raw: boo
 
 
 @run_group.command("send", epilog="Example: oa run send latest 'Look at the second file, too.'")
-@click.option("--input", "given", default=None, metavar="JSON|@FILE", help="What to say, as JSON or a file of it.")
-@click.option("--end", "ends", is_flag=True, help="The standard input of the run's command ends here.")
+@click.option("--input", "given", default=None, metavar="JSON|@FILE", help="What to say: JSON, or a file of it.")
+@click.option("--end", "ends", is_flag=True, help="End the standard input of the run's command.")
 @run_id_argument
 @click.argument("text", required=False)
 @command
@@ -192,7 +192,7 @@ async def send(cli: Cli, run_id: str, text: str | None, given: str | None, ends:
 @run_id_argument
 @command
 async def cancel(cli: Cli, run_id: str, reason: str) -> Exit:
-    """Ask for a run to end."""
+    """Request that a run be canceled."""
     async with cli.site.client() as client:
         run = await client.commands.cancel(await meant_run(client, cli.site.folder, run_id), reason)
     cli.output.document(run.document)
@@ -203,11 +203,11 @@ async def cancel(cli: Cli, run_id: str, reason: str) -> Exit:
 async def follow(
     cli: Cli, client: Client, run_id: str, *, show_stored: bool = False, patient: bool = True, snapshot: bool = False
 ) -> int:
-    """Show a run to its end. What is stored already is shown with `show_stored`; its finish always.
+    """Show a run to its end. Events that are stored already are shown only with `show_stored`; its finish always.
 
-    `snapshot`: begin with how it stands now. What is stored here is all of a run's events, so nothing is stored then.
+    `snapshot`: begin with its current state. Nothing is stored then, because the store holds all events of a run.
 
-    Raises Refusal when the site can't be reached at first, unless `patient`. Later it is waited for.
+    Raises Refusal if the site can't be reached at first, unless `patient`. Later, it waits for the site.
     """
     view = TailView(cli.output)
     hint = NoWorkerHint(cli.output)
@@ -241,29 +241,29 @@ def _finish_of(item: Item) -> events.RunFinished | None:
 
 
 def _exit_at(item: Item, otherwise: int) -> int:
-    """The exit code that a run has which had ended before it was followed."""
+    """Return the exit code of a run that had ended before it was followed."""
     finish = item.at.run.finish if isinstance(item, Began) else None
     return exit_of_finish(finish.outcome, finish.exit_code, finish.signal) if finish else otherwise
 
 
 def _said(text: str | None, given: str | None) -> str:
-    """What is said to a run, as JSON."""
+    """Return what is said to a run, as JSON."""
     if text is not None:
         return json.dumps(text, ensure_ascii=False)
     return piece_json(StdinPiece(b"", ends=True)) if given is None else json_of(given)
 
 
-# JSON has these outside of its strings only.
+# In JSON, these occur only outside of strings.
 _BLANKS = str.maketrans("\n\r\t", "   ")
 
 
 def _result_line(text: str) -> str:
-    """A result to the letter, in one line that a terminal may have."""
+    """Return a result to the letter, in one line that is safe for a terminal."""
     return visible_json(text.translate(_BLANKS))
 
 
 def _result_value(text: str) -> Any:
-    """A result's value. What is no JSON, though the authority takes nothing else, is shown as a text."""
+    """Return a result's value. A result that is no JSON, though the authority takes nothing else, becomes a text."""
     try:
         return read_json(text)
     except ValueError:
@@ -271,7 +271,7 @@ def _result_value(text: str) -> Any:
 
 
 async def _listed(client: Client, run_id: str) -> Run | None:
-    """The read model's view of a run, which knows its progress. None if it can't be had now."""
+    """Return the read model's view of a run, which has its progress; None if it can't be had now."""
     try:
         page = await client.commands.runs(page_size=1, prefix=run_id)
     except Refusal:

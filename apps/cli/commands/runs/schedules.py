@@ -31,19 +31,19 @@ schedule_argument = click.argument("schedule")
 
 
 @schedule_group.command("create", epilog=_CREATE_EXAMPLES)
-@click.option("--cron", "expression", default="", help="Minute, hour, day of month, month, day of week.")
-@click.option("--time-zone", default="UTC", show_default=True, metavar="ZONE", help="IANA zone of --cron.")
-@click.option("--every", type=DURATION, default=None, metavar="15m", help="Distance of its times, instead of --cron.")
-@click.option("--anchor", type=MOMENT, default=None, metavar="TIME", help="A time that --every goes through.")
+@click.option("--cron", "expression", default="", help="Cron: minute, hour, day of month, month, day of week.")
+@click.option("--time-zone", default="UTC", show_default=True, metavar="ZONE", help="IANA time zone of --cron.")
+@click.option("--every", type=DURATION, default=None, metavar="15m", help="Interval between times, instead of --cron.")
+@click.option("--anchor", type=MOMENT, default=None, metavar="TIME", help="One of the times of --every.")
 @click.option(
     "--overlap",
     type=click.Choice(OVERLAPS),
     default="skip",
     show_default=True,
-    help="What happens while the last run has not ended.",
+    help="What to do while the last run has not ended.",
 )
 @click.option("--catch-up", type=DURATION, default=None, metavar="1h", help="How late a run may start.")
-@click.option("--tty", "-t", is_flag=True, help="The command has a terminal, 80 times 24.")
+@click.option("--tty", "-t", is_flag=True, help="Give the command a terminal of 80 by 24.")
 @click.argument("name")
 @run_options
 @command
@@ -59,7 +59,7 @@ async def create(
     catch_up: timedelta | None,
     tty: bool,
 ) -> Exit:
-    """Start runs of a command or an agent by the clock, until the schedule is paused or deleted."""
+    """Create a schedule, which starts runs of a command or an agent by the clock until it is paused or deleted."""
     timing = _timing(expression, time_zone, every, anchor)
     spec = replace(with_terminal(spec, Terminal()) if tty else spec, title=spec.title or name)
     catch_up_ms = milliseconds(catch_up) if catch_up is not None else 0
@@ -76,7 +76,7 @@ async def create(
 )
 @command
 async def list_schedules(cli: Cli, limit: int) -> Exit:
-    """List the schedules of your org, the newest first."""
+    """List the schedules of your org, newest first."""
     async with cli.site.client() as client:
         page = await client.commands.schedules.page(page_size=limit)
     for one in page.schedules:
@@ -93,7 +93,7 @@ async def list_schedules(cli: Cli, limit: int) -> Exit:
 @schedule_argument
 @command
 async def show(cli: Cli, schedule: str) -> Exit:
-    """Show a schedule: its next times, and what became of the last ones."""
+    """Show a schedule, its next times, and what became of the last ones."""
     async with cli.site.client() as client:
         schedule = await _meant(client, schedule)
         found = await client.commands.schedules.get(schedule)
@@ -107,7 +107,7 @@ async def show(cli: Cli, schedule: str) -> Exit:
 @schedule_argument
 @command
 async def pause(cli: Cli, schedule: str, reason: str) -> Exit:
-    """Start no more runs until it is resumed."""
+    """Pause a schedule: it starts no more runs until it is resumed."""
     async with cli.site.client() as client:
         schedule = await _meant(client, schedule)
         paused = await client.commands.schedules.pause(schedule, reason)
@@ -120,7 +120,7 @@ async def pause(cli: Cli, schedule: str, reason: str) -> Exit:
 @schedule_argument
 @command
 async def resume(cli: Cli, schedule: str) -> Exit:
-    """Go on, with the newest missed time if that is within the catch-up window."""
+    """Resume a schedule, starting with the newest missed time if that is within the catch-up window."""
     async with cli.site.client() as client:
         schedule = await _meant(client, schedule)
         resumed = await client.commands.schedules.resume(schedule)
@@ -130,11 +130,11 @@ async def resume(cli: Cli, schedule: str) -> Exit:
 
 
 @schedule_group.command("trigger", epilog="Example: oa schedule trigger nightly")
-@click.option("--idempotency-key", "--key", "key", default="", help="The same one starts one run.")
+@click.option("--idempotency-key", "--key", "key", default="", help="Calls with the same key start one run.")
 @schedule_argument
 @command
 async def trigger(cli: Cli, schedule: str, key: str) -> Exit:
-    """Start a run now, also of a paused schedule, and print its id."""
+    """Start a run now, even of a paused schedule, and print its id."""
     async with cli.site.client() as client:
         schedule = await _meant(client, schedule)
         run = await client.commands.schedules.trigger(schedule, key)
@@ -144,8 +144,8 @@ async def trigger(cli: Cli, schedule: str, key: str) -> Exit:
 
 
 @schedule_group.command("backfill", epilog="Example: oa schedule backfill tick --from 2026-11-01 --to 2026-11-08")
-@click.option("--from", "start", type=MOMENT, required=True, metavar="TIME", help="First moment of the range.")
-@click.option("--to", "end", type=MOMENT, required=True, metavar="TIME", help="End of the range, not part of it.")
+@click.option("--from", "start", type=MOMENT, required=True, metavar="TIME", help="Start of the range, included.")
+@click.option("--to", "end", type=MOMENT, required=True, metavar="TIME", help="End of the range, excluded.")
 @schedule_argument
 @command
 async def backfill(cli: Cli, schedule: str, start: datetime, end: datetime) -> Exit:
@@ -167,7 +167,7 @@ async def backfill(cli: Cli, schedule: str, start: datetime, end: datetime) -> E
 @schedule_argument
 @command
 async def delete(cli: Cli, schedule: str) -> Exit:
-    """End a schedule; its runs go on."""
+    """Delete a schedule. Its runs go on."""
     async with cli.site.client() as client:
         schedule = await _meant(client, schedule)
         await client.commands.schedules.delete(schedule)
@@ -177,12 +177,12 @@ async def delete(cli: Cli, schedule: str) -> Exit:
 
 
 async def _meant(client: Client, schedule: str) -> str:
-    """The id of a schedule, or the name that it was named by. Raises Refusal."""
+    """Return the id of a schedule, or the name that it was named by. Raises Refusal."""
     return await meant(_SCHEDULE, schedule, lambda: _listed(client))
 
 
 async def _listed(client: Client) -> list[Listed]:
-    """All schedules of the org."""
+    """Return all schedules of the org."""
     found: list[Listed] = []
     token = ""
     while True:

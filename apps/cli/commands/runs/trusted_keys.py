@@ -1,4 +1,4 @@
-"""Which keys a command trusts: those that it is given, or those that are pinned."""
+"""The keys that a command trusts: those that it is given, or those that are pinned."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from oa_base.refusal import Refusal
 from oa_client.proofs.pins import keys_of
 
 key_option = click.option(
-    "--key", "keys", multiple=True, metavar="BASE64", help="A public key to trust, in place of the pinned."
+    "--key", "keys", multiple=True, metavar="BASE64", help="A public key to trust, instead of those pinned."
 )
 
 
 def trusted_keys(cli: Cli, given: tuple[str, ...]) -> dict[str, bytes]:
-    """The public keys given in base64, or those pinned for the site. Asks nobody.
+    """Return the public keys given in base64, or those pinned for the site. Calls no service.
 
-    Raises Refusal `unknown_key` when there is none, `invalid_value` for what is no key.
+    Raises Refusal `unknown_key` if there is none, `invalid_value` for a value that is no key.
     """
     if given:
         try:
