@@ -5,7 +5,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 export VENV ?= .venv
-# Without byte code on disk, each of the many processes that tests start would compile all its modules again.
+# Otherwise each process that a target starts would compile all its modules.
 unexport PYTHONDONTWRITEBYTECODE
 PY := $(VENV)/bin/python
 ARGS ?=
