@@ -1,1 +1,1 @@
-"""One file a question: `python -m benchmarks.<name>`. A table for people; with `--json FILE` the figures."""
+"""One file per question: `python -m benchmarks.<name>` prints a table; `--json FILE` also writes the figures."""

@@ -37,7 +37,7 @@ from services.runtime.log.store.fanout import PostgresNotification
 
 EVENT_BYTES = 256
 BODY_BYTES = EVENT_BYTES + 80
-"""Of such an event as it is stored."""
+"""Bytes of such an event's body as stored."""
 SERIES = (
     # producers, appends in flight of each, events of an append
     (1, 1, 1),
@@ -53,11 +53,11 @@ SERIES = (
 HEADLINE = (16, 1, 28)
 """The setting that the floor and the peers are compared with."""
 ROUNDS = 5
-"""How often, each time with its floor right after it: a machine is not as fast at one time as at another."""
+"""Number of rounds, each with its floor right after it, because the speed of a machine changes over time."""
 
 
 async def ours(stage: Stage, count: int, window: int, size: int, seconds: float) -> Figures:
-    """One series against a replica of its own, so that each begins alike."""
+    """One series against a replica of its own, so that all series begin alike."""
     with stage.replica() as replica:
         async with producers(stage, [replica.target], count) as made:
             before = batched(replica)
@@ -78,7 +78,7 @@ def batched(replica: Replica) -> tuple[float, float]:
 
 
 async def floor(stage: Stage, appends: int, size: int, seconds: float, body_bytes: int = BODY_BYTES) -> Figures:
-    """The runtime's own statement by one writer: `appends` runs' appends of `size` events in each transaction."""
+    """Measure the runtime's own statement by one writer: in each transaction, `appends` appends of `size` events."""
     connection = await asyncpg.connect(stage.database.runtime)
     try:
         append = await bare_append(connection, appends, size, body_bytes)
@@ -96,7 +96,7 @@ async def bare_append(
     *,
     may_lose_commits: bool = False,
 ) -> Append:
-    """Stores the next batch each time that it is called."""
+    """A function that stores the next batch each time that it is called."""
     partition, batch = 0, appends * size
     row = await connection.fetchrow("SELECT position, chain FROM runtime.log_heads WHERE partition = $1", partition)
     assert row is not None  # the migration inserts it
@@ -157,7 +157,7 @@ async def against_eventsourcing(stage: Stage, seconds: float) -> Figures:
 
 
 def verdicts(rows: list[Figures]) -> Iterator[str]:
-    """What the headline came to beside floor and peers: the middle of the rounds, and their range."""
+    """The figures of the headline beside floor and peers: the median of the rounds, and their range."""
     heads = [row for row in rows if row.setting == _setting(*HEADLINE)]
     floors = [row for row in rows if row.subject.startswith("bare")]
     speed = median(row.per_second for row in heads)
@@ -194,7 +194,7 @@ async def _run(stage: Stage, seconds: float) -> list[Figures]:
 
 
 def main() -> None:
-    """Run all of it and print the table."""
+    """Run all series and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.append", description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of each series")
     parser.add_argument("--json", type=Path)

@@ -27,13 +27,13 @@ from benchmarks.stage import Replica, Stage, stage
 from oa_localstack.postgres.server import processes_in
 
 PROCESSES = 4
-"""Of workers: one alone would be busy with so many."""
+"""Number of processes for the workers. A single one would be busy with so many."""
 _SETTLED_S = 2.0
 _WARM_UP = 20
 
 
 async def series(scene: Stage, replica: Replica, workers: int, seconds: float, runs: int) -> list[Figures]:
-    """So many workers: at rest, and with one run at a time."""
+    """Measure `workers` workers: idle, and with one run at a time."""
     data = scene.postgres.data
     meters = Meters({"replica": process(replica.process.pid), "postgres": Subject(lambda: processes_in(data))})
     before = meters.subjects["replica"].memory_bytes()

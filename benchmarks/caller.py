@@ -1,4 +1,4 @@
-"""Who starts runs, and hears of them: processes of workers, and a caller that reads the log."""
+"""Processes of workers, and a caller that starts runs and reads the log."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from openagents.runtime.v1.log_service_pb2_grpc import LogServiceStub
 from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 
 PATIENCE_S = 120.0
-"""How long anything may take."""
+"""Maximum duration of anything."""
 _POLL_S = 0.02
 _AWAITED = ("custom", "run_finished")
 
 
 @contextmanager
 def worker_process(scene: Stage, replica: Replica, *, slots: int, count: int = 1) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with `count` workers of so many slots each, for a block; they attach soon.
+    """A process with `count` workers of `slots` slots each, for a block; they attach soon.
 
     See `benchmarks.worker_process`.
     """
@@ -45,14 +45,14 @@ def worker_process(scene: Stage, replica: Replica, *, slots: int, count: int = 1
 
 
 async def until_attached(replica: Replica, count: int) -> None:
-    """Return when so many workers are attached."""
+    """Wait until `count` workers are attached."""
     async with asyncio.timeout(PATIENCE_S):
         while await asyncio.to_thread(replica.metric, "oa_runtime_workers_attached") != count:
             await asyncio.sleep(_POLL_S)
 
 
 class Caller:
-    """Creates runs as control does for the stage's person, and hears what is stored of them."""
+    """Creates runs for the stage's person as control does, and hears of their stored events."""
 
     def __init__(self, scene: Stage, channel: grpc.aio.Channel) -> None:
         self._scene = scene
@@ -61,21 +61,21 @@ class Caller:
         self._heard: dict[tuple[str, str], asyncio.Future[event_pb2.EventBody]] = {}
 
     async def start(self, agent: str, given: object) -> str:
-        """A run of an agent; its id."""
+        """Start a run of an agent. Returns its id."""
         spec = event_pb2.RunSpec(adapter=agent, agent=event_pb2.AgentSpec(input_json=json.dumps(given)))
         request = run_service_pb2.CreateRunRequest(idempotency_key=new_id("key"), spec=spec)
         return str((await self._runs.CreateRun(request, metadata=self._scene.as_person)).run.run_id)
 
     async def said(self, run_id: str) -> dict[str, Any]:
-        """The data of the first event of its own type that the run's agent says. Needs `listen`."""
+        """The data of the first custom event that the run's agent emits. Needs `listen`."""
         return dict((await self._first("custom", run_id)).custom.data)
 
     async def result(self, run_id: str) -> Any:
-        """What the run's agent returns. Needs `listen`."""
+        """The result of the run's agent. Needs `listen`."""
         return _result((await self._first("run_finished", run_id)).run_finished)
 
     async def polled_result(self, run_id: str) -> Any:
-        """The same for a caller that does not listen but asks again and again: it has it some ms later."""
+        """The same for a caller that polls instead of listening; it gets the result some ms later."""
         request = run_service_pb2.GetRunRequest(run_id=run_id)
         async with asyncio.timeout(PATIENCE_S):
             while True:
@@ -92,11 +92,11 @@ class Caller:
         return self._heard.setdefault((kind, run_id), asyncio.get_running_loop().create_future())
 
     async def heads(self) -> log_service_pb2.DescribeLogResponse:
-        """Where the log is now."""
+        """The current heads of the log."""
         return await self._log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)
 
     async def listen(self, described: log_service_pb2.DescribeLogResponse) -> None:
-        """All that comes after these heads, until cancelled."""
+        """Hear everything after these heads, until cancelled."""
         request = log_service_pb2.TailLogRequest(epoch=described.epoch, after=described.heads)
         async for message in self._log.TailLog(request, metadata=AS_PROJECTOR):
             for event in map(event_pb2.RunEvent.FromString, message.events):

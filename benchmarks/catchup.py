@@ -30,7 +30,7 @@ from services.runtime.log.limits import TailLimits
 
 EVENT_BYTES = 256
 MAX_RUN_S = 300
-"""After this the benchmark tells where it stands still, and ends."""
+"""After this time the benchmark prints where it hangs, and ends."""
 READERS = (1, 4)
 ROUNDS = 3
 _PRODUCERS, _BATCH = 8, 100
@@ -40,7 +40,7 @@ Reading = Callable[[], AsyncIterator[Page]]
 
 
 async def fill(stage: Stage, target: str, events: int) -> None:
-    """Append at least so many events, through the front door."""
+    """Append at least `events` events, as workers do."""
     batch = text_events(_BATCH, EVENT_BYTES)
     async with producers(stage, [target], _PRODUCERS) as made:
         appends = [producer.append(batch) for producer in made]
@@ -61,7 +61,7 @@ async def read_all(pages: AsyncIterator[Page], until: int) -> int:
 
 
 async def one_pass(reading: Reading, readers: int, until: int) -> tuple[float, int]:
-    """`readers` at once: the seconds until the last is through, and the bytes that each got."""
+    """Run `readers` readers at once. Returns the seconds until the last has finished, and the bytes that each got."""
     begin = time.perf_counter()
     async with asyncio.timeout(_ONE_PASS_S):
         sizes = await asyncio.gather(*(read_all(reading(), until) for _ in range(readers)))
@@ -77,7 +77,7 @@ def summary(subject: str, readers: int, until: int, seconds: Sequence[float]) ->
 
 
 async def run(stage: Stage, target: str, until: int) -> list[Figures]:
-    """Every row; the subjects take turns, so that what else the machine does meets both."""
+    """Every row; the subjects take turns, so that other work of the machine affects both."""
     page = TailLimits().page_entries
     readings: dict[str, Reading] = {
         "TailLog": lambda: through_replica(target, 0),
@@ -106,7 +106,7 @@ async def _measure(made: Stage, events: int) -> tuple[int, list[Figures]]:
 
 
 def main() -> None:
-    """Run all of it and print the table."""
+    """Run all series and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.catchup", description=__doc__)
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--json", type=Path)

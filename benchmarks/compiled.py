@@ -68,12 +68,12 @@ from setuptools import setup
 arguments = ["--quiet", "build_ext", "--build-lib", "built"]
 setup(name="hot", packages=[], ext_modules=mypycify(sys.argv[1:]), script_args=arguments)
 """
-# mypyc makes a native class below few of the builtin ones.
+# mypyc makes native subclasses only of few builtin classes.
 _BASE = ("libs/oa_khala/server/subscriptions.py", "(AssertionError)", "(Exception)")
 
 
 def copy_compiled(folder: Path, modules: Sequence[str]) -> Path:
-    """A copy of what the benchmarks are made of, with these modules compiled. Raises CalledProcessError."""
+    """Copy the benchmarks and our code, and compile these modules in the copy. Raises CalledProcessError."""
     for name in ("benchmarks", "gen", "libs", "services"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -97,7 +97,7 @@ def _env(folder: Path) -> dict[str, str]:
 
 
 def measured(folder: Path) -> Iterator[tuple[str, float]]:
-    """What was measured, and the seconds of CPU that one of it took; floors too."""
+    """The name of each thing measured, floors included, and the seconds of CPU that one of it took."""
     for benchmark in ("khala_fanout", "khala_connect"):
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
             command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--json", file.name]
@@ -108,7 +108,7 @@ def measured(folder: Path) -> Iterator[tuple[str, float]]:
 
 
 def rows_of(costs: dict[str, dict[str, list[float]]]) -> Iterator[Figures]:
-    """A row for each thing that was measured and each subject; `costs` are seconds, a round each."""
+    """A row for each thing measured and each subject; `costs` are in seconds, one for each round."""
     for what, by_subject in costs.items():
         usual = statistics.median(next(iter(by_subject.values())))
         for subject, rounds in by_subject.items():

@@ -39,7 +39,7 @@ from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 
 SLOTS = 64
 QUEUED = 1_000
-"""Runs that wait, where there is a queue. Who takes one finds another one soon."""
+"""Number of waiting runs in a queue. A worker that takes one soon finds another."""
 QUEUE_SLOTS = 4
 QUEUED_RUN_S = 0.01
 BESIDE_A_QUEUE = f"{QUEUED:,} of another person wait, {QUEUE_SLOTS} slots, runs of {QUEUED_RUN_S * 1000:.0f} ms"
@@ -49,7 +49,7 @@ _FINISH = event_pb2.EventBody(run_finished=event_pb2.RunFinished(outcome=event_p
 
 
 class Worker:
-    """Ends each run as soon as it has it, after `pause_s`. `on_run` is called with each when it comes."""
+    """Ends each run `pause_s` after it got it. `on_run` is called with each run when it arrives."""
 
     def __init__(self, call: Any, pause_s: float) -> None:
         self._call = call
@@ -61,11 +61,11 @@ class Worker:
         self._reading = asyncio.create_task(self._read())
 
     def end_of(self, run_id: str) -> asyncio.Event:
-        """Set once the run's end is stored."""
+        """The event that is set once the run's end is stored."""
         return self.ended.setdefault(run_id, asyncio.Event())
 
     async def close(self) -> None:
-        """Give up what it holds, and hang up."""
+        """Give up the runs that it holds, and close the stream."""
         self._reading.cancel()
         for task in self._ending:
             task.cancel()
@@ -94,7 +94,7 @@ class Worker:
 
 @asynccontextmanager
 async def attached(scene: Stage, channel: grpc.aio.Channel, slots: int, pause_s: float = 0.0) -> AsyncIterator[Worker]:
-    """A worker with so many slots, for a block."""
+    """A worker with `slots` slots, for a block."""
     call = WorkerServiceStub(channel).Attach(metadata=scene.as_worker)
     hello = pb.WorkerHello(name="bench", adapters=["exec"], max_concurrent_runs=slots)
     await call.write(pb.AttachRequest(attach=hello))
@@ -107,14 +107,14 @@ async def attached(scene: Stage, channel: grpc.aio.Channel, slots: int, pause_s:
 
 
 async def create(scene: Stage, channel: grpc.aio.Channel) -> str:
-    """A run of the stage's person."""
+    """Create a run of the stage's person. Returns its id."""
     request = run_service_pb2.CreateRunRequest(idempotency_key=new_id("key"), spec=_SPEC)
     answer = await RunServiceStub(channel).CreateRun(request, metadata=scene.as_person)
     return str(answer.run.run_id)
 
 
 async def one_at_a_time(scene: Stage, channel: grpc.aio.Channel, worker: Worker, setting: str, runs: int) -> Figures:
-    """From the call of CreateRun to the assignment."""
+    """Measure from the call of CreateRun to the assignment."""
     came: dict[str, float] = {}
 
     def on_run(run_id: str) -> None:
@@ -132,7 +132,7 @@ async def one_at_a_time(scene: Stage, channel: grpc.aio.Channel, worker: Worker,
 
 
 async def until_running(by: Caller, setting: str, runs: int, run_s: float = 0.0) -> Figures:
-    """From the call of CreateRun to the first line of the agent's function, for runs of `run_s` seconds."""
+    """Measure from the call of CreateRun to the first line of the agent's function, for runs of `run_s` seconds."""
     latencies = []
     started = time.monotonic()
     for _ in range(runs):
@@ -144,7 +144,7 @@ async def until_running(by: Caller, setting: str, runs: int, run_s: float = 0.0)
 
 @asynccontextmanager
 async def queue(crowd: Stage, start: Callable[[], Awaitable[str]]) -> AsyncIterator[None]:
-    """`QUEUED` runs of the crowd's person wait, for a block; `start` starts another one."""
+    """Keep `QUEUED` runs of the crowd's person waiting, for a block; `start` starts another run."""
     connection = await asyncpg.connect(crowd.database.admin)
     count = "SELECT count(*) FROM runtime.runs WHERE user_id = $1 AND status = 'created'"
 
@@ -169,7 +169,7 @@ async def queue(crowd: Stage, start: Callable[[], Awaitable[str]]) -> AsyncItera
 
 
 async def assigned_beside_a_queue(scene: Stage, channel: grpc.aio.Channel, runs: int) -> Figures:
-    """One person's runs, while another one's wait for slots that are always taken."""
+    """Measure one person's runs while another person's runs wait for slots that are always taken."""
     crowd = replace(scene, user_id=new_id("usr"))
     async with (
         queue(crowd, lambda: create(crowd, channel)),
@@ -179,7 +179,7 @@ async def assigned_beside_a_queue(scene: Stage, channel: grpc.aio.Channel, runs:
 
 
 async def running_beside_a_queue(scene: Stage, replica: Replica, runs: int) -> Figures:
-    """The same in the process of a worker."""
+    """Measure the same in the process of a worker."""
     crowd = replace(scene, user_id=new_id("usr"))
     async with (
         grpc.aio.insecure_channel(replica.target) as channel,
@@ -192,7 +192,7 @@ async def running_beside_a_queue(scene: Stage, replica: Replica, runs: int) -> F
 
 
 async def nothing_waits(scene: Stage, replica: Replica, runs: int) -> Figures:
-    """One run after the other, in the process of a worker that has nothing else."""
+    """Measure one run after the other, in the process of a worker that has no other work."""
     with worker_process(scene, replica, slots=SLOTS):
         await until_attached(replica, 1)
         async with caller(scene, replica) as by:
@@ -201,7 +201,7 @@ async def nothing_waits(scene: Stage, replica: Replica, runs: int) -> Figures:
 
 
 async def flat_out(scene: Stage, channel: grpc.aio.Channel, worker: Worker, runs: int) -> Figures:
-    """From creation to end, as many at a time as there are slots."""
+    """Measure from creation to end, with as many runs at a time as there are slots."""
     latencies: list[float] = []
     left = iter(range(runs))
 
@@ -217,7 +217,7 @@ async def flat_out(scene: Stage, channel: grpc.aio.Channel, worker: Worker, runs
 
 
 async def bare_queue(dsn: str, runs: int, at_a_time: int) -> Figures:
-    """The floor."""
+    """Measure the floor."""
     pool = await asyncpg.create_pool(dsn, min_size=at_a_time, max_size=at_a_time)
     await pool.execute("CREATE TABLE IF NOT EXISTS bare_queue (id bigserial PRIMARY KEY, taken boolean DEFAULT false)")
     latencies: list[float] = []

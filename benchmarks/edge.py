@@ -50,7 +50,7 @@ _EVERYTHING = {
     for kind in ("READS", "WRITES", "MINTS", "PUBLIC")
     for what in ("PER_S", "BURST")
 }
-"""One caller may call as often as it can."""
+"""Settings of control with which one caller may call as often as it can."""
 _JSON, _PROTO = "application/json", "application/proto"
 _CONTROL = "openagents.control.v1"
 _GET_RUN = "openagents.runtime.v1.RunService/GetRun"
@@ -59,7 +59,7 @@ Call = Callable[[], Awaitable[None]]
 
 @dataclass
 class Kind:
-    """A kind of call: `callers` of them at a time, and whose CPU time counts."""
+    """A kind of call: its callers, which call at the same time, and the subject whose CPU time counts."""
 
     name: str
     subject: Subject
@@ -69,7 +69,7 @@ class Kind:
     seconds: float = 0.0
 
     async def round(self, calls: int) -> None:
-        """So many calls, by all callers together."""
+        """Make `calls` calls, by all callers together."""
         shares = itertools.repeat(calls // len(self.callers), len(self.callers))
         began, cpu_s = time.perf_counter(), self.subject.cpu_s()
         done = await asyncio.gather(*map(_repeated, self.callers, shares))
@@ -109,13 +109,13 @@ class Connection:
         """The body of the newest answer."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].close()
 
     async def call(self) -> None:
-        """Send it, and read the answer. Raises AssertionError for another status than the one that is meant."""
-        if self._streams is None or self._streams[0].at_eof():  # a server ends a connection that is idle for long
+        """Send the request, and read the answer. Raises AssertionError for another status than the expected one."""
+        if self._streams is None or self._streams[0].at_eof():  # a server ends a connection that has been idle for long
             self.close()
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
@@ -150,7 +150,7 @@ class Kinds:
         self._people = itertools.count(1)
 
     async def of_edge(self) -> list[Kind]:
-        """Those of a person who is signed in, and the one of nobody."""
+        """The kinds of a person who is signed in, and the one with a wrong token."""
         credentials = self._person.auth.credentials()
         token, run = credentials.access_token, await self._person.commands.start_exec(["true"])
         mint = {"topics": [user_runs(credentials.user_id)], "surface": "cli"}
@@ -175,7 +175,7 @@ class Kinds:
         return len(connection.answer)
 
     def of_floor(self, floor: BareEdge, channel: grpc.aio.Channel) -> list[Kind]:
-        """What does nothing but answer."""
+        """The floors, which only answer."""
         echo: Any = channel.unary_unary(GRPC_METHOD)
 
         async def call() -> None:
@@ -186,7 +186,7 @@ class Kinds:
         return [Kind(FLOOR, bare, handler), Kind("bare grpc.aio", bare, [call] * self._callers)]
 
     def of_sign_in(self) -> list[Kind]:
-        """Signing in, and staying so."""
+        """Signing in, and refreshing the session."""
 
         async def sign_in() -> None:
             await self._site.session(next(self._people))
@@ -208,7 +208,7 @@ def _get_run(run_id: str) -> bytes:
 
 
 def _apart(pids: Sequence[int]) -> None:
-    """These on the first core, and whoever calls on the others; as it is where there is only one."""
+    """Put these processes on the first core and the callers on the others; with a single core, change nothing."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(cores) > 1:
         for pid in pids:

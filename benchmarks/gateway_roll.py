@@ -64,7 +64,7 @@ from services.khala_gateway.admission.domain import PATH
 PATIENCE_S = 120.0
 PAYLOAD = bytes(200)
 BINS = 12
-"""Of the histogram, over the window; what comes later has bins of the same width."""
+"""Bins of the histogram over the window; later times have bins of the same width."""
 _RUN_ID = TOPIC.split(":")[1]
 
 
@@ -84,7 +84,7 @@ class _Run:
         return len(self.chains) - 1
 
     def append(self) -> tuple[int, bytes]:
-        """One more event: seq and bytes."""
+        """Append one more event. Returns its seq and bytes."""
         self.chains.append(chain_next(self.chains[-1], PAYLOAD))
         return self.head, PAYLOAD
 
@@ -124,7 +124,7 @@ class _Unreported:
 
 @asynccontextmanager
 async def _source(run: _Run, pause_s: float) -> AsyncIterator[int]:
-    """A TopicService whose run gets an event every so often; its port."""
+    """Serve a TopicService whose run gets an event after each `pause_s`, for a block; yields its port."""
     hub, number = TopicHub(run, TopicLimits(), _Unreported()), 0
 
     async def check() -> None:
@@ -157,7 +157,7 @@ async def _source(run: _Run, pause_s: float) -> AsyncIterator[int]:
 
 
 class _Gateway:
-    """One gateway: a process on fixed ports, which is started again and again."""
+    """One gateway: a process on fixed ports, which can be started repeatedly."""
 
     def __init__(self, folder: Path, key: SigningKey, source_port: int, window_ms: int) -> None:
         base = free_port((0, 1, 2))
@@ -174,7 +174,7 @@ class _Gateway:
             "OA_WS_ADDRESS": f"127.0.0.1:{base}",
             "OA_GRPC_ADDRESS": f"127.0.0.1:{base + 1}",
             "OA_OPS_ADDRESS": f"127.0.0.1:{self._ops_port}",
-            # Nobody is there: the keys are in the file.
+            # There is no control: the keys are in the file.
             "OA_CONTROL_URL": "http://127.0.0.1:1",
             "OA_JWKS_CACHE_FILE": str(keys),
             "OA_RUNTIME_GRPC": f"127.0.0.1:{source_port}",
@@ -185,10 +185,10 @@ class _Gateway:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Returns when it is ready."""
+        """Start it, and return when it is ready."""
         with self._log.open("ab") as log:
             command = (sys.executable, "-m", "services.khala_gateway")
-            # Not by the loop: uvloop forks, which a process with busy threads of gRPC does not always outlive.
+            # Not with the loop: uvloop forks, which a process with busy gRPC threads does not always survive.
             self._process = await asyncio.to_thread(
                 subprocess.Popen, command, env=self._env, cwd=REPOSITORY, stdout=log, stderr=log
             )
@@ -199,7 +199,7 @@ class _Gateway:
                 await asyncio.sleep(0.02)
 
     async def drain(self) -> None:
-        """Have it go, and wait until it has."""
+        """Send SIGTERM, and wait until the process has ended."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(PATIENCE_S):
@@ -208,7 +208,7 @@ class _Gateway:
             raise self._ended(code)
 
     async def stop(self) -> None:
-        """Be gone, whatever it does."""
+        """Kill the process if it runs."""
         if self._process is not None:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
@@ -226,7 +226,7 @@ class _Gateway:
 
 
 class _Balancer:
-    """`Sockets` to whichever gateway is ready, in turn."""
+    """`Sockets` to the gateways that are ready, in turn."""
 
     def __init__(self) -> None:
         self.ready: list[str] = []
@@ -242,7 +242,7 @@ class _Balancer:
 
 
 class _Tokens:
-    """Control's mint, without control."""
+    """Mints sync tokens as control does, without control."""
 
     def __init__(self, key: SigningKey) -> None:
         self._key = key
@@ -255,7 +255,7 @@ class _Tokens:
 
 @dataclass
 class _Client:
-    """Somebody who follows the run, and what they see. Times are of the monotonic clock."""
+    """A client that follows the run, and what it sees. Times are of the monotonic clock."""
 
     came_s: list[float] = field(default_factory=list)
     opened_s: list[float] = field(default_factory=list)
@@ -264,7 +264,7 @@ class _Client:
     doubled: int = 0
 
     async def follow(self, number: int, key: SigningKey, balancer: _Balancer) -> None:
-        """Until cancelled."""
+        """Follow the run until cancelled."""
         mint, store = _Tokens(key), MemoryStore()
         async with Subscription(f"dev_{number}", "oa-bench/0", mint, balancer, store) as subscription:
             await subscription.follow(TOPIC)
@@ -281,12 +281,12 @@ class _Client:
         self.seq = max(self.seq, seq)
 
     def longest_ms(self, began_s: float, ended_s: float) -> float:
-        """The longest time without an event from one moment to another."""
+        """The longest time without an event between two moments, in milliseconds."""
         return longest_ms(self.came_s, began_s, ended_s)
 
 
 def longest_ms(came_s: Sequence[float], began_s: float, ended_s: float) -> float:
-    """The longest time without an event between two moments, in milliseconds; what began before them counts whole."""
+    """The longest time without an event between two moments, in ms; one that began before them counts in full."""
     inside = [moment for moment in came_s if began_s <= moment <= ended_s]
     before = [moment for moment in came_s if moment < began_s][-1:] or [began_s]
     moments = [*before, *inside, ended_s]
@@ -294,7 +294,7 @@ def longest_ms(came_s: Sequence[float], began_s: float, ended_s: float) -> float
 
 
 def histogram(back_ms: Sequence[float], window_ms: int) -> Iterator[str]:
-    """When clients came back after a signal, beside the plan: as many in each part of the window."""
+    """Lines that show when clients came back after a signal, beside the plan: the same number in each bin."""
     width = max(1.0, window_ms / BINS)
     counts: dict[int, int] = {}
     for moment_ms in back_ms:
@@ -317,7 +317,7 @@ class Roll:
 
 
 class _Scene:
-    """Two gateways, and clients that are all served."""
+    """Two gateways, and the clients that they serve."""
 
     def __init__(self, run: _Run, balancer: _Balancer, clients: Sequence[_Client]) -> None:
         self._run = run
@@ -325,20 +325,20 @@ class _Scene:
         self._clients = clients
 
     async def all_served(self) -> None:
-        """Wait until every client has everything that stands in the log now."""
+        """Wait until every client has everything that is in the log now."""
         head = self._run.head
         async with asyncio.timeout(PATIENCE_S):
             while any(client.seq < head for client in self._clients):
                 await asyncio.sleep(0.02)
 
     async def still(self, seconds: float) -> Roll:
-        """Nothing is restarted."""
+        """Measure without a restart."""
         began_s = time.perf_counter()
         await asyncio.sleep(seconds)
         return self._roll("still", began_s)
 
     async def drained(self, gateway: _Gateway, name: str) -> Roll:
-        """It goes and comes again. A balancer knows before it goes."""
+        """Drain a gateway and start it again. The balancer knows before it drains."""
         self._balancer.ready.remove(gateway.url)
         began_s = time.perf_counter()
         await gateway.drain()
@@ -380,7 +380,7 @@ async def measured(clients: int, events_per_s: float, window_ms: int, still_s: f
         parts.push_async_callback(_cancelled, following)
         scene = _Scene(run, balancer, people)
         await scene.all_served()
-        await asyncio.sleep(still_s)  # until the work of coming is done
+        await asyncio.sleep(still_s)  # until the work of connecting is done
         rolls = [await scene.still(still_s)]
         for number, gateway in enumerate(gateways, 1):
             rolls.append(await scene.drained(gateway, f"gateway {number} drained"))

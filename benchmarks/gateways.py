@@ -61,21 +61,21 @@ Publish = Callable[[str, int, bytes], Awaitable[None]]
 
 
 def topics() -> list[str]:
-    """As many as are followed."""
+    """The topics of the benchmark."""
     return [
         run_events(f"run_01J9ZQ6T5W3M8K2N4P7R1S0V{_CHARACTERS[n // 32]}{_CHARACTERS[n % 32]}") for n in range(TOPICS)
     ]
 
 
 def followed_by(gateway: int, gateways: int, followed: str) -> list[str]:
-    """What one of the gateways follows."""
+    """The topics that one of the gateways follows."""
     if followed == "none":
         return []
     return [topic for number, topic in enumerate(topics()) if followed == "all" or number % gateways == gateway]
 
 
 class _Heads:
-    """A `TopicStore` of topics that are all at 0: whoever watches from there on gets all that is published."""
+    """A `TopicStore` of topics that are all at 0: a gateway that watches from there gets all published frames."""
 
     source: Source = "runtime"
 
@@ -109,7 +109,7 @@ class _Unreported:
         """See HubReport."""
 
     def dropped(self, frames: int) -> None:
-        """See HubReport. A frame that is dropped would have to be replayed, and its cost would not be counted."""
+        """See HubReport. A dropped frame would have to be replayed, and its cost would not be counted."""
         raise AssertionError(f"{frames} frames found no room")
 
 
@@ -148,7 +148,7 @@ async def _published(server: NatsServer) -> AsyncIterator[tuple[str, Publish]]:
 
 
 async def _no_check() -> None:
-    """Costs what it costs at any number of gateways: once a second."""
+    """Does nothing: the cost of a check, once a second, does not depend on the number of gateways."""
 
 
 @asynccontextmanager
@@ -170,7 +170,7 @@ def _subject(topic: str) -> str:
 
 
 async def _read(kind: str, where: str, gateways: int, followed: str, events: int) -> None:
-    """Follow as so many gateways, say so, and say when everything has come."""
+    """Follow as `gateways` gateways, report that, and report when everything has arrived."""
     counter = _Counter(gateways * events if followed == "all" else events if followed == "one" else 0)
     ways: dict[str, Callable[[str, Sequence[str], _Counter], AbstractAsyncContextManager[None]]] = {
         "streams": _follow_stream,
@@ -270,7 +270,7 @@ def _say(word: str) -> None:
 async def measured(
     events: int, gateways: Sequence[int] = GATEWAYS, followed: Sequence[str] = FOLLOWED
 ) -> list[Figures]:
-    """One row for each way, number of gateways and kind of interest."""
+    """One row for each kind of delivery, number of gateways and kind of interest."""
     rows = []
     async with nats_server() as server:
         [of_server] = [one for one in psutil.Process().children(recursive=True) if "nats-server" in one.name()]
@@ -319,7 +319,7 @@ async def _row(
 
 
 async def _until(reader: asyncio.subprocess.Process, word: str) -> str:
-    """What the reader says with `word`."""
+    """Wait for the reader's line that begins with `word`. Returns the rest of the line."""
     assert reader.stdout is not None
     said, _, rest = (await reader.stdout.readline()).decode().strip().partition(" ")
     assert said == word, f"the reader ended with {await reader.wait()}"
@@ -327,7 +327,7 @@ async def _until(reader: asyncio.subprocess.Process, word: str) -> str:
 
 
 def _cpu_s(process: psutil.Process | None) -> float:
-    """CPU time so far, kernel included; none of nothing."""
+    """The CPU time of a process so far, kernel included; 0 without a process."""
     if process is None:
         return 0.0
     times = process.cpu_times()
@@ -335,13 +335,13 @@ def _cpu_s(process: psutil.Process | None) -> float:
 
 
 def _use_cores(cores: Sequence[int]) -> None:
-    """The source has one to itself, where there are several; what it starts has the others."""
+    """Bind this process to these cores. If there are several, the source has one to itself, its children the others."""
     if hasattr(os, "sched_setaffinity") and cores:
         os.sched_setaffinity(0, cores)
 
 
 def main() -> None:
-    """Measure, or be the process that reads."""
+    """Measure, or act as the process that reads."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--events", type=int, default=30_000, help="of each row")

@@ -1,6 +1,6 @@
 """Runs a stage's Postgres from a process of its own, which kills and starts it on request.
 
-A process that speaks gRPC must not fork, and a start of Postgres under another user does.
+A process that uses gRPC must not fork, and starting Postgres under another user forks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from oa_localstack.postgres.server import PostgresServer, Settings, processes_in
 
 _START_S = 90.0
 _server: PostgresServer | None = None
-"""In the keeper's process: what it keeps."""
+"""In the keeper's process: the server that it keeps."""
 
 
 @dataclass
@@ -31,16 +31,17 @@ class Keeper:
     _pool: ProcessPoolExecutor
 
     async def kill_and_start(self) -> float:
-        """SIGKILL to every process of the server, and a new start at once.
+        """Send SIGKILL to every process of the server, and start it again at once.
 
-        Returns when the last one was dead, by the monotonic clock; the server takes connections when this returns.
+        Returns the moment at which the last process was dead, by the monotonic clock. The server then accepts
+        connections.
         """
         return await asyncio.get_running_loop().run_in_executor(self._pool, _kill_and_start)
 
 
 @contextmanager
 def kept(stage: Stage) -> Iterator[Keeper]:
-    """Hands the stage's server over to a keeper for a block. Not in an event loop."""
+    """Hand the stage's server over to a keeper, for a block. Must not be called in an event loop."""
     mine = stage.postgres
     asyncio.run(mine.stop())
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -61,7 +62,7 @@ def _start(root: Path, port: int, password: str, log_path: Path, settings: Setti
 
 def _kill_and_start() -> float:
     assert _server is not None
-    # The postmaster first, so that it starts no successors; the others would go on for a moment, and answer.
+    # The postmaster first, so that it starts no successors. The others would go on for a moment, and answer.
     _server.kill()
     others = processes_in(_server.data)
     for process in others:

@@ -1,4 +1,4 @@
-"""What Linux keeps for the TCP connections of a port, as `ss --memory` tells it: by sock_diag(7), over netlink."""
+"""The memory that Linux keeps for the TCP connections of a port, as in `ss --memory`: by sock_diag(7), over netlink."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _SKMEMINFO = 7
 _LISTENS = 10
 _ANY_STATE = 0xFFFFFFFF
 _MESSAGE = struct.Struct("=IHHII")
-# Family, protocol, what more is asked for, padding, states; and an id that names no socket.
+# Family, protocol, the extensions that are requested, padding, states; and an id that names no socket.
 _REQUEST = struct.Struct("=BBBBI48x")
 _ANSWER_BYTES = 72
 _ATTRIBUTE = struct.Struct("=HH")
-# Received, its bound, under way, its bound, set aside, queued to be sent, options, backlog.
+# Received, its limit, in flight, its limit, reserved, queued for sending, options, backlog.
 _MEMORY = struct.Struct("=8I")
 
 
 @dataclass(frozen=True, slots=True)
 class KernelMemory:
-    """What is kept for all connections of a port together."""
+    """The memory for all connections of a port together."""
 
     connections: int
     sending_bytes: int
@@ -33,7 +33,7 @@ class KernelMemory:
 
 
 def kernel_memory(port: int) -> KernelMemory:
-    """Of the side that has `port`. Raises OSError where the system can't be asked."""
+    """The memory of the side that has `port`. Raises OSError if the system can't be asked."""
     count = sending = receiving = 0
     for local_port, memory in _connections():
         if local_port == port:

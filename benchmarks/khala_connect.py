@@ -1,15 +1,15 @@
-"""What does it cost the gateway to let clients in, and to bring them up to date when all come back at once?
+"""What does it cost the gateway to let clients in, and to bring them up to date when all reconnect at once?
 
     python -m benchmarks.khala_connect [--clients 1000] [--storm 3000] [--missed 300] [--json FILE]
 
 The real gateway (tokens, hub, connections, sockets on uvloop) against clients in another process that read and discard.
 CPU time of the gateway's process, kernel included. Each client has a token of its own, which is verified.
 
-- **connect and subscribe**: until all are subscribed, and what one then keeps of memory.
-- **storm**: all come back at once with the same cursor, and are served what they missed. Its note says how often the
-  source was read.
+- **connect and subscribe**: until all are subscribed, and the memory that each client then takes.
+- **storm**: all reconnect at once with the same cursor, and get the events that they missed. The note says how often
+  the source was read.
 - **idle**: all are subscribed, and nothing happens.
-- **bare handshake** (floor): the same library for the handshake, which answers the upgrade and then takes what comes;
+- **bare handshake** (floor): the same library for the handshake, which answers the upgrade and then discards all input;
   no token, no frame, no topic.
 - **bare Ed25519** (floor): one check of one signature.
 """
@@ -56,7 +56,7 @@ from services.khala_gateway.wiring import steady_wall_ms
 
 PAYLOAD_BYTES = 200
 AT_A_TIME = 64
-"""Handshakes that the clients have under way."""
+"""Number of handshakes that the clients have in progress at a time."""
 IDLE_S = 5.0
 PATIENCE_S = 120.0
 _TTL_S = 600
@@ -64,7 +64,7 @@ _BARE = "bare"
 
 
 def tokens(key: SigningKey, count: int) -> list[str]:
-    """Sync tokens for the topic, one a client."""
+    """Sync tokens for the topic, one for each client."""
     now = int(time.time())
     claims = SyncTokenClaims(
         iss=ISSUER,
@@ -87,13 +87,13 @@ def tokens(key: SigningKey, count: int) -> list[str]:
 
 
 def verifier(key: SigningKey) -> SyncTokenVerifier:
-    """As the gateway makes it."""
+    """The verifier, made as in the gateway."""
     clock = SystemClock()
     return SyncTokenVerifier(TokenVerifier(StaticKeys([key.public_key]), clock), clock, steady_wall_ms(clock))
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    """Return when it is so."""
+    """Wait until `reached` is true."""
     async with asyncio.timeout(PATIENCE_S):
         while not reached():
             await asyncio.sleep(0.005)
@@ -101,7 +101,7 @@ async def until(reached: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def clients(port: int, given: Sequence[str], after_seq: int = -1) -> AsyncIterator[None]:
-    """So many clients in a process of their own, for a block: one a token, which `_BARE` ones don't have."""
+    """Clients in a process of their own, for a block: one for each of `given`, a token or `_BARE` for none."""
     with tempfile.NamedTemporaryFile("w", suffix=".tokens") as file:
         file.write("\n".join(given))
         file.flush()
@@ -115,24 +115,24 @@ async def clients(port: int, given: Sequence[str], after_seq: int = -1) -> Async
 
 
 class _Spent:
-    """What this process spends from now on."""
+    """The resources that this process uses from now on."""
 
     def __init__(self) -> None:
         self._cpu_s, self._at, self._bytes = time.process_time(), time.perf_counter(), _resident_bytes()
 
     @property
     def cpu_s(self) -> float:
-        """Seconds of CPU."""
+        """Seconds of CPU time."""
         return time.process_time() - self._cpu_s
 
     @property
     def wall_s(self) -> float:
-        """Seconds."""
+        """Seconds of wall-clock time."""
         return time.perf_counter() - self._at
 
     @property
     def kept_bytes(self) -> int:
-        """By how much it has grown, without what only waits to be collected; the collection does not count as spent."""
+        """Growth in memory, without garbage that waits for collection; the collection's own time is not counted."""
         cpu_s, at = time.process_time(), time.perf_counter()
         gc.collect()
         self._cpu_s += time.process_time() - cpu_s
@@ -150,7 +150,7 @@ def _a_client(subject: str, setting: str, count: int, spent: _Spent, note: str =
 
 
 async def connect_and_idle(key: SigningKey, count: int, idle_s: float) -> list[Figures]:
-    """All come, and stay."""
+    """Measure clients that connect and stay."""
     given = tokens(key, count)
     async with gateway(verifier(key)) as (_, server, _):
         target = subscribed() + count
@@ -167,7 +167,7 @@ async def connect_and_idle(key: SigningKey, count: int, idle_s: float) -> list[F
 
 
 async def storm(key: SigningKey, count: int, missed: int) -> Figures:
-    """All come back at once."""
+    """Measure clients that all reconnect at once."""
     given = tokens(key, count)
     history = [event_frame(TOPIC, seq, bytes(PAYLOAD_BYTES)) for seq in range(1, missed + 1)]
     async with gateway(verifier(key), history) as (_, server, source):
@@ -180,7 +180,7 @@ async def storm(key: SigningKey, count: int, missed: int) -> Figures:
 
 
 async def handshakes(count: int) -> Figures:
-    """The floor."""
+    """Measure the floor of a connection."""
     open_now: set[_Handshake] = set()
     server = await asyncio.get_running_loop().create_server(lambda: _Handshake(open_now), "127.0.0.1", 0, backlog=4096)
     spent = _Spent()
@@ -191,7 +191,7 @@ async def handshakes(count: int) -> Figures:
 
 
 class _Handshake(asyncio.Protocol):
-    """Answers an upgrade, and takes what comes."""
+    """Answers an upgrade, and discards all further input."""
 
     def __init__(self, open_now: set[_Handshake]) -> None:
         self._open_now = open_now
@@ -213,7 +213,7 @@ class _Handshake(asyncio.Protocol):
 
 
 def signatures(count: int) -> Figures:
-    """The other floor."""
+    """Measure the floor of a signature check."""
     key = generate_key()
     text, public_key = bytes(600), key.public_key
     signature = key.private_key.sign(text)
@@ -262,7 +262,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Entry of `python -m benchmarks.khala_connect`."""
+    """Entry point of `python -m benchmarks.khala_connect`."""
     arguments = _arguments()
     if arguments.read:
         port, file, after_seq = arguments.read
@@ -272,7 +272,7 @@ def main() -> None:
         return
     allow_sockets(max(arguments.clients, arguments.storm))
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        # As the service logs, and as it collects garbage: that is part of what a client costs.
+        # Logging and garbage collection as in the service: both are part of the cost of a client.
         configure_logging(load(LogSettings, {}), "khala_gateway", nowhere)
         calm_garbage_collection()
         rows = uvloop.run(measured(arguments.clients, arguments.storm, arguments.missed))

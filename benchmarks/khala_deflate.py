@@ -1,10 +1,10 @@
-"""What does compression save of the bytes of a delivery, and what does it cost the gateway in CPU time?
+"""How many bytes of a delivery does compression save, and what CPU time does it cost the gateway?
 
     python -m benchmarks.khala_deflate [--subscribers 1000] [--rounds 100] [--json FILE]
 
-The real gateway against subscribers in another process that read and discard: the same events to subscribers that take
-them as they are, and to subscribers that take them compressed, of several sizes. Events are pieces of this
-repository's documents. CPU time of this process, kernel included, and bytes written, for each event and subscriber.
+The real gateway against subscribers in another process that read and discard. It sends the same events, of several
+sizes, to subscribers without compression and to subscribers with it. Events are pieces of this repository's documents.
+CPU time of this process, kernel included, and bytes written, for each event and subscriber.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _DOCUMENTS = Path(__file__).parents[1] / "docs" / "protocol"
 
 
 def texts() -> bytes:
-    """Text that people have written."""
+    """Text written by people."""
     return b"".join(path.read_bytes() for path in sorted(_DOCUMENTS.glob("*.md")))
 
 
 def event(text: bytes, seq: int, size: int) -> bytes:
-    """The frame of an event in which an agent says `size` bytes of `text`; each seq has other ones."""
+    """The frame of an event in which an agent says `size` bytes of `text`, others for each seq."""
     begin = seq * 997 % (len(text) - size)
     said = event_pb2.RunEvent(run_id=TOPIC.split(":")[1], seq=seq, lease_epoch=1, schema_version=1)
     said.body.text_delta.stream = event_pb2.TEXT_STREAM_ASSISTANT
@@ -50,9 +50,9 @@ def event(text: bytes, seq: int, size: int) -> bytes:
 
 
 async def measured(subscribers: int, rounds: int, sizes: Sequence[int] = SIZES) -> list[Figures]:
-    """One row for each size and way."""
+    """One row for each size, with and without compression."""
     rows: list[Figures] = []
-    # A topic that nobody follows for long is taken up anew, at the end of what its source has.
+    # A topic that nobody has followed for a while is watched anew, from the end of its source's history.
     history: list[bytes] = []
     async with gateway(history=history, socket=LIMITS) as (hub, server, _):
         for way in ("plain", "deflate"):
@@ -97,7 +97,7 @@ async def _read(way: str, port: int, count: int) -> None:
 
 
 def main() -> None:
-    """Entry of `python -m benchmarks.khala_deflate`."""
+    """Entry point of `python -m benchmarks.khala_deflate`."""
     parser = argparse.ArgumentParser(description="Bytes and CPU time of one delivery, with and without compression.")
     parser.add_argument("--subscribers", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=100)

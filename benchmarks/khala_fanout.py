@@ -1,11 +1,11 @@
-"""What does one delivery cost the gateway, in CPU time, when many watch the same topic?
+"""What does one delivery cost the gateway, in CPU time, when many clients watch the same topic?
 
     python -m benchmarks.khala_fanout [--subscribers 1000] [--rounds 100] [--payload 200] [--json FILE]
 
 The real gateway (hub, connections, sockets on uvloop) against subscribers in another process that read and discard.
 The floor in the same run: a loop of bare `send()` calls of the same bytes on as many plain sockets, to the same reader.
-CPU time of this process, kernel included, per frame and subscriber. Frames that come together leave in one write; from
-two frames a write on, a gateway may cost less than one `send()` a frame.
+CPU time of this process, kernel included, per frame and subscriber. Frames that arrive together leave in one write:
+with two or more frames in a write, a gateway may cost less than one `send()` per frame.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TOGETHER = (1, 10, 50)
 
 
 async def measure_gateway(subscribers: int, rounds: int, payload: int) -> list[Figures]:
-    """One row for each number of frames that come together."""
+    """One row for each number of frames that arrive together."""
     async with gateway() as (hub, server, _):
         reader = await asyncio.create_subprocess_exec(*_reader_command("khala", server.port, subscribers))
         try:
@@ -74,13 +74,13 @@ async def deliver(hub: FeedHub, first_seq: int, batch: Sequence[bytes], subscrib
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     cpu_s = time.process_time() - began
-    # The reader has the other core; what it has not read yet would show as a full socket.
+    # Lets the reader on the other core catch up: bytes that it has not read yet would show as a full socket.
     await asyncio.sleep(0.005)
     return cpu_s
 
 
 def measure_floor(subscribers: int, rounds: int, payload: int) -> Figures:
-    """Bare `send()` of one frame to each of as many sockets."""
+    """Measure a bare `send()` of one frame to each of as many sockets."""
     message = binary_message(event_frame(TOPIC, 1, bytes(payload)))
     with socket.create_server(("127.0.0.1", 0), backlog=subscribers) as listener:
         port = listener.getsockname()[1]
@@ -133,7 +133,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Entry of `python -m benchmarks.khala_fanout`."""
+    """Entry point of `python -m benchmarks.khala_fanout`."""
     arguments = _arguments()
     allow_sockets(int(arguments.read[2]) if arguments.read else arguments.subscribers)
     if arguments.read:

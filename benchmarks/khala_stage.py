@@ -1,4 +1,4 @@
-"""A gateway in the process that measures it: the real hub, connections and sockets, and a source that costs nothing."""
+"""A gateway in the measuring process: the real hub, connections and sockets, and a source that costs nothing."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ OPEN_DOOR = AdmissionLimits(
     connections_per_session=_MANY,
     connections_per_principal=_MANY,
 )
-"""Lets everybody in: they all come from one address, many of one person."""
+"""Limits that let all clients in: they all come from one address, and many belong to one person."""
 
 
 class OpenTokens:
-    """Takes any token, for benchmarks that don't ask what it costs to verify one."""
+    """Accepts any token, for benchmarks that don't measure the cost of verifying one."""
 
     def __init__(self) -> None:
         self._count = 0
 
     async def verify(self, token: str) -> Grant:
-        """A grant of its own for everybody."""
+        """A separate grant for each caller."""
         self._count += 1
         scopes, topics = frozenset({"runs.read"}), frozenset({TOPIC})
         return Grant(USER, "", scopes, topics, "ses_1", "", f"jti_{self._count}", 1 << 45)
 
 
 class LocalSource:
-    """A source in this process: what an upstream costs is not the question. Every topic holds `history`."""
+    """A source in this process, because the cost of an upstream is not measured. Every topic holds `history`."""
 
     def __init__(self, history: Sequence[bytes]) -> None:
         self._history = history
@@ -71,7 +71,7 @@ class LocalSource:
         self.away = False
 
     def add(self, topics: Iterable[str]) -> None:
-        """Each topic stands at the end of the history."""
+        """Report each topic as being at the end of the history."""
         for topic in topics:
             watched = WatchedTopic(topic, TopicState(EPOCH, 0, len(self._history)), USER, "")
             asyncio.get_running_loop().call_soon(self.hub.watched, watched)
@@ -80,13 +80,13 @@ class LocalSource:
         """Nothing to do."""
 
     async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
-        """Nobody asks for one: no topic here has any."""
+        """Never called: no topic here has a snapshot."""
         raise NotImplementedError
 
     async def replay(
         self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
     ) -> HistoryPage:
-        """A page of the history, after the time that one takes from another process."""
+        """A page of the history, after the time that a page takes from another process."""
         self.reads += 1
         await asyncio.sleep(0.002)
         frames = self._history[after_seq : after_seq + max_frames]
@@ -127,7 +127,7 @@ async def gateway(
 
 
 async def at_the_head(hub: FeedHub, count: int) -> None:
-    """Wait until `count` subscribers of the topic, no more and no less, have been given all that it holds."""
+    """Wait until exactly `count` subscribers of the topic have been given everything that it holds."""
     async with asyncio.timeout(60):
         while not _is_given(hub.feeds.get(TOPIC), count):
             await asyncio.sleep(0.01)
@@ -142,10 +142,10 @@ def _is_given(feed: TopicFeed | None, count: int) -> bool:
 
 
 def delivered() -> float:
-    """Frames that were handed to sockets, by all gateways of this process."""
+    """Number of frames that all gateways of this process have handed to sockets."""
     return value_of(DELIVERED)
 
 
 def subscribed() -> float:
-    """Subscriptions to runs that are served now."""
+    """Number of subscriptions to runs that are being served."""
     return value_of(SUBSCRIPTIONS.labels("run_events"))

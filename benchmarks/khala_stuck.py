@@ -3,15 +3,15 @@
     python -m benchmarks.khala_stuck [--readers 2000] [--stuck 2000] [--rate 4] [--payload 8000] [--json FILE]
 
 The real gateway with its default limits. Readers, in a process of their own, and clients that subscribe and then never
-read, in another, follow one topic, to which events come all the time. Half of the readers come before the stuck ones
-and half after, so that they stand among each other in the gateway.
+read, in another, follow one topic, which gets events all the time. Half of the readers connect before the stuck clients
+and half after them, so that both are mixed in the gateway.
 
-The first table tells second by second what the gateway's process keeps, what the system keeps for its side of the
-connections (Linux, `sock_diag`), how many are connected, how many were closed as `slow_consumer`, and the readers'
-latency: from before the event is given to the gateway until a reader has it, by one clock. The second table has that
-latency for each stretch of time. Some of the stuck ones read again once they have been closed: they have to find
-the events without a hole, `slow_consumer` and the code 4008; the others are let go when `linger_ms` is over. The last
-stretch, without the stuck ones, is what the others are held against.
+The first table shows, second by second, the memory of the gateway's process, the memory that the system keeps for its
+side of the connections (Linux, `sock_diag`), how many clients are connected, how many were closed as `slow_consumer`,
+and the readers' latency: from before the event is given to the gateway until a reader has it, by one clock. The second
+table has that latency for each stretch of time. Some of the stuck clients read again once they have been closed: they
+must find the events without a hole, `slow_consumer` and the code 4008; the others are let go when `linger_ms` is over.
+The other stretches are compared with the last one, which has no stuck clients.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ STEP_S = 1.0
 PING_EACH_S = 12
 PATIENCE_S = 300.0
 WOKEN = 20
-"""So many of the stuck ones read again once they have been closed."""
+"""Number of stuck clients that read again once they have been closed."""
 SHOWN = 20
 _REASON = b"slow_consumer"
 _CLOSE = bytes((0x88, 2 + len(_REASON))) + (4008).to_bytes(2, "big") + _REASON
@@ -64,19 +64,19 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything."""
+    """The sizes of the benchmark."""
 
     readers: int
     stuck: int
     rate: float
     payload: int
     quiet_s: float
-    """How long the readers are measured without the stuck ones."""
+    """How long the readers are measured without the stuck clients."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How it stood at one moment."""
+    """The measurements of one moment."""
 
     at_s: float
     stretch: str
@@ -85,12 +85,12 @@ class Sample:
     connected: int
     closed: int
     events: int
-    """The readers have got so many since the sample before, all together."""
+    """Events that all readers together have got since the previous sample."""
     latencies_ms: Sequence[float]
-    """Evenly taken out of theirs."""
+    """An even selection of the readers' latencies."""
 
     def percentile(self, q: float) -> float:
-        """The readers' since the sample before."""
+        """The percentile of the readers' latencies since the previous sample."""
         return Figures("", "", 0, 0, self.latencies_ms).percentile(q)
 
 
@@ -98,13 +98,13 @@ class Sample:
 
 
 class _Child:
-    """Clients in a process of their own, which does what it is told, line by line."""
+    """Clients in a process of their own, which takes commands, one a line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def ask(self, what: str) -> Any:
-        """The answer, which is JSON."""
+        """Send a command. Returns its answer, which is JSON."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{what}\n".encode())
@@ -125,7 +125,7 @@ async def _child(kind: str, port: int, most: int) -> AsyncIterator[_Child]:
 
 
 class _Measuring:
-    """What is sampled, until it is stopped."""
+    """Takes samples until it is stopped."""
 
     def __init__(self, sizes: Sizes, server: WebSocketServer, readers: _Child, stuck: _Child) -> None:
         self._sizes, self._server, self._readers, self._stuck = sizes, server, readers, stuck
@@ -136,13 +136,13 @@ class _Measuring:
 
     @property
     def closed(self) -> int:
-        """How many were closed because they took nothing."""
+        """Number of connections that were closed because they took nothing."""
         return closed() - self._closed_before
 
     async def stretch(self, name: str, over: Callable[[], bool]) -> None:
         """Sample until it is `over`."""
         if not self.samples:
-            await self._readers.ask("latencies")  # what came before belongs to no stretch
+            await self._readers.ask("latencies")  # events before this belong to no stretch
             self._began_s = time.monotonic()
         last = False
         async with asyncio.timeout(PATIENCE_S):
@@ -152,7 +152,7 @@ class _Measuring:
                 await self._sample(name)
 
     async def wake(self, count: int) -> None:
-        """Have so many of the stuck ones read again, to their end."""
+        """Have `count` of the stuck clients read again, until their connections end."""
         self.found = await self._stuck.ask(f"wake {count}")
 
     async def _sample(self, stretch: str) -> None:
@@ -168,7 +168,7 @@ class _Measuring:
 async def measured(
     sizes: Sizes, session: SessionLimits | None = None, socket: SocketLimits | None = None
 ) -> tuple[list[Sample], dict[str, int]]:
-    """The samples, and what those found that read again."""
+    """The samples, and the findings of the stuck clients that read again."""
     history: list[bytes] = []
     async with gateway(history=history, session=session, socket=socket) as (hub, server, _):
         comes = _child("readers", server.port, sizes.readers), _child("stuck", server.port, sizes.stuck)
@@ -202,7 +202,7 @@ async def _stretches(sizes: Sizes, measuring: _Measuring, server: WebSocketServe
 
 
 async def _events(hub: FeedHub, history: list[bytes], sizes: Sizes) -> None:
-    """As many a second, whatever becomes of them."""
+    """Publish events at a fixed rate, whatever happens to them."""
     due_s = time.monotonic()
     for seq in itertools.count(1):
         stamp = _MAGIC + seq.to_bytes(8, "big") + time.monotonic_ns().to_bytes(8, "big")
@@ -214,7 +214,7 @@ async def _events(hub: FeedHub, history: list[bytes], sizes: Sizes) -> None:
 
 
 def closed() -> int:
-    """How many connections the gateways of this process have closed because they took nothing."""
+    """Number of connections that the gateways of this process have closed because they took nothing."""
     return int(value_of(CLOSES.labels(_REASON.decode())))
 
 
@@ -222,7 +222,7 @@ def closed() -> int:
 
 
 class _Reader(Subscriber):
-    """Notes when each event has come, and that none is missing."""
+    """Notes the latency of each event, and checks that none is missing."""
 
     def __init__(self, latencies_ms: list[float]) -> None:
         super().__init__("token", TOPIC)
@@ -231,7 +231,7 @@ class _Reader(Subscriber):
         self.seq = 0
 
     def data_received(self, data: bytes) -> None:
-        """An event may come in pieces."""
+        """Look for events, which may arrive in pieces."""
         now_ns, data = time.monotonic_ns(), self._rest + data
         end = max(0, len(data) - _STAMP_BYTES)
         for stamp in _STAMP.finditer(data):
@@ -243,7 +243,7 @@ class _Reader(Subscriber):
 
 
 class _Stuck(_Reader):
-    """Reads no more once it has been let in, until it is told to."""
+    """Stops reading once it has been let in, until `wake`."""
 
     def __init__(self) -> None:
         super().__init__([])
@@ -252,24 +252,24 @@ class _Stuck(_Reader):
         self._awake = False
 
     def wake(self) -> None:
-        """Read all that is there."""
+        """Read everything that is there."""
         self._awake = True
         self._writer.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """What comes first is the answer to the handshake; what comes last says why it was closed."""
+        """The first data is the answer to the handshake; the last data says why the connection was closed."""
         super().data_received(data)
         self.told = self._rest.endswith(_CLOSE)
         if not self._awake:
             self._writer.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It had to come."""
+        """Note the end, which is expected."""
         self.ended.set()
 
 
 class _Clients:
-    """All of one process."""
+    """All clients of one process."""
 
     def __init__(self, kind: str, port: int) -> None:
         self._kind, self._port = kind, port
@@ -279,7 +279,7 @@ class _Clients:
         self._pinged = 0
 
     async def do(self, what: str) -> object:
-        """One line."""
+        """Carry out one command."""
         name, _, count = what.partition(" ")
         if name == "come":
             for _ in range(int(count)):
@@ -297,7 +297,7 @@ class _Clients:
         return {"events": len(found), "latencies_ms": [round(one, 2) for one in found[step // 2 :: step]]}
 
     def _ping(self) -> None:
-        """A few at a time say that they live: each within a fifth of the time that it may be silent."""
+        """Send pings of a few readers at a time: each reader pings within a fifth of the time that it may be silent."""
         for _ in range(len(self._readers) // PING_EACH_S + 1):
             self._pinged += 1
             self._readers[self._pinged % len(self._readers)].ping()
@@ -341,7 +341,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def stretches(samples: Sequence[Sample]) -> list[Figures]:
-    """One row for each stretch, held against the last one."""
+    """One row for each stretch, compared with the last one."""
     rows, began_s = [], 0.0
     for name, grouped in itertools.groupby(samples, key=lambda sample: sample.stretch):
         group = list(grouped)
@@ -373,7 +373,7 @@ def _show(samples: Sequence[Sample]) -> None:
 
 
 def main() -> None:
-    """Entry of `python -m benchmarks.khala_stuck`."""
+    """Entry point of `python -m benchmarks.khala_stuck`."""
     arguments = _arguments()
     if arguments.clients:
         kind, port, most = arguments.clients

@@ -1,7 +1,7 @@
-"""What every benchmark needs: percentiles, a table for people, and the figures as JSON.
+"""The common parts of benchmarks: percentiles, a table for people, and the figures as JSON.
 
 Figures of one run belong together: a peer or a floor is always measured in the same run, on the same machine, with the
-same durability, and stands in the same table.
+same durability, and is in the same table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Append = Callable[[int], Awaitable[int]]
 
 @dataclass(frozen=True)
 class Figures:
-    """What one series of one subject came to. Latencies are in milliseconds and belong to calls, not events."""
+    """The figures of one series of one subject. Latencies are in milliseconds and belong to calls, not events."""
 
     subject: str
     setting: str
@@ -41,7 +41,7 @@ class Figures:
         return self.events / self.seconds if self.seconds else 0.0
 
     def percentile(self, q: float) -> float:
-        """Latency that the share `q` (0 to 1) of the calls stayed within, by nearest rank."""
+        """The latency that the share `q` (0 to 1) of the calls did not exceed, by nearest rank."""
         if not self.latencies_ms:
             return float("nan")
         ordered = sorted(self.latencies_ms)
@@ -49,7 +49,7 @@ class Figures:
 
 
 async def closed_loop(subject: str, setting: str, producers: Sequence[Append], seconds: float) -> Figures:
-    """Each producer appends, waits for the answer, and appends again, for `seconds`. The first tenth is not counted."""
+    """Have each producer append, wait for the answer and repeat, for `seconds` after a warm-up a tenth as long."""
     warm_until = time.perf_counter() + seconds / 10
     until = warm_until + seconds
     events = 0
@@ -67,7 +67,7 @@ async def closed_loop(subject: str, setting: str, producers: Sequence[Append], s
                 latencies.append((end - begin) * 1000)
 
     gc.collect()
-    gc.disable()  # a collection in here would be counted as somebody's latency
+    gc.disable()  # a collection here would be counted as the latency of an append
     try:
         await asyncio.gather(*(produce(append) for append in producers))
     finally:
@@ -76,7 +76,7 @@ async def closed_loop(subject: str, setting: str, producers: Sequence[Append], s
 
 
 def machine() -> dict[str, str | int]:
-    """What the figures were measured on. The load averages (1, 5, 15 minutes) tell what else it had to do."""
+    """The machine of the measurement. The load averages (1, 5, 15 minutes) show its other work."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

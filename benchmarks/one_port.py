@@ -25,7 +25,7 @@ from oa_localstack.installation.ports import HOST
 
 @contextmanager
 def listening(count: int) -> Iterator[Sequence[socket.socket]]:
-    """So many sockets that listen on one port."""
+    """`count` sockets that listen on one port, for a block."""
     with ExitStack() as stack:
         port, found = 0, []
         for _ in range(count):
@@ -40,13 +40,13 @@ def listening(count: int) -> Iterator[Sequence[socket.socket]]:
 
 @contextmanager
 def connected(to: socket.socket, count: int) -> Iterator[Sequence[socket.socket]]:
-    """So many connections to its port, of which none is accepted yet."""
+    """`count` connections to the socket's port, none of them accepted yet, for a block."""
     with ExitStack() as stack:
         yield [stack.enter_context(socket.create_connection(to.getsockname())) for _ in range(count)]
 
 
 def accepted(one: socket.socket) -> int:
-    """How many connections wait at a socket. They are closed."""
+    """Accept and close the connections that wait at a socket. Returns their number."""
     one.setblocking(False)
     count = 0
     while True:
@@ -58,7 +58,7 @@ def accepted(one: socket.socket) -> int:
 
 
 def is_reset(client: socket.socket) -> bool:
-    """Whether the other side has thrown the connection away."""
+    """Whether the other side has reset the connection."""
     client.setblocking(False)
     try:
         client.recv(1)
@@ -70,7 +70,7 @@ def is_reset(client: socket.socket) -> bool:
 
 
 def spread(connections: int) -> Figures:
-    """The share of each of two."""
+    """Measure the share of connections that each of two sockets gets."""
     began = time.perf_counter()
     with listening(2) as (one, other), connected(one, connections):
         counts = accepted(one), accepted(other)
@@ -79,7 +79,7 @@ def spread(connections: int) -> Figures:
 
 
 def closed(listeners: int, connections: int) -> Figures:
-    """What is lost when the last of `listeners` closes; with a single one, none does."""
+    """Measure what is lost when the last of `listeners` closes. A single one is not closed."""
     began = time.perf_counter()
     with listening(listeners) as (*others, last), connected(last, connections) as clients:
         if others:

@@ -1,4 +1,4 @@
-"""A whole stack on loopback, as `oa up` starts it, and people who sign in there."""
+"""A whole stack on loopback, as `oa up` starts it, and people who sign in to it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from oa_testing.stack import StackUnderTest
 from oa_worker import ApiKeyTokens
 
 PATIENCE_S = 120.0
-"""How long anything may take that should take a moment."""
+"""Maximum duration of anything that should take a moment."""
 BUILD = "oa-bench/0"
 _MANY = "10000"
-# So many sign in from one place at once.
+# Many people sign in from one address at once.
 _LET_IN = {"OA_SIGN_IN_NETWORK_BURST": _MANY, "OA_SIGN_IN_GUESS_BURST": _MANY}
 
 
 class Kept:
-    """Credentials, in memory."""
+    """Credentials in memory."""
 
     def __init__(self) -> None:
         self._credentials: Credentials | None = None
@@ -52,21 +52,21 @@ class Kept:
 
 @dataclass
 class Session:
-    """A person of their own, signed in."""
+    """A separate person, signed in."""
 
     auth: Auth
     commands: Commands
 
 
 class Site:
-    """A stack, and the people who sign in there."""
+    """A stack, and the people who sign in to it."""
 
     def __init__(self, stack: StackUnderTest, http: HttpxHttp) -> None:
         self.stack = stack
         self._http = http
 
     async def session(self, number: int) -> Session:
-        """Person `number` signs in."""
+        """Sign person `number` in."""
         edge = Edge(self.stack.urls["control"], self._http, BUILD)
         auth = Auth(edge, Kept(), new_id("dev"))
         email = f"person{number}@example.org"
@@ -75,7 +75,7 @@ class Site:
         return Session(auth, Commands(edge, auth))
 
     def tokens(self, api_key: str) -> ApiKeyTokens:
-        """What a worker with this key gets."""
+        """The tokens of a worker with this key."""
         return ApiKeyTokens(self.stack.urls["control"], api_key)
 
     async def _code(self, email: str) -> str:

@@ -1,4 +1,4 @@
-"""Producers that append through gRPC as workers do: one stream each, several appends in flight."""
+"""Producers that append through gRPC like workers: one stream each, several appends in flight."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Producer:
         self._lease_epoch = lease_epoch
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[int]] = {}
-        self._writing = asyncio.Lock()  # gRPC takes one write at a time
+        self._writing = asyncio.Lock()  # gRPC allows one write at a time
         self._reading = asyncio.create_task(self._read())
 
     def append(self, events: Sequence[event_pb2.EventBody]) -> Append:
-        """An append of these events, under a new key each time."""
+        """A function that appends these events, under a new key each time."""
 
         always = _attach_request(
             pb.AppendEventsRequest(run_id=self.run_id, lease_epoch=self._lease_epoch, events=events)
@@ -43,7 +43,7 @@ class Producer:
             number = next(self._numbers)
             answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._waiting[number] = answer
-            # The bytes of two messages are those of both merged: the load should not cost more than it has to.
+            # The concatenated bytes of two messages are their merge, so the load costs no more than it has to.
             once = _attach_request(pb.AppendEventsRequest(request_id=number, idempotency_key=f"k{number}"))
             async with self._writing:
                 await self._call.write(once + always)
@@ -56,7 +56,7 @@ class Producer:
             while (message := await self._call.read()) is not grpc.aio.EOF:
                 self._answered(message)
         finally:
-            # Whoever waits would wait for ever.
+            # Callers that still wait would otherwise wait forever.
             for answer in self._waiting.values():
                 if not answer.done():
                     answer.set_exception(ConnectionError("the producer's stream has ended"))
@@ -71,7 +71,7 @@ class Producer:
             self._waiting.pop(refused.request_id).set_exception(RuntimeError(refused.reason))
 
     async def close(self) -> None:
-        """End the run, so that nobody is given it again, and hang up."""
+        """End the run, so that no worker gets it again, and close the stream."""
         finish = event_pb2.RunFinished(outcome=event_pb2.RUN_OUTCOME_SUCCEEDED)
         await self.append([event_pb2.EventBody(run_finished=finish)])(0)
         await self._call.write(pb.AttachRequest(goodbye=pb.WorkerGoodbye()).SerializeToString())

@@ -1,7 +1,7 @@
 """Readers of one partition of the log: through a replica, and by the bare statement that is their floor.
 
-Events carry the moment at which their append began, by the machine's monotonic clock, which all processes share; so a
-reader in another process can tell how old they are when they arrive.
+Events carry the moment at which their append began, by the machine's monotonic clock. All processes share that clock,
+so a reader in another process can tell how old events are when they arrive.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARTITION = 0
 AS_PROJECTOR = [("x-oa-service-token", PROJECTOR_TOKEN)]
 SELECT = "SELECT position, body FROM runtime.events WHERE partition = $1 AND position > $2 ORDER BY position"
 POLL_S = 0.001
-"""Pause of the bare reader when it has found nothing."""
+"""Pause of the bare reader after it has found nothing."""
 
 _MARK = b"\x00begun:\x00"
 _STAMP_BYTES = len(_MARK) + 8
@@ -37,14 +37,14 @@ MESSAGE_LIMIT = [("grpc.max_receive_message_length", 8 << 20)]
 
 
 def stamped_events(count: int, size: int, now_ns: int) -> list[event_pb2.EventBody]:
-    """`count` text deltas of `size` bytes that say when their append began."""
+    """`count` text deltas of `size` bytes that carry the moment at which their append began."""
     data = _MARK + now_ns.to_bytes(8, "big") + b"x" * (size - _STAMP_BYTES)
     delta = event_pb2.TextDelta(stream=event_pb2.TEXT_STREAM_STDOUT, data=data)
     return [event_pb2.EventBody(text_delta=delta) for _ in range(count)]
 
 
 def begun_ns(event: bytes) -> int | None:
-    """What the stamp in a stored event says; None for one without a stamp. Faster than decoding it."""
+    """The moment in a stored event's stamp; None if it has no stamp. Faster than decoding the event."""
     at = event.find(_MARK)
     if at < 0:
         return None
@@ -55,7 +55,7 @@ def begun_ns(event: bytes) -> int | None:
 
 
 async def one_partition(stage: Stage) -> None:
-    """Before the first replica starts: let all runs of this installation be in `PARTITION`: the floor reads one."""
+    """Put all runs of this installation in `PARTITION`, because the floor reads one. Call before a replica starts."""
     admin = await asyncpg.connect(stage.database.admin)
     await admin.execute("UPDATE runtime.installation SET partitions = 1")
     await admin.close()
@@ -70,7 +70,7 @@ async def head(target: str) -> int:
 
 
 async def through_replica(target: str, after: int) -> AsyncGenerator[Page, None]:
-    """LogService.TailLog."""
+    """Pages from LogService.TailLog."""
     async with grpc.aio.insecure_channel(target, options=MESSAGE_LIMIT) as channel:
         stub = LogServiceStub(channel)
         epoch = (await stub.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)).epoch
@@ -81,7 +81,7 @@ async def through_replica(target: str, after: int) -> AsyncGenerator[Page, None]
 
 
 async def by_polling(dsn: str, after: int) -> AsyncGenerator[Page, None]:
-    """The bare statement, again and again: the floor of a live tail."""
+    """Pages from the bare statement, repeated: the floor of a live tail."""
     connection = await asyncpg.connect(dsn)
     try:
         statement = await connection.prepare(SELECT)
@@ -97,7 +97,7 @@ async def by_polling(dsn: str, after: int) -> AsyncGenerator[Page, None]:
 
 
 async def by_cursor(dsn: str, after: int, prefetch: int) -> AsyncGenerator[Page, None]:
-    """The bare statement once, by a cursor that fetches `prefetch` rows at a time: the floor of a catch-up."""
+    """Pages from the bare statement, by a cursor that fetches `prefetch` rows at a time: the floor of a catch-up."""
     connection = await asyncpg.connect(dsn)
     try:
         async with connection.transaction(readonly=True):
@@ -114,7 +114,7 @@ async def by_cursor(dsn: str, after: int, prefetch: int) -> AsyncGenerator[Page,
 
 @dataclass(frozen=True)
 class Watch:
-    """What watchers are to do: `count` of them at once, measured between two moments of the monotonic clock (ns)."""
+    """The task of `count` watchers at once, measured between two moments of the monotonic clock (ns)."""
 
     where: str
     """A replica's gRPC target, or the DSN of the database for the bare statement."""
@@ -127,13 +127,13 @@ class Watch:
 
 @dataclass
 class Seen:
-    """What watchers got in their time: events over all of them, and the ages (ms) of each page's oldest event."""
+    """What all watchers together got in their time: the events, and the age (ms) of each page's oldest event."""
 
     events: int = 0
     ages_ms: list[float] = field(default_factory=list)
 
     def add(self, page: Sequence[bytes], now_ns: int) -> None:
-        """A page that arrived now."""
+        """Add a page that arrived at `now_ns`."""
         self.events += len(page)
         begun = begun_ns(page[0])
         if begun is not None:

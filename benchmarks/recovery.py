@@ -39,19 +39,19 @@ from oa_testing.postgres import free_port
 
 PRODUCERS = 4
 MAX_RUN_S = 300
-"""After this the benchmark tells where it stands still, and ends."""
+"""After this time the benchmark prints where it hangs, and ends."""
 _CALM_S = 0.3
-"""Undisturbed appending before each kill."""
+"""Time of undisturbed appending before each kill."""
 _MAX_WAIT_S = 30.0
 _POLL_S = 0.005
 
 Kill = Callable[[], Awaitable[float]]
-"""Kills something and sees to its restart; returns when the kill was done, by the monotonic clock."""
+"""Kills something and arranges its restart; returns the moment of the kill, by the monotonic clock."""
 
 
 @dataclass
 class Runner:
-    """Runs a replica on one port, again and again. Its start does not wait in the event loop."""
+    """Runs a replica on one port, and can restart it. Its start does not block the event loop."""
 
     stage: Stage
     port: int = field(default_factory=free_port)
@@ -63,13 +63,13 @@ class Runner:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Start, and return when it serves."""
+        """Start the replica, and return when it serves."""
         env = {**UNPACED, "OA_GRPC_ADDRESS": self.target, "OA_LOG_LEVEL": "error"}
         self._block = self.stage.replica(env)
         self._replica = await asyncio.to_thread(self._block.__enter__)
 
     def kill(self) -> float:
-        """SIGKILL."""
+        """Send SIGKILL. Returns the moment, by the monotonic clock."""
         assert self._replica is not None
         at = time.monotonic()
         self._replica.kill()
@@ -77,7 +77,7 @@ class Runner:
         return at
 
     def close(self) -> None:
-        """End it if it runs."""
+        """End the replica if it runs."""
         if self._block is not None:
             self._block.__exit__(None, None, None)
         self._block = None
@@ -108,7 +108,7 @@ async def measure(subject: str, producers: Sequence[Steadfast], kill: Kill, kill
 async def _acknowledged_since(
     producers: Sequence[Steadfast], working: Sequence[asyncio.Task[None]], moment: float
 ) -> float:
-    """When the last of the producers got its first acknowledgement of something sent after `moment`."""
+    """Wait until each producer has something acknowledged that it sent after `moment`. Returns when the last had."""
     async with asyncio.timeout(_MAX_WAIT_S):
         while True:
             for task in working:
@@ -122,7 +122,7 @@ async def _acknowledged_since(
 
 
 async def verify(stage: Stage, producers: Sequence[Steadfast]) -> str:
-    """Hold the log against what was acknowledged. Raises AssertionError if anything is missing, doubled or left out."""
+    """Compare the log with the acknowledged events. Raises AssertionError if any is missing, doubled or left out."""
     connection = await asyncpg.connect(stage.database.runtime)
     try:
         for producer in producers:
@@ -149,7 +149,7 @@ def _producers(stage: Stage, name: str, targets: Sequence[str]) -> list[Steadfas
 
 
 async def replica_restarted(stage: Stage, kills: int) -> tuple[Figures, str]:
-    """The only replica, and its successor."""
+    """Kill the only replica, and start its successor."""
     async with _running(stage, 1) as (runner,):
 
         async def kill() -> float:
@@ -163,7 +163,7 @@ async def replica_restarted(stage: Stage, kills: int) -> tuple[Figures, str]:
 
 
 async def other_replica(stage: Stage, kills: int) -> tuple[Figures, str]:
-    """Whichever of two replicas has the workers is killed; it is started again before the other one's turn."""
+    """Kill the one of two replicas that has the workers; it is started again before the other one's turn."""
     async with _running(stage, 2) as runners:
         targets = [runner.target for runner in runners]
         turns = itertools.cycle(runners)
@@ -182,7 +182,7 @@ async def other_replica(stage: Stage, kills: int) -> tuple[Figures, str]:
 
 
 async def postgres_restarted(stage: Stage, keeper: Keeper, kills: int) -> tuple[Figures, str]:
-    """The database under one replica."""
+    """Kill and restart the database under one replica."""
     async with _running(stage, 1) as (runner,):
         producers = _producers(stage, "postgres", [runner.target])
         row = await measure("Postgres restarted", producers, keeper.kill_and_start, kills)
@@ -202,7 +202,7 @@ async def _running(stage: Stage, count: int) -> AsyncIterator[list[Runner]]:
 
 
 def main() -> None:
-    """Run all of it and print the table."""
+    """Run all series and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recovery", description=__doc__)
     parser.add_argument("--kills", type=int, default=10, help="kills of each kind")
     parser.add_argument("--json", type=Path)

@@ -44,7 +44,7 @@ GOAL_MS = 500.0
 
 
 async def _ended_after_ms(revoke: Awaitable[None], ends: Sequence[Awaitable[float]]) -> list[float]:
-    """Milliseconds from the answer of `revoke` until each of `ends`, which return the moment."""
+    """Milliseconds from the answer of `revoke` until each of `ends`, which return the moment of an end."""
     waiting = [asyncio.ensure_future(end) for end in ends]
     await asyncio.sleep(0)
     await revoke
@@ -63,7 +63,7 @@ def _figures(subject: str, setting: str, latencies_ms: Sequence[float]) -> Figur
 
 
 async def _socket(session: Session, topic: str) -> ws_client.ClientConnection:
-    """A socket of the session that gets the topic."""
+    """A socket of the session that is subscribed to the topic."""
     grant = await session.commands.sync_token([topic], surface="cli")
     options = {"subprotocols": [Subprotocol(Form.PROTO.value)], "compression": None, "proxy": None}
     socket = await ws_client.connect(grant.khala_url, **options)  # type: ignore[arg-type]
@@ -83,7 +83,7 @@ async def _message(socket: ws_client.ClientConnection) -> bytes:
 
 
 async def _closed(socket: ws_client.ClientConnection) -> float:
-    """When it has ended; because of the revocation, or nothing was measured."""
+    """The moment at which the socket ended. Fails unless the revocation ended it."""
     reason = ""
     with contextlib.suppress(ConnectionClosed):
         while True:
@@ -95,7 +95,7 @@ async def _closed(socket: ws_client.ClientConnection) -> float:
 
 
 async def sockets(site: Site, sessions: int, each: int) -> Figures:
-    """Session after session is revoked, with all sockets of all of them open."""
+    """Revoke session after session, with all sockets of all of them open."""
     people = [await site.session(number) for number in range(sessions)]
     open_now = []
     for person in people:
@@ -112,7 +112,7 @@ async def sockets(site: Site, sessions: int, each: int) -> Figures:
 
 
 async def _until_ended(stream: Attachment) -> float:
-    """When it has ended; because of the revocation, or nothing was measured."""
+    """The moment at which the stream ended. Fails unless the revocation ended it."""
     reason = ""
     try:
         async for _ in stream.messages():
@@ -125,7 +125,7 @@ async def _until_ended(stream: Attachment) -> float:
 
 
 async def streams(site: Site, accounts: int, each: int) -> Figures:
-    """Account after account is revoked, with all streams of all of them open."""
+    """Revoke account after account, with all streams of all of them open."""
     person = await site.session(10_000)
     made = [await person.commands.create_service_account(f"worker {number}") for number in range(accounts)]
     latencies_ms: list[float] = []
@@ -150,7 +150,7 @@ async def streams(site: Site, accounts: int, each: int) -> Figures:
 
 
 async def round_trips(count: int) -> Figures:
-    """The floor."""
+    """Measure the floor."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while byte := await reader.read(1):

@@ -50,24 +50,24 @@ _SIDES = ("shell", "legacy")
 _CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE usename = 'control_app' AND application_name LIKE '%-listener'"""
-"""Ends the connections on which control hears of what other replicas do."""
+"""Ends the connections on which control hears of changes by other replicas."""
 
 
 @dataclass
 class Replicas:
-    """Replicas of control, their operator, and how their listeners are cut off."""
+    """Replicas of control, their operator, and the database connection that cuts off their listeners."""
 
     pages: Sequence[httpx.AsyncClient]
     operator: RouteOperators
     database: asyncpg.Connection[asyncpg.Record]
 
     async def cut(self) -> None:
-        """Nobody hears of changes, until the next connection."""
+        """Cut off all listeners: no replica hears of changes until it connects again."""
         cut = await self.database.fetchval(_CUT)
         assert cut >= len(self.pages), cut
 
     async def move(self, side: str) -> list[float]:
-        """Everything goes to this side; the milliseconds after which each replica serves it."""
+        """Move everything to this side. Returns the milliseconds after which each replica serves it."""
         looks = [asyncio.ensure_future(_served(page, side)) for page in self.pages]
         await asyncio.sleep(0)
         await self.operator.set(RouteGroup("bench", [_PAGE], side, 0))
@@ -76,7 +76,7 @@ class Replicas:
             return [max(0.0, (moment - answered) * 1000) for moment in await asyncio.gather(*looks)]
 
     async def page_ms(self) -> float:
-        """A page of the first replica."""
+        """The milliseconds of a page of the first replica."""
         began = time.perf_counter()
         await self.pages[0].get(_PAGE)
         return (time.perf_counter() - began) * 1000
@@ -124,7 +124,7 @@ async def _further(stack: StackUnderTest, web: dict[str, str]) -> AsyncIterator[
 
 @asynccontextmanager
 async def replicas(count: int) -> AsyncIterator[Replicas]:
-    """So many of them, for a block."""
+    """`count` replicas, for a block."""
     async with AsyncExitStack() as open_now:
         folder = Path(open_now.enter_context(tempfile.TemporaryDirectory(prefix="oa-bench-web-")))
         legacy = await open_now.enter_async_context(_legacy())
@@ -151,7 +151,7 @@ async def replicas(count: int) -> AsyncIterator[Replicas]:
 
 
 async def _moves(at: Replicas, changes: int, before: Callable[[], Awaitable[None]] | None = None) -> list[list[float]]:
-    """What each change took at each replica."""
+    """The milliseconds that each change took at each replica."""
     took = []
     for number in range(changes):
         if before is not None:

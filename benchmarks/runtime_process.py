@@ -1,7 +1,7 @@
-"""One runtime replica as a process of its own, for benchmarks: the service's own wiring, with a given key for tokens.
+"""A runtime replica as a process of its own, for benchmarks: the service's own wiring, with a given key for tokens.
 
-Configured by the environment like the service; `BENCH_TOKEN_KEY` is the public key (hex) that tokens are checked with.
-Prints the ports of gRPC and of its metrics when it is up, and ends when its standard input does.
+Configured by the environment like the service; `BENCH_TOKEN_KEY` is the public key (hex) with which tokens are checked.
+Prints its ports for gRPC and metrics once it is up, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ async def _main() -> None:
     process = Process(Readiness(1))
     try:
         server = await serve(settings, process, keys)
-        process.readiness.phase = "running"  # to a replica that accepts no workers none is ever lost
+        process.readiness.phase = "running"  # a replica that accepts no workers never loses one
         calm_garbage_collection()
         metrics, _ = start_http_server(0, addr="127.0.0.1", registry=REGISTRY)
         sys.stdout.write(f"{server.port} {metrics.server_port}\n")
         sys.stdout.flush()
-        # Nobody reads on: a log that filled the pipe would stop the service.
+        # Nobody reads the pipe any more: a log that filled it would stop the service.
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     finally:

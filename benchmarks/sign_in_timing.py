@@ -48,24 +48,24 @@ RULES: Mapping[str, Mapping[str, str]] = {
     "open": {},
     "domains": {"OA_SIGN_UP": "domains", "OA_SIGN_UP_DOMAINS": "example.org"},
 }
-"""Who may sign up. By the second rule those without an account may not, and get another letter."""
+"""Settings for who may sign up. By the second rule, people without an account may not, and get another mail."""
 LEAST_CHANCE = 0.01
 LEAST_SHARE = 0.02
-"""A difference is one that chance hardly gives, and that helps whoever guesses."""
+"""A difference counts if chance alone would hardly cause it, and if it is large enough to help a guesser."""
 _START = "openagents.control.v1.AuthService/StartChallenge"
 _VERIFY = "openagents.control.v1.AuthService/VerifyChallenge"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the times of two groups differ. `share`: of the pairs in which the first took longer."""
+    """How the times of two groups differ. `share`: the share of the pairs in which the first took longer."""
 
     share: float
     chance: float
 
     @classmethod
     def of(cls, first: Sequence[float], second: Sequence[float]) -> Comparison:
-        """By Mann and Whitney, in the normal approximation with its correction for ties."""
+        """Compare by the Mann-Whitney test, in the normal approximation with its correction for ties."""
         n, m = len(first), len(second)
         ranks, ties = _ranks([*first, *second])
         wins = sum(ranks[:n]) - n * (n + 1) / 2
@@ -81,7 +81,7 @@ class Comparison:
 
 
 def _ranks(values: Sequence[float]) -> tuple[list[float], float]:
-    """The rank of each value, the mean of them for equal ones; and the sum over all ties of t³ - t."""
+    """The rank of each value, with the mean rank for equal values; and the sum over all ties of t³ - t."""
     order = sorted(range(len(values)), key=values.__getitem__)
     ranks, ties, begin = [0.0] * len(values), 0.0, 0
     while begin < len(order):
@@ -113,25 +113,25 @@ class Pair:
 
 
 class Stranger:
-    """Begins to sign in as others, and guesses."""
+    """Begins to sign in as other people, and guesses codes."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
     async def start(self, email: str) -> tuple[float, str, str]:
-        """How long a start took, its challenge, and the device."""
+        """Start a challenge. Returns how long it took (ms), the challenge's id, and the device."""
         device_id = new_id("dev")
         took, answer = await self._timed(_START, {"email": email, "deviceId": device_id})
         return took, str(answer["challengeId"]), device_id
 
     async def guess(self, challenge_id: str, device_id: str) -> float:
-        """How long a wrong guess took."""
+        """Guess a wrong code. Returns how long it took (ms)."""
         code = {"challengeId": challenge_id, "code": "00000000", "deviceId": device_id}
         took, _ = await self._timed(_VERIFY, code)
         return took
 
     async def _timed(self, path: str, values: Mapping[str, str]) -> tuple[float, dict[str, object]]:
-        """Milliseconds of a call over a kept connection, and its answer, whatever its status is."""
+        """The milliseconds of a call over a kept connection, and its answer, whatever its status."""
         body = json.dumps(values).encode()
         began = time.perf_counter()
         response = await self._http.post(f"/{path}", content=body, headers={"content-type": "application/json"})
@@ -146,7 +146,7 @@ async def observed(here: Site, people: int, calls: int, rule: str) -> list[Figur
     chance = random.Random(0)
     async with httpx.AsyncClient(base_url=here.stack.urls["control"], trust_env=False, timeout=PATIENCE_S) as http:
         stranger = Stranger(http)
-        for email in (*known, *unknown):  # everything that a first time costs
+        for email in (*known, *unknown):  # pays the costs of a first call
             await stranger.start(email)
         turns = [(number % people, group) for number in range(calls) for group in (known, unknown)]
         chance.shuffle(turns)
@@ -180,7 +180,7 @@ async def measured(people: int, calls: int, rules: Sequence[str] = tuple(RULES))
 
 
 def verdict(rows: Sequence[Figures]) -> str:
-    """What all rows but the control say."""
+    """The verdict of all rows except the control."""
     told = [f"{row.subject} ({row.setting})" for row in rows if "(control)" not in row.subject and "differ" in row.note]
     samples = sum(row.events for row in rows if "(" not in row.subject)
     if told:

@@ -1,4 +1,4 @@
-"""Sockets of many subscribers, as bytes: what a client sends to be let in, and a protocol that reads and discards."""
+"""Sockets of many subscribers, as bytes: the frames that let a client in, and a protocol that reads and discards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LET_ALL_IN = {
         "CONNECTIONS_PER_PRINCIPAL",
     )
 }
-"""Settings of a gateway. All clients of a benchmark are on one machine, and maybe one person's."""
+"""Settings of a gateway. All clients of a benchmark are on one machine, and may belong to one person."""
 _UPGRADE = (
     f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: {Form.PROTO.value}\r\n"
@@ -33,7 +33,7 @@ _OFFER = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
 
 
 class Subscriber(asyncio.Protocol):
-    """Opens a connection for one topic, and discards what comes."""
+    """Opens a connection for one topic, and discards the frames that arrive."""
 
     def __init__(
         self, token: str, topic: str, device_id: str = "dev_1", cursor: Cursor | None = None, *, deflate: bool = False
@@ -47,26 +47,26 @@ class Subscriber(asyncio.Protocol):
         self._writer: asyncio.Transport
         self._newest = b""
         self.heard = asyncio.Event()
-        """Set when the server has said something."""
+        """Set when the server has sent something."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say everything at once."""
+        """Send everything at once."""
         self._writer = cast("asyncio.Transport", transport)
         self._writer.write(self._request)
         self._send(frames.Hello(self._token, self._device_id, "bench/1"))
         self._send(frames.Subscribe(((self._topic, self._cursor),)))
 
     def ping(self) -> None:
-        """Say that the client lives."""
+        """Show the gateway that the client is alive."""
         self._send(frames.Ping(1))
 
     def data_received(self, data: bytes) -> None:
-        """Nothing is done with it. What comes last says why a connection ends."""
+        """Discard the data. The last data is kept because it says why a connection ends."""
         self.heard.set()
         self._newest = data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody ends it but the server: whoever measures has to know."""
+        """Report the end: only the server ends a connection, and the person who measures must know."""
         print(f"a subscriber's connection has ended: {self._newest[-200:]!r}", file=sys.stderr)
 
     def _send(self, frame: ClientFrame) -> None:
@@ -81,6 +81,6 @@ def _masked(payload: bytes) -> bytes:
 
 
 def allow_sockets(count: int) -> None:
-    """Let this process, and those that it starts, have that many sockets, as far as the system does."""
+    """Let this process, and those that it starts, have `count` sockets, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(count + SPARE_FILES, hard)), hard))

@@ -1,4 +1,4 @@
-"""What the log's benchmarks stand on: a durable Postgres of their own and runtime replicas as real processes."""
+"""The basis of the log's benchmarks: a durable Postgres of their own and runtime replicas as real processes."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ CONTROL_TOKEN, PROJECTOR_TOKEN = "bench-control", "bench-projector"
 _TOKEN_USE_S = 20
 WAL = {"min_wal_size": "3GB", "max_wal_size": "8GB"}
 _WAL_PIECES, _WAL_PIECE_BYTES = 192, 15 << 20
-"""How much is written ahead to the write-ahead log, so that its files are there before anything is measured."""
+"""Amount written to the write-ahead log in advance, so that its files exist before anything is measured."""
 _SILENCE_ALLOWED_MS = "600000"
-"""Producers send appends and no heartbeats; nobody is lost, or gets nothing new, because a series lasts."""
+"""Producers send appends but no heartbeats. With this limit, a long series makes no worker lost or quiet."""
 UNPACED = {"OA_RUN_EVENTS_PER_SECOND": "1000000", "OA_RUN_BURST_EVENTS": "1000000"}
-"""The pace of a run is a limit for people's sake, not the log's: benchmarks lift it."""
+"""Settings that lift the limit on a run's pace: it exists for people's sake, not for the log's."""
 
 
 @dataclass
@@ -51,17 +51,17 @@ class Replica:
 
     process: subprocess.Popen[str]
     target: str
-    """Where gRPC reaches it."""
+    """Its gRPC address."""
     metrics: str
-    """Where its metrics are: host and port."""
+    """Host and port of its metrics."""
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL, and wait for the end of the process."""
         self.process.kill()
         self.process.wait()
 
     def metric(self, name: str) -> float:
-        """What its metric without labels says now."""
+        """The current value of a metric without labels."""
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         return float(next(line for line in lines if line.startswith(f"{name} ")).removeprefix(f"{name} "))
@@ -121,7 +121,7 @@ class Stage:
 
     @property
     def as_person(self) -> list[tuple[str, str]]:
-        """Metadata of a call that control makes for a person, with a token that it uses for as long as control does."""
+        """Metadata of a call that control makes for a person; it reuses a token for as long as control does."""
         now = int(time.time())
         if now - self._principal[0] >= _TOKEN_USE_S:
             claims = claims_pb2.PrincipalClaims(
@@ -148,9 +148,9 @@ class Stage:
 
 @contextmanager
 def stage(*, as_used: bool = True) -> Iterator[Stage]:
-    """A stage in a temporary directory, removed afterwards. Not in an event loop.
+    """A stage in a temporary directory, removed afterwards. Must not be called in an event loop.
 
-    Without `as_used` its server is a new one: enough for who measures nothing, and there at once.
+    Without `as_used` its server is a new one, which starts at once and is enough for callers that measure nothing.
     """
     with ExitStack() as cleanup:
         root = Path(tempfile.mkdtemp(prefix="oa-bench-"))
@@ -177,8 +177,8 @@ async def _start(server: PostgresServer, address: ServerAddress, as_used: bool) 
 async def _fill_wal(admin: asyncpg.Connection[asyncpg.Record]) -> None:
     """Bring the server into the state of one that has run for a while.
 
-    A new server makes a file of its write-ahead log every 16 MB, which takes 10 ms in the middle of somebody's commit;
-    one that has been running uses its old files again.
+    A new server creates a file of its write-ahead log every 16 MB, which takes 10 ms in the middle of a commit; a
+    server that has run for a while reuses its old files.
     """
     for _ in range(_WAL_PIECES):
         await admin.execute("SELECT pg_logical_emit_message(false, 'fill', repeat('x', $1))", _WAL_PIECE_BYTES)

@@ -36,7 +36,7 @@ def cpu_seconds(command: tuple[str, ...]) -> float:
 
 
 def main() -> None:
-    """Measure in turns, so that a slow moment hits all of them; print the middle of the rounds."""
+    """Measure the commands in turns, so that a slow moment affects all of them; print the median of the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)

@@ -1,6 +1,6 @@
-"""A producer that does not give up: it asks again with the same key until it is told, on whatever replica answers.
+"""A producer that does not give up: it repeats an append with the same key until a replica acknowledges it.
 
-It keeps what was acknowledged, and when, so that afterwards the log can be held against it.
+It keeps the acknowledged appends, with their times, so that the log can be compared with them afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from openagents.runtime.v1.run_service_pb2_grpc import RunServiceStub
 from openagents.runtime.v1.worker_service_pb2_grpc import WorkerServiceStub
 
 RETRY_S = 0.02
-"""Pause before asking or connecting again: short, so that what is measured is how long the service is away."""
+"""Pause before asking or connecting again: short, so that the time measured is that of the service's absence."""
 _CONNECT_S = 2.0
 _ANSWER_S = 5.0
 _CHANNEL = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.use_local_subchannel_pool", 1)]
@@ -39,7 +39,7 @@ class Acknowledged:
 
 @dataclass
 class Steadfast:
-    """A worker with one run, appending one event after the other. Starts at the first target; goes on when it fails."""
+    """A worker with one run that appends event after event. Starts at the first target; if it fails, tries the next."""
 
     stage: Stage
     targets: Sequence[str]
@@ -54,10 +54,10 @@ class Steadfast:
     _lease_epoch: int = 0
     _sent: int = 0
     _open: tuple[bytes, float] | None = None
-    """What has been sent and not acknowledged, and when it was sent first."""
+    """The event that has been sent but not acknowledged, and when it was first sent."""
 
     async def work(self, until: asyncio.Event) -> None:
-        """Append until told to stop and everything sent is acknowledged."""
+        """Append until `until` is set and everything sent has been acknowledged."""
         attempt = 0
         while not (until.is_set() and self._open is None):
             target = self.targets[attempt % len(self.targets)]
@@ -81,7 +81,7 @@ class Steadfast:
             call.cancel()
 
     async def _attach(self, channel: grpc.aio.Channel, call: Any) -> None:
-        """Say hello with what is held; the first time, get a run."""
+        """Attach with the lease that it holds; the first time, get a run."""
         held = [pb.HeldLease(run_id=self.run_id, lease_epoch=self._lease_epoch)] if self._lease_epoch else []
         hello = pb.WorkerHello(
             worker_id=self._worker_id,
@@ -101,7 +101,7 @@ class Steadfast:
         self.run_id, self._lease_epoch = assignment.run.run_id, assignment.lease_epoch
 
     async def _append(self, call: Any) -> None:
-        """One event, the open one first; a refusal that may pass leaves it open."""
+        """Append one event, the open one first; a temporary refusal leaves it open."""
         if self._open is None:
             self._sent += 1
             self._open = f"event {self._sent} of {self.name}".encode(), time.monotonic()
@@ -142,7 +142,7 @@ async def _read(call: Any, kind: str) -> pb.AttachResponse:
 
 
 def recovered_at(acknowledged: Sequence[Acknowledged], killed_at: float) -> float | None:
-    """When the first append that was not sent before the kill was acknowledged; None if none has been yet."""
+    """When the first append that was sent after the kill was acknowledged; None if none has been yet."""
     return next((one.at for one in acknowledged if one.first_sent > killed_at), None)
 
 

@@ -30,11 +30,11 @@ SLOTS = 32
 STEPS = (1, 10)
 AT_A_TIME = (1, SLOTS)
 Call = Callable[[int], Awaitable[object]]
-"""Does so many steps, from the start to the end that the caller sees."""
+"""Does that many steps, from the start to the end that the caller sees."""
 
 
 async def series(subject: str, call: Call, steps: int, at_a_time: int, runs: int) -> Figures:
-    """So many runs, so many at a time."""
+    """Make `runs` runs, `at_a_time` at a time."""
     latencies: list[float] = []
     left = iter(range(runs))
 
@@ -59,7 +59,7 @@ async def measured(scene: Stage, replica: Replica, flow: dbos_library.Flow, floo
         async def ours(steps: int) -> None:
             assert await by_caller.result(await by_caller.start("adding", steps)) == steps
 
-        for _ in range(20):  # the worker's process is there, and both have their code and statements ready
+        for _ in range(20):  # until the worker's process is there, and both have their code and statements ready
             await asyncio.gather(ours(1), flow(1), floor(1))
         for steps in STEPS:
             for at_a_time in AT_A_TIME:

@@ -36,16 +36,16 @@ from benchmarks.stage import Replica, Stage, stage
 
 EVENT_BYTES = 256
 MAX_RUN_S = 300
-"""After this the benchmark tells where it stands still, and ends."""
+"""After this time the benchmark prints where it hangs, and ends."""
 PRODUCERS = 4
 WATCHERS = (1, 4, 16)
 _SETTLE_S = 0.7
-"""Time for watchers to connect, and for the load to be what it is."""
+"""Time for watchers to connect, and for the load to become steady."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What each producer does: `batch` events an append; the next one `every_s` after the last, or at once."""
+    """The load of each producer: `batch` events an append; the next append `every_s` after the last, or at once."""
 
     name: str
     batch: int
@@ -56,7 +56,7 @@ STEADY, FLAT_OUT = Load("steady", 5, 0.010), Load("flat out", 32, 0.0)
 
 
 async def produce(producer: Producer, load: Load, until_ns: int) -> list[float]:
-    """Append until then; returns how long each took (s). A late append does not make the next ones come faster."""
+    """Append until `until_ns`. Returns how long each append took (s). A late append does not speed up the next ones."""
     spent = []
     while (now_ns := time.monotonic_ns()) < until_ns:
         await producer.append(stamped_events(load.batch, EVENT_BYTES, now_ns))(0)
@@ -97,7 +97,7 @@ async def run(stage: Stage, replica: Replica, seconds: float, pool: Executor) ->
 
 
 def main() -> None:
-    """Run all of it and print the table."""
+    """Run all series and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tail", description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each series")
     parser.add_argument("--json", type=Path)

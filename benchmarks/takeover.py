@@ -36,17 +36,17 @@ from services.runtime.workers.limits import WorkerLimits
 DEFAULTS = WorkerLimits()
 WAYS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "drained": signal.SIGTERM}
 _SETTLED_S = 1.0
-"""Between the last run's start and the first worker's end."""
+"""Time between the last run's start and the first worker's end."""
 
 
 def impatient(lost_after_ms: int) -> dict[str, str]:
-    """The environment of a replica with this lost limit, and the others in the proportion of the defaults."""
+    """The environment of a replica with this lost limit; the other limits keep the proportions of the defaults."""
     return {
         **UNPACED,
         "OA_WORKER_LOST_MS": str(lost_after_ms),
         "OA_WORKER_QUIET_MS": str(lost_after_ms * DEFAULTS.quiet_after_ms // DEFAULTS.lost_after_ms),
         "OA_WORKER_HEARTBEAT_MS": str(_heartbeat_ms(lost_after_ms)),
-        "OA_LOG_LEVEL": "error",  # that workers are lost is no news here
+        "OA_LOG_LEVEL": "error",  # lost workers are expected here
     }
 
 
@@ -55,12 +55,12 @@ def _heartbeat_ms(lost_after_ms: int) -> int:
 
 
 async def takeovers(scene: Stage, replica: Replica, way: str, rounds: int, lost_after_ms: int) -> Figures:
-    """So many workers go that way; latencies are the times until their runs are with the other worker."""
+    """End `rounds` workers in this way; latencies are the times until their runs are with the other worker."""
     started = time.monotonic()
     with ExitStack() as processes:
         for _ in range(rounds):
             process = processes.enter_context(worker_process(scene, replica, slots=1))
-            processes.callback(process.kill)  # one that is stopped ends no other way
+            processes.callback(process.kill)  # a stopped process ends in no other way
         await until_attached(replica, rounds)
         async with caller(scene, replica) as by:
             holders: dict[str, int] = {}
@@ -89,7 +89,7 @@ def _bound_ms(way: str, lost_after_ms: int) -> int:
 
 
 async def measured(scene: Stage, replica: Replica, rounds: int, lost_after_ms: int) -> list[Figures]:
-    """Every way to go."""
+    """Every way for a worker to go."""
     return [await takeovers(scene, replica, way, rounds, lost_after_ms) for way in WAYS]
 
 

@@ -1,7 +1,8 @@
 """Workers in a process of their own, for benchmarks: agents of the SDK, each attached over a connection of its own.
 
-`BENCH_WORKER_TOKEN` and `BENCH_RUNTIME` say who they are and where they attach; `BENCH_WORKERS` how many they are, and
-`BENCH_SLOTS` how many runs each takes at a time. It ends at SIGTERM, and gives up at once what it has.
+`BENCH_WORKER_TOKEN` is the workers' token, `BENCH_RUNTIME` the runtime to which they attach, `BENCH_WORKERS` their
+number, and `BENCH_SLOTS` the number of runs that each takes at a time. The process ends at SIGTERM, and gives up its
+runs at once.
 
 Moments are of the machine's monotonic clock, which all processes share, in seconds.
 """
@@ -58,7 +59,7 @@ async def lasting(run: Run[None]) -> float:
 
 @dataclass
 class Talk:
-    """What to say, for how many seconds: pieces of text, or events with a text, of so many bytes each."""
+    """What to say, for how many seconds: pieces of text, or events with a text, each of `piece_bytes`."""
 
     kind: Literal["text", "events"]
     seconds: float
@@ -67,7 +68,7 @@ class Talk:
 
 @dataclass
 class Talked:
-    """When it began and when all was stored, and how many pieces it said."""
+    """When it began, when everything was stored, and how many pieces it said."""
 
     began: float
     stored: float
@@ -85,13 +86,13 @@ async def talking(run: Run[Talk]) -> Talked:
             else:
                 await run.emit("bench.said", {"text": text})
             pieces += 1
-    await run.now()  # a step: it is stored, and so is all that was said before
+    await run.now()  # a step: once it is stored, everything that was said before is stored too
     return Talked(began, time.monotonic(), pieces)
 
 
 def made(number: int) -> Worker:
-    """One of them."""
-    # Each has a pause of its own, as gRPC lets channels with the same options share a connection.
+    """One of the workers."""
+    # Each has a keepalive interval of its own because gRPC lets channels with the same options share a connection.
     limits = WorkerLimits(drain_timeout_ms=0, keepalive_interval_ms=WorkerLimits.keepalive_interval_ms + number)
     worker = Worker(f"bench-{number}", _Given(), slots=int(os.environ["BENCH_SLOTS"]), limits=limits)
     worker.agent("adding", input=int, output=int)(adding)

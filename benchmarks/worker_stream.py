@@ -39,7 +39,7 @@ WHERE run_id = ANY($1) AND type IN ('text.delta', 'message', 'custom')
 
 @dataclass(frozen=True)
 class Stored:
-    """What the log has of some runs' talk, and how it got there."""
+    """The events that the log has of some runs, and the appends and transactions that stored them."""
 
     events: int
     body_bytes: int
@@ -48,12 +48,12 @@ class Stored:
 
 
 async def talk(scene: Stage, kind: str, runs: int, seconds: float) -> tuple[Figures, Stored]:
-    """So many runs talk at once, on a replica of their own."""
+    """Have `runs` runs talk at once, on a replica of their own."""
     given = {"kind": kind, "seconds": seconds, "piece_bytes": PIECE_BYTES}
     with scene.replica() as replica, worker_process(scene, replica, slots=runs):
         await until_attached(replica, 1)
         async with grpc.aio.insecure_channel(replica.target) as channel:
-            by = Caller(scene, channel)  # one that listened would take its share of the machine
+            by = Caller(scene, channel)  # a caller that listened would take its share of the machine
             await by.polled_result(await by.start("talking", {**given, "seconds": _WARM_UP_S}))
             before = batched(replica)
             run_ids = await asyncio.gather(*(by.start("talking", given) for _ in range(runs)))
@@ -62,7 +62,7 @@ async def talk(scene: Stage, kind: str, runs: int, seconds: float) -> tuple[Figu
     connection = await asyncpg.connect(scene.database.runtime)
     row = await connection.fetchrow(_STORED, run_ids)
     await connection.close()
-    assert row is not None  # it counts
+    assert row is not None  # an aggregate always has a row
     stored = Stored(row["events"], row["bytes"], appends, transactions)
     taken_s = max(one["stored"] for one in talked) - min(one["began"] for one in talked)
     pieces = sum(one["pieces"] for one in talked)
@@ -74,14 +74,14 @@ async def talk(scene: Stage, kind: str, runs: int, seconds: float) -> tuple[Figu
 
 
 async def bare(scene: Stage, stored: Stored, seconds: float) -> Figures:
-    """The floor of a series."""
+    """Measure the floor of a series."""
     per_transaction = max(1, round(stored.appends / stored.transactions))
     per_append = max(1, round(stored.events / stored.appends))
     return await floor(scene, per_transaction, per_append, seconds, stored.body_bytes // stored.events)
 
 
 async def measured(scene: Stage, seconds: float) -> list[Figures]:
-    """Every series, each with its floor after it."""
+    """Every series, each followed by its floor."""
     rows = []
     for kind in KINDS:
         for runs in RUNS:

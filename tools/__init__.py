@@ -1,1 +1,1 @@
-"""What keeps the checkout in order: generation, gates and the documents made from code. Never shipped."""
+"""Tools that keep the checkout in order: generation, gates and the documents made from code. Never shipped."""

@@ -27,7 +27,7 @@ end of a name. A variable marked *secret* is never printed, and may instead be g
 log level for instance, passes through to them.
 """
 
-# Where settings classes stand; the platform's own are what all services share.
+# The modules that define settings classes, without the platform's own, which all services share.
 _PLACES = (
     "services/*/config.py",
     "libs/*/settings.py",
@@ -59,7 +59,7 @@ def config_page() -> str:
 
 
 def _shared_groups(found: list[tuple[str, type[object]]]) -> Iterator[str]:
-    """A section for each group of the platform that some services use, and which those are."""
+    """A section for each group of the platform that only some services use, with the names of these services."""
     every = {row.group for row in describe(ServiceSettings)}
     for group in _platform_groups():
         users = [title for title, settings in found if group.__name__ in {row.group for row in describe(settings)}]
@@ -120,7 +120,7 @@ def _once(rows: Iterable[SettingDoc]) -> Iterator[SettingDoc]:
 
 
 def _settings_classes() -> Iterator[tuple[str, type[object]]]:
-    """The title and the outermost settings class of every service, library and app, services first."""
+    """Titles and outermost settings classes of every service, library and app, services first."""
     for path in [path for place in _PLACES for path in sorted(REPO.glob(place))]:
         name = ".".join(path.relative_to(REPO).with_suffix("").parts).removeprefix("libs.")
         if name != platform_settings.__name__:
@@ -130,7 +130,7 @@ def _settings_classes() -> Iterator[tuple[str, type[object]]]:
 
 
 def _outermost(module: ModuleType) -> Iterator[type[object]]:
-    """The settings classes that a module defines, in its order, without those that are groups of another."""
+    """The settings classes that a module defines, in its order, without those that are groups of another class."""
     own = [
         found
         for found in vars(module).values()

@@ -20,7 +20,7 @@ BLOCKS = (
     (100, "Who is calling"),
     (1, "Any call"),
 )
-# FileDescriptorProto.enum_type and EnumDescriptorProto.value, as source locations number them.
+# Field numbers of FileDescriptorProto.enum_type and EnumDescriptorProto.value, as used in source locations.
 _ENUM_FIELD, _VALUE_FIELD = 5, 2
 
 _INTRO = """\
@@ -84,7 +84,7 @@ def _comments() -> dict[str, dict[str, str]]:
 
 
 def _described() -> FileDescriptorProto:
-    # Comments are not in the generated modules; an image has them.
+    # The generated modules have no comments; an image has them.
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "image.binpb"
         run_buf(REPO, "build", "proto", "--path", f"proto/{SOURCE}", "--as-file-descriptor-set", "-o", str(image))

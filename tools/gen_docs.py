@@ -1,4 +1,4 @@
-"""Makes what is read off the code: `python -m tools.gen_docs` writes it, `--check` only compares."""
+"""Generates documents from code: `python -m tools.gen_docs` writes them, `--check` only compares."""
 
 import argparse
 from collections.abc import Callable
@@ -27,7 +27,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def outdated(root: Path) -> dict[str, str]:
-    """The pages below `root` that differ from what the code gives now, with the text that they should have."""
+    """The pages below `root` that differ from what the code gives now, with their new text."""
     fresh = {name: page() for name, page in PAGES.items()}
     return {name: text for name, text in fresh.items() if _read(root / name) != text}
 
@@ -37,7 +37,7 @@ def _read(path: Path) -> str | None:
 
 
 def main() -> None:
-    """Entry of `python -m tools.gen_docs`; ends with status 1 when the check finds a difference."""
+    """Entry point of `python -m tools.gen_docs`; ends with status 1 if the check finds a difference."""
     parser = argparse.ArgumentParser(description="Generate the documents made from code.")
     parser.add_argument("--check", action="store_true", help="compare only; status 1 when a page is not up to date")
     only_check = parser.parse_args().check

@@ -1,6 +1,6 @@
-"""The alerts of deploy/alerts as a PrometheusRule, which is what a cluster's Prometheus reads.
+"""The alerts of deploy/alerts as a PrometheusRule, the form that a cluster's Prometheus reads.
 
-`make gen` writes it; a test holds the committed file against what would be written now.
+`make gen` writes it; a test compares the committed file with what would be written now.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def rules() -> str:
 
 
 def _groups(path: Path) -> str:
-    """The groups of one file, as text: an alert reads the same in both places."""
+    """The groups of one file, copied as text, so that an alert is the same text in both places."""
     text = path.read_text("utf-8").partition("\ngroups:\n")[2]
     return "".join(f"  {line}" if line.strip() else line for line in text.splitlines(keepends=True))

@@ -1,8 +1,8 @@
-"""Run a command, and now and then stop all processes below it for a moment: a machine that swaps, sleeps or is moved.
+"""Run a command and now and then stop all processes below it a moment, as if the machine swapped, slept or was moved.
 
     python -m tools.pauses --seed 1 -- tools/run_tests.sh -k cursor      (`make pauses SEED=1 ARGS="-k cursor"`)
 
-A test that assumes that two of its steps come within a second of each other fails here. The same seed makes the same
+A test that assumes that two of its steps happen within a second of each other fails here. The same seed makes the same
 pauses. The exit status is the command's.
 """
 
@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 import psutil
 
 BETWEEN_S = (0.2, 2.4)
-"""Shortest and longest time between two pauses."""
+"""Minimum and maximum time between two pauses."""
 PAUSE_S = (0.5, 1.6)
-"""Shortest and longest pause."""
+"""Minimum and maximum pause."""
 _AT_REST = frozenset({psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP, psutil.STATUS_ZOMBIE})
 
 
@@ -39,11 +39,11 @@ def run(command: list[str], seed: int) -> int:
 
 @contextmanager
 def stopped_below(pid: int) -> Iterator[None]:
-    """Stop all processes below `pid` for the block. Those that a test has stopped itself stay stopped after it."""
+    """Stop all processes below `pid` for the block. Processes that a test itself has stopped stay stopped after it."""
     stopped: list[psutil.Process] = []
     try:
         for process in _below(pid):
-            with suppress(psutil.Error):  # it has ended, or is somebody else's
+            with suppress(psutil.Error):  # it has ended, or belongs to another user
                 if process.status() not in _AT_REST:
                     process.suspend()
                     stopped.append(process)
@@ -62,7 +62,7 @@ def _below(pid: int) -> list[psutil.Process]:
 
 
 def main() -> int:
-    """Entry of `python -m tools.pauses`."""
+    """Entry point of `python -m tools.pauses`."""
     parser = argparse.ArgumentParser(description="Run a command whose processes stand still now and then.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("command", nargs="+")

@@ -1,4 +1,4 @@
-"""The contract gates: style, compatibility, and that what is generated from the contracts is up to date.
+"""The contract gates: style, compatibility, and whether the code generated from the contracts is up to date.
 
 `python -m tools.proto_check [--root DIR]` works offline; it runs every gate and ends with status 1 if one fails.
 """
@@ -14,19 +14,19 @@ BASELINE = "proto/baseline/v1.binpb"
 
 
 def lint(root: Path) -> str:
-    """What buf's STANDARD and COMMENTS rules say against the contracts; empty when nothing."""
+    """The faults that buf's STANDARD and COMMENTS rules find in the contracts; empty if there are none."""
     return _complaint(root, "lint", "proto", "--config", str(REPO / "buf.yaml"))
 
 
 def breaking(root: Path) -> str:
-    """What in the contracts breaks a client of the released ones (rule set FILE); empty when nothing."""
+    """The changes in the contracts that break clients of the released ones (rule set FILE); empty if there are none."""
     if not (root / BASELINE).exists():
         return f"{BASELINE} is missing: it is the released contract, and `make baseline` writes it at a release"
     return _complaint(root, "breaking", "proto", "--against", BASELINE, "--config", str(REPO / "buf.yaml"))
 
 
 def generated(root: Path) -> str:
-    """How what is generated differs from what the contracts give; empty when it doesn't."""
+    """How the generated code differs from what the contracts give; empty if it doesn't."""
     try:
         lines = gen.check(root)
     except BufError as error:
@@ -46,7 +46,7 @@ def _complaint(root: Path, *arguments: str) -> str:
 
 
 def main() -> None:
-    """Entry of `python -m tools.proto_check`."""
+    """Entry point of `python -m tools.proto_check`."""
     parser = argparse.ArgumentParser(description="Check the contracts.")
     parser.add_argument("--root", type=Path, default=REPO, help="a checkout other than this one")
     root: Path = parser.parse_args().root.resolve()

@@ -1,7 +1,7 @@
 """A protoc plugin around grpc_tools' own gRPC generator.
 
-buf hands `protoc_builtin` only the names on its own list, and grpc_python is not one of them; so this turns a plugin
-request into a call of `grpc_tools.protoc --grpc_python_out` and its files into the response.
+buf accepts for `protoc_builtin` only the names on its own list, and grpc_python is not one of them. So this program
+turns a plugin request into a call of `grpc_tools.protoc --grpc_python_out`, and its files into the response.
 """
 
 import sys

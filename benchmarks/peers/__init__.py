@@ -1,1 +1,1 @@
-"""The systems that we measure ourselves against, each set up as its own documentation says."""
+"""The systems against which we measure ourselves, each set up according to its own documentation."""

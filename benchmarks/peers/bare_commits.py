@@ -1,9 +1,9 @@
 """The floor of a run with steps: its messages and its commits, and nothing else.
 
-A run of `k` steps is a chain of `k + 2` appends (it begins, each step is stored, it ends), and each of them can only be
-sent when the one before is answered. Here the server is a process with one bare stream of gRPC; it stores each append
-as one row, and answers when that is committed. All appends that wait share a message, a transaction and an answer, as
-they do in runtime. Nobody decides anything, nobody is told, nothing is proved.
+A run of `k` steps is a chain of `k + 2` appends (it begins, each step is stored, it ends), and each of them can be sent
+only when the one before has been answered. Here the server is a process with one bare gRPC stream; it stores each
+append as one row, and answers when that is committed. All appends that wait share a message, a transaction and an
+answer, as they do in runtime. Nothing is decided, announced or proved.
 
 `python -m benchmarks.peers.bare_commits DSN` is the server: it prints its port, and ends when its standard input does.
 """
@@ -31,11 +31,11 @@ _INSERT = "INSERT INTO public.floor (body) SELECT unnest($1::bytea[])"
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _KEY_BYTES = 8
 Flow = Callable[[int], Awaitable[None]]
-"""As many commits, one after the other, as a run with so many steps has."""
+"""Makes as many commits, one after the other, as a run with that many steps has."""
 
 
 class _Server:
-    """Stores what comes on any stream, all that waits in one transaction."""
+    """Stores the appends of all streams; all that wait share one transaction."""
 
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self._connection = connection
@@ -43,7 +43,7 @@ class _Server:
         self._came = asyncio.Event()
 
     async def store(self) -> None:
-        """For ever."""
+        """Store appends forever."""
         statement = await self._connection.prepare(_INSERT)
         while True:
             await self._came.wait()
@@ -54,7 +54,7 @@ class _Server:
                 await context.write(b"".join(append[:_KEY_BYTES] for append in _pieces(message, APPEND_BYTES)))
 
     async def append(self, messages: AsyncIterator[bytes], context: Any) -> None:
-        """One stream."""
+        """Serve one stream."""
         async for message in messages:
             self._waiting.append((message, context))
             self._came.set()
@@ -75,7 +75,7 @@ class _Stream:
         self._came = asyncio.Event()
 
     async def append(self) -> None:
-        """Returns when one more is committed."""
+        """Append once, and return when it is committed."""
         key = next(self._keys)
         self._answered[key] = future = asyncio.get_running_loop().create_future()
         self._waiting.append(key.ljust(APPEND_BYTES, b"."))
@@ -83,18 +83,18 @@ class _Stream:
         await future
 
     async def run(self, steps: int) -> None:
-        """The appends of a run with so many steps, one after the other."""
+        """Make the appends of a run with `steps` steps, one after the other."""
         for _ in range(steps + 2):
             await self.append()
 
     async def read(self) -> None:
-        """For ever."""
+        """Read answers until the stream ends."""
         while (message := await self._call.read()) is not grpc.aio.EOF:
             for key in _pieces(message, _KEY_BYTES):
                 self._answered.pop(key).set_result(None)
 
     async def write(self) -> None:
-        """For ever."""
+        """Write waiting appends forever."""
         while True:
             await self._came.wait()
             self._came.clear()
@@ -122,7 +122,7 @@ async def _serve(dsn: str) -> None:
 
 @contextmanager
 def server(dsn: str) -> Iterator[str]:
-    """The server as a process, for a block; where it is."""
+    """The server as a process, for a block; yields its address."""
     command = [sys.executable, "-m", "benchmarks.peers.bare_commits", dsn]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, cwd=_REPOSITORY, env={**os.environ}, stdin=pipe, stdout=pipe, text=True)
@@ -138,7 +138,7 @@ def server(dsn: str) -> Iterator[str]:
 
 @asynccontextmanager
 async def flow(target: str) -> AsyncIterator[Flow]:
-    """A chain of commits as of a run, over one stream, for a block."""
+    """A function that makes a run's chain of commits, over one stream, for a block."""
     async with grpc.aio.insecure_channel(target) as channel:
         call: Any = channel.stream_stream(_METHOD)()
         stream = _Stream(call)

@@ -1,8 +1,8 @@
 """The floor of a call of the edge: an HTTP handler and a gRPC method that do nothing but answer.
 
-The handler is Starlette's on the server that control has (uvicorn with httptools, on uvloop); the method is a generic
-one of grpc.aio. Each reads what it is sent, and answers with so many bytes. Nobody is asked for a token, no message is
-read, no database is there.
+The handler is Starlette's on control's server (uvicorn with httptools, on uvloop); the method is a generic one of
+grpc.aio. Each reads the request, and answers with `BYTES` bytes. No token is checked, no message is parsed, and there
+is no database.
 
 `python -m benchmarks.peers.bare_edge BYTES` prints both ports, and ends when its standard input does.
 """
@@ -34,7 +34,7 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class BareEdge:
-    """A running one."""
+    """A running floor."""
 
     pid: int
     http_port: int

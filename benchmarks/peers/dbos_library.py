@@ -1,4 +1,4 @@
-"""`dbos` (PyPI): durable functions as a library; its steps are rows of a table of its own in the same Postgres."""
+"""`dbos` (PyPI): durable functions as a library; its steps are rows of its own table in the same Postgres."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Flow = Callable[[int], Awaitable[int]]
 
 @contextmanager
 def flow(dsn: str) -> Iterator[Flow]:
-    """A durable function with as many steps as its argument says, called in this process: the least that the library
-    can do for one. Its tables are in a database `dbos` beside that of `dsn`, which it makes."""
+    """A durable function with as many steps as its argument says, called in this process: the minimum that the library
+    does for one. Its tables are in a database `dbos`, which it creates beside that of `dsn`."""
     DBOS(
         config={
             "name": "bench",

@@ -14,7 +14,7 @@ from benchmarks.measure import Append
 
 
 class Peer:
-    """One datastore shared by all producers, as an application of the library has it; one thread for each producer."""
+    """One datastore shared by all producers, as in an application of the library; one thread for each producer."""
 
     def __init__(self, dsn: str, producers: int) -> None:
         address = urlsplit(dsn)

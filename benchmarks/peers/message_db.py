@@ -1,7 +1,7 @@
 """message-db (Eventide): an event store in Postgres functions. Writers of one category take turns under a lock.
 
-Its install scripts are carried out file by file in their own order, through asyncpg instead of psql. `pgcrypto` is left
-out: it is only there for `gen_random_uuid()`, which Postgres has had itself since version 13.
+Its install scripts are run file by file in their own order, through asyncpg instead of psql. `pgcrypto` is left out: it
+is needed only for `gen_random_uuid()`, which Postgres itself has had since version 13.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def fetch() -> None:
 
 
 async def install(dsn: str) -> None:
-    """Make the message store in the database of `dsn` (a superuser's)."""
+    """Create the message store in the database of `dsn` (a superuser's)."""
     fetch()
     files = [*_BEFORE, *(f"functions/{name}.sql" for name in _FUNCTIONS), *(f"indexes/{name}.sql" for name in _INDEXES)]
     connection = await asyncpg.connect(dsn, server_settings={"search_path": "message_store,public"})

@@ -2,7 +2,7 @@
 
     python -m benchmarks.sizing [--only NAME] [--json FILE] [--connections 500] [--runs 200] …
 
-The four real services on a real, durable PostgreSQL, started as `oa up` does and measured from outside by psutil: CPU
-time and resident memory of their processes. What each costs when idle is measured first, and is not part of the CPU of
-anything else. Floors are measured in the same run. The rows are those of docs/operations/scaling.md, in its form.
+The four real services on a real, durable PostgreSQL, started as by `oa up` and measured from outside with psutil: CPU
+time and resident memory of their processes. The cost of each idle service is measured first, and is not part of the CPU
+of anything else. Floors are measured in the same run. The rows are those of docs/operations/scaling.md, in its form.
 """

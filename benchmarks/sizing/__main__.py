@@ -29,7 +29,7 @@ PARTS: dict[str, Part] = {
 
 
 async def measure(sizes: Sizes, names: list[str]) -> Figures:
-    """All rows of these parts, and those of idle replicas, without which none can be told."""
+    """All rows of these parts, and those of idle replicas, which every other row needs."""
     async with site() as where:
         figures = dict(await parts.idle(where, sizes))
         for name in names:
@@ -40,7 +40,7 @@ async def measure(sizes: Sizes, names: list[str]) -> Figures:
 
 
 def main() -> None:
-    """Entry of `python -m benchmarks.sizing`."""
+    """Entry point of `python -m benchmarks.sizing`."""
     parser = argparse.ArgumentParser(description="What each service costs.")
     parser.add_argument("--only", choices=PARTS, action="append", help="besides idle replicas; may be given again")
     parser.add_argument("--json", type=Path)

@@ -21,16 +21,16 @@ class Bare:
 
     @property
     def subject(self) -> Subject:
-        """What it uses."""
+        """The process, as a subject to measure."""
         return process(self._child.pid)
 
     async def until_connected(self, count: int) -> None:
-        """Until that many more connections are there."""
+        """Wait until there are `count` more connections."""
         for _ in range(count):
             await self._heard("connected")
 
     async def send(self, rounds: int, size: int, pause_s: float) -> None:
-        """Let it send; returns when it has."""
+        """Have the process send, and return when it has."""
         assert self._child.stdin
         self._child.stdin.write(f"send {rounds} {size} {pause_s}\n")
         self._child.stdin.flush()

@@ -1,7 +1,7 @@
 """The floor of a service: a process with uvloop, and nothing of ours.
 
-It serves a port, which it prints; on "send ROUNDS BYTES PAUSE_S" it sends so much to every connection, round after
-round, and says "sent". It ends when its standard input does.
+It serves a port, which it prints. On "send ROUNDS BYTES PAUSE_S" it sends that many bytes to every connection, round
+after round, and prints "sent". It ends when its standard input does.
 """
 
 from __future__ import annotations

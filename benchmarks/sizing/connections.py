@@ -1,4 +1,4 @@
-"""What a connection costs a gateway, and what a delivery does."""
+"""The cost of a connection and of a delivery for a gateway."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from oa_khala.topics import run_events
 from oa_worker import Emit
 
 _TOPICS = 10
-"""Runs that are watched; each connection watches one of them."""
+"""Number of watched runs; each connection watches one of them."""
 _DELIVERED = "oa_khala_delivered_frames_total"
 
 
 async def connections(site: Site, sizes: Sizes) -> Figures:
-    """Connections that wait, and then get what their run says; beside sockets of a process with none of our code."""
+    """Connections that wait, and then get their run's events; beside sockets of a process with none of our code."""
     adapter = Runs()
     async with workers(site, adapter, 1, _TOPICS):
         begun = await adapter.start(site, _TOPICS)
@@ -52,7 +52,7 @@ async def _subscription(site: Site, topic: str) -> tuple[str, str, str]:
 
 
 async def _deliver(site: Site, sizes: Sizes, emits: list[Emit], waiting_cores: float) -> tuple[float, int]:
-    """CPU time of a delivery, and bytes of its frame."""
+    """The CPU time of a delivery, and the bytes of its frame."""
     delivered, delivered_bytes = await _delivered(site)
     goal = delivered + sizes.deliveries_each * sizes.connections
     span = site.meters.span()
@@ -71,7 +71,7 @@ async def _delivered(site: Site) -> tuple[float, float]:
 
 
 async def _floor(sizes: Sizes, frame_bytes: int) -> tuple[int, float]:
-    """Memory of as many sockets of a bare process, and CPU time of a write of as many bytes to one of them."""
+    """The memory of as many sockets of a bare process, and the CPU time of writing as many bytes to one of them."""
     with bare() as floor:
         before = floor.subject.memory_bytes()
         with subscribers(floor.port, [("", "", "")] * sizes.connections):

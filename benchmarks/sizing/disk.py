@@ -1,4 +1,4 @@
-"""What the database stores, in bytes."""
+"""The bytes that the database stores."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SELECT coalesce(sum(pg_total_relation_size(relation.oid)), 0)::bigint AS stored,
 FROM pg_class AS relation JOIN pg_namespace AS schema ON schema.oid = relation.relnamespace
 WHERE relation.relkind = 'r' AND schema.nspname = ANY ($1)
 """
-"""Bytes of all tables with their indexes, and of the write-ahead log since it began."""
+"""Selects the bytes of all tables with their indexes, and of the write-ahead log since it began."""
 
 
 @asynccontextmanager
 async def disk(site: Site) -> AsyncIterator[Callable[[], Awaitable[tuple[int, int]]]]:
-    """Begin to measure; a call says what was added to the tables and to the write-ahead log."""
+    """Begin to measure. Yields a function that returns the bytes added to the tables and to the write-ahead log."""
     secrets = load_or_create(site.stack.home / "secrets")
     connection = await asyncpg.connect(role_dsn(SUPERUSER, site.stack.ports, secrets))
     try:

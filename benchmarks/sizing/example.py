@@ -1,4 +1,4 @@
-"""The worked example of the page on scaling, from the figures: what to ask for."""
+"""The worked example of the page on scaling, computed from the figures: what to ask for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 from benchmarks.sizing.rows import Figures, label
 
 EVENTS_PER_S = 50 * 20
-"""50 runs at a time with 20 events a second each."""
+"""Events a second of 50 runs at a time, with 20 a second each."""
 PEOPLE = 1_000
-"""Each watches one run."""
+"""Number of people, each of whom watches one run."""
 _LOADS = {
     "control.sync_token": (PEOPLE // 240, "{:,} sync tokens a second: one a person in 4 minutes"),
     "runtime.event": (EVENTS_PER_S, "{:,} events a second"),
@@ -17,14 +17,14 @@ _LOADS = {
     "khala_gateway.delivery": (PEOPLE * 20, "{:,} deliveries a second"),
     "postgres.event": (EVENTS_PER_S, "{:,} events a second"),
 }
-"""Row -> how often that happens in a second, in microseconds of CPU each."""
+"""Row -> how often it happens in a second, and the words for that. The rows are in microseconds of CPU each."""
 _BUSY = 0.7
-"""Share of a core that a replica has in use at most: what the autoscalers keep."""
+"""Maximum share of a core that a replica uses: the target of the autoscalers."""
 _DAY_S = 86_400
 
 
 def needed(figures: Figures) -> str:
-    """A table of cores and replicas, and what fills the disk; empty unless all of its rows were measured."""
+    """A table of cores and replicas, and the growth of the disk; empty unless all of its rows were measured."""
     if not figures.keys() >= {*_LOADS, "postgres.event_bytes"}:
         return ""
     lines = ["| service | load | cores | ask for |", "|---|---|---|---|"]

@@ -1,4 +1,4 @@
-"""Workers of the real SDK in this process, and what their runs say."""
+"""Workers of the real SDK in this process, and the events of their runs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from openagents.runtime.v1.event_pb2 import (
 )
 
 EVENT_BYTES = 256
-"""Text of an event."""
+"""Bytes of text in an event."""
 
 
 def texts() -> Iterator[EventBody]:
-    """Events with the text of this repository's sources, which is as hard to compress as what people have."""
+    """Events with the text of this repository's sources, which is as hard to compress as people's data."""
     for path in itertools.cycle(sorted((REPOSITORY / "libs").rglob("*.py"))):
         data = path.read_bytes()
         for at in range(0, len(data) - EVENT_BYTES, EVENT_BYTES):
@@ -34,7 +34,7 @@ def texts() -> Iterator[EventBody]:
 
 @dataclass
 class Runs:
-    """An adapter whose runs wait until they are told to end; what they say is said from outside."""
+    """An adapter whose runs wait until they are told to end; their events are emitted from outside."""
 
     name: str = "exec"
     begun: asyncio.Queue[tuple[Assignment, Emit]] = field(default_factory=asyncio.Queue)
@@ -65,7 +65,7 @@ async def workers(site: Site, adapter: Runs, count: int, slots: int) -> AsyncIte
             attached.release()
 
     made = [
-        # Each has a pause of its own, as gRPC lets channels with the same options share a connection.
+        # Each has a keepalive interval of its own because gRPC lets channels with the same options share a connection.
         Worker("sizing", [adapter], token, slots=slots, limits=_limits(keepalive_interval_ms=10_000 + n), notify=notify)
         for n in range(count)
     ]

@@ -1,4 +1,4 @@
-"""CPU time and memory of processes, from outside."""
+"""CPU time and memory of processes, measured from outside."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Subject:
-    """Something that consists of processes, which may come and go below the first one."""
+    """A set of processes, which may come and go below the first one."""
 
     processes: Callable[[], Iterable[psutil.Process]]
 
     def cpu_s(self) -> float:
-        """CPU time since its start, kernel included, and that of processes below it that have ended."""
+        """CPU time since its start, kernel included, with that of processes below it that have ended."""
         total = 0.0
         for process in self.processes():
             try:
@@ -40,12 +40,12 @@ def process(pid: int) -> Subject:
 
 
 class Meters:
-    """All that is measured, and what it costs when nothing happens."""
+    """The subjects that are measured, and their cost when idle."""
 
     def __init__(self, subjects: Mapping[str, Subject]) -> None:
         self.subjects = subjects
         self.idle_cores: dict[str, float] = dict.fromkeys(subjects, 0.0)
-        """Share of a core; not counted as the cost of anything."""
+        """Share of a core that each subject uses when idle; not counted as the cost of anything."""
 
     def span(self) -> Span:
         """Begin to measure."""
@@ -53,7 +53,7 @@ class Meters:
 
 
 class Span:
-    """What everything used since a moment."""
+    """The use of all subjects since a moment."""
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
@@ -62,11 +62,11 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        """How long it has been."""
+        """Seconds since the span began."""
         return time.monotonic() - self._began
 
     def cpu_s(self) -> dict[str, float]:
-        """CPU time of each, without what it takes anyway. Noise may make it less than nothing: then it is nothing."""
+        """CPU time of each subject, without its idle use. Noise can make the difference negative: then it is 0."""
         seconds = self.seconds
         used = {name: subject.cpu_s() - self._cpu_s[name] for name, subject in self._meters.subjects.items()}
         return {name: max(0.0, cpu_s - self._meters.idle_cores[name] * seconds) for name, cpu_s in used.items()}

@@ -1,4 +1,4 @@
-"""The measurements. Each takes the site and the sizes, and gives rows of the table."""
+"""The measurements. Each takes the site and the sizes, and returns rows of the table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from oa_khala.topics import user_runs
 from oa_worker import Emit
 
 EVENTS_PER_S = 20
-"""Of each run, where events come one at a time."""
+"""Events a second of each run whose events come one at a time."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything."""
+    """The sizes of the measurements."""
 
     idle_s: float = 20.0
     calls: int = 500
@@ -42,7 +42,7 @@ Part = Callable[[Site, Sizes], Awaitable[Figures]]
 
 
 async def idle(site: Site, sizes: Sizes) -> Figures:
-    """All services with nothing to do, beside a process that has none of ours."""
+    """All services with nothing to do, beside a process with none of our code."""
     meters = site.meters
     with bare() as floor:
         span = meters.span()
@@ -54,7 +54,7 @@ async def idle(site: Site, sizes: Sizes) -> Figures:
 
 
 def memory(site: Site, what: str, beside: str = "") -> Figures:
-    """What all services have in memory now."""
+    """The current memory of all services."""
     subjects = site.meters.subjects
     return {f"{name}.{what}": Measured(subjects[name].memory_bytes() / MIB, beside) for name in SERVICES}
 
@@ -98,7 +98,7 @@ async def waiting_workers(site: Site, sizes: Sizes) -> Figures:
 
 
 async def runs(site: Site, sizes: Sizes) -> Figures:
-    """Runs that say nothing, from their creation to the end."""
+    """Runs without events of their own, from their creation to their end."""
     adapter = Runs()
     adapter.may_end.set()
     async with workers(site, adapter, 4, 4), disk(site) as added:
@@ -116,7 +116,7 @@ async def runs(site: Site, sizes: Sizes) -> Figures:
 
 
 async def events(site: Site, sizes: Sizes) -> Figures:
-    """Events of runs that talk: one at a time from many, then as many together as an append takes."""
+    """Events of runs that talk: one at a time from many runs, then as many together as an append takes."""
     adapter = Runs()
     figures: dict[str, Measured] = {}
     async with workers(site, adapter, 10, -(-sizes.talking // 10)):
@@ -151,7 +151,7 @@ async def _said(site: Site, emits: Sequence[Emit], kind: str, count: int, pause_
 
 
 async def say(emit: Emit, count: int, pause_s: float) -> None:
-    """Events of one run, with a pause after each."""
+    """Emit events of one run, with a pause after each."""
     for event in itertools.islice(texts(), count):
         await emit(event)
         await asyncio.sleep(pause_s)

@@ -1,4 +1,4 @@
-"""The rows of the table: what is measured, in which order and unit. docs/operations/scaling.md has the same ones."""
+"""The rows of the table: what is measured, in which order and unit. docs/operations/scaling.md has the same rows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _ROWS = {
     "postgres.batched_event_wal": ("an event among many, write-ahead log", "bytes"),
     "archive.event": ("an event, in the bucket", "bytes"),
 }
-"""Name -> what it is, and its unit."""
+"""Name -> description and unit."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,23 @@ class Measured:
 
 
 Figures = Mapping[str, Measured]
-"""Name of a row -> what it came to."""
+"""Name of a row -> its figure."""
 
 
 def label(name: str) -> tuple[str, str]:
-    """The service of a row, and what of it is measured."""
+    """The service of a row, and the row's description."""
     service = name.partition(".")[0]
     return _NAMES.get(service, service), _ROWS[name][0]
 
 
 def shown(name: str, measured: Measured) -> str:
-    """A figure with its unit. Three digits say all that it is good for."""
+    """A figure with its unit, in three digits: it is not more accurate than that."""
     value = measured.value
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f} {_ROWS[name][1]}"
 
 
 def as_table(figures: Figures) -> str:
-    """The rows that were measured, as the page has them."""
+    """The measured rows, in the form of the page."""
     lines = ["| service | what | costs | beside it |", "|---|---|---|---|"]
     for name in _ROWS:
         if name in figures:

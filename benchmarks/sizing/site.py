@@ -1,4 +1,4 @@
-"""The stack that is measured, with a person who is signed in, and workers that do what a measurement says."""
+"""The measured stack, with a person who is signed in, and workers that do what a measurement tells them."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from oa_testing.stack import StackUnderTest
 from oa_worker import ApiKeyTokens, WorkerToken
 
 PATIENCE_S = 60.0
-"""How long anything may take that should take a moment."""
+"""Maximum duration of anything that should take a moment."""
 ARCHIVED_CLASS = "archived"
 """Runs of this retention class go to the archive as soon as they are finished."""
 _POLL_S = 0.25
-"""Each look at the metrics costs the service that is measured a few milliseconds."""
+"""Pause between reads of the metrics. Each read costs the measured service a few milliseconds."""
 _EMAIL = "sizing@example.org"
 
 
 @dataclass
 class Site:
-    """What measurements work with."""
+    """The stack and the client that measurements use."""
 
     stack: StackUnderTest
     client: Client
@@ -49,31 +49,31 @@ class Site:
 
     @property
     def tokens(self) -> ApiKeyTokens:
-        """Where workers get their tokens."""
+        """The source of workers' tokens."""
         return ApiKeyTokens(self.stack.urls["control"], self.api_key)
 
     async def metric(self, service: str, name: str) -> float:
-        """The sum of a metric over its labels, as the service says."""
+        """The sum of a service's metric over its labels."""
         async with asyncio.timeout(PATIENCE_S):
             while not (answer := await ask(self.stack.ports.of(ops_use(service)), "/metrics", PATIENCE_S)).ready:
-                await asyncio.sleep(_POLL_S)  # one that has much to do lets a request go
+                await asyncio.sleep(_POLL_S)  # a busy service may not answer a request
         samples = [one for family in text_string_to_metric_families(answer.body + "\n") for one in family.samples]
         return sum(one.value for one in samples if one.name == name)
 
     async def until(self, service: str, name: str, holds: Callable[[float], bool]) -> None:
-        """Until what the service says of a metric holds."""
+        """Wait until `holds` is true of a service's metric."""
         async with asyncio.timeout(PATIENCE_S):
             while not holds(await self.metric(service, name)):
                 await asyncio.sleep(_POLL_S)
 
     async def until_projected(self) -> None:
-        """Until the projector has applied what is stored."""
+        """Wait until the projector has applied all stored events."""
         stored = await self.metric("runtime", "oa_runtime_events_stored_total")
         await self.until("projector", "oa_projector_events_total", lambda applied: applied >= stored)
 
 
 class SharedToken:
-    """One worker token for many workers: what a token costs is measured by itself."""
+    """One worker token for many workers, because the cost of a token is measured separately."""
 
     def __init__(self, token: WorkerToken) -> None:
         self._token = token

@@ -1,4 +1,4 @@
-"""Many connections to a gateway from a process of their own, which reads and discards; as a program it is that process.
+"""Many connections to a gateway, from a process that reads and discards. As a program, this module is that process.
 
 It gets its subscriptions on standard input, and ends when that does. Each connection pings as often as our client does.
 """
@@ -18,12 +18,12 @@ import uvloop
 from benchmarks.sockets import Subscriber, allow_sockets
 
 PING_S = 20.0
-"""A third of the time after which a gateway takes a client for gone."""
+"""Time between pings: a third of the time after which a gateway considers a client gone."""
 
 
 @contextmanager
 def subscribers(port: int, subscriptions: Sequence[tuple[str, str, str]]) -> Iterator[None]:
-    """A connection for each token, topic and device, for a block; a bare one where these are empty."""
+    """A connection for each token, topic and device, for a block; a bare one if these are empty."""
     command = [sys.executable, "-m", "benchmarks.sizing.subscribers"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as child:
         try:

@@ -1,4 +1,4 @@
-"""Everything that can change a run. `oa_runlog.decide` says what becomes of a command."""
+"""The commands: everything that can change a run. `oa_runlog.decide` decides them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from oa_runlog.titles import titled
 
 
 class EncodedBody(NamedTuple):
-    """What happened, with its bytes."""
+    """The body of an event, with its bytes."""
 
     type: EventType
     body: EventBody
@@ -37,17 +37,18 @@ class EncodedBody(NamedTuple):
 
     @classmethod
     def received(cls, message: wire.BodyMessage) -> EncodedBody:
-        """A message that holds to its rules, and nothing unknown, with the bytes to be stored. Raises Refusal."""
+        """The body in a message that keeps its rules and has no unknown fields, with its bytes. Raises Refusal."""
         body, data = wire.received_body(message)
         return cls(event_type(body), body, data)
 
 
 @dataclass(frozen=True, slots=True)
 class CreateRun:
-    """A person or a service account wants a run. `run_id` is the id that it gets if the key is new.
+    """A person or a service account wants a run. `run_id` is the id that the run gets if the key is new.
 
-    `spec` is as it is recorded, with a title; `fingerprint` is that of the spec as it was sent. `fault` is what speaks
-    against the spec today; it counts for a new key only, or a repetition would be answered by today's workers.
+    `spec` is the spec to record, with a title; `fingerprint` is that of the spec as it was sent. `fault` is the
+    objection to the spec at present. It counts only for a new key: otherwise the answer to a repetition would depend on
+    the workers of the moment.
     """
 
     run_id: str
@@ -75,7 +76,7 @@ class CreateRun:
         return cls(run_id, org_id, user_id, titled(spec), idempotency_key, sent, fault)
 
     def child_of(self, parent_run_id: str, *, cancel_with_parent: bool) -> CreateRun:
-        """The same, for a run that another one starts."""
+        """Return the same command for a run that another run starts."""
         return replace(self, parent_run_id=parent_run_id, cancel_with_parent=cancel_with_parent)
 
 
@@ -83,7 +84,7 @@ class CreateRun:
 class Append:
     """A worker appends events: all of them or none.
 
-    `worker_id` and `org_id` are the caller's, by its token and its stream.
+    `worker_id` and `org_id` are the caller's, taken from its token and its stream.
     """
 
     run_id: str
@@ -136,7 +137,7 @@ class AssignRun:
 
 @dataclass(frozen=True, slots=True)
 class RequestCancel:
-    """Somebody of the run's org wants it to end."""
+    """Somebody in the run's org wants the run to end."""
 
     run_id: str
     org_id: str
@@ -146,7 +147,7 @@ class RequestCancel:
 
 @dataclass(frozen=True, slots=True)
 class SendInput:
-    """Somebody of the run's org says something to it."""
+    """Somebody in the run's org sends the run an input."""
 
     run_id: str
     org_id: str
@@ -156,16 +157,16 @@ class SendInput:
 
     @classmethod
     def of(cls, run_id: str, org_id: str, sent_by: str, idempotency_key: str, input_json: str) -> SendInput:
-        """The command for a JSON text. Keys of people and of workers don't meet, nor do those of two people."""
+        """The command for a JSON text. A person's keys can't collide with those of workers or of other people."""
         event = EncodedBody.of(InputReceived(sent_by, input_json))
         return cls(run_id, org_id, f"{sent_by}/{idempotency_key}", event, fingerprint([event.data]))
 
 
 @dataclass(frozen=True, slots=True)
 class SettleRequest:
-    """A request of the run is answered, or its time is over. That it was opened was looked at before: it stays so.
+    """A request of the run is answered, or its time is over. Callers check first that it was opened; that can't change.
 
-    All of a request's settlements have one key, so the first of them is the only one.
+    All settlements of a request have the same key, so only the first of them is stored.
     """
 
     run_id: str
@@ -176,14 +177,14 @@ class SettleRequest:
 
     @classmethod
     def of(cls, run_id: str, org_id: str, settled: RequestAnswered | RequestExpired) -> SettleRequest:
-        """The command for what settles the request."""
+        """The command for the event that settles the request."""
         event = EncodedBody.of(settled)
         return cls(run_id, org_id, f"request/{settled.request_id}", event, fingerprint([event.data]))
 
 
 @dataclass(frozen=True, slots=True)
 class TellChild:
-    """A child of the run was started, or has ended. Each is told once, whoever tells it."""
+    """A child of the run was started, or has ended. Each is recorded once, whoever reports it."""
 
     run_id: str
     org_id: str
@@ -197,13 +198,13 @@ class TellChild:
         event = EncodedBody.of(told)
         if isinstance(told, ChildFinished):
             return cls(run_id, org_id, f"child/finished/{told.run_id}", event, fingerprint([event.data]))
-        bare = EncodedBody.of(replace(told, input_sha256=b""))  # as a replica says it that does not state the input
+        bare = EncodedBody.of(replace(told, input_sha256=b""))  # as told by a replica that does not state the input
         return cls(run_id, org_id, f"child/started/{told.run_id}", event, fingerprint([bare.data]))
 
 
 @dataclass(frozen=True, slots=True)
 class LoseLease:
-    """The holder of a lease is lost, or has said good-bye."""
+    """The holder of a lease is lost, or has said goodbye."""
 
     run_id: str
     worker_id: str
@@ -212,14 +213,14 @@ class LoseLease:
 
 @dataclass(frozen=True, slots=True)
 class CancelDeadline:
-    """A cancel was asked for so long ago that the authority ends the run by itself."""
+    """A cancel was requested so long ago that the authority ends the run by itself."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLimit:
-    """A time that the run's policy states may be over: nobody has started it, or it has not ended."""
+    """A timeout of the run's policy may have passed: no worker has started the run, or it has not ended."""
 
     run_id: str
 
@@ -236,4 +237,4 @@ Command = (
     | CancelDeadline
     | TimeLimit
 )
-"""Any of them."""
+"""Any command."""

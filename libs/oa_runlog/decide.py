@@ -1,7 +1,7 @@
-"""What becomes of a command: the rules of the authority, pure.
+"""The rules by which the authority decides commands, as pure code.
 
-The order in which an append is looked at is part of the contract (docs/protocol/append.md): a known key first, so that
-a retry is always answered like the first time; then the lease, so that a worker that lost it learns that and nothing
+The order in which an append is checked is part of the contract (docs/protocol/append.md): first a known key, so that a
+retry always gets the answer of the first time; then the lease, so that a worker that lost it learns that and nothing
 else; then the expected seq, the state machine, sizes, and pace.
 """
 
@@ -53,15 +53,15 @@ from oa_runlog.state import FINAL_STATUS, RunState, RunStatus
 from oa_runlog.transitions import next_status
 
 AUTHORITY = 0
-"""Lease epoch of what the authority writes itself."""
+"""Lease epoch of the events that the authority writes itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may take. All of these are settings of the runtime service, see docs/config.md.
+    """Limits of runs. All of them are settings of the runtime service, see docs/config.md.
 
-    `max_running_per_…`: how many runs of an org, and of one person in it, workers hold at a time, without those
-    above another one of them; 0 is no limit.
+    `max_running_per_…`: how many runs of an org, and of one person in it, workers may hold at a time, not counting
+    ancestors of other runs that they hold; 0 is no limit.
     """
 
     max_event_bytes: int = 262_144
@@ -80,7 +80,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """What was stored before under a command's idempotency key. `run_id` matters for CreateRun only."""
+    """The events that are stored under a command's idempotency key. `run_id` matters only for CreateRun."""
 
     run_id: str
     fingerprint: bytes
@@ -89,7 +89,7 @@ class KnownKey:
 
 
 class NewEvent(NamedTuple):
-    """An event to be stored: its bytes, made here and never again, and the chain up to it."""
+    """An event to be stored: its bytes, which are made here and never again, and the chain up to it."""
 
     seq: int
     type: EventType
@@ -107,7 +107,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The command had its effect before; nothing is to be stored."""
+    """The command already had its effect; nothing is to be stored."""
 
     run_id: str
     first_seq: int
@@ -115,15 +115,15 @@ class Unchanged:
 
 
 Decision = Accepted | Unchanged | Refusal
-"""What becomes of a command."""
+"""The decision about a command."""
 
 
 def decide(
     state: RunState | None, command: Command, limits: Limits, now_ns: int, known: KnownKey | None = None
 ) -> Decision:
-    """What becomes of `command` for the run in `state` (None: there is no such run), at `now_ns`.
+    """Decide `command` for the run in `state` (None: there is no such run), at `now_ns`.
 
-    `known` is what is stored under the command's idempotency key, if anything. Nothing is raised.
+    `known` describes the events stored under the command's idempotency key, if there are any. Nothing is raised.
     """
     try:
         return _decide(state, command, limits, now_ns, known)
@@ -160,12 +160,12 @@ def _decide(
 
 
 def not_found() -> Refusal:
-    """The refusal for a run that does not exist, and for one that the caller may not know of."""
+    """The refusal for a run that does not exist or that the caller may not know of."""
     return Refusal("not_found", "there is no such run that you may see; check the id", field="run_id")
 
 
 def stale_epoch(state: RunState, lease_epoch: int) -> Refusal:
-    """The refusal for a lease that is not the run's present one."""
+    """The refusal for a lease that is not the run's current one."""
     text = f"lease {lease_epoch} of this run is over; stop working on it"
     return Refusal("stale_epoch", text, field="lease_epoch", metadata={"current_epoch": str(state.lease_epoch)})
 
@@ -224,7 +224,7 @@ def _append(
 
 
 def _store_work(state: RunState, command: Append, now_ns: int) -> Accepted:
-    """Store what a worker appends. Where the run is tried again, the end of this attempt stands for its failure."""
+    """Store a worker's append. If the run is tried again, AttemptFailed is stored in place of the failed finish."""
     failed = _failed_attempt(state, command, now_ns)
     if failed is None:
         return _store(state, state.run_id, command.events, command.lease_epoch, now_ns)
@@ -273,13 +273,13 @@ def _check_reserved(command: Append) -> None:
 
 
 def _check_transitions(state: RunState, command: Append) -> Unchanged | None:
-    """Hold the whole batch against the table; Unchanged for the finish that the run already has."""
+    """Check the whole batch against the table. Returns Unchanged for the finish that the run already has."""
     if state.finish is not None and len(command.events) == 1:
         body = command.events[0].body
         if isinstance(body, RunFinished):
             return _finish_again(state, state.finish, body)
     status = state.status
-    steady: set[EventType] = set()  # looked up in the table, and the run stands as before
+    steady: set[EventType] = set()  # types that, by the table, leave the status as it is
     for index, (kind, body, _) in enumerate(command.events):
         if kind in steady:
             continue
@@ -329,7 +329,7 @@ def _too_large(field: str, size: int, limit: int, how: str) -> Refusal:
 
 
 def _pace(state: RunState, events: int, limits: Limits, now_ns: int) -> int:
-    """The new `paced_until_ns`: when the run's whole burst may be had again."""
+    """The new `paced_until_ns`: when the run's whole burst is available again."""
     rate = Rate.per_second(limits.events_per_second, limits.burst_events)
     taken = take(rate, state.paced_until_ns, now_ns, events)
     if taken.wait_ns == 0:
@@ -457,7 +457,7 @@ def _canceled(reason: str, message: str) -> EncodedBody:
 def _store(
     state: RunState | None, run_id: str, events: Sequence[EncodedBody], lease_epoch: int, now_ns: int
 ) -> Accepted:
-    """Number the events, make their bytes, and let the reducer say what they lead to."""
+    """Number the events, make their bytes, and let the reducer compute the state after them."""
     types, bodies, parts = zip(*events, strict=True)
     fold = Fold(state)
     first_seq = fold.latest_seq + 1

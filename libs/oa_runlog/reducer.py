@@ -1,7 +1,7 @@
-"""From events to a run's state: the one place where an event's meaning for its run is written down.
+"""From events to a run's state: the one place that defines what an event means for its run.
 
-`decide` uses `Fold` for what it accepts, so what the authority holds and what anybody gets by replaying a log are
-the same by construction.
+`decide` uses `Fold` for the events that it accepts, so the authority's state and the state that anybody gets by
+replaying a log are the same by construction.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from oa_runlog.transitions import allowed_triggers, next_status, trigger
 
 
 class Fold:
-    """Takes events one after the other; `state` is where the run then stands.
+    """Takes events one after the other; `state` is the run's state after them.
 
-    An append may hold hundreds of events that only add to the work. Numbers, chain and totals move in place; a new
-    RunState is made when somebody asks, or when an event changes more than that.
+    An append may contain hundreds of events that only add to the work. Numbers, chain and totals are updated in place;
+    a new RunState is made when a caller asks for it, or when an event changes more than that.
     """
 
     def __init__(self, state: RunState | None) -> None:
@@ -49,7 +49,7 @@ class Fold:
 
     @property
     def state(self) -> RunState | None:
-        """The state after what was taken; None before the first event of a new run."""
+        """The state after the events taken so far; None before the first event of a new run."""
         state = self._state
         if state is None or state.latest_seq == self.latest_seq:
             return state
@@ -61,8 +61,8 @@ class Fold:
     def take(self, event: RunEvent, data: bytes) -> None:
         """Take the next event, whose stored bytes are `data`.
 
-        Raises Refusal `invalid_transition` for what the table or the rules of `lawful` do not allow, and
-        `sequence_broken` for a seq that is not the next one; nothing is taken then.
+        Raises Refusal `invalid_transition` for an event that the table or the rules of `lawful` do not allow, and
+        `sequence_broken` for a seq that is not the next one; the event is not taken then.
         """
         status = self._status_after(event.body)
         if fault := fault_of(self._state, event):
@@ -75,13 +75,14 @@ class Fold:
             self._add(event.body, data)
 
     def take_all(self, first: RunEvent, bodies: Iterable[EventBody], stored: Iterable[bytes]) -> list[bytes]:
-        """Take events that were recorded together, `first` and others that differ from it in seq and body only.
+        """Take events that were recorded together: `first` and others that differ from it only in seq and body.
 
-        `stored` are their bytes. Returns the chain up to each of them. Raises `invalid_transition` for what the table
-        does not allow; what came before is taken then. The rules of `lawful` are for the caller, `decide`, to keep.
+        `stored` are their bytes. Returns the chain up to each of them. Raises `invalid_transition` for an event that
+        the table does not allow; the events before it are taken then. The caller, `decide`, must keep the rules of
+        `lawful`.
         """
         chains: list[bytes] = []
-        steady: set[type[EventBody]] = set()  # looked up in the table, and the run stands as before
+        steady: set[type[EventBody]] = set()  # types that, by the table, leave the status as it is
         for body, data in zip(bodies, stored, strict=True):
             if type(body) not in steady:
                 status = self._status_after(body)
@@ -123,7 +124,7 @@ class Fold:
 
 
 def advance(state: RunState | None, event: RunEvent, data: bytes) -> RunState:
-    """The state after `event`, whose stored bytes are `data`. `state` is None before the first. Raises as `Fold`."""
+    """The state after `event`, whose stored bytes are `data`. `state` is None before the first. Raises like `Fold`."""
     fold = Fold(state)
     fold.take(event, data)
     assert fold.state is not None
@@ -145,11 +146,11 @@ def invalid_transition(status: RunStatus | None, body: EventBody) -> Refusal:
 
 
 _MOVING = frozenset({RunCreated, RunStarted, RunCancelRequested, ExecutorLost, AttemptFailed, RunFinished})
-"""What changes more of a state than numbers, chain and totals."""
+"""The events that change more of a state than numbers, chain and totals."""
 
 
 def _apply(state: RunState, event: RunEvent) -> RunState:
-    """The state after an event of `_MOVING`; status, number, chain and totals are in it already."""
+    """The state after an event of `_MOVING`; `state` already has the new status, number, chain and totals."""
     match event.body:
         case RunStarted(worker_id, epoch, attempt):
             held = replace(state, worker_id=worker_id, lease_epoch=epoch, attempt=attempt, fenced=False)
@@ -161,7 +162,7 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
         case AttemptFailed(retry_ns=retry_ns):
             return replace(state, fenced=True, failures=state.failures + 1, not_before_ns=retry_ns)
         case RunFinished() as finish:
-            # A finish by the authority takes the lease back: nothing that its holder still writes counts.
+            # A finish by the authority takes the lease back: nothing that the holder still writes counts.
             fenced = state.fenced or event.lease_epoch == 0
             return replace(state, finish=finish, finish_ns=event.recorded_ns, fenced=fenced)
         case _:
@@ -190,19 +191,19 @@ def _created(status: RunStatus, event: RunEvent, chain_head: bytes) -> RunState:
 
 
 def _storable(time_ns: int) -> int:
-    """A time as states have them: in whole microseconds, from 1970 on, and short of what databases call infinity."""
+    """A time as states hold it: in whole microseconds, from 1970 on, and before what databases call infinity."""
     return min(max(time_ns // 1000 * 1000, 0), LAST_NS)
 
 
 def _after(event: RunEvent, timeout_ms: int, not_before_ns: int = 0) -> int | None:
-    """The end of a time that begins with the event, or later; None where there is no limit."""
+    """The end of a timeout that starts at the event or at `not_before_ns`, the later of both; None for no limit."""
     if not timeout_ms:
         return None
     return min(max(event.recorded_ns, not_before_ns) + timeout_ms * MS_NS, LAST_NS)
 
 
 def _amounts(body: EventBody) -> tuple[tuple[str, int], ...]:
-    """What an event adds to the totals, by their names."""
+    """The amounts that an event adds to the totals, with the totals' names."""
     match body:
         case TextDelta():
             return (("text_bytes", len(body.data)),)
@@ -221,7 +222,7 @@ def _amounts(body: EventBody) -> tuple[tuple[str, int], ...]:
 
 
 def replay(events: Iterable[bytes]) -> RunState | None:
-    """The state that stored events lead to, None for no events. Raises Refusal as `Fold` and `decode_event` do."""
+    """The state that stored events lead to; None for no events. Raises Refusal as `Fold` and `decode_event` do."""
     fold = Fold(None)
     for data in events:
         fold.take(wire.decode_event(data), data)

@@ -1,1 +1,1 @@
-"""Container images: what goes into each, the base that they stand on, and the build."""
+"""Container images: their contents, their base, and the build."""

@@ -11,7 +11,7 @@ from tools.images.targets import TARGETS
 
 
 def main() -> int:
-    """Status 1 when an image could not be built, and 2 when none can be built here."""
+    """Return status 1 if an image could not be built, and 2 if no image can be built here."""
     parser = argparse.ArgumentParser(prog="python -m tools.images", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--fresh-base", action="store_true", help="make the base anew, with today's packages")

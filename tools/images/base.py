@@ -1,7 +1,8 @@
-"""The base that images stand on where none is named: CPython out of Debian's packages, made with mmdebstrap.
+"""The base of images if none is named: CPython from Debian's packages, made with mmdebstrap.
 
-Two root file systems are made once and kept outside of the checkout: `base`, which has CPython and its libraries and
-neither a shell nor a package manager, and `builder`, a small Debian where packages are installed and code is compiled.
+Two root file systems are made once and kept outside the checkout: `base`, which has CPython and its libraries but
+neither a shell nor a package manager, and `builder`, a small Debian in which packages are installed and code is
+compiled.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PYTHON = "python3.11"
 HOOK = CHECKOUT / "deploy" / "images" / "base_hook.sh"
 _MERGED_USR = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
 _RECIPES = {
-    # Change a recipe, and all that is made from it is made anew. Wheels bring their libraries, but for libstdc++.
+    # When a recipe changes, everything made from it is made again. Wheels bring their libraries, except libstdc++.
     "base": ("--variant=extract", f"--include={PYTHON},libstdc++6,tzdata", _MERGED_USR, f'--extract-hook={HOOK} "$1"'),
     "builder": ("--variant=minbase", f"--include={PYTHON}-venv,python3,ca-certificates"),
 }
@@ -43,7 +44,7 @@ class Root:
 
     @property
     def tag(self) -> str:
-        """The image's name; another recipe has another name."""
+        """The image's name; it depends on the recipe."""
         return f"localhost/openagents/{self.name}:{self.folder.name}"
 
     def packages(self) -> Iterator[dict[str, str]]:
@@ -56,12 +57,12 @@ class Root:
 
 
 def cache_folder() -> Path:
-    """Where root file systems are kept."""
+    """The folder in which root file systems are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openagents" / "images"
 
 
 def root(name: str, *, fresh: bool = False) -> Root:
-    """The root file system `base` or `builder`; made when there is none, or when a fresh one is asked for.
+    """The root file system `base` or `builder`; made if it does not exist yet, or if `fresh`.
 
     Raises subprocess.CalledProcessError when it can't be made.
     """
@@ -83,7 +84,7 @@ def root(name: str, *, fresh: bool = False) -> Root:
 
 
 def _add_dev(archive: Path) -> None:
-    """The folder that devices are mounted on, empty: to unpack devices takes rights that a build may not have."""
+    """Add an empty folder to mount devices on: unpacking devices takes rights that a build may not have."""
     with tarfile.open(archive, "a") as files:
         folder = tarfile.TarInfo("./dev")
         folder.type, folder.mode = tarfile.DIRTYPE, 0o755
@@ -91,7 +92,7 @@ def _add_dev(archive: Path) -> None:
 
 
 def missing_tools() -> list[str]:
-    """What is needed to make a base, and is not on this machine."""
+    """The tools that making a base needs and this machine lacks."""
     return [tool for tool in ("mmdebstrap", "dpkg-deb") if shutil.which(tool) is None]
 
 

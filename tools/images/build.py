@@ -1,4 +1,4 @@
-"""Build images: the base where none is named, each target of the Containerfile, and its bill of materials."""
+"""Build images: the base if none is named, each target of the Containerfile, and its bill of materials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NotBuilt(Exception):
 
 @dataclass(frozen=True)
 class Release:
-    """What an image says of itself."""
+    """What an image states about itself."""
 
     version: str
     revision: str
@@ -35,7 +35,7 @@ class Release:
 
     @staticmethod
     def of_checkout() -> Release:
-        """This checkout. A tree with changes says so in its revision; one without git has none."""
+        """The release of this checkout. The revision of a tree with changes says so; a tree without git has none."""
         project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
         revision, _, time_s = _git("log", "-1", "--format=%H %ct").partition(" ")
         changed = "-changed" if _git("status", "--porcelain") else ""
@@ -48,7 +48,7 @@ def tag_of(target: Target, release: Release) -> str:
 
 
 def build(targets: Iterable[Target], release: Release, *, fresh: bool = False, cached: bool = True) -> list[str]:
-    """Build these images and return their names. `fresh`: on a new base; not `cached`: with every step done again.
+    """Build these images and return their names. `fresh`: on a new base; not `cached`: repeat every step.
 
     Raises NotBuilt, subprocess.CalledProcessError.
     """
@@ -78,7 +78,7 @@ def _build(
 
 
 def _bases(tool: str, fresh: bool) -> dict[str, str]:
-    """The build arguments that name what images stand on: those that are set, or our own."""
+    """The build arguments that name the base of images: those that are set, or our own."""
     given = {name: value for name in ("BASE", "BUILDER", "WORKER_BASE") if (value := os.environ.get(name))}
     if "BASE" in given:
         return given
@@ -93,7 +93,7 @@ def _bases(tool: str, fresh: bool) -> dict[str, str]:
 
 
 def _pip_secrets() -> dict[str, Path]:
-    """What pip on this machine has been told about where packages come from, for the steps that install them."""
+    """The files that tell pip on this machine where packages come from, for the steps that install them."""
     variables = {"pip.conf": "PIP_CONFIG_FILE", "certificates": "PIP_CERT"}
     return {name: Path(value) for name, variable in variables.items() if (value := os.environ.get(variable))}
 

@@ -1,8 +1,8 @@
-"""Copy what an image holds of our own code: the modules that its programs import, and its services' migrations.
+"""Copy the part of our code that an image contains: the modules that its programs import, and its services' migrations.
 
     python3 -m tools.images.contents TARGET DIRECTORY
 
-It runs where an image is built, with nothing but the standard library.
+It runs where an image is built, and needs only the standard library.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _source(checkout: Path, file: Path) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """0 when everything was copied, 2 for wrong arguments."""
+    """Return 0 if everything was copied, 2 for wrong arguments."""
     if len(arguments) != 2 or arguments[0] not in TARGETS:
         sys.stderr.write(f"usage: python3 -m tools.images.contents {'|'.join(TARGETS)} DIRECTORY\n")
         return 2

@@ -1,4 +1,4 @@
-"""What builds an image from a Containerfile: buildah, podman or docker, whichever is there and works."""
+"""The engine that builds an image from a Containerfile: buildah, podman or docker, the first of them that works."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Build:
     target: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    """What the image says of itself. Not in the file: there, one made from an argument comes from the cache."""
+    """What the image states about itself. Not in the file: a label made from an argument there comes from the cache."""
     secrets: Mapping[str, Path] = field(default_factory=dict)
-    """Files that steps may read while they run, by name. They are in no layer."""
+    """Files that steps may read while they run, by name. No layer contains them."""
     epoch_s: int = 0
     """The time that everything in the image has."""
     cached: bool = True
-    """Whether steps that were done before may be taken as done."""
+    """Whether steps that were done before may come from the cache."""
 
 
 def find_engine() -> str | None:
-    """The first engine that works: a client without its server does not."""
+    """The first engine that works. A client without its server does not work."""
     return next((engine for engine in ENGINES if shutil.which(engine) and _works(engine)), None)
 
 
@@ -41,10 +41,10 @@ def _works(engine: str) -> bool:
 
 
 def command(engine: str, build: Build) -> list[str]:
-    """The command line that builds."""
+    """The command line that builds the image."""
     words = [engine, "build", "--tag", build.tag, "--file", str(build.file)]
     if engine != "docker":
-        # chroot: a build needs no container runtime, and no rights that a build machine may not give.
+        # chroot: a build then needs no container runtime, and no rights that a build machine may withhold.
         words += ["--layers", "--isolation", "chroot", "--timestamp", str(build.epoch_s)]
         ignored = build.file.with_name(f"{build.file.name}.dockerignore")
         words += ["--ignorefile", str(ignored)] if ignored.exists() else []
@@ -60,13 +60,13 @@ def command(engine: str, build: Build) -> list[str]:
 
 
 def run(engine: str, build: Build) -> None:
-    """Build it. Raises subprocess.CalledProcessError."""
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(build.epoch_s)}  # docker takes the time from there
+    """Build the image. Raises subprocess.CalledProcessError."""
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(build.epoch_s)}  # docker takes the time from it
     subprocess.run(command(engine, build), check=True, env=environment)
 
 
 def has_image(engine: str, tag: str) -> bool:
-    """Is there an image of that name?"""
+    """Whether there is an image with this name."""
     return subprocess.run([*_INSPECT[engine], tag], capture_output=True, check=False).returncode == 0
 
 

@@ -1,7 +1,7 @@
-"""What a program imports: our modules, and the names that it takes from elsewhere.
+"""The imports of a program: our modules, and names from elsewhere.
 
-Read from the source, not from a running process: an import inside a function counts, one for type checkers only does
-not. The standard library alone is needed, so that it works where an image is built.
+They are read from the source, not from a running process: an import inside a function counts, an import only for type
+checkers does not. Only the standard library is needed, so that this works where an image is built.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ ROOTS = (".", "libs", "gen")
 
 @dataclass(frozen=True)
 class Imports:
-    """What some programs import, directly or not."""
+    """The direct and indirect imports of some programs."""
 
     ours: dict[str, Path]
-    """Module -> its file, relative to the import root that it stands in; packages on the way included."""
+    """Module -> its file, relative to the import root that contains it; includes the packages above each module."""
     foreign: frozenset[str]
     """Dotted names that neither we nor the standard library define, such as `google.rpc.status_pb2`."""
 
@@ -46,7 +46,7 @@ def imports_of(programs: Iterable[str], checkout: Path) -> Imports:
             continue
         if "." in name:
             waiting.append(name.rpartition(".")[0])
-        if found := _file_of(name, checkout):  # otherwise it is a namespace, or something that its module defines
+        if found := _file_of(name, checkout):  # otherwise it is a namespace, or a name that its module defines
             root, ours[name] = found
             waiting += _imports_in(root / ours[name])
     return Imports(ours, frozenset(foreign))

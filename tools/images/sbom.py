@@ -1,4 +1,4 @@
-"""An image's bill of materials, as CycloneDX JSON: the packages of its lock, and those of its base where we made it."""
+"""An image's bill of materials, as CycloneDX JSON: the packages of its lock, and those of its base if we made it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bill(
 
 
 def pins(lock: str) -> dict[str, str]:
-    """Package to version: what of a lock an image on Linux installs."""
+    """Package -> version: the part of a lock that an image on Linux installs."""
     return {match["name"]: match["version"] for match in _PIN.finditer(lock) if _applies(match["marker"])}
 
 
@@ -49,7 +49,7 @@ def _applies(marker: str | None) -> bool:
 
 
 def _python(lock: str) -> list[Document]:
-    """A lock names the hashes of a release's files for all platforms, so they stand with the component as evidence."""
+    """The components of a lock. Its hashes are those of a release's files for all platforms: they are evidence."""
     return [
         {
             "type": "library",

@@ -1,4 +1,4 @@
-"""The images that there are. A target's name is also that of its extra in pyproject.toml and of its lock."""
+"""The images that can be built. A target's name is also that of its extra in pyproject.toml and of its lock."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ class Target:
 
     name: str
     module: str
-    """What it runs: `python3 -m MODULE`."""
+    """The module that it runs: `python3 -m MODULE`."""
     also: tuple[str, ...] = ()
     """Further programs that an operator runs from the same image."""
     migrations: tuple[str, ...] = ()
-    """Services whose migrations it holds: to apply them, or to see at its start that they are applied."""
+    """Services whose migrations it contains: to apply them, or to check at its start that they have been applied."""
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """The modules from which all else is imported."""
+        """The modules from which everything else is imported."""
         return (self.module, *self.also)
 
 
@@ -29,7 +29,7 @@ MIGRATED = ("control", "runtime", "projector")
 TARGETS = {
     target.name: target
     for target in (
-        # First, since it is the smallest: an engine may build all stages that stand before the one it was asked for.
+        # First because it is the smallest: an engine may build all stages before the one that it was asked for.
         Target("migrate", "oa_platform.postgres.migrate", migrations=MIGRATED),
         Target("worker", "apps.worker"),
         Target("control", "services.control", migrations=("control",)),

@@ -1,9 +1,9 @@
-"""What a run's log consists of, as plain values.
+"""The elements of a run's log, as plain values.
 
-The words and rules are those of proto/openagents/runtime/v1/event.proto; `oa_runlog.wire` maps between both. Times are
-integers of nanoseconds since the Unix epoch, UTC.
+The names and rules are those of proto/openagents/runtime/v1/event.proto; `oa_runlog.wire` maps between the two. Times
+are integers: nanoseconds since the Unix epoch, UTC.
 
-- `event`: an event. `run`, `work`, `codex`: what may happen in one.
+- `event`: an event. `run`, `work`, `codex`: the bodies of events.
 - `specs`: what a run executes. `json_values`: JSON in events.
 
 Callers import from here. The modules are for each other.

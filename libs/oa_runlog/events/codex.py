@@ -1,4 +1,4 @@
-"""What a Codex worker reports."""
+"""The reports of a Codex worker."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ControlRequest:
 
 @dataclass(frozen=True, slots=True)
 class ControlReceipt:
-    """What became of a control request."""
+    """How a control request ended."""
 
     request_id: str
     outcome: ControlOutcome
@@ -64,7 +64,7 @@ class ControlReceipt:
 
 
 CodexKind = TurnStatusChanged | CodexItem | ControlRequest | ControlReceipt
-"""What a report is about."""
+"""The subject of a report."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ SCHEMA_VERSION = 1
 
 
 class EventType(enum.StrEnum):
-    """Names of the events, as they stand in logs, metrics, tables and error messages."""
+    """Names of the events, as used in logs, metrics, tables and error messages."""
 
     RUN_CREATED = "run.created"
     RUN_STARTED = "run.started"
@@ -92,7 +92,7 @@ EventBody = (
     | CheckpointSaved
     | ProgressReported
 )
-"""What happened, without its place in the log."""
+"""The body of an event: what happened, without its place in the log."""
 
 _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
     {
@@ -124,7 +124,7 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
 
 
 def event_type(body: EventBody) -> EventType:
-    """The type of what happened."""
+    """The type of an event with this body."""
     return _TYPES[type(body)]
 
 
@@ -142,7 +142,7 @@ RESERVED = frozenset(
         EventType.CHILD_FINISHED,
     }
 )
-"""What only the authority may append."""
+"""The events that only the authority may append."""
 
 
 class RunEvent(NamedTuple):
@@ -156,5 +156,5 @@ class RunEvent(NamedTuple):
 
     @property
     def type(self) -> EventType:
-        """The type of what happened."""
+        """The event's type."""
         return event_type(self.body)

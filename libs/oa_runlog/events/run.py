@@ -1,4 +1,4 @@
-"""What happens to a run: it is created, started, canceled, lost and finished."""
+"""Events that happen to a run: it is created, started, canceled, lost and finished."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RunCancelRequested:
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """What the exec adapter measured. `exit_code` is None when a signal ended the command or it never ran."""
+    """Measurements of the exec adapter. `exit_code` is None when a signal ended the command or it never ran."""
 
     exit_code: int | None = None
     signal: int = 0
@@ -56,7 +56,7 @@ class ExecResult:
 
 @dataclass(frozen=True, slots=True)
 class InputReceived:
-    """Somebody says something to the run. `input_json`: one JSON text."""
+    """Somebody sent an input to the run. `input_json`: one JSON text."""
 
     sent_by: str
     input_json: str
@@ -64,7 +64,7 @@ class InputReceived:
 
 @dataclass(frozen=True, slots=True)
 class RequestAnswered:
-    """Somebody has answered a request; the first answer counts."""
+    """Somebody answered a request; the first answer counts."""
 
     request_id: str
     option: str
@@ -74,7 +74,7 @@ class RequestAnswered:
 
 @dataclass(frozen=True, slots=True)
 class RequestExpired:
-    """Nobody has answered a request in its time: its default counts."""
+    """Nobody answered a request in time: its default counts."""
 
     request_id: str
     option: str
@@ -82,9 +82,9 @@ class RequestExpired:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The run ended. Last event of every run; by the worker, or by the authority when no worker can.
+    """The run ended. Last event of every run; written by the worker, or by the authority when no worker can.
 
-    `result_json` is what an agent returned: one JSON text, empty for none and unless it succeeded.
+    `result_json` is what an agent returned: one JSON text, empty if there is none or the run did not succeed.
     """
 
     outcome: Outcome
@@ -96,7 +96,7 @@ class RunFinished:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
-    """A worker ended the run as failed, and it is tried again. Authority. No worker gets it before `retry_ns`."""
+    """A worker ended the run as failed, and the run is tried again. Authority. No worker gets it before `retry_ns`."""
 
     worker_id: str
     lease_epoch: int
@@ -115,7 +115,7 @@ class ChildFinished:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorLost:
-    """The worker died or went silent. Authority. `requeued`: the run waits for another one."""
+    """The worker died or went silent. Authority. `requeued`: the run waits for another worker."""
 
     worker_id: str
     lease_epoch: int

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """A pseudo terminal of a command: how many characters wide and lines high, 1 to 1000 each."""
+    """A command's pseudo terminal: its width in characters and its height in lines, 1 to 1000 each."""
 
     columns: int = 80
     rows: int = 24
@@ -20,7 +20,7 @@ class Terminal:
 class ExecSpec:
     """A command, run without a shell. `timeout_ms` 0 is no limit. `stdin`: the run's inputs are its standard input.
 
-    With a `terminal`, that is its standard input, output and error; without one they are pipes.
+    With a `terminal`, the terminal is its standard input, output and error; without one they are pipes.
     """
 
     argv: tuple[str, ...]
@@ -47,7 +47,7 @@ class AgentSpec:
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """How many runs of an org that have the key may run at a time."""
+    """How many of an org's runs with the key may run at a time."""
 
     key: str
     limit: int
@@ -57,8 +57,8 @@ class Concurrency:
 class RetryPolicy:
     """When a run that a worker ended as failed is tried again: see `oa_runlog.retries`.
 
-    `max_failures` counts the last one too. Pauses are in milliseconds; `max_delay_ms` 0 is one day. No `reasons` are
-    all those that another attempt may mend.
+    `max_failures` includes the last failure. Pauses are in milliseconds; `max_delay_ms` 0 is one day. Without
+    `reasons`, the policy covers all reasons that another attempt may overcome.
     """
 
     max_failures: int
@@ -83,7 +83,7 @@ class QueuePolicy:
 
 
 class ThreadPolicy(enum.StrEnum):
-    """What happens to a run when another one of its thread has not ended. Without a policy they go on side by side."""
+    """What happens to a run when another run of its thread has not ended. Without a policy they run side by side."""
 
     REJECT = "reject"
     ENQUEUE = "enqueue"
@@ -91,10 +91,10 @@ class ThreadPolicy(enum.StrEnum):
 
 
 AT_ONCE = QueuePolicy()
-"""The policy of a run that states none: at once, without a limit, and once."""
+"""The policy of a run that states none: it starts at once, has no limit, and is not tried again."""
 
 DEFAULT_RETENTION_CLASS = "default"
-"""The class of retention of a run that names none."""
+"""The retention class of a run that names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +107,11 @@ class RunSpec:
     thread_id: str = ""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     retention_class: str = ""
-    """As it was asked for, and recorded so: `retention` is what it means."""
+    """The class as it was requested, recorded unchanged: `retention` is its meaning."""
     queue: QueuePolicy = AT_ONCE
     thread_policy: ThreadPolicy | None = None
 
     @property
     def retention(self) -> str:
-        """The class of retention that the run has."""
+        """The run's retention class."""
         return self.retention_class or DEFAULT_RETENTION_CLASS

@@ -1,4 +1,4 @@
-"""What happens in a run: the work of its worker."""
+"""Events that happen in a run: the work of its worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TextStream(enum.StrEnum):
 
 
 class MessageRole(enum.StrEnum):
-    """Who speaks in a message."""
+    """The author of a message."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -27,7 +27,7 @@ class MessageRole(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of output, exactly as it was written; it need not be whole characters."""
+    """A piece of output, exactly as it was written; it need not consist of whole characters."""
 
     stream: TextStream
     data: bytes
@@ -35,7 +35,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The agent calls a tool. `arguments` is None when it gave none."""
+    """The agent called a tool. `arguments` is None when it gave none."""
 
     call_id: str
     name: str
@@ -44,7 +44,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """A tool answered. `has_result` tells an answer of null from none."""
+    """A tool answered. `has_result` distinguishes an answer of null from no answer."""
 
     call_id: str
     failed: bool = False
@@ -71,7 +71,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was used since the last Usage."""
+    """Tokens used since the last Usage."""
 
     model: str = ""
     input_tokens: int = 0
@@ -91,7 +91,7 @@ class StepCompleted:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
-    """An agent has saved where it is. `state_json`: one JSON text; the newest one of the run counts."""
+    """An agent saved how far it has come. `state_json`: one JSON text; the run's newest one counts."""
 
     number: int
     state_json: str
@@ -99,7 +99,7 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True)
 class ProgressReported:
-    """How far a run is, for people. `done` and `total` are in units of the agent's own; None when it does not count."""
+    """How far a run has come, for people. `done` and `total` are in the agent's units; None if it does not count."""
 
     text: str
     done: int | None = None
@@ -116,7 +116,7 @@ class RequestKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RequestOption:
-    """One of the options of a choice; people are shown the label, or the id without one."""
+    """One of the options of a choice; people see the label, or the id if there is no label."""
 
     id: str
     label: str = ""
@@ -124,7 +124,7 @@ class RequestOption:
 
 @dataclass(frozen=True, slots=True)
 class RequestOpened:
-    """The run asks a person. `deadline_ns` is None for as long as the run lasts."""
+    """The run asks a person. `deadline_ns` None: the request stays open for as long as the run lasts."""
 
     request_id: str
     kind: RequestKind
@@ -152,9 +152,10 @@ class Custom:
 
 @dataclass(frozen=True, slots=True)
 class ChildStarted:
-    """The run has started another one. Authority. `child_id`: its number in the run, the same after a takeover.
+    """The run has started another run. Authority. `child_id`: the child's number in the run, the same after a takeover.
 
-    `input_sha256`: of its input's JSON text; empty in what an older authority wrote, and of a child without one.
+    `input_sha256`: that of the JSON text of its input; empty in events that an older authority wrote, and for a child
+    without one.
     """
 
     child_id: str

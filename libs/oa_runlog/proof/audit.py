@@ -1,7 +1,8 @@
-"""The hash chain over an org's audit log, and the file that it is exported to.
+"""The hash chain over an org's audit log, and the file to which the log is exported.
 
-chain_0 = SHA-256("openagents.audit.v1:" ‖ org id); chain_n = SHA-256(chain_{n-1} ‖ canonical form of event n). What has
-no org has a chain of its own, under the empty id. Nobody signs a chain: it proves something to whoever keeps a head.
+chain_0 = SHA-256("openagents.audit.v1:" ‖ org id); chain_n = SHA-256(chain_{n-1} ‖ canonical form of event n). Events
+without an org have a chain of their own, under the empty id. Nobody signs a chain: it proves something only to those
+who keep a head.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _CHAIN = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class AuditHead:
-    """Where a chain stands after `sequence` events. Its text is `SEQUENCE:CHAIN`, the chain in hexadecimal digits."""
+    """The value of a chain after `sequence` events. Its text is `SEQUENCE:CHAIN`, the chain in hexadecimal digits."""
 
     sequence: int
     chain: bytes
@@ -44,20 +45,20 @@ class AuditHead:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedAuditLog:
-    """A log whose chain holds. `start` is after those events that were dropped for their age. `known_compared`: whether
-    the head that the caller knew was compared; one from before `start` can't be."""
+    """A log whose chain is intact. `start` is the head after the events that were dropped because of their age.
+    `known_compared`: whether the head that the caller knew was compared; a head from before `start` can't be."""
 
     org_id: str
     start: AuditHead
     head: AuditHead
     known_compared: bool
     first_time: str = ""
-    """When the first of the events happened, as it says; empty for none. A log that begins late though this is recent
-    was not shortened for its age."""
+    """When the first of the events happened, by its own statement; empty for none. A log that begins late although this
+    time is recent was not shortened because of its age."""
 
     @property
     def count(self) -> int:
-        """How many events there are."""
+        """The number of events."""
         return self.head.sequence - self.start.sequence
 
 
@@ -67,7 +68,7 @@ def audit_start(org_id: str) -> AuditHead:
 
 
 def read_audit_head(text: str) -> AuditHead:
-    """The head that a text stands for. Raises ValueError."""
+    """The head in its text form. Raises ValueError."""
     found = _HEAD.fullmatch(text)
     if found is None:
         raise ValueError("no head of an audit log")
@@ -75,7 +76,7 @@ def read_audit_head(text: str) -> AuditHead:
 
 
 def audit_first_line(org_id: str, start: AuditHead) -> bytes:
-    """The first line of a file: where its events go on from."""
+    """The first line of a file: the head that its events continue."""
     members: dict[str, Canonical] = {
         "kind": _KIND,
         "org_id": org_id,
@@ -96,11 +97,11 @@ def audit_event_line(event: bytes, chain: bytes) -> bytes:
 def verify_audit_log(
     lines: Iterable[bytes], *, org_id: str | None = None, known: AuditHead | None = None
 ) -> VerifiedAuditLog:
-    """Check a file's lines: their order, the chain, that they are `org_id`'s (if given) and continue what was `known`.
+    """Check a file's lines: their order, the chain, that they are `org_id`'s (if given) and continue the `known` head.
 
-    Raises Refusal: `artifact_malformed`; of the order `event_missing`, `event_doubled`, `event_misplaced`,
+    Raises Refusal: `artifact_malformed`; for the order `event_missing`, `event_doubled`, `event_misplaced`,
     `sequence_broken`; `tail_cut` for a line that ends early; `chain_mismatch`; `log_rolled_back` when the log is
-    shorter than it was known to be, `log_forked` when it is not its continuation.
+    shorter than at the known head, `log_forked` when it does not continue that head.
     """
     rest = iter(lines)
     owner, start = _first(next(rest, b""))

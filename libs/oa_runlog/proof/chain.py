@@ -1,7 +1,7 @@
 """The hash chain over a run's events.
 
-chain_0 = SHA-256("openagents.run.v1:" ‖ run id); chain_n = SHA-256(chain_{n-1} ‖ bytes of event n). Whoever has the
-bytes, a client that watched the run for example, gets the same chain head as the authority.
+chain_0 = SHA-256("openagents.run.v1:" ‖ run id); chain_n = SHA-256(chain_{n-1} ‖ bytes of event n). Anyone who has the
+bytes, for example a client that watched the run, gets the same chain head as the authority.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def chain_next(head: bytes, event: bytes) -> bytes:
 
 
 def chain_over(run_id: str, events: Iterable[bytes]) -> bytes:
-    """The chain head of a run with these events, from the first on."""
+    """The chain head of a run with these events, beginning with its first."""
     head = chain_start(run_id)
     for event in events:
         head = chain_next(head, event)

@@ -1,7 +1,7 @@
-"""Checkpoints: the signed statement of how long the log of receipts is and what is in it.
+"""Checkpoints: signed statements of the size of the log of receipts and of its contents.
 
 The text is a C2SP tlog-checkpoint, the envelope a C2SP signed note with Ed25519 signatures (c2sp.org/tlog-checkpoint,
-c2sp.org/signed-note), so that tools and witnesses of other transparency logs read them:
+c2sp.org/signed-note), so that tools and witnesses of other transparency logs can read them:
 
     openagents.dev/receipts/log_8a…                   origin: the log's name, and the name of its keys
     42                                                leaves
@@ -9,8 +9,8 @@ c2sp.org/signed-note), so that tools and witnesses of other transparency logs re
 
     — openagents.dev/receipts/log_8a… Az3grlgtzPIC…   key id (4 bytes) and signature (64), over the text above
 
-A leaf of the log is a receipt's canonical JSON. Whoever keeps a checkpoint can show later that a receipt was taken
-away: the log then can't prove that it continues the kept one.
+A leaf of the log is a receipt's canonical JSON. Anyone who keeps a checkpoint can show later that a receipt was
+removed: the log then can't prove that it continues the kept checkpoint.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from oa_runlog.proof.receipt import SignedReceipt
 MAX_LOG_SIZE = 2**63 - 1
 """Maximum number of leaves."""
 ORIGIN = "openagents.dev/receipts/"
-"""What the name of a log of receipts begins with."""
+"""Prefix of the name of a log of receipts."""
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How long a log is, and the root over its leaves. `extensions` are further lines, which mean nothing to us."""
+    """The size of a log, and the root over its leaves. `extensions` are further lines, which we don't interpret."""
 
     origin: str
     size: int
@@ -78,7 +78,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 
 def verify_checkpoint(note: bytes, *log_keys: VerifierKey) -> Checkpoint:
-    """The checkpoint in a note, once one of the log's pinned keys has signed it; cosignatures of others are ignored.
+    """The checkpoint in a note that one of the log's pinned keys has signed; cosignatures of others are ignored.
 
     Raises Refusal: `checkpoint_malformed`, `signature_invalid`, `unknown_key`.
     """
@@ -90,14 +90,14 @@ def verify_checkpoint(note: bytes, *log_keys: VerifierKey) -> Checkpoint:
 
 
 def log_origin(receipt_log: str) -> str:
-    """The origin of an installation's log of receipts, whose name stays when the log of events gets a new epoch."""
+    """The origin of an installation's log of receipts. Its name stays when the log of events gets a new epoch."""
     return ORIGIN + receipt_log
 
 
 def verify_receipt_log(note: bytes, keys: Iterable[bytes]) -> Checkpoint:
-    """The checkpoint in a note of the log of receipts that these keys (32 bytes each) sign, as they sign the receipts.
+    """The checkpoint in a note of the log of receipts, signed with one of `keys` (32 bytes each), as receipts are.
 
-    Which log that is, the note says itself; that it is the one of before, `check_growth` finds out.
+    The note itself names the log; `check_growth` checks that it is the log that was seen before.
     Raises Refusal: `checkpoint_malformed`, `signature_invalid`, `unknown_key`.
     """
     text, _ = split_note(note)
@@ -108,10 +108,10 @@ def verify_receipt_log(note: bytes, keys: Iterable[bytes]) -> Checkpoint:
 
 
 def check_growth(seen: Checkpoint, now: Checkpoint, proof: Sequence[bytes]) -> None:
-    """Check that the log, since it was `seen`, only grew to what it is `now`; both checkpoints have been verified.
+    """Check that the log only grew from checkpoint `seen` to checkpoint `now`; both must have been verified.
 
-    Raises Refusal: `log_rolled_back` when it is shorter, `log_forked` when what was there was changed, or when it is
-    another log.
+    Raises Refusal: `log_rolled_back` when the log is shorter, `log_forked` when earlier leaves were changed, or when it
+    is another log.
     """
     if seen.origin != now.origin:
         raise Refusal("log_forked", f"{now.origin} is another log than {seen.origin}")
@@ -119,7 +119,7 @@ def check_growth(seen: Checkpoint, now: Checkpoint, proof: Sequence[bytes]) -> N
 
 
 def receipt_leaf(receipt: SignedReceipt) -> bytes:
-    """The hash of a receipt's leaf in the log: over what was signed, which names the key that signed it."""
+    """The hash of a receipt's leaf in the log: over the signed JSON, which names the key that signed it."""
     return leaf_hash(receipt.canonical_json)
 
 

@@ -1,4 +1,4 @@
-"""Ed25519 (RFC 8032): whether a signature fits. Signing stands apart, in `signing`."""
+"""Ed25519 (RFC 8032): checking signatures. Signing is in `signing`."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """Merkle trees as in RFC 6962, section 2: roots, proofs that a leaf is in a log, proofs that a log only grew.
 
-A log of n leaves is made of *nodes*, the roots of its perfect subtrees: node (level, offset) stands over the 2^level
-leaves from offset · 2^level on, and never changes once these are there. So a log stores each node once, when it comes
-about (`Frontier.append` says which do), and any root or proof needs a logarithm of them: `…_nodes` says which, and with
-their hashes the function beside it gives the proof.
+A log of n leaves consists of *nodes*, the roots of its perfect subtrees: node (level, offset) is over the 2^level
+leaves from offset · 2^level on, and never changes once these leaves exist. So a log stores each node once, when it
+comes into being (`Frontier.append` returns the new ones). Any root or proof needs a logarithm of the nodes: `…_nodes`
+returns which, and the function beside it makes the proof from their hashes.
 
     leaf = SHA-256(0x00 ‖ data)      inner = SHA-256(0x01 ‖ left ‖ right)      empty = SHA-256("")
 
-Verification is RFC 9162, sections 2.1.3.2 and 2.1.4.2, which shares no code with the making of proofs.
+Verification follows RFC 9162, sections 2.1.3.2 and 2.1.4.2, and shares no code with the making of proofs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def leaf_hash(data: bytes) -> bytes:
 
 
 def inner_hash(left: bytes, right: bytes) -> bytes:
-    """Hash of what stands over two subtrees: 32 bytes."""
+    """Hash of the node over two subtrees: 32 bytes."""
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
@@ -54,7 +54,7 @@ def inner_hash(left: bytes, right: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """All that it takes to append to a log and to know its root: the hashes of its largest perfect subtrees.
+    """Everything needed to append to a log and to compute its root: the hashes of its largest perfect subtrees.
 
     There is one for each 1 in the binary form of `size`, the leftmost and largest first.
     """
@@ -72,7 +72,7 @@ class Frontier:
         return _fold(self.hashes)
 
     def append(self, leaf: bytes) -> tuple[Frontier, list[tuple[Node, bytes]]]:
-        """The frontier with one leaf hash more, and the nodes that came about, the leaf first."""
+        """The frontier with one more leaf hash, and the new nodes, the leaf first."""
         hashes, level, offset, current = list(self.hashes), 0, self.size, leaf
         made = [(Node(0, offset), leaf)]
         while offset & 1:
@@ -83,7 +83,7 @@ class Frontier:
 
 
 def _fold(hashes: Sequence[bytes]) -> bytes:
-    """The root over perfect subtrees that stand side by side, the largest first."""
+    """The root over perfect subtrees that are side by side, the largest first."""
     if not hashes:
         return EMPTY_ROOT
     *left, root = hashes
@@ -111,7 +111,7 @@ def consistency_nodes(old_size: int, new_size: int) -> list[Node]:
 
 
 def consistency_proof(old_size: int, new_size: int, hashes: Mapping[Node, bytes]) -> list[bytes]:
-    """The proof that the log of `old_size` is the beginning of the one of `new_size` (RFC 6962, 2.1.2)."""
+    """The proof that the log of `old_size` is the beginning of the log of `new_size` (RFC 6962, 2.1.2)."""
     return [_span_root(span, hashes) for span in _consistency_spans(old_size, new_size)]
 
 
@@ -138,18 +138,18 @@ def _consistency_spans(old_size: int, new_size: int) -> list[Span]:
         else:
             here, is_old_root = right, False
             spans.append(left)
-    # The verifier has the old root; what stands at the old end is sent only when it is not that.
+    # The verifier has the old root; the subtree at the old end is sent only when its root is not the old root.
     return ([] if is_old_root else [here]) + spans[::-1]
 
 
 def _halves(span: Span) -> tuple[Span, Span]:
-    """A subtree's children: the left one is the largest perfect tree that leaves something for the right."""
+    """A subtree's children: the left one is the largest perfect tree that leaves something for the right one."""
     middle = span.start + (1 << (span.end - span.start - 1).bit_length() - 1)
     return Span(span.start, middle), Span(middle, span.end)
 
 
 def _nodes_of(span: Span) -> list[Node]:
-    """The perfect subtrees in a span that begins where a subtree of its size may; the largest first."""
+    """The perfect subtrees in a span, the largest first. The span begins where a subtree of its size may begin."""
     nodes, start = [], span.start
     while start < span.end:
         level = (span.end - start).bit_length() - 1
@@ -196,8 +196,8 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]) -> None:
     """Check that the log (`old_size`, `old_root`) is the beginning of the log (`new_size`, `new_root`).
 
-    Raises Refusal(log_rolled_back) when the new one is shorter, and Refusal(log_forked) when it is another. Every log
-    continues the empty one, with an empty proof.
+    Raises Refusal(log_rolled_back) when the new log is shorter, and Refusal(log_forked) when it does not continue the
+    old one. Every log continues the empty log, with an empty proof.
     """
     if new_size < old_size:
         raise Refusal("log_rolled_back", f"the log has {new_size} leaves; {old_size} were seen before")

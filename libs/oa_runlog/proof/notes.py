@@ -2,7 +2,7 @@
 
     — openagents.dev/receipts/log_8a… Az3grlgtzPIC…   name of the key; key id (4 bytes) and signature (64) in base64
 
-The form is all here; `signing` has the keys that sign.
+This module has the whole format; `signing` has the keys that sign.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SIGNATURE_PREFIX = "\N{EM DASH} "
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
-    """A named Ed25519 public key (32 bytes). Its text form is what people pin: "name+id+key"."""
+    """A named Ed25519 public key (32 bytes). People pin its text form: "name+id+key"."""
 
     name: str
     public_key: bytes
@@ -44,7 +44,7 @@ class VerifierKey:
 
     @property
     def key_id(self) -> bytes:
-        """The 4 bytes in front of each signature: they tell keys of one name apart, and prove nothing."""
+        """The 4 bytes before each signature: they distinguish keys of the same name, and prove nothing."""
         text = self.name.encode() + b"\n" + _ED25519 + self.public_key
         return hashlib.sha256(text).digest()[:_KEY_ID_BYTES]
 
@@ -55,7 +55,7 @@ class VerifierKey:
 
     @classmethod
     def parse(cls, text: str) -> VerifierKey:
-        """The key in its text form. Raises ValueError when it is none, or of another algorithm than Ed25519."""
+        """The key in a text form. Raises ValueError when the text is not a key, or its algorithm is not Ed25519."""
         match = _KEY_TEXT.fullmatch(text)
         data = strict_base64(match["key"]) if match else None
         if match is None or data is None or data[:1] != _ED25519:
@@ -67,14 +67,14 @@ class VerifierKey:
 
 
 def signature_line(key: VerifierKey, signature: bytes) -> str:
-    """The line that goes below a text which the owner of `key` signed."""
+    """The line that goes below a text that the owner of `key` has signed."""
     return f"{_SIGNATURE_PREFIX}{key.name} {base64_text(key.key_id + signature)}\n"
 
 
 def write_note(text: str, lines: Iterable[str]) -> bytes:
-    """The note with this text and these signature lines, at least one; none is asked for before the text was checked.
+    """The note with this text and these signature lines, at least one. The text is checked before any line is consumed.
 
-    Raises ValueError for a text that is empty, has control characters or no end of line.
+    Raises ValueError for a text that is empty, has control characters or does not end with a line end.
     """
     if not text.endswith("\n") or _CONTROL.search(text):
         raise ValueError("the text of a note consists of whole lines without control characters")
@@ -85,7 +85,7 @@ def write_note(text: str, lines: Iterable[str]) -> bytes:
 
 
 def join_notes(notes: Sequence[bytes]) -> bytes:
-    """One note with all signatures of several notes, at least one, of the same text. Raises ValueError for others."""
+    """One note with the signatures of `notes`, at least one. Raises ValueError unless all have the same text."""
     text = notes[0].rpartition(b"\n\n")[0]
     parts = [note.rpartition(b"\n\n") for note in notes]
     if not text or any(part[0] != text for part in parts):
@@ -156,7 +156,7 @@ def base64_text(data: bytes) -> str:
 
 
 def strict_base64(text: str) -> bytes | None:
-    """The bytes, None unless `text` is their one canonical form."""
+    """The decoded bytes; None unless `text` is their canonical form."""
     try:
         return read_base64(text)
     except ValueError:

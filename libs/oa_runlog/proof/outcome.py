@@ -1,4 +1,4 @@
-"""Whether events lead to what a receipt states. No signature is looked at: `verify` does that."""
+"""Checking that events lead to what a receipt states. `verify` checks the signatures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receipts: the signed statement of what a run was. Members: docs/protocol/receipts.md.
+"""Receipts: signed statements about runs. Members: docs/protocol/receipts.md.
 
 `signing` signs receipts, `verify` checks them.
 """
@@ -25,7 +25,7 @@ _KEY_ID_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class SignedReceipt:
-    """A receipt as it is kept and handed out: `signature` is Ed25519 over exactly `canonical_json`."""
+    """A receipt as it is stored and given out: `signature` is Ed25519 over exactly `canonical_json`."""
 
     run_id: str
     canonical_json: bytes
@@ -35,7 +35,7 @@ class SignedReceipt:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptFacts:
-    """What a receipt states. Times are RFC 3339 in UTC with nine digits; `chain_head` is hexadecimal."""
+    """The facts that a receipt states. Times are RFC 3339 in UTC with nine digits; `chain_head` is hexadecimal."""
 
     run_id: str
     org_id: str
@@ -72,7 +72,7 @@ _MEMBERS = {*_SCALARS, "version", "outcome", "totals"}
 
 
 def facts_of(state: RunState, log_epoch: str, kid: str) -> ReceiptFacts:
-    """What the receipt of a finished run states. Raises ValueError for one that has not finished."""
+    """The facts that the receipt of a finished run states. Raises ValueError for a run that has not finished."""
     if state.finish is None or state.finish_ns is None:
         raise ValueError("a run that has not finished has no receipt")
     return ReceiptFacts(
@@ -101,7 +101,7 @@ def rfc3339(ns: int) -> str:
 
 
 def read_facts(data: bytes) -> ReceiptFacts:
-    """What a receipt's JSON states. Raises ValueError when it is not of version 1, or not in canonical form."""
+    """The facts in a receipt's JSON. Raises ValueError when it is not of version 1, or not in canonical form."""
     members: Any = read_json(data)
     if not isinstance(members, dict) or set(members) != _MEMBERS or members["version"] != VERSION:
         raise ValueError("the members are not those of a receipt of version 1")

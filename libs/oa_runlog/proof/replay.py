@@ -1,9 +1,9 @@
-"""Replay artifacts: a finished run as a file that anybody can check, and that is one and the same for everybody.
+"""Replay artifacts: a finished run as a file that anybody can check, and that is the same for everybody.
 
 The format is docs/protocol/replay.md: JSON Lines in RFC 8785 form; a header, a line for each event, a trailer with the
-receipt and the hashes. What is proved are the event bytes, in base64. Everything else in a line follows from them, so
-that `artifact_lines` is a function of the events and the receipt, and `ReplayReader` takes no other form of it: a line
-can't tell people something else than its event does. What an artifact proves is for `verify.verify_artifact`.
+receipt and the hashes. The artifact proves the event bytes, which it holds in base64. Everything else in a line follows
+from them. So `artifact_lines` is a function of the events and the receipt, and `ReplayReader` accepts no other form: a
+line can't tell people anything that its event does not. `verify.verify_artifact` checks what an artifact proves.
 
 Both work line by line: a run of any length needs the memory of one event.
 """
@@ -28,7 +28,7 @@ from oa_wire.strict_text import read_base64, read_json
 FORMAT = "openagents.replay.v1"
 """Name of the format, in the header of each artifact."""
 MAX_LINE_BYTES = 8 * 1024 * 1024
-"""Maximum length of a line; an event of 4 MiB, the most that an installation may allow, takes 5.6 MiB in base64."""
+"""Maximum length of a line. An event of 4 MiB, the maximum that an installation can allow, takes 5.6 MiB in base64."""
 
 _HEADER = {"kind", "format", "run_id", "chain"}
 _EVENT = {"kind", "seq", "type", "time", "chain", "event"}
@@ -49,9 +49,9 @@ class ReplayEvent:
 
 
 def artifact_lines(receipt: SignedReceipt, events: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of the artifact, each with its end; `events` are the run's bytes as stored, all of them, in order.
+    """The artifact's lines, each with its line end; `events` are the bytes of all of the run's events, as stored.
 
-    Raises Refusal for bytes that are no event. It does not judge the run: `verify_artifact` does.
+    Raises Refusal for bytes that are not an event. It does not check the run: `verify_artifact` does.
     """
     digest = hashlib.sha256()
     chain, count = chain_start(receipt.run_id), 0
@@ -118,7 +118,7 @@ def _base64(data: bytes) -> str:
 
 
 def read_artifact(lines: Iterable[bytes]) -> Iterator[ReplayEvent]:
-    """The events of an artifact, for showing it: checked as they come for order, chain and form, not for a receipt.
+    """The events of an artifact, for display. Each is checked for order, chain and form; the receipt is not checked.
 
     Raises Refusal: `artifact_malformed`, `event_missing`, `event_doubled`, `event_misplaced`, `tail_cut`,
     `sequence_broken`, `chain_mismatch`, `receipt_foreign`.
@@ -127,9 +127,9 @@ def read_artifact(lines: Iterable[bytes]) -> Iterator[ReplayEvent]:
 
 
 def read_event_line(line: bytes) -> tuple[int, EventType, bytes]:
-    """Seq, type and stored bytes of the event in a line of an artifact that was verified as a whole: nothing is judged.
+    """Seq, type and stored bytes of the event in a line. Checks nothing: the whole artifact must have been verified.
 
-    Raises ValueError or KeyError for another line than an event's.
+    Raises ValueError or KeyError if the line is not an event's.
     """
     members = read_json(line)
     return members["seq"], EventType(members["type"]), read_base64(members["event"])
@@ -138,8 +138,8 @@ def read_event_line(line: bytes) -> tuple[int, EventType, bytes]:
 class ReplayReader:
     """Reads an artifact from its first line to its last: first all `events`, then the `receipt`.
 
-    It checks form, order and chain, not the receipt. Raises Refusal as `read_artifact` does. `run_id` is the run that
-    the header names, `chain` the chain up to the last event that was read.
+    It checks form, order and chain, but not the receipt. Raises Refusal as `read_artifact` does. `run_id` is the run
+    that the header names; `chain` is the chain up to the last event that was read.
     """
 
     def __init__(self, lines: Iterable[bytes]) -> None:
@@ -157,13 +157,13 @@ class ReplayReader:
         self._count = 0
 
     def events(self) -> Iterator[ReplayEvent]:
-        """The events; afterwards the trailer has been read."""
-        # The order is judged first: it says best what is wrong when whole lines were meddled with.
+        """The events. After the last of them, the trailer has been read."""
+        # The order is checked first because it shows best what is wrong when whole lines were tampered with.
         for members, line in in_sequence(self._event_lines(), lambda one: _whole(one[0], "seq")):
             yield self._event(members, line)
 
     def receipt(self) -> SignedReceipt:
-        """The receipt in the trailer; the trailer must fit what stands above it."""
+        """The receipt in the trailer; the trailer must match the lines above it."""
         trailer = self._trailer
         if trailer is None:
             raise Refusal("tail_cut", f"the artifact ends after event {self._count}, without its trailer")
@@ -175,7 +175,7 @@ class ReplayReader:
         return self._receipt_of(trailer)
 
     def check_count(self, count: int) -> None:
-        """Raises Refusal(tail_cut) or Refusal(sequence_broken) unless there were so many events."""
+        """Raises Refusal(tail_cut) or Refusal(sequence_broken) unless there were `count` events."""
         if self._count < count:
             raise Refusal("tail_cut", f"the artifact has {self._count} events of {count}")
         if self._count > count:

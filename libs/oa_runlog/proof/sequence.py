@@ -1,4 +1,4 @@
-"""What is wrong with the order of a record: the seqs that stand in it say whether one is missing, doubled or moved."""
+"""Checking the order of a record: its seqs show whether an event is missing, doubled or moved."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ T = TypeVar("T")
 def in_sequence(
     items: Iterable[T], seq_of: Callable[[T], int], count: int | None = None, *, first: int = 1
 ) -> Iterator[T]:
-    """The items, as long as their seqs are `first`, `first` + 1, … up to `count`; a record of unknown length has count
-    None.
+    """Yield the items while their seqs are `first`, `first` + 1, … up to `count`, which is None for a record of unknown
+    length.
 
-    Lazy: each is checked when it is asked for, so a reader may work on a record while it reads it. Raises Refusal with
-    the seq in its metadata: `event_missing`, `event_doubled`, `event_misplaced`; at the end `tail_cut` when the record
-    is shorter than `count`, and `sequence_broken` when it is longer.
+    Lazy: each item is checked when it is asked for, so a caller can process a record while reading it. Raises Refusal
+    with the seq in its metadata: `event_missing`, `event_doubled`, `event_misplaced`; at the end `tail_cut` when the
+    record is shorter than `count`, and `sequence_broken` when it is longer.
     """
     rest = iter(items)
     expected = first - 1

@@ -1,6 +1,6 @@
 """Signing receipts and the checkpoints of their log, with the private key of an installation.
 
-Whoever checks them needs `verify` and `checkpoint`, and nothing of this.
+To check them, `verify` and `checkpoint` are enough.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class NoteSigner:
     def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
         self._key = key
         self.verifier_key = VerifierKey(name, key.public_key().public_bytes_raw())
-        """What others verify with."""
+        """The key with which others verify the notes."""
 
     def signature_line(self, text: str) -> str:
-        """The line that goes below a text; the same text gives the same line."""
+        """The signature line for a text; the same text gives the same line."""
         return signature_line(self.verifier_key, self._key.sign(text.encode()))
 
 

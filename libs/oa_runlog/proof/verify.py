@@ -1,4 +1,4 @@
-"""Checking receipts, records and replay artifacts, offline: they and pinned public keys are all that it takes."""
+"""Checking receipts, records and replay artifacts offline, with nothing but them and pinned public keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Keys = Mapping[str, bytes]
 
 
 def verify_receipt(receipt: SignedReceipt, keys: Keys, *, run_id: str | None = None) -> ReceiptFacts:
-    """What the receipt states, once its signature holds under a pinned key and it belongs to `run_id` (if given).
+    """Check that a pinned key signed the receipt and that it belongs to `run_id` (if given). Returns what it states.
 
     Raises Refusal: `unknown_key`, `signature_invalid`, `receipt_foreign`.
     """
@@ -46,10 +46,10 @@ def verify_receipt(receipt: SignedReceipt, keys: Keys, *, run_id: str | None = N
 def verify_record(
     receipt: SignedReceipt, keys: Keys, events: Iterable[bytes], *, run_id: str | None = None
 ) -> ReceiptFacts:
-    """What the receipt states, once `events` (all of the run, as stored) are shown to be what it was made of.
+    """Check that the receipt was made of `events` (all of the run, as stored). Returns what the receipt states.
 
-    Raises Refusal: as `verify_receipt`; of the order of the events `event_missing`, `event_doubled`, `event_misplaced`,
-    `tail_cut`, `sequence_broken`; `chain_mismatch`; `outcome_mismatch`.
+    Raises Refusal: as `verify_receipt`; for the order of the events `event_missing`, `event_doubled`,
+    `event_misplaced`, `tail_cut`, `sequence_broken`; `chain_mismatch`; `outcome_mismatch`.
     """
     facts = verify_receipt(receipt, keys, run_id=run_id)
     data = list(events)
@@ -97,7 +97,7 @@ def _replay(events: list[RunEvent], data: list[bytes]) -> RunState | None:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedReplay:
-    """What an artifact proves: its receipt, what that states, and the state that the events lead to."""
+    """What an artifact proves: its receipt, the facts that it states, and the state that the events lead to."""
 
     receipt: SignedReceipt
     facts: ReceiptFacts
@@ -105,10 +105,10 @@ class VerifiedReplay:
 
 
 def verify_artifact(lines: Iterable[bytes], keys: Keys, *, run_id: str | None = None) -> VerifiedReplay:
-    """Check an artifact against pinned keys, and against the run that it should be of, if given.
+    """Check an artifact against pinned keys, and that it is the artifact of `run_id` (if given).
 
-    Raises Refusal: `artifact_malformed`; of the order of the events `event_missing`, `event_doubled`,
-    `event_misplaced`, `tail_cut`, `sequence_broken`; `chain_mismatch`; of the receipt `unknown_key`,
+    Raises Refusal: `artifact_malformed`; for the order of the events `event_missing`, `event_doubled`,
+    `event_misplaced`, `tail_cut`, `sequence_broken`; `chain_mismatch`; for the receipt `unknown_key`,
     `signature_invalid`, `receipt_foreign`; `outcome_mismatch`.
     """
     reader = ReplayReader(lines)

@@ -1,13 +1,13 @@
-"""Plain values <-> bytes of openagents.runtime.v1. The only room of this library that knows the generated types.
+"""Plain values <-> bytes of openagents.runtime.v1. The only package of this library that knows the generated types.
 
-Reading is total: it gives a value, or raises Refusal with `missing_field`, `invalid_value`, `invalid_enum`,
+Reading is total: it returns a value, or raises Refusal with `missing_field`, `invalid_value`, `invalid_enum`,
 `missing_payload`, `malformed_message` or `unsupported_schema_version`, and the field's path. Writing is deterministic:
 the same value gives the same bytes in every process.
 
-- `events`: whole events. `bodies`: what happened in them. `specs`, `queues`, `finishes`, `codex`, `requests`,
-  `json_values`: parts of bodies.
+- `events`: whole events. `bodies`: their bodies. `specs`, `queues`, `finishes`, `codex`, `requests`, `json_values`:
+  parts of bodies.
 - `runs`: a run as the authority shows it. `receipts`: signed receipts.
-- `fields`: what all of them read messages with.
+- `fields`: the functions with which all of them read messages.
 
 Callers import from here. The modules are for each other.
 """

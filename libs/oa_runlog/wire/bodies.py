@@ -1,4 +1,4 @@
-"""What happened in an event <-> `EventBody`."""
+"""Bodies of events <-> `EventBody`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
 BodyMessage = event_pb2.EventBody
-"""The message itself, for callers that receive it and may not import generated types."""
+"""The type of the message, for callers that receive one and may not import generated types."""
 
 FINGERPRINT_BYTES = 32
 
@@ -36,12 +36,12 @@ def _tool_result_to_wire(body: events.ToolResult) -> event_pb2.ToolResult:
 
 
 def progress_to_wire(progress: events.ProgressReported) -> event_pb2.ProgressReported:
-    """The message for how far a run is."""
+    """The message for a run's progress."""
     return event_pb2.ProgressReported(text=progress.text, done=progress.done, total=progress.total)
 
 
 def body_to_wire(body: EventBody) -> event_pb2.EventBody:
-    """The message for what happened."""
+    """The message for a body."""
     w = event_pb2
     match body:
         case events.TextDelta(stream, data):
@@ -73,7 +73,7 @@ def body_to_wire(body: EventBody) -> event_pb2.EventBody:
 def _place_to_wire(
     body: events.StepCompleted | events.CheckpointSaved | events.ProgressReported,
 ) -> event_pb2.EventBody:
-    """Where an agent is."""
+    """The message for a body that records how far an agent has come."""
     w = event_pb2
     match body:
         case events.StepCompleted(ordinal, name, fingerprint, result):
@@ -127,7 +127,7 @@ def _authority_body_to_wire(
 
 
 def encode_body(body: EventBody) -> bytes:
-    """The bytes of what happened, as they stand in an event and as fingerprints are made of."""
+    """The bytes of a body: those that its event contains and that fingerprints are made of."""
     return body_to_wire(body).SerializeToString(deterministic=True)
 
 
@@ -209,7 +209,7 @@ def _checkpoint_saved(m: event_pb2.CheckpointSaved) -> events.CheckpointSaved:
 
 
 def progress_from_wire(m: event_pb2.ProgressReported) -> events.ProgressReported:
-    """How far a run is, from its message."""
+    """The progress in a message."""
     done = m.done if m.HasField("done") else None
     return events.ProgressReported(m.text, done, m.total if m.HasField("total") else None)
 
@@ -244,22 +244,22 @@ _BODIES: Mapping[str, Callable[[Any], EventBody]] = MappingProxyType(
 
 
 def body_from_wire(message: event_pb2.EventBody) -> EventBody:
-    """What happened, from its message. Raises Refusal."""
+    """The body in a message. Raises Refusal."""
     check_rules(message)
     return checked_body(message)
 
 
 def received_body(message: BodyMessage) -> tuple[EventBody, bytes]:
-    """What happened, with the bytes that it is stored in, from a message that `check_rules` let pass. Raises Refusal.
+    """The body in a message that has passed `check_rules`, with the bytes to be stored. Raises Refusal.
 
-    What the message holds beyond this version is to be discarded before (`DiscardUnknownFields`): nobody here can say
-    whether it may stand in the log. Then the bytes are those of `encode_body`.
+    Callers must first discard the fields that this version does not know (`DiscardUnknownFields`), because nothing here
+    can tell whether they may be in the log. The bytes are then those of `encode_body`.
     """
     return checked_body(message), message.SerializeToString(deterministic=True)
 
 
 def checked_body(message: BodyMessage) -> EventBody:
-    """What happened, from a message that `check_rules` let pass. Raises Refusal."""
+    """The body in a message that has passed `check_rules`. Raises Refusal."""
     kind = message.WhichOneof("kind")
     if kind is None:
         text = "the event holds none of the kinds that this version has; set one of them"
@@ -268,5 +268,5 @@ def checked_body(message: BodyMessage) -> EventBody:
 
 
 def decode_body(data: bytes) -> EventBody:
-    """What happened, from `encode_body`'s bytes. Raises Refusal."""
+    """The body in the bytes of `encode_body`. Raises Refusal."""
     return body_from_wire(parse(data, event_pb2.EventBody()))

@@ -54,7 +54,7 @@ _KINDS: Mapping[str, Callable[[Any], events.CodexKind]] = MappingProxyType(
 
 
 def checked_codex(message: codex_pb2.CodexEvent) -> events.CodexEvent:
-    """The report in a message that `check_rules` let pass. Raises Refusal."""
+    """The report in a message that has passed `check_rules`. Raises Refusal."""
     kind = message.WhichOneof("kind")
     if kind is None:
         raise Refusal("missing_payload", "the Codex event holds none of its kinds; set one of them", field="kind")

@@ -1,6 +1,6 @@
 """Events <-> `RunEvent`.
 
-`encode_event` and `EventEncoder` make an event's bytes, once, for the authority. Everybody else keeps the bytes as they
+The authority makes an event's bytes once, with `encode_event` or `EventEncoder`. Everybody else keeps the bytes as they
 are.
 """
 
@@ -34,10 +34,10 @@ def encode_event(run_id: str, seq: int, recorded_ns: int, lease_epoch: int, body
 
 
 class EventEncoder:
-    """Makes the bytes of events that are recorded together: they differ in their seq and body only.
+    """Makes the bytes of events that are recorded together: they differ only in seq and body.
 
-    Protobuf writes fields in the order of their numbers: the run, the seq, what the events have in common, the body.
-    So the parts are joined rather than parsed and written again.
+    Protobuf writes fields in the order of their numbers: the run, the seq, the fields that the events have in common,
+    the body. So the parts are joined rather than parsed and written again.
     """
 
     def __init__(self, run_id: str, recorded_ns: int, lease_epoch: int) -> None:
@@ -49,7 +49,7 @@ class EventEncoder:
         self._before_body = common.SerializeToString(deterministic=True) + _BODY_TAG
 
     def encode_all(self, first_seq: int, bodies: Iterable[bytes]) -> list[bytes]:
-        """The bytes of consecutive events, the first with this seq (above 0)."""
+        """The bytes of consecutive events; the first one's seq is `first_seq`, above 0."""
         before_seq, before_body, join = self._before_seq, self._before_body, b"".join
         return [
             join((before_seq, _varint(seq), before_body, _varint(len(body)), body))
@@ -57,7 +57,7 @@ class EventEncoder:
         ]
 
 
-@lru_cache(maxsize=16_384)  # runs have the same seqs, and events often the same size
+@lru_cache(maxsize=16_384)  # runs have the same seqs, and events often have the same size
 def _varint(value: int) -> bytes:
     parts = bytearray()
     while value > 0x7F:
@@ -88,7 +88,7 @@ def event_from_wire(message: event_pb2.RunEvent) -> RunEvent:
 
 
 def recorded_ns(data: bytes) -> int:
-    """When the event in stored bytes was recorded, in nanoseconds since 1970; 0 where they don't say. Never raises."""
+    """When the event in stored bytes was recorded, in nanoseconds since 1970; 0 if they don't say. Never raises."""
     try:
         time = event_pb2.RunEvent.FromString(data).recorded_time
     except DecodeError:

@@ -1,4 +1,4 @@
-"""How every message is read: bytes are parsed, required fields are there, enums have a name, refusals have a path."""
+"""Functions for reading any message: they parse bytes, check required fields, map enums, and give refusals a path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class EnumMap:
-    """One enum in both worlds: wire name = prefix + our value in upper case."""
+    """Maps an enum of ours to its wire enum: wire name = prefix + our value in upper case."""
 
     def __init__(self, ours: type[E], wire: Any, prefix: str) -> None:
         self._to_wire: dict[enum.StrEnum, int] = {
@@ -39,14 +39,14 @@ class EnumMap:
 
 
 def need(value: Any, field: str) -> Any:
-    """`value`, unless it is empty or 0. Raises Refusal `missing_field`, naming `field`."""
+    """Return `value`. Raises Refusal `missing_field`, naming `field`, if it is empty or 0."""
     if not value:
         raise Refusal("missing_field", f"{field} must be set", field=field)
     return value
 
 
 def json_text(text: str, field: str) -> str:
-    """`text`, unless it is no JSON text with one meaning. Raises Refusal `invalid_value`, naming `field`."""
+    """Return `text`. Raises Refusal `invalid_value`, naming `field`, if it is not one unambiguous JSON text."""
     try:
         read_json(text)
     except ValueError:
@@ -55,7 +55,7 @@ def json_text(text: str, field: str) -> str:
 
 
 def part(message: Any, name: str, read: Callable[[Any], T]) -> T:
-    """The field `name` of `message`, read by `read`. Refusals name the path from `message` on."""
+    """The field `name` of `message`, read by `read`. Refusals name the path from `message`."""
     try:
         return read(getattr(message, name))
     except Refusal as refusal:

@@ -40,7 +40,7 @@ def finish_from_wire(message: event_pb2.RunFinished) -> events.RunFinished:
 
 
 def checked_finish(message: event_pb2.RunFinished) -> events.RunFinished:
-    """The finish in a message that `check_rules` let pass. Raises Refusal."""
+    """The finish in a message that has passed `check_rules`. Raises Refusal."""
     measured = None
     if message.HasField("exec"):
         result = message.exec
@@ -65,7 +65,7 @@ def _result(message: event_pb2.RunFinished, outcome: events.Outcome) -> str:
 
 
 def attempt_failed_to_wire(failed: events.AttemptFailed) -> event_pb2.AttemptFailed:
-    """The message for an attempt that failed."""
+    """The message for a failed attempt."""
     message = event_pb2.AttemptFailed(
         worker_id=failed.worker_id,
         lease_epoch=failed.lease_epoch,
@@ -77,7 +77,7 @@ def attempt_failed_to_wire(failed: events.AttemptFailed) -> event_pb2.AttemptFai
 
 
 def checked_attempt_failed(message: event_pb2.AttemptFailed) -> events.AttemptFailed:
-    """The attempt that failed, from a message whose rules hold. Raises Refusal."""
+    """The failed attempt in a message that has passed `check_rules`. Raises Refusal."""
     worker_id, epoch = need(message.worker_id, "worker_id"), need(message.lease_epoch, "lease_epoch")
     attempt = need(message.attempt, "attempt")
     need(message.HasField("failure"), "failure")
@@ -90,10 +90,10 @@ def checked_attempt_failed(message: event_pb2.AttemptFailed) -> events.AttemptFa
 
 
 def encode_finish(finish: events.RunFinished) -> bytes:
-    """A finish's bytes, for storing it."""
+    """The bytes of a finish, for storing it."""
     return finish_to_wire(finish).SerializeToString(deterministic=True)
 
 
 def decode_finish(data: bytes) -> events.RunFinished:
-    """The finish in `encode_finish`'s bytes. Raises Refusal."""
+    """The finish in the bytes of `encode_finish`. Raises Refusal."""
     return finish_from_wire(parse(data, event_pb2.RunFinished()))

@@ -1,4 +1,4 @@
-"""JSON values <-> `google.protobuf.Value` and `Struct`. Numbers are doubles, as the contract has them."""
+"""JSON values <-> `google.protobuf.Value` and `Struct`. Numbers are doubles, as in the contract."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def object_to_wire(value: Mapping[str, Json] | None) -> struct_pb2.Struct | None
 
 
 def value_from_wire(value: struct_pb2.Value, field: str) -> Json:
-    """The value in a message. Raises Refusal `invalid_value` or `missing_payload`; `field` is where it stands."""
+    """The value in a message. Raises Refusal `invalid_value` or `missing_payload`; `field` is the value's path."""
     match value.WhichOneof("kind"):
         case "null_value":
             return None

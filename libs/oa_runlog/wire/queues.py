@@ -1,4 +1,4 @@
-"""When a run is given to a worker <-> `QueuePolicy`."""
+"""The queue policy of a run <-> `QueuePolicy`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def queue_to_wire(policy: events.QueuePolicy) -> event_pb2.QueuePolicy:
 
 
 def checked_queue(message: event_pb2.QueuePolicy) -> events.QueuePolicy:
-    """The policy in a message whose rules hold."""
+    """The policy in a message that has passed `check_rules`."""
     concurrency, retry = message.concurrency, message.retry
     return events.QueuePolicy(
         message.priority,
@@ -46,10 +46,10 @@ def _retry(message: event_pb2.RetryPolicy) -> events.RetryPolicy:
 
 
 def encode_queue(policy: events.QueuePolicy) -> bytes:
-    """A policy's bytes, for storing it."""
+    """The bytes of a policy, for storing it."""
     return queue_to_wire(policy).SerializeToString(deterministic=True)
 
 
 def decode_queue(data: bytes) -> events.QueuePolicy:
-    """The policy in `encode_queue`'s bytes. Raises Refusal malformed_message."""
+    """The policy in the bytes of `encode_queue`. Raises Refusal malformed_message."""
     return checked_queue(parse(data, event_pb2.QueuePolicy()))

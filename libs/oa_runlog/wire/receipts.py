@@ -18,7 +18,7 @@ def receipt_to_wire(receipt: SignedReceipt) -> receipt_pb2.Receipt:
 
 
 def receipt_from_wire(message: receipt_pb2.Receipt) -> SignedReceipt:
-    """The receipt in a message. Raises Refusal; whether it proves anything is for `verify_receipt`."""
+    """The receipt in a message. Raises Refusal. It does not verify the receipt: `verify_receipt` does."""
     for field in ("run_id", "canonical_json", "signature", "key_id"):
         need(getattr(message, field), field)
     return SignedReceipt(message.run_id, message.canonical_json, message.signature, message.key_id)

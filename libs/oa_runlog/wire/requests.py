@@ -1,4 +1,4 @@
-"""What a run asks people, and what they answer <-> events."""
+"""The requests of a run, and their settlements <-> messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KINDS = EnumMap(RequestKind, event_pb2.RequestKind, "REQUEST_KIND_")
 
 
 def opened_to_wire(opened: events.RequestOpened) -> event_pb2.RequestOpened:
-    """The message of a request."""
+    """The message for a request."""
     message = event_pb2.RequestOpened(
         request_id=opened.request_id,
         kind=_KINDS.to_wire(opened.kind),
@@ -40,7 +40,7 @@ def settled_to_wire(settled: events.RequestAnswered | events.RequestExpired) -> 
 
 
 def checked_opened(message: event_pb2.RequestOpened) -> events.RequestOpened:
-    """The request in a message whose rules hold. Raises Refusal for options that don't fit its kind."""
+    """The request in a message that has passed `check_rules`. Raises Refusal for options that don't fit its kind."""
     options = tuple(events.RequestOption(option.id, option.label) for option in message.options)
     deadline_ns = message.deadline_time.ToNanoseconds() if message.HasField("deadline_time") else None
     opened = events.RequestOpened(
@@ -76,5 +76,5 @@ def checked_answered(message: event_pb2.RequestAnswered) -> events.RequestAnswer
 
 
 def checked_expired(message: event_pb2.RequestExpired) -> events.RequestExpired:
-    """The end of a request's time, from a message."""
+    """The end of a request's time, in a message."""
     return events.RequestExpired(need(message.request_id, "request_id"), message.option)

@@ -48,7 +48,7 @@ def spec_to_wire(spec: events.RunSpec) -> event_pb2.RunSpec:
 
 
 def spec_from_wire(message: event_pb2.RunSpec, *, path: str = "") -> events.RunSpec:
-    """The spec in a message. Raises Refusal; `path` is what stands before its fields, for example "spec."."""
+    """The spec in a message. Raises Refusal; `path` is the prefix of its fields' paths, for example "spec."."""
     _check(message, path)
     return checked_spec(message, path)
 
@@ -61,7 +61,7 @@ def _check(message: ProtoMessage, path: str) -> None:
 
 
 def checked_spec(message: event_pb2.RunSpec, path: str) -> events.RunSpec:
-    """The spec in a message that `check_rules` let pass. Raises Refusal; `path` as in `spec_from_wire`."""
+    """The spec in a message that has passed `check_rules`. Raises Refusal; `path` as in `spec_from_wire`."""
     match message.WhichOneof("input"):
         case "exec":
             command = message.exec
@@ -115,10 +115,10 @@ def _frozen(entries: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def encode_spec(spec: events.RunSpec) -> bytes:
-    """A spec's bytes, for fingerprints and for storing it."""
+    """The bytes of a spec, for fingerprints and for storing it."""
     return spec_to_wire(spec).SerializeToString(deterministic=True)
 
 
 def decode_spec(data: bytes) -> events.RunSpec:
-    """The spec in `encode_spec`'s bytes. Raises Refusal."""
+    """The spec in the bytes of `encode_spec`. Raises Refusal."""
     return spec_from_wire(parse(data, event_pb2.RunSpec()))
