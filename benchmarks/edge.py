@@ -192,7 +192,7 @@ class Kinds:
             await self._site.session(next(self._people))
 
         async def refresh() -> None:
-            await self._person.auth.renewed(self._person.auth.credentials().access_token)
+            await self._person.auth.renewed(await self._person.auth.current())
 
         return [Kind("sign-in", self._control, [sign_in]), Kind("refresh", self._control, [refresh])]
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def test_tokens_that_nobody_issued_are_refused_by_name(shared_stack: StackUnderTest, tmp_path: Path) -> None:
     async with signed_in(shared_stack, tmp_path / "client", f"{tmp_path.name}@example.org") as world:
-        good = (await world.client.auth.current()).split(".")
+        good = (await world.client.auth.current()).value.split(".")
         forged = ".".join([*good[:2], good[2][::-1]])
         for header, reason in (
             ({}, "missing_authorization"),
@@ -45,7 +45,7 @@ async def test_a_malformed_request_is_named_and_harms_nothing(
     shared_stack: StackUnderTest, tmp_path: Path, body: bytes, field: str
 ) -> None:
     async with signed_in(shared_stack, tmp_path / "client", f"{tmp_path.name}@example.org") as world:
-        header = {"Authorization": f"Bearer {await world.client.auth.current()}"}
+        header = {"Authorization": f"Bearer {(await world.client.auth.current()).value}"}
         answer = await _post(shared_stack, "openagents.projection.v1.ReadService/ListRunSummaries", body, header)
         refusal = from_connect(answer.status_code, answer.content)
         assert answer.status_code == 400, refusal

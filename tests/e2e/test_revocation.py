@@ -64,7 +64,7 @@ async def test_whoever_watches_under_a_revoked_session_is_told_so_and_comes_back
         topic = await _waiting_run(world)
         phone, laptop = Device(world.client, topic), Device(other.client, topic)
         old, spare = await phone.grant(), await phone.grant()
-        access_token = world.client.auth.credentials().access_token
+        held = await world.client.auth.current()
         sockets = [await phone.watching() for _ in range(3)]
         staying = await laptop.watching()
 
@@ -79,7 +79,7 @@ async def test_whoever_watches_under_a_revoked_session_is_told_so_and_comes_back
         await staying.send(frames.RefreshToken(spare.token))
         assert await staying.close_code() == REVOKED, "and ends with a token of the one that was revoked"
         with pytest.raises(Refusal) as refused:
-            await world.client.auth.renewed(access_token)
+            await world.client.auth.renewed(held)
         assert refused.value.reason == "reauth_required"
 
 

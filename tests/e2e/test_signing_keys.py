@@ -95,7 +95,7 @@ class Load:
         socket = await device.socket(await device.grant())
         await socket.next(frames.Welcome)
         await socket.socket.close()
-        return await ApiKeyAccess(client.edge, self._key).current()
+        return (await ApiKeyAccess(client.edge, self._key).current()).value
 
     async def until_signed_by(self, kid: str, programs: int) -> None:
         """Until each program has come round often enough with tokens of this key."""
@@ -115,7 +115,7 @@ def states(done: Done) -> list[str]:
 async def test_no_valid_token_is_refused_while_the_signing_key_is_rotated(scratch: Path, tmp_path: Path) -> None:
     async with two_controls(scratch) as (stack, urls), signed_in(stack, tmp_path / "ann") as ann:
         oa = Program(tmp_path, {"OA_HOME": str(stack.home), "OA_CONTROL_GRPC": f"{HOST}:{stack.ports.control_grpc}"})
-        old = await ann.client.auth.current()
+        old = (await ann.client.auth.current()).value
         load = await _load(ann, urls, tmp_path, old)
         programs = 2
         async with asyncio.TaskGroup() as tasks:
@@ -152,7 +152,7 @@ async def _stolen(oa: Program, ann: World, urls: Sequence[str], stolen: str, old
             while (await _status(http, url, old)) != 401:
                 await asyncio.sleep(0.05)
         await ann.client.commands.caller()
-        fresh = await ann.client.auth.current()
+        fresh = (await ann.client.auth.current()).value
         assert kid_of(fresh) == now["keyId"]
         for url in urls:
             assert await _status(http, url, fresh) == 200

@@ -3,5 +3,5 @@
 calls     Connect unary calls, errors as Refusals
 auth      signing in, staying signed in (one refresh at a time)
 api_keys  access tokens of a service account
-commands  what a person can ask for, typed
+commands  the commands and reads of a principal, typed
 """

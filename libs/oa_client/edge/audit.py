@@ -11,29 +11,29 @@ _AUDIT = "openagents.control.v1.AuditService"
 
 
 class Audit:
-    """That of the caller's org. Its owners and admins may read it: others are refused as `missing_scope` or
-    `org_scope_denied`, by all methods but `own_page`."""
+    """The audit log of the caller's org. Its owners and admins may read it. All methods except `own_page` refuse others
+    as `missing_scope` or `org_scope_denied`."""
 
     def __init__(self, edge: Edge, tokens: AccessTokens) -> None:
         self._edge = edge
         self._tokens = tokens
 
     async def page(self, filters: AuditFilters, *, page_size: int = 0, page_token: str = "") -> AuditPage:
-        """Events of the org, the newest first. A page may be short, or empty, although another follows."""
+        """Return events of the org, newest first. A page may be short, or empty, although another follows."""
         request = wire.list_request(filters, page_size, page_token)
         response = pb.ListAuditEventsResponse
         method = f"{_AUDIT}/ListAuditEvents"
         return wire.page(await self._edge.call(method, request, response, self._tokens, attempts=ATTEMPTS))
 
     async def own_page(self, *, page_size: int = 0, page_token: str = "") -> AuditPage:
-        """What the caller did, and what was done to the caller's account, in every org, the newest first."""
+        """Return what the caller did, and what was done to the caller's account, in every org, newest first."""
         request = pb.ListOwnAuditEventsRequest(page_size=page_size, page_token=page_token)
         response = pb.ListOwnAuditEventsResponse
         method = f"{_AUDIT}/ListOwnAuditEvents"
         return wire.page(await self._edge.call(method, request, response, self._tokens, attempts=ATTEMPTS))
 
     async def part(self, after_sequence: int) -> AuditPart:
-        """The chain of the org after an event; after 0 from the oldest event that is kept."""
+        """Return the chain of the org after an event; after 0, from the oldest event that is kept."""
         request = pb.ReadAuditLogRequest(after_sequence=after_sequence)
         response = pb.ReadAuditLogResponse
         method = f"{_AUDIT}/ReadAuditLog"

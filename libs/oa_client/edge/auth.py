@@ -1,4 +1,4 @@
-"""Signing in with an e-mail code or a provider, and staying signed in: one refresh at a time, whoever asks."""
+"""Signing in with an e-mail code or a provider, and staying signed in, with one refresh at a time for all callers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from oa_base.refusal import Refusal
 from oa_client.core.refusals import needs_sign_in
-from oa_client.edge.calls import ATTEMPTS, Edge
+from oa_client.edge.calls import ATTEMPTS, AccessToken, Edge
 from openagents.control.v1 import auth_service_pb2 as pb
 from openagents.control.v1 import provider_sign_in_service_pb2 as provider_pb
 from openagents.control.v1 import session_service_pb2 as session_pb
@@ -21,8 +21,8 @@ _PROVIDERS = "openagents.control.v1.ProviderSignInService"
 _PAGES = ("https://", "http://")
 _SESSIONS = "openagents.control.v1.SessionService"
 REFRESH_TIMEOUT_MS = 20_000
-"""How long the edge may take for a refresh: shorter than any client waits, so that the edge has given up a request
-before its client sends the next one."""
+"""Maximum time that the edge may take for a refresh. It is shorter than any client waits, so that the edge has given up
+a request before its client sends the next one."""
 REFRESH_MARGIN_S = 30.0
 """A token that expires within this time is renewed before it is used."""
 
@@ -48,25 +48,25 @@ class CredentialStore(Protocol):
     """Keeps the credentials of one site on this device."""
 
     def load(self) -> Credentials | None:
-        """The credentials, as they are now; another process may have renewed them."""
+        """Return the current credentials; another process may have renewed them."""
 
     def save(self, credentials: Credentials) -> None:
-        """Replace them, whole or not at all, to stay. Raises Refusal when that can't be done.
+        """Replace the credentials durably, whole or not at all. Raises Refusal if that can't be done.
 
-        Nothing of them is used before this has returned: the first use tells the server that the refresh token
-        before is not needed any more.
+        Callers use no part of them before this has returned, because the first use tells the server that the previous
+        refresh token is no longer needed.
         """
 
     def clear(self) -> None:
-        """Forget them."""
+        """Forget the credentials."""
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
-        """Held while they are being renewed, also against other processes."""
+        """Return the lock that is held while the credentials are renewed, and that excludes other processes, too."""
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """A code is on its way to `email`, which is the address as the server keeps it."""
+    """A sign-in whose code is on its way to `email`, the address as the server keeps it."""
 
     challenge_id: str
     email: str
@@ -75,8 +75,8 @@ class Challenge:
 
 @dataclass(frozen=True)
 class ProviderSignIn:
-    """A sign-in that goes on at `url` in a browser. `expires_at`: seconds since 1970, by this device's clock. `repr`
-    shows nothing of it."""
+    """A sign-in that continues at `url` in a browser. `expires_at`: seconds since 1970, by this device's clock.
+    `repr` shows only its id."""
 
     sign_in_id: str
     url: str
@@ -87,7 +87,7 @@ class ProviderSignIn:
         return f"ProviderSignIn({self.sign_in_id})"
 
     def require_own(self, state: str) -> None:
-        """Raises Refusal `challenge_expired` for an answer that belongs to another sign-in."""
+        """Raise Refusal `challenge_expired` if the answer with this `state` belongs to another sign-in."""
         if not hmac.compare_digest(self.state.encode(), state.encode()):
             message = "the provider's answer belongs to another sign-in; start again, and use the newest page"
             raise Refusal("challenge_expired", message)
@@ -106,7 +106,7 @@ class Auth:
         self.device_id = device_id
 
     def credentials(self) -> Credentials:
-        """Who is signed in. Raises Refusal `missing_authorization` when nobody is."""
+        """The credentials of the person who is signed in. Raises Refusal `missing_authorization` if nobody is."""
         credentials = self._store.load()
         if credentials is None:
             raise Refusal("missing_authorization", f"nobody is signed in at {self._edge.base_url}; run `oa login`")
@@ -134,8 +134,8 @@ class Auth:
         return await self._enter(exchange)
 
     async def _enter(self, exchange: Callable[[str], Awaitable[Credentials]]) -> Credentials:
-        """Exchange what proves who the person is, and keep the credentials. The session that is kept here goes on if it
-        is the same person's; nobody refreshes it meanwhile."""
+        """Exchange a proof of the person's identity, and keep the credentials. The session that is kept here continues
+        if it is the same person's; nobody refreshes it meanwhile."""
         async with self._store.exclusive():
             kept = self._store.load()
             credentials = await exchange(kept.refresh_token if kept else "")
@@ -151,7 +151,7 @@ class Auth:
         method, response = f"{_PROVIDERS}/StartProviderSignIn", provider_pb.StartProviderSignInResponse
         answer = await self._edge.call(method, request, response)
         if not answer.authorization_url.startswith(_PAGES):
-            # It is given to a program that would open other things as well.
+            # The URL is passed to a program that would open other things as well.
             raise Refusal("malformed_message", "the site named no web page to sign in on; tell whoever runs it")
         expires_at = self._edge.by_our_clock(answer.expire_time)
         return ProviderSignIn(answer.sign_in_id, answer.authorization_url, answer.state, expires_at)
@@ -181,37 +181,40 @@ class Auth:
         try:
             await self._edge.call(method, request, session_pb.SwitchOrgResponse, self, attempts=ATTEMPTS)
         except Refusal as refusal:
-            # An attempt whose answer was lost has done it: the next one came with a token of the org before.
+            # An attempt whose answer was lost has switched the org: the next one came with a token of the previous org.
             if refusal.reason != "org_changed" or self.credentials().org_id != org_id:
                 raise
         if self.credentials().org_id != org_id:
             await self.catch_up()
 
     async def catch_up(self, left_org_id: str = "") -> None:
-        """Take over the org that the session acts in now; with `left_org_id` only if it was that one."""
+        """Adopt the org that the session acts in now; with `left_org_id`, only if the credentials name that org."""
         credentials = self.credentials()
         if left_org_id in ("", credentials.org_id):
-            await self._renew(credentials.access_token, may_change_org=True)
+            await self._renew(credentials.access_token)
 
     def forget(self) -> None:
-        """Drop the session from this device; the server does not hear of it."""
+        """Forget the session on this device; the server is not told."""
         self._store.clear()
 
-    async def current(self) -> str:
+    async def current(self) -> AccessToken:
         """See `AccessTokens`."""
         credentials = self.credentials()
+        token = _token_of(credentials)
         if credentials.access_expires_at - REFRESH_MARGIN_S > self._edge.now():
-            return credentials.access_token
-        return await self.renewed(credentials.access_token)
+            return token
+        return await self.renewed(token)
 
-    async def renewed(self, rejected: str) -> str:
-        """See `AccessTokens`. However many callers wait, one refresh is made."""
+    async def renewed(self, rejected: AccessToken) -> AccessToken:
+        """See `AccessTokens`. However many callers wait, only one refresh is made."""
         if self._renewal is None or self._renewal.done():
-            self._renewal = asyncio.create_task(self._renew(rejected))
+            self._renewal = asyncio.create_task(self._renew(rejected.value))
         # Shielded: a caller that gives up must not take the answer from the others.
-        return (await asyncio.shield(self._renewal)).access_token
+        renewed = _token_of(await asyncio.shield(self._renewal))
+        _require_same_holder(rejected, renewed)
+        return renewed
 
-    async def _renew(self, rejected: str, *, may_change_org: bool = False) -> Credentials:
+    async def _renew(self, rejected: str) -> Credentials:
         async with self._store.exclusive():
             credentials = self.credentials()
             if credentials.access_token != rejected:
@@ -229,12 +232,6 @@ class Auth:
                 raise
             renewed = self._with_tokens(credentials, answer.tokens)
             self._store.save(renewed)
-            if renewed.org_id != credentials.org_id and not may_change_org:
-                message = (
-                    f"the session acts in {renewed.org_id} now, and no longer in {credentials.org_id}; "
-                    "look with `oa org list`, and try again"
-                )
-                raise Refusal("org_changed", message)
             return renewed
 
     def _of_session(
@@ -251,3 +248,21 @@ class Auth:
             access_expires_at=self._edge.by_our_clock(tokens.access_expire_time),
             refresh_token=tokens.refresh_token,
         )
+
+
+def _token_of(credentials: Credentials) -> AccessToken:
+    return AccessToken(credentials.access_token, credentials.user_id, credentials.org_id)
+
+
+def _require_same_holder(before: AccessToken, now: AccessToken) -> None:
+    """Raises Refusal `org_changed`: another process may have switched the org, or have signed in somebody else."""
+    if now.user_id != before.user_id:
+        message = f"{now.user_id} has signed in here, and {before.user_id} no longer is; try again as {now.user_id}"
+    elif now.org_id != before.org_id:
+        message = (
+            f"the session acts in {now.org_id} now, and no longer in {before.org_id}; "
+            "look with `oa org list`, and try again"
+        )
+    else:
+        return
+    raise Refusal("org_changed", message)

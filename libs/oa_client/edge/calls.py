@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -21,27 +22,37 @@ from oa_wire.http_dates import seconds_of
 
 M = TypeVar("M", bound=Message)
 ATTEMPTS = 5
-"""How often a call that may take effect twice is made in all, when a service is away or busy."""
+"""Maximum number of attempts of a call that may safely take effect twice, when a service is unavailable or busy."""
 MAX_RETRY_AFTER_MS = 3_000
-"""A service that asks for a longer wait is not waited for: the caller is told."""
+"""Maximum wait that a service may ask for. If it asks for a longer one, the caller gets the refusal."""
 RETRY = Backoff(first_ms=200, max_ms=MAX_RETRY_AFTER_MS)
-"""The wait between attempts, where the service names none; with full jitter."""
+"""The wait between attempts if the service names none, with full jitter."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A token, and the person and org that it is for; these are empty if the source has tokens of one holder only."""
+
+    value: str = field(repr=False)
+    user_id: str = ""
+    org_id: str = ""
 
 
 class AccessTokens(Protocol):
-    """Where calls get their access token."""
+    """The source of the access tokens for calls."""
 
     @property
     def renewed_after(self) -> frozenset[str]:
-        """The reasons for which another token may be let in where one was refused."""
+        """The reasons of a refused token for which another one may still be accepted."""
 
-    async def current(self) -> str:
-        """A token that should still be good. Raises Refusal when nobody is signed in."""
+    async def current(self) -> AccessToken:
+        """Return a token that should still be valid. Raises Refusal if nobody is signed in."""
 
-    async def renewed(self, rejected: str) -> str:
-        """Another token than `rejected`, which was refused for one of these reasons.
+    async def renewed(self, rejected: AccessToken) -> AccessToken:
+        """Return another token than `rejected`, which was refused for one of the reasons in `renewed_after`.
 
-        Raises Refusal when there is none, and `org_changed` when it is one of another org.
+        Raises Refusal if there is none, and `org_changed` if the client acts in another org by now, or as another
+        person.
         """
 
 
@@ -54,7 +65,7 @@ class Edge:
         self.base_url = base_url.rstrip("/")
         self.now = now
         self._ahead_s = 0.0
-        """By how much the edge's clock is ahead of ours, as far as its last answer told."""
+        """How far the edge's clock is ahead of ours, according to its last answer."""
         self._http = http
         self._headers = {
             "Content-Type": "application/proto",
@@ -72,47 +83,34 @@ class Edge:
         attempts: int = 1,
         timeout_ms: int | None = None,
     ) -> M:
-        """Call "package.Service/Method". With `tokens`: signed in; a refused token is renewed once if that may help.
-        Nothing is sent with a token of another org than the first one's: Refusal `org_changed`.
+        """Call "package.Service/Method". With `tokens`, the call is signed in, and a refused token is renewed once if
+        that may help. No attempt is made in another org, or as another person, than the first: Refusal `org_changed`.
 
-        `attempts`: how often in all, while the catalogue says that the same request may work later; more than one
-        only for what may take effect twice. `timeout_ms`: after this time the edge gives up.
-        Raises Refusal: the service's own, or `unavailable`, `deadline_exceeded` for the way there.
+        `attempts`: maximum number of attempts, made while the catalogue says that the same request may work later; more
+        than one only for calls that may safely take effect twice. `timeout_ms`: the edge gives up after this time.
+        Raises Refusal: the service's own, or `unavailable`, `deadline_exceeded` if the edge does not answer.
         """
+        token = _CallToken(tokens)
         for attempt in range(1, attempts):
             try:
-                return await self._call_once(method, request, response, tokens, timeout_ms)
+                return _decoded(await self._posted(method, request, token, timeout_ms), response, self.base_url)
             except Refusal as refusal:
                 delay_ms = refusal.retry_after_ms or RETRY.wait_ms(attempt - 1, random.random())
                 if refusal.info.action is not ClientAction.RETRY or delay_ms > MAX_RETRY_AFTER_MS:
                     raise
                 await asyncio.sleep(delay_ms / 1000)
-        return await self._call_once(method, request, response, tokens, timeout_ms)
+        return _decoded(await self._posted(method, request, token, timeout_ms), response, self.base_url)
 
     def by_our_clock(self, moment: Timestamp) -> float:
-        """When a moment of the edge's clock is by ours, in seconds since 1970. Ours may be wrong by more than a token
-        lives: compared with it, each one would have expired."""
+        """Convert a moment of the edge's clock to ours, in seconds since 1970. Our clock may be wrong by more than a
+        token's lifetime: compared with it, every token would have expired."""
         return moment.ToMilliseconds() / 1000 - self._ahead_s
 
-    async def _call_once(
-        self,
-        method: str,
-        request: Message,
-        response: type[M],
-        tokens: AccessTokens | None,
-        timeout_ms: int | None,
-    ) -> M:
-        if tokens is None:
-            return _decoded(await self._post(method, request, "", timeout_ms), response, self.base_url)
-        token = await tokens.current()
-        answer = await self._post(method, request, token, timeout_ms)
-        reason = _unauthenticated(answer)
-        if reason in tokens.renewed_after:
-            renewed = await tokens.renewed(token)
-            # What was meant for one org is not done in another: the caller is told, and the next call goes there.
-            if reason != "org_changed":
-                answer = await self._post(method, request, renewed, timeout_ms)
-        return _decoded(answer, response, self.base_url)
+    async def _posted(self, method: str, request: Message, token: _CallToken, timeout_ms: int | None) -> HttpAnswer:
+        answer = await self._post(method, request, await token.value(), timeout_ms)
+        if await token.is_renewed_after(_unauthenticated(answer)):
+            answer = await self._post(method, request, await token.value(), timeout_ms)
+        return answer
 
     async def _post(self, method: str, request: Message, token: str, timeout_ms: int | None) -> HttpAnswer:
         headers = dict(self._headers)
@@ -124,6 +122,33 @@ class Edge:
         if (made_at_s := seconds_of(answer.headers.get("date", ""))) is not None:
             self._ahead_s = made_at_s - self.now()
         return answer
+
+
+class _CallToken:
+    """The token of one call. All attempts of the call have it, because another process may switch the org meanwhile."""
+
+    def __init__(self, tokens: AccessTokens | None) -> None:
+        self._tokens = tokens
+        self._token: AccessToken | None = None
+
+    async def value(self) -> str:
+        """Return the token; empty for a call that is not signed in. Raises Refusal."""
+        if self._tokens is None:
+            return ""
+        if self._token is None:
+            self._token = await self._tokens.current()
+        return self._token.value
+
+    async def is_renewed_after(self, reason: str) -> bool:
+        """Return whether there is another token for the call, which was refused for `reason`. Raises Refusal."""
+        if self._tokens is None or self._token is None or reason not in self._tokens.renewed_after:
+            return False
+        renewed = await self._tokens.renewed(self._token)
+        # The caller is told that the org has changed, and the next call goes to the new org.
+        if reason == "org_changed":
+            return False
+        self._token = renewed
+        return True
 
 
 def _unauthenticated(answer: HttpAnswer) -> str:

@@ -1,4 +1,4 @@
-"""What a person or a service account can ask for, typed. Every method may raise its service's Refusals."""
+"""The commands and reads of a person or a service account, typed. Every method may raise its service's Refusals."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ _ACCOUNTS = "openagents.control.v1.ServiceAccountService"
 
 
 class Commands:
-    """Commands and reads of one signed-in principal. What may take effect twice is tried again for a moment when a
-    service is away: a run's idempotency key makes its creation one of those."""
+    """Commands and reads of one signed-in principal. Calls that may safely take effect twice are retried for a moment
+    when a service is unavailable. Creating a run is one of them, because of its idempotency key."""
 
     def __init__(self, edge: Edge, tokens: AccessTokens) -> None:
         self._edge = edge
         self._tokens = tokens
         self.talk = Talk(edge, tokens)
-        """What people and runs say to each other."""
+        """The conversation of people and runs."""
         self.schedules = Schedules(edge, tokens)
         """Runs that start by the clock."""
         self.orgs = Orgs(edge, tokens)
-        """Where people work together."""
+        """Orgs, their members and invitations."""
         self.audit = Audit(edge, tokens)
-        """Who did what in the org."""
+        """The audit log: who did what in the org."""
         self.keys = OwnKeys(edge, tokens)
         """API keys of service accounts, and the caller's own."""
 
@@ -77,8 +77,8 @@ class Commands:
         retention_class: str = "",
         idempotency_key: str = "",
     ) -> Run:
-        """Create a run of a command. The key makes a repeated call safe; without one a new key is made. `stdin`: what
-        is said to the run goes to the command's standard input.
+        """Create a run of a command. The key makes a repeated call safe; without one a new key is made. `stdin`:
+        inputs of the run go to the command's standard input.
 
         Raises Refusal `invalid_value` for a retention class that the installation does not have; "" is its default.
         """
@@ -89,8 +89,8 @@ class Commands:
     async def create_run(self, spec: RunSpec, idempotency_key: str = "") -> Run:
         """Create a run. The key makes a repeated call safe; without one a new key is made.
 
-        Raises Refusal with the field of the spec that is to blame; `idempotency_conflict` for a key that another spec
-        was sent with.
+        Raises Refusal with the field of the spec that is to blame; `idempotency_conflict` for a key that was sent with
+        another spec.
         """
         request = run_service_pb2.CreateRunRequest(
             idempotency_key=idempotency_key or new_idempotency_key(), spec=runlog_wire.spec_to_wire(spec)
@@ -113,9 +113,9 @@ class Commands:
     async def runs(
         self, *, page_size: int = 0, page_token: str = "", status: str = "", own: bool = False, prefix: str = ""
     ) -> Page:
-        """The runs of the caller's org, the newest first, as far as the read model has come.
+        """Return the runs of the caller's org, newest first, as far as the read model has come.
 
-        `own`: only those that the caller started. `prefix`: only those whose id begins so.
+        `own`: only those that the caller started. `prefix`: only those whose id begins with it.
         """
         request = read_service_pb2.ListRunSummariesRequest(
             page_size=page_size,
@@ -136,7 +136,7 @@ class Commands:
         return runlog_wire.receipt_from_wire(answer.receipt)
 
     async def receipt_keys(self) -> dict[str, bytes]:
-        """Key id -> public key, of all keys that receipts are or were signed with."""
+        """Return key id -> public key for all keys that receipts are or were signed with."""
         request = receipt_service_pb2.ListReceiptKeysRequest()
         answer = await self._call(f"{_RECEIPTS}/ListReceiptKeys", request, receipt_service_pb2.ListReceiptKeysResponse)
         return {key.key_id: key.public_key for key in answer.keys}
@@ -149,14 +149,14 @@ class Commands:
         return InclusionProof(answer.leaf_index, tuple(answer.hashes), answer.checkpoint)
 
     async def consistency_proof(self, old_size: int, new_size: int) -> list[bytes]:
-        """The proof that the log of receipts only grew from the one size to the other."""
+        """The proof that the log of receipts only grew from one size to the other."""
         request = receipt_service_pb2.GetConsistencyProofRequest(old_size=old_size, new_size=new_size)
         response = receipt_service_pb2.GetConsistencyProofResponse
         answer = await self._call(f"{_RECEIPTS}/GetConsistencyProof", request, response)
         return list(answer.hashes)
 
     async def artifact_piece(self, run_id: str, offset: int) -> ArtifactPiece:
-        """The piece of a run's replay artifact that begins at `offset`; no bytes at its end."""
+        """The piece of a run's replay artifact that begins at `offset`; without bytes at the artifact's end."""
         request = replay_service_pb2.ReadReplayArtifactRequest(run_id=run_id, offset=offset)
         response = replay_service_pb2.ReadReplayArtifactResponse
         answer = await self._call(f"{_REPLAYS}/ReadReplayArtifact", request, response)
@@ -165,25 +165,25 @@ class Commands:
     # ------------------------------------------------------------------------------------------------------- account
 
     async def caller(self) -> Caller:
-        """Who the edge takes us for."""
+        """Return the caller as the edge identifies it."""
         request = session_service_pb2.GetCallerRequest()
         answer = await self._call(f"{_SESSIONS}/GetCaller", request, session_service_pb2.GetCallerResponse)
         return wire.caller(answer)
 
     async def revoke_session(self, session_id: str = "") -> None:
-        """End a session; empty: our own."""
+        """End a session; an empty id means our own."""
         request = session_service_pb2.RevokeSessionRequest(session_id=session_id)
         response = session_service_pb2.RevokeSessionResponse
         await self._call(f"{_SESSIONS}/RevokeSession", request, response)
 
     async def sessions(self) -> tuple[Session, ...]:
-        """Our sessions, the newest first; revoked ones for a while."""
+        """Return our sessions, newest first, including revoked ones for a while."""
         request = session_service_pb2.ListSessionsRequest()
         answer = await self._call(f"{_SESSIONS}/ListSessions", request, session_service_pb2.ListSessionsResponse)
         return tuple(map(wire.session, answer.sessions))
 
     async def revoke_sessions(self, device_id: str = "", *, keep_current: bool = False) -> tuple[str, ...]:
-        """End all our sessions, or those of a device; the ids of those that have ended by it."""
+        """End all our sessions, or those of a device, and return the ids of the sessions that this ended."""
         request = session_service_pb2.RevokeSessionsRequest(device_id=device_id, keep_current=keep_current)
         answer = await self._call(f"{_SESSIONS}/RevokeSessions", request, session_service_pb2.RevokeSessionsResponse)
         return tuple(answer.session_ids)
@@ -191,21 +191,21 @@ class Commands:
     async def create_service_account(
         self, name: str, *, scopes: Sequence[str] = (), ttl_s: int = 0
     ) -> NewServiceAccount:
-        """Make a service account with an API key: with all scopes if none are named, and no end for a `ttl_s` of 0."""
+        """Create a service account with an API key: with all scopes if none are named, and no end if `ttl_s` is 0."""
         request = service_account_service_pb2.CreateServiceAccountRequest(name=name, scopes=scopes, ttl_seconds=ttl_s)
         response = service_account_service_pb2.CreateServiceAccountResponse
         answer = await self._edge.call(f"{_ACCOUNTS}/CreateServiceAccount", request, response, self._tokens)
         return wire.new_service_account(answer)
 
     async def service_accounts(self) -> tuple[ServiceAccount, ...]:
-        """The org's service accounts, the newest first."""
+        """Return the org's service accounts, newest first."""
         request = service_account_service_pb2.ListServiceAccountsRequest()
         response = service_account_service_pb2.ListServiceAccountsResponse
         answer = await self._call(f"{_ACCOUNTS}/ListServiceAccounts", request, response)
         return tuple(map(wire.service_account, answer.service_accounts))
 
     async def revoke_service_account(self, service_account_id: str) -> None:
-        """End a service account and its key; ending an ended one changes nothing."""
+        """End a service account and its keys. Ending one that has ended changes nothing."""
         request = service_account_service_pb2.RevokeServiceAccountRequest(service_account_id=service_account_id)
         response = service_account_service_pb2.RevokeServiceAccountResponse
         await self._call(f"{_ACCOUNTS}/RevokeServiceAccount", request, response)

@@ -1,4 +1,4 @@
-"""Ids that a client makes: of its device, and of a command that it may send more than once."""
+"""Ids that a client creates: for its device, and for a command that it may send more than once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def new_device_id() -> str:
 
 
 def _ulid() -> str:
-    # Loading the library takes a twentieth of the CPU of a command line that makes no id.
+    # Imported here, because loading the library takes a twentieth of the CPU of a command that creates no id.
     from ulid import ULID
 
     return str(ULID())

@@ -1,4 +1,4 @@
-"""Orgs: those of the caller, who is in them, and who is invited."""
+"""The caller's orgs, their members and invitations."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _INVITATIONS = "openagents.control.v1.InvitationService"
 
 
 class Orgs:
-    """A person's orgs. Every method may raise Refusal, `not_found` among them; what is made or sent once more by each
-    call is asked for once."""
+    """A person's orgs. Every method may raise Refusal, `not_found` among them. Calls that create or send something each
+    time are not retried."""
 
     def __init__(self, edge: Edge, tokens: AccessTokens) -> None:
         self._edge = edge
@@ -26,13 +26,13 @@ class Orgs:
         return await self._edge.call(method, request, response, self._tokens, attempts=attempts)
 
     async def list(self) -> tuple[Org, ...]:
-        """The caller's orgs, the own one first."""
+        """Return the caller's orgs, the own org first."""
         request = org_service_pb2.ListOrgsRequest()
         answer = await self._call(f"{_ORGS}/ListOrgs", request, org_service_pb2.ListOrgsResponse)
         return tuple(map(wire.org, answer.orgs))
 
     async def create(self, name: str) -> Org:
-        """Make an org. Each call makes another one."""
+        """Create an org. Each call creates another one."""
         request = org_service_pb2.CreateOrgRequest(name=name)
         answer = await self._call(f"{_ORGS}/CreateOrg", request, org_service_pb2.CreateOrgResponse, 1)
         return wire.org(answer.org)
@@ -71,12 +71,12 @@ class Orgs:
         await self._call(f"{_MEMBERS}/RemoveMember", request, member_service_pb2.RemoveMemberResponse)
 
     async def leave(self, org_id: str) -> None:
-        """End the own membership. Raises Refusal `last_owner`, `personal_org`."""
+        """End the caller's own membership. Raises Refusal `last_owner`, `personal_org`."""
         request = member_service_pb2.LeaveOrgRequest(org_id=org_id)
         await self._call(f"{_MEMBERS}/LeaveOrg", request, member_service_pb2.LeaveOrgResponse)
 
     async def transfer(self, org_id: str, user_id: str) -> Member:
-        """Make a member the owner in the caller's place."""
+        """Make a member the owner in place of the caller."""
         request = member_service_pb2.TransferOwnershipRequest(org_id=org_id, user_id=user_id)
         response = member_service_pb2.TransferOwnershipResponse
         return wire.member((await self._call(f"{_MEMBERS}/TransferOwnership", request, response)).owner)
@@ -90,7 +90,7 @@ class Orgs:
         return wire.invitation((await self._call(f"{_INVITATIONS}/CreateInvitation", request, response, 1)).invitation)
 
     async def invitations(self, org_id: str) -> tuple[Invitation, ...]:
-        """The open invitations into an org, the newest first."""
+        """Return the open invitations to an org, newest first."""
         request = invitation_service_pb2.ListInvitationsRequest(org_id=org_id)
         response = invitation_service_pb2.ListInvitationsResponse
         return tuple(
@@ -104,24 +104,24 @@ class Orgs:
         return wire.invitation((await self._call(f"{_INVITATIONS}/ResendInvitation", request, response, 1)).invitation)
 
     async def revoke(self, org_id: str, invitation_id: str) -> None:
-        """Take an invitation back."""
+        """Withdraw an invitation."""
         request = invitation_service_pb2.RevokeInvitationRequest(org_id=org_id, invitation_id=invitation_id)
         await self._call(f"{_INVITATIONS}/RevokeInvitation", request, invitation_service_pb2.RevokeInvitationResponse)
 
     async def own_invitations(self) -> tuple[Invitation, ...]:
-        """The open invitations of the caller's address, the newest first."""
+        """Return the open invitations to the caller's address, newest first."""
         request = invitation_service_pb2.ListOwnInvitationsRequest()
         response = invitation_service_pb2.ListOwnInvitationsResponse
         answer = await self._call(f"{_INVITATIONS}/ListOwnInvitations", request, response)
         return tuple(map(wire.invitation, answer.invitations))
 
     async def accept(self, invitation_id: str) -> Joined:
-        """Become a member."""
+        """Accept an invitation and become a member."""
         request = invitation_service_pb2.AcceptInvitationRequest(invitation_id=invitation_id)
         response = invitation_service_pb2.AcceptInvitationResponse
         return wire.joined(await self._call(f"{_INVITATIONS}/AcceptInvitation", request, response))
 
     async def decline(self, invitation_id: str) -> None:
-        """Answer an invitation with no."""
+        """Decline an invitation."""
         request = invitation_service_pb2.DeclineInvitationRequest(invitation_id=invitation_id)
         await self._call(f"{_INVITATIONS}/DeclineInvitation", request, invitation_service_pb2.DeclineInvitationResponse)

@@ -1,4 +1,4 @@
-"""API keys of service accounts, and the caller's own: making, seeing, rotating and ending them."""
+"""API keys of service accounts, and the caller's own: creates, lists, rotates and ends them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEYS = "openagents.control.v1.ApiKeyService"
 
 
 class OwnKeys:
-    """Keys. Where a service account may be named, an empty id means the caller: a personal access token."""
+    """API keys. If the id of a service account is empty, the key is the caller's: a personal access token."""
 
     def __init__(self, edge: Edge, tokens: AccessTokens) -> None:
         self._edge = edge
@@ -22,7 +22,7 @@ class OwnKeys:
     async def create(
         self, name: str, *, service_account_id: str = "", scopes: Sequence[str] = (), ttl_s: int = 0
     ) -> NewApiKey:
-        """Make a key: with all scopes that it can have if none are named; without an end for a `ttl_s` of 0.
+        """Create a key. It has all scopes that it can have if none are named, and no end if `ttl_s` is 0.
 
         Raises Refusal `missing_scope`, `missing_field`, `invalid_value`, `limit_reached`, `not_found`.
         """
@@ -34,7 +34,7 @@ class OwnKeys:
         )
 
     async def list(self, service_account_id: str = "") -> tuple[ApiKey, ...]:
-        """The keys, the newest first."""
+        """Return the keys, newest first."""
         request = pb.ListApiKeysRequest(service_account_id=service_account_id)
         answer = await self._edge.call(
             f"{_KEYS}/ListApiKeys", request, pb.ListApiKeysResponse, self._tokens, attempts=ATTEMPTS
@@ -42,8 +42,8 @@ class OwnKeys:
         return tuple(map(key_of, answer.keys))
 
     async def rotate(self, api_key_id: str, *, overlap_s: int, idempotency_key: str = "") -> NewApiKey:
-        """A key in place of another one, which still works for `overlap_s`. `idempotency_key` makes a repeated call
-        safe, until the new key was used; without one a new one is made.
+        """Return a key that replaces another one, which still works for `overlap_s`. `idempotency_key` makes a repeated
+        call safe until the new key has been used; without one, a new one is made.
 
         Raises Refusal `already_exists` for a key that was rotated before, `idempotency_conflict`.
         """
@@ -56,7 +56,7 @@ class OwnKeys:
         return new_key_of(answer)
 
     async def revoke(self, api_key_id: str) -> None:
-        """End a key, and the tokens that were made from it; ending an ended one changes nothing."""
+        """End a key, and the tokens that were made from it. Ending one that has ended changes nothing."""
         request = pb.RevokeApiKeyRequest(api_key_id=api_key_id)
         await self._edge.call(
             f"{_KEYS}/RevokeApiKey", request, pb.RevokeApiKeyResponse, self._tokens, attempts=ATTEMPTS

@@ -19,7 +19,7 @@ _SCHEDULES = "openagents.runtime.v1.ScheduleService"
 
 
 class Schedules:
-    """Those of the caller's org, each by its id or its name. Every method may raise Refusal, `not_found` among them."""
+    """The schedules of the caller's org, by id or name. Every method may raise Refusal, `not_found` among them."""
 
     def __init__(self, edge: Edge, tokens: AccessTokens) -> None:
         self._edge = edge
@@ -48,23 +48,23 @@ class Schedules:
         return wire.schedule((await self._call("CreateSchedule", request, pb.CreateScheduleResponse)).schedule)
 
     async def get(self, schedule: str) -> ScheduleDetails:
-        """A schedule, what became of its last times, and its next ones."""
+        """Return a schedule, the records of its last times, and its next ones."""
         request = pb.GetScheduleRequest(schedule=schedule)
         return wire.details(await self._call("GetSchedule", request, pb.GetScheduleResponse))
 
     async def page(self, *, page_size: int = 0, page_token: str = "") -> SchedulePage:
-        """The schedules of the org, the newest first."""
+        """Return the schedules of the org, newest first."""
         request = pb.ListSchedulesRequest(page_size=page_size, page_token=page_token)
         answer = await self._call("ListSchedules", request, pb.ListSchedulesResponse)
         return SchedulePage(tuple(map(wire.schedule, answer.schedules)), answer.next_page_token)
 
     async def pause(self, schedule: str, reason: str = "") -> Schedule:
-        """Start no more runs until it is resumed."""
+        """Start no more runs until the schedule is resumed."""
         request = pb.PauseScheduleRequest(schedule=schedule, reason=reason)
         return wire.schedule((await self._call("PauseSchedule", request, pb.PauseScheduleResponse)).schedule)
 
     async def resume(self, schedule: str) -> Schedule:
-        """Go on, with the newest missed time if that is within the catch-up window."""
+        """Continue, with the newest missed time if it is within the catch-up window."""
         request = pb.ResumeScheduleRequest(schedule=schedule)
         return wire.schedule((await self._call("ResumeSchedule", request, pb.ResumeScheduleResponse)).schedule)
 
@@ -75,7 +75,7 @@ class Schedules:
         return run((await self._call("TriggerSchedule", request, pb.TriggerScheduleResponse)).run)
 
     async def backfill(self, schedule: str, start: datetime, end: datetime) -> list[BackfilledRun]:
-        """The run of each past time from `start` on and before `end`, in order, started if it had not been.
+        """Start the missing runs of past times from `start` on and before `end`. Return the run of each time, in order.
 
         Moments without a time zone are UTC. Raises Refusal `limit_reached` for a range with too many times.
         """
@@ -86,5 +86,5 @@ class Schedules:
         return [wire.backfilled(one) for one in answer.runs]
 
     async def delete(self, schedule: str) -> None:
-        """End a schedule; its runs go on."""
+        """End a schedule; its runs continue."""
         await self._call("DeleteSchedule", pb.DeleteScheduleRequest(schedule=schedule), pb.DeleteScheduleResponse)

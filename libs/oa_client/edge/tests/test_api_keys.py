@@ -10,7 +10,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_client.edge.api_keys import ApiKeyAccess
-from oa_client.edge.calls import Edge
+from oa_client.edge.calls import AccessToken, Edge
 from oa_client.edge.tests.answers import connect_error
 from oa_client.transport import HttpAnswer
 from openagents.control.v1 import service_account_service_pb2 as pb
@@ -47,17 +47,19 @@ class FakeEdge:
 async def test_a_key_is_exchanged_once_for_all_who_wait() -> None:
     edge = FakeEdge()
     access = edge.access()
-    assert set(await asyncio.gather(*(access.current() for _ in range(5)))) == {"token-1"}
+    assert set(await asyncio.gather(*(access.current() for _ in range(5)))) == {AccessToken("token-1")}
     assert edge.asked == [pb.ExchangeKeyRequest(api_key="oak_1", use=pb.TOKEN_USE_EDGE)]
 
 
 async def test_a_token_that_has_expired_or_was_rejected_is_made_anew() -> None:
     edge = FakeEdge()
     access = edge.access()
-    assert await access.current() == "token-1"
-    assert set(await asyncio.gather(*(access.renewed("token-1") for _ in range(2)))) == {"token-2"}
+    assert await access.current() == AccessToken("token-1")
+    assert set(await asyncio.gather(*(access.renewed(AccessToken("token-1")) for _ in range(2)))) == {
+        AccessToken("token-2")
+    }
     edge.now += 3600
-    assert await access.current() == "token-3"
+    assert await access.current() == AccessToken("token-3")
 
 
 @pytest.mark.parametrize("wrong_by", [-86_400.0, 86_400.0])
@@ -65,9 +67,9 @@ async def test_a_clock_that_is_wrong_makes_no_token_older_than_it_is(wrong_by: f
     edge = FakeEdge()
     edge.wrong_by = wrong_by
     access = edge.access()
-    assert [await access.current() for _ in range(3)] == ["token-1"] * 3
+    assert [await access.current() for _ in range(3)] == [AccessToken("token-1")] * 3
     edge.now += 3600
-    assert await access.current() == "token-2"
+    assert await access.current() == AccessToken("token-2")
 
 
 async def test_a_revoked_key_is_refused() -> None:

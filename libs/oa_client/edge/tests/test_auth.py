@@ -17,7 +17,7 @@ from oa_base.refusal import Refusal
 from oa_client.cpython.files import LOCK_TIMEOUT_S, ClientHome, FileCredentialStore
 from oa_client.cpython.network import HTTP_TIMEOUT_S
 from oa_client.edge.auth import REFRESH_TIMEOUT_MS, Auth, Credentials
-from oa_client.edge.calls import Edge
+from oa_client.edge.calls import AccessToken, Edge
 from oa_client.edge.tests.answers import connect_error
 from oa_client.transport import HttpAnswer
 from oa_testing.waiting import PATIENCE_S
@@ -27,6 +27,8 @@ from openagents.control.v1 import session_service_pb2
 
 DEVICE = "dev_01JD8V0000000000000000000A"
 NOW = 1_000_000.0
+FIRST = AccessToken("access-0", "usr_1", "org_1")
+"""The token of a new session."""
 Handler = Callable[[str, bytes, str], "Message | Refusal"]
 
 
@@ -190,12 +192,12 @@ async def test_nobody_refreshes_while_a_sign_in_is_on_its_way(auth: Auth, http: 
     entering = asyncio.create_task(auth.verify(challenge, "12345678"))
     async with asyncio.timeout(PATIENCE_S):
         await http.called.wait()
-    refreshing = asyncio.create_task(auth.renewed("access-0"))
+    refreshing = asyncio.create_task(auth.renewed(FIRST))
     for _ in range(20):  # as far as it gets by itself
         await asyncio.sleep(0)
     http.release.set()
     await entering
-    assert await refreshing == "access-5", "the sign-in was quicker"
+    assert (await refreshing).value == "access-5", "the sign-in was quicker"
     assert http.count("RefreshSession") == 0
 
 
@@ -253,19 +255,19 @@ async def test_a_device_whose_clock_is_wrong_renews_no_token_that_is_new(
 async def test_many_callers_share_one_refresh(auth: Auth, http: FakeHttp) -> None:
     await sign_in(auth)
     http.release.clear()
-    waiting = [asyncio.create_task(auth.renewed("access-0")) for _ in range(20)]
+    waiting = [asyncio.create_task(auth.renewed(FIRST)) for _ in range(20)]
     await asyncio.sleep(0.05)
     waiting[0].cancel()  # one that gives up takes nothing from the others
     http.release.set()
     results = await asyncio.gather(*waiting, return_exceptions=True)
-    assert results[1:] == ["access-1"] * 19
+    assert results[1:] == [AccessToken("access-1", "usr_1", "org_1")] * 19
     assert http.count("RefreshSession") == 1
 
 
 async def test_what_another_process_renewed_is_used(auth: Auth, http: FakeHttp, store: FileCredentialStore) -> None:
     await sign_in(auth)
     store.save(Credentials("usr_1", "org_1", "ses_1", "", "access-of-theirs", NOW + 999, "refresh-9"))
-    assert await auth.renewed("access-0") == "access-of-theirs"
+    assert (await auth.renewed(FIRST)).value == "access-of-theirs"
     assert http.count("RefreshSession") == 0
 
 
@@ -273,7 +275,7 @@ async def test_an_ended_session_is_forgotten_and_said(auth: Auth, control: Contr
     await sign_in(auth)
     control.refresh_refusal = Refusal("token_replay", "revoked")
     with pytest.raises(Refusal) as caught:
-        await auth.renewed("access-0")
+        await auth.renewed(FIRST)
     assert caught.value.reason == "reauth_required"
     assert "oa login" in caught.value.message
     with pytest.raises(Refusal) as nobody:
@@ -285,10 +287,10 @@ async def test_an_edge_that_is_down_does_not_end_the_session(auth: Auth, control
     await sign_in(auth)
     control.refresh_refusal = Refusal("unavailable", "down")
     with pytest.raises(Refusal) as caught:
-        await auth.renewed("access-0")
+        await auth.renewed(FIRST)
     assert caught.value.reason == "unavailable"
     control.refresh_refusal = None
-    assert await auth.renewed("access-0") == "access-1"
+    assert (await auth.renewed(FIRST)).value == "access-1"
 
 
 def _staging_files(folder: Path) -> list[Path]:
@@ -307,7 +309,7 @@ async def test_credentials_that_can_not_be_kept_are_not_used(
     with monkeypatch.context() as disk:
         disk.setattr("os.fsync", full)
         with pytest.raises(Refusal) as caught:
-            await auth.renewed("access-0")
+            await auth.renewed(FIRST)
     assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_CLIENT_HOME")
     assert "No space left" in caught.value.message
     assert auth.credentials().refresh_token == "refresh-0"
@@ -319,7 +321,7 @@ async def test_credentials_that_can_not_be_kept_are_not_used(
 
 async def test_the_edge_gives_a_refresh_up_before_any_client_asks_again(auth: Auth, http: FakeHttp) -> None:
     await sign_in(auth)
-    await auth.renewed("access-0")
+    await auth.renewed(FIRST)
     assert http.timeouts["RefreshSession"] == str(REFRESH_TIMEOUT_MS)
     assert REFRESH_TIMEOUT_MS / 1000 < HTTP_TIMEOUT_S < LOCK_TIMEOUT_S
     assert http.timeouts["VerifyChallenge"] == ""
@@ -432,6 +434,58 @@ async def test_a_token_that_has_expired_is_not_renewed_into_another_org(
     await sign_in(auth)
     control.acts_in = "org_own"
     with pytest.raises(Refusal) as refused:
-        await auth.renewed("access-0")
+        await auth.renewed(FIRST)
     assert refused.value.reason == "org_changed"
     assert auth.credentials().access_token == "access-1"
+
+
+OTHERS = {
+    "another org": Credentials("usr_1", "org_2", "ses_1", "", "access-of-theirs", NOW + 999, "refresh-9"),
+    "another person": Credentials("usr_2", "org_1", "ses_2", "", "access-of-theirs", NOW + 999, "refresh-9"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+async def test_no_later_attempt_of_a_call_is_made_as_somebody_else(
+    auth: Auth, http: FakeHttp, control: Control, store: FileCredentialStore, other: str
+) -> None:
+    """Another process switches the org, or signs in another person, while a call waits for its next attempt."""
+    await sign_in(auth)
+    sent: list[str] = []
+
+    class Busy:
+        async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+            sent.append(headers["Authorization"])
+            store.save(OTHERS[other])
+            return HttpAnswer(503, connect_error(Refusal("unavailable", "busy", retry_after_ms=1)))
+
+        async def get(self, url: str) -> HttpAnswer:
+            raise NotImplementedError
+
+    request, response = session_service_pb2.GetCallerRequest(), session_service_pb2.GetCallerResponse
+    with pytest.raises(Refusal) as refused:
+        await Edge("http://edge.test", Busy(), "oa-test/0").call("x/Y", request, response, auth, attempts=3)
+    assert refused.value.reason == "unavailable"
+    assert sent == ["Bearer access-0"] * 3
+
+
+@pytest.mark.parametrize("other", OTHERS)
+async def test_an_expired_token_is_not_replaced_by_that_of_somebody_else(
+    auth: Auth, http: FakeHttp, control: Control, store: FileCredentialStore, other: str
+) -> None:
+    await sign_in(auth)
+    edge = Edge("http://edge.test", http, "oa-test/0")
+    request, response = session_service_pb2.GetCallerRequest(), session_service_pb2.GetCallerResponse
+    control.number = 1  # so the token has expired
+    http.release.clear()
+    http.called.clear()
+    calling = asyncio.create_task(edge.call("x/GetCaller", request, response, auth))
+    async with asyncio.timeout(PATIENCE_S):
+        await http.called.wait()
+    store.save(OTHERS[other])
+    http.release.set()
+    with pytest.raises(Refusal) as refused:
+        await calling
+    assert refused.value.reason == "org_changed"
+    assert http.count("GetCaller") == 1
+    assert auth.credentials() == OTHERS[other]
