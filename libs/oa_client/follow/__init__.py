@@ -1,7 +1,7 @@
-"""Following a topic: what is stored of it, then what comes, live.
+"""Following a topic: first its stored elements, then new ones, live.
 
-updates       what happens to a topic that is followed (pure)
+updates       the updates of a followed topic (pure)
 subscription  drives `oa_khala.client.session` over a socket and a store
-items         what following a run shows, decided from what is stored and what comes (pure)
+items         the items that following a run shows, made from stored and new elements (pure)
 run_tail      follows a run to its end
 """

@@ -1,4 +1,4 @@
-"""What following a run shows: one item for each stored element, and for each update of its subscription that says
+"""The items that following a run shows: one for each stored element, and for each update of its subscription that says
 something. Pure: `run_tail` reads the store and the subscription."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from oa_runlog.events import RunEvent
 
 @dataclass(frozen=True)
 class Seen:
-    """An event of the run, stored here. `live`: it came now; otherwise it was here already."""
+    """An event of the run, stored here. `live`: it has just arrived; otherwise it was already stored."""
 
     event: RunEvent
     payload: bytes
@@ -26,9 +26,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Began:
-    """The run as it stood at some event, in place of its events up to there: those after it follow.
+    """The run as of some event, in place of its events up to there. The events after it follow.
 
-    `live`: it came now; otherwise it was here already.
+    `live`: it has just arrived; otherwise it was already stored.
     """
 
     at: RunAt
@@ -37,19 +37,19 @@ class Began:
 
 @dataclass(frozen=True)
 class Broken:
-    """The connection broke; it is being made again. However often that fails, this is told once."""
+    """The connection broke and is being reopened. However often that fails, this item comes once."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Mended:
-    """What was broken is whole: events come again."""
+    """The broken connection works again: events arrive."""
 
 
 @dataclass(frozen=True)
 class StartedOver:
-    """What was stored could not be continued and is sent again from its start."""
+    """The stored log could not be continued and is sent again from its start."""
 
     reason: str
 
@@ -66,7 +66,7 @@ class EventsArchived(Refusal):
 
 
 class RunItems:
-    """Makes the items of one run. `log` is what has been seen of it, exactly."""
+    """Makes the items of one run. `log` is exactly the part of its log that has been seen."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
@@ -75,19 +75,19 @@ class RunItems:
 
     @property
     def log(self) -> AppliedLog:
-        """Counts and chain head of what has been seen."""
+        """Counts and chain head of the log that has been seen."""
         return self._fold.result
 
     def stored(self, element: Element) -> Seen | Began:
-        """The next element that the store had already. Raises ValueError when it does not continue the one before."""
+        """Return the item of the next stored element. Raises ValueError if it does not continue the previous one."""
         if element.snapshot:
             return self._began(element.payload, live=False)
         return self._seen(element.seq, element.payload, live=False)
 
     def update(self, update: Update) -> Sequence[Item]:
-        """What an update of the run's topic comes to.
+        """Return the items of an update of the run's topic.
 
-        Raises Refusal when the topic can't be had; EventsArchived when it begins after what was seen.
+        Raises Refusal if the topic can't be followed; EventsArchived if it begins after the events that were seen.
         """
         match update:
             case Applied(snapshot=True, payload=payload):
@@ -110,7 +110,7 @@ class RunItems:
                 return []
 
     def _mended(self) -> Sequence[Item]:
-        """An open connection alone mends nothing: it may be closed before anything comes."""
+        """Return Mended if the connection was broken. Opening is not enough: it may close before anything arrives."""
         broken, self._broken = self._broken, False
         return [Mended()] if broken else []
 

@@ -1,4 +1,4 @@
-"""Following a run to its end: what is stored here first, then what comes, live.
+"""Following a run to its end: first its stored events, then new ones, live.
 
 async with aclosing(RunTail(client, store, run_id).items()) as items:
     async for item in items:
@@ -21,14 +21,14 @@ _NOTHING = Element(0, b"")
 
 
 class Subscribes(Protocol):
-    """Who makes subscriptions: `oa_client.client.Client`."""
+    """Makes subscriptions, as `oa_client.client.Client` does."""
 
     def subscription(self, store: WatermarkStore, *, max_batch: int = MAX_BATCH) -> Subscription:
-        """A subscription that persists into `store`, at most `max_batch` elements in one transaction."""
+        """Return a subscription that persists into `store`, at most `max_batch` elements in one transaction."""
 
 
 class RunTail:
-    """Follows one run. `log` is what is stored here, exactly."""
+    """Follows one run. `log` is exactly the part of its log that is stored here."""
 
     def __init__(
         self,
@@ -39,10 +39,11 @@ class RunTail:
         max_batch: int = MAX_BATCH,
         snapshots: bool = False,
     ) -> None:
-        """Raises Refusal `invalid_topic` when `run_id` is no id of a run.
+        """Raises Refusal `invalid_topic` if `run_id` is not the id of a run.
 
-        `snapshots`: where nothing is stored, or what is stored can't be continued, it begins with the run as it stands
-        now (`Began`) in place of its events up to there. Without it every event comes, also where a snapshot is stored.
+        `snapshots`: if nothing is stored, or the stored log can't be continued, following begins with the run as it
+        stands now (`Began`) in place of its events up to there. Without it every event comes, even if a snapshot is
+        stored.
         """
         self._client = client
         self._store = store
@@ -54,7 +55,7 @@ class RunTail:
 
     @property
     def log(self) -> AppliedLog:
-        """Counts and chain head of what has been applied."""
+        """Counts and chain head of the log that has been applied."""
         return self._items.log
 
     def ended(self) -> bool:
@@ -62,9 +63,9 @@ class RunTail:
         return self.log.finished
 
     async def items(self) -> AsyncGenerator[Item, None]:
-        """What is stored, then what comes, up to the run's finish.
+        """Yield the stored items, then new ones, up to the run's finish.
 
-        Raises Refusal when the topic can't be had; EventsArchived when its events have left the log.
+        Raises Refusal if the topic can't be followed; EventsArchived if its events have left the log.
         """
         if not self._snapshots and next(self._store.elements(self._topic), _NOTHING).snapshot:
             self._store.drop(self._topic)

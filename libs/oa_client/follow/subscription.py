@@ -6,8 +6,8 @@
             ...
 
 Every `Applied` has been persisted together with its watermark before it is handed out, and each (topic, seq) is
-handed out once per subscription. Breaks of the connection are repaired inside; `Connection` updates tell of them.
-Memory is bounded: when nobody takes the updates, reading from the socket stops.
+handed out once per subscription. The subscription repairs a broken connection itself; `Connection` updates report it.
+Memory is bounded: if nobody takes the updates, reading from the socket stops.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ from oa_khala.frames import ErrorFrame, Form, ServerFrame
 from oa_khala.topics import RUN_EVENTS
 
 MAX_QUEUED_FRAMES = 512
-"""Frames that were read and wait to be applied."""
+"""Maximum number of frames that were read and wait to be applied."""
 
 
 class SyncTokens(Protocol):
-    """Where sync tokens come from (control's mint)."""
+    """The source of sync tokens (control's mint)."""
 
     async def sync_token(self, topics: Sequence[str], *, surface: str, ttl_seconds: int = 0) -> SyncGrant:
-        """A token for those of the topics that are granted. Raises Refusal."""
+        """Return a token for those of the topics that are granted. Raises Refusal."""
 
 
 class Subscription:
-    """See the module. Used by one task."""
+    """See the module. Only one task may use it."""
 
     def __init__(
         self,
@@ -79,11 +79,11 @@ class Subscription:
     ) -> None:
         """`khala_url` overrides the address that comes with the token.
 
-        `grants`: topics of owners, as `run:org_<ULID>:events`, that tokens are asked for in place of each such topic by
-        name. Whoever follows many runs needs one token for them, and none for a run that comes later.
+        `grants`: topics of owners, such as `run:org_<ULID>:events`, for which tokens are requested instead of for each
+        such topic by name. A client that follows many runs then needs one token for them, and none for a later run.
 
-        `max_batch`: most elements persisted in one transaction. With 1, an `Applied` is handed out before the next
-        element is persisted.
+        `max_batch`: maximum number of elements persisted in one transaction. With 1, an `Applied` is handed out
+        before the next element is persisted.
         """
         self._session = ClientSession(device_id, client_build_id, limits, RunChains(), grants)
         self._tokens = tokens
@@ -98,15 +98,15 @@ class Subscription:
         self._links: dict[int, _Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: set[Socket] = set()
-        """They are told farewell, and wait for the gateway's."""
+        """Sockets that are closing and wait for the gateway's close frame."""
         self._updates: deque[Update] = deque()
         self._failure: Refusal | None = None
         self._said = ""
-        """What the gateway said of the end of the connection, before it closed it."""
+        """The gateway's error about the end of the connection, before it closed the connection."""
 
     @property
     def counts(self) -> Counts:
-        """What came so far, over all topics."""
+        """Counts of what was received so far, over all topics."""
         return self._session.counts
 
     async def __aenter__(self) -> Self:
@@ -118,27 +118,27 @@ class Subscription:
     async def follow(self, topic: str, *, snapshots: bool = False) -> None:
         """Follow `topic` from its stored watermark on.
 
-        `snapshots`: where that can't be continued, or there is none, a run begins with a snapshot of how it stands, in
-        place of its events up to there. Lists do so in any case.
+        `snapshots`: if there is no watermark, or it can't be continued, a run begins with a snapshot of its current
+        state, in place of its events up to there. Lists always do so.
         """
         takes = snapshots or not topic.startswith(RUN_EVENTS.prefix)
         await self._execute(self._session.subscribe(topic, self._store.cursor(topic), self._at(), takes))
 
     async def unfollow(self, topic: str) -> None:
-        """Stop following `topic`; what is stored stays."""
+        """Stop following `topic`; its stored state stays."""
         await self._execute(self._session.unsubscribe(topic))
 
     def cut(self) -> bool:
-        """Cut the TCP connection at once, without a farewell, as a failing network does; False when there is none."""
+        """Abort the TCP connection, without a closing handshake, as a failing network does; False if there is none."""
         socket = next((link.socket for link in self._links.values() if link.socket is not None), None)
         if socket is not None:
             socket.abort()
         return socket is not None
 
     async def updates(self) -> AsyncGenerator[Update, None]:
-        """What happens, without end; call it again after a `break`, and it goes on with the next update.
+        """Yield updates without end. If it is called again after a `break`, it continues with the next update.
 
-        Raises Refusal when trying again can't help (a revoked session, say).
+        Raises Refusal when trying again can't help (for example, for a revoked session).
         """
         await self._execute(self._session.start(self._at()))
         while True:
@@ -151,7 +151,7 @@ class Subscription:
             await self._execute(await self._next_commands())
 
     async def close(self) -> None:
-        """End: close the connection with a farewell; everything applied is persisted already."""
+        """End: close the connection with a closing handshake. Everything applied is already persisted."""
         links = list(self._links.values())
         self._session.stop()
         for link in links:
@@ -162,14 +162,14 @@ class Subscription:
             task.cancel()
         await asyncio.gather(*(link.task for link in links), *self._tasks, return_exceptions=True)
         self._links.clear()
-        for socket in self._leaving:  # the task of a farewell may have been canceled before its first step
+        for socket in self._leaving:  # the task that closes it may have been canceled before its first step
             socket.abort()
         self._leaving.clear()
 
     # ------------------------------------------------------------------------------------------------------- inputs
 
     async def _next_commands(self) -> list[Command]:
-        """Wait for an input or a timer; more inputs that wait already are taken in the same go, up to a batch."""
+        """Wait for an input or a timer. Inputs that are already waiting are taken along, up to a batch."""
         wake_at_ms = self._session.wake_at_ms
         timeout_s = None if wake_at_ms is None else max(0, wake_at_ms - self._now_ms()) / 1000
         try:
@@ -184,12 +184,12 @@ class Subscription:
         return commands
 
     def _at(self) -> Instant:
-        return Instant(self._now_ms(), random.random())  # jitter, no secret
+        return Instant(self._now_ms(), random.random())  # jitter, not a secret
 
     # ------------------------------------------------------------------------------------------------------ commands
 
     async def _execute(self, commands: Sequence[Command]) -> None:
-        """Carry out commands in order; neighbouring applies are one transaction."""
+        """Carry out commands in order. Consecutive applies are one transaction."""
         pending: list[Apply] = []
         for command in commands:
             if isinstance(command, Apply):
@@ -231,7 +231,7 @@ class Subscription:
         try:
             self._store.apply(elements)
         except StoreMoved:
-            # Another process dropped or replaced what is stored: go on from what is really there.
+            # Another process dropped or replaced the stored elements: continue from what is really stored.
             commands: list[Command] = []
             for topic in dict.fromkeys(element.topic for element in elements):
                 commands += self._session.rewind(topic, self._store.cursor(topic), self._at())
@@ -281,7 +281,7 @@ class Subscription:
         await self._inputs.put(lambda: self._session.connected(generation, self._at()))
 
     async def received(self, generation: int, frame: ServerFrame) -> None:
-        """For a link: a frame came. Waits while too many wait to be applied."""
+        """For a link: a frame came. Waits while too many frames wait to be applied."""
         if isinstance(frame, ErrorFrame) and not frame.topic:
             self._said = f"{frame.reason}: {frame.message}"
         await self._inputs.put(lambda: self._session.frame(generation, frame, self._at()))
@@ -311,7 +311,7 @@ class _Link:
         self.task = asyncio.create_task(self._run(delay_ms / 1000))
 
     def send(self, data: bytes) -> None:
-        """Queue a message; the session sends few and small ones."""
+        """Queue a message; the session sends few messages, and small ones."""
         self._outbox.put_nowait(data)
 
     async def _run(self, delay_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What happens to a topic that is followed, as `subscription` tells it. Pure."""
+"""The updates of a followed topic, as `subscription` reports them. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from oa_khala.frames import Cursor
 
 @dataclass(frozen=True)
 class Applied:
-    """An element has been applied and persisted, up to `cursor`. `snapshot`: it replaces what was there."""
+    """An element has been applied and persisted, up to `cursor`. `snapshot`: it replaces the previous state."""
 
     topic: str
     cursor: Cursor
@@ -19,7 +19,7 @@ class Applied:
 
     @property
     def seq(self) -> int:
-        """Of the element."""
+        """The seq of the element."""
         return self.cursor.applied_seq
 
 
@@ -41,7 +41,7 @@ class Restarted:
 
 @dataclass(frozen=True)
 class Refused:
-    """The topic can't be had and is no longer tried."""
+    """The topic can't be followed and is no longer tried."""
 
     topic: str
     refusal: Refusal
@@ -49,7 +49,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Connection:
-    """The connection opened, or ended, or can't be had now; `message` says why. It comes back by itself."""
+    """The connection opened, or ended, or can't be opened now; `message` says why. It is reopened automatically."""
 
     open: bool
     message: str = ""

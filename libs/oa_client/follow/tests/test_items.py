@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_client.core.log import fold
 from oa_client.core.store import Element
 from oa_client.follow.items import Began, Broken, EventsArchived, Item, Mended, RunItems, Seen, StartedOver
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_runlog.events import RunCreated
+from oa_runlog.proof.chain import chain_over
 from oa_runlog.reducer import replay
 from oa_runlog.tests.records import record, text
 from oa_runlog.wire import decode_event, run_to_wire
@@ -54,6 +56,15 @@ def snapshot(seq: int) -> bytes:
     assert state is not None
     assert isinstance(created, RunCreated)
     return run_pb2.RunSnapshot(run=run_to_wire(state, created.spec, TOPIC), steps=2).SerializeToString()
+
+
+@pytest.mark.parametrize("begun_at", [0, 2, LAST])
+def test_what_a_store_holds_is_the_log_wherever_it_begins(begun_at: int) -> None:
+    held = [Element(begun_at, snapshot(begun_at), snapshot=True)] if begun_at else []
+    held += [Element(seq, RUN.events[seq - 1]) for seq in range(begun_at + 1, LAST + 1)]
+    log = fold(RUN.run_id, held)
+    assert (log.count, log.last_seq, log.finished) == (LAST - begun_at, LAST, True)
+    assert log.chain_head == chain_over(RUN.run_id, RUN.events)
 
 
 def test_a_snapshot_stands_for_the_events_up_to_it_and_the_chain_goes_on() -> None:
