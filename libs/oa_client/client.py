@@ -1,4 +1,4 @@
-"""A client of one site, put together: who is signed in, asks, follows, and keeps what it learnt."""
+"""A client of one site, assembled from its parts: sign-in, commands, subscriptions, and stores."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from oa_client.proofs.receipt_log import CheckpointStore
 from oa_client.transport import Http, Sockets
 from oa_khala.topics import run_events
 
-# What follows and what proves is loaded by whoever asks for it: most commands of a person do neither.
+# The modules that follow and prove runs are loaded on first use, because most commands of a person do neither.
 if TYPE_CHECKING:
     from oa_client.follow.subscription import Subscription
     from oa_client.proofs.run_proofs import RunProofs
 
 
 class Client:
-    """One person on one device, or one service account, at one control URL."""
+    """One person on one device, or the owner of an API key, at one control URL."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Client:
         khala_url: str = "",
         api_key: str = "",
     ) -> None:
-        """`api_key`: commands are those of its service account, not of the person who is signed in here."""
+        """With `api_key`, commands run as the key's owner, not as the person who is signed in here."""
         self.build_id = f"oa-{surface}/{VERSION}"
         self.edge = Edge(control_url, http, self.build_id)
         self.auth = Auth(self.edge, credentials, device_id)
@@ -62,7 +62,7 @@ class Client:
 
     @property
     def namespace(self) -> str:
-        """What is kept here of this person, org and device, or of this API key, is kept under it."""
+        """The name under which this machine stores the data of this person, org and device, or of this API key."""
         if self._service_account is not None:
             return f"{self._service_account.namespace}/{self.auth.device_id}"
         who = self.auth.credentials()
@@ -91,5 +91,5 @@ class Client:
 
 
 def applied_log(store: WatermarkStore, run_id: str) -> AppliedLog:
-    """What `store` holds of a run."""
+    """Return the log of a run as `store` holds it."""
     return fold(run_id, store.elements(run_events(run_id)))

@@ -1,4 +1,4 @@
-"""What the core needs of the network. Implementations: `oa_client.cpython`; tests bring their own."""
+"""The network that the core needs. Implementations: `oa_client.cpython`; tests have their own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Http(Protocol):
     """Makes HTTP requests."""
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
-        """POST and return whatever is answered. Raises Refusal `unavailable` or `deadline_exceeded` if nothing is."""
+        """POST and return any answer. Raises Refusal `unavailable` or `deadline_exceeded` if there is none."""
 
     async def get(self, url: str) -> HttpAnswer:
         """GET; see `post`."""
@@ -29,8 +29,8 @@ class Http(Protocol):
 class SocketClosed(Exception):
     """The WebSocket has ended, or could not be opened.
 
-    `reason` is of the catalogue where one is known (from an HTTP refusal of the handshake, or a close frame), else
-    empty. `code` is the close code; 1006 when the connection broke.
+    `reason` is a reason of the catalogue if one is known (from an HTTP refusal of the handshake, or a close frame),
+    otherwise empty. `code` is the close code; 1006 if the connection broke.
     """
 
     def __init__(self, message: str, *, reason: str = "", code: int = 1006, retry_after_ms: int = 0) -> None:
@@ -48,17 +48,17 @@ class Socket(Protocol):
         """Send one message. Raises SocketClosed."""
 
     async def receive(self) -> bytes:
-        """The next message. Raises SocketClosed."""
+        """Return the next message. Raises SocketClosed."""
 
     async def close(self) -> None:
-        """Close with a farewell; does nothing when it is closed."""
+        """Close with a closing handshake. Does nothing if the socket is already closed."""
 
     def abort(self) -> None:
-        """Cut the TCP connection at once, without a farewell (RST)."""
+        """Cut the TCP connection at once, without a closing handshake (RST)."""
 
 
 class Sockets(Protocol):
     """Opens WebSockets."""
 
     async def open(self, url: str, subprotocol: str) -> Socket:
-        """Open one. Raises SocketClosed when it can't be opened."""
+        """Open a WebSocket. Raises SocketClosed if it can't be opened."""

@@ -1,9 +1,9 @@
 """Plain values and decisions of a client. Pure: no socket, no await, no clock.
 
-models    what comes back from commands
+models    the results of commands
 wire      the contracts' messages -> models
-refusals  refusals as a client meets them
-store     the watermark store: its Protocol, the one rule of every store, and one in memory
-log       what has been applied of a run: counts, chain head, text
-chains    chain values of the topics that are followed
+refusals  how a client reads a refusal
+store     the watermark store: its Protocol, the rule that every store follows, and a store in memory
+log       the applied part of a run's log: counts, chain head, text
+chains    chain values of followed topics
 """

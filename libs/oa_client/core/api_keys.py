@@ -1,4 +1,4 @@
-"""API keys, as clients see them, and the contract's messages of them."""
+"""API keys as clients see them, and the mapping from the contract's messages."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from openagents.control.v1 import api_key_service_pb2 as pb
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What is known of a key. Times are RFC 3339, and empty for what has not happened or never will.
+    """An API key. Times are RFC 3339, and empty for events that have not happened or never will.
 
-    `replaced_by` is the key that took its place; empty while none did.
+    `replaced_by` is the key that replaced it; empty if none has.
     """
 
     api_key_id: str
@@ -33,7 +33,7 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class NewApiKey:
-    """A key, which is shown this once. `old_expires_at` is when the one ends that it takes the place of."""
+    """A new key, which is shown only once. `old_expires_at` is when the key that it replaces ends."""
 
     key: ApiKey
     api_key: str
@@ -62,7 +62,7 @@ def key_of(message: pb.ApiKey) -> ApiKey:
 
 
 def new_key_of(message: pb.CreateApiKeyResponse | pb.RotateApiKeyResponse) -> NewApiKey:
-    """A new key, or one in place of another."""
+    """A new key, or one that replaces another."""
     old = message.old_expire_time.ToJsonString() if isinstance(message, pb.RotateApiKeyResponse) else ""
     return NewApiKey(key_of(message.key), message.api_key, MessageToDict(message), old)
 

@@ -1,4 +1,4 @@
-"""The audit log as commands give it back, and as it is asked for: plain values, and their messages."""
+"""The audit log as commands request and return it: plain values, and the mapping to the contracts' messages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AuditEvent:
 
 @dataclass(frozen=True)
 class AuditPage:
-    """Events, the newest first; `next_page_token` is empty on the last page."""
+    """Events, newest first; `next_page_token` is empty on the last page."""
 
     events: tuple[AuditEvent, ...]
     next_page_token: str
@@ -41,8 +41,8 @@ class AuditPage:
 
 @dataclass(frozen=True)
 class AuditPart:
-    """A part of an org's chain: events in canonical form, each with the chain after it, from `start` on. `head` is the
-    end of all of it."""
+    """A part of an org's chain: events in canonical form from `start` on, each with the chain value after it. `head` is
+    the end of the whole chain."""
 
     org_id: str
     start: AuditHead
@@ -52,7 +52,7 @@ class AuditPart:
 
 @dataclass(frozen=True)
 class AuditFilters:
-    """Which events are meant; what is empty or None lets all through."""
+    """Selects events. A filter that is empty or None matches all events."""
 
     actor: str = ""
     action: str = ""
@@ -63,7 +63,7 @@ class AuditFilters:
 
 
 def list_request(filters: AuditFilters, page_size: int, page_token: str) -> pb.ListAuditEventsRequest:
-    """Asks for a page."""
+    """Return the request for a page."""
     outcome = f"AUDIT_OUTCOME_{filters.outcome.upper() or 'UNSPECIFIED'}"
     return pb.ListAuditEventsRequest(
         page_size=page_size,
@@ -80,7 +80,7 @@ def list_request(filters: AuditFilters, page_size: int, page_token: str) -> pb.L
 def installation_request(
     org_id: str, filters: AuditFilters, page_size: int, page_token: str
 ) -> installation_pb.ListInstallationAuditEventsRequest:
-    """Asks an installation for a page; without an org for what happened in none."""
+    """Return the request to an installation for a page; without an org, for the events that belong to none."""
     request = list_request(filters, page_size, page_token)
     return installation_pb.ListInstallationAuditEventsRequest(
         org_id=org_id,

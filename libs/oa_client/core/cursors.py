@@ -1,4 +1,4 @@
-"""Cursors as texts, to be stored beside what was made of the elements up to there. Every client writes them alike."""
+"""Cursors as text, to be stored with the state made from the elements up to there. All clients use the same form."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _CHAIN_BYTES = (0, 32)
 
 
 def write_cursor(cursor: Cursor) -> str:
-    """The cursor as a text."""
+    """Return the cursor as text."""
     value = {"epoch": cursor.epoch, "appliedSeq": cursor.applied_seq, "chain": cursor.chain.hex()}
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def read_cursor(text: str) -> Cursor:
-    """The cursor that `write_cursor` made a text of. Raises Refusal `invalid_value` for any other text."""
+    """Return the cursor in a text of `write_cursor`. Raises Refusal `invalid_value` for any other text."""
     try:
         match json.loads(text):
             case {"epoch": str(epoch), "appliedSeq": int(seq), "chain": str(chain)} if seq >= 0 and seq is not True:

@@ -1,4 +1,4 @@
-"""What comes back from commands, as plain values; `wire` maps the contracts' messages to them."""
+"""The results of commands as plain values; `wire` maps the contracts' messages to them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ JsonDocument = dict[str, Any]
 
 @dataclass(frozen=True)
 class Finish:
-    """How a run ended. `exit_code` is None when a signal ended the command, or it never ran.
+    """How a run ended. `exit_code` is None if a signal ended the command, or if it never ran.
 
-    `result_json` is what an agent returned: a JSON text, empty for none and in the read model's answers.
+    `result_json` is the result of an agent as JSON text; empty if there is none, and in the read model's answers.
     """
 
     outcome: str
@@ -31,9 +31,9 @@ class Finish:
 
 @dataclass(frozen=True)
 class AskedRequest:
-    """A request of a run. `kind`: approval, choice or text. `options`: id -> what people are shown.
+    """A request of a run. `kind`: approval, choice or text. `options`: id -> the text that people see.
 
-    `state`: open, answered or expired. `answer`: the option or the text that counts; empty while it is open.
+    `state`: open, answered or expired. `answer`: the option or the text that counts; empty while the request is open.
     """
 
     request_id: str
@@ -51,7 +51,7 @@ class AskedRequest:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, for people. `done` and `total` are in the agent's own units; None when it does not count."""
+    """How far a run is, for people. `done` and `total` are in the agent's own units; None if it does not count."""
 
     text: str
     done: int | None
@@ -60,11 +60,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Run:
-    """A run: the authority's own answer, or the read model's (then what stands behind `document` is mostly empty).
+    """A run as the authority or the read model returns it. From the read model, most fields after `document` are empty.
 
-    Only the read model knows of `progress`. No worker gets it before `not_before`, and it is ended at `deadline`; both
-    are empty for no such time. `status` is one of `wire.RUN_STATUSES`, or the number of one that a newer service has.
-    Times are RFC 3339. `parent_run_id`: the run that started it, empty for none.
+    Only the read model has `progress`. No worker gets the run before `not_before`, and it is ended at `deadline`; each
+    is empty if there is no such time. `status` is one of `wire.RUN_STATUSES`, or the number of a status that only a
+    newer service has. Times are RFC 3339. `parent_run_id`: the run that started it; empty if none did.
     """
 
     run_id: str
@@ -88,17 +88,18 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
+        """Whether the run has ended."""
         return self.finish is not None
 
 
 @dataclass(frozen=True)
 class RunAt:
-    """A run as it stands at the event `run.latest_seq`: what a snapshot of its events says.
+    """A run as of the event `run.latest_seq`: the content of a snapshot of its events.
 
-    `messages`, `output` (pieces of text) and `open_requests` are events of the run, the oldest first; there may be more
-    messages and output before them, which `totals` tell. `archived_bytes` is the size of the replay artifact with
-    SHA-256 `archived_sha256` that the run's events are in, if they have left the log; else 0.
+    `messages`, `output` (pieces of text) and `open_requests` are events of the run, oldest first. There may be more
+    messages and output before them; `totals` counts them too. If the run's events have left the log, `archived_bytes`
+    is the size of the replay artifact that contains them, and `archived_sha256` its SHA-256. Otherwise `archived_bytes`
+    is 0.
     """
 
     run: Run
@@ -115,7 +116,7 @@ class RunAt:
 
 @dataclass(frozen=True)
 class Page:
-    """A page of runs; `next_page_token` is empty on the last."""
+    """A page of runs; `next_page_token` is empty on the last page."""
 
     runs: tuple[Run, ...]
     next_page_token: str
@@ -123,7 +124,7 @@ class Page:
 
 @dataclass(frozen=True)
 class SyncGrant:
-    """A sync token, for how long it lives, where to use it, and what it does not carry (topic, reason)."""
+    """A sync token, its lifetime, the address to use it at, and the topics that it does not grant (topic, reason)."""
 
     token: str
     topics: frozenset[str]
@@ -137,7 +138,7 @@ class SyncGrant:
 
 @dataclass(frozen=True)
 class Session:
-    """A sign-in on a device. Times are RFC 3339; `revoked_at` is empty while it was not revoked."""
+    """A sign-in on a device. Times are RFC 3339; `revoked_at` is empty unless it was revoked."""
 
     session_id: str
     device_id: str
@@ -151,7 +152,7 @@ class Session:
 
 @dataclass(frozen=True)
 class ServiceAccount:
-    """A service account. Times are RFC 3339; `revoked_at` is empty while it lives."""
+    """A service account. Times are RFC 3339; `revoked_at` is empty unless it was revoked."""
 
     service_account_id: str
     name: str
@@ -162,7 +163,7 @@ class ServiceAccount:
 
 @dataclass(frozen=True)
 class NewServiceAccount:
-    """A service account, and its key, which is shown this once."""
+    """A service account, and its key, which is shown only once."""
 
     service_account_id: str
     name: str
@@ -176,7 +177,7 @@ class NewServiceAccount:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who the edge takes the caller for."""
+    """The caller as the edge identifies it."""
 
     subject: str
     org_id: str
@@ -187,7 +188,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class InclusionProof:
-    """The proof that a receipt is leaf `leaf_index`, from 0, of the log that the signed note `checkpoint` states."""
+    """The proof that a receipt is leaf `leaf_index` (from 0) of the log that the signed note `checkpoint` states."""
 
     leaf_index: int
     hashes: tuple[bytes, ...]

@@ -1,4 +1,4 @@
-"""Orgs, their members and invitations as commands give them back, and the contracts' messages for them."""
+"""Orgs, their members and invitations as commands return them, and the mapping from the contracts' messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from openagents.control.v1 import invitation_service_pb2, member_service_pb2, or
 
 _PREFIX = "ORG_ROLE_"
 ROLES = tuple(name.removeprefix(_PREFIX).lower() for name in org_service_pb2.OrgRole.keys()[1:])
-"""All that a member of an org may be, from most to least."""
+"""All roles of members, from the most powerful to the least."""
 
 
 @dataclass(frozen=True)
 class Org:
-    """An org as one of its members has it. `role`: one of ROLES, or the number of one that a newer service has.
+    """An org as one of its members sees it. `role`: one of ROLES, or the number of a role of a newer service.
 
-    Times are RFC 3339; `deletes_at`: when it will be gone, empty unless it was deleted.
+    Times are RFC 3339. `deletes_at`: when the org will be gone; empty unless it was deleted.
     """
 
     org_id: str
@@ -45,7 +45,7 @@ class Member:
 
 @dataclass(frozen=True)
 class MemberPage:
-    """A page of members; `next_page_token` is empty on the last."""
+    """A page of members; `next_page_token` is empty on the last page."""
 
     members: tuple[Member, ...]
     next_page_token: str
@@ -53,7 +53,7 @@ class MemberPage:
 
 @dataclass(frozen=True)
 class Invitation:
-    """An open invitation. `inviter` is the address of who made it; empty once that person is no member."""
+    """An open invitation. `inviter` is the address of its author; empty once that person is no longer a member."""
 
     invitation_id: str
     org_id: str
@@ -76,7 +76,7 @@ class Joined:
 
 
 def role_number(role: str) -> org_service_pb2.OrgRole.ValueType:
-    """The contract's number of a role. Raises Refusal `invalid_enum` for a word that is none of ROLES."""
+    """Return the contract's number of a role. Raises Refusal `invalid_enum` for a word that is not in ROLES."""
     if role not in ROLES:
         raise Refusal("invalid_enum", f"{role!r} is no role; give one of {', '.join(ROLES)}", field="role")
     return org_service_pb2.OrgRole.Value(_PREFIX + role.upper())
@@ -121,7 +121,7 @@ def invitation(message: invitation_service_pb2.Invitation) -> Invitation:
 
 
 def joined(message: invitation_service_pb2.AcceptInvitationResponse) -> Joined:
-    """What accepting led to."""
+    """The org that was joined."""
     return Joined(message.org_id, _role(message.role), document(message))
 
 

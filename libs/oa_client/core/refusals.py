@@ -1,4 +1,4 @@
-"""Refusals as a client meets them: named on a wire, told in a header, or mended by a sign-in only."""
+"""How a client reads a refusal: whether only a new sign-in helps, and how long to wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def needs_sign_in(refusal: Refusal) -> bool:
 
 
 def retry_after_ms(header: str) -> int:
-    """The wait in the value of a Retry-After header, in milliseconds; 0 for none, and for what is no number of
-    seconds or makes no sense."""
+    """Return the wait in the value of a Retry-After header, in milliseconds; 0 for an empty value, and for one that is
+    no number of seconds or makes no sense."""
     is_seconds = header.isascii() and header.isdigit() and len(header) <= _MAX_RETRY_AFTER_DIGITS
     return int(header) * 1000 if is_seconds else 0

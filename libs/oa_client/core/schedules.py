@@ -1,4 +1,4 @@
-"""Schedules as commands give them back, and as they are sent: plain values, and the contracts' messages for them."""
+"""Schedules as commands send and return them: plain values, and the mapping to the contracts' messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oa_runlog.wire import spec_to_wire
 from openagents.runtime.v1 import schedule_service_pb2 as pb
 
 OVERLAPS = tuple(name.removeprefix("OVERLAP_POLICY_").lower() for name in pb.OverlapPolicy.keys()[1:])
-"""All that can happen at a time when the last run has not ended."""
+"""All policies for a time at which the last run has not ended."""
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 
 
@@ -31,7 +31,7 @@ class Cron:
 
 @dataclass(frozen=True)
 class Every:
-    """Times at a fixed distance, each a multiple of it away from the anchor; without one: from the creation."""
+    """Times at a fixed distance: each is a multiple of it away from the anchor, or from the creation without one."""
 
     distance: timedelta
     anchor: datetime | None = None
@@ -39,7 +39,7 @@ class Every:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule. `timing` says in words when its times are; moments are RFC 3339, empty for none.
+    """A schedule. `timing` describes its times in words. Moments are RFC 3339, and empty if there is none.
 
     `status`: active, paused or deleted. `started`, `skipped` and `refused` count times.
     """
@@ -64,7 +64,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class ScheduledTime:
-    """What became of a time, or of several (`times`) that were skipped together, of which this is the newest.
+    """The record of a time, or of several (`times`) that were skipped together, of which this is the newest.
 
     `cause`: clock, trigger or backfill. `outcome`: started, skipped or refused; `reason` and `message` say why.
     """
@@ -81,7 +81,7 @@ class ScheduledTime:
 
 @dataclass(frozen=True)
 class ScheduleDetails:
-    """A schedule, the times that come next, and what became of the last ones, the newest first."""
+    """A schedule, its next times, and the records of its last ones, newest first."""
 
     schedule: Schedule
     next_times: tuple[str, ...]
@@ -91,7 +91,7 @@ class ScheduleDetails:
 
 @dataclass(frozen=True)
 class SchedulePage:
-    """A page of schedules; `next_page_token` is empty on the last."""
+    """A page of schedules; `next_page_token` is empty on the last page."""
 
     schedules: tuple[Schedule, ...]
     next_page_token: str
@@ -99,7 +99,7 @@ class SchedulePage:
 
 @dataclass(frozen=True)
 class BackfilledRun:
-    """The run of a past time. `existed`: the time had it before."""
+    """The run of a past time. `existed`: the time already had its run."""
 
     nominal_at: str
     run_id: str
@@ -110,7 +110,7 @@ class BackfilledRun:
 def create_request(
     name: str, timing: Cron | Every, spec: RunSpec, overlap: str, catch_up_ms: int, idempotency_key: str
 ) -> pb.CreateScheduleRequest:
-    """The request for a schedule. Raises Refusal `invalid_enum` for an overlap that is none of OVERLAPS."""
+    """Return the request for a schedule. Raises Refusal `invalid_enum` for an overlap that is not in OVERLAPS."""
     if overlap not in OVERLAPS:
         known = ", ".join(OVERLAPS)
         text = f"{overlap!r} says nothing about runs that overlap; give one of {known}"
@@ -204,7 +204,7 @@ def _timing(message: pb.Schedule) -> str:
 def _word(name: Callable[[Any], str], number: int, prefix: str) -> str:
     try:
         return name(number).removeprefix(prefix).lower()
-    except ValueError:  # of a newer service
+    except ValueError:  # a value of a newer service
         return str(number)
 
 

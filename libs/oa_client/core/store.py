@@ -2,7 +2,7 @@
 
 A store belongs to one user, org and device (its namespace). Implementations: SQLite (`oa_client.cpython.sqlite_store`)
 and memory (here); `CursorStore` keeps no state. A topic's state is its elements: the payloads of its events from
-`first_seq` on, or a snapshot and what came after it.
+`first_seq` on, or a snapshot and the elements after it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_BATCH = 256
 
 
 class StoreMoved(Exception):
-    """An element does not continue what is stored (another process shares the store); `cursor` is where it stands."""
+    """An element does not continue the stored ones (another process shares the store). `cursor` is the stored one."""
 
     def __init__(self, topic: str, cursor: Cursor | None) -> None:
         super().__init__(f"{topic} stands at {cursor}")
@@ -40,26 +40,26 @@ class WatermarkStore(Protocol):
     """See the module."""
 
     def cursor(self, topic: str) -> Cursor | None:
-        """How far `topic` has been applied; None when nothing of it is stored."""
+        """Return how far `topic` has been applied; None if nothing of it is stored."""
 
     def apply(self, elements: Sequence[Apply]) -> None:
-        """Store the elements and their cursors: all of them, or none. What is stored already is left as it is.
+        """Store the elements and their cursors: all of them, or none. Elements already stored stay as they are.
 
-        Raises StoreMoved when one would leave a hole, or belongs to another epoch or to other content.
+        Raises StoreMoved if an element would leave a hole, or belongs to another epoch or to other content.
         """
 
     def drop(self, topic: str) -> None:
-        """Forget state and cursor of `topic`, together."""
+        """Forget the state and the cursor of `topic` together."""
 
     def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
-        """The stored elements of `topic` above `after_seq`, in order."""
+        """Return the stored elements of `topic` above `after_seq`, in order."""
 
 
 def continues(stored: Cursor | None, element: Apply) -> bool:
-    """Whether to store the element; False when it is stored already. Raises StoreMoved when it does not fit.
+    """Whether to store the element; False if it is already stored. Raises StoreMoved if it does not fit.
 
-    The one rule of every store. Into an empty topic the first element may have any seq: a topic whose floor has
-    moved starts there.
+    Every store follows this rule. The first element of an empty topic may have any seq, because a topic whose floor
+    has moved starts there.
     """
     if element.snapshot or stored is None:
         return True
@@ -70,7 +70,7 @@ def continues(stored: Cursor | None, element: Apply) -> bool:
 
 
 def _same_content(stored_chain: bytes, element: Apply, ahead: int) -> bool:
-    """Whether the element was made of what is stored, as far as the chain values there can tell."""
+    """Whether the element agrees with the stored content, as far as the chain values can tell."""
     chain = {1: element.follows, 0: element.cursor.chain}.get(ahead, b"")
     return not chain or not stored_chain or chain == stored_chain
 
@@ -117,7 +117,7 @@ class MemoryStore:
 
 
 class CursorStore:
-    """A WatermarkStore of a reader that takes each element once and keeps none: it holds cursors, and no state."""
+    """A WatermarkStore for a reader that takes each element once and keeps none. It holds cursors, and no state."""
 
     def __init__(self, cursors: Mapping[str, Cursor] | None = None) -> None:
         """`cursors`: topic -> how far it was applied before."""

@@ -36,7 +36,7 @@ from openagents.sync.v1 import frame_pb2
 
 _STATUS_PREFIX = "RUN_STATUS_"
 RUN_STATUSES = tuple(name.removeprefix(_STATUS_PREFIX).lower() for name in run_pb2.RunStatus.keys()[1:])
-"""All that a run's status may be."""
+"""All statuses of a run."""
 
 
 def document(message: Message) -> JsonDocument:
@@ -53,8 +53,8 @@ def event_document(payload: bytes) -> JsonDocument:
 def is_event_document(value: Any, payload: bytes) -> bool:
     """Whether `value`, as `read_json` read it, is this stored event in proto3 JSON.
 
-    Another writer of proto3 JSON may have its own habits (a 64-bit number as text or not, an enum by its number): they
-    are read, and what was read is compared.
+    Writers of proto3 JSON may differ (a 64-bit number as text or not, an enum by its number), so `value` is parsed, and
+    the parsed event is compared.
     """
     stored = _canonical(event_document(payload))
     if _canonical(value) == stored:
@@ -68,17 +68,17 @@ def is_event_document(value: Any, payload: bytes) -> bool:
 
 
 def _canonical(value: Any) -> str:
-    # As text: to Python, True is 1 and 1 is 1.0.
+    # Compared as text, because to Python True equals 1 and 1 equals 1.0.
     return json.dumps(value, sort_keys=True)
 
 
 def receipt_document(receipt: SignedReceipt) -> JsonDocument:
-    """A receipt in the strict proto3 JSON mapping: what `oa receipt show --json` writes."""
+    """A receipt in the strict proto3 JSON mapping, as `oa receipt show --json` writes it."""
     return document(receipt_to_wire(receipt))
 
 
 def receipt_of(text: bytes) -> SignedReceipt:
-    """The receipt in a file of `receipt_document`. Raises Refusal `malformed_message`."""
+    """Return the receipt in a file of `receipt_document`. Raises Refusal `malformed_message`."""
     message = receipt_pb2.Receipt()
     try:
         merge_json(text, message)
@@ -90,7 +90,7 @@ def receipt_of(text: bytes) -> SignedReceipt:
 
 
 def finish(message: event_pb2.RunFinished) -> Finish:
-    """How a run ended."""
+    """Return how a run ended."""
     measured = message.exec
     return Finish(
         outcome=_word(event_pb2.RunOutcome.Name(message.outcome), "RUN_OUTCOME_"),
@@ -106,7 +106,7 @@ def finish(message: event_pb2.RunFinished) -> Finish:
 
 
 def run(message: run_pb2.Run) -> Run:
-    """The authority's answer about a run."""
+    """Return the run in the authority's answer."""
     return Run(
         run_id=message.run_id,
         title=message.spec.title,
@@ -128,7 +128,7 @@ def run(message: run_pb2.Run) -> Run:
 
 
 def run_at(payload: bytes) -> RunAt:
-    """The payload of a snapshot of a run's events."""
+    """Return the run in the payload of a snapshot of its events."""
     message = run_pb2.RunSnapshot.FromString(payload)
     return RunAt(
         run=run(message.run),
@@ -172,12 +172,12 @@ def _progress(message: event_pb2.ProgressReported) -> Progress:
 
 
 def documents(payload: bytes, *, snapshot: bool) -> tuple[bytes, ...]:
-    """What an applied element of a summary topic tells of: one document of an event, all of a snapshot."""
+    """Return the documents in an applied element of a summary topic: one in an event, all in a snapshot."""
     return tuple(frame_pb2.DocumentSet.FromString(payload).documents) if snapshot else (payload,)
 
 
 def sync_grant(message: sync_token_service_pb2.MintSyncTokenResponse, now_ms: int) -> SyncGrant:
-    """A sync token and what it carries. `now_ms`: since 1970."""
+    """Return a sync token and its grants. `now_ms`: since 1970."""
     return SyncGrant(
         token=message.token,
         topics=frozenset(grant.topic for grant in message.grants if grant.granted),
@@ -188,7 +188,7 @@ def sync_grant(message: sync_token_service_pb2.MintSyncTokenResponse, now_ms: in
 
 
 def caller(message: session_service_pb2.GetCallerResponse) -> Caller:
-    """Who the caller is."""
+    """Return who the caller is."""
     principal = message.principal
     return Caller(principal.subject, principal.org_id, message.email, tuple(principal.scopes), message.khala_url)
 
@@ -214,7 +214,7 @@ def service_account(message: service_account_service_pb2.ServiceAccount) -> Serv
 
 
 def asked_request(message: run_service_pb2.Request) -> AskedRequest:
-    """A request of a run, with what became of it."""
+    """A request of a run, with its state and answer."""
     opened, state = message.opened, message.WhichOneof("settled") or "open"
     options = {option.id: option.label or option.id for option in opened.options}
     if opened.kind == event_pb2.REQUEST_KIND_APPROVAL:
@@ -244,7 +244,7 @@ def new_service_account(message: service_account_service_pb2.CreateServiceAccoun
 
 
 def status_number(status: str) -> run_pb2.RunStatus.ValueType:
-    """The contract's number of a status. Raises Refusal `invalid_enum` for a word that is none of RUN_STATUSES."""
+    """The contract's number of a status. Raises Refusal `invalid_enum` for a word that is not in RUN_STATUSES."""
     try:
         return run_pb2.RunStatus.Value(_STATUS_PREFIX + status.upper())
     except ValueError:

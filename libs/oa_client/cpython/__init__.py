@@ -1,4 +1,4 @@
-"""What the core needs from outside, for CPython: httpx, websockets, files and SQLite.
+"""Network and storage for the core, on CPython: httpx, websockets, files and SQLite.
 
 network         Http on httpx, Sockets on websockets
 sqlite_store    the watermark store in SQLite

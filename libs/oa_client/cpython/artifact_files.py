@@ -1,4 +1,4 @@
-"""Replay artifacts as files: replaced whole, read line by line, and fetched from the site into one."""
+"""Replay artifacts as files: replaced whole, read line by line, and fetched from the site."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Fetched:
 
 @asynccontextmanager
 async def fetched_artifact(client: Client, run_id: str, folder: Path | None = None) -> AsyncIterator[Fetched]:
-    """The artifact of a run, checked with the pinned keys, in a file in `folder` (default: for temporary ones).
+    """The artifact of a run, checked with the pinned keys, in a file in `folder` (default: that for temporary files).
 
     Raises Refusal: those of `oa_client.proofs.run_proofs.RunProofs.artifact`.
     """
@@ -56,7 +56,7 @@ def scratch() -> Iterator[BinaryIO]:
 
 
 def write_artifact(file: Path, lines: Iterable[bytes]) -> int:
-    """Replace a file, whole or not at all; returns its size in bytes."""
+    """Replace a file, whole or not at all, and return its size in bytes."""
     with staging(file.parent) as (path, opened):
         size_bytes = sum(opened.write(line) for line in lines)
         opened.close()

@@ -1,4 +1,4 @@
-"""What the client keeps in files: credentials, the device's id, pinned receipt keys. Mode 0600, replaced whole."""
+"""The client's files: credentials, the device's id, pinned receipt keys. They have mode 0600 and are replaced whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from oa_client.edge.new_ids import new_device_id
 from oa_wire.strict_text import read_json as read_json_text
 
 LOCK_TIMEOUT_S = 60.0
-"""Longer than a refresh may take, whose process holds the lock."""
+"""Longer than a refresh may take, because the process that refreshes holds the lock."""
 _LOCK_POLL_S = 0.02
 
 
@@ -40,7 +40,7 @@ class ClientHome:
         return folder
 
     def device_id(self) -> str:
-        """The stable id of this installation (`dev_…`), made on first use."""
+        """The stable id of this installation (`dev_…`), created on first use."""
         path = self.root / "device.json"
         known = read_json(path)
         if known is not None and str(known.get("device_id", "")).startswith("dev_"):
@@ -52,7 +52,7 @@ class ClientHome:
 
 
 def site_name(control_url: str) -> str:
-    """HOST-PORT of a control URL, fit for a file name. Raises Refusal `invalid_setting` for what is no http(s) URL."""
+    """HOST-PORT of a control URL, fit for a file name. Raises Refusal `invalid_setting` if it is not an http(s) URL."""
     port = check_control_url(control_url)
     host = re.sub(r"[^A-Za-z0-9.-]", "_", urlsplit(control_url).hostname or "")
     return f"{host}-{port}"
@@ -66,7 +66,7 @@ class FileCredentialStore:
         self._lock_path = folder / "credentials.lock"
 
     def load(self) -> Credentials | None:
-        """See CredentialStore. A file that makes no sense is none."""
+        """See CredentialStore. A file that makes no sense counts as none."""
         raw = read_json(self._path)
         try:
             return Credentials(**raw) if raw else None
@@ -83,7 +83,7 @@ class FileCredentialStore:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """See CredentialStore. The kernel drops the lock with its process."""
+        """See CredentialStore. The kernel releases the lock when its process ends."""
         with self._lock_path.open("a") as lock:
             deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
             while not _locked(lock.fileno()):
@@ -105,7 +105,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None when there is none."""
+    """Return the JSON object in a file; None if there is none."""
     try:
         value = read_json_text(path.read_bytes())
     except (OSError, ValueError):
@@ -116,7 +116,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def write_private_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replace a file, whole or not at all, readable by its owner only (mkstemp makes it so from the start).
 
-    When this returns the new content stays, also after a power cut. Raises Refusal `invalid_setting` when the file
+    When this returns, the new content is durable, even across a power cut. Raises Refusal `invalid_setting` if the file
     can't be written.
     """
     try:

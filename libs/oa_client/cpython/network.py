@@ -26,8 +26,8 @@ _UNUSED = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy"
 class HttpxHttp:
     """An Http that keeps its connections. Close it, or use it in `async with`.
 
-    `proxy`: the URL of an HTTP proxy for all but loopback. Without one there is none, whatever the environment has.
-    `ca_file`: certificates of authorities (PEM) that are trusted besides the public ones and this machine's.
+    `proxy`: the URL of an HTTP proxy for everything except loopback. Without it none is used, whatever the environment
+    says. `ca_file`: certificates of authorities (PEM) that are trusted besides the public ones and this machine's.
     """
 
     def __init__(self, proxy: str = "", ca_file: Path | None = None) -> None:
@@ -76,8 +76,8 @@ class HttpxHttp:
         is_local, is_secure = is_loopback(url), urlsplit(url).scheme == "https"
         client = self._clients.get((is_local, is_secure))
         if client is None:
-            # A transport of our own: a client would take proxies from the environment. SSL_CERT_FILE is still heeded.
-            # Where no TLS is spoken nobody has to be trusted: to read all authorities takes longer than a call.
+            # Our own transport, because a client would take proxies from the environment. SSL_CERT_FILE still applies.
+            # Without TLS nobody has to be trusted, and reading all authorities takes longer than a call.
             trust = self._trusted() if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             transport = httpx.AsyncHTTPTransport(verify=trust, proxy=None if is_local else self._proxy or None)
             client = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, transport=transport)
@@ -91,8 +91,8 @@ class HttpxHttp:
 
 
 class WebSockets:
-    """A Sockets; `proxy` and `ca_file` as for HttpxHttp. With `compress` it offers
-    permessage-deflate, and goes on without where a gateway declines it."""
+    """A Sockets; `proxy` and `ca_file` are as for HttpxHttp. With `compress` it offers
+    permessage-deflate, and continues without it if a gateway declines it."""
 
     def __init__(self, proxy: str = "", ca_file: Path | None = None, *, compress: bool = False) -> None:
         self._proxy = proxy
@@ -101,7 +101,7 @@ class WebSockets:
 
     async def open(self, url: str, subprotocol: str) -> Socket:
         """See Sockets."""
-        from oa_client.cpython.websocket import open_socket  # loaded here: most commands open none
+        from oa_client.cpython.websocket import open_socket  # here, because most commands open none
 
         tls = tls_context(self._ca_file) if urlsplit(url).scheme == "wss" else None
         proxy = None if is_loopback(url) else self._proxy or None
@@ -115,7 +115,7 @@ class WebSockets:
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Trusts the public authorities, this machine's, and those of the file. Raises Refusal(invalid_setting)."""
+    """Trust the public authorities, this machine's, and those of the file. Raises Refusal(invalid_setting)."""
     context = httpx.create_ssl_context()
     context.load_default_certs()
     try:
@@ -136,7 +136,7 @@ def is_loopback(url: str) -> bool:
 
 
 def words_of_way(url: str, proxy: str, env: Mapping[str, str] = os.environ) -> str:
-    """How a call went, for its error: through which proxy, or past which that the environment names."""
+    """The route of a call, for its error: through which proxy, or past which proxy that the environment names."""
     if is_loopback(url):
         return ""
     if proxy:

@@ -1,4 +1,4 @@
-"""A client of one site with everything that CPython has: httpx, websockets, files, SQLite."""
+"""A client of one site on CPython: httpx, websockets, files, SQLite."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ class FileAuditHeads:
 
 
 def read_keys(path: Path) -> dict[str, bytes]:
-    """Key id -> public key from a file of FilePins; empty when there is none yet.
+    """Return key id -> public key from a file of FilePins; empty if there is no file yet.
 
-    Raises Refusal `unknown_key` for a file that makes no sense: taken for none, it would let any key be pinned anew.
+    Raises Refusal `unknown_key` for a file that makes no sense: if it counted as none, any key could be pinned anew.
     """
     if not path.exists():
         return {}
@@ -155,5 +155,5 @@ class Site:
                 yield client, store
 
     def store(self, client: Client) -> SqliteStore:
-        """The watermark store of the person who is signed in. Close it."""
+        """The watermark store of the person who is signed in. The caller must close it."""
         return SqliteStore(self.folder / "watermarks.sqlite3", client.namespace)

@@ -1,4 +1,4 @@
-"""The watermark store in SQLite: element and watermark are one transaction, against crashes and other processes."""
+"""The watermark store in SQLite. One transaction writes element and watermark, against crashes and other processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oa_khala.frames import Cursor
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0
-"""How long a write waits for another process's."""
+"""Maximum time that a write waits for another process's write."""
 _PAGE_ROWS = 500
 
 _MIGRATIONS = (
@@ -31,7 +31,7 @@ CREATE TABLE elements (
 """,
     "ALTER TABLE watermarks ADD COLUMN chain BLOB NOT NULL DEFAULT x''",
 )
-"""What makes each version out of the one before."""
+"""The statements that make each version from the previous one."""
 _READ_CURSOR = "SELECT epoch, applied_seq, chain FROM watermarks WHERE namespace = ? AND topic = ?"
 _WRITE_CURSOR = "INSERT OR REPLACE INTO watermarks (namespace, topic, epoch, applied_seq, chain) VALUES (?, ?, ?, ?, ?)"
 _WRITE_ELEMENT = "INSERT INTO elements (namespace, topic, seq, snapshot, payload) VALUES (?, ?, ?, ?, ?)"
@@ -48,18 +48,18 @@ class SqliteStore:
     def __init__(self, path: Path, namespace: str) -> None:
         """Open the file, or create it with mode 0600.
 
-        Raises Refusal `invalid_setting`, here and from every write, for a file that can't be used: of a newer
-        version, damaged, on a full disk.
+        Raises Refusal `invalid_setting`, here and from every write, if the file can't be used: it is of a newer
+        version, damaged, or on a full disk.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
         self._path = path
         self._namespace = namespace
-        # isolation_level None: transactions are exactly where BEGIN stands.
+        # isolation_level None: transactions begin exactly where BEGIN is executed.
         self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
-            # WAL with NORMAL: a power cut may take the newest transactions, whole ones; the gateway sends them again.
+            # WAL with NORMAL: a power cut may lose the newest transactions, whole ones; the gateway sends them again.
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._migrate()
         except sqlite3.Error as error:

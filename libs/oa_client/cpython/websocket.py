@@ -1,4 +1,4 @@
-"""A Socket on the websockets package. `network` loads it when a socket is opened: most commands open none."""
+"""A Socket on the websockets package. `network` loads it when a socket is opened, because most commands open none."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from oa_wire.connect import from_connect
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-"""Largest frame that is taken from a gateway."""
+"""Maximum size of a frame that is accepted from a gateway."""
 _WINDOW_BITS = 12
-# No context in either direction: nothing is kept between messages, and no message tells of another one by its size.
+# No context in either direction: nothing is kept between messages, and a message's size reveals nothing of another.
 _COMPRESSION = ClientPerMessageDeflateFactory(
     server_no_context_takeover=True,
     client_no_context_takeover=True,
@@ -34,7 +34,7 @@ _COMPRESSION = ClientPerMessageDeflateFactory(
 async def open_socket(
     url: str, subprotocol: str, tls: ssl.SSLContext | None, proxy: str | None, *, compress: bool
 ) -> WebSocket:
-    """An open socket. Raises SocketClosed when it is refused, OSError or TimeoutError when nobody answers."""
+    """Return an open socket. Raises SocketClosed if it is refused, OSError or TimeoutError if nobody answers."""
     try:
         connection = await connect(
             url,
@@ -84,7 +84,7 @@ class WebSocket:
         """See Socket."""
         try:
             await self._connection.close()
-        except BaseException:  # canceled: the package leaves a connection open that the other end has not closed
+        except BaseException:  # canceled: the package leaves open a connection that the other end has not closed
             self._connection.transport.abort()
             raise
 
@@ -93,7 +93,7 @@ class WebSocket:
         raw = self._connection.transport.get_extra_info("socket")
         if raw is not None:
             with contextlib.suppress(OSError):
-                # Lingering off: the kernel throws away what was not sent, and tells the peer with a RST.
+                # Linger time 0: the kernel discards unsent data, and tells the peer with a RST.
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._connection.transport.abort()
 

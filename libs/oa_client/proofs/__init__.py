@@ -1,8 +1,8 @@
-"""What proves a run: receipts, keys that are trusted on first use, the log of receipts, artifacts, files of events.
+"""Proofs of a run: receipts, keys that are trusted on first use, the log of receipts, artifacts, files of events.
 
 run_proofs    all of it, for one site: a receipt checked alone, against every event, or in the log of receipts
-pins          which keys are trusted
-receipt_log   the log of receipts, watched
+pins          the trusted keys
+receipt_log   watches the log of receipts
 artifacts     replay artifacts: fetched whole, and read line by line
 event_lines   the lines of an events file
 """

@@ -16,20 +16,20 @@ from oa_runlog.proof.verify import VerifiedReplay, verify_receipt
 
 _ZSTD_MAGIC = bytes.fromhex("28b52ffd")
 _UNPACK_BYTES = 1024
-"""What is unpacked at once: a few bytes can stand for very many."""
+"""Number of bytes unpacked at a time, small because a few bytes can stand for very many."""
 
 
 class Pieces(Protocol):
-    """Who has artifacts: `oa_client.edge.commands.Commands`."""
+    """A source of artifacts: `oa_client.edge.commands.Commands`."""
 
     async def artifact_piece(self, run_id: str, offset: int) -> ArtifactPiece:
-        """The piece that begins at `offset`."""
+        """Return the piece that begins at `offset`."""
 
 
 async def fetch_artifact(pieces: Pieces, run_id: str, into: BinaryIO) -> int:
-    """Write the artifact of a run that has ended into a file; returns its size.
+    """Write the artifact of a run that has ended into a file, and return its size.
 
-    Raises Refusal `run_not_finished`, `archive_damaged`; `artifact_malformed` when what came is not what was announced.
+    Raises Refusal `run_not_finished`, `archive_damaged`; `artifact_malformed` if the content is not as announced.
     """
     digest, size = hashlib.sha256(), 0
     announced: tuple[int, bytes] | None = None
@@ -52,8 +52,8 @@ def _not_as_announced() -> Refusal:
 
 
 def is_of_another_past(replay: VerifiedReplay, kept: SignedReceipt, keys: Mapping[str, bytes]) -> bool:
-    """Whether a verified artifact holds another receipt of its run than the one that was kept: who kept it is the
-    only one who can tell.
+    """Whether a verified artifact holds another receipt of its run than the one that was kept. Only the keeper of a
+    receipt can tell.
 
     Raises the Refusals of `verify_receipt` for a kept receipt that is not signed by `keys`, or is another run's.
     """
@@ -62,10 +62,10 @@ def is_of_another_past(replay: VerifiedReplay, kept: SignedReceipt, keys: Mappin
 
 
 def read_artifact_lines(opened: BinaryIO) -> Iterator[bytes]:
-    """The lines of an artifact with their ends, from where `opened` stands, which must be its beginning; one that is
+    """Yield the lines of an artifact with their line ends. `opened` must be at the artifact's beginning. A line that is
     too long comes in pieces, which no reader takes for lines.
 
-    Raises Refusal artifact_malformed for what is compressed and broken, or followed by anything.
+    Raises Refusal artifact_malformed if a compressed artifact is broken, or is followed by anything.
     """
     begin = opened.tell()
     is_compressed = opened.read(len(_ZSTD_MAGIC)) == _ZSTD_MAGIC
@@ -78,8 +78,8 @@ def read_artifact_lines(opened: BinaryIO) -> Iterator[bytes]:
 
 
 def _unpacked(opened: BinaryIO) -> Iterator[bytes]:
-    """The content of one zstd frame, which must be all that there is: frames after it may be skipped by one reader
-    and shown by another."""
+    """Yield the content of one zstd frame. Nothing may follow it, because one reader may skip further frames and
+    another may show them."""
     unpack = zstandard.ZstdDecompressor().decompressobj()
     while piece := opened.read(_UNPACK_BYTES):
         if unpack.eof:

@@ -1,7 +1,7 @@
-"""The audit log of an org, fetched whole and checked, against the newest head that was seen before, too.
+"""The audit log of an org, fetched whole and checked, also against the newest head that was seen before.
 
-What a chain can't show is that it was made anew. So the newest head that was verified is kept, and the next log has to
-be its continuation (docs/operations/audit.md).
+A chain can't show whether it was made anew. Therefore the newest verified head is kept, and the next log must continue
+it (docs/operations/audit.md).
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from oa_runlog.proof.audit import (
 
 
 class AuditParts(Protocol):
-    """Who has the log: `oa_client.edge.audit.Audit`."""
+    """A source of the log: `oa_client.edge.audit.Audit`."""
 
     async def part(self, after_sequence: int) -> AuditPart:
-        """The chain after an event."""
+        """Return the chain after an event."""
 
 
 class AuditHeads(Protocol):
     """Keeps the newest verified head of each org of one site."""
 
     def load(self, org_id: str) -> AuditHead | None:
-        """The head."""
+        """Return the head."""
 
     def save(self, org_id: str, head: AuditHead) -> None:
-        """Replace it, whole or not at all."""
+        """Replace the head, whole or not at all."""
 
 
 async def fetch_audit_log(parts: AuditParts, into: BinaryIO) -> None:
     """Write the log of the caller's org, as far as it goes now, into an empty file.
 
-    Raises Refusal `tail_cut` when the site has less than it says, `artifact_malformed` when its parts don't fit.
+    Raises Refusal `tail_cut` if the site has fewer events than it says, `artifact_malformed` if its parts don't fit.
     """
     part = await parts.part(0)
     org_id, end = part.org_id, part.head
@@ -65,7 +65,7 @@ async def fetch_audit_log(parts: AuditParts, into: BinaryIO) -> None:
 async def checked_audit_log(
     parts: AuditParts, heads: AuditHeads, into: BinaryIO, known: AuditHead | None = None
 ) -> VerifiedAuditLog:
-    """Fetch the log into an empty file and check it, against `known` and the head that was kept; keep what is newer.
+    """Fetch the log into an empty file, check it against `known` and the kept head, and keep the newer head.
 
     Raises the Refusals of `fetch_audit_log` and `verify_audit_log`.
     """
@@ -80,7 +80,7 @@ async def checked_audit_log(
 
 
 def verify_audit_file(file: BinaryIO, known: AuditHead | None = None) -> VerifiedAuditLog:
-    """Check what is in a file. Raises the Refusals of `verify_audit_log`."""
+    """Check the log in a file. Raises the Refusals of `verify_audit_log`."""
     file.seek(0)
     return verify_audit_log(_lines(file), known=known)
 

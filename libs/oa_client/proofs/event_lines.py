@@ -1,7 +1,8 @@
-"""The lines of an events file: each an event for people and programs, with the stored bytes that it is proved by.
+"""The lines of an events file: each is an event for people and programs, with the stored bytes that prove it.
 
-Their form is docs/protocol/receipts.md, "Files". `oa run tail --json` writes them, `oa receipt verify --events` reads
-them: a line that tells its reader something else than its bytes say is refused, as in a replay artifact.
+docs/protocol/receipts.md, "Files", defines their form. `oa run tail --json` writes them, and
+`oa receipt verify --events` reads them. A line that says something else than its bytes is refused, as in a replay
+artifact.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ _MEMBERS = {"seq", "event", "bytes"}
 
 
 def event_line(seq: int, payload: bytes) -> JsonDocument:
-    """An event for programs: its seq, itself as JSON, and the stored bytes, which are what the chain is made of."""
+    """Return an event for programs: its seq, the event as JSON, and the stored bytes, from which the chain is made."""
     return {"seq": seq, "event": wire.event_document(payload), "bytes": base64.b64encode(payload).decode()}
 
 
 def read_event_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The stored bytes of the event in each line, each checked against what its line says. Lazy.
+    """Yield lazily the stored bytes of the event in each line, checked against the rest of the line.
 
-    Raises Refusal `artifact_malformed`, with the number of the line. Order, chain and receipt are for `verify_record`.
+    Raises Refusal `artifact_malformed`, with the number of the line. `verify_record` checks order, chain and receipt.
     """
     for number, line in enumerate(lines, start=1):
         try:

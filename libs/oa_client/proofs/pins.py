@@ -1,4 +1,4 @@
-"""Receipt keys, trusted on first use: what a site showed first is what its receipts must be signed with."""
+"""Receipt keys, trusted on first use: a site's receipts must be signed with the keys that it showed first."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class PinStore(Protocol):
     """Keeps the pinned keys of one site."""
 
     def load(self) -> dict[str, bytes]:
-        """Key id -> 32 bytes of Ed25519 public key."""
+        """Return key id -> 32 bytes of Ed25519 public key."""
 
     def save(self, keys: Mapping[str, bytes]) -> None:
-        """Replace them, whole or not at all."""
+        """Replace the keys, whole or not at all."""
 
 
 def trusted_keys(pinned: Mapping[str, bytes], shown: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The keys to check with: the pinned ones, or on first use those that the site shows.
+    """Return the keys to check with: the pinned ones, or on first use those that the site shows.
 
-    A site that rotates its key still shows an old one that is pinned; its new keys are then taken over. A site
-    that shows none of the pinned keys is another one, or has been replaced: Refusal `unknown_key`.
+    A site that rotates its key still shows an old one that is pinned; its new keys are then added. A site that shows
+    none of the pinned keys is another site, or has been replaced: Refusal `unknown_key`.
     """
     if not pinned:
         return dict(shown)
@@ -39,7 +39,7 @@ def trusted_keys(pinned: Mapping[str, bytes], shown: Mapping[str, bytes]) -> dic
 
 
 def keys_of(texts: Iterable[str]) -> dict[str, bytes]:
-    """Key id -> key, of public keys that somebody gives in base64. Raises Refusal `invalid_value`."""
+    """Return key id -> key for public keys in base64. Raises Refusal `invalid_value`."""
     try:
         keys = [read_base64(text) for text in texts]
     except ValueError:

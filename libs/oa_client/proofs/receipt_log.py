@@ -1,7 +1,7 @@
-"""The log of receipts, watched: a receipt must be in it, and it must continue what was seen of it before.
+"""Watches the log of receipts: a receipt must be in it, and it must continue the log that was seen before.
 
-What a receipt alone can't show is that it was not replaced, or taken away. So the newest checkpoint that was verified
-is kept, and the next one has to be its continuation (docs/protocol/receipt-log.md).
+A receipt alone can't show that it was not replaced or removed. Therefore the newest verified checkpoint is kept, and
+the next one must continue it (docs/protocol/receipt-log.md).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ class CheckpointStore(Protocol):
     """Keeps the newest verified checkpoint of one site."""
 
     def load(self) -> bytes | None:
-        """The signed note."""
+        """Return the signed note."""
 
     def save(self, note: bytes) -> None:
-        """Replace it, whole or not at all."""
+        """Replace the note, whole or not at all."""
 
     def forget(self) -> None:
-        """Trust the next one."""
+        """Forget the checkpoint, and trust the next one."""
 
 
 class LogProofs(Protocol):
-    """Who answers questions about the log: `oa_client.edge.commands.Commands`."""
+    """A source of proofs about the log: `oa_client.edge.commands.Commands`."""
 
     async def inclusion_proof(self, run_id: str) -> InclusionProof:
         """The proof that a run's receipt is in the log."""
@@ -40,7 +40,7 @@ class LogProofs(Protocol):
 
 @dataclass(frozen=True)
 class Logged:
-    """A receipt is leaf `leaf_index` of the log `now`, which continues the log `seen` before, if one was."""
+    """A receipt is leaf `leaf_index` of the log `now`, which continues the log `seen` before, if there is one."""
 
     leaf_index: int
     now: Checkpoint
@@ -50,7 +50,7 @@ class Logged:
 async def check_logged(
     proofs: LogProofs, store: CheckpointStore, keys: Mapping[str, bytes], receipt: SignedReceipt, facts: ReceiptFacts
 ) -> Logged:
-    """Check that a verified receipt is in the log, and that the log continues the one seen last; keep what is newer.
+    """Check that a verified receipt is in the log, and that the log continues the one seen last. Keep the newer one.
 
     `keys`: the pinned receipt keys, which sign the log too. Raises Refusal: `not_logged_yet`; `checkpoint_malformed`,
     `unknown_key`, `signature_invalid`; `not_in_log`; `log_rolled_back`, `log_forked`.

@@ -1,4 +1,4 @@
-"""What proves the runs of one site to this client: all that is shown as proved comes through here."""
+"""Proves the runs of one site to this client. Everything that is shown as proved comes from here."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
 from oa_runlog.proof.verify import VerifiedReplay, verify_artifact, verify_receipt, verify_record
 
 Scratch = Callable[[], AbstractContextManager[BinaryIO]]
-"""Opens a file to write and read, which is gone after the block."""
+"""Opens a file to write and read, which is removed after the block."""
 
 
 class Receipts(Pieces, LogProofs, Protocol):
-    """Who has receipts and what belongs to them: `oa_client.edge.commands.Commands`."""
+    """A source of receipts and everything that belongs to them: `oa_client.edge.commands.Commands`."""
 
     async def receipt(self, run_id: str) -> SignedReceipt:
         """The receipt of a run. Raises Refusal `run_not_finished` while it has none."""
 
     async def receipt_keys(self) -> dict[str, bytes]:
-        """Key id -> public key, of all keys that receipts are or were signed with."""
+        """Return key id -> public key for all keys that receipts are or were signed with."""
 
 
 class Proved(NamedTuple):
-    """A receipt, and what it states, which has been checked."""
+    """A receipt, and the facts that it states, which have been checked."""
 
     receipt: SignedReceipt
     facts: ReceiptFacts
@@ -40,14 +40,15 @@ class Proved(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckedArtifact:
-    """An artifact of the site that holds under the pinned keys."""
+    """An artifact of the site that was verified with the pinned keys."""
 
     size_bytes: int
     replay: VerifiedReplay
 
 
 class RunProofs:
-    """See the module. Every method may raise the Refusals of the service behind it, and those of `oa_runlog.verify`."""
+    """See the module. Every method may raise the Refusals of the service behind it, and those of
+    `oa_runlog.proof.verify`."""
 
     def __init__(
         self, receipts: Receipts, subscriptions: Subscribes, pins: PinStore, checkpoints: CheckpointStore
@@ -65,7 +66,7 @@ class RunProofs:
         return await self._trusted(self._pins.load())
 
     async def trust_anew(self) -> dict[str, bytes]:
-        """Forget the pinned keys and the checkpoint that was seen last, and trust what the site shows now."""
+        """Forget the pinned keys and the checkpoint that was seen last, and trust the keys that the site shows now."""
         self._checkpoints.forget()
         return await self._trusted({})
 
@@ -76,7 +77,7 @@ class RunProofs:
         return trusted
 
     async def receipt(self, run_id: str) -> Proved:
-        """The receipt of a run, its signature checked under the pinned keys."""
+        """The receipt of a run, its signature checked against the pinned keys."""
         receipt = await self._receipts.receipt(run_id)
         return Proved(receipt, verify_receipt(receipt, await self.keys(), run_id=run_id))
 
@@ -87,19 +88,19 @@ class RunProofs:
         return Proved(receipt, verify_record(receipt, await self.keys(), payloads, run_id=run_id))
 
     async def followed_record(self, run_id: str, store: WatermarkStore) -> Proved:
-        """Get what `store` lacks of a run that has ended, then check its record.
+        """Fetch the events that `store` lacks of a run that has ended, then check its record.
 
         Raises Refusal `run_not_finished`; EventsArchived when its events have left the log.
         """
-        await self._receipts.receipt(run_id)  # a run that goes on has none: say so, and don't wait for its end
+        await self._receipts.receipt(run_id)  # a run that has not ended has none: raise, and don't wait for its end
         async with aclosing(RunTail(self._subscriptions, store, run_id).items()) as items:
             async for _ in items:
                 pass
         return await self.record(run_id, store)
 
     async def whole_record(self, run_id: str, store: WatermarkStore, scratch: Scratch) -> Proved:
-        """The receipt of a run that has ended, checked against every event: followed into `store`, or of its artifact
-        if they were archived."""
+        """The receipt of a run that has ended, checked against every event. The events are followed into `store`, or
+        read from its artifact if they were archived."""
         try:
             return await self.followed_record(run_id, store)
         except EventsArchived:
@@ -108,13 +109,13 @@ class RunProofs:
         return Proved(replay.receipt, replay.facts)
 
     async def logged(self, proved: Proved) -> Logged:
-        """Where a receipt that was proved is in the log of receipts. Raises the Refusals of `check_logged`."""
+        """Return the place of a proved receipt in the log of receipts. Raises the Refusals of `check_logged`."""
         return await check_logged(self._receipts, self._checkpoints, await self.keys(), *proved)
 
     async def artifact(self, run_id: str, into: BinaryIO) -> CheckedArtifact:
-        """Get the artifact of a run that has ended, archived or not, into an empty file, and check it.
+        """Fetch the artifact of a run that has ended, archived or not, into an empty file, and check it.
 
-        Raises Refusal: those of `fetch_artifact` and `oa_runlog.replay.verify_artifact`.
+        Raises Refusal: those of `fetch_artifact` and `oa_runlog.proof.verify.verify_artifact`.
         """
         keys = await self.keys()
         size_bytes = await fetch_artifact(self._receipts, run_id, into)

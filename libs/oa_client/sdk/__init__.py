@@ -1,4 +1,4 @@
-"""What programs use to start runs and follow them. They import it as `openagents`.
+"""The SDK with which programs start runs and follow them. They import it as `openagents`.
 
 client     a client of one site, signed in with an API key
 runs       one run: its state, its events, its result

@@ -1,4 +1,4 @@
-"""A client of one site for programs, signed in as a service account.
+"""A client of one site for programs, signed in with an API key.
 
 async with Client.from_env() as client:
     run = await client.start("exec", ExecSpec(("make", "test")), key="build-17")
@@ -57,8 +57,8 @@ _BUILD_ID = f"oa-{SURFACE}/{VERSION}"
 class Client:
     """Starts runs and follows them. Use it in `async with`, or close it.
 
-    One client serves any number of tasks of one event loop. Every method may raise Refusal: `unavailable` and its like
-    after a few attempts, `invalid_api_key`, or what the service has against the request.
+    One client serves any number of tasks of one event loop. Every method may raise Refusal: `unavailable` and similar
+    reasons after a few attempts, `invalid_api_key`, or the reason why the service refuses the request.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class Client:
         ca_file: Path | None = None,
         compress: bool = False,
     ) -> None:
-        """`control_url`: of the public edge, https:// for TLS. `khala_url` overrides the address that control gives.
+        """`control_url`: the public edge, https:// for TLS. `khala_url` overrides the address that control gives.
 
-        `proxy`: the URL of an HTTP proxy for all but loopback. `ca_file`: certificates of authorities (PEM) that are
-        trusted besides the public ones. `compress` offers gateways to compress what they send, for thin lines. Raises
-        Refusal `invalid_setting`, and `invalid_value` for what is no text.
+        `proxy`: the URL of an HTTP proxy for everything except loopback. `ca_file`: certificates of authorities (PEM)
+        that are trusted besides the public ones. `compress` offers gateways to compress their messages, for slow
+        networks. Raises Refusal `invalid_setting`, and `invalid_value` for an argument that is not text.
         """
         check_text_arguments(control_url=control_url, api_key=api_key, khala_url=khala_url, proxy=proxy)
-        site_name(control_url)  # refuses what is no URL
+        site_name(control_url)  # refuses anything that is not a URL
         self._http = HttpxHttp(proxy, ca_file)
         edge = Edge(control_url, self._http, _BUILD_ID)
         self._commands = Commands(edge, ApiKeyAccess(edge, api_key))
@@ -87,9 +87,9 @@ class Client:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
-        """A client as OA_CONTROL_URL and OA_API_KEY say; OA_KHALA_URL, OA_PROXY and OA_CA_FILE may be set.
+        """Return a client from OA_CONTROL_URL and OA_API_KEY, and optionally OA_KHALA_URL, OA_PROXY and OA_CA_FILE.
 
-        The key may also be in a file, which OA_API_KEY_FILE names. Raises Refusal(invalid_setting).
+        The key may also be in the file that OA_API_KEY_FILE names. Raises Refusal(invalid_setting).
         """
         site = SiteAccess.from_env(env)
         khala_url = env.get("OA_KHALA_URL", "")
@@ -118,24 +118,24 @@ class Client:
         queue: Queue | None = None,
         if_busy: str = "",
     ) -> RunHandle:
-        """Start a run for the workers that have `adapter`. It waits until one of them takes it.
+        """Start a run for the workers that have `adapter`. The run waits until one of them takes it.
 
-        `input`: an ExecSpec or PromptSpec for adapters that take these; anything else is the input of an agent, and
-        goes as JSON: a dataclass, a pydantic model, or plain JSON values. Raises Refusal `invalid_value` for what has
-        no form in JSON, and for an input that no attached worker takes, with its `path` in the metadata.
+        `input`: an ExecSpec or PromptSpec for adapters that take these; anything else is the input of an agent, and is
+        sent as JSON: a dataclass, a pydantic model, or plain JSON values. Raises Refusal `invalid_value` for an input
+        that has no form in JSON, and for one that no attached worker takes, with its `path` in the metadata.
 
         `key` makes it safe to call this again after a crash: the same key and the same input give the same run, and
-        the same key with another input is refused as `idempotency_conflict`. Without one every call starts a run.
+        the same key with another input is refused as `idempotency_conflict`. Without a key, every call starts a run.
 
-        In an agent, too, this starts a run of its own, of the client's API key: it is no child of the agent's run, is
-        not canceled with it, and may be started again after a takeover. The first time a client does so, a warning says
-        it. `run.start_child` starts children.
+        Even in an agent, this starts an independent run of the client's API key: it is not a child of the agent's run,
+        is not canceled with it, and may be started again after a takeover. The first time a client does so, it logs a
+        warning. `run.start_child` starts children.
 
-        `queue`: when a worker gets it, how long it may take, and whether it is tried again.
+        `queue`: when a worker gets the run, how long it may take, and whether it is tried again.
 
-        `thread_id`: runs with one id are one conversation. `if_busy` says what happens while an older one goes on:
-        "reject" (Refusal `thread_busy`), "enqueue" (it waits), "interrupt" (that one is canceled). Without it they go
-        on side by side.
+        `thread_id`: runs with the same id are one conversation. `if_busy` says what happens while an older one has not
+        ended: "reject" (Refusal `thread_busy`), "enqueue" (the new run waits), "interrupt" (the older one is canceled).
+        Without it they run side by side.
         """
         check_text(key, "key")
         spec = _spec(adapter, input, title, thread_id, labels, retention_class, queue, if_busy)
@@ -155,20 +155,21 @@ class Client:
             )
 
     def run(self, run_id: str) -> RunHandle:
-        """The run with this id; nothing is asked of the service yet."""
+        """Return the run with this id, without asking the service yet."""
         check_text(run_id, "run_id")
         return RunHandle(run_id, self._commands, self._following)
 
     async def caller(self) -> Caller:
-        """Who the API key is, and in which org."""
+        """Return the principal of the API key, and its org."""
         return await self._commands.caller()
 
     async def topic(self, name: str, cursor: str = "", *, snapshots: bool = False) -> AsyncGenerator[TopicUpdate, None]:
-        """What happens to a topic, in order and each once: `async for update in client.topic("org:org_…:runs"): …`.
+        """Yield updates of a topic, in order and each once: `async for update in client.topic("org:org_…:runs"): …`.
 
-        It goes on after `cursor`, which an update had, or else begins with a snapshot of a list, or with the first
-        event. A connection that breaks is made again, and goes on with exactly the next element. `snapshots`: a run
-        begins with a snapshot as well. `docs/protocol/topics.md` has the topics. Raises Refusal when it can't be had.
+        It continues after `cursor`, the cursor of an update, or else begins with a snapshot of a list, or with the
+        first event. A broken connection is reopened and continues with exactly the next element. `snapshots`: a run
+        begins with a snapshot as well. `docs/protocol/topics.md` lists the topics. Raises Refusal if the topic
+        can't be followed.
         """
         async with aclosing(self.topics({name: cursor}, snapshots=snapshots)) as updates:
             async for update in updates:
@@ -177,9 +178,9 @@ class Client:
                 yield update
 
     async def topics(self, cursors: Mapping[str, str], *, snapshots: bool = False) -> AsyncGenerator[TopicUpdate, None]:
-        """The same of several topics over one connection. `cursors`: name -> where it goes on, or "".
+        """Yield updates of several topics over one connection. `cursors`: name -> cursor to continue after, or "".
 
-        A topic that can't be had is told of (`refused`), and the others go on; it ends when none is left.
+        A topic that can't be followed is reported (`refused`), and the others continue. It ends when none is left.
         """
         check_named_texts(cursors, "cursors")
         check_flag(snapshots, "snapshots")
@@ -206,11 +207,11 @@ class Client:
     ) -> ScheduleHandle:
         """Start a run of `adapter` with `input`, as `start` does, at each time of `timing`.
 
-        `overlap` says what happens while the last run has not ended: skip, allow or cancel_previous. `catch_up`: how
-        late a run may start; 0 for the installation's default. `key` is as that of `start`.
+        `overlap` says what happens if the last run has not ended: skip, allow or cancel_previous. `catch_up`: how
+        late a run may start; 0 for the installation's default. `key` is as in `start`.
 
-        Raises Refusal `already_exists` for a name that another schedule of the org has, `limit_reached`, and as
-        `start` does for an input.
+        Raises Refusal `already_exists` for a name that another schedule of the org has, `limit_reached`, and for an
+        input as `start` does.
         """
         check_text_arguments(name=name, overlap=overlap, key=key)
         catch_up_ms = whole_ms(catch_up, "catch_up")
@@ -222,12 +223,12 @@ class Client:
         return self.schedule(name)
 
     def schedule(self, name: str) -> ScheduleHandle:
-        """The schedule of this name or id; nothing is asked of the service yet."""
+        """Return the schedule with this name or id, without asking the service yet."""
         check_text(name, "name")
         return ScheduleHandle(name, self._commands, self._following)
 
     async def schedules(self) -> AsyncGenerator[Schedule, None]:
-        """All schedules of the org, the newest first."""
+        """Yield all schedules of the org, newest first."""
         token = ""
         while True:
             page = await self._commands.schedules.page(page_token=token)
@@ -239,7 +240,7 @@ class Client:
 
 
 class _Following:
-    """Makes subscriptions; an `oa_client.follow.run_tail.Subscribes`."""
+    """Makes subscriptions; implements `oa_client.follow.run_tail.Subscribes`."""
 
     def __init__(self, commands: Commands, sockets: Sockets, khala_url: str) -> None:
         self._commands = commands

@@ -1,4 +1,4 @@
-"""When a run is given to a worker, how long it may take, and whether it is tried again, as programs state it."""
+"""How programs state when a worker gets a run, how long the run may take, and whether it is tried again."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ _NONE = timedelta()
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """Whether a run that its agent ends as failed is tried again. What its steps have stored stays."""
+    """Whether a run that its agent ends as failed is tried again. The stored results of its steps stay."""
 
     failures: int
-    """How many times it may fail, the last time included: 2 to 100."""
+    """Maximum number of failures, including the last one: 2 to 100."""
     delay: timedelta = timedelta(seconds=1)
     """Pause after the first failure; twice as long after each further one."""
     max_delay: timedelta = timedelta(hours=1)
     """Maximum pause."""
     reasons: Sequence[str] = ()
-    """Reasons of a failure that is tried again; none for all but those that would come back (docs/queue.md)."""
+    """Reasons of failures that are tried again. Empty means all except those that would recur (docs/queue.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """When a run is given to a worker, and how long it may take. Without any of these: at once, without a limit."""
+    """When a run is given to a worker, and how long it may take. By default: at once, without a limit."""
 
     priority: int = 0
-    """-100 to 100; among the waiting runs of an org a higher one goes first."""
+    """-100 to 100. Among the waiting runs of an org, those with a higher priority go first."""
     not_before: datetime | None = None
     """No worker gets the run before this time, which has a time zone."""
     start_timeout: timedelta = _NONE
-    """Maximum time until a worker starts it; then it fails as `start_timeout`."""
+    """Maximum time until a worker starts the run; then it fails as `start_timeout`."""
     run_timeout: timedelta = _NONE
-    """Maximum time from its first start to its end, over all attempts; then it fails as `run_timeout`."""
+    """Maximum time from the run's first start to its end, over all attempts; then it fails as `run_timeout`."""
     concurrency: Concurrency | None = None
     """How many runs of the org with this key may run at a time."""
     retry: Retry | None = None
-    """Whether it is tried again when its agent fails."""
+    """Whether the run is tried again when its agent fails."""
 
 
 def policy_of(queue: Queue) -> QueuePolicy:
-    """As the contract has it.
+    """Return the queue policy of the contract.
 
-    Raises Refusal `invalid_value` for a time without a zone, for a negative one, and for what is of another kind.
+    Raises Refusal `invalid_value` for a time without a zone, for a negative one, and for a value of another kind.
     """
     check_kind(queue, Queue, "queue")
     retry = queue.retry
@@ -89,7 +89,7 @@ def policy_of(queue: Queue) -> QueuePolicy:
 
 
 def thread_policy(word: str) -> ThreadPolicy:
-    """The policy of a run in its thread. Raises Refusal `invalid_value` for another word."""
+    """Return the policy of a run in its thread. Raises Refusal `invalid_value` for any other word."""
     try:
         return ThreadPolicy(word)
     except ValueError:
@@ -106,7 +106,7 @@ def _time_ns(time: datetime) -> int:
 
 
 def whole_ms(duration: timedelta, field: str) -> int:
-    """Whole milliseconds, rounded up: what is not nothing does not become no limit."""
+    """Return whole milliseconds, rounded up, so that a short duration does not become 0, which means no limit."""
     check_duration(duration, field)
     if duration < _NONE:
         raise Refusal("invalid_value", "a time can't be negative; give a longer one, or none", field=field)

@@ -20,7 +20,7 @@ from oa_wire.shapes import Misfit, json_text, shape_of
 T = TypeVar("T")
 
 SURFACE = "sdk"
-"""What kind of client this is, to the services."""
+"""The kind of client that the services see."""
 
 
 class RunEnded(Exception):
@@ -34,7 +34,7 @@ class RunEnded(Exception):
 
     @property
     def reason(self) -> str:
-        """Why, as one word."""
+        """The reason, as one word."""
         return self.finish.reason
 
 
@@ -47,7 +47,7 @@ class RunCanceled(RunEnded):
 
 
 class RunHandle:
-    """A run at the service, which goes on whether or not anybody holds its handle."""
+    """A run at the service. It continues whether or not anybody holds its handle."""
 
     def __init__(self, run_id: str, commands: Commands, following: Subscribes) -> None:
         self.run_id = run_id
@@ -62,11 +62,11 @@ class RunHandle:
         return await self._commands.run(self.run_id)
 
     async def events(self, *, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:
-        """The run's events above `after_seq`, in order: first those that there are, then each as it comes, to the last.
+        """Yield the run's events above `after_seq`, in order: the existing ones, then each as it comes, to the last.
 
-        Each is given once. A connection that breaks is made again, and goes on with exactly the next event. Raises
-        Refusal: `retention_floor_breach` when the events have moved to the archive, and the reason why a log can't
-        be continued when it was replaced meanwhile.
+        Each event is yielded once. A broken connection is reopened and continues with exactly the next event. Raises
+        Refusal: `retention_floor_breach` if the events have moved to the archive, and the reason why the log can't be
+        continued if it was replaced meanwhile.
         """
         tail = RunTail(self._following, CursorStore(), self.run_id)
         async with aclosing(tail.items()) as items:
@@ -79,10 +79,10 @@ class RunHandle:
                         raise Refusal.received(reason, message)
 
     async def result(self) -> Finish:
-        """Wait for the run's end and return how it succeeded. Raises RunFailed or RunCanceled when it did not.
+        """Wait for the run's end and return how it succeeded. Raises RunFailed or RunCanceled if it did not.
 
-        It waits as long as the run takes, also while a service is away: limit it with `asyncio.timeout`. The run is
-        not cancelled with the wait.
+        It waits as long as the run takes, even while a service is unavailable: limit it with `asyncio.timeout`.
+        Canceling the wait does not cancel the run.
         """
         state = await self.state()
         if state.finish is None:
@@ -99,8 +99,8 @@ class RunHandle:
                 raise RunFailed(self.run_id, state.finish)
 
     async def output(self, type_: type[T]) -> T:
-        """Wait for the run's end and return what its agent returned, as a value of this type. Raises as `result` does,
-        and Refusal `payload_mismatch` when the agent returned nothing, or what is not of the type.
+        """Wait for the run's end and return the result of its agent as a value of this type. Raises as `result` does,
+        and Refusal `payload_mismatch` if the agent returned nothing, or a value that is not of the type.
         """
         shape = shape_of(type_, "validation")
         finish = await self.result()
@@ -111,34 +111,34 @@ class RunHandle:
             raise Refusal("payload_mismatch", message, field="result_json") from None
 
     async def send(self, value: object, *, key: str = "") -> int:
-        """Say something to the run's agent, which hears it with `run.receive` or `run.inbox`; the seq of the input.
+        """Send an input to the run's agent, which gets it with `run.receive` or `run.inbox`, and return its seq.
 
-        `value` goes as JSON, like an input of `Client.start`. `key` makes it safe to call this again: the same key says
-        it once. Raises Refusal `invalid_transition` for a run that has ended or is to end.
+        `value` is sent as JSON, like an input of `Client.start`. `key` makes it safe to call this again: with the same
+        key, the input is sent only once. Raises Refusal `invalid_transition` for a run that has ended or is to end.
         """
         check_text(key, "key")
         text = json_text(value, "value")
         return await self._commands.talk.send(self.run_id, text, key)
 
     async def requests(self) -> list[AskedRequest]:
-        """What the run has asked people, in order, with what became of it."""
+        """Return the requests of the run, in order, each with its state and answer."""
         return await self._commands.talk.requests(self.run_id)
 
     async def answer(self, request_id: str, *, option: str = "", text: str = "") -> int:
-        """Answer a request of the run, with an option or a text; the seq of the answer. The first answer counts.
+        """Answer a request of the run with an option or a text; return the seq of the answer. The first answer counts.
 
-        Raises Refusal `request_settled` when another one came first, `invalid_value` for one that does not fit.
+        Raises Refusal `request_settled` if another one came first, `invalid_value` for one that does not fit.
         """
         check_text_arguments(request_id=request_id, option=option, text=text)
         return await self._commands.talk.answer(self.run_id, request_id, option=option, text=text)
 
     async def cancel(self, reason: str = "") -> Run:
-        """Ask for the run to end, and return at once. `result` tells when it has."""
+        """Ask for the run to end, and return at once. `result` waits for the end."""
         check_text(reason, "reason")
         return await self._commands.cancel(self.run_id, reason)
 
     async def sync_token(self, *, ttl_s: int = 0) -> SyncGrant:
-        """A token with which somebody else, a browser for example, can follow this run for a while and do nothing else.
+        """A token with which another client, such as a browser, can follow this run for a while and do nothing else.
 
         `ttl_s`: 60 to 900, or 0 for the service's default.
         """
@@ -150,5 +150,5 @@ class RunHandle:
             async with aclosing(self.events()) as events:
                 async for _ in events:
                     pass
-        except EventsArchived:  # so it has ended
+        except EventsArchived:  # archived, so it has ended
             pass

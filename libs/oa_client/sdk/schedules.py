@@ -24,25 +24,25 @@ class ScheduleHandle:
         return f"ScheduleHandle({self.name})"
 
     async def state(self) -> ScheduleDetails:
-        """Where it stands: its next times, and what became of the last ones."""
+        """Return the schedule, its next times, and the records of the last ones."""
         return await self._schedules.get(self.name)
 
     async def pause(self, reason: str = "") -> Schedule:
-        """Start no more runs until it is resumed."""
+        """Start no more runs until the schedule is resumed."""
         check_text(reason, "reason")
         return await self._schedules.pause(self.name, reason)
 
     async def resume(self) -> Schedule:
-        """Go on, with the newest missed time if that is within the catch-up window."""
+        """Continue, with the newest missed time if it is within the catch-up window."""
         return await self._schedules.resume(self.name)
 
     async def trigger(self, *, key: str = "") -> RunHandle:
-        """Start a run now, whatever its overlap policy. `key` makes it safe to call this again."""
+        """Start a run now, whatever the overlap policy. `key` makes it safe to call this again."""
         check_text(key, "key")
         return self._run((await self._schedules.trigger(self.name, key)).run_id)
 
     async def backfill(self, start: datetime, end: datetime) -> list[RunHandle]:
-        """The run of each past time from `start` on and before `end`, in order, started if it had not been.
+        """Start the missing runs of past times from `start` on and before `end`. Return the run of each time, in order.
 
         Moments without a time zone are UTC. Raises Refusal `limit_reached` for a range with too many times.
         """
@@ -51,7 +51,7 @@ class ScheduleHandle:
         return [self._run(one.run_id) for one in await self._schedules.backfill(self.name, start, end)]
 
     async def delete(self) -> None:
-        """End it; its runs go on."""
+        """End the schedule; its runs continue."""
         await self._schedules.delete(self.name)
 
     def _run(self, run_id: str) -> RunHandle:

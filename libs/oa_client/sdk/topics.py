@@ -1,4 +1,4 @@
-"""Topics, for a program that follows them: what happens there, in order, each once."""
+"""Topics, for a program that follows them: their updates, in order, each once."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Res
 
 
 class UpdateKind(StrEnum):
-    """What can happen to a topic."""
+    """The kinds of updates of a topic."""
 
     EVENT = "event"
     """The next element."""
     SNAPSHOT = "snapshot"
-    """The topic's whole state as of `seq`, in place of what was there."""
+    """The topic's whole state as of `seq`, in place of the previous state."""
     CAUGHT_UP = "caught_up"
-    """All up to `seq` has come, the head when the topic was subscribed. It is said after each reconnect, too."""
+    """Everything up to `seq`, the head when the topic was subscribed, has come. It is repeated after each reconnect."""
     RESTARTED = "restarted"
-    """What came before can't be continued: drop what was made of it. The topic follows from its start."""
+    """The previous state can't be continued: drop it. The topic follows from its start."""
     REFUSED = "refused"
-    """The topic can't be had, and nothing more comes of it."""
+    """The topic can't be followed, and no more updates of it come."""
 
 
 @dataclass(frozen=True)
 class TopicUpdate:
-    """What has happened to a topic. `payload` is of an event or a snapshot; docs/protocol/topics.md names its message.
+    """An update of a topic. `payload` is that of an event or a snapshot; docs/protocol/topics.md names its message.
 
-    `cursor` is the place after it, as a text: store it in one step with what you make of the element, and go on there.
-    `reason` says why the topic restarted, and `refusal` why it can't be had.
+    `cursor` is the cursor after it, as text: store it in one step with the state that you make from the element, and
+    continue from there. `reason` says why the topic restarted, and `refusal` why it can't be followed.
     """
 
     topic: str
@@ -48,7 +48,7 @@ class TopicUpdate:
 
     @property
     def documents(self) -> tuple[bytes, ...]:
-        """Of a list: the messages that it tells of, one of an event and all of a snapshot; none of anything else."""
+        """The messages in an update of a list: one in an event, all in a snapshot, none in any other update."""
         if self.kind not in (UpdateKind.EVENT, UpdateKind.SNAPSHOT):
             return ()
         return documents(self.payload, snapshot=self.kind is UpdateKind.SNAPSHOT)

@@ -1,8 +1,8 @@
-"""What operators of an installation do, by the internal port of control, with the operators' token.
+"""The functions for operators of an installation, on the internal port of control, with the operators' token.
 
 audit         the audit log of an installation
-calls         one call, whatever it asks
-orgs          orgs, whoever their members are
+calls         the call that all of them make
+orgs          all orgs, whoever their members are
 policy        who may do what, and why not
 routes        web routes, canaries and maintenance
 sessions      where people are signed in

@@ -1,4 +1,4 @@
-"""The audit log of an installation: what happened in no org, and in any of them."""
+"""The audit log of an installation: the events of no org, and of any org."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class AuditOperators:
-    """InstallationAuditService over a channel, with the operators' token. Everything raises Refusal.
+    """InstallationAuditService over a channel, with the operators' token. Every method may raise Refusal.
 
-    `org_id`: whose log; empty for that of what has no org.
+    `org_id`: the org whose log it is; empty for the log of events that belong to no org.
     """
 
     def __init__(self, channel: grpc.aio.Channel, token: str, org_id: str = "") -> None:
@@ -28,13 +28,13 @@ class AuditOperators:
         self._org_id = org_id
 
     async def page(self, filters: AuditFilters, *, page_size: int = 0, page_token: str = "") -> AuditPage:
-        """Events, the newest first. A page may be short, or empty, although another follows."""
+        """Return events, newest first. A page may be short, or empty, although another follows."""
         request = wire.installation_request(self._org_id, filters, page_size, page_token)
         answer = await self._calls.done(self._stub.ListInstallationAuditEvents, request)
         return wire.page(answer)
 
     async def part(self, after_sequence: int) -> AuditPart:
-        """The chain after an event; after 0 from the oldest event that is kept."""
+        """Return the chain after an event; after 0, from the oldest event that is kept."""
         request = pb.ReadInstallationAuditLogRequest(org_id=self._org_id, after_sequence=after_sequence)
         answer = await self._calls.done(self._stub.ReadInstallationAuditLog, request)
         return wire.part(answer)

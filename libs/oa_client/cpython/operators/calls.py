@@ -1,4 +1,4 @@
-"""One call of an operator, whatever it asks."""
+"""The call that all functions for operators make."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OperatorCalls:
         self._metadata = ((_TOKEN_KEY, token),)
 
     async def done(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, T], request: Q) -> T:
-        """The answer. Raises Refusal: what control said, or that it can't be called."""
+        """Make a call and return the answer. Raises Refusal: that of control, or one that says it can't be called."""
         try:
             return await method(request, metadata=self._metadata, timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:

@@ -1,4 +1,4 @@
-"""Orgs, whoever their members are."""
+"""All orgs, whoever their members are."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class OrgOperators:
         self._calls = OperatorCalls(token)
 
     async def list(self, person: str = "", *, deleted: bool = False) -> AsyncIterator[InstallationOrg]:
-        """All orgs, or those of a person (id or address), the oldest first; the deleted ones alone, if asked for."""
+        """Yield all orgs, or those of a person (id or address), oldest first. With `deleted`, only the deleted ones."""
         request = pb.ListInstallationOrgsRequest(person=person, deleted=deleted, page_size=_PAGE)
         while True:
             answer = await self._calls.done(self._stub.ListInstallationOrgs, request)

@@ -1,4 +1,4 @@
-"""Who may do what, and by which rule not."""
+"""Who may do what, and which rule denies it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _PREFIX = "POLICY_RULE_"
 
 @dataclass(frozen=True)
 class Question:
-    """Whether `subject`, with a token of `session_id` (`ses_…` or `apk_…`) for an org, may do what needs `scope`.
+    """Whether `subject`, with a token of `session_id` (`ses_…` or `apk_…`) for an org, may do what requires `scope`.
 
-    `token_scopes` are those of the token. With `fresh_sign_in` the sign-in of a session must not be too old. `owner` is
-    the person or org whose thing it is; empty for nobody's.
+    `token_scopes` are those of the token. With `fresh_sign_in`, the sign-in of a session must not be too old. `owner`
+    is the person or org that owns the object; empty if nobody does.
     """
 
     subject: str
@@ -46,7 +46,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The decision. `rule`: the one that denied, in lower case; `scopes`: what the principal may do now."""
+    """The decision. `rule`: the rule that denied, in lower case. `scopes`: what the principal may do now."""
 
     allowed: bool
     reason: str
@@ -64,7 +64,7 @@ class PolicyOperators:
         self._calls = OperatorCalls(token)
 
     async def explain(self, question: Question) -> Answer:
-        """Ask."""
+        """Return the decision about a question."""
         answer = await self._calls.done(self._stub.Authorize, _request(question))
         rule = pb.PolicyRule.Name(answer.rule).removeprefix(_PREFIX).lower() if answer.rule else ""
         return Answer(answer.allowed, answer.reason, answer.message, rule, tuple(answer.scopes), document(answer))

@@ -21,7 +21,7 @@ _NAMES = {value: name for name, value in _SIDES.items()}
 
 @dataclass(frozen=True)
 class RouteGroup:
-    """Paths that move together. `pinned`: the side for everybody, or empty; `percent`: share of the shell otherwise."""
+    """Paths that move together. `pinned`: the side for everybody, or empty. `percent`: otherwise the shell's share."""
 
     name: str
     prefixes: Sequence[str]
@@ -30,7 +30,7 @@ class RouteGroup:
 
     @property
     def document(self) -> Mapping[str, object]:
-        """For programs."""
+        """The JSON form, for programs."""
         return {"name": self.name, "prefixes": list(self.prefixes), "pinned": self.pinned, "percent": self.percent}
 
 
@@ -46,7 +46,7 @@ class Canary:
 
     @property
     def document(self) -> Mapping[str, object]:
-        """For programs."""
+        """The JSON form, for programs."""
         return {
             "group": self.group,
             "percent": self.percent,
@@ -58,7 +58,7 @@ class Canary:
 
 @dataclass(frozen=True)
 class Routes:
-    """What operators have decided. `maintenance_notice`: what people are told; None while the site is open."""
+    """The decisions of operators. `maintenance_notice`: what people are told; None while the site is open."""
 
     version: int
     groups: Sequence[RouteGroup]
@@ -67,7 +67,7 @@ class Routes:
 
     @property
     def document(self) -> Mapping[str, object]:
-        """For programs."""
+        """The JSON form, for programs."""
         return {
             "version": self.version,
             "groups": [one.document for one in self.groups],
@@ -77,14 +77,14 @@ class Routes:
 
 
 class RouteOperators:
-    """RouteService over a channel, with the operators' token. Everything raises Refusal."""
+    """RouteService over a channel, with the operators' token. Every method may raise Refusal."""
 
     def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
         self._stub: RouteServiceAsyncStub = RouteServiceStub(channel)
         self._calls = OperatorCalls(token)
 
     async def read(self) -> Routes:
-        """Everything, as it is now."""
+        """Return everything as it is now."""
         found = await self._calls.done(self._stub.GetRoutes, pb.GetRoutesRequest())
         canaries = [
             Canary(one.group, one.percent, one.step_time.ToJsonString(), one.outcome, one.reason)
@@ -94,23 +94,23 @@ class RouteOperators:
         return Routes(found.version, [_group(one) for one in found.groups], canaries, notice)
 
     async def set(self, group: RouteGroup) -> int:
-        """Put a group in the place of the one with its name; the new version."""
+        """Replace the group with the same name, or add the group; return the new version."""
         message = pb.RouteGroup(
             name=group.name, prefixes=group.prefixes, pinned=_SIDES[group.pinned], percent=group.percent
         )
         return int((await self._calls.done(self._stub.SetRoute, pb.SetRouteRequest(group=message))).version)
 
     async def delete(self, name: str) -> int:
-        """Take a group away; the new version."""
+        """Delete a group, and return the new version."""
         return int((await self._calls.done(self._stub.DeleteRoute, pb.DeleteRouteRequest(name=name))).version)
 
     async def roll_back(self) -> Routes:
-        """Take back the last change to the groups."""
+        """Undo the last change to the groups, and return them."""
         done = await self._calls.done(self._stub.RollBackRoutes, pb.RollBackRoutesRequest())
         return Routes(done.version, [_group(one) for one in done.groups], [], None)
 
     async def start_canary(self, group: str, hold_ms: int, min_requests: int) -> int:
-        """Begin to move a group to the shell; the canary's number. 0 stands for the installation's own value."""
+        """Begin to move a group to the shell, and return the canary's number. 0 means the installation's own value."""
         request = pb.StartCanaryRequest(group=group, hold_ms=hold_ms, min_requests=min_requests)
         return int((await self._calls.done(self._stub.StartCanary, request)).canary_id)
 
@@ -120,11 +120,11 @@ class RouteOperators:
         await self._calls.done(self._stub.StartMaintenance, request)
 
     async def end_maintenance(self) -> None:
-        """Open it."""
+        """Open the site again."""
         await self._calls.done(self._stub.EndMaintenance, pb.EndMaintenanceRequest())
 
     async def create_bypass(self, ttl_ms: int) -> tuple[str, str]:
-        """A way in, and when it ends."""
+        """Return a bypass, and when it ends."""
         made = await self._calls.done(self._stub.CreateBypass, pb.CreateBypassRequest(ttl_ms=ttl_ms))
         return made.bypass, made.expire_time.ToJsonString()
 

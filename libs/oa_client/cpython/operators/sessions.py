@@ -28,13 +28,13 @@ class SessionOperators:
         self._calls = OperatorCalls(token)
 
     async def list(self, person: str) -> Sequence[Session]:
-        """The person's sessions, the newest first; revoked ones for 30 days."""
+        """Return the person's sessions, newest first, including revoked ones for 30 days."""
         request = pb.ListInstallationSessionsRequest(person=person)
         answer = await self._calls.done(self._stub.ListInstallationSessions, request)
         return [session(one) for one in answer.sessions]
 
     async def revoke(self, person: str, session_id: str = "") -> Sequence[str]:
-        """End a session of the person, or all; the ids of those that end by it."""
+        """End a session of the person, or all, and return the ids of the sessions that this ended."""
         request = pb.RevokeInstallationSessionsRequest(person=person, session_id=session_id)
         answer = await self._calls.done(self._stub.RevokeInstallationSessions, request)
         return tuple(answer.session_ids)

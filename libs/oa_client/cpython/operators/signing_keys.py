@@ -22,7 +22,7 @@ _PREFIX = "SIGNING_KEY_STATE_"
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A key. `state`: published, signing, verifying or ended. Times are RFC 3339, and empty for what a key has not."""
+    """A key. `state`: published, signing, verifying or ended. Times are RFC 3339, and empty if a key has none."""
 
     key_id: str
     state: str
@@ -44,12 +44,12 @@ class SigningKeyOperators:
         self._calls = OperatorCalls(token)
 
     async def list(self) -> Sequence[SigningKey]:
-        """All keys, the oldest first."""
+        """Return all keys, oldest first."""
         answer = await self._calls.done(self._stub.ListSigningKeys, pb.ListSigningKeysRequest())
         return [_key(one) for one in answer.keys]
 
     async def rotate(self, stolen: str = "") -> Sequence[SigningKey]:
-        """Make the next key, or the one in place of a stolen one; all keys, the oldest first."""
+        """Create the next key, or the one that replaces a stolen key, and return all keys, oldest first."""
         request = pb.RotateSigningKeyRequest(stolen_key_id=stolen)
         return [_key(one) for one in (await self._calls.done(self._stub.RotateSigningKey, request)).keys]
 

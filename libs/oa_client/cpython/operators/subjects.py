@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """A person or service account. `blocked_at` is RFC 3339, and empty while it isn't blocked."""
+    """A person or service account. `blocked_at` is RFC 3339, and empty if it isn't blocked."""
 
     subject: str
     name: str
@@ -46,12 +46,12 @@ class SubjectOperators:
         return _subject(found.subject)
 
     async def block(self, who: str) -> Subject:
-        """Block it."""
+        """Block the person or service account."""
         blocked = await self._calls.done(self._stub.BlockSubject, pb.BlockSubjectRequest(subject=who))
         return _subject(blocked.subject)
 
     async def unblock(self, who: str) -> Subject:
-        """Take the block away."""
+        """Remove the block."""
         unblocked = await self._calls.done(self._stub.UnblockSubject, pb.UnblockSubjectRequest(subject=who))
         return _subject(unblocked.subject)
 
