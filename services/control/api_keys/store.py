@@ -59,8 +59,8 @@ ORDER BY api_key_id FOR UPDATE"""  # noqa: S608
 """The keys of an owner that can still be ended."""
 LISTED = f"""
 SELECT {_COLUMNS} FROM control.api_keys k WHERE owner = $1
-ORDER BY created_at DESC, api_key_id DESC LIMIT $2"""  # noqa: S608
-"""The newest keys of an owner."""
+ORDER BY revoked_at IS NOT NULL, created_at DESC, api_key_id DESC LIMIT $2"""  # noqa: S608
+"""The keys of an owner, newest first, those that have ended last."""
 EXPIRED = f"""
 SELECT {_COLUMNS} FROM control.api_keys k WHERE revoked_at IS NULL AND expires_at <= $1
 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED"""  # noqa: S608

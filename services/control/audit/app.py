@@ -59,7 +59,7 @@ class RefusedCredentials:
             async with self._transactions.begin() as tx:
                 for network, reasons in written.items():
                     await tx.audit.add(_entry(network, reasons), self._clock.now())
-        except Exception:
+        except BaseException:  # a drain cancels it
             for network, reasons in written.items():
                 self._refused.setdefault(network, Counter()).update(reasons)
             raise

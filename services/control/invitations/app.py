@@ -24,6 +24,7 @@ from services.control.invitations.domain.invitation import (
     new_invitation,
     no_such_invitation,
     require_answerable,
+    require_few_open,
     require_inviter,
     require_room,
     resent,
@@ -106,7 +107,7 @@ class Invitations:
         async with self._transactions.begin() as tx:
             mine = await acting(tx, principal, org_id, Scope.MEMBERS_WRITE)
             require_shared(mine.org)
-            require_may_give(mine.role, role)
+            require_may_give(mine.role, role, org_id)
             # Members see each other's addresses anyway, so this reveals nothing new.
             if await tx.members.has_address(org_id, address):
                 raise Refusal("already_exists", "the address is a member's; set the member's role", field="email")
@@ -141,14 +142,16 @@ class Invitations:
             mine = await acting(tx, principal, org_id, Scope.MEMBERS_WRITE)
             require_open(mine.org)
             now = self._clock.now()
-            invitation = resent(await _of_org(tx, org_id, invitation_id), now)
-            require_may_give(mine.role, invitation.role)
+            before = await _of_org(tx, org_id, invitation_id)
+            invitation = resent(before, principal.subject, now)
+            require_may_give(mine.role, invitation.role, org_id)
+            if not before.is_open(now):
+                require_few_open(await tx.invitations.made(org_id, invitation.email, now))
             await tx.invitations.save(invitation)
             await tx.mail.drop(invitation_id)
             await self._send(tx, invitation, now)
             await tx.audit.add(done(principal, Action.INVITATION_RESENT, origin, org_id, invitation_id), now)
-            inviter = await tx.members.get(org_id, invitation.invited_by)
-            shown = Shown(invitation, mine.org.name, inviter.email if inviter else "")
+            shown = Shown(invitation, mine.org.name, await tx.people.email(principal.subject))
         self._mail_waits()
         return shown
 

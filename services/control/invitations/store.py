@@ -29,9 +29,10 @@ WHERE i.ended IS NULL AND i.expires_at > $2"""  # noqa: S608
 """Selects invitations that can be accepted. Statements add the condition."""
 OPEN_OF_ORG = f"{_OPEN} AND i.org_id = $1 ORDER BY i.created_at DESC, i.invitation_id DESC LIMIT $3"
 """The open invitations of an org."""
-OPEN_OF_ADDRESS = f"""{_OPEN} AND i.email = $1 AND o.delete_at IS NULL AND m.role IN ('owner', 'admin')
+OPEN_OF_ADDRESS = f"""{_OPEN} AND i.email = $1 AND o.delete_at IS NULL
+AND (m.role = 'owner' OR m.role = 'admin' AND i.role <> 'owner')
 ORDER BY i.created_at DESC, i.invitation_id DESC LIMIT $3"""
-"""The open invitations to an address whose inviters may still invite."""
+"""The open invitations to an address whose inviters may still invite so. Keep it as `domain.require_inviter`."""
 LOCK_ADDRESS = "SELECT pg_advisory_xact_lock(hashtextextended('invite:' || $1, 0))"
 """Makes transactions that count an address's invitations run one after the other."""
 COUNTS = """
@@ -49,7 +50,9 @@ INSERT INTO control.invitations
     (invitation_id, org_id, email, role, invited_by, created_at, sent_at, expires_at)
 VALUES ($1, $2, $3, $4, $5, $6, $6, $7)"""
 """Stores a new invitation."""
-SAVE = "UPDATE control.invitations SET sent_at = $2, expires_at = $3, mails = $4, ended = $5 WHERE invitation_id = $1"
+SAVE = """
+UPDATE control.invitations SET invited_by = $2, sent_at = $3, expires_at = $4, mails = $5, ended = $6
+WHERE invitation_id = $1"""
 """Stores the changes of an invitation."""
 SWEEP = """
 DELETE FROM control.invitations WHERE invitation_id IN (
@@ -94,7 +97,13 @@ class PostgresInvitations:
     async def save(self, invitation: Invitation) -> None:
         ended = invitation.ended.value if invitation.ended else None
         await self._connection.execute(
-            SAVE, invitation.invitation_id, invitation.sent_at, invitation.expires_at, invitation.mails, ended
+            SAVE,
+            invitation.invitation_id,
+            invitation.invited_by,
+            invitation.sent_at,
+            invitation.expires_at,
+            invitation.mails,
+            ended,
         )
 
     async def open_of_org(self, org_id: str, now: datetime) -> Sequence[Shown]:

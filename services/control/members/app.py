@@ -106,7 +106,7 @@ class Members:
         `missing_scope`, `last_owner`."""
         async with self._transactions.begin() as tx:
             mine, member = await self._changing(tx, principal, org_id, user_id)
-            require_role_change(mine.role, member.role, role, await tx.members.count_owners(org_id))
+            require_role_change(mine.role, member.role, role, await tx.members.count_owners(org_id), org_id)
             if role is member.role:
                 return member
             now = self._clock.now()
@@ -122,7 +122,7 @@ class Members:
             raise Refusal("invalid_value", "this is you; leave the org instead", field="user_id")
         async with self._transactions.begin() as tx:
             mine, member = await self._changing(tx, principal, org_id, user_id)
-            require_removal(mine.role, member.role, await tx.members.count_owners(org_id))
+            require_removal(mine.role, member.role, await tx.members.count_owners(org_id), org_id)
             now = self._clock.now()
             await tx.audit.add(done(principal, Action.MEMBER_REMOVED, origin, org_id, user_id), now)
             await _end(tx, org_id, user_id, MEMBER_REMOVED, now)

@@ -19,26 +19,26 @@ class Member:
     joined_at: datetime
 
 
-def require_may_give(actor: Role, role: Role) -> None:
-    """Raises Refusal `org_scope_denied` for a role that only owners may give and take away."""
+def require_may_give(actor: Role, role: Role, org_id: str) -> None:
+    """Raises Refusal `org_scope_denied` for a role that only owners of the org may give and take away."""
     if role is Role.OWNER and actor is not Role.OWNER:
-        raise Denied("org_scope_denied", "only an owner makes and unmakes owners; ask one")
+        raise Denied("org_scope_denied", "only an owner makes and unmakes owners; ask one", org_id)
 
 
-def require_role_change(actor: Role, before: Role, after: Role, owners: int) -> None:
+def require_role_change(actor: Role, before: Role, after: Role, owners: int, org_id: str) -> None:
     """Check that a member with the role `actor` may change `before` to `after` in an org with this number of owners.
 
     Raises Refusal `org_scope_denied`, `last_owner`.
     """
     for role in (before, after):
-        require_may_give(actor, role)
+        require_may_give(actor, role, org_id)
     if after is not Role.OWNER:
         _require_owner_left(before, owners)
 
 
-def require_removal(actor: Role, removed: Role, owners: int) -> None:
+def require_removal(actor: Role, removed: Role, owners: int, org_id: str) -> None:
     """Check that `actor` may remove a member with role `removed`. Raises Refusal `org_scope_denied`, `last_owner`."""
-    require_may_give(actor, removed)
+    require_may_give(actor, removed, org_id)
     _require_owner_left(removed, owners)
 
 

@@ -252,4 +252,4 @@ def _allowed(principal: StandingPrincipal, membership: Membership | None, scope:
 def _require(principal: StandingPrincipal, membership: Membership, scope: Scope) -> None:
     acts = acting_as(principal, membership)
     if denied := authorize(acts, Scoped(scope), OrgOwned(membership.org.org_id)):
-        raise Denied(denied.reason, denied.message)
+        raise Denied(denied.reason, denied.message, membership.org.org_id)

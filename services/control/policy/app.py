@@ -15,6 +15,7 @@ from services.control.audit.app import Audited
 from services.control.audit.domain import Action, Origin, by
 from services.control.policy.domain import (
     Access,
+    Denied,
     Deny,
     Public,
     Resource,
@@ -77,22 +78,25 @@ class Gate:
         self._standings = standings
         self._max_sign_in_age = max_sign_in_age
 
-    async def admit(
-        self, authorization: str | None, access: Access, method: str, origin: Origin
-    ) -> StandingPrincipal | None:
-        """Return the caller, who may do what needs `access`; None for public methods, which need no caller.
+    async def caller(self, authorization: str | None, access: Access) -> StandingPrincipal | None:
+        """Return the caller of a method with this access; None for public methods, which need no caller.
 
-        `authorization` is the header's value. `method` is for the audit trail. Raises Refusal.
+        `authorization` is the header's value. Raises Refusal.
         """
         if isinstance(access, Public):
             return None
         verified = await self._verifier.verify(bearer_token(authorization))
-        principal = await self.standing_now(verified.principal, verified.jti)
+        return await self.standing_now(verified.principal, verified.jti)
+
+    async def admit(self, principal: StandingPrincipal, access: Access, method: str, origin: Origin) -> None:
+        """Check that the caller may do what needs `access`, and record it if not: `method` is for the audit log.
+
+        A record costs a transaction, so a caller's limits come before. Raises Refusal.
+        """
         denied = self._denied(principal, access)
         if denied:
-            await self.record_denied(principal, method, origin, denied.reason)
+            await self.record_denied(principal, method, origin, Denied(denied.reason, denied.message))
             raise Refusal(denied.reason, denied.message, metadata=denied.metadata)
-        return principal
 
     async def decide(self, principal: StandingPrincipal, access: Access, resource: Resource | None = None) -> Decision:
         """Decide as `admit` would, with an explanation, for a principal that a service knows. Records nothing.
@@ -111,10 +115,11 @@ class Gate:
         denied = authorize(principal, access, resource)
         return denied or sign_in_denied(principal, access, self._clock.now(), self._max_sign_in_age)
 
-    async def record_denied(self, principal: StandingPrincipal, method: str, origin: Origin, reason: str) -> None:
-        """Record in the audit log that a call was denied."""
+    async def record_denied(self, principal: StandingPrincipal, method: str, origin: Origin, denied: Denied) -> None:
+        """Record in the audit log of the org concerned that a call was denied."""
+        entry = by(principal, Action.CALL_DENIED, origin, method, denied.reason)
         async with self._transactions.begin() as tx:
-            await tx.audit.add(by(principal, Action.CALL_DENIED, origin, method, reason), self._clock.now())
+            await tx.audit.add(replace(entry, org_id=denied.org_id or entry.org_id), self._clock.now())
 
     async def standing_now(self, principal: StandingPrincipal, jti: str = "") -> StandingPrincipal:
         """Return the principal with its present standing. `jti` is that of the principal's own token, empty when a

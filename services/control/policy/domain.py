@@ -182,7 +182,12 @@ class Deny:
 
 class Denied(Refusal):
     """A denial decided behind the gate, because only the use case knows which org is concerned. The door that received
-    the call has it recorded, as the gate records its own denials."""
+    the call has it recorded, as the gate records its own denials: in the log of `org_id`, or, where that is empty, of
+    the org in which the caller acts."""
+
+    def __init__(self, reason: str, message: str, org_id: str = "") -> None:
+        super().__init__(reason, message)
+        self.org_id = org_id
 
 
 def authorize(principal: StandingPrincipal | None, access: Access, resource: Resource | None = None) -> Deny | None:

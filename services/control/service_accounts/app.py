@@ -14,6 +14,7 @@ from services.control.api_keys.app.keys import ApiKeys, NewKey, Wanted
 from services.control.audit.domain import Action, Origin, by
 from services.control.policy.domain import (
     SERVICE_ACCOUNT_SCOPES,
+    Denied,
     OrgOwned,
     Scope,
     Scoped,
@@ -129,4 +130,4 @@ class ServiceAccounts:
 
 def _require_org(principal: StandingPrincipal, scope: Scope, org_id: str) -> None:
     if denied := authorize(principal, Scoped(scope), OrgOwned(org_id)):
-        raise Refusal(denied.reason, denied.message)
+        raise Denied(denied.reason, denied.message)

@@ -20,7 +20,7 @@ from oa_testing.postgres import Database, patient_settings
 from services.control.api_keys.app.keys import Wanted
 from services.control.audit.domain import Origin
 from services.control.mail.domain.letters import Letter, Outcome
-from services.control.policy.domain import AnyPrincipal, StandingPrincipal
+from services.control.policy.domain import Access, AnyPrincipal, StandingPrincipal
 from services.control.service_accounts.domain import ServiceAccount
 from services.control.sign_in.app import SignedIn, Started
 from services.control.sign_in.limits import SignInLimits
@@ -125,8 +125,13 @@ class Cases(UseCases):
 
     async def admitted(self, access_token: str) -> StandingPrincipal:
         """The caller with this token."""
-        principal = await self.gate.admit(f"Bearer {access_token}", AnyPrincipal(), "test", ORIGIN)
+        return await self.let_in(f"Bearer {access_token}", AnyPrincipal())
+
+    async def let_in(self, authorization: str, access: Access) -> StandingPrincipal:
+        """The caller, who may do what needs the access. Raises Refusal."""
+        principal = await self.gate.caller(authorization, access)
         assert principal is not None
+        await self.gate.admit(principal, access, "m", ORIGIN)
         return principal
 
 

@@ -43,6 +43,7 @@ from services.control.notices.app import tell_of_key
 from services.control.orgs.app import OrgStore, PeopleTransaction
 from services.control.policy.domain import (
     WORKER_SCOPES,
+    Denied,
     OrgOwned,
     Scope,
     Scoped,
@@ -350,7 +351,8 @@ class ApiKeys:
 
     async def still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
         """What the owner of the key behind the caller's token may do now, and when the key ends (None for a key without
-        an end). Raises Refusal `token_revoked`."""
+        an end). Nobody blocks the owner until the transaction ends. Raises Refusal `token_revoked`."""
+        await tx.api_keys.hold_owner(principal.subject)
         owned = _behind(principal, await tx.api_keys.standing(principal.session_id), self._clock.now())
         if owned is None or owned.standing is None:
             raise Refusal("token_revoked", "the key behind the token has ended; make a new one")
@@ -408,12 +410,12 @@ def _own(principal: StandingPrincipal) -> str:
 
 def _require_session(principal: StandingPrincipal) -> None:
     if denied := authorize(principal, SessionOnly()):
-        raise Refusal(denied.reason, denied.message)
+        raise Denied(denied.reason, denied.message)
 
 
 def _require(principal: StandingPrincipal, scope: Scope, org_id: str) -> None:
     if denied := authorize(principal, Scoped(scope), OrgOwned(org_id)):
-        raise Refusal(denied.reason, denied.message)
+        raise Denied(denied.reason, denied.message)
 
 
 def _unknown_key() -> Refusal:

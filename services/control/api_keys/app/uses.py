@@ -56,7 +56,7 @@ class KeyUses:
         try:
             async with self._transactions.autocommit() as tx:
                 await tx.api_keys.used(seen)
-        except Exception:
+        except BaseException:  # a drain cancels it
             self._seen = seen | self._seen
             raise
 

@@ -43,8 +43,8 @@ async def edge_token(cases: Cases, key: str) -> str:
 async def test_a_key_with_one_scope_does_that_and_nothing_else(cases: Cases) -> None:
     _, key = await cases.account(await cases.principal(), "ci", ["runs.write"])
     token = f"Bearer {await edge_token(cases, key)}"
-    assert await cases.gate.admit(token, Scoped(Scope.RUNS_WRITE), "m", ORIGIN)
-    assert await reason_of(cases.gate.admit(token, Scoped(Scope.RUNS_READ), "m", ORIGIN)) == "missing_scope"
+    await cases.let_in(token, Scoped(Scope.RUNS_WRITE))
+    assert await reason_of(cases.let_in(token, Scoped(Scope.RUNS_READ))) == "missing_scope"
     assert await reason_of(cases.api_keys.exchange(key, Use.WORKER, ORIGIN)) == "missing_scope"
 
 
@@ -219,7 +219,7 @@ async def test_a_key_changes_nothing_about_who_gets_in(cases: Cases) -> None:
         ):
             assert await reason_of(call) == "missing_scope"
         token = f"Bearer {await edge_token(cases, text)}"
-        assert await reason_of(cases.gate.admit(token, SessionOnly(), "m", ORIGIN)) == "missing_scope"
+        assert await reason_of(cases.let_in(token, SessionOnly())) == "missing_scope"
 
 
 async def test_whoever_leaves_the_org_leaves_its_tokens_without_effect(cases: Cases, admin: Any) -> None:

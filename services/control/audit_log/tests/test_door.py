@@ -63,6 +63,45 @@ async def test_a_script_sees_what_it_did_and_nothing_else(control: Control) -> N
     assert [event["outcome"] for event in events] == [*["AUDIT_OUTCOME_REFUSED"] * 2, "AUDIT_OUTCOME_DONE"]
 
 
+DENIED = "SELECT org_id, actor, target, reason FROM control.audit_events WHERE action = 'call.denied' ORDER BY audit_id"
+
+
+async def test_a_denial_is_in_the_log_of_the_org_that_it_is_about(control: Control, admin: Any) -> None:
+    """Whatever org the caller acts in: the owners of this one have to see who tries what."""
+    ann, bob = await control.sign_in("ann@example.org"), await control.sign_in("bob@example.org")
+    created = await control.ok("control.OrgService/CreateOrg", {"name": "Acme"}, ann["tokens"]["accessToken"])
+    org_id = created["org"]["orgId"]
+    add = "INSERT INTO control.memberships (org_id, user_id, role, created_at) VALUES ($1, $2, 'admin', now())"
+    await admin.execute(add, org_id, bob["userId"])
+    method = "control.MemberService/SetMemberRole"
+    body = {"orgId": org_id, "userId": ann["userId"], "role": "ORG_ROLE_MEMBER"}
+    denied = await control.call(method, body, bob["tokens"]["accessToken"])
+    assert (denied.status_code, reason_of(denied)) == (403, "org_scope_denied")
+    await admin.execute("UPDATE control.memberships SET role = 'viewer' WHERE user_id = $1", bob["userId"])
+    assert (await control.call(method, body, bob["tokens"]["accessToken"])).status_code == 403
+    found = [tuple(row) for row in await admin.fetch(DENIED)]
+    assert found == [(org_id, bob["userId"], f"openagents.{method.replace('.', '.v1.')}", "org_scope_denied")] * 2
+
+
+async def test_denials_about_keys_are_on_record(control: Control, admin: Any) -> None:
+    signed_in = await control.sign_in()
+    token = signed_in["tokens"]["accessToken"]
+    made = await control.ok("control.ServiceAccountService/CreateServiceAccount", {"name": "ci"}, token)
+    account = {"serviceAccountId": made["serviceAccount"]["serviceAccountId"]}
+    [key] = (await control.ok("control.ApiKeyService/ListApiKeys", account, token))["keys"]
+    await admin.execute("UPDATE control.memberships SET role = 'viewer'")
+    calls = {
+        "CreateApiKey": account | {"name": "more"},
+        "ListApiKeys": account,
+        "RotateApiKey": {"apiKeyId": key["apiKeyId"], "idempotencyKey": "one"},
+        "RevokeApiKey": {"apiKeyId": key["apiKeyId"]},
+    }
+    for method, body in calls.items():
+        assert (await control.call(f"control.ApiKeyService/{method}", body, token)).status_code == 403, method
+    found = [(row["org_id"], row["target"].rpartition("/")[2]) for row in await admin.fetch(DENIED)]
+    assert found == [(signed_in["orgId"], method) for method in calls]
+
+
 async def test_pages_belong_to_their_list(control: Control) -> None:
     for _ in range(2):
         await control.sign_in()

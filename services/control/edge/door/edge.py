@@ -102,13 +102,16 @@ class Edge:
     async def _answer(self, request: Request, method: Method, message: Carried, deadline: float) -> bytes:
         room = self._anonymous if isinstance(method.access, Public) else self._known
         origin = self._origin(request)
-        # This comes before the body, which is not read from a caller that may not call.
         authorization = ", ".join(request.headers.getlist("authorization"))
         with room.working():
-            principal = await self._gate.admit(authorization, method.access, method.name, origin)
+            principal = await self._gate.caller(authorization, method.access)
         caller = principal.subject if principal else origin.network
         self._rates.take(method.call_class, caller)
         with room.coming(caller):
+            if principal:
+                # This comes before the body, which is not read from a caller that may not call.
+                with room.working():
+                    await self._gate.admit(principal, method.access, method.name, origin)
             body = await message.content(request, self._limits)
             with room.working():
                 return await self._done(method, message.codec, body, Call(principal, origin), deadline)
@@ -124,7 +127,7 @@ class Edge:
         try:
             return encode(codec, await self._handlers[method.name](message, call))
         except Denied as denied:
-            await self._gate.record_denied(call.caller, method.name, call.origin, denied.reason)
+            await self._gate.record_denied(call.caller, method.name, call.origin, denied)
             raise
         except Refusal as refusal:
             if call.principal is None and refusal.info.grpc_code == "UNAUTHENTICATED":

@@ -115,6 +115,18 @@ async def test_a_network_has_a_limited_number_of_connections(control_database: D
                         break
 
 
+async def test_a_caller_who_is_denied_has_a_limit_too(control_database: Database, tmp_path: Path, admin: Any) -> None:
+    """Each denial costs a row: without a limit, one caller could fill the org's log."""
+    limits: dict[str, Any] = {"OA_CALLS_WRITES_BURST": "2", "OA_CALLS_WRITES_PER_S": "0.001"}
+    async with running_control(control_database, tmp_path, **limits) as control:
+        token = await control.access_token()
+        await admin.execute("UPDATE control.memberships SET role = 'viewer'")
+        create = {"idempotencyKey": "one", "spec": {"adapter": "exec", "exec": {"argv": ["true"]}}}
+        answers = [await control.call("runtime.RunService/CreateRun", create, token) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [403, 403, 429, 429]
+    assert await admin.fetchval("SELECT count(*) FROM control.audit_events WHERE action = 'call.denied'") == 2
+
+
 def test_connections_are_counted_by_network_and_together() -> None:
     connections = Connections(5, 2)
     first = connections.open("192.0.2.1")

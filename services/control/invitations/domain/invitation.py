@@ -76,18 +76,26 @@ def new_invitation(
     return Invitation(invitation_id, org_id, email, role, invited_by, now, now, now + INVITATION_TTL)
 
 
-def require_room(made: Made) -> None:
-    """Check that one more invitation may be made. Raises Refusal `limit_reached`, `rate_limited`."""
+def require_few_open(made: Made) -> None:
+    """Check that one more invitation may be open. Raises Refusal `limit_reached`."""
     if made.open >= MAX_OPEN:
         raise Refusal("limit_reached", f"the org has {MAX_OPEN} open invitations; revoke those that nobody needs")
+
+
+def require_room(made: Made) -> None:
+    """Check that one more invitation may be made. Raises Refusal `limit_reached`, `rate_limited`."""
+    require_few_open(made)
     if made.of_org_in_hour >= MAX_PER_HOUR:
         raise _too_often(f"the org made {MAX_PER_HOUR} invitations within an hour; wait until it is over", _HOUR_MS)
     if made.to_address_in_day >= MAX_TO_ADDRESS_PER_DAY:
         raise _too_often("the address was invited too often within a day; invite it tomorrow", _DAY_MS)
 
 
-def resent(invitation: Invitation, now: datetime) -> Invitation:
-    """The invitation with one more mail. Raises Refusal `not_found`, `limit_reached`, `rate_limited`."""
+def resent(invitation: Invitation, resent_by: str, now: datetime) -> Invitation:
+    """The invitation with one more mail, by the person who sends it: the one who invited first may no longer invite.
+
+    Raises Refusal `not_found`, `limit_reached`, `rate_limited`.
+    """
     if invitation.ended is not None:
         raise no_such_invitation()
     if invitation.mails >= MAX_MAILS:
@@ -96,7 +104,9 @@ def resent(invitation: Invitation, now: datetime) -> Invitation:
     if wait > timedelta(0):
         wait_ms = -(-wait // timedelta(milliseconds=1))
         raise _too_often("the mail was sent a moment ago; wait before sending it again", wait_ms)
-    return replace(invitation, sent_at=now, expires_at=now + INVITATION_TTL, mails=invitation.mails + 1)
+    return replace(
+        invitation, invited_by=resent_by, sent_at=now, expires_at=now + INVITATION_TTL, mails=invitation.mails + 1
+    )
 
 
 def require_answerable(invitation: Invitation | None, email: str, now: datetime) -> Invitation:
@@ -112,7 +122,7 @@ def require_inviter(role: Role | None, invited_as: Role) -> None:
         raise no_such_invitation()
     assert role is not None
     try:
-        require_may_give(role, invited_as)
+        require_may_give(role, invited_as, org_id="")
     except Refusal:
         raise no_such_invitation() from None
 

@@ -168,8 +168,24 @@ async def test_who_lost_the_right_to_make_owners_has_made_none(cases: Cases) -> 
     await cases.invitations.accept(bob, await invited(cases, ada, org_id, role=Role.OWNER), ORIGIN)
     by_bob = await invited(cases, bob, org_id, "kim@example.org", Role.OWNER)
     await cases.members.set_role(ada, org_id, bob.subject, Role.ADMIN, ORIGIN)
+    assert await cases.invitations.own(kim) == []
+    assert not await cases.invitations.open_for("kim@example.org")
     with pytest.raises(Refusal, match="not_found"):
         await cases.invitations.accept(kim, by_bob, ORIGIN)
+
+
+async def test_who_sends_an_invitation_again_is_the_one_who_invites(cases: Cases, clock: FakeClock) -> None:
+    ada, bob, kim = [await cases.principal(f"{name}@example.org") for name in ("ada", "bob", "kim")]
+    org_id = await team(cases, ada)
+    await cases.invitations.accept(bob, await invited(cases, ada, org_id, role=Role.ADMIN), ORIGIN)
+    by_bob = await invited(cases, bob, org_id, "kim@example.org")
+    await cases.members.remove(ada, org_id, bob.subject, ORIGIN)
+    assert await cases.invitations.own(kim) == []
+    await clock.advance(RESEND_AFTER.total_seconds())
+    assert (await cases.invitations.resend(ada, org_id, by_bob, ORIGIN)).inviter_email == "ada@example.org"
+    (shown,) = await cases.invitations.own(kim)
+    assert shown.inviter_email == "ada@example.org"
+    assert await cases.invitations.accept(kim, by_bob, ORIGIN) == (org_id, Role.MEMBER)
 
 
 async def test_members_keep_their_role_when_an_old_invitation_is_accepted(cases: Cases) -> None:
@@ -195,6 +211,22 @@ async def test_an_org_has_a_limited_number_of_open_invitations(cases: Cases, adm
     await invited(cases, ada, org_id)  # in the place of the last
     with pytest.raises(Refusal, match="not_found"):
         await cases.invitations.revoke(ada, org_id, last, ORIGIN)
+
+
+async def test_an_invitation_that_has_expired_needs_room_to_be_open_again(
+    cases: Cases, admin: Any, clock: FakeClock
+) -> None:
+    ada = await cases.principal()
+    org_id = await team(cases, ada)
+    old = await invited(cases, ada, org_id)
+    await clock.advance(INVITATION_TTL.total_seconds())
+    await made(admin, org_id, ada, MAX_OPEN, -INVITATION_TTL)
+    with pytest.raises(Refusal, match="limit_reached"):
+        await cases.invitations.resend(ada, org_id, old, ORIGIN)
+    (newest, *_) = await cases.invitations.list(ada, org_id)
+    await cases.invitations.revoke(ada, org_id, newest.invitation.invitation_id, ORIGIN)
+    assert (await cases.invitations.resend(ada, org_id, old, ORIGIN)).invitation.is_open(clock.now())
+    assert len(await cases.invitations.list(ada, org_id)) == MAX_OPEN
 
 
 async def test_an_org_makes_a_limited_number_of_invitations_in_an_hour(cases: Cases, admin: Any) -> None:

@@ -168,14 +168,14 @@ async def test_a_sign_in_on_the_same_device_replaces_the_session(cases: Cases) -
 async def test_who_is_no_member_any_more_may_nothing_from_that_moment(cases: Cases, admin: Any) -> None:
     signed_in = await cases.signed_in()
     header = f"Bearer {signed_in.tokens.access_token}"
-    assert await cases.gate.admit(header, Scoped(Scope.RUNS_READ), "m", ORIGIN)
+    await cases.let_in(header, Scoped(Scope.RUNS_READ))
     await admin.execute("UPDATE control.memberships SET role = 'viewer'")
-    assert await cases.gate.admit(header, Scoped(Scope.RUNS_READ), "m", ORIGIN)
+    await cases.let_in(header, Scoped(Scope.RUNS_READ))
     with pytest.raises(Refusal, match="org_scope_denied"):
-        await cases.gate.admit(header, Scoped(Scope.RUNS_WRITE), "m", ORIGIN)
+        await cases.let_in(header, Scoped(Scope.RUNS_WRITE))
     await admin.execute("DELETE FROM control.memberships")
     with pytest.raises(Refusal, match="org_scope_denied"):
-        await cases.gate.admit(header, Scoped(Scope.RUNS_READ), "m", ORIGIN)
+        await cases.let_in(header, Scoped(Scope.RUNS_READ))
     denied = await admin.fetch("SELECT reason, target FROM control.audit_events WHERE action = 'call.denied'")
     assert [tuple(row) for row in denied] == [("org_scope_denied", "m")] * 2
 
