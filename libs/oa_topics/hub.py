@@ -52,11 +52,13 @@ class Publisher(Protocol):
 @dataclass(eq=False, slots=True)
 class _Feed:
     """A watched topic. `sent` is the last seq handed out; None until its head has been read in the lineage `epoch`.
-    `missed`: events came before that, and the head may not cover them."""
+    `since` is that head: every event above it is handed out. `missed`: events came before the head was read, and it may
+    not cover them."""
 
     topic: Topic | None = None
     epoch: str = ""
     sent: int | None = None
+    since: int = 0
     missed: bool = False
     watchers: dict[Watcher, None] = field(default_factory=dict)
 
@@ -117,9 +119,14 @@ class TopicHub:
                 continue
             feed = self._feeds.get(topic)
             if feed is not None and feed.sent is None:
-                feed.topic, feed.epoch, feed.sent = answer.topic, answer.state.epoch, answer.state.head
+                feed.topic, feed.epoch = answer.topic, answer.state.epoch
+                feed.sent = feed.since = answer.state.head
                 if feed.missed:
                     self._mark(topic)
+            elif feed is not None and topic in watcher and answer.state.head < feed.since:
+                # Another watcher asked later and was answered earlier: the events in between are handed out to nobody.
+                watcher.add(topic)
+                continue
             watcher.stands(answer)
 
     def publish(self, topic: str, events: Sequence[tuple[int, bytes]], origin: Origin | None = None) -> None:
@@ -167,16 +174,24 @@ class TopicHub:
 
     async def run(self) -> None:
         """Repair known holes, and look for unknown ones. Runs until cancelled."""
-        poll_s = self._limits.poll_interval_ms / 1000 or None
+        poll_s = self._limits.poll_interval_ms / 1000
+        clock = asyncio.get_running_loop().time
+        poll_at = clock() + poll_s if poll_s else None
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(poll_s):
+                async with asyncio.timeout_at(poll_at):
                     await self._wake.wait()
             self._wake.clear()
+            # Marks don't put a look at everything off, however close they come.
+            is_due = poll_at is not None and clock() >= poll_at
             try:
-                await self._repair_all()
+                await self._repair_all(everything=is_due)
             except Refusal:
-                await asyncio.sleep(poll_s or _RETRY_S)  # what could not be read is still marked, or is found again
+                await asyncio.sleep(poll_s or _RETRY_S)
+                self._wake.set()
+                continue
+            if is_due:
+                poll_at = clock() + poll_s
 
     async def run_heads(self) -> None:
         """Report regularly where topics with published frames stand, until cancelled."""
@@ -196,13 +211,19 @@ class TopicHub:
         self._dirty.add(topic)
         self._wake.set()
 
-    async def _repair_all(self) -> None:
-        marked = set(self._dirty)
-        feeds = [feed for name in marked or self._feeds if (feed := self._feeds.get(name)) is not None]
+    async def _repair_all(self, *, everything: bool) -> None:
+        # What is marked from here on has to be read again, even if it is being read.
+        marked, self._dirty = self._dirty, set()
+        feeds = [
+            feed for name in (self._feeds if everything else marked) if (feed := self._feeds.get(name)) is not None
+        ]
         topics = [feed.topic for feed in feeds if feed.topic is not None]
-        for described in (await self._store.describe(topics)).values() if topics else ():
-            await self._repair(str(described.topic), described)
-        self._dirty -= marked
+        try:
+            for described in (await self._store.describe(topics)).values() if topics else ():
+                await self._repair(str(described.topic), described)
+        except Refusal:
+            self._dirty |= marked
+            raise
 
     async def _repair(self, topic: str, described: TopicDescription) -> None:
         """Read on from the last seq that was handed out. Events that `publish` hands out meanwhile are not repeated."""

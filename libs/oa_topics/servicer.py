@@ -7,11 +7,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+from google.protobuf.message import Message
+
 from oa_base.refusal import Refusal
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicDescription
-from oa_topics.watcher import Answer, Watcher
+from oa_topics.watcher import Answer, Frames, Watcher
 from oa_topics.wire import frames_to_wire
 from oa_wire.rules import check_rules
 from openagents.sync.v1 import topic_service_pb2 as pb
@@ -19,7 +21,9 @@ from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceServicer
 
 WATCH = "/openagents.sync.v1.TopicService/WatchTopics"
 ANSWER_BYTES = 1 << 20
-"""Size at which live frames are split into messages."""
+"""Size at which an answer is split into messages."""
+_HEAD_BYTES = 150
+"""About what the names of a batch of frames take."""
 
 
 class TopicApi(TopicServiceServicer):
@@ -102,24 +106,41 @@ class TopicApi(TopicServiceServicer):
         """An answer as messages of about `ANSWER_BYTES`; where topics stand comes first."""
         for _, refusal in answer.refused:
             self._note_refusal(WATCH, refusal)
-        message = pb.WatchTopicsResponse(
-            watched=map(_watched, answer.watched),
-            refused=[
-                pb.RefusedTopic(topic=topic, reason=refusal.reason, message=refusal.message)
-                for topic, refusal in answer.refused
-            ],
-            delivery_check=answer.delivery_check,
-            subject=self._hub.subject if answer.delivery_check else "",
-        )
-        size = 0
-        for batch in answer.batches:
-            message.batches.append(frames_to_wire(batch))
-            size += sum(map(len, batch.frames))
-            if size > ANSWER_BYTES:
+        message, size = pb.WatchTopicsResponse(), 0
+        if answer.delivery_check:
+            message.delivery_check, message.subject = answer.delivery_check, self._hub.subject
+        for field, part, part_bytes in _parts(answer):
+            if size and size + part_bytes > ANSWER_BYTES:
                 yield message
                 message, size = pb.WatchTopicsResponse(), 0
-        if message.watched or message.refused or message.batches or message.delivery_check:
+            getattr(message, field).append(part)
+            size += part_bytes
+        if size or message.delivery_check:
             yield message
+
+
+def _parts(answer: Answer) -> Iterator[tuple[str, Message, int]]:
+    """The parts of an answer: each with the field that it belongs to, and with its size."""
+    for described in answer.watched:
+        watched = _watched(described)
+        yield "watched", watched, watched.ByteSize()
+    for topic, refusal in answer.refused:
+        refused = pb.RefusedTopic(topic=topic, reason=refusal.reason, message=refusal.message)
+        yield "refused", refused, refused.ByteSize()
+    for batch in answer.batches:
+        for piece in _pieces(batch):
+            yield "batches", frames_to_wire(piece), _HEAD_BYTES + sum(map(len, piece.frames))
+
+
+def _pieces(batch: Frames) -> Iterator[Frames]:
+    """Frames that follow on each other, in pieces of at most `ANSWER_BYTES`, or of one frame."""
+    start = size = 0
+    for place, frame in enumerate(batch.frames):
+        if size and size + len(frame) > ANSWER_BYTES:
+            yield batch._replace(first_seq=batch.first_seq + start, frames=batch.frames[start:place])
+            batch, start, size = batch._replace(origin=None), place, 0
+        size += len(frame)
+    yield batch._replace(first_seq=batch.first_seq + start, frames=batch.frames[start:]) if start else batch
 
 
 def _watched(described: TopicDescription) -> pb.WatchedTopic:

@@ -72,6 +72,7 @@ class Stream:
 
     def __init__(self, api: TopicApi) -> None:
         self._requests: asyncio.Queue[pb.WatchTopicsRequest] = asyncio.Queue()
+        self.asked = 0
         self._answers = api.WatchTopics(self._asked(), None)
 
     async def _asked(self) -> AsyncIterator[pb.WatchTopicsRequest]:
@@ -79,6 +80,7 @@ class Stream:
             yield await self._requests.get()
 
     def ask(self, **fields: object) -> None:
+        self.asked += 1
         self._requests.put_nowait(pb.WatchTopicsRequest(**fields))  # type: ignore[arg-type]
 
     async def next(self) -> pb.WatchTopicsResponse:
@@ -118,8 +120,7 @@ async def test_frames_are_published_once_and_come_on_the_streams_of_those_alone_
 @pytest.mark.parametrize("recorded_ns", [1_700_000_000_123_456_789, 0])
 async def test_frames_say_where_they_come_from_whichever_way_they_take(source: Source, recorded_ns: int) -> None:
     origin = Origin(recorded_ns, f"00-{'a' * 32}-{'b' * 16}-01")
-    await source.watched(T, by_subject=True)
-    other = await source.watched(T)
+    taking, other = await source.watched(T, by_subject=True), await source.watched(T)
     source.commit(T, b"1", origin=origin)
     source.commit(T, b"2")
     await eventually(lambda: source.transport.seqs(T) == [1, 2])
@@ -127,6 +128,7 @@ async def test_frames_say_where_they_come_from_whichever_way_they_take(source: S
     assert [origin_from_wire(batch) for batch in batches] == [origin, None]
     (on_stream,) = (await other.next()).batches
     assert origin_from_wire(on_stream) == origin
+    assert taking.asked, "it takes frames as long as somebody holds it"
 
 
 async def test_where_published_topics_stand_is_told_when_their_frames_have_had_time(source: Source) -> None:

@@ -263,3 +263,113 @@ async def test_a_topic_whose_next_events_were_pruned_is_said_again() -> None:
     assert seqs(await stream.next()) == [4]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_long_answer_of_one_topic_or_about_many_topics_is_cut() -> None:
+    stream = Stream(TopicLimits(pending_bytes=64 * ANSWER_BYTES, watched_topics=100_000))
+    names = [f"run:run_{number:026d}:events" for number in range(20_000)]
+    stream.store.events |= {name: [] for name in names}
+    for start in range(0, len(names), 1000):
+        stream.ask(tuple(names[start : start + 1000]))
+    watched: list[str] = []
+    while len(watched) < len(names):
+        answer = await stream.next()
+        assert answer.ByteSize() <= ANSWER_BYTES
+        watched += [one.topic for one in answer.watched]
+    stream.hub.restart()
+    again: list[str] = []
+    while len(again) < len(names):
+        answer = await stream.next()
+        assert answer.ByteSize() <= ANSWER_BYTES
+        again += [one.topic for one in answer.watched]
+    assert sorted(again) == sorted(watched) == names
+    topic = names[0]
+    stream.commit(topic, *[bytes(1000)] * 3000)
+    told: list[int] = []
+    while len(told) < 3000:
+        answer = await stream.next()
+        assert answer.ByteSize() <= ANSWER_BYTES + 100_000
+        told += seqs(answer)
+    assert told == list(range(1, 3001))
+
+
+async def test_a_head_that_was_read_earlier_hides_nothing_from_a_watcher() -> None:
+    """Of two watchers, the one that asked first is answered last: events in between were handed out to nobody."""
+    store, hub_report = MemoryTopics({T: [b"1"]}), Counted()
+    hub = TopicHub(store, TopicLimits(), hub_report)
+    with hub.watcher(lambda: None) as slow, hub.watcher(lambda: None) as quick:
+        hub.add(slow, [T])
+        hub.add(quick, [T])
+
+        async def answered_first() -> None:
+            for payload in (b"2", b"3"):
+                hub.publish(T, store.append(T, payload))
+            await hub.describe(quick)
+
+        store.meanwhile = answered_first
+        await hub.describe(slow)
+        assert [one.state.head for one in quick.take().watched] == [3]
+        assert slow.take().watched == []
+        await hub.describe(slow)
+        assert [one.state.head for one in slow.take().watched] == [3]
+
+
+async def test_a_failed_repair_is_made_again_though_nothing_else_is_marked() -> None:
+    stream = Stream(TopicLimits(poll_interval_ms=0))
+    running = asyncio.create_task(stream.hub.run())
+    stream.ask((T,))
+    await stream.next()
+    stream.store.away = True
+    stream.store.append(T, b"1")  # by another replica
+    stream.hub.read_again(lambda topic: topic == T)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    stream.store.away = False
+    assert seqs(await stream.next()) == [1]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_is_marked_during_its_repair_is_read_again() -> None:
+    stream = Stream(TopicLimits(poll_interval_ms=0))
+    running = asyncio.create_task(stream.hub.run())
+    stream.ask((T, U))
+    await stream.next()
+
+    async def more() -> None:
+        stream.store.append(T, b"2")
+        stream.store.append(U, b"1")
+        stream.hub.read_again(lambda _: True)
+
+    async def described() -> None:
+        stream.store.meanwhile = more  # while the page is read
+
+    stream.store.meanwhile = described
+    stream.store.append(T, b"1")
+    stream.hub.read_again(lambda topic: topic == T)
+    told: dict[str, list[int]] = {T: [], U: []}
+    while told != {T: [1, 2], U: [1]}:
+        for batch in (await stream.next()).batches:
+            told[batch.topic] += range(batch.first_seq, batch.first_seq + len(batch.frames))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_marks_that_come_all_the_time_put_no_look_at_the_others_off() -> None:
+    stream = Stream(TopicLimits(poll_interval_ms=20))
+    running = asyncio.create_task(stream.hub.run())
+    stream.ask((T, U))
+    await stream.next()
+    stream.store.append(U, b"1")  # word of it got lost
+
+    async def marked_all_the_time() -> None:
+        while True:
+            stream.hub.read_again(lambda topic: topic == T)
+            await asyncio.sleep(0)
+
+    marking = asyncio.create_task(marked_all_the_time())
+    answer = await stream.next()
+    assert [(batch.topic, batch.first_seq) for batch in answer.batches] == [(U, 1)]
+    for task in (marking, running):
+        task.cancel()
+    await asyncio.gather(marking, running, return_exceptions=True)
