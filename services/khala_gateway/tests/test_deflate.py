@@ -1,5 +1,6 @@
 """permessage-deflate over real sockets: what is agreed on, what is shared, how far a client's bytes are inflated."""
 
+import gc
 import json
 import zlib
 
@@ -13,6 +14,7 @@ from openagents.projection.v1 import run_summary_pb2
 from openagents.sync.v1 import frame_pb2
 from services.khala_gateway.config import SocketSettings
 from services.khala_gateway.feeds.metrics import DEFLATED_BYTES, INFLATED_BYTES
+from services.khala_gateway.sockets.ws_door.socket import Socket
 from services.khala_gateway.tests.harness import Client, Limits, T, U, running
 
 LIMIT = 64 * 1024
@@ -149,6 +151,20 @@ async def test_a_compressed_message_of_just_the_limit_is_taken(parts: int) -> No
         client = await stack.connect(T, form=Form.JSON, compression="deflate")
         text = PING + b" " * (LIMIT - len(PING))
         client.socket.transport.write(_fragments(*(text[: LIMIT // parts], text[LIMIT // parts :])[:parts]))
+        assert (await client.next(frames.Heartbeat)).nonce == 7
+
+
+async def test_empty_fragments_take_no_memory() -> None:
+    async with running(COMPRESSING) as stack:
+        client = await stack.connect(T, form=Form.JSON)
+        begun, ended = _frame(TEXT, PING[:3]), _frame(FIN | CONTINUATION, PING[3:])
+        client.socket.transport.write(begun + _frame(CONTINUATION, b"") * 20_000)
+        client.socket.transport.write(_frame(FIN | PING_FRAME, b"x"))
+        pong = await client.socket.ping()  # answered when all of it was read
+        await pong
+        (kept,) = [one._parts for one in gc.get_objects() if type(one) is Socket and one._open]
+        assert kept == [PING[:3]]
+        client.socket.transport.write(ended)
         assert (await client.next(frames.Heartbeat)).nonce == 7
 
 

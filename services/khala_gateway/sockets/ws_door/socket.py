@@ -255,7 +255,8 @@ class Socket(asyncio.Protocol):
     def _data(self, connection: Connection, frame: Frame) -> None:
         if frame.opcode is not Opcode.CONT:
             self._parts_opcode = frame.opcode
-        self._parts.append(bytes(frame.data))
+        if frame.data:  # empty ones count toward no limit, and a message may have any number of them
+            self._parts.append(bytes(frame.data))
         if not frame.fin:
             connection.heard()
             return
