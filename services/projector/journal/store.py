@@ -36,10 +36,10 @@ SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
 
 _DUE = """
 SELECT h.topic FROM projection.topic_heads h JOIN projection.journal j ON j.topic = h.topic AND j.seq = h.floor + 1
-WHERE h.topic LIKE $1 AND (h.head - h.floor > $2 OR j.recorded_at < now() - $3 * interval '1 second')
+WHERE h.topic LIKE $1 AND h.topic > $5 AND (h.head - h.floor > $2 OR j.recorded_at < now() - $3 * interval '1 second')
 ORDER BY h.topic LIMIT $4
 """
-"""Topics of a form ($1) with more rows than are kept, or with a row that is too old."""
+"""Topics of a form ($1), after a name ($5), with more rows than are kept, or with a row that is too old."""
 
 _RAISE_FLOOR = """
 UPDATE projection.topic_heads h SET floor = greatest(h.floor, h.head - $2, coalesce((
@@ -99,10 +99,10 @@ class PostgresJournalStore:
             rows = await connection.fetch(_PAGE, topic, after_seq, limit)
         return [JournalRow(row["topic"], row["seq"], row["payload"]) for row in rows]
 
-    async def due(self, form: str, keep: Retention, limit: int) -> list[str]:
+    async def due(self, form: str, keep: Retention, limit: int, after: str) -> list[str]:
         """See Prunable."""
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(_DUE, form.replace("*", "%"), keep.rows, keep.age_s, limit)
+            rows = await connection.fetch(_DUE, form.replace("*", "%"), keep.rows, keep.age_s, limit, after)
         return [row["topic"] for row in rows]
 
     async def prune(self, topic: str, keep: Retention) -> int:

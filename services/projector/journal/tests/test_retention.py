@@ -90,6 +90,29 @@ async def test_more_rows_than_are_kept_go_and_the_floor_stays_where_they_went(
     assert (seq, len(found.documents)) == (10, 10), "and nothing is missing of the list"
 
 
+async def test_no_topic_waits_for_those_that_are_always_due(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.projector.journal.app.SWEEP_TOPICS", 2)
+    asked, pruned = list[str](), list[str]()
+
+    class Busy:
+        """Each topic is due again as soon as it was pruned."""
+
+        async def due(self, form: str, keep: Retention, limit: int, after: str) -> list[str]:
+            asked.append(after)
+            return [topic for topic in "abcde" if topic > after][:limit]
+
+        async def prune(self, topic: str, keep: Retention) -> int:
+            pruned.append(topic)
+            return 1
+
+    await Pruner(Busy(), {USER_RUNS: Retention(4, FOR_EVER_S)}).prune()
+    assert (asked, pruned) == (["", "b", "d"], list("abcde"))
+    await rig.fill(10)
+    found = await rig.journal.due(USER_RUNS.form, Retention(4, FOR_EVER_S), 2, "")
+    assert found == [MINE]
+    assert await rig.journal.due(USER_RUNS.form, Retention(4, FOR_EVER_S), 2, MINE) == []
+
+
 async def test_rows_that_are_too_old_go_and_a_topic_that_is_pruned_whole_keeps_its_head(
     rig: Rig, doors: Doors, projector_database: Database
 ) -> None:
