@@ -117,16 +117,18 @@ class JwksCache:
             now = self._clock.monotonic()
             if now - self._tried_at < self._settings.min_refresh_interval_s:
                 return
-            self._tried_at = now
+            self._reached = False  # also if the fetch is canceled
             try:
                 self._keys = await self._fetch()
                 self._reached = True
                 JWKS_FETCHES.labels("ok").inc()
             except (httpx.HTTPError, ValueError) as error:
-                self._reached = False
                 JWKS_FETCHES.labels("failed").inc()
                 _log.warning("jwks_fetch_failed", url=self._settings.control_url, error=type(error).__name__)
                 return
+            finally:
+                # The callers that waited meanwhile take its outcome, however long it took.
+                self._tried_at = self._clock.monotonic()
             self._write_file()
 
     def _client(self) -> httpx.AsyncClient:

@@ -65,6 +65,21 @@ async def test_keys_are_fetched_at_the_start_and_kept(control: Control, clock: F
     assert control.requests == 1
 
 
+async def test_a_fetch_that_takes_its_time_and_fails_is_made_once_for_all(control: Control, clock: FakeClock) -> None:
+    async with _cache(control, clock) as cache:
+        await clock.advance(2)
+
+        async def silent(request: httpx.Request) -> httpx.Response:
+            control.requests += 1
+            await clock.advance(3)  # longer than the pause between two fetches
+            raise httpx.ReadTimeout("nothing came")
+
+        cache._transport = httpx.MockTransport(silent)
+        before = control.requests
+        await asyncio.gather(*(_unavailable(cache, f"unknown {number}") for number in range(10)))
+        assert control.requests == before + 1
+
+
 async def test_an_unknown_key_makes_it_ask_once_for_all(control: Control, clock: FakeClock) -> None:
     async with _cache(control, clock) as cache:
         new = generate_key()
