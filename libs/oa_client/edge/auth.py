@@ -23,6 +23,9 @@ _SESSIONS = "openagents.control.v1.SessionService"
 REFRESH_TIMEOUT_MS = 20_000
 """Maximum time that the edge may take for a refresh. It is shorter than any client waits, so that the edge has given up
 a request before its client sends the next one."""
+_NOT_ACCEPTED = frozenset({"invalid_token", "missing_authorization"})
+"""Reasons that a proxy in front of the edge may cause too, with a bare 401. The session is kept, and may be accepted
+once the proxy is mended."""
 REFRESH_MARGIN_S = 30.0
 """A token that expires within this time is renewed before it is used."""
 
@@ -225,6 +228,9 @@ class Auth:
                     f"{_SERVICE}/RefreshSession", request, pb.RefreshSessionResponse, timeout_ms=REFRESH_TIMEOUT_MS
                 )
             except Refusal as refusal:
+                if refusal.reason in _NOT_ACCEPTED:
+                    message = f"the session was not accepted ({refusal.reason}); try again, or sign in with `oa login`"
+                    raise Refusal("reauth_required", message) from None
                 if needs_sign_in(refusal):
                     self._store.clear()
                     message = f"the session has ended ({refusal.reason}); sign in again with `oa login`"

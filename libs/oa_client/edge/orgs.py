@@ -16,7 +16,7 @@ _INVITATIONS = "openagents.control.v1.InvitationService"
 
 class Orgs:
     """A person's orgs. Every method may raise Refusal, `not_found` among them. Calls that create or send something each
-    time are not retried."""
+    time are not retried, nor are those whose repetition is refused: its caller would take a success for a refusal."""
 
     def __init__(self, edge: Edge, tokens: AccessTokens) -> None:
         self._edge = edge
@@ -62,24 +62,24 @@ class Orgs:
     async def set_role(self, org_id: str, user_id: str, role: str) -> Member:
         """Give a member another role. Raises Refusal `invalid_enum`, `last_owner`, `org_scope_denied`."""
         request = member_service_pb2.SetMemberRoleRequest(org_id=org_id, user_id=user_id, role=wire.role_number(role))
-        answer = await self._call(f"{_MEMBERS}/SetMemberRole", request, member_service_pb2.SetMemberRoleResponse)
+        answer = await self._call(f"{_MEMBERS}/SetMemberRole", request, member_service_pb2.SetMemberRoleResponse, 1)
         return wire.member(answer.member)
 
     async def remove(self, org_id: str, user_id: str) -> None:
         """End somebody's membership."""
         request = member_service_pb2.RemoveMemberRequest(org_id=org_id, user_id=user_id)
-        await self._call(f"{_MEMBERS}/RemoveMember", request, member_service_pb2.RemoveMemberResponse)
+        await self._call(f"{_MEMBERS}/RemoveMember", request, member_service_pb2.RemoveMemberResponse, 1)
 
     async def leave(self, org_id: str) -> None:
         """End the caller's own membership. Raises Refusal `last_owner`, `personal_org`."""
         request = member_service_pb2.LeaveOrgRequest(org_id=org_id)
-        await self._call(f"{_MEMBERS}/LeaveOrg", request, member_service_pb2.LeaveOrgResponse)
+        await self._call(f"{_MEMBERS}/LeaveOrg", request, member_service_pb2.LeaveOrgResponse, 1)
 
     async def transfer(self, org_id: str, user_id: str) -> Member:
         """Make a member the owner in place of the caller."""
         request = member_service_pb2.TransferOwnershipRequest(org_id=org_id, user_id=user_id)
         response = member_service_pb2.TransferOwnershipResponse
-        return wire.member((await self._call(f"{_MEMBERS}/TransferOwnership", request, response)).owner)
+        return wire.member((await self._call(f"{_MEMBERS}/TransferOwnership", request, response, 1)).owner)
 
     async def invite(self, org_id: str, email: str, role: str) -> Invitation:
         """Invite an address. Each call sends a mail."""
@@ -106,7 +106,9 @@ class Orgs:
     async def revoke(self, org_id: str, invitation_id: str) -> None:
         """Withdraw an invitation."""
         request = invitation_service_pb2.RevokeInvitationRequest(org_id=org_id, invitation_id=invitation_id)
-        await self._call(f"{_INVITATIONS}/RevokeInvitation", request, invitation_service_pb2.RevokeInvitationResponse)
+        await self._call(
+            f"{_INVITATIONS}/RevokeInvitation", request, invitation_service_pb2.RevokeInvitationResponse, 1
+        )
 
     async def own_invitations(self) -> tuple[Invitation, ...]:
         """Return the open invitations to the caller's address, newest first."""
@@ -119,9 +121,11 @@ class Orgs:
         """Accept an invitation and become a member."""
         request = invitation_service_pb2.AcceptInvitationRequest(invitation_id=invitation_id)
         response = invitation_service_pb2.AcceptInvitationResponse
-        return wire.joined(await self._call(f"{_INVITATIONS}/AcceptInvitation", request, response))
+        return wire.joined(await self._call(f"{_INVITATIONS}/AcceptInvitation", request, response, 1))
 
     async def decline(self, invitation_id: str) -> None:
         """Decline an invitation."""
         request = invitation_service_pb2.DeclineInvitationRequest(invitation_id=invitation_id)
-        await self._call(f"{_INVITATIONS}/DeclineInvitation", request, invitation_service_pb2.DeclineInvitationResponse)
+        await self._call(
+            f"{_INVITATIONS}/DeclineInvitation", request, invitation_service_pb2.DeclineInvitationResponse, 1
+        )

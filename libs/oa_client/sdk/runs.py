@@ -146,9 +146,11 @@ class RunHandle:
         return await self._commands.sync_token([run_events(self.run_id)], surface=SURFACE, ttl_seconds=ttl_s)
 
     async def _until_finished(self) -> None:
+        # Unlike `events`, it goes on when the log was replaced: only the end matters.
+        tail = RunTail(self._following, CursorStore(), self.run_id)
         try:
-            async with aclosing(self.events()) as events:
-                async for _ in events:
+            async with aclosing(tail.items()) as items:
+                async for _ in items:
                     pass
         except EventsArchived:  # archived, so it has ended
             pass

@@ -60,6 +60,8 @@ async def topic_updates(
     """Follow several topics over one connection; see `Client.topics`."""
     store = CursorStore({name: read_cursor(text) for name, text in cursors.items() if text})
     left = set(cursors)
+    if not left:
+        return
     async with following.subscription(store) as subscription:
         for name in cursors:
             await subscription.follow(name, snapshots=snapshots)

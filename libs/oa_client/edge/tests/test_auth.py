@@ -21,6 +21,7 @@ from oa_client.edge.calls import AccessToken, Edge
 from oa_client.edge.tests.answers import connect_error
 from oa_client.transport import HttpAnswer
 from oa_testing.waiting import PATIENCE_S
+from oa_wire.connect import from_connect
 from openagents.control.v1 import auth_service_pb2 as pb
 from openagents.control.v1 import provider_sign_in_service_pb2 as provider_pb
 from openagents.control.v1 import session_service_pb2
@@ -281,6 +282,16 @@ async def test_an_ended_session_is_forgotten_and_said(auth: Auth, control: Contr
     with pytest.raises(Refusal) as nobody:
         auth.credentials()
     assert nobody.value.reason == "missing_authorization"
+
+
+async def test_a_proxy_that_asks_for_a_sign_in_does_not_end_the_session(auth: Auth, control: Control) -> None:
+    await sign_in(auth)
+    control.refresh_refusal = from_connect(401, b"<html>Sign in</html>")
+    with pytest.raises(Refusal) as caught:
+        await auth.renewed(FIRST)
+    assert caught.value.reason == "reauth_required"
+    control.refresh_refusal = None
+    assert (await auth.renewed(FIRST)).value == "access-1"
 
 
 async def test_an_edge_that_is_down_does_not_end_the_session(auth: Auth, control: Control) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from oa_client.sdk.runs import RunCanceled, RunFailed, RunHandle
 from oa_khala.topics import run_events
 from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunSpec, Terminal
 from oa_runlog.tests.records import record, text
+from oa_testing.waiting import PATIENCE_S
 
 ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
 RUN = record([text(b"one\n"), text(b"two\n")])
@@ -99,6 +101,18 @@ async def test_a_log_that_was_replaced_is_not_taken_for_the_same() -> None:
         with pytest.raises(Refusal) as refused:
             await read(handle(gateway, None))
     assert (seqs, refused.value.reason) == ([1, 2], "epoch_mismatch")
+
+
+async def test_the_end_of_a_run_is_waited_for_in_a_log_that_was_replaced() -> None:
+    done = Finish("succeeded", "", "")
+    faults = deque([Fault(cut_after=2)])
+    async with FakeGateway({TOPIC: Topic(list(RUN.events))}, faults).running() as gateway:
+        waiting = asyncio.create_task(handle(gateway, None, done).result())
+        async with asyncio.timeout(PATIENCE_S):
+            while not gateway.subscribed_from:
+                await asyncio.sleep(0)
+        gateway.topics[TOPIC].epoch = "another"
+        assert await waiting == done
 
 
 async def test_a_run_whose_events_are_archived_has_a_result() -> None:
