@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.exec.adapter import ExecAdapter
+from oa_worker.adapters.exec.outputs import Outputs
 from oa_worker.adapters.exec.process import Process
 from oa_worker.adapters.exec.warden import parents_first
 from oa_worker.sdk.limits import ExecLimits
@@ -305,3 +306,20 @@ def test_whoever_is_ended_is_told_after_its_parent(parents: dict[int, int]) -> N
     for pid, parent in parents.items():
         if parent in parents and not in_a_circle(pid):
             assert order.index(parent) < order.index(pid)
+
+
+async def test_who_writes_slowly_is_waited_for_no_longer_than_who_writes_nothing() -> None:
+    outputs = Outputs(1 << 20)
+
+    async def writing() -> None:
+        while True:
+            outputs.pipe_data_received(1, b"still here\n")
+            await asyncio.sleep(0.01)
+
+    writer = asyncio.create_task(writing())
+    outputs.last_call(0.05, 1 << 30)
+    async with asyncio.timeout(PATIENCE_S):
+        while await outputs.read() is not None:
+            pass
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)

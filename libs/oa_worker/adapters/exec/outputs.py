@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 
 class Outputs(asyncio.SubprocessProtocol):
@@ -41,7 +42,7 @@ class Outputs(asyncio.SubprocessProtocol):
                 return None
             self._changed.clear()
             try:
-                async with asyncio.timeout(self._patience_s):
+                async with self._patience():
                     await self._changed.wait()
             except TimeoutError:
                 return None
@@ -51,8 +52,18 @@ class Outputs(asyncio.SubprocessProtocol):
             self._flow(paused=False)
         return chunk
 
+    @asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        """Waits of all reads count together: a slow writer must not start the patience anew with every line."""
+        clock, patience_s = asyncio.get_running_loop().time, self._patience_s
+        begun = clock()
+        async with asyncio.timeout(patience_s):
+            yield
+        if patience_s is not None:
+            self._patience_s = max(0.0, patience_s - (clock() - begun))
+
     def last_call(self, patience_s: float, max_bytes: int) -> None:
-        """From now on wait no longer than `patience_s` for more, and take `max_bytes` more from each pipe."""
+        """From now on wait for more no longer than `patience_s` in all, and take `max_bytes` more from each pipe."""
         self._patience_s = patience_s
         self._max_bytes = dict.fromkeys(self._open, max_bytes)
         self._changed.set()
