@@ -13,6 +13,7 @@ DAY_MS = 86_400_000
 LASTING = frozenset(
     {
         "adapter_not_available",
+        "codex_turn_lost",
         "command_not_found",
         "invalid_input",
         "invalid_result",

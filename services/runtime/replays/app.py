@@ -32,8 +32,8 @@ class Replays:
         self._receipts = receipts
         self._artifacts = artifacts
         self._limits = limits
-        self._kept: OrderedDict[str, Spool] = OrderedDict()
-        self._making: dict[str, asyncio.Future[Spool]] = {}
+        self._kept: OrderedDict[SignedReceipt, Spool] = OrderedDict()
+        self._making: dict[SignedReceipt, asyncio.Future[Spool]] = {}
 
     async def read(self, principal: Principal, run_id: str, offset: int) -> Piece:
         """The piece at `offset`.
@@ -49,25 +49,29 @@ class Replays:
         return Piece(data, spool.size, spool.sha256)
 
     async def _spool(self, receipt: SignedReceipt) -> Spool:
-        """The artifact, made once for all callers that ask for it at the same time."""
-        run_id = receipt.run_id
-        if run_id in self._kept:
-            self._kept.move_to_end(run_id)
-            return self._kept[run_id]
-        if run_id not in self._making:
-            self._making[run_id] = asyncio.ensure_future(self._make(receipt))
-            self._making[run_id].add_done_callback(lambda made: self._made(run_id, made))
-        return await asyncio.shield(self._making[run_id])
+        """The artifact, made once for all callers that ask for it at the same time. It is kept by its receipt: after
+        events were lost, a run may end differently."""
+        if receipt in self._kept:
+            self._kept.move_to_end(receipt)
+            return self._kept[receipt]
+        if receipt not in self._making:
+            self._making[receipt] = asyncio.ensure_future(self._make(receipt))
+            self._making[receipt].add_done_callback(lambda made: self._made(receipt, made))
+        return await asyncio.shield(self._making[receipt])
 
     async def _make(self, receipt: SignedReceipt) -> Spool:
         spool = await self._artifacts.artifact(receipt)
         metrics.ARTIFACTS_MADE.inc()
         return spool
 
-    def _made(self, run_id: str, made: asyncio.Future[Spool]) -> None:
-        del self._making[run_id]
+    def _made(self, receipt: SignedReceipt, made: asyncio.Future[Spool]) -> None:
+        del self._making[receipt]
         if made.cancelled() or made.exception() is not None:
             return
-        self._kept[run_id] = made.result()
-        while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > self._limits.cache_bytes:
+        self._kept[receipt] = made.result()
+        while len(self._kept) > 1 and self._are_too_many():
             self._kept.popitem(last=False)  # its readers still hold it
+
+    def _are_too_many(self) -> bool:
+        size = sum(one.size for one in self._kept.values())
+        return len(self._kept) > self._limits.cache_artifacts or size > self._limits.cache_bytes

@@ -13,3 +13,5 @@ class ReplayLimits:
     """Maximum bytes of an artifact in one answer."""
     cache_bytes: int = 256 << 20
     """Maximum bytes on the temporary disk of the artifacts read last; one is kept regardless of its size."""
+    cache_artifacts: int = 256
+    """Maximum number of these artifacts. Each is an open file."""

@@ -36,9 +36,11 @@ class Requests:
         """Settle a request. Raises Refusal not_found, invalid_value, request_settled, invalid_transition."""
         answered = RequestAnswered(request_id, option, text, principal.subject)
         run = await self._run(principal, run_id)
-        if run.state.status.is_final:
+        # A request that is settled stays so after the run: the same answer, sent again, gets what it got.
+        request = (await self._requests(run_id)).get(request_id)
+        if request is None and run.state.status.is_final:
             raise invalid_transition(run.state.status, answered)
-        check_answer((await self._request(run_id, request_id)).opened, option, text)
+        check_answer((request or await self._request(run_id, request_id)).opened, option, text)
         return await self._log.do(SettleRequest.of(run_id, principal.org_id, answered))
 
     async def expire(self, org_id: str, run_id: str, request_id: str) -> Applied:

@@ -7,10 +7,20 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from oa_base.refusal import Refusal
 
 _READ_BYTES = 256 * 1024
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = f"the temporary disk can't take the artifact ({error.strerror}); try again once it has room"
+        raise Refusal("unavailable", text) from error
 
 
 class Spool:
@@ -20,8 +30,10 @@ class Spool:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        descriptor, path = tempfile.mkstemp(prefix="oa-spool-")
-        os.unlink(path)  # noqa: PTH108 - it never was a path to anybody
+        """Raises Refusal `unavailable` if the temporary disk or the process has no room for it."""
+        with _room():
+            descriptor, path = tempfile.mkstemp(prefix="oa-spool-")
+            os.unlink(path)  # noqa: PTH108 - it never was a path to anybody
         self._descriptor = descriptor
         weakref.finalize(self, os.close, descriptor)
         self._max_bytes = max_bytes
@@ -29,13 +41,14 @@ class Spool:
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Append bytes. Raises Refusal limit_reached past the maximum of bytes."""
+        """Append bytes. Raises Refusal limit_reached past the maximum of bytes, `unavailable` on a full disk."""
         if self.size + len(data) > self._max_bytes:
             text = f"the artifact is larger than {self._max_bytes} bytes, the maximum here; read the run's events"
             raise Refusal("limit_reached", text)
         rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+        with _room():
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
         self._digest.update(data)
         self.size += len(data)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -282,6 +284,27 @@ async def test_one_run_that_fails_does_not_hold_up_the_others(runtime_database: 
             pass
         assert [await rig.events(run_id) for run_id in rig.runs] == [4, 0, 0]
         assert await rig.archiver(retry_s=0).archive_page() == 1, "it is tried again after the pause"
+
+
+async def test_a_full_temporary_disk_holds_up_no_other_run(
+    runtime_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with archive_rig(runtime_database, tmp_path) as rig:
+        write, left = os.write, 0
+
+        def full(descriptor: int, data: memoryview) -> int:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(descriptor, data)
+
+        monkeypatch.setattr("services.runtime.archive.app.spool.os.write", full)
+        archiver = rig.archiver(retry_s=3600)
+        while await archiver.archive_page():
+            pass
+        monkeypatch.undo()
+        assert await rig.archiver(retry_s=0).archive_page() == 1, "the one that failed"
 
 
 async def test_a_removal_that_takes_too_long_is_given_up(runtime_database: Database, tmp_path: Path) -> None:

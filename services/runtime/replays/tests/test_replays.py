@@ -136,6 +136,25 @@ async def test_artifacts_past_the_kept_bytes_are_made_again() -> None:
         assert log.reads == made
 
 
+async def test_a_limited_number_of_artifacts_is_kept() -> None:
+    one = record([text(b"a")])
+    log = OneRun(one)
+    replays = replays_of(log, ReplayLimits(cache_artifacts=2))
+    for letter, made in (("X", 1), ("Y", 2), ("Z", 3), ("Y", 3), ("X", 4)):
+        await replays.read(ANYBODY, f"{one.run_id[:-1]}{letter}", 0)
+        assert log.reads == made, letter
+
+
+async def test_a_run_that_ended_anew_after_events_were_lost_has_another_artifact() -> None:
+    one, other = record([text(b"a")]), record([text(b"b")])
+    log = OneRun(one)
+    replays = replays_of(log, ReplayLimits())
+    before = await replays.read(ANYBODY, one.run_id, 0)
+    log._record = other
+    after = await replays.read(ANYBODY, one.run_id, 0)
+    assert (before.sha256 != after.sha256, log.reads) == (True, 2)
+
+
 async def test_no_more_artifacts_are_made_at_a_time_than_allowed() -> None:
     one = record([text(b"a")])
     log = OneRun(one)

@@ -95,6 +95,17 @@ async def test_the_first_answer_counts(runtime: Replica, who: Somebody) -> None:
     assert (refused.reason, refused.metadata) == ("request_settled", {"seq": str(stored[0].seq)})
 
 
+async def test_an_answer_that_is_sent_again_after_the_run_gets_what_it_got(runtime: Replica, who: Somebody) -> None:
+    """Its first response may have been lost, and the run may have ended because of it."""
+    worker, run_id = await asking(runtime, who)
+    said = await answer(runtime, who, run_id, "r1", "yes")
+    await worker.append(run_id, 1, "end", finish(pb.RUN_OUTCOME_SUCCEEDED))
+    again = await answer(runtime, who, run_id, "r1", "yes")
+    assert (again.seq, again.already_answered) == (said.seq, True)
+    assert (await refusal_of_call(answer(runtime, who, run_id, "r1", "no"))).reason == "request_settled"
+    assert (await refusal_of_call(answer(runtime, who, run_id, "r4", "yes"))).reason == "invalid_transition"
+
+
 async def test_time_that_is_over_and_an_answer_exclude_each_other(runtime: Replica, who: Somebody) -> None:
     _, run_id = await asking(runtime, who)
     over = await expire(runtime, who, run_id, "r1")

@@ -289,8 +289,9 @@ def _counted(schedule: Schedule, settled: Settled, max_refusals: int) -> Schedul
 
 
 def paused(schedule: Schedule, reason: str) -> Schedule:
-    """The schedule, paused. A schedule that is already paused keeps its reason."""
-    if schedule.status is not Status.ACTIVE:
+    """The schedule, paused. A schedule that somebody has already paused keeps its reason; one that paused with its org
+    stays paused from now on, even when the org is open again."""
+    if schedule.status is not Status.ACTIVE and not schedule.closed_with_org:
         return schedule
     return replace(schedule, status=Status.PAUSED, pause_reason=reason, closed_with_org=False)
 

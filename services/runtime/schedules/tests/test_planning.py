@@ -211,6 +211,8 @@ def test_a_pause_keeps_its_first_reason_and_only_a_paused_one_is_resumed() -> No
     one = paused(schedule(), "first")
     assert paused(one, "second") == one
     assert resumed(one) == schedule()
+    closed = schedule(status=Status.PAUSED, pause_reason="its org was deleted", closed_with_org=True)
+    assert paused(closed, "holidays") == schedule(status=Status.PAUSED, pause_reason="holidays"), "not with its org"
     deleted = schedule(status=Status.DELETED)
     assert (paused(deleted, "x"), resumed(deleted)) == (deleted, deleted)
 

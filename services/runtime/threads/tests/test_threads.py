@@ -72,6 +72,24 @@ async def test_enqueued_runs_go_one_after_the_other_in_their_order(runtime: Repl
         assert (await assigned(worker))[0] == following
 
 
+async def test_a_run_that_waits_for_a_newer_one_of_its_thread_holds_up_no_other(
+    runtime: Replica, who: Somebody
+) -> None:
+    """A run without a policy doesn't wait for its thread, and may be at work before an older one."""
+    worker = await attached(runtime, who)
+    await runtime.create(who, "older", thread=("thr", ENQUEUE))
+    older = await assigned(worker)
+    waiting = (await runtime.create(who, "waiting", thread=("thr", ENQUEUE))).run_id
+    newer = (await runtime.create(who, "newer", thread=("thr", NONE))).run_id
+    running = await assigned(worker)
+    assert running[0] == newer
+    await end(worker, *older)
+    other = (await runtime.create(who, "other")).run_id
+    assert (await assigned(worker))[0] == other, "it has no thread"
+    await end(worker, *running)
+    assert (await assigned(worker))[0] == waiting
+
+
 async def test_a_run_that_waits_for_its_next_attempt_keeps_its_turn(runtime: Replica, who: Somebody) -> None:
     worker = await attached(runtime, who)
     retry = event_pb2.QueuePolicy(retry=event_pb2.RetryPolicy(max_failures=2, initial_delay_ms=300))

@@ -113,8 +113,9 @@ _IS_READY = """
           AND (r.concurrency_key = '' OR coalesce(k.held, 0) < r.concurrency_limit)
           AND (r.thread_policy = '' OR r.attempt > 0 OR NOT EXISTS (
             SELECT 1 FROM runtime.runs o
-            WHERE o.org_id = r.org_id AND o.thread_id = r.thread_id AND o.thread_id <> '' AND o.run_id < r.run_id
-              AND o.status IN ('created', 'running', 'canceling')))
+            WHERE o.org_id = r.org_id AND o.thread_id = r.thread_id AND o.thread_id <> ''
+              AND (o.status IN ('running', 'canceling') AND o.run_id <> r.run_id
+                   OR o.status = 'created' AND o.run_id < r.run_id)))
           AND NOT (r.attempt > r.failures AND EXISTS (
             SELECT 1 FROM runtime.events e
             WHERE e.run_id = r.run_id AND e.seq = r.latest_seq AND e.type <> 'attempt.failed'
