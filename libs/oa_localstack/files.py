@@ -19,6 +19,16 @@ def replace(path: Path, data: bytes) -> None:
     Path(name).replace(path)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process has the file locked (`hold`)."""
+    if not path.exists():
+        return False
+    file = hold(path)
+    if file is not None:
+        file.close()
+    return file is None
+
+
 def hold(path: Path) -> IO[str] | None:
     """The file, locked until it is closed; None when another process has it. The lock ends with its process."""
     file = path.open("a")

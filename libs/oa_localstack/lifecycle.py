@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from oa_base.refusal import Refusal
-from oa_localstack.installation.state import end_strays, read_state
+from oa_localstack.files import is_held
+from oa_localstack.installation.state import StackState, end_strays, read_state
 from oa_localstack.postgres.placement import remove_home
 from oa_localstack.postgres.server import processes_in
 from oa_localstack.processes.child import send_signal
@@ -53,12 +54,12 @@ async def stop_running(home: Path, timeout_s: float = STOP_PATIENCE_S) -> bool:
     Raises Refusal(deadline_exceeded) when it takes too long.
     """
     state = read_state(home)
-    if state is None or not state.is_alive():
+    if state is None or not _is_running(home, state):
         return False
     send_signal(state.supervisor.pid, signal.SIGTERM)
     try:
         async with asyncio.timeout(timeout_s):
-            while state.is_alive():
+            while _is_running(home, state):
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         message = (
@@ -68,13 +69,18 @@ async def stop_running(home: Path, timeout_s: float = STOP_PATIENCE_S) -> bool:
     return True
 
 
+def _is_running(home: Path, state: StackState) -> bool:
+    """Whether the supervisor runs. Its lock says so even if the clock was set, and its mark no longer fits."""
+    return state.is_alive() or is_held(home / "lock")
+
+
 def remove(home: Path) -> bool:
     """Remove everything of a stack that is down: data, secrets, logs; False when there is nothing.
 
     Raises Refusal(already_exists) while it runs. Processes that outlived a killed supervisor are ended first.
     """
     state = read_state(home)
-    if state is not None and state.is_alive():
+    if state is not None and _is_running(home, state):
         message = f"the stack in {home} is running (pid {state.supervisor.pid}); stop it first: `oa down`"
         raise Refusal("already_exists", message)
     end_strays(home)

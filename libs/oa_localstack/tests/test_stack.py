@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest_asyncio
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
 from oa_localstack import stack as stack_module
-from oa_localstack.installation.state import read_state, state_path
+from oa_localstack.installation.state import read_state, state_path, write_state
 from oa_localstack.lifecycle import remove, stop_running
 from oa_localstack.postgres import placement
 from oa_localstack.postgres.placement import cluster_id, marker_path
@@ -396,6 +397,9 @@ async def test_another_shell_finds_and_stops_it(make_stack: MakeStack) -> None:
         assert state.supervisor.pid == supervisor.pid
         assert set(state.processes) == {POSTGRES, *SERVICES}
         assert all(mark.is_alive() for mark in state.processes.values())
+        # Its begin, as the clock has it, has changed: the clock was set.
+        moved = replace(state.supervisor, started_at=state.supervisor.started_at + 2)
+        write_state(outside.home, replace(state, supervisor=moved))
         with pytest.raises(Refusal, match="is running"):
             remove(outside.home)
 

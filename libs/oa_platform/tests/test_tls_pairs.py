@@ -128,6 +128,17 @@ async def test_a_bad_change_leaves_the_old_pair_in_use_and_is_counted_and_said_o
         assert certificates.current is not before
 
 
+@pytest.mark.parametrize("comment", ["# Münchner CA\n".encode(), "# Münchner CA\n".encode("latin-1")])
+async def test_authorities_may_have_comments_in_any_encoding(files: PairFiles, comment: bytes) -> None:
+    assert files.authorities is not None
+    async with _certificates(files) as certificates:
+        replace_file(files.authorities, comment + files.authorities.read_bytes())
+        before = certificates.current
+        await certificates.look()
+        assert certificates.current is not before
+        assert len(certificates.current.trust.get_ca_certs()) == len(before.trust.get_ca_certs())
+
+
 async def test_a_change_is_taken_up_by_itself(files: PairFiles) -> None:
     async with _certificates(files, reload_interval_ms=10) as certificates:
         before, taken = certificates.current, _metric("oa_tls_reloads_total", outcome="ok")

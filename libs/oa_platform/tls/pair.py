@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -82,15 +83,14 @@ def pair_of(files: PairFiles, contents: Contents, now: datetime) -> Pair:
     certificates = _certificates(contents.certificate, variables.certificate)
     _check_key(variables, contents.key, certificates[0])
     _check_time(variables.certificate, certificates, now)
-    if files.authorities:
-        _certificates(contents.authorities, variables.authorities)
+    authorities = _certificates(contents.authorities, variables.authorities) if files.authorities else []
     return Pair(
         chain=contents.certificate,
         key=contents.key,
         authorities=contents.authorities,
         not_after=min(certificate.not_valid_after_utc for certificate in certificates),
         server=_server_context(files),
-        trust=_trust_context(contents.authorities),
+        trust=_trust_context(variables.authorities, authorities),
     )
 
 
@@ -125,7 +125,7 @@ def _check_key(variables: Variables, pem: bytes, certificate: x509.Certificate) 
     variable = variables.key
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         message = f"{variable} names a file that is no unencrypted private key in PEM form; write the whole file anew"
         raise Refusal("invalid_setting", message, field=variable) from None
     if _encoded(key.public_key()) != _encoded(certificate.public_key()):
@@ -160,8 +160,14 @@ def _server_context(files: PairFiles) -> ssl.SSLContext:
     return context
 
 
-def _trust_context(authorities: bytes) -> ssl.SSLContext:
+def _trust_context(variable: str, authorities: list[x509.Certificate]) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    if authorities:
-        context.load_verify_locations(cadata=authorities.decode())
+    # As DER: what stands around certificates in PEM, comments for instance, need not be ASCII.
+    data = b"".join(authority.public_bytes(Encoding.DER) for authority in authorities)
+    try:
+        if data:
+            context.load_verify_locations(cadata=data)
+    except ssl.SSLError as error:
+        message = f"{variable} names a file with an authority that can't be used ({error.reason}); leave it out"
+        raise Refusal("invalid_setting", message, field=variable) from None
     return context
