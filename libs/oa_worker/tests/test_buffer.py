@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oa_base.refusal import Refusal
+from oa_worker.sdk.limits import WorkerLimits
+from oa_worker.sdk.runs.appender import RunAppender
 from oa_worker.sdk.runs.buffer import EVENT_OVERHEAD_BYTES, EventBuffer
-from openagents.runtime.v1.event_pb2 import EventBody, Message, TextDelta
+from openagents.runtime.v1.event_pb2 import CheckpointSaved, EventBody, Message, RunFinished, TextDelta
+from openagents.runtime.v1.worker_service_pb2 import AppendEventsRequest, AppendEventsResponse, AppendRefused
 
 MAX_TEXT = 10
 Step = tuple[str, bytes] | int
@@ -85,3 +92,27 @@ def test_an_event_larger_than_an_append_goes_alone() -> None:
     buffer.add(event("message", b"m" * 200))
     buffer.add(event("out", b"a"))
     assert [len(buffer.take(max_events=9, max_bytes=50)) for _ in range(2)] == [1, 1]
+
+
+async def test_a_log_that_takes_no_more_stays_closed_while_its_end_is_on_the_way() -> None:
+    """What waits for an event to be stored must neither wait for ever nor turn without a pause."""
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def submit(request: AppendEventsRequest) -> AppendEventsResponse | AppendRefused:
+        if not request.events[0].HasField("run_finished"):
+            return AppendRefused(reason="payload_too_large", message="no")
+        arrived.set()
+        await go_on.wait()
+        return AppendEventsResponse()
+
+    appender = RunAppender("run_1", 1, submit, WorkerLimits(flush_interval_ms=1))
+    await appender.emit(EventBody(checkpoint_saved=CheckpointSaved()))
+    with pytest.raises(Refusal, match="payload_too_large"):
+        await appender.pump()
+    ending = asyncio.create_task(appender.append_finish(RunFinished()))
+    await arrived.wait()
+    for waiting in (appender.stored, lambda: appender.emit(EventBody(checkpoint_saved=CheckpointSaved()))):
+        with pytest.raises(Refusal, match="payload_too_large"):
+            await waiting()
+    go_on.set()
+    await ending

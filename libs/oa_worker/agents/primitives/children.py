@@ -104,6 +104,9 @@ class Children:
         try:
             return await self._assignment.start_child(self._assignment.lease, child_id, spec, cancel_with_parent)
         except Refusal as refusal:
+            if refusal.reason == "invalid_transition" and not self._assignment.cancel.requested:
+                # The run is to end, and word of that is on its way: it reaches the function as CancelledError.
+                await asyncio.Event().wait()
             if refusal.reason != "idempotency_conflict":
                 raise
             # The child was created, and its parent died before the parent's log recorded it.

@@ -42,6 +42,7 @@ class RunAppender:
         self._appends = 0
         self._finishing = False
         self._refusal: Refusal | None = None
+        self._newest_refusal: Refusal | None = None
         self._filled, self._urgent, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._room.set()
         self._progress = asyncio.Event()
@@ -80,11 +81,12 @@ class RunAppender:
 
     async def append_finish(self, finish: RunFinished) -> None:
         """After `pump` ended with a Refusal: append this and nothing else. Raises Refusal when that is refused too."""
-        self._refusal = None
-        await self._append([EventBody(run_finished=finish)])
+        # The log stays closed for everybody else.
+        await self._append([EventBody(run_finished=finish)], despite=self._newest_refusal)
 
     def close(self, refusal: Refusal) -> None:
         """Take no more events, forget those that wait, and tell every task that waits why."""
+        self._newest_refusal = refusal
         if self._refusal is None:
             self._refusal = refusal
         for event in (self._room, self._filled, self._urgent, self._progress):
@@ -132,7 +134,8 @@ class RunAppender:
         self._note_buffer()
         return events
 
-    async def _append(self, events: list[EventBody]) -> None:
+    async def _append(self, events: list[EventBody], despite: Refusal | None = None) -> None:
+        """Append events. Raises Refusal, also for any but `despite` that closed the log meanwhile."""
         self._appends += 1
         # Unique in the run: no other worker ever has this epoch.
         key = f"e{self._lease_epoch}-{self._appends}"
@@ -146,7 +149,8 @@ class RunAppender:
                 raise refusal
             delay_ms = backoff.ceiling_ms(next(attempts))
             await asyncio.sleep((refusal.retry_after_ms or delay_ms) / 1000)
-            self._raise_refusal()
+            if self._newest_refusal is not None and self._newest_refusal is not despite:
+                raise self._newest_refusal
         self._pace.take(self._now_ns(), len(events))
         self.appended_events += len(events)
         self._progress.set()
