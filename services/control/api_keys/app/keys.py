@@ -37,10 +37,10 @@ from services.control.api_keys.domain import (
 )
 from services.control.api_keys.limits import REFUSED_ON_RECORD_EVERY, KeyLimits
 from services.control.audit.app import Audited
-from services.control.audit.domain import Action, AuditEntry, Origin, by
+from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.mail import app as mail_app
 from services.control.notices.app import tell_of_key
-from services.control.orgs.app import OrgStore, PeopleTransaction
+from services.control.orgs.app import OrgStore, PeopleTransaction, done
 from services.control.policy.domain import (
     WORKER_SCOPES,
     Denied,
@@ -202,7 +202,7 @@ class ApiKeys:
         owned = await tx.api_keys.standing(key.api_key_id)
         if owned is None or owned.standing is None:  # blocked while it was asked for
             raise Refusal("token_revoked", "the owner of the key has ended; sign in again")
-        await tx.audit.add(by(principal, Action.KEY_CREATED, origin, key.api_key_id), key.created_at)
+        await tx.audit.add(done(principal, Action.KEY_CREATED, origin, key.org_id, key.api_key_id), key.created_at)
         if key.of_person:
             await tell_of_key(tx, await tx.people.email(key.owner), key.api_key_id, key.created_at)
         return NewKey(key, text)
@@ -246,16 +246,16 @@ class ApiKeys:
             before = await self._rotated(tx, principal, old, idempotency_key)
             if before and old.expires_at:
                 check_answered_again(old, before.key, overlap_s, now)
-                entry = by(principal, Action.KEY_ROTATED, origin, api_key_id, reason="answered_again")
+                entry = done(principal, Action.KEY_ROTATED, origin, old.org_id, api_key_id, "answered_again")
                 await tx.audit.add(entry, now)
                 return before, old.expires_at
             old_ends = end_of_rotated(old, overlap_s, now)
-            scopes = scopes_of_key(sorted(old.scopes), old.scopes, principal.effective_scopes)
+            scopes = scopes_of_key(sorted(old.scopes), old.scopes, await _may_give(tx, principal, old))
             key = ApiKey(new_id("apk"), old.owner, old.org_id, old.name, "", scopes, now, same_lifetime(old, now))
             text = self._text_of_rotated(principal, key.api_key_id, idempotency_key)
             new = await self._add(tx, principal, key, text, origin)
             await tx.api_keys.replace(api_key_id, key.api_key_id, old_ends)
-            await tx.audit.add(by(principal, Action.KEY_ROTATED, origin, api_key_id), now)
+            await tx.audit.add(done(principal, Action.KEY_ROTATED, origin, old.org_id, api_key_id), now)
             if not overlap_s:
                 await _end(tx, api_key_id, EndReason.ROTATED, now)
         return new, old_ends
@@ -283,7 +283,7 @@ class ApiKeys:
             if key.revoked_at:
                 return
             now = self._clock.now()
-            await tx.audit.add(by(principal, Action.KEY_REVOKED, origin, api_key_id), now)
+            await tx.audit.add(done(principal, Action.KEY_REVOKED, origin, key.org_id, api_key_id), now)
             await _end(tx, api_key_id, EndReason.USER_REQUESTED, now)
 
     async def end_all(self, tx: Transaction, owner: str, reason: EndReason, now: datetime) -> int:
@@ -389,6 +389,14 @@ def _why_not(owned: OwnedKey | None, use: Use, now: datetime) -> Refusal | None:
         message = "the key lacks the scope workers.attach, which workers need; make one with it"
         return Refusal("missing_scope", message, field="api_key", metadata={"scope": Scope.WORKERS_ATTACH.value})
     return None
+
+
+async def _may_give(tx: Transaction, principal: StandingPrincipal, key: ApiKey) -> Scopes:
+    """What the caller may do in the org of a key, which for a person's own key need not be that of the session."""
+    if key.org_id == principal.org_id:
+        return principal.effective_scopes
+    owned = await tx.api_keys.standing(key.api_key_id)
+    return (owned.standing if owned else None) or frozenset()
 
 
 def _mine(principal: StandingPrincipal, key: ApiKey | None) -> ApiKey:

@@ -17,7 +17,7 @@ from oa_testing.waiting import PATIENCE_S
 from services.control.api_keys.app.keys import NewKey, Wanted
 from services.control.api_keys.domain import PERSON_KEY_SCOPES, EndReason, Use
 from services.control.api_keys.limits import MAX_NOTED_KEYS
-from services.control.policy.domain import Scope, Scoped, SessionOnly, StandingPrincipal
+from services.control.policy.domain import Role, Scope, Scoped, SessionOnly, StandingPrincipal, role_scopes
 from services.control.sync_tokens.domain import Surface
 from services.control.tests.cases import ORIGIN, Cases
 from services.control.tests.harness import new_id
@@ -328,3 +328,30 @@ async def test_a_sync_token_does_not_outlive_its_key(cases: Cases, clock: FakeCl
     program = await cases.admitted(await edge_token(cases, new.text))
     minted = await cases.sync_tokens.mint(program, [f"user:{person.subject}:runs"], 900, Surface.UNSTATED, ORIGIN)
     assert minted.expires_at <= clock.now() + timedelta(seconds=120)
+
+
+async def test_a_key_is_judged_and_recorded_in_its_org_wherever_its_owner_acts(cases: Cases, admin: Any) -> None:
+    person, other = await cases.principal(), await cases.principal("other@example.org")
+    org_id = (await cases.orgs.create(other, "team", ORIGIN)).org.org_id
+    own = (await personal(cases, person, DAY_S, "runs.write")).key
+    as_viewer = replace(person, org_id=org_id, standing=role_scopes(Role.VIEWER))
+    new, _ = await cases.api_keys.rotate(as_viewer, own.api_key_id, 60, ORIGIN)
+    assert new.key.scopes == {Scope.RUNS_WRITE}
+    await cases.api_keys.revoke(as_viewer, own.api_key_id, ORIGIN)
+    recorded = "SELECT DISTINCT org_id FROM control.audit_events WHERE action LIKE '%api_key%' OR action LIKE 'key.%'"
+    assert [row["org_id"] for row in await admin.fetch(recorded)] == [person.org_id]
+    await admin.execute("UPDATE control.memberships SET role = 'viewer' WHERE user_id = $1", person.subject)
+    as_owner = replace(person, org_id=org_id)
+    assert await reason_of(cases.api_keys.rotate(as_owner, new.key.api_key_id, 60, ORIGIN)) == "missing_scope"
+
+
+async def test_keys_that_work_are_listed_before_those_that_have_ended(
+    cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.control.api_keys.store.MAX_LISTED", 2)
+    person = await cases.principal()
+    old = (await personal(cases, person)).key.api_key_id
+    for _ in range(2):
+        await cases.api_keys.revoke(person, (await personal(cases, person)).key.api_key_id, ORIGIN)
+    listed = await cases.api_keys.list(person, "")
+    assert (listed[0].api_key_id, len(listed)) == (old, 2)

@@ -114,6 +114,10 @@ class ArtifactCache:
             self._make_room(len(missing), sum(one.bytes for one in missing), len(wanted) - len(missing))
             yield {run_id: self._kept[run_id] for run_id in wanted if run_id in self._kept} | await self._fetch(missing)
 
+    def forget(self) -> None:
+        """Keep none of the artifacts that are open now. Readers that have one still finish with it."""
+        self._kept.clear()
+
     def _make_room(self, count: int, size: int, used: int) -> None:
         """Make room for `count` artifacts of `size` bytes in all; the `used` ones that were moved to the end stay."""
         limits = self._limits

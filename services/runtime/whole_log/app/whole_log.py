@@ -71,8 +71,10 @@ class WholeLog:
         return await self._rows.heads()
 
     def forget(self) -> None:
-        """Forget the floors: the log has a different past, and a floor may be lower than it was."""
+        """Forget the floors and the artifacts: the log has a different past. A floor may be lower than it
+        was, and a run may have ended differently."""
         self._floors.clear()
+        self._artifact_cache.forget()
 
     async def log_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> Sequence[LogRecord]:
         """Consecutive entries after a position; empty at the head.

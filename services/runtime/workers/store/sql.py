@@ -33,13 +33,18 @@ RETURNING true
 the same worker no longer counts."""
 
 STORE_HEARTBEATS = """
+WITH heard AS (
+    SELECT w.worker_id FROM runtime.workers w
+    JOIN unnest($1::text[], $2::text[]) AS s (worker_id, attachment) USING (worker_id, attachment)
+    WHERE w.status IN ('starting', 'running', 'draining') ORDER BY w.worker_id FOR NO KEY UPDATE OF w
+)
 UPDATE runtime.workers w
 SET last_heartbeat_at = clock_timestamp(), status = CASE w.status WHEN 'starting' THEN 'running' ELSE w.status END
-FROM unnest($1::text[], $2::text[]) AS s (worker_id, attachment)
-WHERE w.worker_id = s.worker_id AND w.attachment = s.attachment AND w.status IN ('starting', 'running', 'draining')
+FROM heard WHERE w.worker_id = heard.worker_id
 """
 """Notes signs of life of the workers that were heard over the streams that still speak for them. A heartbeat moves the
-status as `WORKER_TRANSITIONS` defines."""
+status as `WORKER_TRANSITIONS` defines. Workers are locked in the order of their ids, as by batches that give them runs;
+otherwise the two could deadlock."""
 
 COUNT_LOOK = """
 INSERT INTO runtime.replicas (replica_id) VALUES ($1)
@@ -65,20 +70,27 @@ WHERE status IN ('starting', 'running', 'draining') OR worker_id = ANY($1::text[
 of life, and is never compared with a clock."""
 
 LOSE_WORKERS = """
-UPDATE runtime.workers w SET status = 'lost'
-FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS s (worker_id, attachment, last_heartbeat_at)
-WHERE w.worker_id = s.worker_id AND w.attachment = s.attachment AND w.last_heartbeat_at = s.last_heartbeat_at
-  AND w.status IN ('starting', 'running', 'draining')
+WITH silent AS (
+    SELECT w.worker_id FROM runtime.workers w
+    JOIN unnest($1::text[], $2::text[], $3::timestamptz[]) AS s (worker_id, attachment, last_heartbeat_at)
+        USING (worker_id, attachment, last_heartbeat_at)
+    WHERE w.status IN ('starting', 'running', 'draining') ORDER BY w.worker_id FOR NO KEY UPDATE OF w
+)
+UPDATE runtime.workers w SET status = 'lost' FROM silent WHERE w.worker_id = silent.worker_id
 RETURNING w.worker_id
 """
-"""Marks workers as lost that have given no sign of life since then."""
+"""Marks workers as lost that have given no sign of life since then. Locks as `STORE_HEARTBEATS` does."""
 
 STOP_WORKERS_OF = """
-UPDATE runtime.workers SET status = 'stopped'
-WHERE service_account_id = $1 AND status IN ('starting', 'running', 'draining')
-RETURNING worker_id
+WITH own AS (
+    SELECT worker_id FROM runtime.workers
+    WHERE service_account_id = $1 AND status IN ('starting', 'running', 'draining')
+    ORDER BY worker_id FOR NO KEY UPDATE
+)
+UPDATE runtime.workers w SET status = 'stopped' FROM own WHERE w.worker_id = own.worker_id
+RETURNING w.worker_id
 """
-"""Stops the workers of an account, attached or not."""
+"""Stops the workers of an account, attached or not. Locks as `STORE_HEARTBEATS` does."""
 
 READ_LEASES_OF_ENDED_WORKERS = """
 SELECT r.run_id, r.worker_id, r.lease_epoch
