@@ -75,7 +75,13 @@ class RunTail:
             return
         async with self._client.subscription(self._store, max_batch=self._max_batch) as subscription:
             self.subscription = subscription
-            await subscription.follow(self._topic, snapshots=self._snapshots)
+            cursor = await subscription.follow(self._topic, snapshots=self._snapshots)
+            # Another process may have stored more since they were read; new items begin after the cursor.
+            for element in self._store.elements(self._topic, self.log.last_seq):
+                if cursor is not None and element.seq <= cursor.applied_seq:
+                    yield self._items.stored(element)
+            if self.ended():
+                return
             async with aclosing(subscription.updates()) as updates:
                 async for update in updates:
                     for item in self._items.update(update):

@@ -45,7 +45,7 @@ from oa_khala.client.commands import (
 from oa_khala.client.session import ClientSession
 from oa_khala.client.states import State
 from oa_khala.client.topics import Counts
-from oa_khala.frames import ErrorFrame, Form, ServerFrame
+from oa_khala.frames import Cursor, ErrorFrame, Form, ServerFrame
 from oa_khala.topics import RUN_EVENTS
 
 MAX_QUEUED_FRAMES = 512
@@ -115,14 +115,16 @@ class Subscription:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    async def follow(self, topic: str, *, snapshots: bool = False) -> None:
-        """Follow `topic` from its stored watermark on.
+    async def follow(self, topic: str, *, snapshots: bool = False) -> Cursor | None:
+        """Follow `topic` from its stored watermark on, and return that.
 
         `snapshots`: if there is no watermark, or it can't be continued, a run begins with a snapshot of its current
         state, in place of its events up to there. Lists always do so.
         """
         takes = snapshots or not topic.startswith(RUN_EVENTS.prefix)
-        await self._execute(self._session.subscribe(topic, self._store.cursor(topic), self._at(), takes))
+        cursor = self._store.cursor(topic)
+        await self._execute(self._session.subscribe(topic, cursor, self._at(), takes))
+        return cursor
 
     async def unfollow(self, topic: str) -> None:
         """Stop following `topic`; its stored state stays."""

@@ -66,6 +66,26 @@ async def test_what_is_stored_comes_first_then_the_rest_to_the_end(count: int) -
     assert (tail.ended(), tail.log.count, tail.log.chain_head) == (True, LAST, chain_over(RUN.run_id, RUN.events))
 
 
+class SharedStore(MemoryStore):
+    """A store into which another process puts more events, after its elements were read and before its cursor is."""
+
+    def __init__(self, count: int, more: int) -> None:
+        super().__init__()
+        self._topics = holding(count)._topics
+        self._more = more
+
+    def cursor(self, topic: str) -> Cursor | None:
+        self._topics = holding(self._more)._topics
+        return super().cursor(topic)
+
+
+@pytest.mark.parametrize("more", [4, LAST])
+async def test_what_another_process_stores_meanwhile_is_not_left_out(more: int) -> None:
+    async with gateway().running() as served:
+        items = await followed(RunTail(Subscribing(served.url), SharedStore(2, more), RUN.run_id))
+    assert [seq for seq, _ in told(items)] == list(range(1, LAST + 1))
+
+
 async def test_a_run_that_goes_on_is_followed_live() -> None:
     async with gateway(2).running() as served:
         seqs = []
