@@ -48,7 +48,7 @@ RULES: Mapping[str, Mapping[str, str]] = {
     "open": {},
     "domains": {"OA_SIGN_UP": "domains", "OA_SIGN_UP_DOMAINS": "example.org"},
 }
-"""Settings for who may sign up. By the second rule, people without an account may not, and get another mail."""
+"""Settings of sign-up. By the second rule, people without an account may not sign up, and get another mail."""
 LEAST_CHANCE = 0.01
 LEAST_SHARE = 0.02
 """A difference counts if chance alone would hardly cause it, and if it is large enough to help a guesser."""

@@ -42,7 +42,6 @@ from services.runtime.tests.rig import (
 )
 from services.runtime.workers.app.ports import QueueRules
 from services.runtime.workers.limits import WorkerLimits
-from services.runtime.workers.store.sql import STORE_HEARTBEATS
 from services.runtime.workers.store.workers import PostgresWorkers
 
 CANCELED = event_pb2.RUN_OUTCOME_CANCELED
@@ -515,35 +514,6 @@ async def test_a_lost_worker_gets_nothing_though_its_stream_still_stands(
         assert (await slow.run(who, run_id)).status == run_pb2.RUN_STATUS_CREATED
         another = await attached(slow, who)
         assert (await another.next("assignment")).assignment.run.attempt == 1
-
-
-WAITING = """
-SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-"""
-
-
-async def test_signs_of_life_lock_workers_in_the_order_of_those_who_give_them_runs(
-    runtime_database: Database, runtime: Replica, who: Somebody
-) -> None:
-    """Otherwise both could hold what the other one waits for."""
-    first, second = [await attached(runtime, who) for _ in range(2)]
-    admin, batch, other = [await asyncpg.connect(runtime_database.admin) for _ in range(3)]
-    # The version of the first one now stands behind that of the second one, so a scan meets it last.
-    await admin.execute("UPDATE runtime.workers SET name = 'moved' WHERE worker_id = $1", first.worker_id)
-    rows = await admin.fetch("SELECT worker_id, attachment FROM runtime.workers")
-    heard = [row["worker_id"] for row in rows], [row["attachment"] for row in rows]
-    lock = "SELECT 1 FROM runtime.workers WHERE worker_id = $1 FOR SHARE"
-    async with batch.transaction():
-        await batch.execute(lock, first.worker_id)
-        storing = asyncio.create_task(other.execute(STORE_HEARTBEATS, *heard))
-        async with asyncio.timeout(60):
-            while not await admin.fetchval(WAITING):
-                await asyncio.sleep(0.01)
-        async with admin.transaction():
-            await admin.execute(lock + " NOWAIT", second.worker_id)
-    await storing
-    for connection in (admin, batch, other):
-        await connection.close()
 
 
 async def test_a_run_whose_worker_was_lost_has_a_pause(runtime_database: Database, who: Somebody) -> None:

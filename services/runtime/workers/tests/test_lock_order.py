@@ -1,0 +1,53 @@
+"""In which order rows of workers are locked, over the real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from oa_testing.postgres import Database
+from services.runtime.tests.rig import Replica, Somebody, attached, replica, runtime_settings, somebody
+from services.runtime.workers.store.sql import STORE_HEARTBEATS
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+@pytest.fixture
+def who() -> Somebody:
+    return somebody()
+
+
+@pytest_asyncio.fixture
+async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
+    async with replica(runtime_settings(runtime_database), who.key) as runtime:
+        yield runtime
+
+
+async def test_signs_of_life_lock_workers_in_the_order_of_those_who_give_them_runs(
+    runtime_database: Database, runtime: Replica, who: Somebody
+) -> None:
+    """Otherwise both could hold what the other one waits for."""
+    first, second = [await attached(runtime, who) for _ in range(2)]
+    admin, batch, other = [await asyncpg.connect(runtime_database.admin) for _ in range(3)]
+    # The version of the first one now stands behind that of the second one, so a scan meets it last.
+    await admin.execute("UPDATE runtime.workers SET name = 'moved' WHERE worker_id = $1", first.worker_id)
+    rows = await admin.fetch("SELECT worker_id, attachment FROM runtime.workers")
+    heard = [row["worker_id"] for row in rows], [row["attachment"] for row in rows]
+    lock = "SELECT 1 FROM runtime.workers WHERE worker_id = $1 FOR SHARE"
+    async with batch.transaction():
+        await batch.execute(lock, first.worker_id)
+        storing = asyncio.create_task(other.execute(STORE_HEARTBEATS, *heard))
+        async with asyncio.timeout(60):
+            while not await admin.fetchval(WAITING):
+                await asyncio.sleep(0.01)
+        async with admin.transaction():
+            await admin.execute(lock + " NOWAIT", second.worker_id)
+    await storing
+    for connection in (admin, batch, other):
+        await connection.close()
