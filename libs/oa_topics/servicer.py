@@ -22,8 +22,6 @@ from openagents.sync.v1.topic_service_pb2_grpc import TopicServiceServicer
 WATCH = "/openagents.sync.v1.TopicService/WatchTopics"
 ANSWER_BYTES = 1 << 20
 """Size at which an answer is split into messages."""
-_HEAD_BYTES = 150
-"""About what the names of a batch of frames take."""
 
 
 class TopicApi(TopicServiceServicer):
@@ -109,7 +107,8 @@ class TopicApi(TopicServiceServicer):
         message, size = pb.WatchTopicsResponse(), 0
         if answer.delivery_check:
             message.delivery_check, message.subject = answer.delivery_check, self._hub.subject
-        for field, part, part_bytes in _parts(answer):
+        for field, part in _parts(answer):
+            part_bytes = part.ByteSize()
             if size and size + part_bytes > ANSWER_BYTES:
                 yield message
                 message, size = pb.WatchTopicsResponse(), 0
@@ -119,17 +118,15 @@ class TopicApi(TopicServiceServicer):
             yield message
 
 
-def _parts(answer: Answer) -> Iterator[tuple[str, Message, int]]:
-    """The parts of an answer: each with the field that it belongs to, and with its size."""
+def _parts(answer: Answer) -> Iterator[tuple[str, Message]]:
+    """The parts of an answer, each with the field that it belongs to."""
     for described in answer.watched:
-        watched = _watched(described)
-        yield "watched", watched, watched.ByteSize()
+        yield "watched", _watched(described)
     for topic, refusal in answer.refused:
-        refused = pb.RefusedTopic(topic=topic, reason=refusal.reason, message=refusal.message)
-        yield "refused", refused, refused.ByteSize()
+        yield "refused", pb.RefusedTopic(topic=topic, reason=refusal.reason, message=refusal.message)
     for batch in answer.batches:
         for piece in _pieces(batch):
-            yield "batches", frames_to_wire(piece), _HEAD_BYTES + sum(map(len, piece.frames))
+            yield "batches", frames_to_wire(piece)
 
 
 def _pieces(batch: Frames) -> Iterator[Frames]:

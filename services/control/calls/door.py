@@ -63,7 +63,7 @@ def _method(name: str, handler: Handler, gate: Gate) -> Callable[[Any, Any], Awa
             try:
                 return await handler(request, Call(principal, origin))
             except Denied as denied:
-                await gate.record_denied(principal, name, origin, denied)
+                await gate.record_denied(principal, name, origin, denied.reason, denied.org_id)
                 raise
         # Methods that are public at the edge need a service as the caller here, but no principal.
         return await handler(request, Call(None, Origin(current_request_id(), "service")))

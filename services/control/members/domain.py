@@ -19,9 +19,14 @@ class Member:
     joined_at: datetime
 
 
+def may_give(actor: Role, role: Role) -> bool:
+    """Whether a member with the role `actor`, who may change members, may give and take away `role`."""
+    return actor is Role.OWNER or role is not Role.OWNER
+
+
 def require_may_give(actor: Role, role: Role, org_id: str) -> None:
     """Raises Refusal `org_scope_denied` for a role that only owners of the org may give and take away."""
-    if role is Role.OWNER and actor is not Role.OWNER:
+    if not may_give(actor, role):
         raise Denied("org_scope_denied", "only an owner makes and unmakes owners; ask one", org_id)
 
 

@@ -25,7 +25,7 @@ from services.control.orgs.domain import (
     restored,
 )
 from services.control.orgs.limits import MAX_ENDED_AT_A_TIME, MAX_OWNED_ORGS
-from services.control.policy.domain import Denied, OrgOwned, Role, Scope, Scoped, StandingPrincipal, authorize
+from services.control.policy.domain import OrgOwned, Role, Scope, Scoped, StandingPrincipal, require
 from services.control.revocations.app import Revoking
 from services.control.revocations.domain import Revocation
 from services.control.transactions.app import Transactions
@@ -250,6 +250,4 @@ def _allowed(principal: StandingPrincipal, membership: Membership | None, scope:
 
 
 def _require(principal: StandingPrincipal, membership: Membership, scope: Scope) -> None:
-    acts = acting_as(principal, membership)
-    if denied := authorize(acts, Scoped(scope), OrgOwned(membership.org.org_id)):
-        raise Denied(denied.reason, denied.message, membership.org.org_id)
+    require(acting_as(principal, membership), Scoped(scope), OrgOwned(membership.org.org_id))

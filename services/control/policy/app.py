@@ -15,7 +15,6 @@ from services.control.audit.app import Audited
 from services.control.audit.domain import Action, Origin, by
 from services.control.policy.domain import (
     Access,
-    Denied,
     Deny,
     Public,
     Resource,
@@ -95,7 +94,7 @@ class Gate:
         """
         denied = self._denied(principal, access)
         if denied:
-            await self.record_denied(principal, method, origin, Denied(denied.reason, denied.message))
+            await self.record_denied(principal, method, origin, denied.reason, principal.org_id)
             raise Refusal(denied.reason, denied.message, metadata=denied.metadata)
 
     async def decide(self, principal: StandingPrincipal, access: Access, resource: Resource | None = None) -> Decision:
@@ -115,11 +114,13 @@ class Gate:
         denied = authorize(principal, access, resource)
         return denied or sign_in_denied(principal, access, self._clock.now(), self._max_sign_in_age)
 
-    async def record_denied(self, principal: StandingPrincipal, method: str, origin: Origin, denied: Denied) -> None:
-        """Record in the audit log of the org concerned that a call was denied."""
-        entry = by(principal, Action.CALL_DENIED, origin, method, denied.reason)
+    async def record_denied(
+        self, principal: StandingPrincipal, method: str, origin: Origin, reason: str, org_id: str
+    ) -> None:
+        """Record in the audit log of an org that a call about it was denied."""
+        entry = replace(by(principal, Action.CALL_DENIED, origin, method, reason), org_id=org_id)
         async with self._transactions.begin() as tx:
-            await tx.audit.add(replace(entry, org_id=denied.org_id or entry.org_id), self._clock.now())
+            await tx.audit.add(entry, self._clock.now())
 
     async def standing_now(self, principal: StandingPrincipal, jti: str = "") -> StandingPrincipal:
         """Return the principal with its present standing. `jti` is that of the principal's own token, empty when a

@@ -182,10 +182,9 @@ class Deny:
 
 class Denied(Refusal):
     """A denial decided behind the gate, because only the use case knows which org is concerned. The door that received
-    the call has it recorded, as the gate records its own denials: in the log of `org_id`, or, where that is empty, of
-    the org in which the caller acts."""
+    the call has it recorded, as the gate records its own denials, in the log of that org."""
 
-    def __init__(self, reason: str, message: str, org_id: str = "") -> None:
+    def __init__(self, reason: str, message: str, org_id: str) -> None:
         super().__init__(reason, message)
         self.org_id = org_id
 
@@ -207,6 +206,12 @@ def authorize(principal: StandingPrincipal | None, access: Access, resource: Res
         message = "no API key may do this; sign in, and call with the token of that session"
         return Deny("missing_scope", message, Rule.SESSION)
     return _owner_denied(principal, resource) if resource else None
+
+
+def require(principal: StandingPrincipal, access: Access, resource: Resource | None = None) -> None:
+    """Raise Denied unless `authorize` lets the principal. It is recorded in the org that the principal acts in."""
+    if denied := authorize(principal, access, resource):
+        raise Denied(denied.reason, denied.message, principal.org_id)
 
 
 def sign_in_denied(

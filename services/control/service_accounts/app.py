@@ -14,13 +14,12 @@ from services.control.api_keys.app.keys import ApiKeys, NewKey, Wanted
 from services.control.audit.domain import Action, Origin, by
 from services.control.policy.domain import (
     SERVICE_ACCOUNT_SCOPES,
-    Denied,
     OrgOwned,
     Scope,
     Scoped,
     Standing,
     StandingPrincipal,
-    authorize,
+    require,
 )
 from services.control.revocations.domain import Revocation
 from services.control.service_accounts.domain import ServiceAccount
@@ -82,7 +81,7 @@ class ServiceAccounts:
 
         Raises Refusal `limit_reached`, `missing_scope`, `invalid_value`.
         """
-        _require_org(principal, Scope.SERVICE_ACCOUNTS_WRITE, principal.org_id)
+        require(principal, Scoped(Scope.SERVICE_ACCOUNTS_WRITE), OrgOwned(principal.org_id))
         now = self._clock.now()
         account = ServiceAccount(new_id("sva"), principal.org_id, wanted.name, now)
         async with self._transactions.begin() as tx:
@@ -110,7 +109,7 @@ class ServiceAccounts:
             if account is None or account.org_id != principal.org_id:
                 message = "there is no such service account; list those of your org"
                 raise Refusal("not_found", message, field="service_account_id")
-            _require_org(principal, Scope.SERVICE_ACCOUNTS_WRITE, account.org_id)
+            require(principal, Scoped(Scope.SERVICE_ACCOUNTS_WRITE), OrgOwned(account.org_id))
             if account.revoked_at:
                 return
             now = self._clock.now()
@@ -126,8 +125,3 @@ class ServiceAccounts:
         if account is None or account.revoked_at or account.blocked_at or account.org_id != principal.org_id:
             return None
         return Standing(SERVICE_ACCOUNT_SCOPES)
-
-
-def _require_org(principal: StandingPrincipal, scope: Scope, org_id: str) -> None:
-    if denied := authorize(principal, Scoped(scope), OrgOwned(org_id)):
-        raise Denied(denied.reason, denied.message)

@@ -38,9 +38,9 @@ class Requests:
         run = await self._run(principal, run_id)
         # A request that is settled stays so after the run: the same answer, sent again, gets what it got.
         request = (await self._requests(run_id)).get(request_id)
-        if request is None and run.state.status.is_final:
-            raise invalid_transition(run.state.status, answered)
-        check_answer((request or await self._request(run_id, request_id)).opened, option, text)
+        if request is None:
+            raise invalid_transition(run.state.status, answered) if run.state.status.is_final else _no_such_request()
+        check_answer(request.opened, option, text)
         return await self._log.do(SettleRequest.of(run_id, principal.org_id, answered))
 
     async def expire(self, org_id: str, run_id: str, request_id: str) -> Applied:
@@ -58,7 +58,7 @@ class Requests:
     async def _request(self, run_id: str, request_id: str) -> Request:
         request = (await self._requests(run_id)).get(request_id)
         if request is None:
-            raise Refusal("not_found", "the run has no such request; list its requests", field="request_id")
+            raise _no_such_request()
         return request
 
     async def _requests(self, run_id: str) -> dict[str, Request]:
@@ -73,3 +73,7 @@ class Requests:
             events += [wire.decode_event(data) for data in page]
             after_seq = events[-1].seq
         return requests_of(events)
+
+
+def _no_such_request() -> Refusal:
+    return Refusal("not_found", "the run has no such request; list its requests", field="request_id")

@@ -31,23 +31,11 @@ from services.runtime.tests.rig import (
     refusing,
     replica,
     runtime_settings,
-    somebody,
     text,
 )
 
 PARTITIONS = range(16)
 GONE = "run:run_01JD0000000000000000000000:events"
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
-        yield runtime
 
 
 @pytest_asyncio.fixture

@@ -43,7 +43,6 @@ from services.control.notices.app import tell_of_key
 from services.control.orgs.app import OrgStore, PeopleTransaction, done
 from services.control.policy.domain import (
     WORKER_SCOPES,
-    Denied,
     OrgOwned,
     Scope,
     Scoped,
@@ -51,7 +50,7 @@ from services.control.policy.domain import (
     SessionOnly,
     Standing,
     StandingPrincipal,
-    authorize,
+    require,
 )
 from services.control.revocations.app import Revoking
 from services.control.revocations.domain import Revocation
@@ -170,10 +169,10 @@ class ApiKeys:
 
         Raises Refusal `not_found`, `limit_reached`, `missing_scope`, `invalid_value`, `missing_field`.
         """
-        _require_session(principal)
+        require(principal, SessionOnly())
         owner = service_account_id or _own(principal)
         if service_account_id:
-            _require(principal, Scope.SERVICE_ACCOUNTS_WRITE, principal.org_id)
+            require(principal, Scoped(Scope.SERVICE_ACCOUNTS_WRITE), OrgOwned(principal.org_id))
         async with self._transactions.begin() as tx:
             if service_account_id:
                 await _check_account(tx, principal, service_account_id)
@@ -219,7 +218,7 @@ class ApiKeys:
         async with self._transactions.autocommit() as tx:
             if not service_account_id:
                 return await tx.api_keys.listed(principal.subject)
-            _require(principal, Scope.SERVICE_ACCOUNTS_READ, principal.org_id)
+            require(principal, Scoped(Scope.SERVICE_ACCOUNTS_READ), OrgOwned(principal.org_id))
             await _check_account(tx, principal, service_account_id, ended_too=True)
             return await tx.api_keys.listed(service_account_id)
 
@@ -237,7 +236,7 @@ class ApiKeys:
         Raises Refusal `already_exists` for a key that was rotated before; `not_found`, `invalid_value`,
         `limit_reached`, `idempotency_conflict`.
         """
-        _require_session(principal)
+        require(principal, SessionOnly())
         async with self._transactions.begin() as tx:
             seen = _mine(principal, await tx.api_keys.get(api_key_id))
             await tx.api_keys.count_live(seen.owner, self._clock.now())
@@ -277,7 +276,7 @@ class ApiKeys:
 
     async def revoke(self, principal: StandingPrincipal, api_key_id: str, origin: Origin) -> None:
         """End a key, and the tokens that were made from it. Raises Refusal `not_found` for another's key."""
-        _require_session(principal)
+        require(principal, SessionOnly())
         async with self._transactions.begin() as tx:
             key = _mine(principal, await tx.api_keys.locked(api_key_id))
             if key.revoked_at:
@@ -406,7 +405,7 @@ def _mine(principal: StandingPrincipal, key: ApiKey | None) -> ApiKey:
     if key is None or not (own or of_org):
         raise Refusal("not_found", "there is no such key of yours or of your org; list them", field="api_key_id")
     if of_org:
-        _require(principal, Scope.SERVICE_ACCOUNTS_WRITE, key.org_id)
+        require(principal, Scoped(Scope.SERVICE_ACCOUNTS_WRITE), OrgOwned(key.org_id))
     return key
 
 
@@ -414,16 +413,6 @@ def _own(principal: StandingPrincipal) -> str:
     if principal.kind is not PrincipalKind.USER:
         raise Refusal("missing_scope", "only people have keys of their own; name a service account")
     return principal.subject
-
-
-def _require_session(principal: StandingPrincipal) -> None:
-    if denied := authorize(principal, SessionOnly()):
-        raise Denied(denied.reason, denied.message)
-
-
-def _require(principal: StandingPrincipal, scope: Scope, org_id: str) -> None:
-    if denied := authorize(principal, Scoped(scope), OrgOwned(org_id)):
-        raise Denied(denied.reason, denied.message)
 
 
 def _unknown_key() -> Refusal:

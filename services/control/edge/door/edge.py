@@ -127,7 +127,7 @@ class Edge:
         try:
             return encode(codec, await self._handlers[method.name](message, call))
         except Denied as denied:
-            await self._gate.record_denied(call.caller, method.name, call.origin, denied)
+            await self._gate.record_denied(call.caller, method.name, call.origin, denied.reason, denied.org_id)
             raise
         except Refusal as refusal:
             if call.principal is None and refusal.info.grpc_code == "UNAUTHENTICATED":

@@ -20,6 +20,7 @@ from oa_platform.auth.tokens import sign_token
 from oa_platform.health.clock_watch import CLOCK_HEADER
 from oa_platform.system.clock import SystemClock
 from oa_testing.clock import SkewedClock
+from oa_testing.locks import until_lock_waits
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from openagents.common.v1 import principal_pb2
@@ -524,17 +525,6 @@ async def test_what_is_no_http_gets_no_further(control: Control, subtests: pytes
     assert (await control.call(START, GOOD)).status_code == 200
 
 
-async def _both_wait_for_a_lock(admin: Any) -> None:
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND usename = 'control_app' AND wait_event_type = 'Lock'"
-    )
-    async with asyncio.timeout(PATIENCE_S):
-        while await admin.fetchval(waiting) < 2:
-            await admin.execute("SELECT pg_stat_clear_snapshot()")
-            await asyncio.sleep(0.01)
-
-
 async def test_more_calls_than_the_limit_are_refused_at_once(
     control_database: Database, tmp_path: Path, admin: Any
 ) -> None:
@@ -543,7 +533,7 @@ async def test_more_calls_than_the_limit_are_refused_at_once(
         async with admin.transaction():
             await admin.execute("LOCK TABLE control.sessions")
             stuck = [asyncio.create_task(control.call(CALLER, {}, token)) for _ in range(2)]
-            await _both_wait_for_a_lock(admin)
+            await until_lock_waits(admin, 2)
             response = await control.call(CALLER, {}, token)
             assert (response.status_code, reason_of(response)) == (429, "overloaded")
         assert [answer.status_code for answer in await asyncio.gather(*stuck)] == [200, 200]

@@ -15,7 +15,7 @@ from services.control.invitations.limits import (
     MAX_TO_ADDRESS_PER_DAY,
     RESEND_AFTER,
 )
-from services.control.members.domain import require_may_give
+from services.control.members.domain import may_give
 from services.control.policy.domain import Role, Scope, role_scopes
 
 _HOUR_MS = 3_600_000
@@ -118,13 +118,8 @@ def require_answerable(invitation: Invitation | None, email: str, now: datetime)
 
 def require_inviter(role: Role | None, invited_as: Role) -> None:
     """Check that an inviter with this role (None: has left) may still invite so. Raises Refusal `not_found`."""
-    if Scope.MEMBERS_WRITE not in role_scopes(role):
+    if role is None or Scope.MEMBERS_WRITE not in role_scopes(role) or not may_give(role, invited_as):
         raise no_such_invitation()
-    assert role is not None
-    try:
-        require_may_give(role, invited_as, org_id="")
-    except Refusal:
-        raise no_such_invitation() from None
 
 
 def no_such_invitation() -> Refusal:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from oa_base.refusal import Refusal
 from oa_testing.postgres import Database
@@ -21,24 +19,10 @@ from services.runtime.tests.rig import (
     Somebody,
     finish,
     refusing,
-    replica,
-    runtime_settings,
-    somebody,
 )
 
 ASK = {"type": "object", "properties": {"question": {"type": "string"}}, "required": ["question"]}
 GOOD = '{"question": "why"}'
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
-        yield runtime
 
 
 def support(schema: Any = None, name: str = "support", **more: str) -> pb.Agent:

@@ -41,7 +41,6 @@ from services.runtime.tests.rig import (
     refusing,
     replica,
     runtime_settings,
-    somebody,
     text,
 )
 
@@ -95,11 +94,6 @@ def test_nothing_that_is_missing_stays_unsaid(
 
 
 # ------------------------------------------------------------------------------------------------- replicas
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
 
 
 @asynccontextmanager

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
@@ -27,21 +25,9 @@ from services.runtime.tests.rig import (
     refusing,
     replica,
     runtime_settings,
-    somebody,
     text,
     until_status,
 )
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
-        yield runtime
 
 
 def asked(run_id: str, child_id: str = "c1", epoch: int = 1, **changes: Any) -> worker_service_pb2.StartChildRequest:

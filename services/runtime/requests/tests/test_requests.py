@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2 as pb
@@ -21,7 +19,6 @@ from services.runtime.tests.rig import (
     refusal_of_call,
     replica,
     runtime_settings,
-    somebody,
 )
 
 APPROVAL = pb.RequestOpened(
@@ -31,17 +28,6 @@ CHOICE = pb.RequestOpened(
     request_id="r2", kind=pb.REQUEST_KIND_CHOICE, title="How?", options=[pb.RequestOption(id="air", label="By air")]
 )
 TEXT = pb.RequestOpened(request_id="r3", kind=pb.REQUEST_KIND_TEXT, title="Why?")
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
-        yield runtime
 
 
 async def asking(runtime: Replica, who: Somebody) -> tuple[FakeWorker, str]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, run_service_pb2, worker_service_pb2
 from services.runtime.tests.rig import (
     FakeWorker,
@@ -16,21 +13,7 @@ from services.runtime.tests.rig import (
     Somebody,
     finish,
     refusal_of_call,
-    replica,
-    runtime_settings,
-    somebody,
 )
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
-        yield runtime
 
 
 async def agent_run(runtime: Replica, who: Somebody) -> str:

@@ -27,15 +27,10 @@ from services.runtime.schedules.tests.scene import (
     settled,
     show,
 )
-from services.runtime.tests.rig import FakeWorker, Replica, Somebody, finish, refusal_of_call, somebody
+from services.runtime.tests.rig import FakeWorker, Replica, Somebody, finish, refusal_of_call
 
 DAYS_MS = 24 * HOUR_MS
 CLOCK = pb.SCHEDULED_CAUSE_CLOCK
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
 
 
 @pytest.fixture

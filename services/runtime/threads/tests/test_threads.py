@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import pairwise
-
-import pytest
-import pytest_asyncio
 
 from oa_base.refusal import Refusal
 from oa_testing.postgres import Database
@@ -21,7 +17,6 @@ from services.runtime.tests.rig import (
     refusal_of_call,
     replica,
     runtime_settings,
-    somebody,
     until_status,
 )
 
@@ -32,17 +27,6 @@ REJECT, ENQUEUE, INTERRUPT = (
 )
 NONE = event_pb2.THREAD_POLICY_UNSPECIFIED
 CANCELED = event_pb2.RUN_OUTCOME_CANCELED
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
-        yield runtime
 
 
 async def assigned(worker: FakeWorker) -> tuple[str, int]:

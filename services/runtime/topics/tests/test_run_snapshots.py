@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from oa_khala.topics import run_events
 from oa_runlog import wire
@@ -31,26 +29,12 @@ from services.runtime.tests.rig import (
     Somebody,
     attached,
     finish,
-    replica,
-    runtime_settings,
-    somebody,
     text,
     until_status,
 )
 from services.runtime.topics.domain import open_requests
 
 APPENDS = 12
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
-        yield runtime
 
 
 async def read(runtime: Doors, run_id: str) -> tuple[topic_service_pb2.ReadSnapshotResponse, run_pb2.RunSnapshot]:

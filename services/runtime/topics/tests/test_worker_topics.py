@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
-import pytest
 import pytest_asyncio
 
 from oa_testing.postgres import Database
@@ -25,16 +24,10 @@ from services.runtime.tests.rig import (
     Somebody,
     replica,
     runtime_settings,
-    somebody,
 )
 
 KEPT = 1_000
 """As in `runtime.note_workers`."""
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
 
 
 @dataclass

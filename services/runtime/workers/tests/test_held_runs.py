@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, worker_service_pb2
 from services.runtime.log.store.reads import PostgresReads
 from services.runtime.tests.rig import (
@@ -18,24 +15,10 @@ from services.runtime.tests.rig import (
     Somebody,
     finish,
     refusal_of_call,
-    replica,
-    runtime_settings,
-    somebody,
     text,
 )
 
 STEP = event_pb2.StepCompleted(ordinal=1, name="quote", fingerprint=bytes(32), result_json='{"price":12.5}')
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
-        yield runtime
 
 
 def asked(run_id: str, epoch: int = 1, after_seq: int = 0) -> worker_service_pb2.ReadHeldRunRequest:

@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
-import pytest
-import pytest_asyncio
 
+from oa_testing.locks import until_lock_waits
 from oa_testing.postgres import Database
-from services.runtime.tests.rig import Replica, Somebody, attached, replica, runtime_settings, somebody
+from services.runtime.tests.rig import Replica, Somebody, attached
 from services.runtime.workers.store.sql import STORE_HEARTBEATS
-
-WAITING = """
-SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-"""
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
-        yield runtime
 
 
 async def test_signs_of_life_lock_workers_in_the_order_of_those_who_give_them_runs(
@@ -43,9 +26,7 @@ async def test_signs_of_life_lock_workers_in_the_order_of_those_who_give_them_ru
     async with batch.transaction():
         await batch.execute(lock, first.worker_id)
         storing = asyncio.create_task(other.execute(STORE_HEARTBEATS, *heard))
-        async with asyncio.timeout(60):
-            while not await admin.fetchval(WAITING):
-                await asyncio.sleep(0.01)
+        await until_lock_waits(admin)
         async with admin.transaction():
             await admin.execute(lock + " NOWAIT", second.worker_id)
     await storing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import accumulate
@@ -12,7 +11,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
@@ -31,7 +29,6 @@ from services.runtime.tests.rig import (
     refusal_of_call,
     replica,
     runtime_settings,
-    somebody,
     text,
     until_status,
 )
@@ -42,17 +39,6 @@ from services.runtime.workers.store.workers import PostgresWorkers
 
 FAILED = event_pb2.RUN_OUTCOME_FAILED
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
-        yield runtime
 
 
 def queue(**fields: Any) -> event_pb2.QueuePolicy:

@@ -47,22 +47,11 @@ from services.runtime.workers.store.workers import PostgresWorkers
 CANCELED = event_pb2.RUN_OUTCOME_CANCELED
 
 
-@pytest.fixture
-def who() -> Somebody:
-    return somebody()
-
-
 @pytest_asyncio.fixture
 async def quick(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
     """A replica that soon takes a silent worker for lost, and carries out cancels itself."""
     settings = runtime_settings(runtime_database, workers=QUICK_WORKERS, runs=QUICK_RUNS)
     async with replica(settings, who.key) as runtime:
-        yield runtime
-
-
-@pytest_asyncio.fixture
-async def runtime(runtime_database: Database, who: Somebody) -> AsyncIterator[Replica]:
-    async with replica(runtime_settings(runtime_database), who.key) as runtime:
         yield runtime
 
 
