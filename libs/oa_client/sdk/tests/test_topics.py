@@ -47,6 +47,12 @@ async def test_what_a_topic_has_comes_first_then_what_happens(monkeypatch: pytes
     assert come == [("event", 1, b"a"), ("event", 2, b"b"), ("caught_up", 2, b""), ("event", 3, b"c")]
 
 
+async def test_no_topics_have_no_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = FakeGateway({})
+    async with client_of(gateway, monkeypatch=monkeypatch) as client, asyncio.timeout(PATIENCE_S):
+        assert [update async for update in client.topics({})] == []
+
+
 async def test_it_goes_on_after_a_cut_and_after_the_cursor_that_was_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = FakeGateway({MINE: Topic([b"a", b"b", b"c"])})
     gateway.faults.append(Fault(cut_after=1))

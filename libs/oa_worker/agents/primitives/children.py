@@ -10,6 +10,7 @@ from typing import TypeVar
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
 from oa_wire.shapes import Misfit, shape_of
+from oa_worker.agents.primitives.ending import or_canceled
 from oa_worker.agents.primitives.numbers import Numbers, numbers_of
 from oa_worker.agents.primitives.past import Past
 from oa_worker.sdk.adapter import Assignment
@@ -102,11 +103,9 @@ class Children:
     async def _made(self, child_id: str, spec: pb.RunSpec, cancel_with_parent: bool) -> str:
         await self._assignment.stored()  # so that earlier actions of the function precede it in the log
         try:
-            return await self._assignment.start_child(self._assignment.lease, child_id, spec, cancel_with_parent)
+            start = self._assignment.start_child(self._assignment.lease, child_id, spec, cancel_with_parent)
+            return await or_canceled(self._assignment, start)
         except Refusal as refusal:
-            if refusal.reason == "invalid_transition" and not self._assignment.cancel.requested:
-                # The run is to end, and word of that is on its way: it reaches the function as CancelledError.
-                await asyncio.Event().wait()
             if refusal.reason != "idempotency_conflict":
                 raise
             # The child was created, and its parent died before the parent's log recorded it.

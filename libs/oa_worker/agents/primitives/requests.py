@@ -11,6 +11,7 @@ from datetime import timedelta
 from oa_base.refusal import Refusal
 from oa_wire.given import check_named_texts, check_texts
 from oa_wire.rules import check_rules
+from oa_worker.agents.primitives.ending import or_canceled
 from oa_worker.agents.primitives.numbers import Numbers, numbers_of
 from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.times import time_in
@@ -111,7 +112,7 @@ class Requests:
                 async with asyncio.timeout(_left_s(request)):
                     await self._assignment.news.after(told)
             except TimeoutError:
-                await self._assignment.expire(self._assignment.lease, name)
+                await or_canceled(self._assignment, self._assignment.expire(self._assignment.lease, name))
 
     async def _turn_of(self, seq: int) -> None:
         if self._past is not None and seq:

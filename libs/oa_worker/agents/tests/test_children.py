@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -14,7 +13,6 @@ from oa_worker.agents.replays.replaying import replay
 from oa_worker.agents.testing import play, play_with_deaths
 from oa_worker.agents.tests.recordings import recorded
 from oa_worker.agents.tests.rig import Answer, Ask, asked, working
-from oa_worker.sdk.adapter import CancelSignal
 from oa_worker.tests.fake_runtime import RUN
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -36,23 +34,6 @@ async def test_children_are_started_once_whatever_dies() -> None:
     async for played in play_with_deaths(asks_others, Ask("tea"), children=children):
         assert played.result == Answer("3 for 12.50")
         assert started(played.events) == [("c1", "quote"), ("c2", "stock")]
-
-
-async def test_a_run_that_is_canceled_while_it_starts_a_child_is_canceled() -> None:
-    """The refusal of the child may overtake the cancel."""
-    cancel = CancelSignal()
-
-    async def refused(*_: object) -> str:
-        asyncio.get_running_loop().call_later(0.01, cancel.request, "enough", 1000)
-        raise Refusal("invalid_transition", "the run is canceling")
-
-    async def starts(run: Run[Ask]) -> Answer:
-        run._children._assignment = replace(run._children._assignment, start_child=refused)
-        await run.start_child("quote", None)
-        raise AssertionError
-
-    played = await play(starts, Ask("tea"), cancel=cancel)
-    assert (played.finish.outcome, played.finish.reason) == (pb.RUN_OUTCOME_CANCELED, "canceled")
 
 
 async def test_a_child_that_fails_raises_what_its_parent_may_handle() -> None:

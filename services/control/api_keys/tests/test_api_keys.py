@@ -13,7 +13,7 @@ import pytest
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
-from oa_testing.waiting import PATIENCE_S
+from oa_testing.locks import until_lock_waits
 from services.control.api_keys.app.keys import NewKey, Wanted
 from services.control.api_keys.domain import PERSON_KEY_SCOPES, EndReason, Use
 from services.control.api_keys.limits import MAX_NOTED_KEYS
@@ -168,10 +168,6 @@ async def test_a_new_key_that_was_used_is_not_shown_again(cases: Cases) -> None:
     assert refused.value.metadata == {"replaced_by": new.key.api_key_id}
 
 
-WAITING = """
-SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"""
-
-
 async def test_an_owner_has_a_limited_number_of_keys_however_many_are_asked_for_at_once(
     cases: Cases, admin: Any
 ) -> None:
@@ -182,10 +178,7 @@ async def test_an_owner_has_a_limited_number_of_keys_however_many_are_asked_for_
     async with admin.transaction():
         await admin.execute("LOCK TABLE control.api_keys IN SHARE MODE")  # whoever has counted waits to store
         calls = [asyncio.create_task(personal(cases, person)) for _ in range(5)]
-        async with asyncio.timeout(PATIENCE_S):
-            while await admin.fetchval(WAITING) < 3:
-                await asyncio.sleep(0.01)
-                await admin.execute("SELECT pg_stat_clear_snapshot()")
+        await until_lock_waits(admin, 3)
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert sorted(result.reason for result in results if isinstance(result, Refusal)) == ["limit_reached"] * 3
     keys = await cases.api_keys.list(person, "")
@@ -302,6 +295,22 @@ async def test_what_a_replica_keeps_in_mind_of_uses_is_bounded(cases: Cases, clo
     assert len(uses._seen) == MAX_NOTED_KEYS
 
 
+async def test_uses_that_are_being_written_when_the_process_drains_are_kept(
+    cases: Cases, clock: FakeClock, admin: Any
+) -> None:
+    new = await personal(cases, await cases.principal())
+    await edge_token(cases, new.text)
+    async with admin.transaction():
+        await admin.execute("LOCK TABLE control.api_keys")
+        writing = asyncio.create_task(cases.api_keys.uses.write_down())
+        await until_lock_waits(admin)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+    await cases.api_keys.uses.write_down()
+    assert await admin.fetchval("SELECT last_used_at FROM control.api_keys") == clock.now()
+
+
 async def test_a_key_of_the_release_before_works(cases: Cases, admin: Any) -> None:
     person = await cases.principal()
     account, key = await cases.account(person)
@@ -328,6 +337,25 @@ async def test_a_sync_token_does_not_outlive_its_key(cases: Cases, clock: FakeCl
     program = await cases.admitted(await edge_token(cases, new.text))
     minted = await cases.sync_tokens.mint(program, [f"user:{person.subject}:runs"], 900, Surface.UNSTATED, ORIGIN)
     assert minted.expires_at <= clock.now() + timedelta(seconds=120)
+
+
+BLOCKS = {
+    "account": "UPDATE control.service_accounts SET blocked_at = now() WHERE service_account_id = $1",
+    "person": "UPDATE control.users SET blocked_at = now() WHERE user_id = $1",
+}
+
+
+@pytest.mark.parametrize("owner", BLOCKS)
+async def test_a_mint_waits_for_a_block_of_its_caller_and_is_refused(cases: Cases, admin: Any, owner: str) -> None:
+    person = await cases.principal()
+    key = (await cases.account(person, "script"))[1] if owner == "account" else (await personal(cases, person)).text
+    program = await cases.admitted(await edge_token(cases, key))
+    async with admin.transaction():
+        await admin.execute(BLOCKS[owner], program.subject)
+        mint = cases.sync_tokens.mint(program, [f"org:{person.org_id}:runs"], 900, Surface.UNSTATED, ORIGIN)
+        minting = asyncio.create_task(reason_of(mint))
+        await until_lock_waits(admin)
+    assert await minting == "token_revoked"
 
 
 async def test_a_key_is_judged_and_recorded_in_its_org_wherever_its_owner_acts(cases: Cases, admin: Any) -> None:

@@ -16,6 +16,7 @@ from oa_base.clock import SECOND_NS
 from oa_base.rate import Rate
 from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
+from oa_testing.locks import until_lock_waits
 from oa_testing.plain_http import plain_http
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
@@ -286,6 +287,20 @@ async def test_counts_wait_for_the_database_and_for_nothing_else(cases: Cases, a
     counts = {row["network"]: row["target"] for row in await admin.fetch(REFUSED)}
     assert len(counts) == MAX_NETWORKS + 1
     assert (counts["network 0"], counts[OTHER_NETWORKS]) == ("1 invalid_api_key", "2 invalid_api_key")
+
+
+async def test_counts_that_are_being_written_when_the_process_drains_are_kept(cases: Cases, admin: Any) -> None:
+    cases.refused.note("network", "invalid_api_key")
+    async with admin.transaction():
+        await admin.execute("LOCK TABLE control.audit_events")
+        writing = asyncio.create_task(cases.refused.write_down())
+        await until_lock_waits(admin)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+    cases.refused.note("network", "invalid_api_key")
+    await cases.refused.write_down()
+    assert [row["target"] for row in await admin.fetch(REFUSED)] == ["2 invalid_api_key"]
 
 
 # ------------------------------------------------------------------------------------------------- networks

@@ -325,6 +325,16 @@ async def test_a_reader_that_leaves_in_the_middle_of_a_fetch_leaves_the_cache_to
     assert await read_all(log, 2) == database.log
 
 
+async def test_after_another_past_a_run_is_fetched_as_it_is_now() -> None:
+    database = FakeDatabase("aab", archived={"a"})
+    log = WholeLog(database, database, WatchedCache(database, FakeArchive(database), ArtifactCacheLimits()))
+    assert await read_all(log, 3) == database.log
+    other = FakeDatabase("aba", archived={"a"})
+    database.log, database.lines = other.log, other.lines
+    log.forget()
+    assert await read_all(log, 3) == other.log
+
+
 async def test_a_line_that_is_not_the_events_is_damage() -> None:
     database = FakeDatabase("aab", archived={"a"})
     lines = database.lines["a"].splitlines(keepends=True)

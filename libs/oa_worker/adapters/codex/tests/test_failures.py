@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from oa_runlog.retries import LASTING
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.codex.adapter import CodexAdapter, CodexSettings
 from oa_worker.adapters.codex.limits import CodexLimits
@@ -168,6 +169,7 @@ async def test_a_turn_is_not_taken_twice(tmp_path: Path) -> None:
     adapter = scripted(tmp_path / "second", {})
     again = await adapter.run(assignment(log, {"prompt": "p"}, attempt=2), log.emit)
     assert again.reason == "codex_turn_lost"
+    assert again.reason in LASTING, "another attempt would end the same way"
     assert "thread-1" in again.message
     assert not (tmp_path / "second" / "heard").exists(), "no app-server was started"
 
