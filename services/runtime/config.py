@@ -444,6 +444,12 @@ class ReplaySettings:
         doc="Maximum size of the artifacts that stay on the temporary disk after a read. One artifact stays "
         "regardless of its size.",
     )
+    cache_artifacts: int = setting(
+        "OA_REPLAY_CACHE_ARTIFACTS",
+        integer(1, 100_000),
+        _REPLAY.cache_artifacts,
+        doc="Maximum number of these artifacts. Each is an open file.",
+    )
 
     def limits(self) -> ReplayLimits:
         """The settings as `ReplayLimits`."""

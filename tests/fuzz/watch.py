@@ -42,6 +42,7 @@ IGNORED_TABLES = frozenset(
         "projection.workers",
         # Follow what control tells, a moment later.
         "runtime.places",
+        "projection.places",
         "runtime.ended_accounts",
     }
 )

@@ -58,11 +58,9 @@ class World(Authority):
         return stored
 
     def answer(self, run: Run, request_id: str, option: str) -> Answer:
-        """Somebody answers a request."""
-        if run.is_over:
-            return "invalid_transition"
+        """Somebody answers a request. What settled it stays after the run."""
         if request_id not in run.requests:
-            return "not_found"
+            return "invalid_transition" if run.is_over else "not_found"
         if option not in ("yes", "no"):
             return "invalid_value"
         return self._settle(run, request_id, option)
