@@ -198,7 +198,8 @@ class TellChild:
         event = EncodedBody.of(told)
         if isinstance(told, ChildFinished):
             return cls(run_id, org_id, f"child/finished/{told.run_id}", event, fingerprint([event.data]))
-        bare = EncodedBody.of(replace(told, input_sha256=b""))  # as told by a replica that does not state the input
+        # As told by a replica that does not state these, and by any attempt that starts this child.
+        bare = EncodedBody.of(replace(told, input_sha256=b"", has_branches=False))
         return cls(run_id, org_id, f"child/started/{told.run_id}", event, fingerprint([bare.data]))
 
 

@@ -81,12 +81,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class StepCompleted:
-    """A step of an agent is done. `fingerprint`: 32 bytes over its arguments. `result_json`: one JSON text."""
+    """A step of an agent is done. `fingerprint`: 32 bytes over its arguments. `result_json`: one JSON text.
+
+    `has_branches`: whether several tasks of the agent's function ask for things, as far as the worker knew.
+    """
 
     ordinal: int
     name: str
     fingerprint: bytes
     result_json: str
+    has_branches: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,10 @@ class RequestOption:
 
 @dataclass(frozen=True, slots=True)
 class RequestOpened:
-    """The run asks a person. `deadline_ns` None: the request stays open for as long as the run lasts."""
+    """The run asks a person. `deadline_ns` None: the request stays open for as long as the run lasts.
+
+    `has_branches`: as in StepCompleted.
+    """
 
     request_id: str
     kind: RequestKind
@@ -133,6 +140,7 @@ class RequestOpened:
     options: tuple[RequestOption, ...] = ()
     default_option: str = ""
     deadline_ns: int | None = None
+    has_branches: bool = False
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -155,10 +163,11 @@ class ChildStarted:
     """The run has started another run. Authority. `child_id`: the child's number in the run, the same after a takeover.
 
     `input_sha256`: that of the JSON text of its input; empty in events that an older authority wrote, and for a child
-    without one.
+    without one. `has_branches`: as in StepCompleted.
     """
 
     child_id: str
     run_id: str
     adapter: str
     input_sha256: bytes = b""
+    has_branches: bool = False

@@ -76,8 +76,10 @@ def _place_to_wire(
     """The message for a body that records how far an agent has come."""
     w = event_pb2
     match body:
-        case events.StepCompleted(ordinal, name, fingerprint, result):
-            step = w.StepCompleted(ordinal=ordinal, name=name, fingerprint=fingerprint, result_json=result)
+        case events.StepCompleted(ordinal, name, fingerprint, result, has_branches):
+            step = w.StepCompleted(
+                ordinal=ordinal, name=name, fingerprint=fingerprint, result_json=result, has_branches=has_branches
+            )
             return w.EventBody(step_completed=step)
         case events.CheckpointSaved(number, state):
             return w.EventBody(checkpoint_saved=w.CheckpointSaved(number=number, state_json=state))
@@ -104,8 +106,10 @@ def _authority_body_to_wire(
             sent = spec_to_wire(spec)
             created = w.RunCreated(user_id=user_id, org_id=org_id, spec=sent, parent_run_id=parent)
             return w.EventBody(run_created=created)
-        case events.ChildStarted(child_id, run_id, adapter, input_sha256):
-            started = w.ChildStarted(child_id=child_id, run_id=run_id, adapter=adapter, input_sha256=input_sha256)
+        case events.ChildStarted(child_id, run_id, adapter, digest, has_branches):
+            started = w.ChildStarted(
+                child_id=child_id, run_id=run_id, adapter=adapter, input_sha256=digest, has_branches=has_branches
+            )
             return w.EventBody(child_started=started)
         case events.ChildFinished(run_id, finish):
             return w.EventBody(child_finished=w.ChildFinished(run_id=run_id, finish=finish_to_wire(finish)))
@@ -185,7 +189,7 @@ def _usage(m: event_pb2.Usage) -> events.Usage:
 
 
 def _child_started(m: event_pb2.ChildStarted) -> events.ChildStarted:
-    return events.ChildStarted(m.child_id, m.run_id, m.adapter, m.input_sha256)
+    return events.ChildStarted(m.child_id, m.run_id, m.adapter, m.input_sha256, m.has_branches)
 
 
 def _child_finished(m: event_pb2.ChildFinished) -> events.ChildFinished:
@@ -201,7 +205,8 @@ def _step_completed(m: event_pb2.StepCompleted) -> events.StepCompleted:
     if len(m.fingerprint) != FINGERPRINT_BYTES:
         message = f"a fingerprint has {FINGERPRINT_BYTES} bytes; send the SHA-256 of the arguments"
         raise Refusal("invalid_value", message, field="fingerprint")
-    return events.StepCompleted(m.ordinal, m.name, m.fingerprint, json_text(m.result_json, "result_json"))
+    result = json_text(m.result_json, "result_json")
+    return events.StepCompleted(m.ordinal, m.name, m.fingerprint, result, m.has_branches)
 
 
 def _checkpoint_saved(m: event_pb2.CheckpointSaved) -> events.CheckpointSaved:

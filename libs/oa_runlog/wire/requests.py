@@ -20,6 +20,7 @@ def opened_to_wire(opened: events.RequestOpened) -> event_pb2.RequestOpened:
         detail=opened.detail,
         options=[event_pb2.RequestOption(id=option.id, label=option.label) for option in opened.options],
         default_option=opened.default_option,
+        has_branches=opened.has_branches,
     )
     if opened.deadline_ns is not None:
         message.deadline_time.FromNanoseconds(opened.deadline_ns)
@@ -51,6 +52,7 @@ def checked_opened(message: event_pb2.RequestOpened) -> events.RequestOpened:
         options,
         message.default_option,
         deadline_ns,
+        message.has_branches,
     )
     _check_options(opened)
     return opened

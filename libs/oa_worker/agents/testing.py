@@ -31,7 +31,7 @@ from oa_worker.agents.signatures import returned_by
 from oa_worker.sdk.adapter import Assignment, CancelSignal
 from oa_worker.sdk.runs.execution import failed, refused
 from openagents.runtime.v1 import event_pb2 as pb
-from openagents.runtime.v1.worker_service_pb2 import HeldLease
+from openagents.runtime.v1.worker_service_pb2 import HeldLease, StartChildRequest
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -158,7 +158,8 @@ class _Log:
                     died.set()
                     await asyncio.get_running_loop().create_future()  # nothing more happens in a dead process
 
-        async def start_child(lease: HeldLease, child_id: str, spec: pb.RunSpec, cancel_with_parent: bool) -> str:
+        async def start_child(request: StartChildRequest) -> str:
+            child_id, spec = request.child_id, request.spec
             if spec.adapter not in self._children:
                 text = f"there is no result of {spec.adapter!r}; give it in `children`"
                 raise Refusal("invalid_value", text, field="spec.adapter")
@@ -168,6 +169,7 @@ class _Log:
                 run_id=f"run_{int(child_id[1:]):026d}",
                 adapter=spec.adapter,
                 input_sha256=text_sha256(spec.agent.input_json),
+                has_branches=request.has_branches,
             )
             if pb.EventBody(child_started=child) not in self.events:
                 await emit(pb.EventBody(child_started=child))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from oa_base.refusal import Refusal
 from openagents.runtime.v1.event_pb2 import EventBody, RunEvent, RunFinished, RunSpec
-from openagents.runtime.v1.worker_service_pb2 import HeldLease
+from openagents.runtime.v1.worker_service_pb2 import HeldLease, StartChildRequest
 
 Emit = Callable[[EventBody], Awaitable[None]]
 """Hands an event to the run's log, in order. Waits while the log is behind; raises Refusal once it takes no more."""
@@ -91,7 +91,7 @@ async def _no_time(lease: HeldLease, request_id: str) -> None:
     """`expire` of an assignment without a log."""
 
 
-async def _no_child(lease: HeldLease, child_id: str, spec: RunSpec, cancel_with_parent: bool) -> str:
+async def _no_child(request: StartChildRequest) -> str:
     """`start_child` of an assignment without an authority."""
     raise Refusal("unavailable", "there is no authority to start a run; run the agent on a worker")
 
@@ -114,7 +114,7 @@ class Assignment:
     stored: Callable[[], Awaitable[None]] = _at_once
     news: News = field(default_factory=News)
     expire: Callable[[HeldLease, str], Awaitable[None]] = _no_time
-    start_child: Callable[[HeldLease, str, RunSpec, bool], Awaitable[str]] = _no_child
+    start_child: Callable[[StartChildRequest], Awaitable[str]] = _no_child
     waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
     async def events(self, *types: str, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:

@@ -236,6 +236,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
                 run_id=run_id,
                 adapter=spec.adapter,
                 input_sha256=text_sha256(spec.agent.input_json),
+                has_branches=request.has_branches,
             )
             self.logs[request.run_id].events.append(EventBody(child_started=child))
         return StartChildResponse(child_run_id=run_id, already_started=existed)

@@ -105,7 +105,7 @@ class Children:
         self._word = Word()
 
     async def start(
-        self, parent: RunRecord, child_id: str, spec: RunSpec, *, cancel_with_parent: bool
+        self, parent: RunRecord, child_id: str, spec: RunSpec, *, cancel_with_parent: bool, has_branches: bool = False
     ) -> tuple[str, bool]:
         """Start a child of a run that the caller holds, with the same owner; return its id, and whether it existed.
 
@@ -122,7 +122,7 @@ class Children:
         create = CreateRun.of(run_id, state.org_id, state.user_id, spec, key, fault)
         applied = await self._create(create.child_of(state.run_id, cancel_with_parent=cancel_with_parent))
         digest = text_sha256(spec.input.input_json) if isinstance(spec.input, AgentSpec) else b""
-        started = ChildStarted(child_id, applied.run_id, spec.adapter, digest)
+        started = ChildStarted(child_id, applied.run_id, spec.adapter, digest, has_branches)
         await self._log.do(TellChild.of(state.run_id, state.org_id, started))
         return applied.run_id, applied.repeated
 

@@ -85,7 +85,12 @@ class WorkerApi(WorkerServiceServicer):
         lease = HeldLease(request.run_id, request.lease_epoch)
         spec = wire.spec_from_wire(request.spec, path="spec.")
         run_id, existed = await self._held_runs.start_child(
-            current_principal(), lease, request.child_id, spec, cancel_with_parent=request.cancel_with_parent
+            current_principal(),
+            lease,
+            request.child_id,
+            spec,
+            cancel_with_parent=request.cancel_with_parent,
+            has_branches=request.has_branches,
         )
         return pb.StartChildResponse(child_run_id=run_id, already_started=existed)
 

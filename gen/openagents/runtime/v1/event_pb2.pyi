@@ -1299,6 +1299,7 @@ class StepCompleted(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     RESULT_JSON_FIELD_NUMBER: _builtins.int
+    HAS_BRANCHES_FIELD_NUMBER: _builtins.int
     ordinal: _builtins.int
     """Number of the step among the run's steps, in the order in which they began:
     1, 2, 3, …
@@ -1311,6 +1312,10 @@ class StepCompleted(_message.Message):
     """
     result_json: _builtins.str
     """Result of the step: one JSON text."""
+    has_branches: _builtins.bool
+    """Whether several tasks of the agent's function ask for things, as far as the worker
+    knew. A takeover then finds each thing by its content, and not by its number.
+    """
     def __init__(
         self,
         *,
@@ -1318,10 +1323,11 @@ class StepCompleted(_message.Message):
         name: _builtins.str = ...,
         fingerprint: _builtins.bytes = ...,
         result_json: _builtins.str = ...,
+        has_branches: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "name", b"name", "ordinal", b"ordinal", "result_json", b"result_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "has_branches", b"has_branches", "name", b"name", "ordinal", b"ordinal", "result_json", b"result_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1435,6 +1441,7 @@ class RequestOpened(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DEFAULT_OPTION_FIELD_NUMBER: _builtins.int
     DEADLINE_TIME_FIELD_NUMBER: _builtins.int
+    HAS_BRANCHES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Id, unique in the run, chosen by the worker's library. It is the same again after a
     takeover.
@@ -1447,6 +1454,10 @@ class RequestOpened(_message.Message):
     """Details that people need before they answer."""
     default_option: _builtins.str
     """Option that counts if nobody answers in time; empty for none. Never "yes"."""
+    has_branches: _builtins.bool
+    """Whether several tasks of the agent's function ask for things, as far as the worker
+    knew. A takeover then finds each thing by its content, and not by its number.
+    """
     @_builtins.property
     def options(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestOption]:
         """The options of a choice."""
@@ -1465,10 +1476,11 @@ class RequestOpened(_message.Message):
         options: _abc.Iterable[Global___RequestOption] | None = ...,
         default_option: _builtins.str = ...,
         deadline_time: _timestamp_pb2.Timestamp | None = ...,
+        has_branches: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "default_option", b"default_option", "detail", b"detail", "kind", b"kind", "options", b"options", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "default_option", b"default_option", "detail", b"detail", "has_branches", b"has_branches", "kind", b"kind", "options", b"options", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1484,6 +1496,7 @@ class ChildStarted(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     ADAPTER_FIELD_NUMBER: _builtins.int
     INPUT_SHA256_FIELD_NUMBER: _builtins.int
+    HAS_BRANCHES_FIELD_NUMBER: _builtins.int
     child_id: _builtins.str
     """Number of the child among the run's children, chosen by the worker's library. It is
     the same again after a takeover.
@@ -1496,6 +1509,10 @@ class ChildStarted(_message.Message):
     """SHA-256 of the child's input, over its JSON text as it was given. Empty in events of
     an older authority, and for a child without an agent's input.
     """
+    has_branches: _builtins.bool
+    """Whether several tasks of the agent's function ask for things, as far as the worker
+    knew. A takeover then finds each thing by its content, and not by its number.
+    """
     def __init__(
         self,
         *,
@@ -1503,10 +1520,11 @@ class ChildStarted(_message.Message):
         run_id: _builtins.str = ...,
         adapter: _builtins.str = ...,
         input_sha256: _builtins.bytes = ...,
+        has_branches: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "child_id", b"child_id", "input_sha256", b"input_sha256", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "child_id", b"child_id", "has_branches", b"has_branches", "input_sha256", b"input_sha256", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -97,6 +97,7 @@ class StartChildRequest(_message.Message):
     CHILD_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     CANCEL_WITH_PARENT_FIELD_NUMBER: _builtins.int
+    HAS_BRANCHES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run, its parent."""
     lease_epoch: _builtins.int
@@ -105,6 +106,8 @@ class StartChildRequest(_message.Message):
     """Number of the child in its parent."""
     cancel_with_parent: _builtins.bool
     """Whether the child is canceled when its parent is to end or has ended."""
+    has_branches: _builtins.bool
+    """As in `ChildStarted`."""
     @_builtins.property
     def spec(self) -> _event_pb2.RunSpec:
         """What the child executes."""
@@ -117,10 +120,11 @@ class StartChildRequest(_message.Message):
         child_id: _builtins.str = ...,
         spec: _event_pb2.RunSpec | None = ...,
         cancel_with_parent: _builtins.bool = ...,
+        has_branches: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_with_parent", b"cancel_with_parent", "child_id", b"child_id", "lease_epoch", b"lease_epoch", "run_id", b"run_id", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_with_parent", b"cancel_with_parent", "child_id", b"child_id", "has_branches", b"has_branches", "lease_epoch", b"lease_epoch", "run_id", b"run_id", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

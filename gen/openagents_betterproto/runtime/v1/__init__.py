@@ -716,6 +716,12 @@ class StepCompleted(betterproto.Message):
     result_json: str = betterproto.string_field(4)
     """Result of the step: one JSON text."""
 
+    has_branches: bool = betterproto.bool_field(5)
+    """
+    Whether several tasks of the agent's function ask for things, as far as the worker
+     knew. A takeover then finds each thing by its content, and not by its number.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class CheckpointSaved(betterproto.Message):
@@ -794,6 +800,12 @@ class RequestOpened(betterproto.Message):
     Time until which the request can be answered; absent for as long as the run lasts.
     """
 
+    has_branches: bool = betterproto.bool_field(8)
+    """
+    Whether several tasks of the agent's function ask for things, as far as the worker
+     knew. A takeover then finds each thing by its content, and not by its number.
+    """
+
 
 @dataclass(eq=False, repr=False)
 class ChildStarted(betterproto.Message):
@@ -815,6 +827,12 @@ class ChildStarted(betterproto.Message):
     """
     SHA-256 of the child's input, over its JSON text as it was given. Empty in events of
      an older authority, and for a child without an agent's input.
+    """
+
+    has_branches: bool = betterproto.bool_field(5)
+    """
+    Whether several tasks of the agent's function ask for things, as far as the worker
+     knew. A takeover then finds each thing by its content, and not by its number.
     """
 
 

@@ -15,6 +15,7 @@ from oa_worker.agents.primitives.numbers import Numbers, numbers_of
 from oa_worker.agents.primitives.past import Past
 from oa_worker.sdk.adapter import Assignment
 from openagents.runtime.v1 import event_pb2 as pb
+from openagents.runtime.v1.worker_service_pb2 import StartChildRequest
 
 M = TypeVar("M")
 _TYPES = ("child.started", "child.finished")
@@ -88,28 +89,35 @@ class Children:
         wanted = self._asked
         if self._assignment.attempt > 1:
             await self._read()
+        await self._past.read()
         if self._numbers is None:  # the log has nothing of this attempt yet
             self._numbers = known(one for _, one in self._started.values())
         number = found(self._numbers, wanted, spec, has_branches=self._past.has_branches)
         if number is None:
             await self._past.over()
-            child_id = id_of(self._numbers.free(wanted))
-            return Child(self, await self._made(child_id, spec, cancel_with_parent))
+            request = StartChildRequest(
+                run_id=self._assignment.run_id,
+                lease_epoch=self._assignment.lease_epoch,
+                child_id=id_of(self._numbers.free(wanted)),
+                spec=spec,
+                cancel_with_parent=cancel_with_parent,
+                has_branches=self._past.has_branches,
+            )
+            return Child(self, await self._made(request))
         seq, before = self._started[id_of(number)]
         _check_same(spec, before)
         await self._past.turn_of(seq)
         return Child(self, before.run_id)
 
-    async def _made(self, child_id: str, spec: pb.RunSpec, cancel_with_parent: bool) -> str:
+    async def _made(self, request: StartChildRequest) -> str:
         await self._assignment.stored()  # so that earlier actions of the function precede it in the log
         try:
-            start = self._assignment.start_child(self._assignment.lease, child_id, spec, cancel_with_parent)
-            return await or_canceled(self._assignment, start)
+            return await or_canceled(self._assignment, self._assignment.start_child(request))
         except Refusal as refusal:
             if refusal.reason != "idempotency_conflict":
                 raise
             # The child was created, and its parent died before the parent's log recorded it.
-            raise _other_input(child_id, spec.adapter) from None
+            raise _other_input(request.child_id, request.spec.adapter) from None
 
     async def finish_of(self, run_id: str) -> pb.RunFinished:
         """Wait for a child's end, and return its finish. Raises Refusal once the run is no longer this worker's."""

@@ -45,7 +45,7 @@ class Past:
         self._reading: asyncio.Task[None] | None = None
         self._waiting: list[_Waiting] = []
         self.has_branches = False
-        """Whether several tasks of the function ask, as far as known."""
+        """Whether several tasks of the function ask, as far as known from this attempt and, once `read`, the log."""
         self._own_task: asyncio.Task[Any] | None = None
         self._asked = News()
         """Told whenever a task asks, or stops waiting."""
@@ -67,12 +67,12 @@ class Past:
 
     async def steps(self) -> Sequence[pb.RunEvent]:
         """Return the steps that were done, as they are in the log (`step.completed`)."""
-        await self._read()
+        await self.read()
         return self._steps
 
     async def turn_of(self, seq: int) -> None:
         """Wait for the turn of the event with this seq."""
-        await self._read()
+        await self.read()
         if self._due:
             self._is_rest_unasked = False
             await self._wait(seq)
@@ -82,11 +82,12 @@ class Past:
         turn of the loop, so that branches that begin together do so even if a step raises at once.
         """
         await asyncio.sleep(0)
-        await self._read()
+        await self.read()
         if self._due and not self._is_rest_unasked:
             await self._wait(_END)
 
-    async def _read(self) -> None:
+    async def read(self) -> None:
+        """Read the log, once. Wait for this before a thing is looked for in the log."""
         if self._assignment.attempt <= 1:
             return
         if self._reading is None:
@@ -96,7 +97,10 @@ class Past:
     async def _read_log(self) -> None:
         async for event in self._assignment.events(*_ASKED_FOR):
             self._due.append(event.seq)
-            if event.body.HasField("step_completed"):
+            body = event.body
+            if any(one.has_branches for one in (body.step_completed, body.request_opened, body.child_started)):
+                self.has_branches = True
+            if body.HasField("step_completed"):
                 self._steps.append(event)
 
     async def _wait(self, seq: int) -> None:

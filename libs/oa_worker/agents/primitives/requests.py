@@ -65,6 +65,8 @@ class Requests:
         wanted = 0 if request.request_id else self._next()
         if self._assignment.attempt > 1:
             await self._read()
+        if self._past is not None:
+            await self._past.read()
         if wanted:
             request.request_id = self._found_or_new(wanted, request)
         seq, before = self._opened.get(request.request_id, (0, None))
@@ -95,6 +97,7 @@ class Requests:
             await self._past.over()
         if within is not None:
             request.deadline_time.FromDatetime(time_in(within, "deadline"))
+        request.has_branches = self._has_branches()
         check_rules(request)
         await self._append(pb.EventBody(request_opened=request))
         await self._assignment.stored()

@@ -88,7 +88,11 @@ class Steps:
                 message = f"the result of step {name!r} has {size} bytes; {advice}"
                 raise Refusal("payload_too_large", message, field="result_json")
             completed = pb.StepCompleted(
-                ordinal=step.ordinal, name=name, fingerprint=step.fingerprint, result_json=text
+                ordinal=step.ordinal,
+                name=name,
+                fingerprint=step.fingerprint,
+                result_json=text,
+                has_branches=self._past.has_branches,
             )
             await self._append(pb.EventBody(step_completed=completed))
             await self._assignment.stored()

@@ -99,6 +99,8 @@ class History:
         """Things that have to be asked for, in the order of the log: seq, key, text."""
         self._begun: set[str] = set()
         self._waiting: list[_Asked] = []
+        self.has_branches = False
+        """Whether several tasks of the function asked, as far as the log says."""
         self.news = News()
         self.divergence: Divergence | None = None
         self.stopped = ""
@@ -112,9 +114,11 @@ class History:
     def _note(self, event: RunEvent) -> None:
         match event.body:
             case StepCompleted() as step:
+                self.has_branches |= step.has_branches
                 self._steps[step.ordinal] = event.seq, step
                 self._due.append((event.seq, f"step {step.ordinal}", _step_text(step.ordinal, step.name)))
             case RequestOpened() as opened:
+                self.has_branches |= opened.has_branches
                 self._opened[opened.request_id] = event.seq, body_to_wire(opened).request_opened
                 text = _request_text(opened.request_id, opened.title)
                 self._due.append((event.seq, f"request {opened.request_id}", text))
@@ -125,6 +129,7 @@ class History:
             case InputReceived(input_json=text):
                 self._inputs.append((event.seq, text))
             case ChildStarted() as child:
+                self.has_branches |= child.has_branches
                 self._children[child.child_id] = event.seq, body_to_wire(child).child_started
                 self._due.append((event.seq, f"child {child.child_id}", _child_text(child.child_id, child.adapter)))
             case ChildFinished(run_id, finish):

@@ -215,6 +215,7 @@ class _ReplayedRun(Run[Any]):
 
     def __init__(self, history: History, assignment: Assignment, value: Any, emit: Emit, limits: AgentLimits) -> None:
         super().__init__(assignment, value, emit, limits)
+        self._past.has_branches = history.has_branches
         self._steps = _ReplayedSteps(history, assignment, self._log.append, limits, self._past)
         self._requests = _ReplayedRequests(history, assignment, self._log.append, self._past)
         self._inbox = _ReplayedInbox(history, assignment, self._past)

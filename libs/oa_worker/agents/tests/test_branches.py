@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -155,6 +155,61 @@ async def test_each_branch_gets_its_own_child_and_answer_in_whatever_order_they_
             break
         deaths += 1
     assert deaths == 2 * 4
+
+
+async def own_task_and_another(run: Run[Ask], names: str, seen: set[tuple[str, str]]) -> list[str]:
+    """The function's own task is `a`, the one beside it `b`. They do the same, the first of the names first."""
+    begins = {name: asyncio.Event() for name in names}
+    begins[names[0]].set()
+
+    async def branch(name: str) -> str:
+        await begins[name].wait()
+        told = asyncio.create_task(after_turns(20, begins[names[1]].set))
+        answer = await run.choose("Take it?", ["a", "b"], detail=name, default=name)
+        child = await run.start_child("price", {"of": name})
+        seen.add((name, child.run_id))
+        await told
+        return await run.step("note", note, answer)
+
+    beside = asyncio.create_task(branch("b"))
+    return [await branch("a"), await beside]
+
+
+async def after_turns(turns: int, then: Callable[[], None]) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    then()
+
+
+async def test_what_the_own_task_asks_first_after_a_takeover_is_told_from_what_another_task_did() -> None:
+    seen: set[tuple[str, str]] = set()
+
+    async def agent(run: Run[Ask]) -> list[str]:
+        return await own_task_and_another(run, "ba" if run.attempt == 1 else "ab", seen)
+
+    deaths = 0
+    while True:
+        seen.clear()
+        played = await play(agent, Ask("x"), death=deaths, limits=AgentLimits(past_patience_ms=1), **TWO_ASK)
+        assert played.result == ["a", "b"]
+        assert sorted(_requests(played.events)) == ["r1", "r2"], "each is asked once"
+        kept = {name: event.child_started.run_id for event in played.events if (name := _of(event.child_started))}
+        assert seen == set(kept.items())
+        if played.attempts == 1:
+            break
+        deaths += 1
+    assert deaths == 2 * 6
+
+
+async def test_a_replay_tells_what_the_own_task_asks_from_what_another_task_did() -> None:
+    async def agent(run: Run[Ask]) -> list[str]:
+        return await own_task_and_another(run, "ba", set())
+
+    async def other_way(run: Run[Ask]) -> list[str]:
+        return await own_task_and_another(run, "ab", set())
+
+    run = recorded(await play(agent, Ask("x"), **TWO_ASK), Ask("x"))
+    (await replay(other_way, run)).check(whole=True)
 
 
 async def test_numbers_and_times_of_branches_are_told_apart_by_name() -> None:

@@ -13,8 +13,14 @@ from oa_worker.sdk.notices import Notice, RunLeft, RunTaken
 from oa_worker.sdk.runs.appender import RunAppender, Submit
 from oa_worker.sdk.runs.execution import Execution
 from oa_worker.sdk.runs.slots import Place, Slots
-from openagents.runtime.v1.event_pb2 import RunSpec
-from openagents.runtime.v1.worker_service_pb2 import CancelAssignment, HeldLease, LeaseLost, RunAssignment, RunNews
+from openagents.runtime.v1.worker_service_pb2 import (
+    CancelAssignment,
+    HeldLease,
+    LeaseLost,
+    RunAssignment,
+    RunNews,
+    StartChildRequest,
+)
 
 
 class Authority(Protocol):
@@ -30,7 +36,7 @@ class Authority(Protocol):
         """Say that the time of a request is over. Waits while the authority is away. Raises Refusal."""
         ...
 
-    async def start_child(self, lease: HeldLease, child_id: str, spec: RunSpec, cancel_with_parent: bool) -> str:
+    async def start_child(self, request: StartChildRequest) -> str:
         """Start a child, and return its run's id. Waits while the authority is away. Raises Refusal."""
         ...
 

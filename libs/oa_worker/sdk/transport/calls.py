@@ -11,7 +11,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_worker.sdk.transport.connection import Attachment
 from oa_worker.sdk.transport.waits import Waits
-from openagents.runtime.v1.event_pb2 import RunEvent, RunSpec
+from openagents.runtime.v1.event_pb2 import RunEvent
 from openagents.runtime.v1.worker_service_pb2 import (
     ExpireRequestRequest,
     HeldLease,
@@ -56,15 +56,8 @@ class AuthorityCalls:
         request = ExpireRequestRequest(run_id=lease.run_id, lease_epoch=lease.lease_epoch, request_id=request_id)
         await self._made(partial(Attachment.expire, request=request))
 
-    async def start_child(self, lease: HeldLease, child_id: str, spec: RunSpec, cancel_with_parent: bool) -> str:
+    async def start_child(self, request: StartChildRequest) -> str:
         """Start a child of the run, unless it exists; return its run's id. Raises Refusal."""
-        request = StartChildRequest(
-            run_id=lease.run_id,
-            lease_epoch=lease.lease_epoch,
-            child_id=child_id,
-            spec=spec,
-            cancel_with_parent=cancel_with_parent,
-        )
         return await self._made(partial(Attachment.start_child, request=request))
 
     async def _made(self, call: Callable[..., Awaitable[T]]) -> T:

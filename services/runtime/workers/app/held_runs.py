@@ -62,11 +62,20 @@ class HeldRuns:
         return (await self._requests.expire(run.state.org_id, lease.run_id, request_id)).first_seq
 
     async def start_child(
-        self, principal: Principal, lease: HeldLease, child_id: str, spec: RunSpec, *, cancel_with_parent: bool
+        self,
+        principal: Principal,
+        lease: HeldLease,
+        child_id: str,
+        spec: RunSpec,
+        *,
+        cancel_with_parent: bool,
+        has_branches: bool,
     ) -> tuple[str, bool]:
         """Start a child; return its id, and whether it existed. Raises Refusal as `page` and `Children` do."""
         run = await self._held(principal, lease)
-        return await self._children.start(run, child_id, spec, cancel_with_parent=cancel_with_parent)
+        return await self._children.start(
+            run, child_id, spec, cancel_with_parent=cancel_with_parent, has_branches=has_branches
+        )
 
     async def _held(self, principal: Principal, lease: HeldLease) -> RunRecord:
         run = await self._logs.run(lease.run_id)
