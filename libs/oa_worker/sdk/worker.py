@@ -21,7 +21,7 @@ from oa_worker.sdk.runs.runs import Runs
 from oa_worker.sdk.runs.slots import Slots
 from oa_worker.sdk.transport.calls import AuthorityCalls
 from oa_worker.sdk.transport.connection import AppendBook, Attachment, attach
-from oa_worker.sdk.transport.tokens import KeptTokens, TokenSource, WorkerToken
+from oa_worker.sdk.transport.tokens import OF_CLOCKS, KeptTokens, TokenSource, WorkerToken
 from oa_worker.sdk.transport.trust import SECURE, open_channel
 from oa_worker.sdk.transport.waits import Waits
 from oa_worker.sdk.transport.way import Way
@@ -43,8 +43,6 @@ _log = logging.getLogger("oa_worker")
 # A program that has not set up logging gets only the notices, and no warnings on stderr at each try.
 _log.addHandler(logging.NullHandler())
 _HOPELESS = {ClientAction.GIVE_UP, ClientAction.FIX_REQUEST, ClientAction.UPGRADE}
-# A fresh token has not expired: a clock is wrong, here or there, and clocks get corrected.
-_OF_CLOCKS = {"token_expired", "token_too_old", "clock_skew"}
 # A token may be revoked although its key is good: a fresh token is tried, once.
 _REVOKED = "token_revoked"
 _FORGOTTEN = {"worker_lost", "not_found"}
@@ -90,7 +88,7 @@ class Worker:
         self._book = AppendBook()
         idle = asyncio.Event()
         self._waits = Waits(limits, idle)
-        self._calls = AuthorityCalls(self._waits)
+        self._calls = AuthorityCalls(self._waits, limits.max_rejected_tokens)
         self._runs = Runs(adapters, self._notify, self._calls, idle, Slots(slots, limits, self._tell_capacity))
         self._draining = asyncio.Event()
         self._left = asyncio.Event()
@@ -144,7 +142,7 @@ class Worker:
                     await self._runs.lose_all(refusal)  # the authority has given the runs to others
                 if refusal.info.action is ClientAction.REAUTHENTICATE:
                     self._tokens.drop()  # every further attempt comes with a fresh token
-                    rejected += refusal.reason not in _OF_CLOCKS
+                    rejected += refusal.reason not in OF_CLOCKS
                 if self._hopeless(refusal, rejected) or revoked > 1:
                     raise
                 delay_ms = max(refusal.retry_after_ms, self._waits.backoff_ms(failures))
@@ -229,12 +227,15 @@ class Worker:
             await asyncio.sleep(interval_s)
 
     async def _renew(self, attachment: Attachment, token: WorkerToken) -> None:
-        """Continue under a fresh token each time before the current one expires, with another stream where needed.
+        """Continue under a fresh token each time before the current one expires, or once a call beside the stream was
+        refused with it; with another stream where needed.
 
         While control is away, the stream stays until its token ends.
         """
         while True:
-            await asyncio.sleep(token.lifetime_s * self._limits.token_share)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(token.lifetime_s * self._limits.token_share):
+                    await attachment.token_refused.wait()
             fresh = await self._fresh_token()
             if not attachment.attached.takes_renewals or fresh.runtime_address != token.runtime_address:
                 raise _Reconnect(0)

@@ -44,7 +44,7 @@ class Call:
 
 
 def attachment(call: Call, *, takes_batches: bool = True) -> Attachment:
-    return Attachment(cast("Any", None), (), cast("Any", call), WorkerAttached(takes_batches=takes_batches))
+    return Attachment(cast("Any", None), "", cast("Any", call), WorkerAttached(takes_batches=takes_batches))
 
 
 def append(number: int, key: str = "k") -> AttachRequest:

@@ -277,6 +277,31 @@ async def test_a_worker_that_takes_over_reads_the_log_page_by_page(trouble: Refu
     assert shop.asked == Counter()
 
 
+@pytest.mark.parametrize("takes_renewals", [True, False])
+async def test_a_call_that_is_refused_with_its_token_is_made_with_a_fresh_one(takes_renewals: bool) -> None:
+    runtime = asked()
+    runtime.takes_renewals = takes_renewals
+    runtime.logs[RUN].attempt = 2
+    runtime.faults.bad_tokens = {"token-1", "token-2"}
+    async with working(runtime, Shop().order, Ask, Answer):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert runtime.logs[RUN].events[-1].run_finished.result_json == '{"text":"why: paid 12.50"}'
+    if takes_renewals:
+        assert (runtime.streams, runtime.renewals) == (1, ["token-2", "token-3"])
+    else:
+        assert runtime.tokens == ["Bearer token-1", "Bearer token-2", "Bearer token-3"]
+
+
+async def test_a_call_that_is_refused_with_fresh_tokens_again_and_again_fails() -> None:
+    runtime = asked()
+    runtime.takes_renewals = True
+    runtime.logs[RUN].attempt = 2
+    runtime.faults.bad_tokens = {f"token-{number}" for number in range(20)}
+    async with working(runtime, Shop().order, Ask, Answer):
+        await runtime.until(lambda: runtime.logs[RUN].finished)
+    assert runtime.logs[RUN].events[-1].run_finished.reason == "invalid_token"
+
+
 async def test_a_run_that_was_taken_away_meanwhile_is_left() -> None:
     runtime = asked()
     runtime.logs[RUN].attempt = 2

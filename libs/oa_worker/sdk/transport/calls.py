@@ -10,6 +10,7 @@ from typing import TypeVar
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_worker.sdk.transport.connection import Attachment
+from oa_worker.sdk.transport.tokens import OF_CLOCKS
 from oa_worker.sdk.transport.waits import Waits
 from openagents.runtime.v1.event_pb2 import RunEvent
 from openagents.runtime.v1.worker_service_pb2 import (
@@ -25,8 +26,9 @@ T = TypeVar("T")
 class AuthorityCalls:
     """Calls that the runs of one worker make to the authority."""
 
-    def __init__(self, waits: Waits) -> None:
+    def __init__(self, waits: Waits, max_rejected_tokens: int) -> None:
         self._waits = waits
+        self._max_rejected_tokens = max_rejected_tokens
         self.attachment: Attachment | None = None
         """The current stream, which the worker sets; None while there is none."""
 
@@ -62,14 +64,21 @@ class AuthorityCalls:
 
     async def _made(self, call: Callable[..., Awaitable[T]]) -> T:
         """Return the answer as soon as there is one. Raises the Refusal after which another try does not help."""
-        failures = 0
+        failures, rejected = 0, 0
         while True:
+            attachment = self.attachment
+            token = attachment.token if attachment else ""
             try:
-                if self.attachment is None:
+                if attachment is None:
                     raise Refusal("unavailable", "the worker is not attached now; wait until it is")
-                return await call(self.attachment, timeout_s=self._waits.attach_timeout_s())
+                return await call(attachment, timeout_s=self._waits.attach_timeout_s())
             except Refusal as refusal:
-                if refusal.info.action is not ClientAction.RETRY:
+                if attachment is not None and refusal.info.action is ClientAction.REAUTHENTICATE:
+                    rejected += refusal.reason not in OF_CLOCKS
+                    if rejected > self._max_rejected_tokens:
+                        raise
+                    await attachment.replaced(token)
+                elif refusal.info.action is not ClientAction.RETRY:
                     raise
                 failures += 1
                 await asyncio.sleep(max(refusal.retry_after_ms, self._waits.backoff_ms(failures)) / 1000)

@@ -11,6 +11,7 @@ import grpc
 
 from oa_base.refusal import Refusal
 from oa_wire.batches import batches
+from oa_worker.sdk.adapter import News
 from oa_worker.sdk.transport.wire import refusal_of_rpc
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
@@ -74,11 +75,15 @@ class AppendBook:
 class Attachment:
     """An attached stream: `send` requests, iterate answers. Use `attach` to get one."""
 
-    def __init__(
-        self, stub: WorkerServiceAsyncStub, metadata: _Metadata, call: _Call, attached: WorkerAttached
-    ) -> None:
+    def __init__(self, stub: WorkerServiceAsyncStub, token: str, call: _Call, attached: WorkerAttached) -> None:
         self._stub = stub
-        self._metadata = metadata
+        self.token = token
+        """The token of calls beside the stream."""
+        self.token_refused = asyncio.Event()
+        """Set while that token was refused, and there is no other one."""
+        self._changed = News()
+        """Told of a new token, and of the end of the stream."""
+        self._over = False
         self._call = call
         self._outbox: asyncio.Queue[AttachRequest | None] = asyncio.Queue()
         self._writer = asyncio.create_task(self._write())
@@ -90,8 +95,16 @@ class Attachment:
 
     def renew(self, token: str) -> None:
         """Continue under a fresh token, on the stream and beside it."""
-        self._metadata = _bearer(token)
+        self.token = token
+        self.token_refused.clear()
+        self._changed.tell()
         self.send(AttachRequest(renew=WorkerRenewal(token=token)))
+
+    async def replaced(self, token: str) -> None:
+        """Wait until there is another token than this one, which was refused, or the stream has ended."""
+        while self.token == token and not self._over:
+            self.token_refused.set()
+            await self._changed.after(self._changed.count)
 
     async def messages(self) -> AsyncIterator[AttachResponse]:
         """Iterate over the authority's messages. Raises Refusal when the stream breaks; never ends by itself."""
@@ -104,16 +117,16 @@ class Attachment:
 
     async def read_run(self, request: ReadHeldRunRequest, *, timeout_s: float) -> Sequence[bytes]:
         """Read a page of the log of a run that this worker holds, in a call beside the stream. Raises Refusal."""
-        answer = await _answered(self._stub.ReadHeldRun(request, metadata=self._metadata, timeout=timeout_s))
+        answer = await _answered(self._stub.ReadHeldRun(request, metadata=_bearer(self.token), timeout=timeout_s))
         return answer.events
 
     async def expire(self, request: ExpireRequestRequest, *, timeout_s: float) -> None:
         """Say that the time of a request is over. Raises Refusal."""
-        await _answered(self._stub.ExpireRequest(request, metadata=self._metadata, timeout=timeout_s))
+        await _answered(self._stub.ExpireRequest(request, metadata=_bearer(self.token), timeout=timeout_s))
 
     async def start_child(self, request: StartChildRequest, *, timeout_s: float) -> str:
         """Start a child of a run that this worker holds, and return its run's id. Raises Refusal."""
-        answer = await _answered(self._stub.StartChild(request, metadata=self._metadata, timeout=timeout_s))
+        answer = await _answered(self._stub.StartChild(request, metadata=_bearer(self.token), timeout=timeout_s))
         return answer.child_run_id
 
     async def close(self) -> None:
@@ -130,6 +143,8 @@ class Attachment:
 
     def abort(self) -> None:
         """End the stream at once."""
+        self._over = True
+        self._changed.tell()
         self._writer.cancel()
         self._call.cancel()
 
@@ -168,8 +183,8 @@ def _bearer(token: str) -> _Metadata:
 
 async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, timeout_s: float) -> Attachment:
     """Open a stream and introduce the worker. Raises Refusal when the authority does not take it."""
-    stub, metadata = WorkerServiceStub(channel), _bearer(token)
-    call = stub.Attach(metadata=metadata)
+    stub = WorkerServiceStub(channel)
+    call = stub.Attach(metadata=_bearer(token))
     try:
         async with asyncio.timeout(timeout_s):
             await call.write(AttachRequest(attach=hello))
@@ -188,7 +203,7 @@ async def attach(channel: grpc.aio.Channel, token: str, hello: WorkerHello, *, t
     if first.WhichOneof("message") != "attached":
         call.cancel()
         raise Refusal("unavailable", "the runtime's first answer was not `attached`; check its address")
-    return Attachment(stub, metadata, call, first.attached)
+    return Attachment(stub, token, call, first.attached)
 
 
 async def _answered(call: Awaitable[T]) -> T:

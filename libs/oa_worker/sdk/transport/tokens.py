@@ -22,6 +22,8 @@ from openagents.control.v1 import service_account_service_pb2 as pb
 
 _EXCHANGE_PATH = "/openagents.control.v1.ServiceAccountService/ExchangeKey"
 EXCHANGE_TIMEOUT_S = 10.0
+# A fresh token has not expired: a clock is wrong, here or there, and clocks get corrected.
+OF_CLOCKS = {"token_expired", "token_too_old", "clock_skew"}
 
 
 @dataclass(frozen=True)
