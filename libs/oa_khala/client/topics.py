@@ -131,6 +131,8 @@ class ClientTopic:
         """Handle SUBSCRIBED: delivery starts at `from_seq + 1` in `epoch`, which must continue what was applied."""
         if self.phase in (Phase.IDLE, Phase.WAITING, Phase.FAILED):
             return [], Next.NOTHING
+        if self.cursor is None and frame.plan is not Plan.SNAPSHOT and frame.from_seq > frame.floor:
+            return [], self._repair()  # the answer to an earlier Subscribe, which had a cursor
         commands: list[Command] = []
         continues = self.cursor is None or (
             frame.epoch == self.cursor.epoch and frame.from_seq <= self.cursor.applied_seq

@@ -173,6 +173,8 @@ export class Topic {
     if (this.#rests()) return NOTHING;
     const commands: Command[] = [];
     const cursor = this.cursor;
+    // The answer to an earlier Subscribe, which had a cursor.
+    if (cursor === null && frame.plan !== "snapshot" && frame.fromSeq > frame.floor) return [[], this.#repair()];
     const continues = cursor === null || (frame.epoch === cursor.epoch && frame.fromSeq <= cursor.appliedSeq);
     if (!continues || frame.plan === "snapshot") {
       const reason = continues ? "replay_budget_exceeded" : "epoch_mismatch";

@@ -76,7 +76,7 @@ def test_a_cursor_is_bound_to_what_was_applied() -> None:
 )
 def test_where_the_chain_is_not_known_it_stays_empty(topic: str, cursor: Cursor | None, from_seq: int) -> None:
     driver = Driver(topic, cursor=cursor, chains=Concatenated()).open(topic)
-    driver.frame(frames.Subscribed(topic, "e1", 0, from_seq, Plan.REPLAY, from_seq))
+    driver.frame(frames.Subscribed(topic, "e1", from_seq, from_seq, Plan.REPLAY, from_seq))
     driver.frame(frames.Event(topic, from_seq + 1, b"x"))
     assert [apply.cursor for apply in driver.applied] == [Cursor("e1", from_seq + 1)]
 
@@ -192,6 +192,26 @@ def test_unsubscribe_tells_the_gateway_and_forgets_the_topic() -> None:
     driver = Driver(T).open(T).following()
     assert driver.do("unsubscribe", T) == [Send(1, frames.Unsubscribe((T,)))]
     assert driver.events(1) == []
+
+
+def test_an_answer_to_an_earlier_subscribe_skips_nothing() -> None:
+    driver = Driver(T).open(T)
+    driver.do("unsubscribe", T)
+    driver.do("subscribe", T, Cursor("e1", 7))
+    driver.do("unsubscribe", T)
+    driver.do("subscribe", T, None)
+    late = driver.frame(frames.Subscribed(T, "e1", 0, 9, Plan.REPLAY, 7))
+    assert late == [Send(1, frames.Subscribe(((T, None),)))], "it was asked for from the start"
+    driver.events(8, 9)
+    for _ in range(2):  # of the second Subscribe, and the third
+        driver.frame(frames.Subscribed(T, "e1", 0, 9, Plan.REPLAY, 0))
+    assert driver.events(1, 2) == [1, 2]
+
+
+def test_a_topic_without_a_cursor_begins_at_its_floor() -> None:
+    driver = Driver(T).open(T)
+    assert driver.frame(frames.Subscribed(T, "e1", 4, 9, Plan.REPLAY, 4)) == []
+    assert driver.events(5, 6) == [5, 6]
 
 
 def test_with_no_topic_there_is_nothing_to_connect_for() -> None:

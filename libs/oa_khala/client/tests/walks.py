@@ -110,7 +110,8 @@ class Walk:
         from_seq = at.applied_seq + self.rng.choice((0, 0, 0, 0, 1, 5))
         epoch = at.epoch if self.rng.random() < 0.95 else "e3"
         chain = self.rng.choice((b"", b"\x07" * 32)) if plan is Plan.SNAPSHOT else b""
-        self.frame(frames.Subscribed(topic, epoch, 0, from_seq + 3, plan, from_seq, chain), generation)
+        floor = from_seq if cursor is None and self.rng.random() < 0.9 else 0
+        self.frame(frames.Subscribed(topic, epoch, floor, from_seq + 3, plan, from_seq, chain), generation)
         if plan is Plan.SNAPSHOT and self.rng.random() < 0.9:
             seq = from_seq + self.rng.choice((0, 0, 0, 1))
             self.snapshot(topic, seq, generation)
