@@ -7,7 +7,7 @@ and memory (here); `CursorStore` keeps no state. A topic's state is its elements
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,26 +42,35 @@ class WatermarkStore(Protocol):
     def cursor(self, topic: str) -> Cursor | None:
         """Return how far `topic` has been applied; None if nothing of it is stored."""
 
-    def apply(self, elements: Sequence[Apply]) -> None:
+    def apply(self, elements: Sequence[Apply], held: Container[str] = ()) -> None:
         """Store the elements and their cursors: all of them, or none. Elements already stored stay as they are.
+
+        `held`: topics of which something must be stored already.
 
         Raises StoreMoved if an element would leave a hole, or belongs to another epoch or to other content.
         """
 
-    def drop(self, topic: str) -> None:
-        """Forget the state and the cursor of `topic` together."""
+    def drop(self, topic: str, at: Cursor | None = None) -> bool:
+        """Forget the state and the cursor of `topic` together.
+
+        `at`: keep both, and return False, if the stored cursor is another one than this.
+        """
 
     def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
         """Return the stored elements of `topic` above `after_seq`, in order."""
 
 
-def continues(stored: Cursor | None, element: Apply) -> bool:
+def continues(stored: Cursor | None, element: Apply, held: Container[str]) -> bool:
     """Whether to store the element; False if it is already stored. Raises StoreMoved if it does not fit.
 
     Every store follows this rule. The first element of an empty topic may have any seq, because a topic whose floor
-    has moved starts there.
+    has moved starts there. A topic that was `held` is not empty, unless another process has dropped it.
     """
-    if element.snapshot or stored is None:
+    if element.snapshot:
+        return True
+    if stored is None:
+        if element.topic in held:
+            raise StoreMoved(element.topic, None)
         return True
     ahead = element.cursor.applied_seq - stored.applied_seq
     if element.cursor.epoch != stored.epoch or ahead > 1 or not _same_content(stored.chain, element, ahead):
@@ -92,12 +101,12 @@ class MemoryStore:
         known = self._topics.get(topic)
         return known.cursor if known else None
 
-    def apply(self, elements: Sequence[Apply]) -> None:
+    def apply(self, elements: Sequence[Apply], held: Container[str] = ()) -> None:
         """See WatermarkStore."""
         staged: dict[str, _Topic] = {}
         for each in elements:
             known = staged.get(each.topic) or self._topics.get(each.topic)
-            if not continues(known.cursor if known else None, each):
+            if not continues(known.cursor if known else None, each, held):
                 continue
             topic = staged.setdefault(each.topic, _Topic(each.cursor, list(known.elements) if known else []))
             if each.snapshot:
@@ -106,9 +115,12 @@ class MemoryStore:
             topic.elements.append(Element(each.cursor.applied_seq, each.payload, each.snapshot))
         self._topics.update(staged)
 
-    def drop(self, topic: str) -> None:
+    def drop(self, topic: str, at: Cursor | None = None) -> bool:
         """See WatermarkStore."""
+        if at is not None and self.cursor(topic) != at:
+            return False
         self._topics.pop(topic, None)
+        return True
 
     def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
         """See WatermarkStore."""
@@ -127,17 +139,20 @@ class CursorStore:
         """See WatermarkStore."""
         return self._cursors.get(topic)
 
-    def apply(self, elements: Sequence[Apply]) -> None:
+    def apply(self, elements: Sequence[Apply], held: Container[str] = ()) -> None:
         """See WatermarkStore."""
         staged = dict(self._cursors)
         for each in elements:
-            if continues(staged.get(each.topic), each):
+            if continues(staged.get(each.topic), each, held):
                 staged[each.topic] = each.cursor
         self._cursors = staged
 
-    def drop(self, topic: str) -> None:
+    def drop(self, topic: str, at: Cursor | None = None) -> bool:
         """See WatermarkStore."""
+        if at is not None and self.cursor(topic) != at:
+            return False
         self._cursors.pop(topic, None)
+        return True
 
     def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
         """See WatermarkStore."""

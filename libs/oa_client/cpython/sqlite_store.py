@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,17 +78,20 @@ class SqliteStore:
         row = self._db.execute(_READ_CURSOR, (self._namespace, topic)).fetchone()
         return Cursor(*row) if row else None
 
-    def apply(self, elements: Sequence[Apply]) -> None:
+    def apply(self, elements: Sequence[Apply], held: Container[str] = ()) -> None:
         """See WatermarkStore."""
         with self._transaction():
             for element in elements:
-                self._apply_one(element)
+                self._apply_one(element, held)
 
-    def drop(self, topic: str) -> None:
+    def drop(self, topic: str, at: Cursor | None = None) -> bool:
         """See WatermarkStore."""
         with self._transaction():
+            if at is not None and self.cursor(topic) != at:
+                return False
             self._db.execute(_DROP_CURSOR, (self._namespace, topic))
             self._db.execute(_DROP_ELEMENTS, (self._namespace, topic))
+            return True
 
     def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
         """See WatermarkStore. Reads page by page, so that a long run need not fit into memory."""
@@ -97,8 +100,8 @@ class SqliteStore:
                 yield Element(seq, payload, bool(snapshot))
             after_seq = rows[-1][0]
 
-    def _apply_one(self, element: Apply) -> None:
-        if not continues(self.cursor(element.topic), element):
+    def _apply_one(self, element: Apply, held: Container[str]) -> None:
+        if not continues(self.cursor(element.topic), element, held):
             return
         key = (self._namespace, element.topic)
         if element.snapshot:

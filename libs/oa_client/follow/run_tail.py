@@ -7,7 +7,7 @@ async with aclosing(RunTail(client, store, run_id).items()) as items:
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Protocol
 
@@ -15,6 +15,8 @@ from oa_client.core.log import AppliedLog
 from oa_client.core.store import MAX_BATCH, Element, WatermarkStore
 from oa_client.follow.items import Item, RunItems
 from oa_client.follow.subscription import Subscription
+from oa_client.follow.updates import Restarted
+from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 
 _NOTHING = Element(0, b"")
@@ -77,14 +79,24 @@ class RunTail:
             self.subscription = subscription
             cursor = await subscription.follow(self._topic, snapshots=self._snapshots)
             # Another process may have stored more since they were read; new items begin after the cursor.
-            for element in self._store.elements(self._topic, self.log.last_seq):
-                if cursor is not None and element.seq <= cursor.applied_seq:
-                    yield self._items.stored(element)
+            for item in self._stored_up_to(cursor):
+                yield item
             if self.ended():
                 return
             async with aclosing(subscription.updates()) as updates:
                 async for update in updates:
                     for item in self._items.update(update):
                         yield item
+                    if isinstance(update, Restarted):
+                        for item in self._stored_up_to(update.cursor):
+                            yield item
                     if self.ended():
                         return
+
+    def _stored_up_to(self, cursor: Cursor | None) -> Iterator[Item]:
+        """Yield the items of stored elements that were not seen yet."""
+        if cursor is None:
+            return
+        for element in self._store.elements(self._topic, self.log.last_seq):
+            if element.seq <= cursor.applied_seq:
+                yield self._items.stored(element)

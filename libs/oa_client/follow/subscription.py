@@ -48,6 +48,8 @@ from oa_khala.client.topics import Counts
 from oa_khala.frames import Cursor, ErrorFrame, Form, ServerFrame
 from oa_khala.topics import RUN_EVENTS
 
+_REPLACED = "epoch_mismatch"
+"""Reason of Restarted for elements that do not continue the stored ones."""
 MAX_QUEUED_FRAMES = 512
 """Maximum number of frames that were read and wait to be applied."""
 
@@ -95,6 +97,8 @@ class Subscription:
         self._max_batch = max_batch
         self._now_ms = now_ms or (lambda: int(asyncio.get_running_loop().time() * 1000))
         self._inputs: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(MAX_QUEUED_FRAMES)
+        self._stored: dict[str, Cursor | None] = {}
+        """Followed topic -> the cursor that this subscription has last found or put into the store."""
         self._links: dict[int, _Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: set[Socket] = set()
@@ -123,11 +127,13 @@ class Subscription:
         """
         takes = snapshots or not topic.startswith(RUN_EVENTS.prefix)
         cursor = self._store.cursor(topic)
+        self._stored.setdefault(topic, cursor)
         await self._execute(self._session.subscribe(topic, cursor, self._at(), takes))
         return cursor
 
     async def unfollow(self, topic: str) -> None:
         """Stop following `topic`; its stored state stays."""
+        self._stored.pop(topic, None)
         await self._execute(self._session.unsubscribe(topic))
 
     def cut(self) -> bool:
@@ -215,11 +221,11 @@ class Subscription:
             case NeedToken():
                 self._spawn(self._mint(command.topics))
             case Resync():
-                self._store.drop(command.topic)
-                self._updates.append(Restarted(command.topic, command.reason))
+                await self._resync(command)
             case Live():
                 self._updates.append(CaughtUp(command.topic, command.seq))
             case TopicFailed():
+                self._stored.pop(command.topic, None)
                 refusal = Refusal.received(command.reason, command.message)
                 self._updates.append(Refused(command.topic, refusal))
             case SessionFailed():
@@ -231,16 +237,32 @@ class Subscription:
         if not elements:
             return
         try:
-            self._store.apply(elements)
-        except StoreMoved:
-            # Another process dropped or replaced the stored elements: continue from what is really stored.
-            commands: list[Command] = []
+            self._store.apply(elements, held={each.topic for each in elements if self._stored.get(each.topic)})
+        except StoreMoved as moved:
             for topic in dict.fromkeys(element.topic for element in elements):
-                commands += self._session.rewind(topic, self._store.cursor(topic), self._at())
-            await self._execute(commands)
+                if topic == moved.topic:
+                    await self._continue_from_store(topic, _REPLACED)
+                else:  # its elements were not stored, because a batch is stored as a whole
+                    await self._execute(self._session.rewind(topic, self._stored.get(topic), self._at()))
             return
         for each in elements:
+            self._stored[each.topic] = each.cursor
             self._updates.append(Applied(each.topic, each.cursor, each.payload, each.snapshot))
+
+    async def _resync(self, command: Resync) -> None:
+        """Drop what can't be continued, unless another process has already replaced it."""
+        ours = self._stored.get(command.topic)
+        if self._store.drop(command.topic, at=ours) if ours else self._store.cursor(command.topic) is None:
+            self._stored[command.topic] = None
+            self._updates.append(Restarted(command.topic, command.reason))
+        else:
+            await self._continue_from_store(command.topic, command.reason)
+
+    async def _continue_from_store(self, topic: str, reason: str) -> None:
+        """Continue from what is really stored: another process has dropped or replaced what was stored here."""
+        cursor = self._stored[topic] = self._store.cursor(topic)
+        self._updates.append(Restarted(topic, reason, cursor))
+        await self._execute(self._session.rewind(topic, cursor, self._at()))
 
     def _disconnect(self, generation: int) -> None:
         link = self._links.pop(generation, None)

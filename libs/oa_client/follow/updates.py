@@ -33,10 +33,15 @@ class CaughtUp:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The topic's state was dropped, and it is sent again from its start."""
+    """The topic's state was dropped, and it is sent again from its start, or from `cursor` on.
+
+    `cursor`: another process that shares the store has stored it again up to there. The store has these elements; no
+    Applied comes for them.
+    """
 
     topic: str
     reason: str
+    cursor: Cursor | None = None
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,21 @@ def test_drop_forgets_one_topic(store: WatermarkStore) -> None:
     assert (store.cursor(TOPIC), seqs(store), seqs(store, OTHER)) == (None, [], [1])
 
 
+def test_drop_at_a_cursor_leaves_what_another_process_has_put_there(store: WatermarkStore) -> None:
+    store.apply([event(1), event(2)])
+    assert not store.drop(TOPIC, at=Cursor("e1", 1))
+    assert seqs(store) == [1, 2]
+    assert store.drop(TOPIC, at=Cursor("e1", 2))
+    assert (store.cursor(TOPIC), seqs(store)) == (None, [])
+
+
+def test_a_topic_that_was_held_and_is_empty_does_not_begin_in_its_middle(store: WatermarkStore) -> None:
+    with pytest.raises(StoreMoved) as caught:
+        store.apply([event(1, OTHER), event(41)], held={TOPIC})
+    assert (caught.value.topic, caught.value.cursor) == (TOPIC, None)
+    assert (seqs(store), seqs(store, OTHER)) == ([], [])
+
+
 def test_a_long_topic_is_read_whole(store: WatermarkStore) -> None:
     store.apply([event(seq) for seq in range(1, 1702)])
     assert seqs(store) == list(range(1, 1702))

@@ -35,10 +35,14 @@ def gateway(count: int = LAST, *faults: Fault, floor: int = 0) -> FakeGateway:
 def holding(count: int, epoch: str = EPOCH) -> MemoryStore:
     """A store with the first `count` events."""
     store = MemoryStore()
-    for seq in range(1, count + 1):
-        cursor = Cursor(epoch, seq, chain_over(RUN.run_id, RUN.events[:seq]))
-        store.apply([Apply(TOPIC, cursor, RUN.events[seq - 1], 1)])
+    store.apply(applies(count, epoch))
     return store
+
+
+def applies(count: int, epoch: str = EPOCH) -> list[Apply]:
+    """The first `count` events, as a subscription stores them."""
+    cursors = [Cursor(epoch, seq, chain_over(RUN.run_id, RUN.events[:seq])) for seq in range(1, count + 1)]
+    return [Apply(TOPIC, cursor, event, 1) for cursor, event in zip(cursors, RUN.events, strict=False)]
 
 
 async def followed(tail: RunTail) -> list[Item]:
@@ -119,6 +123,30 @@ async def test_another_lineage_is_told_and_read_from_its_start() -> None:
     again = items.index(StartedOver("epoch_mismatch"))
     assert told(items[:again]) == [(1, False), (2, False), (3, False)]
     assert told(items[again:]) == [(seq, True) for seq in range(1, LAST + 1)]
+    assert stored(store) == RUN.events
+
+
+async def test_what_another_process_has_stored_of_another_lineage_is_told_from_its_start() -> None:
+    store = holding(3, epoch="epoch-0")
+    async with gateway().running() as served:
+        items = _tail(served, store).items()
+        async with asyncio.timeout(TIMEOUT_S), aclosing(items):
+            told_before = [await anext(items) for _ in range(3)]
+            following = store.cursor
+
+            def replaced(topic: str) -> Cursor | None:
+                """Another process replaces what is stored once this one has read its cursor."""
+                store.cursor = following  # type: ignore[method-assign]
+                cursor = store.cursor(topic)
+                store.drop(TOPIC)
+                store.apply(applies(4))
+                return cursor
+
+            store.cursor = replaced  # type: ignore[method-assign]
+            rest = [item async for item in items]
+    assert told(told_before) == [(1, False), (2, False), (3, False)]
+    assert rest[0] == StartedOver("epoch_mismatch")
+    assert told(rest) == [(seq, seq > 4) for seq in range(1, LAST + 1)]
     assert stored(store) == RUN.events
 
 

@@ -167,6 +167,32 @@ async def test_a_store_that_was_emptied_meanwhile_is_filled_again() -> None:
     assert stored(store) == payloads(5)
 
 
+async def test_a_store_that_another_process_has_just_emptied_gets_no_hole() -> None:
+    store = MemoryStore()
+    async with gateway(3).running() as served, subscription(FakeTokens(served.url), store) as subscribed:
+        await follow_to(subscribed, 3)
+        store.drop(TOPIC)
+        served.append(TOPIC, payloads(2, first=4))
+        updates = await follow_to(subscribed, 5)
+    assert [update for update in updates if isinstance(update, Restarted)] == [Restarted(TOPIC, "epoch_mismatch")]
+    assert (seqs(updates), stored(store)) == ([1, 2, 3, 4, 5], payloads(5))
+
+
+@pytest.mark.parametrize("count", [0, 2], ids=["nothing was stored", "something was stored"])
+async def test_what_another_process_has_already_stored_again_is_not_dropped(count: int) -> None:
+    store = MemoryStore()
+    for seq in range(1, count + 1):
+        store.apply([Apply(TOPIC, Cursor("of before", seq), b"of before", 1)])
+    async with gateway(4).running() as served, subscription(FakeTokens(served.url), store) as subscribed:
+        await subscribed.follow(TOPIC)
+        store.drop(TOPIC)
+        store.apply([Apply(TOPIC, at(seq), payloads(seq)[-1], 1) for seq in (1, 2, 3)])
+        updates = await follow_to(subscribed, 4)
+    restarted = [update for update in updates if isinstance(update, Restarted)]
+    assert restarted == ([Restarted(TOPIC, "epoch_mismatch", at(3))] if count else [])
+    assert (seqs(updates), stored(store)) == ([4] if count else [1, 2, 3, 4], payloads(4))
+
+
 async def test_a_topic_that_is_not_granted_is_refused_and_the_rest_goes_on() -> None:
     other = "user:usr_01JD8V0000000000000000000A:runs"
     async with gateway(2).running() as served:
