@@ -24,6 +24,7 @@ from oa_base.refusal import Refusal
 from oa_client.core.chains import RunChains
 from oa_client.core.models import SyncGrant
 from oa_client.core.store import MAX_BATCH, StoreMoved, WatermarkStore
+from oa_client.follow.holdings import Holdings
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_client.transport import Socket, SocketClosed, Sockets
 from oa_khala import wire
@@ -89,16 +90,14 @@ class Subscription:
         """
         self._session = ClientSession(device_id, client_build_id, limits, RunChains(), grants)
         self._tokens = tokens
-        self._sockets = sockets
-        self._store = store
+        self._open = lambda: sockets.open(self._url, Form.PROTO.value)
+        self._holdings = Holdings(store)
         self._surface = surface
         self._fixed_url = khala_url
         self._url = khala_url
         self._max_batch = max_batch
         self._now_ms = now_ms or (lambda: int(asyncio.get_running_loop().time() * 1000))
         self._inputs: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(MAX_QUEUED_FRAMES)
-        self._stored: dict[str, Cursor | None] = {}
-        """Followed topic -> the cursor that this subscription has last found or put into the store."""
         self._links: dict[int, _Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._leaving: set[Socket] = set()
@@ -126,14 +125,13 @@ class Subscription:
         state, in place of its events up to there. Lists always do so.
         """
         takes = snapshots or not topic.startswith(RUN_EVENTS.prefix)
-        cursor = self._store.cursor(topic)
-        self._stored.setdefault(topic, cursor)
+        cursor = self._holdings.follow(topic)
         await self._execute(self._session.subscribe(topic, cursor, self._at(), takes))
         return cursor
 
     async def unfollow(self, topic: str) -> None:
         """Stop following `topic`; its stored state stays."""
-        self._stored.pop(topic, None)
+        self._holdings.unfollow(topic)
         await self._execute(self._session.unsubscribe(topic))
 
     def cut(self) -> bool:
@@ -211,7 +209,7 @@ class Subscription:
     async def _execute_one(self, command: Command) -> None:
         match command:
             case Connect():
-                self._links[command.generation] = _Link(self, command.generation, command.delay_ms)
+                self._links[command.generation] = _Link(self, command.generation, self._open, command.delay_ms)
             case Disconnect():
                 self._disconnect(command.generation)
             case Send():
@@ -221,11 +219,14 @@ class Subscription:
             case NeedToken():
                 self._spawn(self._mint(command.topics))
             case Resync():
-                await self._resync(command)
+                if self._holdings.drop(command.topic):
+                    self._updates.append(Restarted(command.topic, command.reason))
+                else:
+                    await self._continue_from_store(command.topic, command.reason)
             case Live():
                 self._updates.append(CaughtUp(command.topic, command.seq))
             case TopicFailed():
-                self._stored.pop(command.topic, None)
+                self._holdings.unfollow(command.topic)
                 refusal = Refusal.received(command.reason, command.message)
                 self._updates.append(Refused(command.topic, refusal))
             case SessionFailed():
@@ -237,30 +238,20 @@ class Subscription:
         if not elements:
             return
         try:
-            self._store.apply(elements, held={each.topic for each in elements if self._stored.get(each.topic)})
+            self._holdings.put(elements)
         except StoreMoved as moved:
             for topic in dict.fromkeys(element.topic for element in elements):
                 if topic == moved.topic:
                     await self._continue_from_store(topic, _REPLACED)
                 else:  # its elements were not stored, because a batch is stored as a whole
-                    await self._execute(self._session.rewind(topic, self._stored.get(topic), self._at()))
+                    await self._execute(self._session.rewind(topic, self._holdings.cursor(topic), self._at()))
             return
         for each in elements:
-            self._stored[each.topic] = each.cursor
             self._updates.append(Applied(each.topic, each.cursor, each.payload, each.snapshot))
-
-    async def _resync(self, command: Resync) -> None:
-        """Drop what can't be continued, unless another process has already replaced it."""
-        ours = self._stored.get(command.topic)
-        if self._store.drop(command.topic, at=ours) if ours else self._store.cursor(command.topic) is None:
-            self._stored[command.topic] = None
-            self._updates.append(Restarted(command.topic, command.reason))
-        else:
-            await self._continue_from_store(command.topic, command.reason)
 
     async def _continue_from_store(self, topic: str, reason: str) -> None:
         """Continue from what is really stored: another process has dropped or replaced what was stored here."""
-        cursor = self._stored[topic] = self._store.cursor(topic)
+        cursor = self._holdings.found(topic)
         self._updates.append(Restarted(topic, reason, cursor))
         await self._execute(self._session.rewind(topic, cursor, self._at()))
 
@@ -294,10 +285,6 @@ class Subscription:
 
     # ------------------------------------------------------------------------------------------- called by the links
 
-    async def open_socket(self) -> Socket:
-        """For a link: open the WebSocket."""
-        return await self._sockets.open(self._url, Form.PROTO.value)
-
     async def opened(self, generation: int) -> None:
         """For a link: the WebSocket is open."""
         self._said = ""
@@ -327,8 +314,11 @@ class Subscription:
 class _Link:
     """One connection: a task that opens, reads and writes it."""
 
-    def __init__(self, owner: Subscription, generation: int, delay_ms: int) -> None:
+    def __init__(
+        self, owner: Subscription, generation: int, open_socket: Callable[[], Awaitable[Socket]], delay_ms: int
+    ) -> None:
         self._owner = owner
+        self._open_socket = open_socket
         self._generation = generation
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self.socket: Socket | None = None
@@ -341,7 +331,7 @@ class _Link:
     async def _run(self, delay_s: float) -> None:
         try:
             await asyncio.sleep(delay_s)
-            self.socket = await self._owner.open_socket()
+            self.socket = await self._open_socket()
             writer = asyncio.create_task(self._write(self.socket))
             try:
                 await self._owner.opened(self._generation)

@@ -200,7 +200,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
     async def ReadHeldRun(self, request: ReadHeldRunRequest, context: Context) -> ReadHeldRunResponse:
         """A page of at most two events."""
         log = self.logs[request.run_id]
-        await self._check(context)
+        await _check(self.faults, context)
         if request.lease_epoch != log.lease_epoch:
             await _abort(context, Refusal("stale_epoch", "another worker has it"))
         numbered = [(seq, event) for seq, event in enumerate(log.events, start=1) if seq > request.after_seq]
@@ -212,7 +212,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
 
     async def ExpireRequest(self, request: ExpireRequestRequest, context: Context) -> ExpireRequestResponse:
         """Settles a request with its default, unless it is settled."""
-        await self._check(context)
+        await _check(self.faults, context)
         await self.faults.expires_when.wait()
         events = self.logs[request.run_id].events
         opened = next(one.request_opened for one in events if one.request_opened.request_id == request.request_id)
@@ -223,7 +223,7 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
 
     async def StartChild(self, request: StartChildRequest, context: Context) -> StartChildResponse:
         """Takes note, and gives ids in order."""
-        await self._check(context)
+        await _check(self.faults, context)
         existed = request.child_id in self.children
         self.children[request.child_id] = request
         number = list(self.children).index(request.child_id)
@@ -239,14 +239,6 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
             )
             self.logs[request.run_id].events.append(EventBody(child_started=child))
         return StartChildResponse(child_run_id=run_id, already_started=existed)
-
-    async def _check(self, context: Context) -> None:
-        """Refuse a call beside the stream, if it is to be refused."""
-        if self.faults.read:
-            await _abort(context, self.faults.read.pop(0))
-        token = str(dict(context.invocation_metadata() or ())["authorization"]).removeprefix("Bearer ")
-        if token in self.faults.bad_tokens:
-            await _abort(context, Refusal("invalid_token", "its key was stolen"))
 
     async def Attach(
         self, request_iterator: AsyncIterator[AttachRequest], context: Context
@@ -359,6 +351,15 @@ def _refused(request: AppendEventsRequest, refusal: Refusal) -> AppendRefused:
         message=refusal.message,
         retry_after_ms=refusal.retry_after_ms,
     )
+
+
+async def _check(faults: Faults, context: Context) -> None:
+    """Refuse a call beside the stream, if it is to be refused."""
+    if faults.read:
+        await _abort(context, faults.read.pop(0))
+    token = str(dict(context.invocation_metadata() or ())["authorization"]).removeprefix("Bearer ")
+    if token in faults.bad_tokens:
+        await _abort(context, Refusal("invalid_token", "its key was stolen"))
 
 
 async def _abort(context: Context, refusal: Refusal) -> None:
