@@ -94,7 +94,7 @@ class Subscription:
         self._holdings = Holdings(store)
         self._surface = surface
         self._fixed_url = khala_url
-        self._url = khala_url
+        self._url: str = khala_url
         self._max_batch = max_batch
         self._now_ms = now_ms or (lambda: int(asyncio.get_running_loop().time() * 1000))
         self._inputs: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(MAX_QUEUED_FRAMES)
