@@ -380,6 +380,7 @@ def _look_after_workers(
     process.background("watchdog", watchdog.run())
     tail.listen(attached.on_records)
     lineage.on_change(lambda _: workers.lease_holders.forget())
+    lineage.on_change(lambda _: attached.restart())
     families = PostgresFamilies(replica.postgres)
     children = Children(log, dispatcher.create, families, agents, settings.children.limits())
     process.background("children", children.run())

@@ -24,6 +24,7 @@ from oa_testing.postgres import ON_FAST, Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2
 from openagents.runtime.v1 import receipt_service_pb2 as receipts_pb2
+from openagents.runtime.v1.worker_service_pb2 import HeldLease
 from openagents.sync.v1 import topic_service_pb2
 from services.runtime.authority.domain import EpochCause, Found, NewEpoch, ServerHistory, judge
 from services.runtime.config import MergeSettings, TailSettings
@@ -210,8 +211,10 @@ async def test_receipts_of_both_epochs_hold_and_are_in_one_log(
     await worker.append(first, 1, "end", finish())
     await new_epoch(runtime_database, "--by", "ann", "--reason", "a test")
     epoch = await until_epoch_is_not(runtime, before)
-    second = await started(runtime, who, worker, "two")
     beating.cancel()
+    worker = FakeWorker(runtime, who)
+    await worker.attach()
+    second = await started(runtime, who, worker, "two")
     await worker.append(second, 1, "end", finish())
 
     keys = await runtime.receipts.ListReceiptKeys(receipts_pb2.ListReceiptKeysRequest(), metadata=who.as_person())
@@ -239,10 +242,43 @@ async def test_what_was_followed_and_is_gone_gives_the_log_a_new_epoch(
 
     epoch = await until_epoch_is_not(runtime, before)
     assert [cause for cause, _ in await epochs(runtime_database)] == ["installed", "events_missing"]
+    worker = await attached_again(runtime, who, worker, HeldLease(run_id=run_id, lease_epoch=1))
     assert (await worker.append(run_id, 1, "c", text(b"new"))).first_seq == 4
     replay = topic_service_pb2.ReplayTopicRequest(topic=f"run:{run_id}:events", epoch=epoch, after_seq=2)
     frames = (await runtime.topics.ReplayTopic(replay, metadata=AS_GATEWAY)).page.frames
     assert [(b"lost" in frame, b"new" in frame) for frame in frames] == [(False, False), (False, True)]
+
+
+async def _end_of(worker: FakeWorker) -> Refusal:
+    while True:
+        try:
+            await worker.heartbeat()
+        except Refusal as refusal:
+            return refusal
+        await asyncio.sleep(0.02)
+
+
+async def attached_again(runtime: Replica, who: Somebody, worker: FakeWorker, *held: HeldLease) -> FakeWorker:
+    """The worker on another stream, once its stream has ended for the new epoch."""
+    assert (await _end_of(worker)).reason == "unavailable"
+    again = FakeWorker(runtime, who, worker.worker_id, slots=1)
+    await again.attach(*held)
+    return again
+
+
+async def test_a_run_that_was_lost_takes_no_slot_of_its_worker(
+    runtime_database: Database, runtime: Replica, who: Somebody
+) -> None:
+    worker = FakeWorker(runtime, who, slots=1)
+    await worker.attach()
+    before = await epoch_of(runtime)
+    standby = await LaggingStandby.of(runtime_database)
+    lost = await started(runtime, who, worker)
+    await standby.promote()
+    await until_epoch_is_not(runtime, before)
+    worker = await attached_again(runtime, who, worker, HeldLease(run_id=lost, lease_epoch=1))
+    assert (await worker.next("lease_lost")).lease_lost.run_id == lost
+    await started(runtime, who, worker, "another")
 
 
 async def test_a_new_connection_is_asked_before_it_is_used(runtime_database: Database, who: Somebody) -> None:

@@ -178,6 +178,12 @@ class AttachedWorkers:
             return None
         return CancelNotice(state.run_id, state.lease_epoch, state.cancel_reason, self._cancel_deadline_ms)
 
+    def restart(self) -> None:
+        """End all streams: the log may have lost what the workers hold. They attach again, and get what it has."""
+        for attachment in list(self.by_id.values()):
+            self.remove(attachment)
+            attachment.end(Refusal("unavailable", "the log may have lost its newest events; attach again"))
+
     # ------------------------------------------------------------------------------------------------- from the tail
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
