@@ -129,9 +129,10 @@ _IS_READY = """
               AND (o.status IN ('running', 'canceling') AND o.run_id <> r.run_id
                    OR o.status = 'created' AND o.run_id < r.run_id)))
           AND NOT (r.attempt > r.failures AND EXISTS (
-            SELECT 1 FROM runtime.events e
-            WHERE e.run_id = r.run_id AND e.seq = r.latest_seq AND e.type <> 'attempt.failed'
-            AND clock_timestamp() >= e.recorded_at
+            SELECT 1 FROM (
+                SELECT type, recorded_at FROM runtime.events
+                WHERE run_id = r.run_id AND type IN ('executor.lost', 'attempt.failed') ORDER BY seq DESC LIMIT 1) e
+            WHERE e.type = 'executor.lost' AND clock_timestamp() >= e.recorded_at
             AND clock_timestamp() < e.recorded_at
                 + ($4::integer[])[least(r.attempt - r.failures, cardinality($4::integer[]))]
                   * interval '1 millisecond')
@@ -231,8 +232,8 @@ workers hold; they don't count for the org and the person. `lent`: runs that may
 takes the place of its parent, or its own place, which a run below it has. `waiting`: the number of runs that wait, up
 to one more than was asked for. There is always a row, without a run if none could start.
 
-A run whose worker was lost pauses after its newest event, which records the loss; a run whose worker said goodbye does
-not. If the clock steps forward, the pause is shorter; if it steps back, the pause ends."""
+A run whose worker was lost pauses after the event that records the loss; a run whose worker said goodbye does not. If
+the clock steps forward, the pause is shorter; if it steps back, the pause ends."""
 
 READ_WAITING = """
 SELECT count(*) AS runs, coalesce(greatest(extract(epoch FROM

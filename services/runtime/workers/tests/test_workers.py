@@ -548,6 +548,38 @@ async def test_the_pause_alone_holds_back_a_run_whose_worker_was_lost(
             assert [run.run_id for run in queue.runs] == expected
 
 
+async def test_an_input_does_not_begin_the_pause_anew(runtime_database: Database, who: Somebody) -> None:
+    hour_ms = 3_600_000
+    limits = replace(PATIENT_WORKERS, retry_initial_ms=hour_ms, retry_max_ms=hour_ms)
+    settings = runtime_settings(runtime_database, workers=limits)
+    async with replica(settings, who.key) as runtime, Postgres(settings.database, "test") as postgres:
+        leaving = await attached(runtime, who)
+        spec = event_pb2.RunSpec(adapter="exec", agent=event_pb2.AgentSpec(input_json="{}"))
+        create = run_service_pb2.CreateRunRequest(idempotency_key="k", spec=spec)
+        run_id = (await runtime.runs.CreateRun(create, metadata=who.as_person())).run.run_id
+        await leaving.next("assignment")
+        async with postgres.acquire() as connection:
+            await connection.execute(
+                "UPDATE runtime.workers SET status = 'lost' WHERE worker_id = $1", leaving.worker_id
+            )
+            lost_at = None
+            async with asyncio.timeout(60):
+                while lost_at is None:
+                    lost_at = await connection.fetchval(_LOST_AT, run_id)
+            await asyncio.sleep(0.5)
+            request = run_service_pb2.SendInputRequest(run_id=run_id, idempotency_key="i", input_json='"go on"')
+            await runtime.runs.SendInput(request, metadata=who.as_person())
+            now = await connection.fetchval("SELECT clock_timestamp()")
+        since_loss_ms = int((now - lost_at).total_seconds() * 1000)
+        queue = await PostgresWorkers(postgres, "rep_1").waiting_runs(
+            who.org_id, ["exec"], 10, QueueRules([since_loss_ms]), {}
+        )
+        assert [run.run_id for run in queue.runs] == [run_id]
+
+
+_LOST_AT = "SELECT recorded_at FROM runtime.events WHERE run_id = $1 AND type = 'executor.lost'"
+
+
 async def test_a_run_whose_worker_said_goodbye_has_none(runtime_database: Database, who: Somebody) -> None:
     limits = replace(PATIENT_WORKERS, retry_initial_ms=3_600_000, retry_max_ms=3_600_000)
     async with replica(runtime_settings(runtime_database, workers=limits), who.key) as runtime:
