@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_platform.config.loading import describe, load
 from oa_platform.postgres.migrate import MigrateSettings
+from services.runtime.config import RuntimeSettings
 from tests.deploy.crds import is_custom, problems
 from tests.deploy.go_modules import SchemasMissing
 from tests.deploy.manifests import (
@@ -202,6 +203,28 @@ def test_services_start_from_what_a_pod_finds(overlay: str, tmp_path: Path) -> N
         (container,) = containers_of(workload)
         environment = _with_secrets(environment_of(overlay, container), tmp_path)
         load(SETTINGS[name_of(workload)], environment | {"OA_ACCEPTED_SERVICES": f"control={'a' * 64}"})
+
+
+def test_the_artifacts_of_a_runtime_fit_into_its_temporary_disk(overlay: str, tmp_path: Path) -> None:
+    """Otherwise Kubernetes would evict the replica, with everything that it does."""
+    (workload,) = [one for one in of_kind(overlay, "Deployment") if name_of(one) == "runtime"]
+    (container,) = containers_of(workload)
+    environment = _with_secrets(environment_of(overlay, container), tmp_path)
+    settings = load(RuntimeSettings, environment | {"OA_ACCEPTED_SERVICES": f"control={'a' * 64}"})
+    at_a_time = settings.artifacts.builds + settings.artifact_cache.fetches
+    used = at_a_time * settings.artifacts.max_bytes + settings.replay.cache_bytes + settings.artifact_cache.bytes
+    volumes = {volume["name"]: volume for volume in pod_of(workload)["spec"]["volumes"]}
+    disk = volumes["tmp"]["emptyDir"]["sizeLimit"]
+    all_disks = container["resources"]["limits"]["ephemeral-storage"]
+    assert used <= _gibibytes(disk) << 30
+    assert sum(_gibibytes(volume["emptyDir"]["sizeLimit"]) for volume in volumes.values() if "emptyDir" in volume) < (
+        _gibibytes(all_disks)
+    )
+
+
+def _gibibytes(quantity: str) -> int:
+    """The whole gibibytes of a quantity in Mi or Gi."""
+    return int(quantity.removesuffix("Gi")) if quantity.endswith("Gi") else int(quantity.removesuffix("Mi")) >> 10
 
 
 def _with_secrets(environment: Mapping[str, str], folder: Path) -> dict[str, str]:

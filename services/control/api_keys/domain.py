@@ -188,6 +188,20 @@ def end_of_key(ttl_s: int, now: datetime, max_ttl: timedelta | None) -> datetime
     return now + ttl
 
 
+def end_of_successor(old: ApiKey, now: datetime, max_ttl_of_person: timedelta) -> datetime | None:
+    """When the key that replaces `old` now ends: it lives as long as `old` was to live.
+
+    Raises Refusal `invalid_value` for a personal access token that would live longer than they may by now.
+    """
+    if old.expires_at is None:
+        return None
+    ttl = old.expires_at - old.created_at
+    if old.of_person and ttl > max_ttl_of_person:
+        message = f"a personal access token lives at most {max_ttl_of_person.days} days here by now; make a new one"
+        raise Refusal("invalid_value", message, field="api_key_id")
+    return now + ttl
+
+
 def end_of_rotated(old: ApiKey, overlap_s: int, now: datetime) -> datetime:
     """When a key that is rotated now ends. Raises Refusal `invalid_value`, `already_exists`, `not_found`."""
     if overlap_s > MAX_OVERLAP_S:
@@ -223,8 +237,3 @@ def _rotated_before(message: str, old: ApiKey) -> Refusal:
 def _end_after(overlap_s: int, now: datetime, own_end: datetime | None) -> datetime:
     end = now + timedelta(seconds=overlap_s)
     return min(end, own_end) if own_end else end
-
-
-def same_lifetime(old: ApiKey, now: datetime) -> datetime | None:
-    """When the key that replaces `old` ends."""
-    return now + (old.expires_at - old.created_at) if old.expires_at else None

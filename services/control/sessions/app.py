@@ -21,7 +21,6 @@ from services.control.policy.domain import Scopes, Standing, StandingPrincipal, 
 from services.control.revocations.app import Revoking
 from services.control.revocations.domain import Revocation
 from services.control.sessions.domain import (
-    REVOKED_SHOWN_FOR,
     RefreshToken,
     RevokeReason,
     Session,
@@ -81,8 +80,8 @@ class SessionStore(Protocol):
         """Record that an access token of this counter was let in, unless a newer one already was."""
         ...
 
-    async def listed(self, user_id: str, revoked_since: datetime) -> Sequence[Session]:
-        """The person's sessions, the newest first, without those revoked before `revoked_since`."""
+    async def listed(self, user_id: str, now: datetime) -> Sequence[Session]:
+        """The person's sessions, the newest first: those that go on, and those revoked within `REVOKED_SHOWN_FOR`."""
         ...
 
     async def standing(self, session_id: str) -> StandingSession | None:
@@ -230,7 +229,7 @@ class Sessions:
 
     async def of_person(self, tx: Transaction, user_id: str) -> Sequence[Session]:
         """A person's sessions, the newest first."""
-        return await tx.sessions.listed(user_id, self._clock.now() - REVOKED_SHOWN_FOR)
+        return await tx.sessions.listed(user_id, self._clock.now())
 
     async def list(self, principal: StandingPrincipal) -> Sequence[Session]:
         """The caller's sessions, the newest first."""

@@ -9,7 +9,15 @@ import asyncpg
 
 from oa_platform.postgres.pool import Connection
 from services.control.policy.domain import Role
-from services.control.sessions.domain import FOR_SAFETY, RevokeReason, Session, StandingSession
+from services.control.sessions.domain import (
+    FOR_SAFETY,
+    REVOKED_SHOWN_FOR,
+    SESSION_IDLE_TTL,
+    SESSION_MAX_TTL,
+    RevokeReason,
+    Session,
+    StandingSession,
+)
 from services.control.sessions.limits import MAX_LISTED
 
 _COLUMNS = """s.session_id, s.user_id, s.org_id, s.device_id, s.created_at, s.refreshed_at, s.counter,
@@ -65,9 +73,10 @@ MARK_USED = "UPDATE control.sessions SET used_counter = $2 WHERE session_id = $1
 
 LISTED = f"""
 SELECT {_COLUMNS} FROM control.sessions s
-WHERE user_id = $1 AND (revoked_at IS NULL OR revoked_at >= $2)
-ORDER BY created_at DESC, session_id DESC LIMIT $3"""  # noqa: S608
-"""The newest sessions of a person."""
+WHERE user_id = $1
+  AND CASE WHEN revoked_at IS NULL THEN refreshed_at > $2 AND created_at > $3 ELSE revoked_at >= $4 END
+ORDER BY created_at DESC, session_id DESC LIMIT $5"""  # noqa: S608
+"""The newest sessions of a person, without those that have ended by age."""
 
 STANDING = f"""
 SELECT {_COLUMNS}, m.role, u.blocked_at IS NOT NULL AS blocked FROM control.sessions s
@@ -137,8 +146,9 @@ class PostgresSessions:
     async def mark_used(self, session_id: str, counter: int) -> None:
         await self._connection.execute(MARK_USED, session_id, counter)
 
-    async def listed(self, user_id: str, revoked_since: datetime) -> Sequence[Session]:
-        rows = await self._connection.fetch(LISTED, user_id, revoked_since, MAX_LISTED)
+    async def listed(self, user_id: str, now: datetime) -> Sequence[Session]:
+        since = (now - SESSION_IDLE_TTL, now - SESSION_MAX_TTL, now - REVOKED_SHOWN_FOR)
+        rows = await self._connection.fetch(LISTED, user_id, *since, MAX_LISTED)
         return [_session(row) for row in rows]
 
     async def standing(self, session_id: str) -> StandingSession | None:

@@ -29,9 +29,9 @@ from services.control.api_keys.domain import (
     check_answered_again,
     end_of_key,
     end_of_rotated,
+    end_of_successor,
     is_api_key,
     rotated_api_key,
-    same_lifetime,
     scopes_of_key,
     visible_prefix,
 )
@@ -250,7 +250,8 @@ class ApiKeys:
                 return before, old.expires_at
             old_ends = end_of_rotated(old, overlap_s, now)
             scopes = scopes_of_key(sorted(old.scopes), old.scopes, await _may_give(tx, principal, old))
-            key = ApiKey(new_id("apk"), old.owner, old.org_id, old.name, "", scopes, now, same_lifetime(old, now))
+            ends = end_of_successor(old, now, self._limits.max_ttl_of_person)
+            key = ApiKey(new_id("apk"), old.owner, old.org_id, old.name, "", scopes, now, ends)
             text = self._text_of_rotated(principal, key.api_key_id, idempotency_key)
             new = await self._add(tx, principal, key, text, origin)
             await tx.api_keys.replace(api_key_id, key.api_key_id, old_ends)

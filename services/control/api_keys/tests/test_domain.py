@@ -18,8 +18,8 @@ from services.control.api_keys.domain import (
     api_key,
     end_of_key,
     end_of_rotated,
+    end_of_successor,
     is_api_key,
-    same_lifetime,
     scopes_of_key,
     visible_prefix,
 )
@@ -78,10 +78,18 @@ def test_only_a_service_accounts_key_may_be_without_an_end() -> None:
 def test_a_rotated_key_ends_after_the_overlap_and_never_later_than_it_would_have() -> None:
     assert end_of_rotated(KEY, 60, NOW) == NOW + timedelta(seconds=60)
     assert end_of_rotated(KEY, MAX_OVERLAP_S, NOW) == KEY.expires_at
-    assert same_lifetime(KEY, NOW + timedelta(days=3)) == NOW + timedelta(days=13)
     with pytest.raises(Refusal, match="invalid_value"):
         end_of_rotated(KEY, MAX_OVERLAP_S + 1, NOW)
     with pytest.raises(Refusal, match="already_exists"):
         end_of_rotated(replace(KEY, replaced_by="apk_2"), 60, NOW)
     with pytest.raises(Refusal, match="not_found"):
         end_of_rotated(KEY, 60, NOW + timedelta(days=10))
+
+
+def test_a_successor_lives_as_long_as_the_key_before_it_and_no_longer_than_keys_may_by_now() -> None:
+    assert end_of_successor(KEY, NOW + timedelta(days=3), timedelta(days=10)) == NOW + timedelta(days=13)
+    with pytest.raises(Refusal, match="invalid_value"):
+        end_of_successor(KEY, NOW + timedelta(days=3), timedelta(days=9))
+    of_account = replace(KEY, owner="sva_1")
+    assert end_of_successor(of_account, NOW, timedelta(days=9)) == NOW + timedelta(days=10)
+    assert end_of_successor(replace(of_account, expires_at=None), NOW, timedelta(days=9)) is None

@@ -136,8 +136,21 @@ async def test_sessions_are_listed_and_ended_one_by_one(cases: Cases, clock: Fak
         await cases.admitted(first.tokens.access_token)
     with pytest.raises(Refusal, match="token_revoked"):
         await cases.sessions.refresh(first.tokens.refresh_token, first.session.device_id, ORIGIN)
-    await clock.advance(31 * 86_400)
+    await clock.advance(29 * 86_400)
+    await cases.sessions.refresh(second.tokens.refresh_token, second.session.device_id, ORIGIN)
+    await clock.advance(2 * 86_400)
     assert [found.session_id for found in await cases.sessions.list(caller)] == [second.session.session_id]
+
+
+async def test_sessions_that_have_ended_by_age_are_not_listed(cases: Cases, clock: FakeClock) -> None:
+    idle, used = await cases.signed_in(), await cases.signed_in()
+    caller, tokens = await cases.admitted(used.tokens.access_token), used.tokens
+    for days in range(0, 180, 29):
+        expected = {used.session.session_id, idle.session.session_id} if days < 30 else {used.session.session_id}
+        assert {found.session_id for found in await cases.sessions.list(caller)} == expected, f"after {days} days"
+        tokens = await cases.sessions.refresh(tokens.refresh_token, used.session.device_id, ORIGIN)
+        await clock.advance(29 * 86_400)
+    assert await cases.sessions.list(caller) == [], "a session has a maximum lifetime, however often it is refreshed"
 
 
 async def test_nobody_ends_somebody_elses_session(cases: Cases) -> None:
