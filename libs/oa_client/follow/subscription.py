@@ -103,6 +103,8 @@ class Subscription:
         self._leaving: set[Socket] = set()
         """Sockets that are closing and wait for the gateway's close frame."""
         self._updates: deque[Update] = deque()
+        self._no_token: Refusal | None = None
+        """Why there was no token when one was last asked for."""
         self._failure: Refusal | None = None
         self._said = ""
         """The gateway's error about the end of the connection, before it closed the connection."""
@@ -230,7 +232,9 @@ class Subscription:
                 refusal = Refusal.received(command.reason, command.message)
                 self._updates.append(Refused(command.topic, refusal))
             case SessionFailed():
-                self._failure = Refusal.received(command.reason, command.message)
+                why = self._no_token
+                is_why = why is not None and (why.reason, why.message) == (command.reason, command.message)
+                self._failure = why if is_why else Refusal.received(command.reason, command.message)
             case Apply():
                 raise AssertionError("applies are batched")
 
@@ -269,7 +273,7 @@ class Subscription:
         except Exception as error:  # noqa: BLE001 - also a defect of who gives tokens: nobody else hears of it
             broken = f"no token ({type(error).__name__}); mend what gives tokens"
             refusal = error if isinstance(error, Refusal) else Refusal("internal", broken)
-            reason, message = refusal.reason, refusal.message
+            self._no_token, reason, message = refusal, refusal.reason, refusal.message
             if refusal.info.action is ClientAction.RETRY and self._session.state is State.NO_TOKEN:
                 self._updates.append(Connection(False, f"{reason}: {message}"))
             await self._inputs.put(lambda: self._session.no_token(reason, message, self._at()))

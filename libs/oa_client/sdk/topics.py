@@ -65,15 +65,21 @@ async def topic_updates(
     async with following.subscription(store) as subscription:
         for name in cursors:
             await subscription.follow(name, snapshots=snapshots)
-        async with aclosing(subscription.updates()) as updates:
-            async for update in updates:
-                if isinstance(update, Connection):
-                    continue
-                yield _told(update)
-                if isinstance(update, Refused):
-                    left.discard(update.topic)
-                    if not left:
-                        return
+        try:
+            async with aclosing(subscription.updates()) as updates:
+                async for update in updates:
+                    if isinstance(update, Connection):
+                        continue
+                    yield _told(update)
+                    if isinstance(update, Refused):
+                        left.discard(update.topic)
+                        if not left:
+                            return
+        except Refusal as refusal:
+            if refusal.field != "topics":
+                raise
+            for name in sorted(left):  # without a topic there is no token, and nobody to report them one by one
+                yield _told(Refused(name, refusal))
 
 
 def _told(update: Update) -> TopicUpdate:

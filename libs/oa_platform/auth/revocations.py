@@ -174,4 +174,4 @@ def _names(holder: TokenHolder) -> Iterator[str]:
 
 
 def _revoked() -> Refusal:
-    return Refusal("token_revoked", "the session or the key behind the token was revoked; sign in again")
+    return Refusal("token_revoked", "the session or key of the token was revoked; sign in again, or use another key")

@@ -128,5 +128,7 @@ class Gate:
         ask = self._standings.get(principal.kind)
         standing = await ask(principal, jti) if ask else None
         if standing is None:
-            raise Refusal("token_revoked", "the session or key behind the token was ended; sign in again")
+            raise Refusal(
+                "token_revoked", "the session or key of the token has ended; sign in again, or use another key"
+            )
         return replace(principal, standing=standing.scopes, signed_in_at=standing.signed_in_at)

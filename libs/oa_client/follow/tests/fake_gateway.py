@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import websockets
 from websockets.asyncio.server import ServerConnection, serve
 
+from oa_base.refusal import Refusal
 from oa_client.core.models import SyncGrant
 from oa_khala import frames, wire
 from oa_khala.cursors import Stale, plan_subscription
@@ -161,7 +162,8 @@ class FakeGateway:
 
 @dataclass
 class FakeTokens:
-    """A mint that grants everything but `refused`; `failures` are raised first, one per call."""
+    """A mint that grants everything but `refused`; `failures` are raised first, one per call. Like control's, it has no
+    token without a topic."""
 
     url: str
     failures: deque[Exception] = field(default_factory=deque)
@@ -174,4 +176,6 @@ class FakeTokens:
             raise self.failures.popleft()
         self.minted += 1
         granted = frozenset(topics) - {topic for topic, _ in self.refused}
+        if not granted:
+            raise Refusal(dict(self.refused)[min(topics)], "no topic was granted", field="topics")
         return SyncGrant(f"token-{self.minted}", granted, self.expires_in_ms, self.refused, self.url)
