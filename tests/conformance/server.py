@@ -172,7 +172,7 @@ def _request_info(request: Any, scope: Scope) -> Any:
 class _OpenGate:
     """Everybody may call."""
 
-    async def admit(self, *_: object) -> None:
+    async def caller(self, *_: object) -> None:
         """Nobody in particular."""
 
 

@@ -68,6 +68,8 @@ from oa_platform.tls.protection import PLAIN, service_protection
 EXIT_OK = 0
 EXIT_BROKEN = 1
 EXIT_REFUSED = 2
+_LATE_PART_S = 0.2
+"""Time that each part has to stop once the drain's deadline has passed."""
 
 S = TypeVar("S", bound=ServiceSettings)
 T = TypeVar("T")
@@ -248,12 +250,16 @@ async def _drain(process: Process, deadline_s: float) -> int:
     process.readiness.phase = "draining"
     process.stopping.set()
     _log.info("draining", deadline_s=deadline_s)
-    try:
-        async with asyncio.timeout(deadline_s):
-            await process.close()
-    except TimeoutError:
+    closing = asyncio.ensure_future(process.close())
+    await asyncio.wait({closing}, timeout=deadline_s)
+    if not closing.done():
         _log.error("drain_too_slow", deadline_s=deadline_s)
+        while not closing.done():
+            closing.cancel()  # the part that is stopping; those that are left have a moment each
+            await asyncio.wait({closing}, timeout=_LATE_PART_S)
+        await asyncio.gather(closing, return_exceptions=True)
         return EXIT_BROKEN
+    closing.result()
     _log.info("stopped")
     return EXIT_BROKEN if process.failed else EXIT_OK
 

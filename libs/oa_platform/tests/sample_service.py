@@ -70,8 +70,8 @@ async def start(settings: SampleSettings, process: Process) -> None:
         raise Refusal("unavailable", "The database is\naway.", field="OA_DATABASE_URL")
     if mode == "break":
         raise ValueError("broken")
-    await process.enter(Part("first", 60 if mode == "slow_drain" else 0))
-    await process.enter(Part("second"))
+    await process.enter(Part("first", {"slow_drain": 60, "no_drain": 1e6}.get(mode, 0)))
+    await process.enter(Part("second", 1e6 if mode == "no_drain" else 0))
     process.background("work", _work(mode))
     server = GrpcServer(
         settings.grpc, Authenticator("runtime", settings.identity.accepted_services, None), process.protection

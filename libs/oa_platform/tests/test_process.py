@@ -210,8 +210,9 @@ def test_a_defect_ends_the_process_with_a_log(mode: str, event: str) -> None:
     assert "ValueError: broken" in record["exception"]
 
 
-def test_a_drain_has_a_deadline() -> None:
-    with _service(SAMPLE_MODE="slow_drain", **_drain_of("0.5")) as service:
+@pytest.mark.parametrize("mode", ["slow_drain", "no_drain"], ids=["one part is slow", "no part ends"])
+def test_a_drain_has_a_deadline_for_all_parts_together(mode: str) -> None:
+    with _service(SAMPLE_MODE=mode, **_drain_of("0.5")) as service:
         service.until(200)
         service.process.send_signal(signal.SIGTERM)
         code, records, _, _ = service.end()
