@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from unittest.mock import AsyncMock, Mock, call
 
 import pytest
@@ -53,3 +54,23 @@ async def test_a_line_is_for_the_question_that_was_shown_last() -> None:
 def titles_in(cli: Mock) -> list[str]:
     shown = [str(noted.args[0]) for noted in cli.output.note.call_args_list]
     return [line for line in shown if line.startswith("Codex asks: ")]
+
+
+async def test_lines_that_come_as_the_turn_ends_are_for_the_next_one() -> None:
+    """The first is on its way, and the second was read, when the turn is closed."""
+    cli, client, sent = Mock(), AsyncMock(), asyncio.Event()
+    typed = AsyncMock(ended=False)
+    typed.next.side_effect = ["one", "two", None]
+
+    async def send(*_: object) -> None:
+        await sent.wait()
+
+    client.commands.talk.send.side_effect = send
+    conversation = Talk(cli, client, "run_1", typed)
+    listening = asyncio.create_task(conversation.listen())
+    await asyncio.sleep(0)  # it sends the first
+    closing = asyncio.create_task(conversation.close(listening))
+    await asyncio.sleep(0)  # it waits for that
+    sent.set()
+    assert await closing == "two"
+    assert client.commands.talk.send.await_args_list == [call("run_1", '"one"')]

@@ -169,11 +169,17 @@ class Talk:
     async def listen(self) -> None:
         """Send each line to the turn, to the end of the input."""
         while (line := await self._typed.next()) is not None:
-            async with self._saying:
-                try:
-                    await self._say(line)
-                except Refusal as refusal:
-                    self._refused(line, refusal)
+            try:
+                await self._saying.acquire()
+            except asyncio.CancelledError:  # the turn is over
+                self._keep(line)
+                raise
+            try:
+                await self._say(line)
+            except Refusal as refusal:
+                self._refused(line, refusal)
+            finally:
+                self._saying.release()
 
     async def close(self, listening: asyncio.Task[None]) -> str:
         """End the talk, because the turn is over. Return what was typed too late for it."""
@@ -206,9 +212,13 @@ class Talk:
 
     def _refused(self, line: str, refusal: Refusal) -> None:
         if refusal.reason == "invalid_transition":  # the turn is over, or about to end
-            self._unsaid = f"{self._unsaid}\n{line}" if self._unsaid else line
-            return
-        self._cli.output.note(f"not said: {refusal}", "yellow")
+            self._keep(line)
+        else:
+            self._cli.output.note(f"not said: {refusal}", "yellow")
+
+    def _keep(self, line: str) -> None:
+        """Keep a line for the next turn."""
+        self._unsaid = f"{self._unsaid}\n{line}" if self._unsaid else line
 
 
 def answer_of(asked: events.RequestOpened, line: str) -> tuple[str, str]:
