@@ -221,7 +221,7 @@ class Delivery:
             return
         if refusal.reason in STALE_REASONS and feed.stands:
             self._dependencies.hub.outdated(subscription.topic)
-            subscriber.stale(refusal.reason, state_said(refusal) or feed.state)
+            subscriber.stale(refusal.reason, state_said(refusal, feed.state))
         elif refusal.info.action is ClientAction.GIVE_UP:
             subscriber.refused(refusal)
         else:

@@ -97,7 +97,7 @@ class TopicSubscriber:
         chain = bytes.fromhex(refusal.metadata.get("chain", ""))
         if refusal.reason in STALE_REASONS and not chain:
             dependencies.hub.outdated(topic)  # its numbers agree with the feed, but not with the source
-        said = state_said(refusal) or state
+        said = state_said(refusal, state)
         self._run(self._subscriptions.cursor_refused(self.subscription, refusal, said, chain))
 
     async def read_snapshot(self, dependencies: Dependencies) -> None:

@@ -70,7 +70,7 @@ class Repairs:
             page = await source.replay(held.name, feed.epoch, before, limits.page_frames, limits.page_bytes)
         except Refusal as refusal:
             if refusal.reason in STALE_REASONS and held.feed is feed:
-                held.end_lineage(refusal.reason, state_said(refusal) or feed.state, spared=held.waiting)
+                held.end_lineage(refusal.reason, state_said(refusal, feed.state), spared=held.waiting)
                 held.reopen()
                 source.add([held.name])
             elif refusal.info.action is ClientAction.GIVE_UP:

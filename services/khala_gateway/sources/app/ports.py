@@ -1,7 +1,7 @@
 """The requests that the gateway makes to a source, and the events that a source reports."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from oa_base.refusal import Refusal
@@ -41,12 +41,12 @@ class TopicSnapshot:
     chain: bytes = b""
 
 
-def state_said(refusal: Refusal) -> TopicState | None:
-    """Where the topic stands, according to the refusal of a stale cursor; None if the source doesn't say."""
+def state_said(refusal: Refusal, known: TopicState) -> TopicState:
+    """Where the topic stands, according to the refusal of a stale cursor; `known` where the source doesn't say."""
     said = refusal.metadata
     if refusal.reason not in STALE_REASONS or not {"epoch", "floor", "head"} <= said.keys():
-        return None
-    return TopicState(said["epoch"], int(said["floor"]), int(said["head"]))
+        return known
+    return replace(known, epoch=said["epoch"], floor=int(said["floor"]), head=int(said["head"]))
 
 
 class TopicSource(Protocol):
