@@ -187,18 +187,14 @@ async def test_what_the_own_task_asks_first_after_a_takeover_is_told_from_what_a
     async def agent(run: Run[Ask]) -> list[str]:
         return await own_task_and_another(run, "ba" if run.attempt == 1 else "ab", seen)
 
-    deaths = 0
-    while True:
-        seen.clear()
-        played = await play(agent, Ask("x"), death=deaths, limits=AgentLimits(past_patience_ms=1), **TWO_ASK)
+    plays = 0
+    async for played in play_with_deaths(agent, Ask("x"), limits=AgentLimits(past_patience_ms=1), **TWO_ASK):
         assert played.result == ["a", "b"]
         assert sorted(_requests(played.events)) == ["r1", "r2"], "each is asked once"
-        kept = {name: event.child_started.run_id for event in played.events if (name := _of(event.child_started))}
-        assert seen == set(kept.items())
-        if played.attempts == 1:
-            break
-        deaths += 1
-    assert deaths == 2 * 6
+        assert seen == {(_of(child), child.run_id) for event in played.events if _of(child := event.child_started)}
+        seen.clear()
+        plays += 1
+    assert plays == 2 * 6 + 1
 
 
 async def test_a_replay_tells_what_the_own_task_asks_from_what_another_task_did() -> None:

@@ -94,7 +94,7 @@ async def test_an_input_does_not_begin_the_pause_anew(runtime_database: Database
             async with asyncio.timeout(60):
                 while lost_at is None:
                     lost_at = await connection.fetchval(_LOST_AT, run_id)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # a pause of this length would not be over if it began with the input
             request = run_service_pb2.SendInputRequest(run_id=run_id, idempotency_key="i", input_json='"go on"')
             await runtime.runs.SendInput(request, metadata=who.as_person())
             now = await connection.fetchval("SELECT clock_timestamp()")
