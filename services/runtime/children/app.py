@@ -105,7 +105,7 @@ class Children:
         self._word = Word()
 
     async def start(
-        self, parent: RunRecord, child_id: str, spec: RunSpec, *, cancel_with_parent: bool, has_branches: bool = False
+        self, parent: RunRecord, child_id: str, spec: RunSpec, *, cancel_with_parent: bool, has_branches: bool
     ) -> tuple[str, bool]:
         """Start a child of a run that the caller holds, with the same owner; return its id, and whether it existed.
 
