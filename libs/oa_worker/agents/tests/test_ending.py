@@ -39,14 +39,14 @@ async def played_with_refusals(act: Act, *, after_cancel: bool = False) -> Playe
     cancel = CancelSignal()
 
     async def refused(*_: object) -> Any:
-        asyncio.get_running_loop().call_soon(cancel.request, "enough", 1000)
+        asyncio.get_running_loop().call_soon(cancel.request, "enough", 600_000)
         raise Refusal("invalid_transition", "the run is canceling")
 
     async def agent(run: Run[Ask]) -> Answer:
         for one in (run._children, run._requests):
             one._assignment = replace(one._assignment, start_child=refused, expire=refused, read=nothing)
         if after_cancel:
-            cancel.request("enough", 1000)
+            cancel.request("enough", 600_000)
             try:
                 await asyncio.Event().wait()
             finally:
