@@ -118,6 +118,12 @@ class SocketSettings:
         "Maximum number of connections of one person or service account; more are refused as `rate_limited`.",
     )
     handshake_deadline_ms: int = _ms("OA_WS_HANDSHAKE_DEADLINE_MS", 5_000, "Maximum wait for the opening request.")
+    max_request_bytes: int = setting(
+        "OA_WS_MAX_REQUEST_BYTES",
+        integer(1024, 1 << 20),
+        16 * 1024,
+        doc="Maximum size of the opening request with its headers, in bytes.",
+    )
     close_timeout_ms: int = _ms(
         "OA_WS_CLOSE_TIMEOUT_MS", 3_000, "Maximum time for the closing handshake.", within=DRAIN_DEADLINE
     )
@@ -182,6 +188,7 @@ class SocketSettings:
         return PortLimits(
             socket=SocketLimits(
                 max_frame_bytes=max_frame_bytes,
+                max_request_bytes=self.max_request_bytes,
                 handshake_deadline_ms=self.handshake_deadline_ms,
                 close_timeout_ms=self.close_timeout_ms,
                 linger_ms=self.linger_ms,

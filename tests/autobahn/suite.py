@@ -15,14 +15,14 @@ from typing import cast
 from kosoku import FailureError, run_fuzzingclient
 from kosoku._caseindex import initialize_shims
 from kosoku._kosoku import CaseResult
-from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
 
 from oa_base.refusal import Refusal
 from oa_khala.frames import Form
 from services.khala_gateway.connections.app.connection import Connection
 from services.khala_gateway.feeds.domain import binary_message, deflated, encoding_of, text_message
 from services.khala_gateway.sockets.limits import SocketLimits
+from services.khala_gateway.sockets.ws_door.incoming import TEXT, Received
+from services.khala_gateway.sockets.ws_door.opening import Request
 from services.khala_gateway.sockets.ws_door.socket import Socket
 
 GROUPS = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.*", "13.*")
@@ -37,12 +37,10 @@ _CLOSES = {"OK", "INFORMATIONAL"}
 class EchoSocket(Socket):
     """A socket of the gateway, to which the type of each message is that of its connection."""
 
-    def _data(self, connection: Connection, frame: Frame) -> None:
-        if frame.opcode is not Opcode.CONT:
-            self.encoding = encoding_of(
-                Form.JSON if frame.opcode is Opcode.TEXT else Form.PROTO, self.encoding.deflate_from
-            )
-        super()._data(connection, frame)
+    def _message(self, connection: Connection, received: Received) -> None:
+        form = Form.JSON if received.opcode == TEXT else Form.PROTO
+        self.encoding = encoding_of(form, self.encoding.deflate_from)
+        super()._message(connection, received)
 
 
 class EchoConnection:
@@ -80,7 +78,7 @@ class EchoSockets:
 
     def admit(self, socket: Socket, request: Request) -> str:
         """See Sockets. Autobahn asks for no subprotocol; one that is answered all the same does not disturb it."""
-        request.headers["Sec-WebSocket-Protocol"] = Form.PROTO.value
+        request.headers["sec-websocket-protocol"] = [Form.PROTO.value]
         return ""
 
     def opened(self, socket: Socket, header_token: str) -> Connection:

@@ -11,6 +11,8 @@ class SocketLimits:
     """Limits of one socket."""
 
     max_frame_bytes: int = 64 * 1024
+    # The opening request, from its first line to the empty one.
+    max_request_bytes: int = 16 * 1024
     handshake_deadline_ms: int = 5_000
     # Maximum time for a closing handshake, once everything that was written has been sent.
     close_timeout_ms: int = 3_000

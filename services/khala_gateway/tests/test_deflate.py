@@ -162,8 +162,9 @@ async def test_empty_fragments_take_no_memory() -> None:
         client.socket.transport.write(_frame(FIN | PING_FRAME, b"x"))
         pong = await client.socket.ping()  # answered when all of it was read
         await pong
-        (kept,) = [one._parts for one in gc.get_objects() if type(one) is Socket and one._open]
-        assert kept == [PING[:3]]
+        (reader,) = [one._incoming for one in gc.get_objects() if type(one) is Socket and one._open]
+        assert reader is not None
+        assert reader._parts == [PING[:3]]
         client.socket.transport.write(ended)
         assert (await client.next(frames.Heartbeat)).nonce == 7
 

@@ -51,6 +51,7 @@ UPGRADE = (
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{more}\r\n"
 )
 PROTO = "Sec-WebSocket-Protocol: khala.v1.proto\r\n"
+OPENING = UPGRADE.format(path="/khala/v1/ws", more=PROTO)
 
 
 @pytest.mark.parametrize(
@@ -58,17 +59,30 @@ PROTO = "Sec-WebSocket-Protocol: khala.v1.proto\r\n"
     [
         (UPGRADE.format(path="/", more=PROTO), 404, "not_found"),
         (UPGRADE.format(path="/khala/v1/ws/x", more=PROTO), 404, "not_found"),
-        (UPGRADE.format(path="/khala/v1/ws", more=""), 400, "subprotocol"),
-        (UPGRADE.format(path="/khala/v1/ws", more="Sec-WebSocket-Protocol: khala.v2.proto\r\n"), 400, "subprotocol"),
+        (UPGRADE.format(path="/khala/v1/ws", more=""), 400, "unsupported_protocol_version"),
+        (UPGRADE.format(path="/khala/v1/ws", more="Sec-WebSocket-Protocol: khala.v2.proto\r\n"), 400, "khala.v1.proto"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Origin: https://evil.example\r\n"), 403, "origin_not"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Basic eDp5\r\n"), 401, "invalid_auth"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer\r\n"), 401, "invalid_auth"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer a b\r\n"), 401, "invalid_auth"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer a\r\n" * 2), 401, "invalid_auth"),
-        ("GET /khala/v1/ws HTTP/1.1\r\nHost: x\r\n\r\n", 426, "Upgrade: websocket"),
-        ("POST /khala/v1/ws HTTP/1.1\r\nHost: x\r\n\r\n", 405, ""),
-        ("\x16\x03\x01 nonsense\r\n\r\n", 0, ""),
-        ("GET " + "x" * 9000, 414, ""),
+        (OPENING.replace("Upgrade: websocket\r\n", ""), 426, "\r\nUpgrade: websocket\r\n"),
+        (OPENING.replace("Upgrade: websocket", "Upgrade: websocket, h2c"), 426, "protocol_violation"),
+        (OPENING.replace("Connection: Upgrade", "Connection: close"), 426, "protocol_violation"),
+        (OPENING.replace("Version: 13", "Version: 12"), 426, "\r\nSec-WebSocket-Version: 13\r\n"),
+        (OPENING.replace("Sec-WebSocket-Version: 13\r\n", ""), 426, "Sec-WebSocket-Version: 13"),
+        (OPENING.replace("Sec-WebSocket-Key", "X-Key"), 400, "Sec-WebSocket-Key"),
+        (OPENING.replace("AAAA==", "AAAA"), 400, "Sec-WebSocket-Key"),
+        (OPENING.replace("Host: x\r\n", ""), 400, "Host"),
+        (OPENING.replace("Host: x\r\n", "Host: x\r\nHost: y\r\n"), 400, "Host"),
+        (OPENING.replace("Host: x\r\n", "Host: x\r\nContent-Length: 1\r\n"), 400, "no body"),
+        (OPENING.replace("Host: x\r\n", "Host: x\r\nTransfer-Encoding: chunked\r\n"), 400, "no body"),
+        (OPENING.replace("Host: x\r\n", "Host: x\r\nno header\r\n"), 400, "malformed_message"),
+        (OPENING.replace("HTTP/1.1", "HTTP/1.0"), 505, "protocol_violation"),
+        (OPENING.replace("GET ", "POST "), 405, "\r\nAllow: GET\r\n"),
+        ("\x16\x03\x01 nonsense\r\n\r\n", 400, "malformed_message"),
+        ("GET " + "x" * 17_000, 414, "request_too_large"),
+        (OPENING.replace("Host: x\r\n", "Host: x\r\n" + "X: y\r\n" * 3_000), 431, "request_too_large"),
     ],
 )
 async def test_requests_that_are_not_let_in(request_text: str, status: int, says: str) -> None:
@@ -76,6 +90,7 @@ async def test_requests_that_are_not_let_in(request_text: str, status: int, says
         got, answer = await http(stack.server.port, request_text)
         assert got == status
         assert says in answer
+        assert json.loads(answer.partition("\r\n\r\n")[2])["message"]
         await eventually(lambda: not stack.server.sockets)
 
 

@@ -6,9 +6,10 @@ and all clients have to accept the same window.
 
 from collections.abc import Sequence
 
-from websockets.exceptions import NegotiationError
+from websockets.exceptions import InvalidHeader, NegotiationError
 from websockets.extensions.base import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.headers import build_extension, parse_extension
 from websockets.typing import ExtensionParameter
 
 from services.khala_gateway.feeds.domain import WINDOW_BITS
@@ -34,3 +35,27 @@ class SharedDeflate(ServerPerMessageDeflateFactory):
         if extension.local_max_window_bits < WINDOW_BITS:
             raise NegotiationError(f"windows of {extension.local_max_window_bits} bits are not offered")
         return answer, extension
+
+
+_DEFLATE = SharedDeflate()
+
+
+def agreed_deflate(offers: Sequence[str]) -> tuple[str, Extension | None]:
+    """What is answered to the first acceptable offer among Sec-WebSocket-Extensions headers, and what inflates then.
+
+    Returns ("", None) if none is acceptable; offers that can't be read are not.
+    """
+    for value in offers:
+        try:
+            offered = parse_extension(value)
+        except InvalidHeader:
+            continue
+        for name, parameters in offered:
+            if name != _DEFLATE.name:
+                continue
+            try:
+                answer, extension = _DEFLATE.process_request_params(parameters, ())
+            except NegotiationError:
+                continue
+            return build_extension([(name, answer)]), extension
+    return "", None

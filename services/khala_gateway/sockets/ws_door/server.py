@@ -6,10 +6,9 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-from websockets.http11 import Request
 
 from oa_platform.config.parsers import Address
-from oa_platform.http.proxies import is_within
+from oa_platform.http.proxies import client_network, is_within
 from oa_platform.http.server import bind
 from oa_platform.system.ids import new_id
 from oa_platform.tls.certificates import server_context
@@ -20,7 +19,7 @@ from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.sockets import metrics
 from services.khala_gateway.sockets.domain import drain_delays_ms
 from services.khala_gateway.sockets.limits import PortLimits
-from services.khala_gateway.sockets.ws_door.handshake import admit, network_of
+from services.khala_gateway.sockets.ws_door.opening import Request
 from services.khala_gateway.sockets.ws_door.socket import Socket
 from services.khala_gateway.sockets.ws_door.tcp import bound_memory
 
@@ -118,8 +117,10 @@ class WebSocketServer:
     def admit(self, socket: Socket, request: Request) -> str:
         """The bearer token of `request`. Raises Refusal when the request is not admitted."""
         self._asked(socket)
-        socket.network = network_of(request, socket.peer, self._limits.trusted)
-        return admit(request, self._admission, self._open + 1, socket.network)
+        forwarded = ", ".join(request.all("x-forwarded-for"))
+        socket.network = client_network(socket.peer, forwarded, self._limits.trusted)
+        origins, authorizations = request.all("origin"), request.all("authorization")
+        return self._admission.admit(self._open + 1, socket.network, request.path, origins, authorizations)
 
     def opened(self, socket: Socket, header_token: str) -> Connection:
         """Return a new connection for a socket whose handshake is done."""

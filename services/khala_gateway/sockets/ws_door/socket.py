@@ -1,21 +1,14 @@
 """One socket: TCP and WebSocket on one side, whole messages on the other.
 
-`websockets`' sans-I/O protocol reads and checks incoming data (RFC 6455). Outgoing messages are complete and were
-encoded once for all clients, so they bypass it. The open check and the back-pressure that it would have provided are
-therefore here, and nowhere else.
+Incoming data is read and checked by `opening` and `incoming`. Outgoing messages are complete and were encoded once for
+all clients, so they are only written. The states of the closing handshake (RFC 6455, 7) and back-pressure are here.
 """
 
 import asyncio
-import logging
+from http import HTTPStatus
 from typing import Protocol, cast
 
 import structlog
-from websockets.frames import Frame, Opcode
-from websockets.http11 import Request, Response
-from websockets.protocol import SEND_EOF
-from websockets.protocol import State as WsState
-from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from oa_base.refusal import Refusal
 from oa_khala.frames import Form
@@ -23,15 +16,24 @@ from oa_platform.telemetry.metrics import count_refusal
 from services.khala_gateway.connections.app.connection import Connection
 from services.khala_gateway.feeds.domain import encoding_of
 from services.khala_gateway.sockets.limits import SocketLimits
-from services.khala_gateway.sockets.ws_door.compression import SharedDeflate
-from services.khala_gateway.sockets.ws_door.handshake import refuse
+from services.khala_gateway.sockets.ws_door import incoming
+from services.khala_gateway.sockets.ws_door.compression import agreed_deflate
+from services.khala_gateway.sockets.ws_door.incoming import Incoming, Received, Violation
+from services.khala_gateway.sockets.ws_door.opening import (
+    END_OF_HEAD,
+    NotOpened,
+    Request,
+    acceptance,
+    agreed_subprotocol,
+    check_opening,
+    read_request,
+    refusal_of,
+    too_large,
+)
 from services.khala_gateway.sockets.ws_door.tcp import forget, taken_bytes
 
 _log = structlog.get_logger(__name__)
-# At lower levels `websockets` logs each frame, and a frame may hold a token.
-_WS_LOG = logging.getLogger("websockets.khala")
-_WS_LOG.setLevel(logging.WARNING)
-_SUBPROTOCOLS = [Subprotocol(form.value) for form in Form]
+_SUBPROTOCOLS = [form.value for form in Form]
 _WRONG_TYPE = {
     Form.PROTO: Refusal("protocol_violation", f"{Form.PROTO.value} takes no text; send binary messages"),
     **{
@@ -39,21 +41,7 @@ _WRONG_TYPE = {
         for form in (Form.READABLE, Form.JSON)
     },
 }
-_COMPRESSION = [SharedDeflate()]
-_INVALID_DATA = 1007
 _TOO_SLOW = "slow_consumer"
-_END_OF_REQUEST = b"\r\n\r\n"
-
-
-class _ServerProtocol(ServerProtocol):
-    """The protocol of `websockets`, except that a Close between the fragments of a message is answered like any other:
-    a control frame may stand there (RFC 6455, 5.4), and a message that the client abandons need not be complete."""
-
-    def recv_frame(self, frame: Frame) -> None:
-        """Handle a frame."""
-        if frame.opcode is Opcode.CLOSE:
-            self.current_size = None
-        super().recv_frame(frame)
 
 
 class Sockets(Protocol):
@@ -79,26 +67,39 @@ class Sockets(Protocol):
 class Socket(asyncio.Protocol):
     """See the module. Implements `Transport` once it is open."""
 
+    __slots__ = (
+        "_ending",
+        "_head",
+        "_incoming",
+        "_limits",
+        "_lingers",
+        "_open",
+        "_read_up_to",
+        "_sockets",
+        "_tcp",
+        "_timer",
+        "connection",
+        "encoding",
+        "network",
+        "peer",
+        "waits",
+    )
+
     def __init__(self, sockets: Sockets, limits: SocketLimits) -> None:
         self._sockets = sockets
         self._limits = limits
-        self._ws = _ServerProtocol(
-            subprotocols=_SUBPROTOCOLS,
-            extensions=_COMPRESSION if limits.deflate_from_bytes is not None else None,
-            max_size=limits.max_frame_bytes,
-            logger=_WS_LOG,
-        )
         self._tcp: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._parts: list[bytes] = []
-        self._parts_opcode = Opcode.BINARY
+        # The opening request so far; None once it has been answered.
+        self._head: bytearray | None = bytearray()
+        # Reads what comes after the handshake; None before it, and once no more is read.
+        self._incoming: Incoming | None = None
+        # Whether messages may be written: between the handshake and the beginning of the close, on either side.
         self._open = False
         self._ending = False
         self._lingers = False
         # The size of the write buffer from which the client is no longer read; None while all is written.
         self._read_up_to: int | None = None
-        # The last bytes of the request so far, in which its end may have begun; None once it has come.
-        self._request_end: bytes | None = b""
         self.connection: Connection | None = None
         self.encoding = encoding_of(Form.PROTO)
         # The address that the connection comes from; `network` is the network to which limits apply.
@@ -121,31 +122,16 @@ class Socket(asyncio.Protocol):
             self.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Handle bytes. Those that follow the opening request have to wait until it has been answered."""
-        if self._request_end is None:
-            self._receive(data)
-            return
-        seen = self._request_end + data
-        end = seen.find(_END_OF_REQUEST)
-        if end < 0:
-            self._request_end = seen[1 - len(_END_OF_REQUEST) :]
-            self._receive(data)
-            return
-        rest = len(seen) - end - len(_END_OF_REQUEST)
-        self._request_end = None
-        self._receive(data[: len(data) - rest])
-        self._receive(data[len(data) - rest :])
-
-    def _receive(self, data: bytes) -> None:
-        if data and not self._ws.reader.eof:
-            self._ws.receive_data(data)
-            self._process()
-            self._read_no_more()
+        """Handle bytes."""
+        if self._head is not None:
+            data = self._take_head(self._head, data)
+        if self._incoming is not None and data:
+            self._take(self._incoming, data)
 
     def eof_received(self) -> bool:
         """Note that the client sends no more. The transport closes when everything has been written."""
-        self._ws.receive_eof()
-        self._process()
+        self._open = False
+        self._finish()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -185,10 +171,9 @@ class Socket(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake behind what was written. Only a client that was too slow gets `linger_ms`."""
-        if self._open:
+        if self._open and self._tcp is not None:
             self._lingers = reason == _TOO_SLOW
-            self._ws.send_close(code, reason)
-            self._flush()
+            self._send_last(self._tcp, incoming.close_frame(code, reason))
 
     def abort(self) -> None:
         """End the socket now. Data that a client that was too slow has still not received is discarded."""
@@ -197,77 +182,111 @@ class Socket(asyncio.Protocol):
                 forget(self._tcp)
             self._tcp.abort()
 
-    # --------------------------------------------------------------------------------------------- inside
+    # --------------------------------------------------------------------------------------------- handshake
 
-    def _process(self) -> None:
-        events = self._ws.events_received()
-        self._flush()
-        for event in events:
-            match event:
-                case Request():
-                    self._request(event)
-                    event.headers.clear()  # the parser keeps its request as long as the connection exists
-                case Frame():
-                    self._frame(event)
-        self._flush()
+    def _take_head(self, head: bytearray, data: bytes) -> bytes:
+        """Take bytes of the opening request, and answer it once it is whole. Returns what came behind it."""
+        searched = max(0, len(head) + 1 - len(END_OF_HEAD))
+        head += data
+        end = head.find(END_OF_HEAD, searched)
+        size = len(head) if end < 0 else end + len(END_OF_HEAD)
+        if end < 0 and size <= self._limits.max_request_bytes:
+            return b""
+        self._head = None
+        try:
+            if size > self._limits.max_request_bytes:
+                raise too_large(head, self._limits.max_request_bytes)
+            self._open_for(read_request(bytes(head[:size])))
+        except NotOpened as no:
+            self._refuse(refusal_of(no.status, no.refusal, no.headers), no.refusal)
+        except Refusal as refusal:
+            self._refuse(refusal_of(HTTPStatus(refusal.info.http_status), refusal), refusal)
+        return bytes(head[size:])
 
-    def _flush(self) -> None:
-        """Write what the protocol answered by itself (the handshake, pongs, closes), and note whether it is open."""
-        self._open = self._ws.state is WsState.OPEN
+    def _open_for(self, request: Request) -> None:
+        """Open the WebSocket. Raises NotOpened, or Refusal for a request that is not admitted."""
+        header_token = self._sockets.admit(self, request)
+        check_opening(request)
+        form = Form(agreed_subprotocol(request, _SUBPROTOCOLS))
+        deflate_from, extension, deflate = self._limits.deflate_from_bytes, "", None
+        if deflate_from is not None:
+            extension, deflate = agreed_deflate(request.all("sec-websocket-extensions"))
         if self._tcp is None:
             return
-        for data in self._ws.data_to_send():
-            if data != SEND_EOF:
-                self._tcp.write(data)
-            elif self._tcp.can_write_eof():
-                self._tcp.write_eof()
-        if not self._ending and (self._ws.close_expected() or self._ws.eof_sent):
-            self._end(self._tcp)
-
-    def _request(self, request: Request) -> None:
-        try:
-            header_token = self._sockets.admit(self, request)
-        except Refusal as refusal:
-            _log.info("handshake_refused", reason=refusal.reason)
-            count_refusal(refusal.reason, "ws")
-            self._ws.send_response(refuse(self._ws, refusal))
-            return
-        response: Response = self._ws.accept(request)
-        self._ws.send_response(response)
-        if response.status_code != 101:
-            _log.info("handshake_refused", reason="not_websocket", status=response.status_code)
-            return
         self._cancel_timer()
-        deflate_from = self._limits.deflate_from_bytes if self._ws.extensions else None
-        self.encoding = encoding_of(Form(self._ws.subprotocol), deflate_from)
-        self._flush()
+        self._tcp.write(acceptance(request, form.value, extension))
+        self._open = True
+        self._incoming = Incoming(self._limits.max_frame_bytes, deflate)
+        self.encoding = encoding_of(form, deflate_from if deflate is not None else None)
         self.connection = self._sockets.opened(self, header_token)
 
-    def _frame(self, frame: Frame) -> None:
-        connection = self.connection
-        if connection is None or not self._open:
-            return
-        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            self._data(connection, frame)
-        else:
-            connection.heard()
+    def _refuse(self, answer: bytes, refusal: Refusal) -> None:
+        _log.info("handshake_refused", reason=refusal.reason)
+        count_refusal(refusal.reason, "ws")
+        if self._tcp is not None:
+            self._tcp.write(answer)
+            self._finish()
 
-    def _data(self, connection: Connection, frame: Frame) -> None:
-        if frame.opcode is not Opcode.CONT:
-            self._parts_opcode = frame.opcode
-        if frame.data:  # empty ones count toward no limit, and a message may have any number of them
-            self._parts.append(bytes(frame.data))
-        if not frame.fin:
-            connection.heard()
-            return
-        data, self._parts = b"".join(self._parts), []
-        is_text = self._parts_opcode is Opcode.TEXT
+    # --------------------------------------------------------------------------------------------- messages
+
+    def _take(self, reader: Incoming, data: bytes) -> None:
+        try:
+            for received in reader.read(data):
+                self._handle(received)
+                if self._incoming is None:
+                    return
+        except Violation as violation:
+            self._break(violation)
+        self._read_no_more()
+
+    def _handle(self, received: Received) -> None:
+        opcode, data = received
+        if opcode == incoming.PING and self._tcp is not None:
+            self._tcp.write(incoming.control_frame(incoming.PONG, data))
+        if opcode == incoming.CLOSE:
+            self._closed_by_client(data)
+        elif self.connection is not None and self._open:
+            if opcode in (incoming.TEXT, incoming.BINARY):
+                self._message(self.connection, received)
+            else:
+                self.connection.heard()
+
+    def _message(self, connection: Connection, received: Received) -> None:
+        is_text = received.opcode == incoming.TEXT
         if is_text == self.encoding.is_binary:
             connection.malformed(_WRONG_TYPE[self.encoding.form])
-        elif is_text and not _is_utf8(data):
-            self._ws.fail(_INVALID_DATA, "text is not UTF-8")
+        elif is_text and not incoming.is_utf8(received.data):
+            self._break(Violation(incoming.INVALID_DATA, "text is not UTF-8"))
         else:
-            connection.message(data)
+            connection.message(received.data)
+
+    # --------------------------------------------------------------------------------------------- close
+
+    def _closed_by_client(self, data: bytes) -> None:
+        """Answer the client's Close with the same, unless it is the answer to ours; then end TCP first, as servers do
+        (RFC 6455, 7.1.1)."""
+        if self._open and self._tcp is not None:
+            self._send_last(self._tcp, incoming.control_frame(incoming.CLOSE, data))
+        self._finish()
+
+    def _break(self, violation: Violation) -> None:
+        """Fail the connection (RFC 6455, 7.1.7): say why, unless the close has begun, and read no more."""
+        if self._open and self._tcp is not None:
+            self._send_last(self._tcp, incoming.close_frame(violation.code, violation.reason))
+        self._finish()
+
+    def _send_last(self, tcp: asyncio.Transport, frame: bytes) -> None:
+        tcp.write(frame)
+        self._open = False
+        self._end(tcp)
+
+    def _finish(self) -> None:
+        """Send no more, and read no more."""
+        self._incoming = None
+        if self._tcp is not None:
+            if self._tcp.can_write_eof():
+                self._tcp.write_eof()
+            self._end(self._tcp)
 
     def _read_no_more(self) -> None:
         tcp, up_to = self._tcp, self._read_up_to
@@ -275,8 +294,10 @@ class Socket(asyncio.Protocol):
             tcp.pause_reading()
 
     def _end(self, tcp: asyncio.Transport) -> None:
-        """Begin the end of the socket. A client that was too slow gets time to receive what waits for it, and so learns
-        why."""
+        """Begin the end of the socket, once. A client that was too slow gets time to receive what waits for it, and so
+        learns why."""
+        if self._ending:
+            return
         self._ending = True
         self._read_up_to = None
         tcp.resume_reading()
@@ -292,11 +313,3 @@ class Socket(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
