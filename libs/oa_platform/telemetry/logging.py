@@ -9,13 +9,12 @@ library's loggers (uvicorn, asyncio, httpx) go the same way.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from functools import lru_cache
 from typing import Any, TextIO
 
@@ -25,6 +24,7 @@ from opentelemetry import trace
 from oa_base.visible import LAYOUT, visible
 from oa_platform.config.shared import LogSettings
 from oa_platform.telemetry.context import current_request_id
+from oa_platform.telemetry.lines import Lines
 
 REDACTED = "[redacted]"
 _SECRET_KEY = re.compile(
@@ -55,17 +55,18 @@ Event = MutableMapping[str, Any]
 def configure_logging(settings: LogSettings, service: str, stream: TextIO | None = None) -> None:
     """Set up logging for the process; `stream` is stdout unless given.
 
-    Our own records are written as they are made. Only those of the standard library's loggers go through its handlers,
-    because a record that does costs twice as much, and a busy service writes one for each call.
+    Our own records don't go through the handlers of the standard library's loggers, because a record that does costs
+    twice as much, and a busy service writes one for each call.
     """
     target = stream or sys.stdout
     if isinstance(target, io.TextIOWrapper):
         target.reconfigure(errors="backslashreplace")  # no record is lost to a character that the locale lacks
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     common: list[structlog.types.Processor] = [stamp, _add_call(service)]
+    lines = Lines(target, _rendering(settings))
     structlog.configure(
-        processors=[*common, structlog.processors.add_log_level, _add_name, *_render(settings)],
-        logger_factory=lambda *names: _Lines(target, *names),
+        processors=[*common, structlog.processors.add_log_level, _add_name, _whole],
+        logger_factory=lambda *names: _Logger(lines, *names),
         wrapper_class=structlog.make_filtering_bound_logger(settings.level),
         cache_logger_on_first_use=False,
     )
@@ -79,7 +80,7 @@ def configure_logging(settings: LogSettings, service: str, stream: TextIO | None
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         *_render(settings),
     ]
-    handler = logging.StreamHandler(target)
+    handler = _Handler(lines)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=render))
     root = logging.getLogger()
     root.handlers = [handler]
@@ -90,25 +91,53 @@ def configure_logging(settings: LogSettings, service: str, stream: TextIO | None
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-class _Lines:
-    """Writes the rendered records of one logger, each as a line."""
+class _Logger:
+    """Takes the records of one logger."""
 
-    def __init__(self, target: TextIO, name: str = "") -> None:
+    def __init__(self, lines: Lines, name: str = "") -> None:
         self.name = name
-        self._target = target
-        self.debug = self.info = self.warning = self.error = self.critical = self._write
-
-    def _write(self, line: str) -> None:
-        # A process goes on when nobody takes its log any more.
-        with contextlib.suppress(OSError, ValueError):
-            self._target.write(line + "\n")
-            self._target.flush()
+        self.debug = self.info = lines.add
+        self.warning = self.error = self.critical = lines.add_at_once
 
 
-def _add_name(logger: _Lines, _method: str, event: Event) -> Event:
+class _Handler(logging.Handler):
+    """Takes the records of the standard library's loggers."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - as every handler of the standard library does
+            self.handleError(record)
+        else:
+            self._lines.write(line)
+
+
+def _add_name(logger: _Logger, _method: str, event: Event) -> Event:
     if logger.name:
         event["logger"] = logger.name
     return event
+
+
+def _whole(_logger: object, _method: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
+    """Hand on the record as one argument."""
+    return (event,), {}
+
+
+def _rendering(settings: LogSettings) -> Callable[[Event], str]:
+    processors = _render(settings)
+
+    def render(event: Event) -> str:
+        value: Any = event
+        for processor in processors:
+            value = processor(None, "", value)
+        return str(value)
+
+    return render
 
 
 def _render(settings: LogSettings) -> list[structlog.types.Processor]:
