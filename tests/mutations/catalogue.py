@@ -8,6 +8,7 @@ from oa_khala.client.tokens import Tokens as ClientTokens
 from oa_khala.client.topics import ClientTopic
 from oa_khala.cursors import plan_subscription
 from oa_khala.feed import Feed
+from oa_khala.server.commands import Position, Subscription
 from oa_khala.server.subscriptions import Subscriptions
 from oa_platform.auth.revocations import Revocations
 from oa_topics.history import History
@@ -244,6 +245,48 @@ _GATEWAY = (
         _GATEWAY_TESTS,
     ),
     Mutation(
+        "together_from_anywhere",
+        "who stands elsewhere is given what others need next",
+        (
+            Edit(TopicFeed.gather, "subscriber.subscription.next_seq != self.feed.head + 1", "False"),
+            Edit(Subscription.share, " or self.next_seq != position.next_seq", ""),
+        ),
+        _GATEWAY_TESTS,
+    ),
+    Mutation(
+        "together_before_caught_up",
+        "who has not been told CAUGHT_UP is delivered to with those who have, and is never told",
+        (Edit(Subscription.share, " or self.catch_up_to > -1", ""),),
+        _GATEWAY_TESTS,
+    ),
+    Mutation(
+        "together_though_full",
+        "a socket that takes nothing is written to with the others",
+        (Edit(Connection.blocked, "subscriber.blocked()", "pass"),),
+        f"{_GATEWAY_TESTS} services/khala_gateway/tests/test_slow_readers.py",
+    ),
+    Mutation(
+        "together_in_one_encoding",
+        "all are written what was joined for the first of them",
+        (
+            Edit(TopicFeed.gather, "self._cohorts.get(encoding.number)", "self._cohorts.get(0)"),
+            Edit(TopicFeed.gather, "self._cohorts[encoding.number] =", "self._cohorts[0] ="),
+        ),
+        _GATEWAY_TESTS,
+    ),
+    Mutation(
+        "together_but_not_to_the_head",
+        "one write is all that those who are delivered to together get",
+        (Edit(TopicFeed._deliver_together, "segment.first_seq + segment.frames > self.feed.head", "True"),),
+        _GATEWAY_TESTS,
+    ),
+    Mutation(
+        "together_into_the_next_lineage",
+        "those who were delivered to together go on in a lineage that they have not asked for",
+        (Edit(TopicFeed._begin_at, "self._dissolve(cohort)", "pass"),),
+        _GATEWAY_TESTS,
+    ),
+    Mutation(
         "forget_topics_at_reconnect",
         "a stream that comes back carries nothing of what was carried before",
         (Edit(GrpcTopicSource._watch, "self._to_add = dict(self._wanted)", "pass"),),
@@ -287,8 +330,8 @@ _SESSION = (
         (
             Edit(
                 Subscriptions._deliver,
-                "subscription.next_seq = from_seq + 1",
-                "subscription.next_seq = subscription.catch_up_to + 1",
+                "subscription.position.next_seq = from_seq + 1",
+                "subscription.position.next_seq = subscription.catch_up_to + 1",
             ),
         ),
         _SERVER_TESTS,
@@ -297,10 +340,8 @@ _SESSION = (
         "check_from_the_first_frame",
         "the check begins with whatever comes first, and one frame is lost",
         (
-            Edit(
-                Subscriptions._deliver, "subscription.next_seq = from_seq + 1", "subscription.next_seq = from_seq + 2"
-            ),
-            Edit(Subscriptions.delivered, " or first_seq != subscription.next_seq", ""),
+            Edit(Subscriptions._deliver, "next_seq = from_seq + 1", "next_seq = from_seq + 2"),
+            Edit(Position.advance, "first_seq != self.next_seq or ", ""),
         ),
         _SERVER_TESTS,
     ),
@@ -411,9 +452,7 @@ _CLIENT = (
         "a client takes any newer event, behind a gateway that loses one",
         (
             Edit(ClientTopic.event, "if frame.seq > self.cursor.applied_seq + 1:", "if False:"),
-            Edit(
-                Subscriptions._deliver, "subscription.next_seq = from_seq + 1", "subscription.next_seq = from_seq + 2"
-            ),
+            Edit(Subscriptions._deliver, "next_seq = from_seq + 1", "next_seq = from_seq + 2"),
         ),
         _CLIENT_TESTS,
     ),

@@ -17,6 +17,7 @@ from oa_khala.server.admission import GRANTS_NOTHING, Grant, admit, check_owner,
 from oa_khala.server.commands import (
     Command,
     ConfirmCursor,
+    DeliveryBroken,
     JoinFeed,
     LeaveFeed,
     ReadSnapshot,
@@ -27,10 +28,6 @@ from oa_khala.server.commands import (
 from oa_khala.server.limits import SessionLimits
 from oa_khala.server.parts import UnsentSnapshot
 from oa_khala.topics import MAX_TOPIC_LENGTH, Topic
-
-
-class DeliveryBroken(AssertionError):
-    """The gateway was about to deliver something other than the next frame: a defect that ends the connection."""
 
 
 class Subscriptions:
@@ -181,10 +178,9 @@ class Subscriptions:
     @staticmethod
     def delivered(subscription: Subscription, first_seq: int, count: int) -> list[Command]:
         """Note that `count` events from `first_seq` on go to the client. Raises DeliveryBroken if they aren't next."""
-        if not subscription.live or first_seq != subscription.next_seq or count < 1:
-            expected = subscription.next_seq
-            raise DeliveryBroken(f"{subscription.name}: {count} frame(s) from {first_seq}, expected {expected}")
-        subscription.next_seq += count
+        if not subscription.live:
+            raise DeliveryBroken(f"{subscription.name} has ended")
+        subscription.position.advance(first_seq, count)
         return _caught_up(subscription) if -1 < subscription.catch_up_to < subscription.next_seq else []
 
     # --------------------------------------------------------------------------------------------- inside
@@ -213,7 +209,7 @@ class Subscriptions:
 
     @staticmethod
     def _deliver(subscription: Subscription, from_seq: int) -> list[Command]:
-        subscription.next_seq = from_seq + 1
+        subscription.position.next_seq = from_seq + 1
         caught_up = _caught_up(subscription) if from_seq == subscription.catch_up_to else []
         return [*caught_up, Serve(subscription)]
 

@@ -15,6 +15,7 @@ from oa_khala.server.commands import (
     CloseConnection,
     Command,
     ConfirmCursor,
+    DeliveryBroken,
     JoinFeed,
     LeaveFeed,
     SendFrame,
@@ -25,7 +26,6 @@ from oa_khala.server.commands import (
 from oa_khala.server.limits import SessionLimits
 from oa_khala.server.session import ServerSession
 from oa_khala.server.states import State
-from oa_khala.server.subscriptions import DeliveryBroken
 from oa_khala.tests.strategies import client_frames
 from oa_khala.topics import RUN_EVENTS
 

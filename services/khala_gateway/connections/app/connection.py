@@ -74,6 +74,9 @@ class Connection:
         now_ms = self._now_ms()
         self._session.blocked(blocked, now_ms)
         self._session.taken(self._transport.taken_bytes, now_ms)
+        if blocked:
+            for subscriber in self._subscribers.values():
+                subscriber.blocked()
         self._delivery.blocked(blocked)
         self._timer.arm()
 
@@ -164,7 +167,9 @@ class Connection:
     def _join(self, subscription: Subscription) -> None:
         registered_at = self._dependencies.replays.tick()
         subscriptions = self._session.subscriptions
-        subscriber = TopicSubscriber(subscription, subscriptions, self._delivery, self._run, registered_at)
+        subscriber = TopicSubscriber(
+            subscription, subscriptions, self._delivery, self._transport, self._run, registered_at
+        )
         self._subscribers[subscription] = subscriber
         self._dependencies.hub.join(subscription.topic, subscriber)
 

@@ -14,8 +14,9 @@ from oa_base.backoff import RECONNECT
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_khala.cursors import STALE_REASONS
+from oa_khala.server.commands import DeliveryBroken
 from oa_khala.server.session import ServerSession
-from oa_khala.server.subscriptions import DeliveryBroken, Subscriptions
+from oa_khala.server.subscriptions import Subscriptions
 from services.khala_gateway.connections.app.dependencies import Dependencies
 from services.khala_gateway.connections.app.ports import Transport
 from services.khala_gateway.connections.app.subscriber import Run, TopicSubscriber, Waits
@@ -64,8 +65,12 @@ class Delivery:
 
     def begin(self, subscriber: TopicSubscriber) -> None:
         """Start delivery to `subscriber`, after the session has sent SUBSCRIBED."""
-        if subscriber.feed is not None and subscriber.subscription.next_seq <= subscriber.feed.head:
+        if subscriber.feed is None:
+            return
+        if subscriber.subscription.next_seq <= subscriber.feed.head:
             self.mark(subscriber)
+        elif not self._blocked:
+            subscriber.feed.gather(subscriber)
 
     def mark(self, subscriber: TopicSubscriber) -> None:
         """Give `subscriber` a turn, because it may have something to deliver."""
@@ -121,10 +126,13 @@ class Delivery:
             subscriber.waits = Waits.HISTORY
             self._behind.append(subscriber)
             self._start_reading()
-        elif segment.frames:
+            return
+        if segment.frames:
             self._hand_over(subscriber, segment)
-            if subscription.live and subscription.next_seq <= feed.feed.head:
-                self.mark(subscriber)
+        if subscription.live and subscription.next_seq <= feed.feed.head:
+            self.mark(subscriber)
+        elif not self._blocked:
+            feed.gather(subscriber)
 
     def _hand_over(self, subscriber: TopicSubscriber, segment: Segment) -> None:
         try:

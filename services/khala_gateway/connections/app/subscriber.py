@@ -10,7 +10,9 @@ from oa_khala.frames import Cursor, TopicState
 from oa_khala.server.commands import Command, Subscription
 from oa_khala.server.subscriptions import Subscriptions
 from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.ports import Transport
 from services.khala_gateway.feeds.app.topic_feed import TopicFeed
+from services.khala_gateway.feeds.domain import Encoding
 from services.khala_gateway.sources.app.ports import state_said
 
 Run = Callable[[list[Command]], None]
@@ -39,13 +41,24 @@ class Deliverer(Protocol):
 class TopicSubscriber:
     """Implements `Subscriber`: tells the session what the feed and the source say about a subscription."""
 
-    __slots__ = ("_deliverer", "_run", "_subscriptions", "attempt", "feed", "registered_at", "subscription", "waits")
+    __slots__ = (
+        "_deliverer",
+        "_run",
+        "_subscriptions",
+        "_transport",
+        "attempt",
+        "feed",
+        "registered_at",
+        "subscription",
+        "waits",
+    )
 
     def __init__(
         self,
         subscription: Subscription,
         subscriptions: Subscriptions,
         deliverer: Deliverer,
+        transport: Transport,
         run: Run,
         registered_at: int,
     ) -> None:
@@ -58,7 +71,23 @@ class TopicSubscriber:
         self.attempt = 0
         self._subscriptions = subscriptions
         self._deliverer = deliverer
+        self._transport = transport
         self._run = run
+
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding of its connection's messages."""
+        return self._transport.encoding
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Writes complete messages to the connection's socket."""
+        return self._transport.write
+
+    def blocked(self) -> None:
+        """Note that the socket accepts no data at present."""
+        if self.feed is not None:
+            self.feed.part(self)
 
     def ready(self, feed: TopicFeed) -> None:
         """Note that the feed stands. No await follows until SUBSCRIBED, so its head is the one that is served."""

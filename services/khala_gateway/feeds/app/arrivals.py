@@ -5,8 +5,8 @@ age, and the report does not wait for clients so slow that they read history.
 """
 
 import time
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from oa_platform.telemetry.tracing import record_span
 from oa_topics.watcher import Origin
@@ -23,14 +23,6 @@ class Arrival(NamedTuple):
     last_seq: int
     origin: Origin
     came_ns: int
-
-
-class Moved(Protocol):
-    """A subscriber that is told that there is more to deliver."""
-
-    def moved(self) -> None:
-        """Note that the feed has more."""
-        ...
 
 
 class Arrivals:
@@ -59,29 +51,19 @@ class Arrivals:
         self._waiting = []
 
 
-def deliver(arrived: Sequence[Arrival], subscribers: Sequence[Moved], flusher: Flusher) -> None:
-    """Tell all subscribers that there is more; then report the arrivals, if any subscriber took frames."""
-    for one in arrived:
-        if one.origin.traceparent:
-            _deliver_traced(arrived, subscribers, flusher)
-            return
+def deliver(arrived: Sequence[Arrival], write: Callable[[], None], flusher: Flusher) -> None:
+    """Have everything that can be delivered written to all subscribers; then report the arrivals, if any of them took
+    frames."""
+    traced = [one for one in arrived if one.origin.traceparent]
+    if traced:
+        flusher.time_first()
     before = flusher.handed
-    for subscriber in subscribers:
-        subscriber.moved()
-    if flusher.handed > before:
-        for one in arrived:
-            flusher.aged(one.origin.recorded_ns)
-
-
-def _deliver_traced(arrived: Sequence[Arrival], subscribers: Sequence[Moved], flusher: Flusher) -> None:
-    before, first_ns = flusher.handed, 0
-    for subscriber in subscribers:
-        subscriber.moved()
-        if not first_ns and flusher.handed > before:
-            first_ns = time.time_ns()
-    last_ns, frames = time.time_ns(), flusher.handed - before
+    write()
+    frames = flusher.handed - before
     for one in arrived if frames else ():
         flusher.aged(one.origin.recorded_ns)
-        if one.origin.traceparent:
+    if traced:
+        first_ns, last_ns = flusher.first_ns(), time.time_ns()
+        for one in traced if frames else ():
             times_ns, events_ns = (one.came_ns, last_ns), {FIRST_WRITTEN: first_ns}
             record_span(DELIVER, one.origin.traceparent, times_ns, events_ns, {"oa.frames_written": frames})

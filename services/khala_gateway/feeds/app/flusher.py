@@ -29,6 +29,8 @@ class Flusher:
         # Deliveries since the metrics were last updated: updating them costs more than a delivery.
         self._frames = 0
         self._bytes = 0
+        # When the first frames since `time_first` were handed to a connection; None while nobody asks, 0 until then.
+        self._first_ns: int | None = None
         # When the oldest live event of this flush was recorded, in nanoseconds since 1970; 0 for none.
         self._recorded_ns = 0
 
@@ -50,9 +52,20 @@ class Flusher:
         return self._frames
 
     def delivered(self, frames: int, size: int) -> None:
-        """Count frames that were handed to a connection, and their size in bytes."""
+        """Count frames that were handed to connections, and their size in bytes."""
+        if self._first_ns == 0 and frames:
+            self._first_ns = time.time_ns()
         self._frames += frames
         self._bytes += size
+
+    def time_first(self) -> None:
+        """Note when the next frames are handed to a connection."""
+        self._first_ns = 0
+
+    def first_ns(self) -> int:
+        """When that was, in nanoseconds since 1970; 0 if it was not. To be called once after `time_first`."""
+        first_ns, self._first_ns = self._first_ns or 0, None
+        return first_ns
 
     def aged(self, recorded_ns: int) -> None:
         """Note that a live event was handed to all clients that keep up. It was recorded at `recorded_ns`, by its

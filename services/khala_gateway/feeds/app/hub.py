@@ -48,7 +48,7 @@ class FeedHub:
         held = self.feeds.get(str(topic)) or self._open(topic)
         if not held.subscribers:
             self._set_timer(held, None)
-        held.subscribers[subscriber] = None
+        held.add(subscriber)
         metrics.SUBSCRIPTIONS.labels(topic.topic_class.name).inc()
         if held.phase is Phase.CURRENT:
             subscriber.ready(held)
@@ -62,8 +62,7 @@ class FeedHub:
         held = self.feeds.get(str(topic))
         if held is None or subscriber not in held.subscribers:
             return
-        del held.subscribers[subscriber]
-        held.waiting.pop(subscriber, None)
+        held.remove(subscriber)
         metrics.SUBSCRIPTIONS.labels(topic.topic_class.name).dec()
         if not held.subscribers:
             self._set_timer(held, self._limits.linger_ms, self._drop)

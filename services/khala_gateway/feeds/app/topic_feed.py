@@ -1,5 +1,6 @@
 """One topic in the gateway: its feed, its subscribers, and the joined segments that are written to all of them."""
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
 from typing import Protocol
@@ -9,10 +10,12 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_khala.feed import Feed
 from oa_khala.frames import TopicState
+from oa_khala.server.commands import DeliveryBroken
 from oa_khala.topics import Topic
 from oa_topics.watcher import Origin
 from services.khala_gateway.feeds import metrics
 from services.khala_gateway.feeds.app.arrivals import Arrivals, deliver
+from services.khala_gateway.feeds.app.cohort import Cohort, Member
 from services.khala_gateway.feeds.app.entries import EMPTY, Entry, Segment, entry_size, join
 from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.domain import ENCODINGS, Encoding
@@ -26,7 +29,7 @@ _NOWHERE = TopicState("", 0, 0)
 _MAX_SEGMENTS = 32
 
 
-class Subscriber(Protocol):
+class Subscriber(Member, Protocol):
     """One connection's subscription to one topic."""
 
     def ready(self, feed: "TopicFeed") -> None:
@@ -65,6 +68,9 @@ class TopicFeed:
         self.owner_user_id = ""
         self.owner_org_id = ""
         self.subscribers: dict[Subscriber, None] = {}
+        # Subscribers that are delivered to together, by the number of their encoding; and all others.
+        self._cohorts: dict[int, Cohort[Subscriber]] = {}
+        self._apart: dict[Subscriber, None] = {}
         # Subscribers that have not been told yet where the feed stands.
         self.waiting: dict[Subscriber, None] = {}
         self.dropped = False
@@ -89,6 +95,37 @@ class TopicFeed:
         """The newest seq that can be delivered; 0 before the feed stands."""
         return self.feed.head
 
+    def add(self, subscriber: Subscriber) -> None:
+        """Take in a subscriber."""
+        self.subscribers[subscriber] = None
+        self._apart[subscriber] = None
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Let a subscriber go."""
+        self.part(subscriber)
+        del self.subscribers[subscriber]
+        del self._apart[subscriber]
+        self.waiting.pop(subscriber, None)
+
+    def gather(self, subscriber: Subscriber) -> None:
+        """Deliver to `subscriber` together with others from now on, if it has been given everything."""
+        if subscriber not in self._apart or subscriber.subscription.next_seq != self.feed.head + 1:
+            return
+        encoding = subscriber.encoding
+        cohort = self._cohorts.get(encoding.number) or Cohort[Subscriber](encoding, self.feed.head + 1)
+        if cohort.join(subscriber):
+            self._cohorts[encoding.number] = cohort
+            del self._apart[subscriber]
+
+    def part(self, subscriber: Subscriber) -> None:
+        """Deliver to `subscriber` by itself again, for example because its socket accepts no more."""
+        cohort = self._cohorts.get(subscriber.encoding.number)
+        if cohort is not None and subscriber in cohort:
+            cohort.leave(subscriber)
+            self._apart[subscriber] = None
+            if not cohort:
+                del self._cohorts[subscriber.encoding.number]
+
     def stand(self, watched: WatchedTopic) -> None:
         """Begin anew at the topic's head with an empty ring, because the source carries the topic."""
         self._begin_at(watched.state)
@@ -111,8 +148,8 @@ class TopicFeed:
             self._flusher.ask(self)
 
     def pump(self) -> None:
-        """Tell all subscribers that there is more."""
-        deliver(self._arrivals.up_to(self.feed.head), list(self.subscribers), self._flusher)
+        """Deliver what there is to all subscribers."""
+        deliver(self._arrivals.up_to(self.feed.head), self._deliver, self._flusher)
 
     def segment(self, next_seq: int, encoding: Encoding) -> Segment | None:
         """The next segment from `next_seq` on, joined once for all who stand there; None if that is below the ring."""
@@ -142,7 +179,31 @@ class TopicFeed:
             if subscriber in self.subscribers:
                 what(subscriber)
 
+    def _deliver(self) -> None:
+        for cohort in list(self._cohorts.values()):
+            self._deliver_together(cohort)
+        for subscriber in list(self._apart):
+            subscriber.moved()
+
+    def _deliver_together(self, cohort: Cohort[Subscriber]) -> None:
+        """Deliver to a cohort up to the head. If one write does not get there, each member is delivered to by itself,
+        so that others get their turns in between; and so it is if anything fails."""
+        with contextlib.suppress(Refusal, DeliveryBroken):
+            segment = self.segment(cohort.position.next_seq, cohort.encoding)
+            if segment is EMPTY:
+                return
+            if segment is not None and segment.first_seq + segment.frames > self.feed.head:
+                cohort.deliver(segment, self._flusher)
+                return
+        self._dissolve(cohort)
+
+    def _dissolve(self, cohort: Cohort[Subscriber]) -> None:
+        for member in cohort.members:
+            self.part(member)
+
     def _begin_at(self, state: TopicState) -> None:
+        for cohort in list(self._cohorts.values()):
+            self._dissolve(cohort)
         self.feed = Feed(state, entry_size, self._limits.feed)
         self._arrivals.forget()
         self._segments.clear()

@@ -1,12 +1,13 @@
 """What subscribers are told while a feed is opening, current and outdated."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
 from oa_base.refusal import Refusal
 from oa_khala.frames import Form, TopicState
+from oa_khala.server.commands import Subscription
 from oa_khala.topics import parse_topic
 from oa_khala.wire import event_frame
 from oa_testing.waiting import eventually
@@ -55,6 +56,9 @@ class Subscriber:
 
     def __init__(self) -> None:
         self.told: list[object] = []
+        self.subscription = Subscription(TOPIC, T, None, confirmed=True)
+        self.encoding = encoding_of(Form.PROTO)
+        self.write: Callable[[bytes], None] = self.told.append
 
     def ready(self, feed: TopicFeed) -> None:
         self.told.append(feed.state)

@@ -90,26 +90,26 @@ def too_large(head: bytes | bytearray, max_bytes: int) -> NotOpened:
 def check_opening(request: Request) -> None:
     """Check that `request` asks for a WebSocket. Raises NotOpened."""
     if request.method != "GET":
-        text = "a WebSocket is opened with GET"
+        text = "this method opens no WebSocket; connect with GET"
         raise NotOpened(HTTPStatus.METHOD_NOT_ALLOWED, Refusal("method_not_allowed", text), {"Allow": "GET"})
     if request.version != "1.1":
-        text = "a WebSocket is opened over HTTP/1.1"
+        text = "this version of HTTP opens no WebSocket; connect with HTTP/1.1"
         raise NotOpened(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, Refusal("protocol_violation", text))
     if len(request.all("host")) != 1:
-        raise _malformed("a request has one Host header")
+        raise _malformed("the request has no Host header, or several; send one")
     if request.all("transfer-encoding") or not set(request.all("content-length")) <= {"0"}:
-        raise _malformed("a request for a WebSocket has no body")
+        raise _malformed("a request for a WebSocket has no body; send none")
     upgrades = [name.lower() for name in request.items("upgrade")]
     if "upgrade" not in map(str.lower, request.items("connection")) or upgrades != ["websocket"]:
         text = "this is a WebSocket endpoint; connect with Connection: Upgrade and Upgrade: websocket"
         raise NotOpened(HTTPStatus.UPGRADE_REQUIRED, Refusal("protocol_violation", text), _UPGRADE)
     if request.all("sec-websocket-version") != [_VERSION]:
-        text = f"connect with one header Sec-WebSocket-Version: {_VERSION}"
+        text = f"the version of the protocol is another one; connect with Sec-WebSocket-Version: {_VERSION}"
         headers = {**_UPGRADE, "Sec-WebSocket-Version": _VERSION}
         raise NotOpened(HTTPStatus.UPGRADE_REQUIRED, Refusal("protocol_violation", text), headers)
     keys = request.all("sec-websocket-key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
-        raise _malformed("connect with one header Sec-WebSocket-Key that holds 16 bytes in base64")
+        raise _malformed("the request has no usable key; send one Sec-WebSocket-Key of 16 bytes in base64")
 
 
 def agreed_subprotocol(request: Request, supported: Sequence[str]) -> str:
@@ -118,7 +118,7 @@ def agreed_subprotocol(request: Request, supported: Sequence[str]) -> str:
     for subprotocol in supported:
         if subprotocol in offered:
             return subprotocol
-    text = f"offer a subprotocol that this server supports: {', '.join(supported)}"
+    text = f"the request offers no subprotocol of this server; offer one of {', '.join(supported)}"
     raise NotOpened(HTTPStatus.BAD_REQUEST, Refusal("unsupported_protocol_version", text))
 
 

@@ -30,7 +30,7 @@ from services.khala_gateway.sockets.ws_door.opening import (
     refusal_of,
     too_large,
 )
-from services.khala_gateway.sockets.ws_door.tcp import forget, taken_bytes
+from services.khala_gateway.sockets.ws_door.tcp import Deadline, forget, taken_bytes
 
 _log = structlog.get_logger(__name__)
 _SUBPROTOCOLS = [form.value for form in Form]
@@ -68,6 +68,7 @@ class Socket(asyncio.Protocol):
     """See the module. Implements `Transport` once it is open."""
 
     __slots__ = (
+        "_deadline",
         "_ending",
         "_head",
         "_incoming",
@@ -77,7 +78,6 @@ class Socket(asyncio.Protocol):
         "_read_up_to",
         "_sockets",
         "_tcp",
-        "_timer",
         "connection",
         "encoding",
         "network",
@@ -89,7 +89,7 @@ class Socket(asyncio.Protocol):
         self._sockets = sockets
         self._limits = limits
         self._tcp: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline()
         # The opening request so far; None once it has been answered.
         self._head: bytearray | None = bytearray()
         # Reads what comes after the handshake; None before it, and once no more is read.
@@ -117,7 +117,7 @@ class Socket(asyncio.Protocol):
         self.peer = address[0] if address else ""
         self._tcp.set_write_buffer_limits(self._limits.write_high_bytes, self._limits.write_low_bytes)
         if self._sockets.arrived(self):
-            self._abort_in(self._limits.handshake_deadline_ms)
+            self._deadline.set(self._limits.handshake_deadline_ms, self.abort)
         else:
             self.abort()
 
@@ -136,7 +136,7 @@ class Socket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Clean up after the TCP connection has closed."""
-        self._cancel_timer()
+        self._deadline.cancel()
         self._tcp = None
         if self.connection is not None:
             self.connection.closed()
@@ -151,7 +151,7 @@ class Socket(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Resume delivery, because the socket accepts more. Once the close has begun, this means that all was sent."""
         if self._ending:
-            self._abort_in(self._limits.close_timeout_ms)
+            self._deadline.set(self._limits.close_timeout_ms, self.abort)
         elif self.connection is not None and self._tcp is not None:
             self._read_up_to = None
             self._tcp.resume_reading()
@@ -171,9 +171,9 @@ class Socket(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake behind what was written. Only a client that was too slow gets `linger_ms`."""
-        if self._open and self._tcp is not None:
+        if self._open:
             self._lingers = reason == _TOO_SLOW
-            self._send_last(self._tcp, incoming.close_frame(code, reason))
+            self._say_last(incoming.close_frame(code, reason))
 
     def abort(self) -> None:
         """End the socket now. Data that a client that was too slow has still not received is discarded."""
@@ -213,7 +213,7 @@ class Socket(asyncio.Protocol):
             extension, deflate = agreed_deflate(request.all("sec-websocket-extensions"))
         if self._tcp is None:
             return
-        self._cancel_timer()
+        self._deadline.cancel()
         self._tcp.write(acceptance(request, form.value, extension))
         self._open = True
         self._incoming = Incoming(self._limits.max_frame_bytes, deflate)
@@ -236,15 +236,18 @@ class Socket(asyncio.Protocol):
                 if self._incoming is None:
                     return
         except Violation as violation:
-            self._break(violation)
-        self._read_no_more()
+            self._finish(incoming.close_frame(violation.code, violation.reason))
+        tcp, up_to = self._tcp, self._read_up_to
+        if tcp is not None and up_to is not None and tcp.get_write_buffer_size() > up_to:
+            tcp.pause_reading()
 
     def _handle(self, received: Received) -> None:
         opcode, data = received
         if opcode == incoming.PING and self._tcp is not None:
             self._tcp.write(incoming.control_frame(incoming.PONG, data))
         if opcode == incoming.CLOSE:
-            self._closed_by_client(data)
+            # The same in answer, unless this answers ours.
+            self._finish(incoming.control_frame(incoming.CLOSE, data))
         elif self.connection is not None and self._open:
             if opcode in (incoming.TEXT, incoming.BINARY):
                 self._message(self.connection, received)
@@ -256,42 +259,29 @@ class Socket(asyncio.Protocol):
         if is_text == self.encoding.is_binary:
             connection.malformed(_WRONG_TYPE[self.encoding.form])
         elif is_text and not incoming.is_utf8(received.data):
-            self._break(Violation(incoming.INVALID_DATA, "text is not UTF-8"))
+            self._finish(incoming.close_frame(incoming.INVALID_DATA, "text is not UTF-8"))
         else:
             connection.message(received.data)
 
     # --------------------------------------------------------------------------------------------- close
 
-    def _closed_by_client(self, data: bytes) -> None:
-        """Answer the client's Close with the same, unless it is the answer to ours; then end TCP first, as servers do
-        (RFC 6455, 7.1.1)."""
+    def _say_last(self, frame: bytes) -> None:
+        """Write a Close, unless the close has begun."""
         if self._open and self._tcp is not None:
-            self._send_last(self._tcp, incoming.control_frame(incoming.CLOSE, data))
-        self._finish()
+            self._open = False
+            self._tcp.write(frame)
+            self._end(self._tcp)
 
-    def _break(self, violation: Violation) -> None:
-        """Fail the connection (RFC 6455, 7.1.7): say why, unless the close has begun, and read no more."""
-        if self._open and self._tcp is not None:
-            self._send_last(self._tcp, incoming.close_frame(violation.code, violation.reason))
-        self._finish()
-
-    def _send_last(self, tcp: asyncio.Transport, frame: bytes) -> None:
-        tcp.write(frame)
+    def _finish(self, frame: bytes = b"") -> None:
+        """Write a Close, unless the close has begun. Then send no more, and read no more: of both ends, a server ends
+        TCP first (RFC 6455, 7.1.1)."""
+        self._say_last(frame)
         self._open = False
-        self._end(tcp)
-
-    def _finish(self) -> None:
-        """Send no more, and read no more."""
         self._incoming = None
         if self._tcp is not None:
             if self._tcp.can_write_eof():
                 self._tcp.write_eof()
             self._end(self._tcp)
-
-    def _read_no_more(self) -> None:
-        tcp, up_to = self._tcp, self._read_up_to
-        if tcp is not None and up_to is not None and tcp.get_write_buffer_size() > up_to:
-            tcp.pause_reading()
 
     def _end(self, tcp: asyncio.Transport) -> None:
         """Begin the end of the socket, once. A client that was too slow gets time to receive what waits for it, and so
@@ -303,13 +293,4 @@ class Socket(asyncio.Protocol):
         tcp.resume_reading()
         tcp.set_write_buffer_limits(1, 0)
         lingers = self._lingers and tcp.get_write_buffer_size() > 0
-        self._abort_in(self._limits.linger_ms if lingers else self._limits.close_timeout_ms)
-
-    def _abort_in(self, delay_ms: int) -> None:
-        self._cancel_timer()
-        self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, self.abort)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.set(self._limits.linger_ms if lingers else self._limits.close_timeout_ms, self.abort)

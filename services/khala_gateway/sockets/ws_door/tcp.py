@@ -1,8 +1,9 @@
-"""The data that the system keeps for a connection: bounds on its size, and how much the peer has received."""
+"""What a connection takes: a deadline, bounds on the data that the system keeps, and how much the peer has received."""
 
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 
 from services.khala_gateway.sockets.limits import SocketLimits
 
@@ -11,6 +12,26 @@ from services.khala_gateway.sockets.limits import SocketLimits
 _BYTES_ACKED = struct.Struct("=120xQ")
 # struct linger: on, and zero seconds.
 _AT_ONCE = struct.pack("=ii", 1, 0)
+
+
+class Deadline:
+    """One time at most, after which something is done."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, delay_ms: int, passed: Callable[[], None]) -> None:
+        """Call `passed` in `delay_ms`, and forget what was set before."""
+        self.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay_ms / 1000, passed)
+
+    def cancel(self) -> None:
+        """Forget what was set."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def bound_memory(listener: socket.socket, limits: SocketLimits) -> None:
