@@ -50,30 +50,31 @@ class Subscriber(asyncio.Protocol):
         """Set when the server has sent something."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send everything at once."""
+        """Ask for the WebSocket."""
         self._writer = cast("asyncio.Transport", transport)
         self._writer.write(self._request)
-        self._send(frames.Hello(self._token, self._device_id, "bench/1"))
-        self._send(frames.Subscribe(((self._topic, self._cursor),)))
 
     def ping(self) -> None:
         """Show the gateway that the client is alive."""
-        self._send(frames.Ping(1))
+        self._writer.write(_message(frames.Ping(1)))
 
     def data_received(self, data: bytes) -> None:
-        """Discard the data. The last data is kept because it says why a connection ends."""
-        self.heard.set()
+        """Begin once the server has answered: RFC 6455 allows nothing before. Discard everything else; the last data is
+        kept because it says why a connection ends."""
+        if not self.heard.is_set():
+            self.heard.set()
+            hello = frames.Hello(self._token, self._device_id, "bench/1")
+            subscribe = frames.Subscribe(((self._topic, self._cursor),))
+            self._writer.write(_message(hello) + _message(subscribe))
         self._newest = data
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Report the end: only the server ends a connection, and the person who measures must know."""
         print(f"a subscriber's connection has ended: {self._newest[-200:]!r}", file=sys.stderr)
 
-    def _send(self, frame: ClientFrame) -> None:
-        self._writer.write(_masked(encode_client_frame(frame, Form.PROTO)))
 
-
-def _masked(payload: bytes) -> bytes:
+def _message(frame: ClientFrame) -> bytes:
+    payload = encode_client_frame(frame, Form.PROTO)
     # A mask of zeros leaves the payload as it is.
     size = len(payload)
     head = bytes((0x82, 0x80 | size)) if size < 126 else bytes((0x82, 0xFE)) + size.to_bytes(2, "big")
