@@ -58,6 +58,8 @@ def client_network(peer: str, forwarded_for: str, trusted: Sequence[IpNetwork]) 
 
 def is_within(peer: str, networks: Sequence[IpNetwork]) -> bool:
     """Whether an address is in one of `networks`. A text that is not an address is in none."""
+    if not networks:
+        return False
     address = _address(peer)
     return address is not None and _within(address, networks)
 

@@ -14,8 +14,10 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, MutableMapping
-from functools import lru_cache
+from datetime import UTC, datetime
+from functools import cache, lru_cache
 from typing import Any, TextIO
 
 import structlog
@@ -61,23 +63,22 @@ def configure_logging(settings: LogSettings, service: str, stream: TextIO | None
     target = stream or sys.stdout
     if isinstance(target, io.TextIOWrapper):
         target.reconfigure(errors="backslashreplace")  # no record is lost to a character that the locale lacks
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    common: list[structlog.types.Processor] = [stamp, _add_call(service)]
-    lines = Lines(target, _rendering(settings))
+    lines = Lines(target, _rendering(settings, service))
     structlog.configure(
-        processors=[*common, structlog.processors.add_log_level, _add_name, _whole],
-        logger_factory=lambda *names: _Logger(lines, *names),
+        processors=[_capture],
+        logger_factory=cache(lambda *names: _Logger(lines, *names)),
         wrapper_class=structlog.make_filtering_bound_logger(settings.level),
         cache_logger_on_first_use=False,
     )
     foreign: list[structlog.types.Processor] = [
-        *common,
+        _add_call,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
     ]
     render: list[structlog.types.Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _add_service(service),
         *_render(settings),
     ]
     handler = _Handler(lines)
@@ -117,19 +118,17 @@ class _Handler(logging.Handler):
             self._lines.write(line)
 
 
-def _add_name(logger: _Logger, _method: str, event: Event) -> Event:
+def _capture(logger: _Logger, method: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
+    """Add what is known only now to a record. The rest is added when the record is rendered."""
+    _add_call(logger, method, event)
+    event["level"] = method
     if logger.name:
         event["logger"] = logger.name
-    return event
-
-
-def _whole(_logger: object, _method: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
-    """Hand on the record as one argument."""
     return (event,), {}
 
 
-def _rendering(settings: LogSettings) -> Callable[[Event], str]:
-    processors = _render(settings)
+def _rendering(settings: LogSettings, service: str) -> Callable[[Event], str]:
+    processors = [_add_service(service), *_render(settings)]
 
     def render(event: Event) -> str:
         value: Any = event
@@ -165,16 +164,26 @@ def _visible(value: object, layout: str) -> object:
     return value if shown == repr(value) else shown
 
 
-def _add_call(service: str) -> structlog.types.Processor:
+def _add_call(_logger: object, _method: str, event: Event) -> Event:
+    """Add the time, and the call that the record is about."""
+    event["timestamp"] = time.time()
+    request_id = current_request_id()
+    if request_id:
+        event.setdefault("request_id", request_id)
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        event["trace_id"] = trace.format_trace_id(span.trace_id)
+        event["span_id"] = trace.format_span_id(span.span_id)
+    return event
+
+
+def _add_service(service: str) -> structlog.types.Processor:
+    """Add the service, and write the time as RFC 3339 has it."""
+
     def add(_logger: object, _method: str, event: Event) -> Event:
         event["service"] = service
-        request_id = current_request_id()
-        if request_id:
-            event.setdefault("request_id", request_id)
-        span = trace.get_current_span().get_span_context()
-        if span.is_valid:
-            event["trace_id"] = trace.format_trace_id(span.trace_id)
-            event["span_id"] = trace.format_span_id(span.span_id)
+        at = datetime.fromtimestamp(event["timestamp"], UTC)
+        event["timestamp"] = at.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
         return event
 
     return add

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import lru_cache
 
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_khala.frames import ErrorFrame, Form, ServerFrame, Snapshot
+from oa_khala.frames import CaughtUp, ErrorFrame, Form, ServerFrame, Snapshot, Subscribed
 from oa_khala.server import commands
 from oa_khala.server.admission import Grant
 from oa_khala.server.commands import Subscription
@@ -23,6 +24,7 @@ from services.khala_gateway.connections.app.timer import SessionTimer
 from services.khala_gateway.feeds.app.entries import Entry
 
 _log = structlog.get_logger(__name__)
+_REMEMBERED_ANSWERS = 256
 
 
 class Connection:
@@ -152,7 +154,8 @@ class Connection:
         if isinstance(frame, ErrorFrame) and frame.topic:
             count_refusal(frame.reason, "ws")
             _log.info("topic_refused", connection_id=self.connection_id, reason=frame.reason)
-        entry, encoding = Entry(encode_server_frame(frame, Form.PROTO)), self._transport.encoding
+        entry = _common_entry(frame) if isinstance(frame, Subscribed | CaughtUp) else _entry(frame)
+        encoding = self._transport.encoding
         if isinstance(frame, Snapshot):
             self._write()
             self._transport.write(entry.message(encoding))
@@ -221,3 +224,13 @@ class Connection:
             form=encoding.form.value,
             deflates=encoding.deflate_from is not None,
         )
+
+
+def _entry(frame: ServerFrame) -> Entry:
+    return Entry(encode_server_frame(frame, Form.PROTO))
+
+
+@lru_cache(_REMEMBERED_ANSWERS)
+def _common_entry(frame: Subscribed | CaughtUp) -> Entry:
+    """Clients that come back to a topic together are all answered the same, so it is encoded once for all of them."""
+    return _entry(frame)
