@@ -8,7 +8,7 @@ CPU time of the gateway's process, kernel included. Each client has a token of i
 - **connect and subscribe**: until all are subscribed, and the memory that each client then takes.
 - **storm**: all reconnect at once with the same cursor, and get the events that they missed. The note says how often
   the source was read.
-- **idle**: all are subscribed, and nothing happens.
+- **idle**: all are subscribed, and nothing happens but one heartbeat for each.
 - **websockets** (peer): the handshake alone by the library `websockets`, which answers the upgrade and then discards
   all input; no token, no frame, no topic.
 - **bare Ed25519** (floor): one check of one signature by libsodium.
@@ -58,7 +58,8 @@ from services.khala_gateway.wiring import steady_wall_ms
 PAYLOAD_BYTES = 200
 AT_A_TIME = 64
 """Number of handshakes that the clients have in progress at a time."""
-IDLE_S = 5.0
+IDLE_S = 15.0
+"""The interval between heartbeats, so that each client has one."""
 PATIENCE_S = 120.0
 _TTL_S = 600
 _BARE = "bare"

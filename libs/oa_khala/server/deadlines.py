@@ -52,9 +52,14 @@ class Deadlines:
         self._ends_at_ms["slow_consumer"] = now_ms + self._limits.slow_consumer_ms if blocked else NEVER
         self._look_at_ms = self._next_look(now_ms) if blocked else NEVER
 
+    @property
+    def looks(self) -> bool:
+        """Whether it counts what the client takes."""
+        return self._look_at_ms != NEVER
+
     def taken(self, total_bytes: int, now_ms: int) -> None:
         """Note the bytes taken since the client connected. A client that takes some is alive and not too slow."""
-        if self._look_at_ms == NEVER:
+        if not self.looks:
             return
         if total_bytes > self._taken_bytes:
             self._ends_at_ms["slow_consumer"] = now_ms + self._limits.slow_consumer_ms

@@ -65,8 +65,13 @@ class ServerSession:
         """Note that the client has fallen behind what it could have taken (`blocked`), or has caught up."""
         self._deadlines.blocked(blocked, now_ms)
 
+    @property
+    def counts_taken(self) -> bool:
+        """Whether `taken` has to be called before `timer`: while the client is blocked."""
+        return self._deadlines.looks
+
     def taken(self, total_bytes: int, now_ms: int) -> None:
-        """Note how many bytes the client has taken since it connected. While it is blocked, due before `timer`."""
+        """Note how many bytes the client has taken since it connected."""
         self._deadlines.taken(total_bytes, now_ms)
 
     def token_accepted(self, grant: Grant, now_ms: int) -> list[Command]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_khala.frames import CaughtUp, ErrorFrame, Form, ServerFrame, Snapshot, Subscribed
+from oa_khala.frames import CaughtUp, ErrorFrame, Form, Heartbeat, ServerFrame, Snapshot, Subscribed
 from oa_khala.server import commands
 from oa_khala.server.admission import Grant
 from oa_khala.server.commands import Subscription
@@ -24,6 +24,7 @@ from services.khala_gateway.connections.app.timer import SessionTimer
 from services.khala_gateway.feeds.app.entries import Entry
 
 _log = structlog.get_logger(__name__)
+_COMMON = (Subscribed, CaughtUp, Heartbeat)
 _REMEMBERED_ANSWERS = 256
 
 
@@ -110,7 +111,8 @@ class Connection:
 
     def _time_has_passed(self) -> None:
         now_ms = self._now_ms()
-        self._session.taken(self._transport.taken_bytes, now_ms)
+        if self._session.counts_taken:
+            self._session.taken(self._transport.taken_bytes, now_ms)
         self._run(self._session.timer(now_ms))
 
     # --------------------------------------------------------------------------------------------- commands
@@ -154,7 +156,7 @@ class Connection:
         if isinstance(frame, ErrorFrame) and frame.topic:
             count_refusal(frame.reason, "ws")
             _log.info("topic_refused", connection_id=self.connection_id, reason=frame.reason)
-        entry = _common_entry(frame) if isinstance(frame, Subscribed | CaughtUp) else _entry(frame)
+        entry = _common_entry(frame) if isinstance(frame, _COMMON) else _entry(frame)
         encoding = self._transport.encoding
         if isinstance(frame, Snapshot):
             self._write()
@@ -231,6 +233,7 @@ def _entry(frame: ServerFrame) -> Entry:
 
 
 @lru_cache(_REMEMBERED_ANSWERS)
-def _common_entry(frame: Subscribed | CaughtUp) -> Entry:
-    """Clients that come back to a topic together are all answered the same, so it is encoded once for all of them."""
+def _common_entry(frame: ServerFrame) -> Entry:
+    """Many clients that come back to a topic together are answered the same, and so are many whose heartbeats are due
+    together: it is encoded once for all of them."""
     return _entry(frame)
