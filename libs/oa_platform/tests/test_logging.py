@@ -1,9 +1,11 @@
 """A record is one line with what is known about the call, and without secrets."""
 
+import asyncio
 import io
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, TextIO, TypeVar
 
 import pytest
@@ -173,3 +175,41 @@ def test_exceptions_come_with_their_traceback(stream: io.StringIO) -> None:
     (record,) = _records(stream)
     assert (record["level"], record["event"], record["at"]) == ("error", "broke", 1)
     assert "ValueError: three" in record["exception"]
+
+
+async def test_records_of_one_turn_are_written_at_its_end(stream: io.StringIO) -> None:
+    structlog.get_logger().info("first")
+    structlog.get_logger().info("second", number=2)
+    assert _records(stream) == []
+    await asyncio.sleep(0)
+    assert [record["event"] for record in _records(stream)] == ["first", "second"]
+    structlog.get_logger().info("third")
+    await asyncio.sleep(0)
+    assert [record["event"] for record in _records(stream)] == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("name", ["warning", "error", "exception", "critical"])
+async def test_what_is_wrong_is_written_at_once_behind_what_waits(stream: io.StringIO, name: str) -> None:
+    structlog.get_logger().info("first")
+    getattr(structlog.get_logger(), name)("second")
+    assert [record["event"] for record in _records(stream)] == ["first", "second"]
+
+
+async def test_records_of_other_loggers_keep_their_place(stream: io.StringIO) -> None:
+    structlog.get_logger().info("first")
+    logging.getLogger("library").info("second")
+    assert [record["event"] for record in _records(stream)] == ["first", "second"]
+
+
+async def test_records_of_threads_are_written_at_once(stream: io.StringIO) -> None:
+    structlog.get_logger().info("first")
+    await asyncio.to_thread(lambda: structlog.get_logger().info("second"))
+    assert [record["event"] for record in _records(stream)] == ["first", "second"]
+
+
+async def test_the_time_of_a_record_is_that_of_the_call(stream: io.StringIO) -> None:
+    structlog.get_logger().info("first")
+    before = datetime.now(UTC)
+    await asyncio.sleep(0)
+    (record,) = _records(stream)
+    assert datetime.fromisoformat(record["timestamp"]) <= before
