@@ -27,6 +27,8 @@ class Lines:
         self._target = target
         self._render = render
         self._waiting: list[Event] = []
+        # The loop at the end of whose turn they are written. It may have ended before that.
+        self._loop: asyncio.AbstractEventLoop | None = None
         # Records come from threads too.
         self._lock = threading.Lock()
         atexit.register(self._write_waiting)
@@ -40,9 +42,10 @@ class Lines:
             return
         with self._lock:
             self._waiting.append(event)
-            first = len(self._waiting) == 1
-        if first:
-            loop.call_soon(self._write_waiting)
+            if self._loop is loop:
+                return
+            self._loop = loop
+        loop.call_soon(self._write_waiting)
 
     def add_at_once(self, event: Event) -> None:
         """Write a record now, behind those that wait."""
@@ -56,7 +59,7 @@ class Lines:
 
     def _write_waiting(self, *more: str) -> None:
         with self._lock:
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting, self._loop = self._waiting, [], None
             text = "".join(f"{line}\n" for line in (*map(self._render, waiting), *more))
             # A process goes on when nobody takes its log any more.
             with contextlib.suppress(OSError, ValueError):

@@ -213,3 +213,31 @@ async def test_the_time_of_a_record_is_that_of_the_call(stream: io.StringIO) -> 
     await asyncio.sleep(0)
     (record,) = _records(stream)
     assert datetime.fromisoformat(record["timestamp"]) <= before
+
+
+def test_a_loop_that_has_ended_keeps_no_record_back(stream: io.StringIO) -> None:
+    async def last_turn(name: str) -> None:
+        structlog.get_logger().info(name)
+
+    for name in ("first", "second"):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(last_turn(name))
+        loop.close()
+    asyncio.run(asyncio.sleep(0))
+    structlog.get_logger().info("third")
+    assert [record["event"] for record in _records(stream)] == ["first", "second", "third"]
+
+
+async def test_a_new_loop_writes_what_an_ended_one_has_left(stream: io.StringIO) -> None:
+    def another_loop() -> None:
+        async def last_turn() -> None:
+            structlog.get_logger().info("first")
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(last_turn())
+        loop.close()
+
+    await asyncio.to_thread(another_loop)
+    structlog.get_logger().info("second")
+    await asyncio.sleep(0)
+    assert [record["event"] for record in _records(stream)] == ["first", "second"]
