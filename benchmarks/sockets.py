@@ -25,7 +25,7 @@ LET_ALL_IN = {
     )
 }
 """Settings of a gateway. All clients of a benchmark are on one machine, and may belong to one person."""
-_UPGRADE = (
+UPGRADE = (
     f"GET {PATH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: {Form.PROTO.value}\r\n"
 ).encode()
@@ -39,7 +39,7 @@ class Subscriber(asyncio.Protocol):
         self, token: str, topic: str, device_id: str = "dev_1", cursor: Cursor | None = None, *, deflate: bool = False
     ) -> None:
         """Without a `cursor` it begins at the start of what is kept. With `deflate` it takes compressed messages."""
-        self._request = _UPGRADE + (_OFFER if deflate else b"") + b"\r\n"
+        self._request = UPGRADE + (_OFFER if deflate else b"") + b"\r\n"
         self._cursor = cursor
         self._token = token
         self._topic = topic
@@ -56,7 +56,7 @@ class Subscriber(asyncio.Protocol):
 
     def ping(self) -> None:
         """Show the gateway that the client is alive."""
-        self._writer.write(_message(frames.Ping(1)))
+        self._writer.write(client_message(frames.Ping(1)))
 
     def data_received(self, data: bytes) -> None:
         """Begin once the server has answered: RFC 6455 allows nothing before. Discard everything else; the last data is
@@ -65,7 +65,7 @@ class Subscriber(asyncio.Protocol):
             self.heard.set()
             hello = frames.Hello(self._token, self._device_id, "bench/1")
             subscribe = frames.Subscribe(((self._topic, self._cursor),))
-            self._writer.write(_message(hello) + _message(subscribe))
+            self._writer.write(client_message(hello) + client_message(subscribe))
         self._newest = data
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,7 +73,8 @@ class Subscriber(asyncio.Protocol):
         print(f"a subscriber's connection has ended: {self._newest[-200:]!r}", file=sys.stderr)
 
 
-def _message(frame: ClientFrame) -> bytes:
+def client_message(frame: ClientFrame) -> bytes:
+    """A frame of a client as the bytes of a WebSocket message."""
     payload = encode_client_frame(frame, Form.PROTO)
     # A mask of zeros leaves the payload as it is.
     size = len(payload)

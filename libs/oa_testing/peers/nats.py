@@ -30,6 +30,12 @@ class NatsServer:
         """Where clients find it."""
         return f"nats://{_HOST}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process of the server, which has started."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start the server; returns when it takes connections."""
         program = shutil.which("nats-server", path=str(Path(sys.executable).parent))
