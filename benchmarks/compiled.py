@@ -35,6 +35,7 @@ DELIVERY = (
     "services/khala_gateway/connections/app/delivery.py",
     "services/khala_gateway/connections/app/subscriber.py",
     "services/khala_gateway/feeds/app/arrivals.py",
+    "services/khala_gateway/feeds/app/cohort.py",
     "services/khala_gateway/feeds/app/entries.py",
     "services/khala_gateway/feeds/app/flusher.py",
     "services/khala_gateway/feeds/app/topic_feed.py",
@@ -69,7 +70,7 @@ arguments = ["--quiet", "build_ext", "--build-lib", "built"]
 setup(name="hot", packages=[], ext_modules=mypycify(sys.argv[1:]), script_args=arguments)
 """
 # mypyc makes native subclasses only of few builtin classes.
-_BASE = ("libs/oa_khala/server/subscriptions.py", "(AssertionError)", "(Exception)")
+_BASE = ("libs/oa_khala/server/commands.py", "(AssertionError)", "(Exception)")
 
 
 def copy_compiled(folder: Path, modules: Sequence[str]) -> Path:

@@ -230,7 +230,7 @@ class _Reader(Subscriber):
         self._rest = b""
         self.seq = 0
 
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         """Look for events, which may arrive in pieces."""
         now_ns, data = time.monotonic_ns(), self._rest + data
         end = max(0, len(data) - _STAMP_BYTES)
@@ -256,9 +256,9 @@ class _Stuck(_Reader):
         self._awake = True
         self._writer.resume_reading()
 
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         """The first data is the answer to the handshake; the last data says why the connection was closed."""
-        super().data_received(data)
+        super().received(data)
         self.told = self._rest.endswith(_CLOSE)
         if not self._awake:
             self._writer.pause_reading()

@@ -59,13 +59,16 @@ class Subscriber(asyncio.Protocol):
         self._writer.write(client_message(frames.Ping(1)))
 
     def data_received(self, data: bytes) -> None:
-        """Begin once the server has answered: RFC 6455 allows nothing before. Discard everything else; the last data is
-        kept because it says why a connection ends."""
+        """Begin once the server has answered: RFC 6455 allows nothing before."""
         if not self.heard.is_set():
             self.heard.set()
             hello = frames.Hello(self._token, self._device_id, "bench/1")
             subscribe = frames.Subscribe(((self._topic, self._cursor),))
             self._writer.write(client_message(hello) + client_message(subscribe))
+        self.received(data)
+
+    def received(self, data: bytes) -> None:
+        """Discard the data. The last data is kept because it says why a connection ends."""
         self._newest = data
 
     def connection_lost(self, exc: Exception | None) -> None:

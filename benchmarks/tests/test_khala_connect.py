@@ -11,7 +11,7 @@ def test_every_row_is_measured() -> None:
     rows = asyncio.run(measured(5, 4, 3, idle_s=0.1))
     assert [(row.subject, row.setting, row.events) for row in rows] == [
         ("bare Ed25519", "check a signature", 5),
-        ("bare handshake", "connect", 5),
+        ("websockets", "handshake alone", 5),
         ("khala_gateway", "connect and subscribe", 5),
         ("khala_gateway", "idle", 5),
         ("khala_gateway", "storm, 3 missed each", 4),
