@@ -49,16 +49,17 @@ OPEN_DOOR = AdmissionLimits(
 
 
 class OpenTokens:
-    """Accepts any token, for benchmarks that don't measure the cost of verifying one."""
+    """Accepts any token for `topics`, for benchmarks that don't measure the cost of verifying one."""
 
-    def __init__(self) -> None:
+    def __init__(self, topics: Iterable[str] = (TOPIC,)) -> None:
         self._count = 0
+        self._topics = frozenset(topics)
 
     async def verify(self, token: str) -> Grant:
         """A separate grant for each caller."""
         self._count += 1
-        scopes, topics = frozenset({"runs.read"}), frozenset({TOPIC})
-        return Grant(USER, "", scopes, topics, "ses_1", "", f"jti_{self._count}", 1 << 45)
+        scopes = frozenset({"runs.read"})
+        return Grant(USER, "", scopes, self._topics, "ses_1", "", f"jti_{self._count}", 1 << 45)
 
 
 class LocalSource:

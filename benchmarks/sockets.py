@@ -78,10 +78,13 @@ class Subscriber(asyncio.Protocol):
 
 def client_message(frame: ClientFrame) -> bytes:
     """A frame of a client as the bytes of a WebSocket message."""
-    payload = encode_client_frame(frame, Form.PROTO)
-    # A mask of zeros leaves the payload as it is.
+    return masked(0x82, encode_client_frame(frame, Form.PROTO))
+
+
+def masked(first: int, payload: bytes) -> bytes:
+    """A frame of a client with that first byte. A mask of zeros leaves the payload as it is."""
     size = len(payload)
-    head = bytes((0x82, 0x80 | size)) if size < 126 else bytes((0x82, 0xFE)) + size.to_bytes(2, "big")
+    head = bytes((first, 0x80 | size)) if size < 126 else bytes((first, 0xFE)) + size.to_bytes(2, "big")
     return head + bytes(4) + payload
 
 

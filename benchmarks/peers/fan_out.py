@@ -18,9 +18,8 @@ from pathlib import Path
 import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from benchmarks.khala_stage import EPOCH, USER, gateway
+from benchmarks.khala_stage import EPOCH, OpenTokens, gateway
 from benchmarks.sockets import allow_sockets
-from oa_khala.server.admission import Grant
 from oa_khala.wire import event_frame
 from oa_platform.config.loading import load
 from oa_platform.config.shared import LogSettings
@@ -61,23 +60,9 @@ async def _commands(port: int, pid: int, publish: Publish) -> None:
         print("done", flush=True)
 
 
-class _AllTopics:
-    """Accepts any token for all topics: no peer verifies one. Implements `SyncTokens`."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._topics = frozenset(map(topic, range(MAX_TOPICS)))
-
-    async def verify(self, token: str) -> Grant:
-        """A separate grant for each caller."""
-        self._count += 1
-        scopes = frozenset({"runs.read"})
-        return Grant(USER, "", scopes, self._topics, "ses_1", "", f"jti_{self._count}", 1 << 45)
-
-
 async def _gateway() -> None:
     heads: dict[str, int] = defaultdict(int)
-    async with gateway(_AllTopics()) as (hub, server, _):
+    async with gateway(OpenTokens(map(topic, range(MAX_TOPICS)))) as (hub, server, _):
 
         def publish(number: int, events: Sequence[bytes]) -> None:
             name = topic(number)

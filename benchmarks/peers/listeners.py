@@ -17,7 +17,7 @@ from typing import cast
 import uvloop
 
 from benchmarks.peers.fan_out import MARK, topic
-from benchmarks.sockets import UPGRADE, allow_sockets, client_message
+from benchmarks.sockets import UPGRADE, allow_sockets, client_message, masked
 from oa_khala import frames
 
 _MARKS = re.compile(MARK + rb"(\d{19})")
@@ -30,11 +30,6 @@ _PLAIN_UPGRADE = (
 )
 
 
-def _text(payload: bytes) -> bytes:
-    """A masked text message of a client; a mask of zeros leaves the payload as it is."""
-    return bytes((0x81, 0x80 | len(payload))) + bytes(4) + payload
-
-
 def _khala(number: int) -> tuple[bytes, bytes]:
     hello = frames.Hello("token", "dev_1", "bench/1")
     return UPGRADE + b"\r\n", client_message(hello) + client_message(frames.Subscribe(((topic(number), None),)))
@@ -42,11 +37,11 @@ def _khala(number: int) -> tuple[bytes, bytes]:
 
 def _centrifuge(number: int) -> tuple[bytes, bytes]:
     commands = b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"t%d"}}' % number
-    return _PLAIN_UPGRADE % b"/connection/websocket", _text(commands)
+    return _PLAIN_UPGRADE % b"/connection/websocket", masked(0x81, commands)
 
 
 def _broadcast(number: int) -> tuple[bytes, bytes]:
-    return _PLAIN_UPGRADE % b"/", _text(b"t%d" % number)
+    return _PLAIN_UPGRADE % b"/", masked(0x81, b"t%d" % number)
 
 
 def _nats(number: int) -> tuple[bytes, bytes]:

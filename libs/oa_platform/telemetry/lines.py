@@ -15,6 +15,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 Event = MutableMapping[str, Any]
+"""A record of the log: its fields by name."""
 
 
 class Lines:

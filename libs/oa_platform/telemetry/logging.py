@@ -15,7 +15,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any, TextIO
@@ -26,7 +26,7 @@ from opentelemetry import trace
 from oa_base.visible import LAYOUT, visible
 from oa_platform.config.shared import LogSettings
 from oa_platform.telemetry.context import current_request_id
-from oa_platform.telemetry.lines import Lines
+from oa_platform.telemetry.lines import Event, Lines
 
 REDACTED = "[redacted]"
 _SECRET_KEY = re.compile(
@@ -50,8 +50,6 @@ _SILENT = ("asyncpg.pool",)
 
 _JSON = json.JSONEncoder(sort_keys=True, default=str)
 _REMEMBERED_KEYS = 1024
-
-Event = MutableMapping[str, Any]
 
 
 def configure_logging(settings: LogSettings, service: str, stream: TextIO | None = None) -> None:

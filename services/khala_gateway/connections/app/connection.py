@@ -25,7 +25,7 @@ from services.khala_gateway.feeds.app.entries import Entry
 
 _log = structlog.get_logger(__name__)
 _COMMON = (Subscribed, CaughtUp, Heartbeat)
-_REMEMBERED_ANSWERS = 256
+_REMEMBERED_ANSWERS = 64
 
 
 class Connection:

@@ -22,6 +22,7 @@ from services.khala_gateway.connections.app.ports import Transport
 from services.khala_gateway.connections.app.subscriber import Run, TopicSubscriber, Waits
 from services.khala_gateway.feeds.app.entries import Segment
 from services.khala_gateway.feeds.app.replays import ReplayPage
+from services.khala_gateway.feeds.app.topic_feed import TopicFeed
 from services.khala_gateway.sources.app.ports import state_said
 
 _log = structlog.get_logger(__name__)
@@ -65,12 +66,8 @@ class Delivery:
 
     def begin(self, subscriber: TopicSubscriber) -> None:
         """Start delivery to `subscriber`, after the session has sent SUBSCRIBED."""
-        if subscriber.feed is None:
-            return
-        if subscriber.subscription.next_seq <= subscriber.feed.head:
-            self.mark(subscriber)
-        elif not self._blocked:
-            subscriber.feed.gather(subscriber)
+        if subscriber.feed is not None:
+            self._go_on(subscriber, subscriber.feed)
 
     def mark(self, subscriber: TopicSubscriber) -> None:
         """Give `subscriber` a turn, because it may have something to deliver."""
@@ -129,7 +126,12 @@ class Delivery:
             return
         if segment.frames:
             self._hand_over(subscriber, segment)
-        if subscription.live and subscription.next_seq <= feed.feed.head:
+        if subscription.live:
+            self._go_on(subscriber, feed)
+
+    def _go_on(self, subscriber: TopicSubscriber, feed: TopicFeed) -> None:
+        """Give `subscriber` another turn if there is more; otherwise, it is delivered to with others from now on."""
+        if subscriber.subscription.next_seq <= feed.head:
             self.mark(subscriber)
         elif not self._blocked:
             feed.gather(subscriber)

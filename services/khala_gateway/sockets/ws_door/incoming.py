@@ -20,7 +20,8 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80
 _RSV1, _RSV2_3, _OPCODE = 0x40, 0x30, 0x0F
 _MASKED, _LENGTH = 0x80, 0x7F
-_LENGTH_16, _LENGTH_64 = 126, 127
+# The size of a frame's head before its mask, by a length of these; of others it is 2 bytes (5.2).
+_HEAD_BYTES = {126: 4, 127: 10}
 _MAX_CONTROL_BYTES = 125
 _DATA = frozenset({CONTINUATION, TEXT, BINARY})
 _CONTROL = frozenset({CLOSE, PING, PONG})
@@ -95,11 +96,11 @@ class Incoming:
         if not second & _MASKED:
             raise Violation(PROTOCOL_ERROR, "frames of clients are masked")
         self._check_first(first)
-        length, head = second & _LENGTH, at + 2
-        if length >= _LENGTH_16:
-            head += 2 if length == _LENGTH_16 else 8
-            if len(data) < head:
-                return head
+        length = second & _LENGTH
+        head = at + _HEAD_BYTES.get(length, 2)
+        if len(data) < head:
+            return head
+        if length in _HEAD_BYTES:
             length = int.from_bytes(data[at + 2 : head])
         if first & _OPCODE in _CONTROL:
             if length > _MAX_CONTROL_BYTES:
@@ -122,8 +123,7 @@ class Incoming:
             raise Violation(PROTOCOL_ERROR, "a message begins with its type, and goes on without one")
 
     def _frame(self, data: bytes, at: int, end: int) -> Received:
-        first, length = data[at], data[at + 1] & _LENGTH
-        mask_at = at + (2 if length < _LENGTH_16 else 4 if length == _LENGTH_16 else 10)
+        first, mask_at = data[at], at + _HEAD_BYTES.get(data[at + 1] & _LENGTH, 2)
         payload = apply_mask(data[mask_at + 4 : end], data[mask_at : mask_at + 4])
         opcode = first & _OPCODE
         if opcode not in _CONTROL:
@@ -150,13 +150,16 @@ class Incoming:
 
     def _inflated(self, opcode: int, payload: bytes, fin: bool, deflated: bool) -> bytes:
         assert self._deflate is not None
-        frame = ExtendedFrame(ExtendedOpcode(opcode), payload, fin, deflated)
+        frame, room = ExtendedFrame(ExtendedOpcode(opcode), payload, fin, deflated), self._max_bytes - self._parts_bytes
         try:
-            return bytes(self._deflate.decode(frame, max_size=self._max_bytes - self._parts_bytes).data)
+            inflated = bytes(self._deflate.decode(frame, max_size=room).data)
         except PayloadTooBig:
             raise self._too_large() from None
         except ProtocolError:
             raise Violation(PROTOCOL_ERROR, "a compressed message can't be inflated") from None
+        if len(inflated) > room:  # zlib takes no room for no limit, and may have kept the end of a match
+            raise self._too_large()
+        return inflated
 
     def _too_large(self) -> Violation:
         return Violation(TOO_LARGE, f"messages of clients have at most {self._max_bytes} bytes")

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -138,7 +138,7 @@ def refusal_of(status: HTTPStatus, refusal: Refusal, headers: Mapping[str, str] 
     said = {"code": refusal.info.grpc_code.lower(), "reason": refusal.reason, "message": refusal.message}
     body = (json.dumps(said) + "\n").encode()
     retry = {"Retry-After": str(refusal.retry_hint_s)} if refusal.retry_hint_ms else {}
-    all_headers = {
+    lines = {
         "Date": formatdate(usegmt=True),
         "Connection": "close",
         "Content-Type": "application/json",
@@ -146,12 +146,8 @@ def refusal_of(status: HTTPStatus, refusal: Refusal, headers: Mapping[str, str] 
         **retry,
         **(headers or {}),
     }
-    return _head(f"HTTP/1.1 {status.value} {status.phrase}", all_headers.items()) + body
-
-
-def _head(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    lines = [first_line, *(f"{name}: {value}" for name, value in headers)]
-    return "\r\n".join(lines).encode("latin-1") + END_OF_HEAD
+    head = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in lines.items())]
+    return "\r\n".join(head).encode("latin-1") + END_OF_HEAD + body
 
 
 def _malformed(text: str) -> NotOpened:
