@@ -53,6 +53,15 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
+class UntoldChild:
+    """A child whose start its parent's log lacks: the replica that started it died in between."""
+
+    run_id: str
+    child_id: str
+    spec: RunSpec
+
+
+@dataclass(frozen=True, slots=True)
 class EndedChild:
     """A child that has ended and whose parent was not told. `is_awaited`: the parent is still running."""
 
@@ -78,6 +87,10 @@ class Families(Protocol):
 
     async def family(self, run_id: str) -> Family:
         """The family of a run."""
+        ...
+
+    async def untold(self, run_id: str) -> Sequence[UntoldChild]:
+        """The children of a run whose start its log lacks, the oldest first."""
         ...
 
     async def ended(self, limit: int) -> Sequence[EndedChild]:
@@ -116,15 +129,24 @@ class Children:
         state = parent.state
         if state.status is not RunStatus.RUNNING:
             raise invalid_transition(state.status, ChildStarted(child_id, state.run_id, spec.adapter))
-        key = f"child/{state.run_id}/{child_id}"
+        key = child_key(state.run_id, child_id)
         run_id = new_run_id(state.org_id, state.user_id, key, self._log.partitions)
         fault = await self._fault(parent, spec)
         create = CreateRun.of(run_id, state.org_id, state.user_id, spec, key, fault)
         applied = await self._create(create.child_of(state.run_id, cancel_with_parent=cancel_with_parent))
-        digest = text_sha256(spec.input.input_json) if isinstance(spec.input, AgentSpec) else b""
-        started = ChildStarted(child_id, applied.run_id, spec.adapter, digest, has_branches)
+        started = _started(child_id, applied.run_id, spec, has_branches=has_branches)
         await self._log.do(TellChild.of(state.run_id, state.org_id, started))
         return applied.run_id, applied.repeated
+
+    async def complete(self, parent: RunRecord) -> None:
+        """Record the starts that the parent's log lacks, so that its next worker knows all children. Raises Refusal.
+
+        Whether branches started them is not known any more.
+        """
+        state = parent.state
+        for child in await self._families.untold(state.run_id):
+            started = _started(child.child_id, child.run_id, child.spec, has_branches=False)
+            await self._tell(TellChild.of(state.run_id, state.org_id, started))
 
     async def _fault(self, parent: RunRecord, spec: RunSpec) -> Refusal | None:
         """Why the parent may not have another child; this applies only to a child that does not exist yet."""
@@ -160,7 +182,7 @@ class Children:
     async def look_once(self) -> None:
         """Tell parents, and end orphans. Raises Refusal unavailable."""
         ended = await self._families.ended(self._limits.page)
-        await asyncio.gather(*(self._tell(child) for child in ended if child.is_awaited))
+        await asyncio.gather(*(self._tell(_finished(child)) for child in ended if child.is_awaited))
         if ended:
             await self._families.told([child.run_id for child in ended])
         orphans = await self._families.orphans(self._limits.page)
@@ -168,13 +190,26 @@ class Children:
         if len(ended) == self._limits.page or len(orphans) == self._limits.page:
             self._word.give()
 
-    async def _tell(self, child: EndedChild) -> None:
-        told = TellChild.of(child.parent_run_id, child.org_id, ChildFinished(child.run_id, child.finish))
+    async def _tell(self, told: TellChild) -> None:
         try:
             await self._log.do(told)
         except Refusal as refusal:
             if refusal.reason != "invalid_transition":  # the parent is ending by now, and no longer waits
                 raise
+
+
+def child_key(parent_run_id: str, child_id: str) -> str:
+    """The idempotency key under which a run starts a child."""
+    return f"child/{parent_run_id}/{child_id}"
+
+
+def _started(child_id: str, run_id: str, spec: RunSpec, *, has_branches: bool) -> ChildStarted:
+    digest = text_sha256(spec.input.input_json) if isinstance(spec.input, AgentSpec) else b""
+    return ChildStarted(child_id, run_id, spec.adapter, digest, has_branches)
+
+
+def _finished(child: EndedChild) -> TellChild:
+    return TellChild.of(child.parent_run_id, child.org_id, ChildFinished(child.run_id, child.finish))
 
 
 def _cancel(orphan: Orphan) -> RequestCancel:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from oa_platform.postgres.pool import Postgres
 from oa_runlog import wire
-from services.runtime.children.app import EndedChild, Family, Orphan
+from services.runtime.children.app import EndedChild, Family, Orphan, UntoldChild, child_key
 
 READ_FAMILY = """
 WITH RECURSIVE above AS (
@@ -25,6 +25,14 @@ SELECT (SELECT coalesce(max(depth), 0) + 1 FROM above) AS depth,
 """
 """The number of generations above a child of a run, the number of children of the run, and the concurrency keys and
 threads of the child's ancestors that have not ended."""
+
+READ_UNTOLD = """
+SELECT c.run_id, c.create_key, c.spec FROM runtime.runs c
+WHERE c.parent_run_id = $1 AND c.parent_run_id <> '' AND NOT EXISTS (
+    SELECT 1 FROM runtime.events e WHERE e.run_id = $1 AND e.idempotency_key = 'child/started/' || c.run_id)
+ORDER BY c.create_time, c.run_id
+"""
+"""Children of a run that its log does not have. `TellChild` makes the key of the event."""
 
 READ_ENDED = """
 SELECT c.run_id, c.finish, c.parent_run_id, c.org_id, p.status = 'running' AS is_awaited
@@ -59,6 +67,16 @@ class PostgresFamilies:
             row = await connection.fetchrow(READ_FAMILY, run_id)
         assert row is not None  # it counts
         return Family(row["depth"], row["children"], frozenset(row["keys"]), frozenset(row["threads"]))
+
+    async def untold(self, run_id: str) -> list[UntoldChild]:
+        """The children of a run whose start its log lacks, the oldest first."""
+        async with self._postgres.acquire() as connection:
+            rows = await connection.fetch(READ_UNTOLD, run_id)
+        before = child_key(run_id, "")
+        return [
+            UntoldChild(row["run_id"], row["create_key"].removeprefix(before), wire.decode_spec(row["spec"]))
+            for row in rows
+        ]
 
     async def ended(self, limit: int) -> list[EndedChild]:
         """Children that have ended and have not been handled, the longest ago first."""

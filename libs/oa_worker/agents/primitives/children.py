@@ -116,7 +116,7 @@ class Children:
         except Refusal as refusal:
             if refusal.reason != "idempotency_conflict":
                 raise
-            # The child was created, and its parent died before the parent's log recorded it.
+            # An earlier attempt's call was still on its way when this attempt read the log.
             raise _other_input(request.child_id, request.spec.adapter) from None
 
     async def finish_of(self, run_id: str) -> pb.RunFinished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from oa_platform.system.ids import new_id
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import event_pb2, run_pb2, worker_service_pb2
+from services.runtime.children import app
 from services.runtime.config import ChildSettings, RunSettings
 from services.runtime.tests.rig import (
     FakeWorker,
@@ -97,6 +99,47 @@ async def test_what_ended_while_nobody_looked_is_told_later_and_once(runtime_dat
             await asyncio.sleep(0.05)
         told = [body for body in await events(one, who, run_id) if body.HasField("child_finished")]
         assert [body.child_finished.run_id for body in told] == [child_id]
+
+
+def dies(*_: Any) -> None:
+    raise Refusal("unavailable", "this replica has died; try again")
+
+
+async def test_a_start_that_the_parents_log_lacks_is_recorded_before_the_next_worker_reads(
+    runtime: Replica, who: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replica dies after it has created the child, and before it has told the parent."""
+    worker, run_id = await parent(runtime, who, slots=1)
+    request = asked(run_id)
+    request.spec.ClearField("exec")
+    request.spec.adapter, request.spec.agent.input_json = "quote", '{"of": "tea"}'
+    with monkeypatch.context() as patched:
+        patched.setattr(app.TellChild, "of", dies)
+        assert (await refusal_of_call(start(runtime, who, request))).reason == "unavailable"
+    assert not [body for body in await events(runtime, who, run_id) if body.HasField("child_started")]
+    await worker.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
+    assert await given(await attached(runtime, who, slots=1)) == run_id
+    for _ in range(2):  # and only once
+        told = [body.child_started for body in await events(runtime, who, run_id, 2) if body.HasField("child_started")]
+        assert [(one.child_id, one.adapter) for one in told] == [("c1", "quote")]
+        assert told[0].input_sha256 == hashlib.sha256(b'{"of": "tea"}').digest()
+    request.lease_epoch = 2
+    again = await start(runtime, who, request)
+    assert (again.child_run_id, again.already_started) == (told[0].run_id, True)
+
+
+async def test_a_parent_that_is_ending_is_told_of_no_start(
+    runtime: Replica, who: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, run_id = await parent(runtime, who, slots=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(app.TellChild, "of", dies)
+        await refusal_of_call(start(runtime, who, asked(run_id)))
+    await worker.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
+    assert await given(await attached(runtime, who, slots=1)) == run_id
+    await cancel(runtime, who, run_id)
+    assert [body for body in await events(runtime, who, run_id, 2) if body.HasField("run_cancel_requested")]
+    assert not [body for body in await events(runtime, who, run_id, 2) if body.HasField("child_started")]
 
 
 # ------------------------------------------------------------------------------------------------- its end

@@ -42,6 +42,9 @@ class HeldRuns:
         lease that is over.
         """
         run = await self._held(principal, lease)
+        if after_seq == 0 and run.state.attempt > 1:
+            await self._children.complete(run)  # before the worker reads what earlier attempts have done
+            run = await self._held(principal, lease)
         if after_seq >= run.state.latest_seq:
             return []
         limits = self._limits
