@@ -11,10 +11,10 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
+from oa_runlog.commands import TellChild
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import event_pb2, run_pb2, worker_service_pb2
-from services.runtime.children import app
 from services.runtime.config import ChildSettings, RunSettings
 from services.runtime.tests.rig import (
     FakeWorker,
@@ -114,7 +114,7 @@ async def test_a_start_that_the_parents_log_lacks_is_recorded_before_the_next_wo
     request.spec.ClearField("exec")
     request.spec.adapter, request.spec.agent.input_json = "quote", '{"of": "tea"}'
     with monkeypatch.context() as patched:
-        patched.setattr(app.TellChild, "of", dies)
+        patched.setattr(TellChild, "of", dies)
         assert (await refusal_of_call(start(runtime, who, request))).reason == "unavailable"
     assert not [body for body in await events(runtime, who, run_id) if body.HasField("child_started")]
     await worker.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
@@ -133,7 +133,7 @@ async def test_a_parent_that_is_ending_is_told_of_no_start(
 ) -> None:
     worker, run_id = await parent(runtime, who, slots=1)
     with monkeypatch.context() as patched:
-        patched.setattr(app.TellChild, "of", dies)
+        patched.setattr(TellChild, "of", dies)
         await refusal_of_call(start(runtime, who, asked(run_id)))
     await worker.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
     assert await given(await attached(runtime, who, slots=1)) == run_id
