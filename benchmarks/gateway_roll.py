@@ -249,7 +249,7 @@ class _Tokens:
 
     async def sync_token(self, topics: Sequence[str], *, surface: str, ttl_seconds: int = 0) -> SyncGrant:
         """See SyncTokens."""
-        (token,) = tokens(self._key, 1)
+        (token,) = tokens(self._key, [TOPIC])
         return SyncGrant(token, frozenset(topics), 600_000, (), "ws://balancer")
 
 

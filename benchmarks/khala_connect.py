@@ -5,7 +5,8 @@
 The real gateway (tokens, hub, connections, sockets on uvloop) against clients in another process that read and discard.
 CPU time of the gateway's process, kernel included. Each client has a token of its own, which is verified.
 
-- **connect and subscribe**: until all are subscribed, and the memory that each client then takes.
+- **connect and subscribe**: until all are subscribed, and the memory that each client then takes. All follow the same
+  topic, or each follows one of its own.
 - **storm**: all reconnect at once with the same cursor, and get the events that they missed. The note says how often
   the source was read.
 - **idle**: all are subscribed, and nothing happens but one heartbeat for each.
@@ -20,14 +21,17 @@ import argparse
 import asyncio
 import gc
 import logging
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import repeat, starmap
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import psutil
 import uvloop
@@ -41,6 +45,7 @@ from benchmarks.measure import Figures, report
 from benchmarks.sockets import Subscriber, allow_sockets
 from oa_base.identity import ISSUER, KHALA_AUDIENCE, SYNC_CLAIMS_VERSION
 from oa_khala.frames import Cursor, Form
+from oa_khala.topics import run_events
 from oa_khala.wire import event_frame
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import SigningKey, generate_key
@@ -53,9 +58,12 @@ from oa_platform.system.ids import new_id
 from oa_platform.telemetry.logging import configure_logging
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 from services.khala_gateway.admission.door import SyncTokenVerifier
+from services.khala_gateway.sockets.ws_door.server import WebSocketServer
 from services.khala_gateway.wiring import steady_wall_ms
 
 PAYLOAD_BYTES = 200
+FIRST_CLIENTS = 100
+"""Number of clients that are there before the measured ones come."""
 AT_A_TIME = 64
 """Number of handshakes that the clients have in progress at a time."""
 IDLE_S = 15.0
@@ -65,8 +73,8 @@ _TTL_S = 600
 _BARE = "bare"
 
 
-def tokens(key: SigningKey, count: int) -> list[str]:
-    """Sync tokens for the topic, one for each client."""
+def tokens(key: SigningKey, topics: Iterable[str]) -> list[str]:
+    """Sync tokens, one for each client: each for one of the topics."""
     now = int(time.time())
     claims = SyncTokenClaims(
         iss=ISSUER,
@@ -77,13 +85,12 @@ def tokens(key: SigningKey, count: int) -> list[str]:
         exp=now + _TTL_S,
         org_id=new_id("org"),
         scopes=["runs.read"],
-        topics=[TOPIC],
         surface="cli",
         claims_version=SYNC_CLAIMS_VERSION,
     )
     made = []
-    for _ in range(count):
-        claims.jti, claims.session_id = new_id("tok"), new_id("ses")
+    for topic in topics:
+        claims.jti, claims.session_id, claims.topics[:] = new_id("tok"), new_id("ses"), [topic]
         made.append(sign_token(claims, key))
     return made
 
@@ -102,10 +109,15 @@ async def until(reached: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def clients(port: int, given: Sequence[str], after_seq: int = -1) -> AsyncIterator[None]:
-    """Clients in a process of their own, for a block: one for each of `given`, a token or `_BARE` for none."""
+async def clients(
+    port: int, given: Sequence[str], after_seq: int = -1, topics: Iterable[str] | None = None
+) -> AsyncIterator[None]:
+    """Clients in a process of their own, for a block: one for each of `given`, a token or `_BARE` for none.
+
+    All follow the same topic, or each its own of `topics`.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".tokens") as file:
-        file.write("\n".join(given))
+        file.writelines(f"{token} {topic}\n" for token, topic in zip(given, topics or repeat(TOPIC), strict=False))
         file.flush()
         command = [sys.executable, "-m", "benchmarks.khala_connect", "--read", str(port), file.name, str(after_seq)]
         process = await asyncio.create_subprocess_exec(*command)
@@ -151,10 +163,21 @@ def _a_client(subject: str, setting: str, count: int, spent: _Spent, note: str =
     return Figures(subject, setting, count, spent.cpu_s, note=f"{words}{note and '; '}{note}")
 
 
-async def connect_and_idle(key: SigningKey, count: int, idle_s: float) -> list[Figures]:
-    """Measure clients that connect and stay."""
-    given = tokens(key, count)
+@asynccontextmanager
+async def _warm_gateway(key: SigningKey) -> AsyncIterator[WebSocketServer]:
+    """A gateway that has some clients already: what it needs once, for its first clients, is not counted."""
     async with gateway(verifier(key)) as (_, server, _):
+        target = subscribed() + FIRST_CLIENTS
+        async with clients(server.port, tokens(key, [TOPIC] * FIRST_CLIENTS)):
+            await until(lambda: subscribed() == target)
+            yield server
+
+
+async def connect_and_idle(count: int, idle_s: float) -> list[Figures]:
+    """Measure clients that connect and stay. All follow the same topic."""
+    key = generate_key()
+    given = tokens(key, [TOPIC] * count)
+    async with _warm_gateway(key) as server:
         target = subscribed() + count
         spent = _Spent()
         async with clients(server.port, given):
@@ -168,9 +191,24 @@ async def connect_and_idle(key: SigningKey, count: int, idle_s: float) -> list[F
         return rows
 
 
-async def storm(key: SigningKey, count: int, missed: int) -> Figures:
+async def apart(count: int) -> list[Figures]:
+    """Measure clients that each follow a topic of their own."""
+    key = generate_key()
+    topics = [run_events(new_id("run")) for _ in range(count)]
+    given = tokens(key, topics)
+    async with _warm_gateway(key) as server:
+        target = subscribed() + count
+        spent = _Spent()
+        async with clients(server.port, given, topics=topics):
+            await until(lambda: subscribed() == target)
+            note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
+            return [_a_client("khala_gateway", "connect and subscribe, a topic each", count, spent, note)]
+
+
+async def storm(count: int, missed: int) -> list[Figures]:
     """Measure clients that all reconnect at once."""
-    given = tokens(key, count)
+    key = generate_key()
+    given = tokens(key, [TOPIC] * count)
     history = [event_frame(TOPIC, seq, bytes(PAYLOAD_BYTES)) for seq in range(1, missed + 1)]
     async with gateway(verifier(key), history) as (_, server, source):
         target = delivered() + count * missed
@@ -178,10 +216,10 @@ async def storm(key: SigningKey, count: int, missed: int) -> Figures:
         async with clients(server.port, given, after_seq=0):
             await until(lambda: delivered() >= target)
             note = f"{spent.cpu_s:.2f} s of CPU, the topic was read {source.reads} times"
-            return _a_client("khala_gateway", f"storm, {missed} missed each", count, spent, note)
+            return [_a_client("khala_gateway", f"storm, {missed} missed each", count, spent, note)]
 
 
-async def handshakes(count: int) -> Figures:
+async def handshakes(count: int) -> list[Figures]:
     """Measure the peer's connections."""
     open_now: set[_Handshake] = set()
     server = await asyncio.get_running_loop().create_server(lambda: _Handshake(open_now), "127.0.0.1", 0, backlog=4096)
@@ -189,7 +227,7 @@ async def handshakes(count: int) -> Figures:
     async with server, clients(server.sockets[0].getsockname()[1], [_BARE] * count):
         await until(lambda: len(open_now) == count)
         note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
-        return _a_client("websockets", "handshake alone", count, spent, note)
+        return [_a_client("websockets", "handshake alone", count, spent, note)]
 
 
 class _Handshake(asyncio.Protocol):
@@ -227,26 +265,48 @@ def signatures(count: int) -> Figures:
 
 async def measured(count: int, storming: int, missed: int, idle_s: float = IDLE_S) -> list[Figures]:
     """Every row."""
-    key = generate_key()
-    rows = [signatures(count), await handshakes(count)]
-    rows += await connect_and_idle(key, count, idle_s)
-    return [*rows, await storm(key, storming, missed)]
+    return [
+        signatures(count),
+        *await _alone(handshakes, count),
+        *await _alone(connect_and_idle, count, idle_s),
+        *await _alone(apart, count),
+        *await _alone(storm, storming, missed),
+    ]
+
+
+Part = Callable[..., Coroutine[Any, Any, list[Figures]]]
+
+
+async def _alone(part: Part, *arguments: float) -> list[Figures]:
+    """Measure in a process of its own: the memory that clients of an earlier part have left would be used again, and
+    not be counted."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return await asyncio.get_running_loop().run_in_executor(process, _run, part, *arguments)
+
+
+def _run(part: Part, *arguments: float) -> list[Figures]:
+    allow_sockets(int(arguments[0]) + FIRST_CLIENTS)
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        # Logging and garbage collection as in the service: both are part of the cost of a client.
+        configure_logging(load(LogSettings, {}), "khala_gateway", nowhere)
+        calm_garbage_collection()
+        return uvloop.run(part(*arguments))
 
 
 # ------------------------------------------------------------------------------------------------- the clients' process
 
 
-async def _come(port: int, given: Sequence[str], after_seq: int) -> None:
+async def _come(port: int, given: Sequence[Sequence[str]], after_seq: int) -> None:
     loop = asyncio.get_running_loop()
     cursor = Cursor(EPOCH, after_seq) if after_seq >= 0 else None
     free = asyncio.Semaphore(AT_A_TIME)
 
-    async def one(token: str) -> None:
+    async def one(token: str, topic: str) -> None:
         async with free:
-            _, client = await loop.create_connection(lambda: Subscriber(token, TOPIC, cursor=cursor), "127.0.0.1", port)
+            _, client = await loop.create_connection(lambda: Subscriber(token, topic, cursor=cursor), "127.0.0.1", port)
             await client.heard.wait()
 
-    await asyncio.gather(*map(one, given))
+    await asyncio.gather(*starmap(one, given))
     await asyncio.sleep(3600)
 
 
@@ -268,16 +328,11 @@ def main() -> None:
     arguments = _arguments()
     if arguments.read:
         port, file, after_seq = arguments.read
-        given = Path(file).read_text("ascii").split()
+        given = [line.split() for line in Path(file).read_text("ascii").splitlines()]
         allow_sockets(len(given))
         uvloop.run(_come(int(port), given, int(after_seq)))
         return
-    allow_sockets(max(arguments.clients, arguments.storm))
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        # Logging and garbage collection as in the service: both are part of the cost of a client.
-        configure_logging(load(LogSettings, {}), "khala_gateway", nowhere)
-        calm_garbage_collection()
-        rows = uvloop.run(measured(arguments.clients, arguments.storm, arguments.missed))
+    rows = asyncio.run(measured(arguments.clients, arguments.storm, arguments.missed))
     report("Letting clients in: clients a second of the gateway's CPU", rows, arguments.json)
 
 
