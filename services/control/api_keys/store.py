@@ -36,8 +36,8 @@ JOIN control.orgs o USING (org_id)
 LEFT JOIN control.users u ON u.user_id = k.owner
 LEFT JOIN control.memberships m ON m.org_id = k.org_id AND m.user_id = k.owner
 LEFT JOIN control.service_accounts s ON s.service_account_id = k.owner
-WHERE k.api_key_id = $1"""  # noqa: S608
-"""A key with the current state of its owner and its org: everything that admits a call, in one round trip."""
+WHERE k.api_key_id = ANY($1::text[])"""  # noqa: S608
+"""Keys with the current state of their owners and orgs: everything that admits calls, in one round trip."""
 HOLD_OWNER = """
 SELECT (SELECT user_id FROM control.users WHERE user_id = $1 FOR SHARE),
        (SELECT service_account_id FROM control.service_accounts WHERE service_account_id = $1 FOR SHARE)"""
@@ -129,11 +129,10 @@ class PostgresApiKeys:
         return _key(row) if row else None
 
     async def standing(self, api_key_id: str) -> OwnedKey | None:
-        row = await self._connection.fetchrow(STANDING, api_key_id)
-        if row is None:
-            return None
-        role = Role(row["role"]) if row["role"] else None
-        return OwnedKey(_key(row), owner_scopes(row["owner"], may_come_in=row["may_come_in"], role=role))
+        return (await self.standings([api_key_id])).get(api_key_id)
+
+    async def standings(self, api_key_ids: Sequence[str]) -> Mapping[str, OwnedKey]:
+        return {row["api_key_id"]: _owned(row) for row in await self._connection.fetch(STANDING, api_key_ids)}
 
     async def hold_owner(self, owner: str) -> None:
         await self._connection.fetchrow(HOLD_OWNER, owner)
@@ -168,6 +167,11 @@ class PostgresApiKeys:
         ids = list(uses)
         prefixes, times = [uses[one].prefix for one in ids], [uses[one].used_at for one in ids]
         await self._connection.execute(USED, ids, prefixes, times)
+
+
+def _owned(row: asyncpg.Record) -> OwnedKey:
+    role = Role(row["role"]) if row["role"] else None
+    return OwnedKey(_key(row), owner_scopes(row["owner"], may_come_in=row["may_come_in"], role=role))
 
 
 def _key(row: asyncpg.Record) -> ApiKey:

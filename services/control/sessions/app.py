@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
+from oa_platform.process.together import Together
 from oa_platform.system.ids import new_id
 from services.control.audit.app import Audited
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin, by
@@ -88,6 +89,10 @@ class SessionStore(Protocol):
         """The session, and the role that the person has now in the session's org."""
         ...
 
+    async def standings(self, session_ids: Sequence[str]) -> Mapping[str, StandingSession]:
+        """The same of several sessions, by id, without those that don't exist."""
+        ...
+
     async def standing_in(self, session_id: str, org_id: str) -> tuple[bool, StandingSession | None]:
         """Whether anybody may act in the org, and the session as `standing` returns it, whatever org it acts in."""
         ...
@@ -122,6 +127,7 @@ class Sessions:
         self._clock = clock
         self._issuer = issuer
         self._hmac_key = hmac_key
+        self._standings = Together(self._read_standings)
 
     async def sign_in(
         self, tx: Transaction, user: User, device_id: str, token: str, origin: Origin, now: datetime, *, new_user: bool
@@ -303,17 +309,22 @@ class Sessions:
     async def standing(self, principal: StandingPrincipal, jti: str) -> Standing | None:
         """Return what a person's role gives now; None if the session has ended or the person is blocked. See
         `policy.app.AskStanding`."""
-        async with self._transactions.autocommit() as tx:
-            # A token of another org doesn't count as used, because the client is about to present its refresh token.
-            found = _acting(await tx.sessions.standing(principal.session_id), principal)
-            if found is None or found.blocked:
-                return None
-            session = found.session
-            # Recorded before the caller is let in: from here on, the previous refresh token counts as stolen.
-            counter = used_counter(session.session_id, jti)
-            if counter > session.used_counter:
+        # A token of another org doesn't count as used, because the client is about to present its refresh token.
+        found = _acting(await self._standings.ask(principal.session_id), principal)
+        if found is None or found.blocked:
+            return None
+        session = found.session
+        # Recorded before the caller is let in: from here on, the previous refresh token counts as stolen.
+        counter = used_counter(session.session_id, jti)
+        if counter > session.used_counter:
+            async with self._transactions.autocommit() as tx:
                 await tx.sessions.mark_used(session.session_id, counter)
         return Standing(role_scopes(found.role), session.signed_in_at)
+
+    async def _read_standings(self, session_ids: Sequence[str]) -> Sequence[StandingSession | None]:
+        async with self._transactions.autocommit() as tx:
+            found = await tx.sessions.standings(session_ids)
+        return [found.get(session_id) for session_id in session_ids]
 
 
 def _acting(found: StandingSession | None, principal: StandingPrincipal) -> StandingSession | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -82,8 +82,8 @@ STANDING = f"""
 SELECT {_COLUMNS}, m.role, u.blocked_at IS NOT NULL AS blocked FROM control.sessions s
 JOIN control.users u ON u.user_id = s.user_id
 LEFT JOIN control.memberships m ON m.org_id = s.org_id AND m.user_id = s.user_id
-WHERE s.session_id = $1"""  # noqa: S608
-"""A session with its person's role: all that is needed to admit a call, in one round trip."""
+WHERE s.session_id = ANY($1::text[])"""  # noqa: S608
+"""Sessions with their persons' roles: all that is needed to admit calls, in one round trip."""
 
 STANDING_IN = f"""
 SELECT o.delete_at IS NULL AS org_open, {_COLUMNS}, m.role, u.blocked_at IS NOT NULL AS blocked FROM control.orgs o
@@ -152,8 +152,11 @@ class PostgresSessions:
         return [_session(row) for row in rows]
 
     async def standing(self, session_id: str) -> StandingSession | None:
-        row = await self._connection.fetchrow(STANDING, session_id)
-        return _standing(row) if row else None
+        return (await self.standings([session_id])).get(session_id)
+
+    async def standings(self, session_ids: Sequence[str]) -> Mapping[str, StandingSession]:
+        rows = await self._connection.fetch(STANDING, session_ids)
+        return {row["session_id"]: _standing(row) for row in rows}
 
     async def standing_in(self, session_id: str, org_id: str) -> tuple[bool, StandingSession | None]:
         row = await self._connection.fetchrow(STANDING_IN, session_id, org_id)

@@ -6,7 +6,7 @@ Locks are taken in one order: owner, key, and last the order of revocations.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -14,6 +14,7 @@ from typing import Protocol
 from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
+from oa_platform.process.together import Together
 from oa_platform.system.ids import new_id
 from services.control.api_keys.app.uses import KeyUses, UseStore
 from services.control.api_keys.domain import (
@@ -79,6 +80,10 @@ class ApiKeyStore(UseStore, Protocol):
 
     async def standing(self, api_key_id: str) -> OwnedKey | None:
         """The key, and what its owner may do now."""
+        ...
+
+    async def standings(self, api_key_ids: Sequence[str]) -> Mapping[str, OwnedKey]:
+        """The same of several keys, by id, without those that don't exist."""
         ...
 
     async def hold_owner(self, owner: str) -> None:
@@ -161,6 +166,7 @@ class ApiKeys:
         self._hmac_key = hmac_key
         self._limits = limits
         self.uses = KeyUses(transactions)
+        self._standings = Together(self._read_standings)
 
     async def create(
         self, principal: StandingPrincipal, service_account_id: str, wanted: Wanted, origin: Origin
@@ -341,13 +347,17 @@ class ApiKeys:
     async def standing(self, principal: StandingPrincipal, jti: str) -> Standing | None:
         """What the owner of the token's key may do now; None if one of them has ended. See `policy.app.AskStanding`."""
         now = self._clock.now()
-        async with self._transactions.autocommit() as tx:
-            owned = _behind(principal, await tx.api_keys.standing(principal.session_id), now)
+        owned = _behind(principal, await self._standings.ask(principal.session_id), now)
         if owned is None or owned.standing is None:
             return None
         if jti:  # a question about a key is not a use of it
             self.uses.note(owned.key.api_key_id, now)
         return Standing(owned.standing)
+
+    async def _read_standings(self, api_key_ids: Sequence[str]) -> Sequence[OwnedKey | None]:
+        async with self._transactions.autocommit() as tx:
+            found = await tx.api_keys.standings(api_key_ids)
+        return [found.get(api_key_id) for api_key_id in api_key_ids]
 
     async def still(self, tx: Transaction, principal: StandingPrincipal) -> tuple[Scopes, datetime | None]:
         """What the owner of the key behind the caller's token may do now, and when the key ends (None for a key without
