@@ -9,7 +9,6 @@ from oa_khala.client.deadlines import NEVER
 from oa_khala.client.topics import ClientTopic, Counts, Phase
 from oa_khala.frames import Cursor, Subscribe
 
-
 _NOT_GRANTED = {"invalid_topic": "there is no topic of this form"}
 
 
