@@ -1,6 +1,6 @@
 """Inviting people into an org, and answering.
 
-Locks are taken in one order: org, address, invitation. People who answer are identified by the address that they
+Locks are taken in one order: org, address, invitation, person. People who answer are identified by the address that they
 signed in with, so an invitation needs no secret, and anybody may read its mail.
 """
 
