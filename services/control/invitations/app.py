@@ -1,7 +1,7 @@
 """Inviting people into an org, and answering.
 
-Locks are taken in one order: org, address, invitation, person. People who answer are identified by the address that they
-signed in with, so an invitation needs no secret, and anybody may read its mail.
+Locks are taken in one order: org, address, invitation, person. People who answer are identified by the address that
+they signed in with, so an invitation needs no secret, and anybody may read its mail.
 """
 
 from __future__ import annotations

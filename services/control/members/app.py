@@ -1,8 +1,8 @@
 """Listing and changing the members of an org.
 
 A transaction that changes members holds the org's lock, so that decisions about owners and roles are still valid when
-they are stored. If it makes an owner, it locks that person after the org: a person owns a limited number of orgs. The rights that a member loses are revoked in the same transaction, and the member's sessions leave
-the org.
+they are stored. If it makes an owner, it locks that person after the org: a person owns a limited number of orgs. The
+rights that a member loses are revoked in the same transaction, and the member's sessions leave the org.
 """
 
 from __future__ import annotations

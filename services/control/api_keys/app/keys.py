@@ -38,7 +38,7 @@ from services.control.api_keys.domain import (
 )
 from services.control.api_keys.limits import REFUSED_ON_RECORD_EVERY, KeyLimits
 from services.control.audit.app import Audited
-from services.control.audit.domain import Action, AuditEntry, Origin
+from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
 from services.control.mail import app as mail_app
 from services.control.notices.app import tell_of_key
 from services.control.orgs.app import OrgStore, PeopleTransaction, done
@@ -292,12 +292,15 @@ class ApiKeys:
             await tx.audit.add(done(principal, Action.KEY_REVOKED, origin, key.org_id, api_key_id), now)
             await _end(tx, api_key_id, EndReason.USER_REQUESTED, now)
 
-    async def end_all(self, tx: Transaction, owner: str, reason: EndReason, now: datetime) -> int:
-        """End all keys of an owner, whom the caller has locked. Return their number."""
-        keys = await tx.api_keys.live(owner)
+    async def end_of_blocked(self, tx: Transaction, owner: str, origin: Origin, now: datetime) -> None:
+        """End all keys of an owner whom an operator blocks; the caller has locked the owner. Each is recorded in the
+        org that it acts in."""
+        reason, keys = EndReason.OWNER_BLOCKED, await tx.api_keys.live(owner)
+        for key in keys:
+            entry = AuditEntry(Action.KEY_REVOKED, origin, OPERATOR, key.org_id, key.api_key_id, reason.value)
+            await tx.audit.add(entry, now)
         for key in keys:
             await _end(tx, key.api_key_id, reason, now)
-        return len(keys)
 
     async def sweep(self) -> None:
         """End keys that have expired, because a key that was rotated may have tokens that live longer."""

@@ -56,7 +56,8 @@ async def owned(admin: Any, person: StandingPrincipal, number: int) -> None:
             INSERT INTO control.orgs (org_id, name, created_at)
             SELECT 'org_' || gen_random_uuid(), 'n', now() FROM generate_series(1, $2) RETURNING org_id
         )
-        INSERT INTO control.memberships (org_id, user_id, role, created_at) SELECT org_id, $1, 'owner', now() FROM made""",
+        INSERT INTO control.memberships (org_id, user_id, role, created_at)
+        SELECT org_id, $1, 'owner', now() FROM made""",
         person.subject,
         number,
     )
