@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,25 +9,11 @@ from pathlib import Path
 from oa_base.rate import Rate
 from oa_base.version import VERSION
 from oa_platform.config.loading import DefaultFrom, own_port, setting
-from oa_platform.config.parsers import Address, Parser, address, http_url, integer, number, path
+from oa_platform.config.parsers import Address, Parser, address, http_url, integer, number, path, web_origins
 from oa_platform.config.shared import DRAIN_DEADLINE
 from services.control.edge.domain import ClientWindow, Version
 from services.control.edge.limits import CallClass, EdgeLimits
 from services.control.routes.limits import LegacyLimits
-
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
-
-
-def origins() -> Parser[Sequence[str]]:
-    """Web origins, separated by commas."""
-
-    def parse(given: str) -> Sequence[str]:
-        parts = tuple(part.strip() for part in given.split(","))
-        if not all(_ORIGIN.fullmatch(part) for part in parts):
-            raise ValueError
-        return parts
-
-    return Parser(parse, "a list of origins like https://app.example.org,http://127.0.0.1:5173")
 
 
 def folders() -> Parser[Sequence[Path]]:
@@ -69,7 +54,7 @@ class EdgeSettings:
     )
     allowed_origins: Sequence[str] = setting(
         "OA_ALLOWED_ORIGINS",
-        origins(),
+        web_origins(),
         DefaultFrom(lambda _service, _env: (), "none"),
         doc="Web origins whose pages may call the edge.",
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,13 +12,13 @@ from oa_platform.config.loading import group, own_port, peer_port, setting
 from oa_platform.config.parsers import (
     Address,
     IpNetwork,
-    Parser,
     Target,
     address,
     boolean,
     integer,
     number,
     target,
+    web_origins,
 )
 from oa_platform.config.shared import (
     DRAIN_DEADLINE,
@@ -37,20 +36,7 @@ from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.sockets.limits import PortLimits, SocketLimits
 from services.khala_gateway.sources.limits import SourceLimits
 
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _HOUR_MS = 3_600_000
-
-
-def origins() -> Parser[Collection[str]]:
-    """Origins, separated by commas."""
-
-    def parse(given: str) -> Collection[str]:
-        parts = frozenset(part.strip() for part in given.split(","))
-        if not all(_ORIGIN.fullmatch(part) for part in parts):
-            raise ValueError
-        return parts
-
-    return Parser(parse, "a list of origins like https://app.example.org,http://127.0.0.1:8080")
 
 
 def _ms(variable: str, default: int, doc: str, *, minimum: int = 1, within: str = "") -> int:
@@ -66,10 +52,10 @@ class SocketSettings:
     """The WebSocket port."""
 
     address: Address = setting("OA_WS_ADDRESS", address(), own_port("ws"), doc="Address that serves WebSockets.")
-    allowed_origins: Collection[str] = setting(
+    allowed_origins: Sequence[str] = setting(
         "OA_ALLOWED_ORIGINS",
-        origins(),
-        frozenset(),
+        web_origins(),
+        (),
         doc="Origins whose pages may connect. A client that sends no Origin is not a page and may connect.",
     )
     max_connections: int = setting(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def read_passwords(folder: Path) -> dict[str, str]:
     try:
         return {role: (folder / role_secret(role) / "password").read_text("utf-8") for role in ROLES}
     except OSError:
-        message = f"{folder} holds no passwords of roles; make them: oa admin secrets new {folder}"
+        message = f"{folder} holds no passwords of roles; make them: oa admin secrets new {shlex.quote(str(folder))}"
         raise Refusal("invalid_value", message, field="folder") from None
 
 

@@ -17,6 +17,10 @@ from oa_platform.config.ports import HIGHEST_PORT
 
 T = TypeVar("T")
 IpNetwork = IPv4Network | IPv6Network
+_WEB_ORIGIN = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?", re.ASCII | re.IGNORECASE
+)
+_WEB_PORTS = {"http": 80, "https": 443}
 MAX_TOKENS = 2
 """Maximum number of tokens of one service that are accepted at a time: the old one and the new one."""
 
@@ -243,6 +247,27 @@ def http_url() -> Parser[str]:
         return given.rstrip("/")
 
     return Parser(parse, "a URL like http://127.0.0.1:8080")
+
+
+def web_origins() -> Parser[Sequence[str]]:
+    """Origins of web pages, separated by commas, in the form in which browsers send them."""
+
+    def parse(given: str) -> Sequence[str]:
+        return tuple(_web_origin(part.strip()) for part in given.split(","))
+
+    return Parser(parse, "a list of origins like https://app.example.org,http://127.0.0.1:5173")
+
+
+def _web_origin(given: str) -> str:
+    """Browsers send scheme and host in lower case, and a port only if it is not the scheme's own. Raises ValueError."""
+    parts = _WEB_ORIGIN.fullmatch(given)
+    if parts is None:
+        raise ValueError
+    scheme, host = parts["scheme"].lower(), parts["host"].lower()
+    port = int(parts["port"] or _WEB_PORTS[scheme])
+    if not 0 < port <= HIGHEST_PORT:
+        raise ValueError
+    return f"{scheme}://{host}" if port == _WEB_PORTS[scheme] else f"{scheme}://{host}:{port}"
 
 
 def proxy_url() -> Parser[Secret]:

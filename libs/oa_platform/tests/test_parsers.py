@@ -26,6 +26,14 @@ GOOD: list[tuple[Parser[Any], str, object]] = [
     (parsers.target(), "dns://10.0.0.10:53/runtime:1", Target((Address("runtime", 1),), "10.0.0.10:53")),
     (parsers.target(), "10.0.0.1:1, 10.0.0.2:1", Target((Address("10.0.0.1", 1), Address("10.0.0.2", 1)))),
     (parsers.http_url(), "https://control.example/x/", "https://control.example/x"),
+    (
+        parsers.web_origins(),
+        "https://App.Example.org, HTTPS://a.example:443,http://a.example:80,https://a.example:080,http://a.example:5173",
+        (
+            *("https://app.example.org", "https://a.example", "http://a.example", "https://a.example:80"),
+            "http://a.example:5173",
+        ),
+    ),
     (parsers.service_hashes(), f"control={HASH}", {HASH: "control"}),
     (
         parsers.service_certificates(),
@@ -38,6 +46,12 @@ BAD: list[tuple[Parser[Any], str]] = [
     (parsers.service_certificates(), "control="),
     (parsers.service_certificates(), "control=a.svc,projector=a.svc"),
     (parsers.service_certificates(), "control=a svc"),
+    (parsers.web_origins(), "https://a.example/path"),
+    (parsers.web_origins(), "https://a.example:0"),
+    (parsers.web_origins(), "https://a.example:65536"),
+    (parsers.web_origins(), "https://\u212aelvin.example"),
+    (parsers.web_origins(), "https://a.example,"),
+    (parsers.web_origins(), "*"),
     (parsers.text(3), "abcd"),
     (parsers.variables(never="OA_"), "A,"),
     (parsers.variables(never="OA_"), "*"),

@@ -10,6 +10,7 @@ import asyncpg
 from oa_platform.postgres.columns import columns
 from oa_platform.postgres.pool import Connection
 from oa_runlog.proof.audit import AuditHead
+from services.control.audit.domain import OPERATOR
 from services.control.audit_log.app.tables import Backlog, Looked
 from services.control.audit_log.domain import DONE_FOR_A_REASON, Filters, Outcome, RecordedEvent, Seal
 
@@ -55,15 +56,23 @@ WHERE e.org_id = $1 AND e.audit_id < $2 AND e.audit_id >= $3
   AND ($9::timestamptz IS NULL OR e.occurred_at >= $9) AND ($10::timestamptz IS NULL OR e.occurred_at < $10)
 ORDER BY e.audit_id DESC LIMIT $11"""
 """Events of an org, filtered, newest first."""
-_MINE = """
+_ENDED = """
+SELECT session_id FROM control.sessions WHERE user_id = $1 AND revoked_at IS NOT NULL
+UNION ALL
+SELECT api_key_id FROM control.api_keys WHERE owner = $1 AND revoked_at IS NOT NULL"""
+_MINE = f"""
 (SELECT * FROM control.audit_events WHERE actor = $1 AND audit_id < $2 ORDER BY audit_id DESC LIMIT $3)
 UNION
 (SELECT * FROM control.audit_events WHERE target = $1 AND starts_with(target, 'usr_') AND audit_id < $2
- ORDER BY audit_id DESC LIMIT $3)"""
+ ORDER BY audit_id DESC LIMIT $3)
+UNION
+(SELECT * FROM control.audit_events WHERE actor = '{OPERATOR}' AND target = ANY(ARRAY({_ENDED}))
+ AND audit_id < $2 ORDER BY audit_id DESC LIMIT $3)"""  # noqa: S608 - constants
 OWN = (
     f"{_SELECT} FROM ({_MINE}) AS e LEFT JOIN control.audit_seals s USING (audit_id) ORDER BY e.audit_id DESC LIMIT $3"
 )
-"""Events whose actor is the subject or whose target is this person, newest first."""
+"""Events whose actor is the subject, whose target is this person, or with which operators ended a session or key of
+this person; newest first."""
 HEAD = "SELECT sequence, chain FROM control.audit_seals WHERE org_id = $1 ORDER BY sequence DESC LIMIT 1"
 """The head of a chain."""
 START = """

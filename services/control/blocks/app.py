@@ -9,14 +9,12 @@ from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from services.control.api_keys.app import keys as keys_app
 from services.control.api_keys.app.keys import ApiKeys
-from services.control.api_keys.domain import EndReason
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
 from services.control.blocks.domain import Subject, is_subject_id
 from services.control.mail.domain.address import canonical_email
 from services.control.revocations.domain import Revocation
 from services.control.sessions import app as sessions_app
 from services.control.sessions.app import Sessions
-from services.control.sessions.domain import RevokeReason
 from services.control.transactions.app import Transactions
 
 
@@ -66,8 +64,8 @@ class Blocks:
     async def block(self, who: str, origin: Origin) -> Subject:
         """Keep the subject out, and end everything that it has open, in one transaction. Raises Refusal `not_found`.
 
-        A person's sessions and keys end for good. A service account's keys stay, and work again after the block is
-        removed.
+        A person's sessions and keys end for good, and the audit log of the org in which each acts has its end.
+        A service account's keys stay, and work again after the block is removed.
         """
         async with self._transactions.begin() as tx:
             subject = await _locked(tx, who)
@@ -76,13 +74,13 @@ class Blocks:
             now = self._clock.now()
             await tx.blocks.set_block(subject, now)
             await tx.audit.add(_entry(Action.BLOCKED, subject, origin), now)
-            await self._end(tx, subject, now)
+            await self._end(tx, subject, origin, now)
             return await _found(tx, subject.subject)
 
-    async def _end(self, tx: Transaction, subject: Subject, now: datetime) -> None:
+    async def _end(self, tx: Transaction, subject: Subject, origin: Origin, now: datetime) -> None:
         if subject.is_person:
-            await self._sessions.end_all(tx, subject.subject, RevokeReason.ADMIN_REVOKED, now)
-            await self._api_keys.end_all(tx, subject.subject, EndReason.OWNER_BLOCKED, now)
+            await self._sessions.end_for_operator(tx, subject.subject, "", origin)
+            await self._api_keys.end_of_blocked(tx, subject.subject, origin, now)
         await tx.revocations.add(Revocation.of_blocked(subject.subject, now), now)
 
     async def unblock(self, who: str, origin: Origin) -> Subject:

@@ -1,7 +1,7 @@
 """Inviting people into an org, and answering.
 
-Locks are taken in one order: org, address, invitation. People who answer are identified by the address that they
-signed in with, so an invitation needs no secret, and anybody may read its mail.
+Locks are taken in one order: org, address, invitation, person. People who answer are identified by the address that
+they signed in with, so an invitation needs no secret, and anybody may read its mail.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Invitations:
             org = await tx.orgs.locked_for_others(org_id)
             invitation = require_answerable(await tx.invitations.locked(invitation_id), email, now)
             inviter = await tx.members.get(org_id, invitation.invited_by)
-            require_inviter(inviter.role if inviter else None, invitation.role)
+            require_inviter(inviter, invitation.role)
             assert org is not None
             require_open(org)
             role = await members_app.join(tx, org_id, principal.subject, invitation.role, now)

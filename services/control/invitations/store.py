@@ -30,7 +30,7 @@ WHERE i.ended IS NULL AND i.expires_at > $2"""  # noqa: S608
 OPEN_OF_ORG = f"{_OPEN} AND i.org_id = $1 ORDER BY i.created_at DESC, i.invitation_id DESC LIMIT $3"
 """The open invitations of an org."""
 OPEN_OF_ADDRESS = f"""{_OPEN} AND i.email = $1 AND o.delete_at IS NULL
-AND (m.role = 'owner' OR m.role = 'admin' AND i.role <> 'owner')
+AND u.blocked_at IS NULL AND (m.role = 'owner' OR m.role = 'admin' AND i.role <> 'owner')
 ORDER BY i.created_at DESC, i.invitation_id DESC LIMIT $3"""
 """The open invitations to an address whose inviters may still invite so. Keep it as `domain.require_inviter`."""
 LOCK_ADDRESS = "SELECT pg_advisory_xact_lock(hashtextextended('invite:' || $1, 0))"

@@ -1,8 +1,8 @@
 """Listing and changing the members of an org.
 
 A transaction that changes members holds the org's lock, so that decisions about owners and roles are still valid when
-they are stored. The rights that a member loses are revoked in the same transaction, and the member's sessions leave
-the org.
+they are stored. If it makes an owner, it locks that person after the org: a person owns a limited number of orgs. The
+rights that a member loses are revoked in the same transaction, and the member's sessions leave the org.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from services.control.members.domain import (
 )
 from services.control.members.limits import DEFAULT_PAGE, MAX_MEMBERS
 from services.control.orgs.app import Transaction as OrgTransaction
-from services.control.orgs.app import acting, done, reading
+from services.control.orgs.app import acting, done, reading, require_room_to_own
 from services.control.orgs.domain import Membership, require_shared
 from services.control.policy.domain import Role, Scope, StandingPrincipal
 from services.control.revocations.domain import PlaceChange, Revocation
@@ -103,12 +103,14 @@ class Members:
         self, principal: StandingPrincipal, org_id: str, user_id: str, role: Role, origin: Origin
     ) -> Member:
         """Give a member another role. Raises Refusal `not_found`, `personal_org`, `org_deleted`, `org_scope_denied`,
-        `missing_scope`, `last_owner`."""
+        `missing_scope`, `last_owner`; `limit_reached` for a member who is an owner of too many orgs."""
         async with self._transactions.begin() as tx:
             mine, member = await self._changing(tx, principal, org_id, user_id)
             require_role_change(mine.role, member.role, role, await tx.members.count_owners(org_id), org_id)
             if role is member.role:
                 return member
+            if role is Role.OWNER:
+                await require_room_to_own(tx, user_id, by_other=True)
             now = self._clock.now()
             await tx.members.set_role(org_id, user_id, role)
             entry = done(principal, Action.MEMBER_ROLE_SET, origin, org_id, user_id, role.value)
@@ -145,6 +147,8 @@ class Members:
         async with self._transactions.begin() as tx:
             mine = await acting(tx, principal, org_id, Scope.ORGS_OWN)
             member = await _member(tx, mine, user_id)
+            if member.role is not Role.OWNER:
+                await require_room_to_own(tx, user_id, by_other=True)
             now = self._clock.now()
             await tx.members.set_role(org_id, user_id, Role.OWNER)
             await tx.members.set_role(org_id, principal.subject, Role.ADMIN)
@@ -169,6 +173,8 @@ async def join(tx: Transaction, org_id: str, user_id: str, role: Role, now: date
         return known.role
     if await tx.members.count(org_id) >= MAX_MEMBERS:
         raise Refusal("limit_reached", f"the org has {MAX_MEMBERS} members; ask an admin to remove some")
+    if role is Role.OWNER:
+        await require_room_to_own(tx, user_id)
     await tx.members.add(org_id, user_id, role, now)
     return role
 

@@ -11,12 +11,13 @@ from services.control.policy.domain import Denied, Role, Scope, role_scopes
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A person in an org."""
+    """A person in an org. `blocked`: operators keep the person out."""
 
     user_id: str
     email: str
     role: Role
     joined_at: datetime
+    blocked: bool = False
 
 
 def may_give(actor: Role, role: Role) -> bool:

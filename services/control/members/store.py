@@ -12,8 +12,8 @@ from services.control.members.domain import Member
 from services.control.policy.domain import Role
 
 _SELECT = """
-SELECT m.user_id, u.email, m.role, m.created_at FROM control.memberships m JOIN control.users u USING (user_id)
-WHERE m.org_id = $1"""
+SELECT m.user_id, u.email, m.role, m.created_at, u.blocked_at IS NOT NULL AS blocked
+FROM control.memberships m JOIN control.users u USING (user_id) WHERE m.org_id = $1"""
 """Selects members of an org. Statements add the condition."""
 
 GET = f"{_SELECT} AND m.user_id = $2"
@@ -70,4 +70,4 @@ class PostgresMembers:
 
 
 def _member(row: asyncpg.Record) -> Member:
-    return Member(row["user_id"], row["email"], Role(row["role"]), row["created_at"])
+    return Member(row["user_id"], row["email"], Role(row["role"]), row["created_at"], row["blocked"])

@@ -1,6 +1,10 @@
-"""The letters. They have no word of anybody's, only the id of what they tell of, which is no secret."""
+"""The letters. They have no word of anybody's, only the id of what they tell of, which is no secret.
+
+People paste the commands in them into a shell, so the address is quoted for one."""
 
 from __future__ import annotations
+
+import shlex
 
 from services.control.mail.domain.letters import Letter, Mail
 from services.control.notices.limits import NOTICE_TTL
@@ -42,4 +46,5 @@ def key_letter(mail: Mail) -> Letter:
 def _letter(mail: Mail, subject: str, text: str) -> Letter:
     at = mail.expires_at - NOTICE_TTL
     facts = {"email": mail.address, "notice": mail.kind.value, "about": mail.about, "time": at.isoformat()}
-    return Letter(mail.mail_id, mail.address, subject, text.format(at=at, email=mail.address, about=mail.about), facts)
+    filled = text.format(at=at, email=shlex.quote(mail.address), about=mail.about)
+    return Letter(mail.mail_id, mail.address, subject, filled, facts)

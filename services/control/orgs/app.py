@@ -163,9 +163,7 @@ class Orgs:
         # A caller that may not act as an owner can't create an org: a service account, or a token with fewer scopes.
         _require(principal, made, Scope.ORGS_OWN)
         async with self._transactions.begin() as tx:
-            if await tx.orgs.count_owned(principal.subject) >= MAX_OWNED_ORGS:
-                message = f"you are an owner of {MAX_OWNED_ORGS} orgs; leave some, or wait until deleted ones are gone"
-                raise Refusal("limit_reached", message)
+            await require_room_to_own(tx, principal.subject)
             await tx.orgs.add(made.org, principal.subject)
             await tx.audit.add(done(principal, Action.ORG_CREATED, origin, made.org.org_id), now)
         return made
@@ -224,6 +222,21 @@ async def acting(tx: Transaction, principal: StandingPrincipal, org_id: str, sco
 async def reading(tx: Transaction, principal: StandingPrincipal, org_id: str, scope: Scope) -> Membership:
     """As `acting`, with nothing locked."""
     return _allowed(principal, await tx.orgs.membership(org_id, principal.subject), scope)
+
+
+async def require_room_to_own(tx: Transaction, user_id: str, *, by_other: bool = False) -> None:
+    """Check that the person may become an owner of one more org, and lock the person, so that this holds until the
+    transaction ends. Lock the org first. `by_other`: somebody else makes the person an owner.
+
+    Raises Refusal `limit_reached`.
+    """
+    if await tx.orgs.count_owned(user_id) < MAX_OWNED_ORGS:
+        return
+    if by_other:
+        message = f"the member is an owner of {MAX_OWNED_ORGS} orgs already; make another member an owner"
+        raise Refusal("limit_reached", message, field="user_id")
+    message = f"you are an owner of {MAX_OWNED_ORGS} orgs; leave some, or wait until deleted ones are gone"
+    raise Refusal("limit_reached", message)
 
 
 async def reopen(tx: Transaction, org: Org, entry: AuditEntry, now: datetime) -> Org:

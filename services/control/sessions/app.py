@@ -205,16 +205,10 @@ class Sessions:
             return Refusal(refreshed.reason, message)
         return self.tokens(refreshed.session)
 
-    async def end_all(self, tx: Transaction, user_id: str, reason: RevokeReason, now: datetime) -> int:
-        """End all sessions of a person, whom the caller has locked. Returns how many these were."""
-        sessions = await tx.sessions.of_person(user_id)
-        for session in sessions:
-            await _end(tx, session.revoked(reason, now), now)
-        return len(sessions)
-
     async def end_for_operator(self, tx: Transaction, user_id: str, session_id: str, origin: Origin) -> Sequence[str]:
-        """End a session of a person, whom the caller has locked, or all of them with an empty id. Returns the ids of
-        the sessions that this ends. Raises Refusal `not_found` for somebody else's session."""
+        """End a session of a person, whom the caller has locked, or all of them with an empty id. Each is recorded in
+        the org that it acts in. Returns the ids of the sessions that this ends. Raises Refusal `not_found` for
+        somebody else's session."""
         now, reason = self._clock.now(), RevokeReason.ADMIN_REVOKED
         ending = await self._ending(tx, user_id, session_id)
         for session in ending:

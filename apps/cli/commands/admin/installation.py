@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -33,9 +34,11 @@ def new(cli: Cli, folder: Path, database: str, namespace: str) -> Exit:
     write_secrets(folder, made, namespace)
     cli.output.document({"folder": str(folder), "secrets": {name: sorted(keys) for name, keys in made.items()}})
     cli.output.say(f"{sum(map(len, made.values()))} secrets are in {folder}, for your eyes alone.")
-    cli.output.say(f"Roles and schemas: oa admin database prepare {folder}", "dim")
-    cli.output.say(f"Kubernetes: kubectl apply -f {folder / MANIFEST}", "dim")
-    cli.output.say(f"With a PostgreSQL in the cluster: kubectl apply -f {folder / DATABASE_MANIFEST}", "dim")
+    cli.output.say(f"Roles and schemas: oa admin database prepare {shlex.quote(str(folder))}", "dim")
+    cli.output.say(f"Kubernetes: kubectl apply -f {shlex.quote(str(folder / MANIFEST))}", "dim")
+    cli.output.say(
+        f"With a PostgreSQL in the cluster: kubectl apply -f {shlex.quote(str(folder / DATABASE_MANIFEST))}", "dim"
+    )
     return Exit.OK
 
 

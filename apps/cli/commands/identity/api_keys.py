@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -110,7 +111,7 @@ async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -
         except Refusal as refusal:
             if refusal.info.action is not ClientAction.RETRY:
                 raise
-            again = f"oa key rotate {old} --overlap {_seconds(overlap)}s --idempotency-key {request}"
+            again = f"oa key rotate {old} --overlap {_seconds(overlap)}s --idempotency-key {shlex.quote(request)}"
             message = f"{refusal.message}; the key may have been rotated, ask again with: {again}"
             raise Refusal(
                 refusal.reason, message, metadata=refusal.metadata, retry_after_ms=refusal.retry_after_ms

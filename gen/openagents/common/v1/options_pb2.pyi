@@ -110,7 +110,7 @@ worker_token: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOp
 session_only: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """The method is reachable from outside by people who have signed in, with a token of
 that session. A token that was made from an API key is refused, because the method
-changes how the person or others get access.
+changes or shows how the person or others get access.
 """
 fresh_sign_in: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """A person who calls the method with the token of a session must have signed in

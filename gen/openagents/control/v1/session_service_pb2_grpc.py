@@ -74,7 +74,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Returns the caller's sessions.
+        """Returns the caller's sessions. A device id is as good as a secret, so no token that
+        was made from an API key gets them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

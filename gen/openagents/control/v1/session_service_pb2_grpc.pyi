@@ -36,7 +36,9 @@ class SessionServiceStub:
     GetCaller: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetCallerRequest, _session_service_pb2.GetCallerResponse]
     """Returns who the caller is."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """Returns the caller's sessions."""
+    """Returns the caller's sessions. A device id is as good as a secret, so no token that
+    was made from an API key gets them.
+    """
     RevokeSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionRequest, _session_service_pb2.RevokeSessionResponse]
     """Revokes one of the caller's sessions. Revoking a session that has ended changes
     nothing.
@@ -58,7 +60,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     GetCaller: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetCallerRequest, _session_service_pb2.GetCallerResponse]  # type: ignore[assignment]
     """Returns who the caller is."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Returns the caller's sessions."""
+    """Returns the caller's sessions. A device id is as good as a secret, so no token that
+    was made from an API key gets them.
+    """
     RevokeSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RevokeSessionRequest, _session_service_pb2.RevokeSessionResponse]  # type: ignore[assignment]
     """Revokes one of the caller's sessions. Revoking a session that has ended changes
     nothing.
@@ -89,7 +93,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """Returns the caller's sessions."""
+        """Returns the caller's sessions. A device id is as good as a secret, so no token that
+        was made from an API key gets them.
+        """
 
     @_abc_1.abstractmethod
     def RevokeSession(

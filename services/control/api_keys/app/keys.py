@@ -38,7 +38,7 @@ from services.control.api_keys.domain import (
 )
 from services.control.api_keys.limits import REFUSED_ON_RECORD_EVERY, KeyLimits
 from services.control.audit.app import Audited
-from services.control.audit.domain import Action, AuditEntry, Origin
+from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
 from services.control.mail import app as mail_app
 from services.control.notices.app import tell_of_key
 from services.control.orgs.app import OrgStore, PeopleTransaction, done
@@ -194,19 +194,21 @@ class ApiKeys:
         scopes = scopes_of_key(wanted.scopes, possible, principal.effective_scopes)
         ends = end_of_key(wanted.ttl_s, now, self._limits.max_ttl_of_person if of_person else None)
         key = ApiKey(new_id("apk"), owner, principal.org_id, wanted.name, "", scopes, now, ends)
-        return await self._add(tx, principal, key, api_key(secrets.token_bytes(API_KEY_BYTES)), origin)
+        text = api_key(secrets.token_bytes(API_KEY_BYTES))
+        return await self._add(tx, principal, key, text, origin, "service_account_id")
 
     async def _add(
-        self, tx: Transaction, principal: StandingPrincipal, key: ApiKey, text: str, origin: Origin
+        self, tx: Transaction, principal: StandingPrincipal, key: ApiKey, text: str, origin: Origin, field: str
     ) -> NewKey:
+        """Store a key. `field` of the request names whose key it is."""
         if await tx.api_keys.count_live(key.owner, key.created_at) >= self._limits.max_live:
             message = f"there are {self._limits.max_live} keys already; revoke those that nobody uses"
             raise Refusal("limit_reached", message)
         key = replace(key, prefix=visible_prefix(text))
         await tx.api_keys.add(key, api_key_hash(self._hmac_key, text), principal.subject)
         owned = await tx.api_keys.standing(key.api_key_id)
-        if owned is None or owned.standing is None:  # blocked while it was asked for
-            raise Refusal("token_revoked", "the owner of the key has ended; sign in again")
+        if owned is None or owned.standing is None:
+            raise _owner_kept_out(key, field)
         await tx.audit.add(done(principal, Action.KEY_CREATED, origin, key.org_id, key.api_key_id), key.created_at)
         if key.of_person:
             await tell_of_key(tx, await tx.people.email(key.owner), key.api_key_id, key.created_at)
@@ -259,7 +261,7 @@ class ApiKeys:
             ends = end_of_successor(old, now, self._limits.max_ttl_of_person)
             key = ApiKey(new_id("apk"), old.owner, old.org_id, old.name, "", scopes, now, ends)
             text = self._text_of_rotated(principal, key.api_key_id, idempotency_key)
-            new = await self._add(tx, principal, key, text, origin)
+            new = await self._add(tx, principal, key, text, origin, "api_key_id")
             await tx.api_keys.replace(api_key_id, key.api_key_id, old_ends)
             await tx.audit.add(done(principal, Action.KEY_ROTATED, origin, old.org_id, api_key_id), now)
             if not overlap_s:
@@ -292,12 +294,15 @@ class ApiKeys:
             await tx.audit.add(done(principal, Action.KEY_REVOKED, origin, key.org_id, api_key_id), now)
             await _end(tx, api_key_id, EndReason.USER_REQUESTED, now)
 
-    async def end_all(self, tx: Transaction, owner: str, reason: EndReason, now: datetime) -> int:
-        """End all keys of an owner, whom the caller has locked. Return their number."""
-        keys = await tx.api_keys.live(owner)
+    async def end_of_blocked(self, tx: Transaction, owner: str, origin: Origin, now: datetime) -> None:
+        """End all keys of an owner whom an operator blocks; the caller has locked the owner. Each is recorded in the
+        org that it acts in."""
+        reason, keys = EndReason.OWNER_BLOCKED, await tx.api_keys.live(owner)
+        for key in keys:
+            entry = AuditEntry(Action.KEY_REVOKED, origin, OPERATOR, key.org_id, key.api_key_id, reason.value)
+            await tx.audit.add(entry, now)
         for key in keys:
             await _end(tx, key.api_key_id, reason, now)
-        return len(keys)
 
     async def sweep(self) -> None:
         """End keys that have expired, because a key that was rotated may have tokens that live longer."""
@@ -390,6 +395,14 @@ async def _end(tx: Transaction, api_key_id: str, reason: EndReason, now: datetim
     """Store that a key has ended, and inform every service that accepts tokens that were made from it."""
     await tx.api_keys.end(api_key_id, reason, now)
     await tx.revocations.add(Revocation.of_api_key(api_key_id, reason.value), now)
+
+
+def _owner_kept_out(key: ApiKey, field: str) -> Refusal:
+    """The refusal of a new key whose owner may not come in. A person is the caller, blocked a moment ago."""
+    if key.of_person:
+        return Refusal("token_revoked", "your access has ended; sign in again")
+    message = "the service account is blocked or has ended; have an operator remove the block, or use another account"
+    return Refusal("not_found", message, field=field)
 
 
 def _why_not(owned: OwnedKey | None, use: Use, now: datetime) -> Refusal | None:

@@ -250,6 +250,27 @@ async def test_an_account_that_has_ended_gets_no_key(cases: Cases) -> None:
     assert len(await cases.api_keys.list(person, account.service_account_id)) == 1, "what it had can be seen"
 
 
+async def test_an_account_that_is_kept_out_gets_no_key_and_its_keys_no_successor(cases: Cases) -> None:
+    ada = await cases.principal()
+    for end in ("block", "revoke"):
+        account, _ = await cases.account(ada, end)
+        account_id = account.service_account_id
+        (key,) = await cases.api_keys.list(ada, account_id)
+        if end == "block":
+            await cases.blocks.block(account_id, ORIGIN)
+        else:
+            await cases.service_accounts.revoke(ada, account_id, ORIGIN)
+        create = cases.api_keys.create(ada, account_id, Wanted("n"), ORIGIN)
+        for call, field in (
+            (create, "service_account_id"),
+            (cases.api_keys.rotate(ada, key.api_key_id, 0, ORIGIN), "api_key_id"),
+        ):
+            with pytest.raises(Refusal) as refused:
+                await call
+            assert (refused.value.reason, refused.value.field) == ("not_found", field), end
+        assert [one.replaced_by for one in await cases.api_keys.list(ada, account_id)] == [""]
+
+
 async def test_an_ended_key_that_is_tried_over_and_over_is_on_record_once_a_minute(
     cases: Cases, clock: FakeClock, admin: Any
 ) -> None:

@@ -12,6 +12,8 @@ from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
 from services.control.api_keys.app.keys import Wanted
 from services.control.api_keys.domain import Use
+from services.control.audit.domain import OPERATOR
+from services.control.audit_log.domain import Filters, Outcome
 from services.control.sessions.app import SessionTokens
 from services.control.sign_in.domain.challenge import code_of
 from services.control.tests.cases import ORIGIN, Cases
@@ -74,6 +76,26 @@ async def test_everything_that_a_block_ends_is_told(cases: Cases, admin: Any) ->
     assert told == dict.fromkeys(ids, "admin_revoked") | {key.key.api_key_id: "owner_blocked"}
     row = await admin.fetchrow("SELECT actor, target FROM control.audit_events WHERE action = 'subject.blocked'")
     assert tuple(row) == ("operator", person.subject)
+
+
+async def test_the_ends_of_all_sessions_and_keys_are_recorded_where_they_acted(cases: Cases) -> None:
+    ada = await cases.principal(EMAIL)
+    org_id = (await cases.orgs.create(ada, "team", ORIGIN)).org.org_id
+    await cases.sessions.switch(ada, org_id, ORIGIN)
+    own = await cases.signed_in(EMAIL)
+    person = await cases.admitted(own.tokens.access_token)
+    key = await cases.api_keys.create(person, "", Wanted("n", (), 3600), ORIGIN)
+    await cases.blocks.block(EMAIL, ORIGIN)
+
+    (told,) = (await cases.audit_log.list(org_id, Filters(actor=OPERATOR))).events
+    assert (told.action, told.target, told.reason) == ("session.revoked", ada.session_id, "admin_revoked")
+    assert told.outcome is Outcome.DONE
+    ended = {ada.session_id: org_id, own.session.session_id: ada.org_id, key.key.api_key_id: ada.org_id}
+    mine = [event for event in (await cases.audit_log.own(ada)).events if event.actor == OPERATOR]
+    assert {event.target: event.org_id for event in mine} == ended | {ada.subject: ada.org_id}
+    assert [(event.action, event.reason) for event in mine if event.target == key.key.api_key_id] == [
+        ("api_key.revoked", "owner_blocked")
+    ]
 
 
 async def test_a_blocked_service_account_is_out_and_comes_back_with_its_keys(

@@ -14,6 +14,9 @@ from oa_base.refusal import Refusal
 from oa_client.cpython.operators.orgs import OrgOperators
 from oa_client.cpython.operators.sessions import SessionOperators
 from oa_testing.clock import FakeClock
+from services.control.audit.domain import OPERATOR
+from services.control.audit_log.app.log import NEWEST_ID
+from services.control.audit_log.domain import RecordedEvent
 from services.control.installation.domain import InstallationOrg
 from services.control.policy.domain import Role, StandingPrincipal
 from services.control.tests.cases import DELETE_GRACE, ORIGIN, Cases
@@ -71,6 +74,28 @@ async def test_an_operator_ends_all_sessions_and_the_person_may_come_back(
     assert (await cases.installation_sessions.revoke(person, "", ORIGIN))[1] == []
     await clock.advance(120)
     await cases.admitted((await cases.signed_in(EMAIL)).tokens.access_token)
+
+
+async def test_a_person_sees_which_of_the_own_sessions_operators_have_ended(cases: Cases) -> None:
+    signed_in = [await cases.signed_in(EMAIL) for _ in range(3)]
+    eve = await cases.principal("eve@example.org")
+    await cases.installation_sessions.revoke(eve.subject, "", ORIGIN)
+    await cases.installation_sessions.revoke(EMAIL, signed_in[0].session.session_id, ORIGIN)
+    await cases.installation_sessions.revoke(EMAIL, "", ORIGIN)
+    ada = await cases.principal(EMAIL)
+    shown: list[RecordedEvent] = []
+    below = NEWEST_ID
+    while below:
+        page = await cases.audit_log.own(ada, size=2, below_id=below)
+        shown += page.events
+        below = page.next_below
+    ended = [event for event in shown if event.actor == OPERATOR]
+    assert sorted(event.target for event in ended) == sorted(one.session.session_id for one in signed_in)
+    assert {(event.action, event.reason, event.network) for event in ended} == {
+        ("session.revoked", "admin_revoked", "")
+    }
+    ids = [event.audit_id for event in shown]
+    assert ids == sorted(set(ids), reverse=True)
 
 
 async def test_a_sign_in_at_the_same_moment_is_before_or_after(cases: Cases) -> None:

@@ -15,7 +15,7 @@ from services.control.invitations.limits import (
     MAX_TO_ADDRESS_PER_DAY,
     RESEND_AFTER,
 )
-from services.control.members.domain import may_give
+from services.control.members.domain import Member, may_give
 from services.control.policy.domain import Role, Scope, role_scopes
 
 _HOUR_MS = 3_600_000
@@ -116,9 +116,11 @@ def require_answerable(invitation: Invitation | None, email: str, now: datetime)
     return invitation
 
 
-def require_inviter(role: Role | None, invited_as: Role) -> None:
-    """Check that an inviter with this role (None: has left) may still invite so. Raises Refusal `not_found`."""
-    if role is None or Scope.MEMBERS_WRITE not in role_scopes(role) or not may_give(role, invited_as):
+def require_inviter(inviter: Member | None, invited_as: Role) -> None:
+    """Check that an inviter (None: has left the org) may still invite so. Raises Refusal `not_found`."""
+    if inviter is None or inviter.blocked:
+        raise no_such_invitation()
+    if Scope.MEMBERS_WRITE not in role_scopes(inviter.role) or not may_give(inviter.role, invited_as):
         raise no_such_invitation()
 
 

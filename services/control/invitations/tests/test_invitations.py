@@ -174,6 +174,20 @@ async def test_who_lost_the_right_to_make_owners_has_made_none(cases: Cases) -> 
         await cases.invitations.accept(kim, by_bob, ORIGIN)
 
 
+async def test_the_invitations_of_somebody_who_is_blocked_count_for_nothing(cases: Cases) -> None:
+    ada, bob, kim = [await cases.principal(f"{name}@example.org") for name in ("ada", "bob", "kim")]
+    org_id = await team(cases, ada)
+    await cases.invitations.accept(bob, await invited(cases, ada, org_id, role=Role.ADMIN), ORIGIN)
+    by_bob = await invited(cases, bob, org_id, "kim@example.org", Role.ADMIN)
+    await cases.blocks.block(bob.subject, ORIGIN)
+    assert await cases.invitations.own(kim) == []
+    assert not await cases.invitations.open_for("kim@example.org")
+    with pytest.raises(Refusal, match="not_found"):
+        await cases.invitations.accept(kim, by_bob, ORIGIN)
+    await cases.blocks.unblock(bob.subject, ORIGIN)
+    assert await cases.invitations.accept(kim, by_bob, ORIGIN) == (org_id, Role.ADMIN)
+
+
 async def test_who_sends_an_invitation_again_is_the_one_who_invites(cases: Cases, clock: FakeClock) -> None:
     ada, bob, kim = [await cases.principal(f"{name}@example.org") for name in ("ada", "bob", "kim")]
     org_id = await team(cases, ada)

@@ -10,6 +10,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from services.control.members.limits import MAX_MEMBERS
+from services.control.orgs.limits import MAX_OWNED_ORGS
 from services.control.policy.domain import Role, Scope, StandingPrincipal
 from services.control.tests.cases import ORIGIN, Cases
 from services.control.tests.harness import new_id
@@ -46,6 +47,20 @@ async def org_of(cases: Cases) -> Org:
     """A new org with an owner."""
     owner = await cases.principal(f"o{next(_NUMBERS)}@example.org")
     return Org(cases, (await cases.orgs.create(owner, "team", ORIGIN)).org.org_id, owner)
+
+
+async def owned(admin: Any, person: StandingPrincipal, number: int) -> None:
+    """So many orgs that the person is an owner of, beside those that there are."""
+    await admin.execute(
+        """WITH made AS (
+            INSERT INTO control.orgs (org_id, name, created_at)
+            SELECT 'org_' || gen_random_uuid(), 'n', now() FROM generate_series(1, $2) RETURNING org_id
+        )
+        INSERT INTO control.memberships (org_id, user_id, role, created_at)
+        SELECT org_id, $1, 'owner', now() FROM made""",
+        person.subject,
+        number,
+    )
 
 
 async def test_roles_are_given_by_those_who_may(cases: Cases, admin: Any) -> None:
@@ -228,3 +243,54 @@ async def test_who_switches_while_being_removed_does_not_stay_in_the_org(cases: 
             return_exceptions=True,
         )
         assert {session.org_id for session in await cases.sessions.list(ann)} == {ann.org_id}
+
+
+async def test_nobody_comes_to_own_too_many_orgs_in_any_way(cases: Cases, admin: Any) -> None:
+    org = await org_of(cases)
+    bob = await org.member(Role.MEMBER)
+    kim = await cases.principal("kim@example.org")
+    for person in (bob, kim):
+        await owned(admin, person, MAX_OWNED_ORGS)
+    invited = await cases.invitations.create(org.owner, org.org_id, "kim@example.org", Role.OWNER, ORIGIN)
+    for call in (
+        cases.members.set_role(org.owner, org.org_id, bob.subject, Role.OWNER, ORIGIN),
+        cases.members.transfer(org.owner, org.org_id, bob.subject, ORIGIN),
+        cases.invitations.accept(kim, invited.invitation.invitation_id, ORIGIN),
+    ):
+        with pytest.raises(Refusal, match="limit_reached"):
+            await call
+    assert await org.roles() == {org.owner.subject: Role.OWNER, bob.subject: Role.MEMBER}
+    await cases.members.set_role(org.owner, org.org_id, bob.subject, Role.ADMIN, ORIGIN)
+
+
+async def test_who_owns_as_many_orgs_as_possible_takes_over_one_of_them(cases: Cases, admin: Any) -> None:
+    org = await org_of(cases)
+    bob = await org.member(Role.OWNER)
+    await owned(admin, bob, MAX_OWNED_ORGS - 1)
+    await cases.members.transfer(org.owner, org.org_id, bob.subject, ORIGIN)
+    assert await org.roles() == {org.owner.subject: Role.ADMIN, bob.subject: Role.OWNER}
+
+
+async def test_ways_to_own_that_come_at_the_same_time_give_no_more_than_the_limit(cases: Cases, admin: Any) -> None:
+    orgs = [await org_of(cases) for _ in range(3)]
+    kim = await cases.principal("kim@example.org")
+    await owned(admin, kim, MAX_OWNED_ORGS - 1)
+    calls = []
+    for org, role in zip(orgs, (Role.OWNER, Role.MEMBER, Role.MEMBER), strict=True):
+        invited = await cases.invitations.create(org.owner, org.org_id, "kim@example.org", role, ORIGIN)
+        invitation_id = invited.invitation.invitation_id
+        if role is Role.OWNER:
+            calls.append(cases.invitations.accept(kim, invitation_id, ORIGIN))
+        else:
+            await cases.invitations.accept(kim, invitation_id, ORIGIN)
+    by_role, by_transfer = orgs[1:]
+    outcomes = await asyncio.gather(
+        *calls,
+        cases.members.set_role(by_role.owner, by_role.org_id, kim.subject, Role.OWNER, ORIGIN),
+        cases.members.transfer(by_transfer.owner, by_transfer.org_id, kim.subject, ORIGIN),
+        cases.orgs.create(kim, "one more", ORIGIN),
+        return_exceptions=True,
+    )
+    assert [getattr(one, "reason", type(one)) for one in outcomes if isinstance(one, BaseException)] == [
+        "limit_reached"
+    ] * 3

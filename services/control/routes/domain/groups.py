@@ -14,6 +14,8 @@ from services.control.routes.limits import MAX_GROUPS
 _SHARES = 10_000
 _SHARES_PER_PERCENT = _SHARES // 100
 _DOTS = frozenset({b".", b".."})
+_METHODS = "/openagents."
+"""The edge answers all paths that begin so: they are the methods of the API, and never reach a group."""
 
 
 class Side(StrEnum):
@@ -71,7 +73,9 @@ class Groups:
             raise Refusal("limit_reached", f"there are {MAX_GROUPS} groups already; delete one first", field="group")
         taken = {_trimmed(prefix): one.name for one in others for prefix in one.prefixes}
         own: set[str] = set()
-        for index, prefix in enumerate(map(_trimmed, group.prefixes)):
+        for index, given in enumerate(group.prefixes):
+            _require_reachable(given, f"group.prefixes[{index}]")
+            prefix = _trimmed(given)
             if prefix in own or prefix in taken:
                 owner = taken.get(prefix, group.name)
                 message = f"this prefix stands in the group {owner} already; give each path to one group"
@@ -103,6 +107,18 @@ def checked_path(raw_path: bytes) -> str:
         message = "the path has a dot segment, a backslash or a control character; ask for a plain one"
         raise Refusal("invalid_value", message, field="path")
     return path.decode("utf-8", "replace")
+
+
+def _require_reachable(prefix: str, field: str) -> None:
+    """Raises Refusal `invalid_value` for a prefix that no request matches, or that means more than it seems to: `//`
+    would be the whole site."""
+    segments = prefix.removesuffix("/").encode().split(b"/")[1:]
+    if b"" in segments or _DOTS & set(segments):
+        message = "the prefix has an empty segment or a dot segment; give a plain path like /app, or / for all"
+        raise Refusal("invalid_value", message, field=field)
+    if prefix.startswith(_METHODS):
+        message = f"paths that begin with {_METHODS} are the API's and are in no group; give another path"
+        raise Refusal("invalid_value", message, field=field)
 
 
 def _trimmed(path: str) -> str:

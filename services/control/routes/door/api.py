@@ -75,7 +75,7 @@ class RouteApi(RouteServiceServicer):
 
 
 def _origin() -> Origin:
-    return Origin(current_request_id())
+    return Origin.of_operator(current_request_id())
 
 
 def _groups(groups: Iterable[Group]) -> list[pb.RouteGroup]:

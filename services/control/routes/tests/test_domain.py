@@ -95,6 +95,22 @@ def test_no_path_is_in_two_groups_and_groups_have_a_bound() -> None:
         groups.without("other")
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    ["//", "///", "/a//", "/a//b", "//a", "/..", "/.", "/a/../b", "/a/./", "/openagents.control.v1.OrgService"],
+)
+def test_a_prefix_that_no_request_matches_is_refused_by_its_field(prefix: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        Groups().with_group(Group("app", ("/app", prefix), None, 0))
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", "group.prefixes[1]")
+
+
+@pytest.mark.parametrize("prefix", ["/", "/a", "/a/", "/a/..b/.c", "/.well-known", "/openagents", "/openagents/x"])
+def test_a_plain_prefix_is_taken(prefix: str) -> None:
+    groups = Groups().with_group(Group("app", (prefix,), None, 0))
+    assert groups.of_path(prefix) is groups.of_path(prefix.rstrip("/") + "/below") is groups.get("app")
+
+
 @pytest.mark.parametrize("path", [b"/a/../b", b"/a/%2e%2E/b", b"/.", b"/a\\b", b"/a%5cb", b"/a%00", b"/a%0d%0ab"])
 def test_a_path_that_can_be_read_in_two_ways_is_refused(path: bytes) -> None:
     with pytest.raises(Refusal, match="invalid_value"):

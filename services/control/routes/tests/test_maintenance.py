@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_client.cpython.operators.routes import RouteOperators
+from oa_client.cpython.operators.routes import RouteGroup, RouteOperators
 from oa_testing.postgres import Database
 from services.control.tests.harness import CONTROL_TOKEN, LOOPBACK, Control, reason_of, running_control
 from services.control.tests.web import built_shell, operators_of, until
@@ -86,3 +87,14 @@ async def test_only_operators_decide(control: Control) -> None:
                 await RouteOperators(channel, token).end_maintenance()
     outside = await control.call("control.RouteService/EndMaintenance", {})
     assert reason_of(outside) == "unknown_method"
+
+
+async def test_the_audit_log_says_that_a_decision_came_over_the_internal_port(control: Control, admin: Any) -> None:
+    async with operators_of(control) as operators:
+        await operators.set(RouteGroup("app", ("/app",), "", 0))
+        await operators.start_maintenance("", 0)
+    rows = await admin.fetch("SELECT action, actor, network FROM control.audit_events")
+    assert {tuple(row) for row in rows} == {
+        ("route.set", "operator", "service:operator"),
+        ("maintenance.started", "operator", "service:operator"),
+    }

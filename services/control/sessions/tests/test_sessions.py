@@ -22,7 +22,7 @@ from services.control.sessions.app import SessionTokens
 from services.control.sessions.domain import SESSION_MAX_TTL
 from services.control.sessions.limits import MAX_LISTED
 from services.control.tests.cases import ORIGIN, Cases, Letters, cases_on
-from services.control.tests.harness import new_id
+from services.control.tests.harness import Control, new_id, reason_of
 
 
 async def test_twenty_refreshes_at_once_on_two_replicas_get_one_answer(control_database: Database, admin: Any) -> None:
@@ -293,3 +293,18 @@ async def test_a_session_ends_at_its_greatest_age_however_often_it_is_used(cases
     await clock.advance(timedelta(minutes=10).total_seconds())
     with pytest.raises(Refusal, match="reauth_required"):
         await cases.sessions.refresh(tokens.refresh_token, device, ORIGIN)
+
+
+async def test_no_api_key_learns_the_devices_of_a_person(control: Control) -> None:
+    token = await control.access_token()
+    asked = {"name": "laptop", "scopes": ["runs.read"], "ttlSeconds": 3600}
+    personal = await control.ok("control.ApiKeyService/CreateApiKey", asked, token)
+    account = await control.ok("control.ServiceAccountService/CreateServiceAccount", {"name": "ci"}, token)
+    for made in (personal, account):
+        exchange = {"apiKey": made["apiKey"], "use": "TOKEN_USE_EDGE"}
+        program = (await control.ok("control.ServiceAccountService/ExchangeKey", exchange))["token"]
+        assert not (await control.ok("control.SessionService/GetCaller", {}, program))["principal"].get("deviceId")
+        listing = await control.call("control.SessionService/ListSessions", {}, program)
+        assert (listing.status_code, reason_of(listing)) == (403, "missing_scope")
+    (shown,) = (await control.ok("control.SessionService/ListSessions", {}, token))["sessions"]
+    assert shown["deviceId"]
