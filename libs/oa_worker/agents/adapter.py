@@ -15,6 +15,7 @@ from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape
 from oa_worker.agents.failures import AgentExit, AgentFailure, cause_in, words_of
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.primitives.within import leave_steps
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -68,6 +69,7 @@ class AgentAdapter(Generic[In, Out]):
         run = begin(assignment, value, emit, self._limits)
         context = copy_context()
         context.run(RUN_AT_WORK.set, run.id)
+        leave_steps(context)
         work = asyncio.create_task(self._called(run), name=f"agent {self.name} {run.id}", context=context)
         run.begins_in(work)
         try:

@@ -24,6 +24,7 @@ from oa_worker.agents.primitives.requests import Requests, Settled, options_of
 from oa_worker.agents.primitives.saying import RunLog, Saying
 from oa_worker.agents.primitives.steps import Steps, arguments_of, result_shape
 from oa_worker.agents.primitives.times import time_in
+from oa_worker.agents.primitives.within import check_outside_step
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -84,7 +85,8 @@ class Run(Saying, Generic[In_co]):
         The result is stored before it is returned, as JSON of the type that the function's annotation states. After a
         takeover, a step that was done returns its stored result, and a step that was interrupted is done again. A
         function that is not `async` runs in a thread. Steps are identified by their order, name and arguments, which
-        therefore must be the same each time; otherwise the run fails with `step_mismatch`.
+        therefore must be the same each time; otherwise the run fails with `step_mismatch`. The function may say
+        something to the run, and may not ask it for anything (a step, a child, an answer, an input).
         """
         check_text(name, "name")
         check_function(function, "function")
@@ -230,6 +232,7 @@ class Run(Saying, Generic[In_co]):
         Every input is received once, in order. After a takeover they are received from the first one on, because the
         function begins again. Raises Refusal `invalid_value` for an input that is not of the type.
         """
+        check_outside_step("an input")
         shape = shape_of(type_, "validation")
         text = None
         while text is None:  # if several wait, one of them takes it
@@ -244,6 +247,7 @@ class Run(Saying, Generic[In_co]):
             yield await self.receive(type_)
 
     async def _settled(self, request: pb.RequestOpened, deadline: timedelta | None) -> Settled:
+        check_outside_step(f"the answer to {request.title!r}")  # before others may have the slot
         async with self.waiting():
             return await self._requests.settle(request, deadline)
 
