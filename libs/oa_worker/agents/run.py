@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from oa_base.refusal import Refusal
-from oa_wire.given import check_duration, check_flag, check_function, check_text, check_text_arguments
+from oa_wire.given import check_duration, check_flag, check_function, check_text_arguments
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape, json_text, shape_of
 from oa_worker.agents.limits import AgentLimits
@@ -22,7 +22,7 @@ from oa_worker.agents.primitives.inbox import Inbox
 from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.requests import Requests, Settled, options_of
 from oa_worker.agents.primitives.saying import RunLog, Saying
-from oa_worker.agents.primitives.steps import Steps, arguments_of, result_shape
+from oa_worker.agents.primitives.steps import Steps, arguments_of, check_name, result_shape
 from oa_worker.agents.primitives.times import time_in
 from oa_worker.agents.primitives.within import check_outside_step
 from oa_worker.sdk.adapter import Assignment, Emit
@@ -88,7 +88,7 @@ class Run(Saying, Generic[In_co]):
         therefore must be the same each time; otherwise the run fails with `step_mismatch`. The function may say
         something to the run, and may not ask it for anything (a step, a child, an answer, an input).
         """
-        check_text(name, "name")
+        check_name(name)
         check_function(function, "function")
         arguments, shape = arguments_of(args, kwargs), result_shape(function)
         return await self._steps.once(name, arguments, shape, lambda: called(function, *args, **kwargs))
@@ -124,7 +124,7 @@ class Run(Saying, Generic[In_co]):
 
     async def now(self, name: str = "now") -> datetime:
         """Return the time in UTC, as a step: the same after a takeover. Give each branch its own `name`."""
-        check_text(name, "name")
+        check_name(name)
         return await self._steps.once(name, None, _TIME, _utc_now)
 
     async def random(self, name: str = "random") -> float:
@@ -132,7 +132,7 @@ class Run(Saying, Generic[In_co]):
 
         Give each branch of a function its own `name`.
         """
-        check_text(name, "name")
+        check_name(name)
         return await self._steps.once(name, None, _NUMBER, _chance)
 
     async def sleep(self, delay: timedelta, name: str = "sleep") -> None:
@@ -145,7 +145,7 @@ class Run(Saying, Generic[In_co]):
             return time_in(delay, "delay")
 
         check_duration(delay, "delay")
-        check_text(name, "name")
+        check_name(name)
         end = await self._steps.once(name, delay.total_seconds(), _TIME, until)
         async with self.waiting():
             await self._until(end)

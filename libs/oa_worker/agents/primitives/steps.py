@@ -16,6 +16,8 @@ from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from oa_base.refusal import Refusal
+from oa_wire.given import check_text
+from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.primitives.numbers import Numbers
@@ -157,6 +159,12 @@ def _result_shape(function: Callable[..., object]) -> Shape[Any]:
         return shape_of(returned_by(function), "validation")
     except NameError as error:
         return _Unknown(error.name or "")
+
+
+def check_name(name: object) -> None:
+    """Raise Refusal for a name that no step can have. Call it before the step is done: its result is not stored."""
+    check_text(name, "name")
+    check_rules(pb.StepCompleted(ordinal=1, name=cast("str", name), result_json="null"))
 
 
 def arguments_of(positional: Sequence[object], named: Mapping[str, object]) -> object:
