@@ -18,6 +18,7 @@ from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.primitives.calling import called
 from oa_worker.agents.primitives.checkpoints import Checkpoints
 from oa_worker.agents.primitives.children import Child, Children
+from oa_worker.agents.primitives.ending import check_not_canceling
 from oa_worker.agents.primitives.inbox import Inbox
 from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.requests import Requests, Settled, options_of
@@ -181,6 +182,7 @@ class Run(Saying, Generic[In_co]):
         check_flag(cancel_with_parent, "cancel_with_parent")
         spec = pb.RunSpec(adapter=agent, title=title, agent=pb.AgentSpec(input_json=json_text(input, "input")))
         check_rules(spec)
+        await check_not_canceling(self._assignment)
         return await self._children.start(spec, cancel_with_parent=cancel_with_parent)
 
     async def approve(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> bool:
@@ -248,6 +250,7 @@ class Run(Saying, Generic[In_co]):
 
     async def _settled(self, request: pb.RequestOpened, deadline: timedelta | None) -> Settled:
         check_outside_step(f"the answer to {request.title!r}")  # before others may have the slot
+        await check_not_canceling(self._assignment)
         async with self.waiting():
             return await self._requests.settle(request, deadline)
 
