@@ -13,6 +13,7 @@ from oa_wire.shapes import Misfit, shape_of
 from oa_worker.agents.primitives.ending import or_canceled
 from oa_worker.agents.primitives.numbers import Numbers, numbers_of
 from oa_worker.agents.primitives.past import Past
+from oa_worker.agents.primitives.within import check_outside_step
 from oa_worker.sdk.adapter import Assignment
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import StartChildRequest
@@ -81,9 +82,10 @@ class Children:
     async def start(self, spec: pb.RunSpec, *, cancel_with_parent: bool) -> Child:
         """Start a run, unless it was started before a takeover.
 
-        Raises Refusal `step_mismatch` for a child other than the one that was started at this place, and the Refusal of
-        the authority if it does not start the run.
+        Raises Refusal `step_mismatch` for a child other than the one that was started at this place, `invalid_value`
+        within a step, and the Refusal of the authority if it does not start the run.
         """
+        check_outside_step(f"a run of {spec.adapter!r}")
         self._past.note_asker()
         self._asked += 1
         wanted = self._asked
