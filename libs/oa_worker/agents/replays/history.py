@@ -2,7 +2,8 @@
 
 Results are handed over one by one, each when the function does not move any more and has asked for everything that is
 before it in the log. So branches that run at the same time come to the same places as they did then, and a function
-that asks in another order is noticed: it waits for something that can't come. Nothing here waits by the clock.
+that asks in another order is noticed: it waits for something that can't come. Nothing here waits by the clock: the
+caller gives branches the time to do something by themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from oa_base.visible import visible
 from oa_runlog.events import (
@@ -43,6 +44,7 @@ _SHOWN_CHARS = 200
 _RAISED = (
     "; or did the step raise when the run was recorded? The log has no result then: say in `raised` what it raised"
 )
+_SLOW = "; or does a branch work by itself for longer than the replay waits? Then give it more time in `patience_ms`"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class _Asked:
         """Whether it is a step."""
         return self.kind == "step"
 
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the log does not have it."""
+        return self.until_seq is None
+
 
 class History:
     """One recorded run, and what today's function has asked for so far. `news` is told of all that it asks for."""
@@ -100,7 +107,8 @@ class History:
         self._begun: set[str] = set()
         self._waiting: list[_Asked] = []
         self.has_branches = False
-        """Whether several tasks of the function asked, as far as the log says."""
+        """Whether several tasks of the function ask, as far as the log says, and as far as seen since."""
+        self._own_task: asyncio.Task[Any] | None = None
         self.news = News()
         self.divergence: Divergence | None = None
         self.stopped = ""
@@ -110,6 +118,10 @@ class History:
         self._step_numbers = Numbers({n: (step.name, step.fingerprint) for n, (_, step) in self._steps.items()})
         self._request_numbers = requests.known(opened for _, opened in self._opened.values())
         self._child_numbers = children.known(started for _, started in self._children.values())
+
+    def begins_in(self, task: asyncio.Task[Any]) -> None:
+        """Note the function's own task: other tasks that ask are branches."""
+        self._own_task = task
 
     def _note(self, event: RunEvent) -> None:
         match event.body:
@@ -201,6 +213,7 @@ class History:
         return text
 
     async def _wait(self, kind: str, key: str, text: str, ordinal: int, seq: int | None) -> None:
+        self.has_branches |= asyncio.current_task() is not self._own_task
         asked = _Asked(text, ordinal, seq, kind, key, asyncio.get_running_loop().create_future())
         self._begun.add(key)
         self._waiting.append(asked)
@@ -236,6 +249,11 @@ class History:
         """Seq of the first event in the log that was not asked for yet."""
         return self._due[0][0] if self._due else _END
 
+    @property
+    def may_be_at_work(self) -> bool:
+        """Whether a part of the function may do something by itself now. A sole task that waits here does nothing."""
+        return self.has_branches or not self._waiting
+
     def takes_cancel(self) -> bool:
         """Return whether the function has come to the place where somebody asked for the run's end; true only once."""
         if self._cancel is None or self._cancel.seq > self._next_seq:
@@ -248,15 +266,19 @@ class History:
         `divergence` says what the log has instead, or `stopped` that the log has no more."""
         if not self._waiting:
             return False
-        beyond = [one for one in self._waiting if one.until_seq is None]
-        asked = min(beyond or self._waiting, key=lambda one: one.kind == "input")  # the first one that is not an input
+        asked = min(self._waiting, key=_rank)
         end = self._recorded.end
         if self._may_have_raised(asked) or (not self._due and end is None):
             self.stopped = asked.text
             return True
         seq, recorded = (self._due[0][0], self._due[0][2]) if self._due else self._end_of_log()
-        self._diverge(Divergence(seq, asked.ordinal, recorded, asked.text, _RAISED if asked.is_step else ""))
+        self._diverge(Divergence(seq, asked.ordinal, recorded, asked.text, self._advice(asked)))
         return True
+
+    def _advice(self, asked: _Asked) -> str:
+        if not asked.is_beyond:
+            return _SLOW
+        return _RAISED if asked.is_step else ""
 
     def _end_of_log(self) -> tuple[int, str]:
         end = self._recorded.end
@@ -266,7 +288,7 @@ class History:
 
     def _may_have_raised(self, asked: _Asked) -> bool:
         """Whether the step may have begun and raised when the run was recorded; it has no result then."""
-        if not asked.is_step:
+        if not asked.is_step or not asked.is_beyond:
             return False
         end = self._recorded.end
         has_failed = end is not None and isinstance(end.body, RunFinished) and end.body.outcome is Outcome.FAILED
@@ -291,6 +313,11 @@ class History:
     def _diverge(self, divergence: Divergence) -> None:
         self.divergence = self.divergence or divergence
         self.news.tell()
+
+
+def _rank(asked: _Asked) -> tuple[bool, bool]:
+    """What the log does not have comes first. An input comes last: a branch may listen for one more without an end."""
+    return asked.is_beyond and asked.kind == "input", not asked.is_beyond
 
 
 def _is_alike(now: RunFinished, then: RunFinished) -> bool:
