@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -41,9 +41,15 @@ _END = 2**63
 """Beyond every seq."""
 _SHOWN_CHARS = 200
 """Maximum number of characters shown of a result that differs."""
-_RAISED = (
-    "; or did the step raise when the run was recorded? The log has no result then: say in `raised` what it raised"
-)
+_RAISED = {
+    "step": "; or did the step raise when the run was recorded? The log has no result then: say in `raised` what it "
+    "raised",
+    "request": "; or was the question refused when the run was recorded? The log has nothing of it then: say in "
+    "`raised`, under its title, what it raised",
+    "child": "; or was the child refused when the run was recorded? The log has nothing of it then: say in `raised`, "
+    "under the name of its agent, what `start_child` raised",
+}
+"""Kinds of things that may have raised without a trace in the log -> what the replay says about that."""
 _SLOW = "; or does a branch work by itself for longer than the replay waits? Then give it more time in `patience_ms`"
 
 
@@ -78,11 +84,6 @@ class _Asked:
     future: asyncio.Future[None]
 
     @property
-    def is_step(self) -> bool:
-        """Whether it is a step."""
-        return self.kind == "step"
-
-    @property
     def is_beyond(self) -> bool:
         """Whether the log does not have it."""
         return self.until_seq is None
@@ -92,7 +93,9 @@ class History:
     """One recorded run, and what today's function has asked for so far. `news` is told of all that it asks for."""
 
     def __init__(self, recorded: RecordedRun, raised: Mapping[str, BaseException]) -> None:
-        """`raised`: name of a step -> the exception that it raised, for steps without a result in the log."""
+        """`raised`: name of a step, title of a question or agent of a child -> the exception that it raised. This is
+        for things that the log does not have.
+        """
         self._recorded = recorded
         self._raised = raised
         self._cancel = recorded.cancel
@@ -118,6 +121,12 @@ class History:
         self._step_numbers = Numbers({n: (step.name, step.fingerprint) for n, (_, step) in self._steps.items()})
         self._request_numbers = requests.known(opened for _, opened in self._opened.values())
         self._child_numbers = children.known(started for _, started in self._children.values())
+        self._last = {
+            "step": max(self._steps, default=0),
+            "request": _last_number(self._opened),
+            "child": _last_number(self._children),
+        }
+        """Kinds of things that are numbered -> the last number that the log has."""
 
     def begins_in(self, task: asyncio.Task[Any]) -> None:
         """Note the function's own task: other tasks that ask are branches."""
@@ -154,8 +163,7 @@ class History:
         key, text = f"step {ordinal}", _step_text(ordinal, step.name)
         seq, recorded = self._steps.get(ordinal, (None, None))
         if recorded is None or seq is None:
-            if step.name in self._raised:
-                raise self._raised[step.name]
+            self._raise_as_then(step.name)
             await self._wait("step", key, text, step.ordinal, None)
             raise AssertionError("nothing ends this wait")
         if recorded.name != step.name:
@@ -171,7 +179,9 @@ class History:
         self._diverge(Divergence(self._steps[step.ordinal][0], step.ordinal, text, f"of a type that {what}"))
 
     async def request(self, asked: pb.RequestOpened, wanted: int, *, has_branches: bool) -> Settled:
-        """Return how a request was settled. `wanted`: its number in the order of asking."""
+        """Return how a request was settled. `wanted`: its number in the order of asking. Raises what `raised` has for
+        it.
+        """
         ordinal = self._request_numbers.found_or_free(wanted, requests.what_of(asked), has_branches=has_branches)
         name = requests.id_of(ordinal)
         text = _request_text(name, asked.title)
@@ -179,6 +189,8 @@ class History:
         if recorded is not None and seq is not None and not requests.is_same(asked, recorded):
             other = "" if recorded.title != asked.title else " of another kind or with other options"
             await self._ends(Divergence(seq, ordinal, _request_text(name, recorded.title), f"{text}{other}"))
+        if recorded is None:
+            self._raise_as_then(asked.title)
         await self._wait("request", f"request {name}", text, ordinal, seq)
         settled_seq, settled = self._settled.get(name, (None, None))
         await self._wait("answer", "", f"the answer to {text}", ordinal, settled_seq)
@@ -186,7 +198,9 @@ class History:
         return settled
 
     async def child(self, spec: pb.RunSpec, wanted: int, *, has_branches: bool) -> str:
-        """Return the id of the run that was started as this child. `wanted`: its number in the order of starting."""
+        """Return the id of the run that was started as this child. `wanted`: its number in the order of starting.
+        Raises what `raised` has for it.
+        """
         ordinal = children.found(self._child_numbers, wanted, spec, has_branches=has_branches)
         ordinal = self._child_numbers.free(wanted) if ordinal is None else ordinal
         child_id = children.id_of(ordinal)
@@ -195,6 +209,8 @@ class History:
         if recorded is not None and seq is not None and not children.is_same(spec, recorded):
             other = "" if recorded.adapter != spec.adapter else " with another input"
             await self._ends(Divergence(seq, ordinal, _child_text(child_id, recorded.adapter), f"{text}{other}"))
+        if recorded is None:
+            self._raise_as_then(spec.adapter)
         await self._wait("child", f"child {child_id}", text, ordinal, seq)
         assert recorded is not None  # else nothing ends the wait
         return recorded.run_id
@@ -211,6 +227,10 @@ class History:
         seq, text = self._inputs[number - 1] if number <= len(self._inputs) else (None, "")
         await self._wait("input", "", f"input {number}", number, seq)
         return text
+
+    def _raise_as_then(self, name: str) -> None:
+        if name in self._raised:
+            raise self._raised[name]
 
     async def _wait(self, kind: str, key: str, text: str, ordinal: int, seq: int | None) -> None:
         self.has_branches |= asyncio.current_task() is not self._own_task
@@ -272,13 +292,8 @@ class History:
             self.stopped = asked.text
             return True
         seq, recorded = (self._due[0][0], self._due[0][2]) if self._due else self._end_of_log()
-        self._diverge(Divergence(seq, asked.ordinal, recorded, asked.text, self._advice(asked)))
+        self._diverge(Divergence(seq, asked.ordinal, recorded, asked.text, _advice(asked)))
         return True
-
-    def _advice(self, asked: _Asked) -> str:
-        if not asked.is_beyond:
-            return _SLOW
-        return _RAISED if asked.is_step else ""
 
     def _end_of_log(self) -> tuple[int, str]:
         end = self._recorded.end
@@ -287,12 +302,12 @@ class History:
         return end.seq, _finish_text(end.body)
 
     def _may_have_raised(self, asked: _Asked) -> bool:
-        """Whether the step may have begun and raised when the run was recorded; it has no result then."""
-        if not asked.is_step or not asked.is_beyond:
+        """Whether it may have begun and raised, or been refused, when the run was recorded; the log lacks it then."""
+        if asked.kind not in self._last or not asked.is_beyond:
             return False
         end = self._recorded.end
         has_failed = end is not None and isinstance(end.body, RunFinished) and end.body.outcome is Outcome.FAILED
-        return asked.ordinal < max(self._steps, default=0) or (has_failed and not self._due)
+        return asked.ordinal < self._last[asked.kind] or (has_failed and not self._due)
 
     def ended(self, finish: RunFinished) -> None:
         """Judge the function's end: it must have asked for everything that the log has, and ended as it did then."""
@@ -318,6 +333,15 @@ class History:
 def _rank(asked: _Asked) -> tuple[bool, bool]:
     """What the log does not have comes first. An input comes last: a branch may listen for one more without an end."""
     return asked.is_beyond and asked.kind == "input", not asked.is_beyond
+
+
+def _advice(asked: _Asked) -> str:
+    return _RAISED.get(asked.kind, "") if asked.is_beyond else _SLOW
+
+
+def _last_number(names: Iterable[str]) -> int:
+    """The highest number in names such as `c1`; 0 without one."""
+    return max((int(name[1:]) for name in names if name[1:].isdecimal()), default=0)
 
 
 def _is_alike(now: RunFinished, then: RunFinished) -> bool:

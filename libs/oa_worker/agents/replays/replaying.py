@@ -92,10 +92,10 @@ async def replay(
 
     `agent`: a worker, of which the agent that the run names is called, or the function of an agent. With a function,
     `name` is the agent's name, and the run of another agent is refused; `input` and `output` are the function's types
-    if its annotations don't state them. `raised`: name of a step -> the exception that it raised when the run was
-    recorded; the log does not have that. `patience_ms`: how long a branch may work by itself, in a thread for example,
-    while other branches wait for what it asks for next; after that, the replay judges what it has seen. A function
-    without branches is judged at once.
+    if its annotations don't state them. `raised`: name of a step, title of a question or agent of a child -> the
+    exception that it raised when the run was recorded; the log has nothing of it then. `patience_ms`: how long a branch
+    may work by itself, in a thread for example, while other branches wait for what it asks for next; after that, the
+    replay judges what it has seen. A function without branches is judged at once.
 
     Raises Refusal `invalid_value` for the run of another agent, and what `RecordedRun.file` raises for the file.
     """
