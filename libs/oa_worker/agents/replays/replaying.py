@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from oa_base.refusal import Refusal
 from oa_runlog.events import RunFinished
@@ -26,6 +26,7 @@ from oa_wire.given import check_count
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter
+from oa_worker.agents.declared import declared_input, declared_output
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.children import Child, Children
 from oa_worker.agents.primitives.inbox import Inbox
@@ -35,7 +36,6 @@ from oa_worker.agents.primitives.steps import Step, Steps, fingerprint_of, read_
 from oa_worker.agents.replays.history import Divergence, History
 from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.run import Run
-from oa_worker.agents.signatures import hints_of
 from oa_worker.agents.worker import Worker
 from oa_worker.sdk.adapter import Assignment, CancelSignal, Emit
 from oa_worker.sdk.runs.execution import refused
@@ -180,7 +180,7 @@ def _adapter(
         raise _of_another(run, f"the worker's agents that are to be replayed are {names}")
     if name and name != of:
         raise _of_another(run, f"the function is the agent {name}")
-    shapes = Shape(input or _input_of(agent), "validation"), Shape(output or _output_of(agent), "serialization")
+    shapes = Shape(input or _input_of(agent), "validation"), Shape(output or declared_output(agent), "serialization")
     return AgentAdapter(of, agent, shapes, "", limits)
 
 
@@ -189,24 +189,11 @@ def _of_another(run: RecordedRun, what: str) -> Refusal:
     return Refusal("invalid_value", text, field="recorded", metadata={"agent": run.spec.adapter})
 
 
-def _hints(agent: Callable[..., object]) -> dict[str, Any]:
-    try:
-        return hints_of(agent)
-    except NameError as unknown:
-        text = f"the types of the agent's function can't be read ({unknown}); give them as `input` and `output`"
-        raise TypeError(text) from None
-
-
 def _input_of(agent: Callable[..., object]) -> Any:
-    stated = next((hint for name, hint in _hints(agent).items() if name != "return"), None)
-    arguments = get_args(stated)
-    if get_origin(stated) is not Run or not arguments:
+    stated = declared_input(agent)
+    if stated is None:
         raise TypeError("the agent's function does not state the type of its input, as in Run[Ask]; give it as `input`")
-    return arguments[0]
-
-
-def _output_of(agent: Callable[..., object]) -> Any:
-    return _hints(agent).get("return", Any)
+    return stated
 
 
 def _finish(work: asyncio.Future[pb.RunFinished]) -> RunFinished:
