@@ -24,7 +24,7 @@ from oa_wire.given import check_count, check_function, check_named_texts
 from oa_wire.shapes import Shape, json_text
 from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.declared import declared_input, declared_output
-from oa_worker.agents.failures import words_of
+from oa_worker.agents.failures import AgentExit, AgentFailure, cause_in, words_of
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.past import QUIET_TURNS
 from oa_worker.agents.run import Run
@@ -241,13 +241,24 @@ class _Log:
     def _end_of(self, agent: str) -> pb.RunFinished:
         returned = self._children[agent]
         if isinstance(returned, BaseException):
-            said = words_of(returned, DEFAULT_AGENT_LIMITS.max_failure_chars)  # as its worker reports it
-            return failed("agent_error", said)
+            return _failed_by(returned)
         return pb.RunFinished(outcome=pb.RUN_OUTCOME_SUCCEEDED, result_json=json_text(returned, "children"))
 
     def _dies(self) -> bool:
         chance, self._chances = self._chances, self._chances + 1
         return chance == self._death
+
+
+def _failed_by(raised: BaseException) -> pb.RunFinished:
+    """The finish of a run whose function raised this, as its worker reports it."""
+    error = cause_in(raised)
+    if isinstance(error, Refusal):
+        return refused(error)
+    if isinstance(error, AgentFailure):
+        return failed(error.reason, error.message)
+    if isinstance(error, SystemExit):
+        error = AgentExit(error)
+    return failed("agent_error", words_of(error, DEFAULT_AGENT_LIMITS.max_failure_chars))
 
 
 async def _in_a_moment() -> None:

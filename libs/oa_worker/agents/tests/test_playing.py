@@ -10,7 +10,9 @@ from typing import Any, Generic, TypeVar
 import pytest
 from typing_extensions import TypedDict
 
-from oa_worker.agents import Run
+from oa_base.refusal import Refusal
+from oa_worker.agents import ChildFailed, Run
+from oa_worker.agents.failures import AgentFailure
 from oa_worker.agents.testing import play, play_with_deaths
 from oa_worker.agents.tests.rig import Ask, finish_of
 
@@ -108,3 +110,32 @@ async def test_types_that_cannot_be_read_are_given() -> None:
     with pytest.raises(TypeError, match="give them as `input` and `output`"):
         await play(local, Local("why"))
     assert (await play(local, Local("why"), input=Local, output=Local)).result == Local("why")
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        Refusal("invalid_value", "boo; say something else"),
+        Refusal("invalid_value", "it must be short", field="name"),
+        AgentFailure("timeout", "it took too long"),
+        ExceptionGroup("in a task group", [Refusal("limit_reached", "no more; wait")]),
+        ExceptionGroup("several", [ValueError("a"), Refusal("limit_reached", "no more; wait")]),
+        SystemExit(3),
+        ValueError("no"),
+    ],
+)
+async def test_a_child_fails_with_the_reason_that_its_worker_gives(raised: BaseException) -> None:
+    async def fails(run: Run[Ask]) -> str:
+        raise raised
+
+    async def parent(run: Run[Ask]) -> list[str]:
+        child = await run.start_child("k", None)
+        try:
+            await child.result()
+        except ChildFailed as failed:
+            return [failed.reason, failed.message]
+        return []
+
+    finish = await finish_of(fails, output=str)
+    played = await play(parent, Ask("x"), children={"k": raised})
+    assert played.result == [finish.reason, finish.message]
