@@ -8,7 +8,7 @@
             await out.write("Let me see …")
         return Answer(text=out.text)
 
-    worker.run()                # until SIGTERM or Ctrl-C, which drain
+    worker.run()                # until SIGTERM, SIGHUP or Ctrl-C, which drain
 
 Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSON types. docs/agents.md is the manual.
 
