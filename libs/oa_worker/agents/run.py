@@ -159,7 +159,13 @@ class Run(Saying, Generic[In_co]):
         """
         return await self._checkpoints.save(json_text(value, "value"))
 
-    async def restore(self, type_: type[M] = object) -> M | None:  # type: ignore[assignment]
+    @overload
+    async def restore(self) -> object: ...
+
+    @overload
+    async def restore(self, type_: type[M]) -> M | None: ...
+
+    async def restore(self, type_: type[Any] = object) -> Any:
         """Return the value that was saved last in this run, on any worker; None if nothing was saved.
 
         Raises Refusal `invalid_value` for a value that is not of the type.
@@ -228,7 +234,13 @@ class Run(Saying, Generic[In_co]):
         settled = await self._settled(request, deadline)
         return settled.text if settled.answered_by else None
 
-    async def receive(self, type_: type[M] = object) -> M:  # type: ignore[assignment]
+    @overload
+    async def receive(self) -> object: ...
+
+    @overload
+    async def receive(self, type_: type[M]) -> M: ...
+
+    async def receive(self, type_: type[Any] = object) -> Any:
         """Return the next input that somebody sends to the run (`oa run send`, `RunHandle.send`); wait for one.
 
         Every input is received once, in order. After a takeover they are received from the first one on, because the
@@ -243,7 +255,13 @@ class Run(Saying, Generic[In_co]):
             text = self._inbox.take()
         return _read(shape, text, "an input of the run", "input_json")
 
-    async def inbox(self, type_: type[M] = object) -> AsyncIterator[M]:  # type: ignore[assignment]
+    @overload
+    def inbox(self) -> AsyncIterator[object]: ...
+
+    @overload
+    def inbox(self, type_: type[M]) -> AsyncIterator[M]: ...
+
+    async def inbox(self, type_: type[Any] = object) -> AsyncIterator[Any]:
         """Iterate over all inputs of the run as they come, without end: `async for message in run.inbox(str)`."""
         while True:
             yield await self.receive(type_)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
@@ -46,7 +46,13 @@ class Child:
     def __repr__(self) -> str:
         return f"Child({self.run_id})"
 
-    async def result(self, type_: type[M] = object) -> M:  # type: ignore[assignment]
+    @overload
+    async def result(self) -> object: ...
+
+    @overload
+    async def result(self, type_: type[M]) -> M: ...
+
+    async def result(self, type_: type[Any] = object) -> Any:
         """Wait for the child's end and return its agent's result, as a value of the type.
 
         Raises ChildFailed if the child did not succeed, and Refusal `payload_mismatch` for a result that is not of the
