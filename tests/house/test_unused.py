@@ -25,7 +25,6 @@ ALLOWED = {
     "add_registered_method_handlers": "generated code calls it",
     "create_schedule": "API: for programs that schedule runs; `oa` has options where these have values",
     "decode_body": "API: the inverse of encode_body",
-    "on_header": "httptools calls it",
     "on_url": "httptools calls it",
     "play_with_deaths": "API: for tests of agents",
     "replay": "API: the state that stored events lead to, in one call",

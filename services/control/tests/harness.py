@@ -145,6 +145,23 @@ class Control:
         return str((await self.sign_in(email))["tokens"]["accessToken"])
 
 
+async def raw(control: Control, *parts: bytes, pause_s: float = 0.0) -> bytes:
+    """Send bytes to the edge and read until it closes."""
+    host, port = control.http.base_url.host, control.http.base_url.port
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+        async with asyncio.timeout(PATIENCE_S):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
 def reason_of(response: httpx.Response) -> str:
     """The reason in a Connect error; fails the test when the answer isn't one."""
     body = response.json()

@@ -63,7 +63,7 @@ OPENING = UPGRADE.format(path="/khala/v1/ws", more=PROTO)
         (UPGRADE.format(path="/khala/v1/ws", more="Sec-WebSocket-Protocol: khala.v2.proto\r\n"), 400, "khala.v1.proto"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Origin: https://evil.example\r\n"), 403, "origin_not"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Basic eDp5\r\n"), 401, "invalid_auth"),
-        (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer\r\n"), 401, "invalid_auth"),
+        (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer\r\n"), 401, "WWW-Authenticate: B"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer a b\r\n"), 401, "invalid_auth"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer a\r\n" * 2), 401, "invalid_auth"),
         (OPENING.replace("Upgrade: websocket\r\n", ""), 426, "\r\nUpgrade: websocket\r\n"),

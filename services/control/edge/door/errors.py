@@ -16,6 +16,14 @@ from oa_wire.status import to_status
 
 _DETAIL_TYPES: tuple[type[Message], ...] = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)
 
+_OF_STATUS: Mapping[int, Mapping[str, str]] = {
+    401: {"www-authenticate": "Bearer"},
+    # The client is too old, not its HTTP. But a 426 must name a protocol (RFC 9110, 15.5.22), and this is the only one
+    # here: a client that reads the header learns that another HTTP would not help.
+    426: {"upgrade": "HTTP/1.1", "connection": "upgrade"},
+}
+"""Headers that an answer of this status must have."""
+
 
 def connect_code(grpc_code: str) -> str:
     """Connect's name of a gRPC status code. Connect spells one of them differently."""
@@ -38,10 +46,16 @@ def error_body(refusal: Refusal) -> bytes:
 
 
 def error_headers(refusal: Refusal) -> Mapping[str, str]:
-    """The headers of the error: Retry-After in whole seconds, rounded up."""
-    if not refusal.retry_hint_ms:
-        return {}
-    return {"retry-after": str(refusal.retry_hint_s)}
+    """The headers of the error, which say what would be taken instead: Retry-After (whole seconds, rounded up), Allow,
+    Accept-Encoding, and those that a status must have."""
+    headers = dict(_OF_STATUS.get(refusal.info.http_status, {}))
+    if refusal.retry_hint_ms:
+        headers["retry-after"] = str(refusal.retry_hint_s)
+    if refusal.reason == "method_not_allowed":
+        headers["allow"] = refusal.metadata.get("allow", "POST")
+    if refusal.reason == "unsupported_encoding" and not refusal.field:
+        headers["accept-encoding"] = refusal.metadata.get("supported", "")
+    return headers
 
 
 def _detail(packed: PackedDetail) -> dict[str, object]:

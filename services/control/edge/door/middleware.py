@@ -20,6 +20,7 @@ from oa_platform.telemetry.context import REQUEST_ID_KEY, adopt_request_id
 from oa_platform.telemetry.tracing import start_server_span
 from services.control.edge.domain import is_same_origin
 from services.control.edge.door.errors import error_body, error_headers
+from services.control.edge.door.head import check_head
 from services.control.routes.domain.requests import FOREIGN
 
 _log = structlog.get_logger(__name__)
@@ -62,21 +63,13 @@ class AroundRequests:
             return
         exchange = _Exchange(scope, send, self._allowed_origins)
         try:
-            _check_head(scope, self._max_head_bytes)
+            check_head(scope, self._max_head_bytes)
             if not await exchange.handled_before(receive):
                 await self._app(scope, receive, exchange.send)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer, and we a record
             await exchange.fail(error, receive)
         finally:
             exchange.close()
-
-
-def _check_head(scope: Scope, max_bytes: int) -> None:
-    size = len(scope["raw_path"]) + len(scope["query_string"])
-    size += sum(len(name) + len(value) for name, value in scope["headers"])
-    if size > max_bytes:
-        message = f"the request's head has more than {max_bytes} bytes; send fewer or shorter headers"
-        raise Refusal("request_too_large", message)
 
 
 async def _throw_away(receive: Receive) -> None:
@@ -90,6 +83,12 @@ async def _throw_away(receive: Receive) -> None:
                     return
 
 
+def _vary_by_origin(headers: MutableHeaders) -> None:
+    stated = headers.get("vary", "").lower().split(",")
+    if not {"origin", "*"} & {name.strip() for name in stated}:
+        headers.add_vary_header("origin")
+
+
 class _Exchange:
     """One request and its answer."""
 
@@ -101,6 +100,8 @@ class _Exchange:
         self._origin_allowed = self._origin in allowed_origins or (
             self._origin is not None and is_same_origin(self._origin, headers.get("host", ""))
         )
+        # A cache must not give a page of a listed origin the answer that was made for nobody's page.
+        self._varies = bool(allowed_origins)
         self._preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
         self._request_id = adopt_request_id(headers.get(REQUEST_ID_KEY))
         self._span: Span = start_server_span(scope["path"], headers)
@@ -136,7 +137,8 @@ class _Exchange:
             if self._origin is not None and self._origin_allowed:
                 headers["access-control-allow-origin"] = self._origin
                 headers["access-control-expose-headers"] = _EXPOSED_HEADERS
-                headers.add_vary_header("origin")
+            if self._varies or self._origin_allowed:
+                _vary_by_origin(headers)
         await self._send(message)
 
     async def fail(self, error: Exception, receive: Receive) -> None:
@@ -147,10 +149,6 @@ class _Exchange:
         if self._status:
             return
         headers = {"content-type": "application/json", **error_headers(refusal)}
-        if refusal.reason == "method_not_allowed":
-            headers["allow"] = refusal.metadata.get("allow", "POST")
-        if refusal.reason == "unsupported_encoding":
-            headers["accept-encoding"] = refusal.metadata.get("supported", "")
         body = error_body(refusal)
         if refusal.reason not in _BODY_UNREAD:
             await Response(body, refusal.info.http_status, headers)(self._scope, receive, self.send)

@@ -22,11 +22,10 @@ from oa_platform.system.clock import SystemClock
 from oa_testing.clock import SkewedClock
 from oa_testing.locks import until_lock_waits
 from oa_testing.postgres import Database
-from oa_testing.waiting import PATIENCE_S
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import auth_service_pb2, claims_pb2, session_service_pb2
 from services.control.edge.door.methods import open_methods
-from services.control.tests.harness import Control, field_of, new_id, reason_of, running_control
+from services.control.tests.harness import Control, field_of, new_id, raw, reason_of, running_control
 
 START = "control.AuthService/StartChallenge"
 CALLER = "control.SessionService/GetCaller"
@@ -465,23 +464,6 @@ async def test_pages_of_listed_origins_may_call_and_others_may_not(control_datab
 
 
 # ------------------------------------------------------------------------------------------------- limits
-
-
-async def raw(control: Control, *parts: bytes, pause_s: float = 0.0) -> bytes:
-    """Send bytes to the edge and read until it closes."""
-    host, port = control.http.base_url.host, control.http.base_url.port
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-            await asyncio.sleep(pause_s)
-        async with asyncio.timeout(PATIENCE_S):
-            return await reader.read()
-    except ConnectionResetError:
-        return b""
-    finally:
-        writer.close()
 
 
 async def test_a_head_has_a_limit_in_one_piece_and_in_drops(control_database: Database, tmp_path: Path) -> None:

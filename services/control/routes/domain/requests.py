@@ -18,6 +18,8 @@ COHORT_S = 365 * 86_400
 """How long a browser keeps the cohort cookie."""
 FOREIGN = "foreign"
 """Set in a request's state if the answer is a page of the legacy side, which has a policy of its own."""
+CLIENT_WAS_SLOW = "client_was_slow"
+"""Set in a request's state if its client let it run out of time, which says nothing about the side."""
 _COHORT = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _OURS = frozenset({BYPASS_COOKIE, CHOICE_COOKIE, COHORT_COOKIE})
 

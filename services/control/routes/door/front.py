@@ -15,7 +15,7 @@ from services.control.routes import metrics
 from services.control.routes.app.book import RouteBook
 from services.control.routes.app.canaries import Canaries
 from services.control.routes.domain.groups import Group, Side, checked_path
-from services.control.routes.domain.requests import COHORT_COOKIE, COHORT_S, choice_of, cohort_of
+from services.control.routes.domain.requests import CLIENT_WAS_SLOW, COHORT_COOKIE, COHORT_S, choice_of, cohort_of
 
 _COHORT_BYTES = 16
 _FAILED = 500
@@ -68,7 +68,7 @@ class Front:
             raise
         finally:
             answer.count(side)
-            if group is not None and divides:
+            if group is not None and divides and not scope["state"].get(CLIENT_WAS_SLOW):
                 self._canaries.take(group.name, side, answer.status, answer.took_ms)
 
     def _undivided(self, group: Group | None) -> Side:

@@ -17,7 +17,13 @@ from oa_base.refusal import Refusal
 from oa_platform.config.parsers import IpNetwork
 from oa_platform.http.proxies import client_network, is_within
 from oa_platform.telemetry.context import REQUEST_ID_KEY, current_request_id
-from services.control.routes.domain.requests import BYPASS_HEADER, CHOICE_HEADER, FOREIGN, without_our_cookies
+from services.control.routes.domain.requests import (
+    BYPASS_HEADER,
+    CHOICE_HEADER,
+    CLIENT_WAS_SLOW,
+    FOREIGN,
+    without_our_cookies,
+)
 from services.control.routes.limits import LegacyLimits
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +42,21 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+_FOR_EVERYBODY = frozenset(
+    {
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "host",
+        "origin",
+        "range",
+        "set-cookie",
+    }
+)
+"""Headers that are never for one connection only: a `Connection` that names them is wrong (RFC 9110, 7.6.1)."""
 _FORWARDED = frozenset({"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"})
 _OURS = frozenset({BYPASS_HEADER, CHOICE_HEADER, REQUEST_ID_KEY, "cookie", "expect"})
 _ANSWERED_HERE = frozenset({"date", "server"})
@@ -101,20 +122,14 @@ class Legacy:
 
     async def _answer(self, request: Request) -> httpx.Response:
         """Return the head of the upstream's answer. Raises Refusal `unavailable`, `deadline_exceeded`, `cancelled`,
-        `request_too_large`."""
-        idle_s = self._limits.idle_timeout_s
-        timeout = httpx.Timeout(idle_s, connect=self._limits.connect_timeout_s, pool=self._limits.connect_timeout_s)
-        scope = request.scope
-        raw_path = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-        outgoing = httpx.Request(
-            request.method,
-            self._url.copy_with(raw_path=raw_path),
-            headers=self._headers(request),
-            content=self._body(request) if _has_body(request) else None,
-            extensions={"timeout": timeout.as_dict()},
-        )
+        `request_too_large`, `invalid_value`, `malformed_message`."""
+        outgoing = self._outgoing(request)
         try:
             return await self._transport.handle_async_request(outgoing)
+        except httpx.LocalProtocolError:
+            # This is about what the client sent: the upstream had no part in it.
+            message = "this request has a header that can't be passed on; send only printable characters"
+            raise Refusal("malformed_message", message) from None
         except httpx.TimeoutException:
             message = "the legacy side did not answer in time, and may have done what was asked; look before you retry"
             raise Refusal("deadline_exceeded", message) from None
@@ -124,6 +139,25 @@ class Legacy:
             _log.warning("legacy_unreachable", error=type(error).__name__)
             raise Refusal("unavailable", "the legacy side can't be reached now; try again") from None
 
+    def _outgoing(self, request: Request) -> httpx.Request:
+        """The request to the upstream. Raises Refusal `invalid_value`."""
+        scope = request.scope
+        raw_path = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        try:
+            url = self._url.copy_with(raw_path=raw_path)
+        except (httpx.InvalidURL, UnicodeDecodeError):
+            message = "this address can't be passed on; name a path, and escape all but printable ASCII characters"
+            raise Refusal("invalid_value", message, field="path") from None
+        idle_s = self._limits.idle_timeout_s
+        timeout = httpx.Timeout(idle_s, connect=self._limits.connect_timeout_s, pool=self._limits.connect_timeout_s)
+        return httpx.Request(
+            request.method,
+            url,
+            headers=_encoded(self._headers(request)),
+            content=self._body(request) if _has_body(request) else None,
+            extensions={"timeout": timeout.as_dict()},
+        )
+
     async def _body(self, request: Request) -> AsyncIterator[bytes]:
         size = 0
         chunks = request.stream()
@@ -132,13 +166,16 @@ class Legacy:
                 async with asyncio.timeout(self._limits.idle_timeout_s):
                     chunk = await anext(chunks)
             except StopAsyncIteration:
+                _check_length(request, size, is_all=True)
                 return
             except TimeoutError:
+                setattr(request.state, CLIENT_WAS_SLOW, True)
                 raise Refusal("deadline_exceeded", "the body came too slowly; send it sooner") from None
             size += len(chunk)
             if size > self._limits.max_body_bytes:
                 message = f"the request has more than {self._limits.max_body_bytes} bytes; send a smaller one"
                 raise Refusal("request_too_large", message)
+            _check_length(request, size)
             if chunk:
                 yield chunk
 
@@ -165,13 +202,29 @@ def _has_body(request: Request) -> bool:
     return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
 
 
+def _check_length(request: Request, size: int, *, is_all: bool = False) -> None:
+    """The body has its declared length. With another one, the transport fails as if the defect were ours. Raises
+    Refusal `malformed_message`."""
+    declared = request.headers.get("content-length")
+    if declared is None or size == int(declared) or (size < int(declared) and not is_all):
+        return
+    message = "the body is not as long as declared; send as many bytes as Content-Length says"
+    raise Refusal("malformed_message", message) from None
+
+
 def _end_to_end(headers: Iterable[tuple[str, str]], without: frozenset[str]) -> Headers:
     """The headers that are not only for this one connection (RFC 9110, 7.6.1), and not in `without`."""
     headers = list(headers)
     named = {
         token.strip().lower() for name, value in headers if name.lower() == "connection" for token in value.split(",")
     }
-    return [(name, value) for name, value in headers if name.lower() not in _HOP_BY_HOP | named | without]
+    dropped = _HOP_BY_HOP | (named - _FOR_EVERYBODY) | without
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
+
+
+def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The headers in the bytes that they came in. httpx would take a text for ASCII, which a value need not be."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def _passed_on(answer: httpx.Response) -> StreamingResponse:

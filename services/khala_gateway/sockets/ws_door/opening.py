@@ -138,17 +138,19 @@ def acceptance(request: Request, subprotocol: str, extension: str) -> bytes:
 def refusal_of(
     request: bytes | bytearray, status: HTTPStatus, refusal: Refusal, headers: Mapping[str, str] | None = None
 ) -> bytes:
-    """The answer to a request that opens nothing: the reason as JSON, with Retry-After where it helps. The answer to a
-    HEAD has none (RFC 9110, 9.3.2)."""
+    """The answer to a request that opens nothing: the reason as JSON, with Retry-After where it helps, and with
+    WWW-Authenticate in a 401 (RFC 9110, 15.5.2). The answer to a HEAD has no body (9.3.2)."""
     said = {"code": refusal.info.grpc_code.lower(), "reason": refusal.reason, "message": refusal.message}
     body = (json.dumps(said) + "\n").encode()
     retry = {"Retry-After": str(refusal.retry_hint_s)} if refusal.retry_hint_ms else {}
+    scheme = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
     lines = {
         "Date": formatdate(usegmt=True),
         "Connection": "close",
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         **retry,
+        **scheme,
         **(headers or {}),
     }
     head = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in lines.items())]

@@ -1,0 +1,131 @@
+"""What reaches the legacy side of a request, and what is the client's fault and not that side's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+import pytest
+
+from oa_base.refusal import Refusal
+from oa_testing.postgres import Database
+from services.control.routes.domain.groups import Group, Groups, Side
+from services.control.routes.door.front import Front
+from services.control.routes.door.legacy import Legacy
+from services.control.routes.limits import LegacyLimits
+from services.control.tests.harness import Control, raw, running_control
+from services.control.tests.web import legacy_process
+
+LIMITS = LegacyLimits(
+    max_requests=9, max_requests_of_network=9, max_body_bytes=1024, connect_timeout_s=60, idle_timeout_s=60
+)
+
+
+@asynccontextmanager
+async def with_legacy(database: Database, tmp_path: Path) -> AsyncIterator[Control]:
+    async with (
+        legacy_process() as url,
+        running_control(database, tmp_path, with_runtime=False, OA_LEGACY_URL=url) as control,
+    ):
+        yield control
+
+
+async def echo(control: Control, head: str, body: bytes = b"") -> dict[str, Any]:
+    """What the legacy side got of a request with these lines."""
+    lines = f"{head}\r\nconnection: close\r\n\r\n".encode("latin-1")
+    answer = await raw(control, lines + body)
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    said: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return said
+
+
+async def test_a_client_does_not_take_away_what_is_for_everybody(control_database: Database, tmp_path: Path) -> None:
+    async with with_legacy(control_database, tmp_path) as control:
+        named = "connection: Host, content-length, Authorization, x-mine\r\nx-mine: 1"
+        head = f"POST /echo HTTP/1.1\r\nhost: app.example\r\nauthorization: Basic YQ==\r\ncontent-length: 4\r\n{named}"
+        said = await echo(control, head, b"body")
+        assert (said["body"], said["headers"]["host"]) == ("body", "app.example")
+        assert (said["headers"]["content-length"], said["headers"]["authorization"]) == ("4", "Basic YQ==")
+        assert "x-mine" not in said["headers"]
+
+
+async def test_an_upgrade_does_not_reach_the_legacy_side(control_database: Database, tmp_path: Path) -> None:
+    async with with_legacy(control_database, tmp_path) as control:
+        upgrade = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk"
+        head = f"POST /echo HTTP/1.1\r\nhost: x\r\n{upgrade}\r\ncontent-length: 5"
+        said = await echo(control, head, b"12345")
+        assert said["body"] == "12345"
+        assert not {"upgrade", "http2-settings"} & set(said["headers"])
+
+
+async def test_a_value_need_not_be_ascii_and_an_address_has_to(control_database: Database, tmp_path: Path) -> None:
+    async with with_legacy(control_database, tmp_path) as control:
+        said = await echo(control, "GET /echo HTTP/1.1\r\nhost: x\r\nx-name: J\u00fcrgen\r\ncookie: a=\u00fc")
+        assert (said["headers"]["x-name"], said["headers"]["cookie"]) == ("J\u00fcrgen", "a=\u00fc")
+        for line in (b"GET /echo?a=\xff HTTP/1.1", b"OPTIONS * HTTP/1.1"):
+            answer = await raw(control, line + b"\r\nhost: x\r\nconnection: close\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 400 "), answer
+            assert b"HTTP/1.1" not in answer[8:]
+
+
+# ------------------------------------------------------------------------------------------------- whose fault
+
+
+class Taken(NamedTuple):
+    """One measurement of a canary."""
+
+    side: Side
+    status: int
+
+
+async def measured(idle_timeout_s: float, *chunks: bytes | None) -> tuple[str, list[Taken]]:
+    """The reason for which a body of 5 declared bytes was refused, and what the canaries took. None never comes."""
+    taken: list[Taken] = []
+    parts = list(chunks)
+
+    async def receive() -> dict[str, Any]:
+        part = parts.pop(0)
+        if part is None:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    async def shell(*_: object) -> None:
+        raise AssertionError("this goes to the legacy side")
+
+    canaries = SimpleNamespace(take=lambda _group, side, status, _took_ms: taken.append(Taken(side, status)))
+    book = SimpleNamespace(decided=SimpleNamespace(groups=Groups((Group("all", ("/",), None, 0),))))
+    page = cast("Any", SimpleNamespace(keeps=lambda _path: False, __call__=shell))
+    limits = LegacyLimits(**(vars(LIMITS) | {"idle_timeout_s": idle_timeout_s}))
+    async with legacy_process() as url, Legacy(url, limits, ()) as legacy:
+        front = Front(cast("Any", book), cast("Any", canaries), page, legacy)
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/echo",
+            "raw_path": b"/echo",
+            "query_string": b"",
+            "headers": [(b"host", b"x"), (b"content-length", b"5")],
+            "scheme": "http",
+            "client": ("127.0.0.1", 1),
+            "state": {},
+        }
+        with pytest.raises(Refusal) as refused:
+            await front(scope, receive, send)
+    return refused.value.reason, taken
+
+
+async def test_a_body_of_another_length_is_no_failure_of_ours_or_of_the_legacy_side() -> None:
+    for chunks in ([b"123"], [b""], [b"1234", b"56"]):
+        assert await measured(60, *chunks) == ("malformed_message", [Taken(Side.LEGACY, 400)])
+
+
+async def test_a_client_that_is_slow_does_not_count_for_a_canary() -> None:
+    assert await measured(0.05, b"12", None) == ("deadline_exceeded", [])
