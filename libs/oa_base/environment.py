@@ -16,15 +16,18 @@ _PORTS = {"http": 80, "https": 443}
 def secret_text(env: Mapping[str, str], variable: str) -> str:
     """A secret: the variable's text, or that of the file that the variable with `_FILE` appended names; else "".
 
-    Raises ValueError for a file that can't be read.
+    Raises ValueError for a file that can't be read, and if both are set: one of them would be a mistake.
     """
     text, file_variable = env.get(variable, ""), f"{variable}_FILE"
-    if text or not env.get(file_variable):
+    if not env.get(file_variable):
         return text
+    if text:
+        raise ValueError(f"{variable} and {file_variable} are both set; unset one of them")
     try:
         return Path(env[file_variable]).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file_variable} names a file that can't be read: {type(error).__name__}") from None
+        text = f"{file_variable} names a file that can't be read ({type(error).__name__}); name one that can"
+        raise ValueError(text) from None
 
 
 @dataclass(frozen=True)
@@ -82,5 +85,4 @@ def _secret(env: Mapping[str, str], variable: str) -> str:
     try:
         return secret_text(env, variable)
     except ValueError as error:
-        text = f"{error}; name one that this program may read"
-        raise Refusal("invalid_setting", text, field=f"{variable}_FILE") from None
+        raise Refusal("invalid_setting", str(error), field=f"{variable}_FILE") from None

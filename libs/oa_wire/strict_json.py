@@ -1,8 +1,8 @@
 """Strict proto3 JSON: a field that the contract doesn't know is refused, and a refusal names the field at fault.
 
 protobuf's own parser is lenient about shapes (it reads a text or a list in place of an object as an empty message) and
-names fields only in prose. So this module checks shapes first, and when the parser refuses a value, it searches for the
-smallest part that the parser refuses by itself.
+about the texts of numbers (`strict_scalars`), and names fields only in prose. So this module checks these first, and
+when the parser refuses a value, it searches for the smallest part that the parser refuses by itself.
 """
 
 from __future__ import annotations
@@ -16,9 +16,15 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from oa_base.refusal import Refusal
-from oa_wire.strict_text import read_any_base64, read_json
+from oa_wire.strict_scalars import check_key, check_scalar, check_time
+from oa_wire.strict_text import read_json
 
 _WELL_KNOWN = "google.protobuf."
+_WRAPPERS = frozenset(
+    f"{_WELL_KNOWN}{kind}Value"
+    for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
+)
+"""Messages whose JSON is that of the plain value in them."""
 # Everything that the parser raises for an invalid value: texts with half a surrogate pair, objects as numbers, …
 _UNPARSABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError)
 
@@ -76,23 +82,35 @@ def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
 def _check_field(value: Any, field: FieldDescriptor, path: str) -> None:
     if field.is_repeated and not isinstance(value, dict if _is_map(field) else list):
         raise _refused(path, f"{path} must be a JSON {'object' if _is_map(field) else 'array'}")
-    if _holds_bytes(field):
-        for where, inner in _parts(value, field, path):
-            _check_bytes(inner, where)
-    element = _element_type(field)
-    if element is None or element.full_name.startswith(_WELL_KNOWN):
-        return
+    if _is_map(field):
+        _check_keys(value, field, path)
+    element, scalar = _element_type(field), _scalar(field)
     for where, inner in _parts(value, field, path):
-        _check_object(inner, element, where)
+        if element is not None and not element.full_name.startswith(_WELL_KNOWN):
+            _check_object(inner, element, where)
+        else:
+            _check_value(inner, scalar, element, where)
 
 
-def _check_bytes(value: Any, path: str) -> None:
-    """Check base64 here: protobuf's parser ignores characters that aren't base64, and bits without meaning."""
+def _check_keys(value: dict[str, Any], field: FieldDescriptor, path: str) -> None:
+    assert field.message_type is not None
     try:
-        if isinstance(value, str):
-            read_any_base64(value)
-    except ValueError:
-        raise _refused(path, f"{path} must be base64") from None
+        for key in value:
+            check_key(key, field.message_type.fields_by_name["key"])
+    except ValueError as error:
+        raise _refused(path, f"{path} must be {error}") from None
+
+
+def _check_value(value: Any, scalar: FieldDescriptor | None, element: Descriptor | None, path: str) -> None:
+    """Check a value that is no object of the contract's. `scalar`: the field that holds it; None for a well-known
+    message, whose type is `element`."""
+    try:
+        if scalar is not None:
+            check_scalar(value, scalar)
+        elif element is not None:
+            check_time(value, element.full_name)
+    except ValueError as error:
+        raise _refused(path, f"{path} must be {error}") from None
 
 
 # ------------------------------------------------------------------------------------------------- who is at fault
@@ -154,11 +172,16 @@ def _element_type(field: FieldDescriptor) -> Descriptor | None:
     return field.message_type
 
 
-def _holds_bytes(field: FieldDescriptor) -> bool:
+def _scalar(field: FieldDescriptor) -> FieldDescriptor | None:
+    """Return the field that holds plain values: this one, the value of a map, or what is in a wrapper; None for one
+    that holds other messages."""
     if _is_map(field):
         assert field.message_type is not None
         field = field.message_type.fields_by_name["value"]
-    return field.type == FieldDescriptor.TYPE_BYTES
+    if field.message_type is None:
+        return field
+    wrapped = field.message_type.full_name in _WRAPPERS
+    return field.message_type.fields_by_name["value"] if wrapped else None
 
 
 def _is_map(field: FieldDescriptor) -> bool:

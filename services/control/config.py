@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from email.headerregistry import Address as MailAddress
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from oa_base.rate import Rate
-from oa_base.refusal import Refusal
-from oa_platform.auth.keys import weak_key
+from oa_platform.auth.keys import public_keys_of_pem, unusable_key, weak_key
 from oa_platform.config.loading import DefaultFrom, Problem, group, peer_port, setting
 from oa_platform.config.parsers import (
     Parser,
@@ -268,6 +269,13 @@ class MailSettings:
         "OA_SMTP_TIMEOUT_S", number(0.1, 120), 10.0, doc="Maximum time for a delivery to the relay."
     )
 
+    def problems(self) -> Iterator[Problem]:
+        """Report a relay that is not named."""
+        if self.provider == "smtp":
+            for name, value in (("OA_SMTP_HOST", self.smtp_host), ("OA_SMTP_SENDER", self.smtp_sender)):
+                if not value:
+                    yield name, f"OA_CODE_PROVIDER=smtp needs {name}; set it"
+
     def production_problems(self) -> Iterator[Problem]:
         """Report settings that let people other than their owners read codes."""
         if self.provider == "console":
@@ -326,18 +334,31 @@ class KeySettings:
         """The limits in the form that signing keys take."""
         return SigningKeyLimits(published_for=timedelta(seconds=self.published_s))
 
+    def problems(self) -> Iterator[Problem]:
+        """Report keys that can't be used, none of which is shown."""
+        yield from unusable_key("OA_SIGNING_KEY", self.signing_key.reveal())
+        if len(self.hmac_key.reveal()) < MIN_HMAC_KEY_CHARS:
+            yield "OA_HMAC_KEY", f"OA_HMAC_KEY is too short; give it at least {MIN_HMAC_KEY_CHARS} characters"
+        try:
+            self.published_keys()
+        except (OSError, ValueError) as error:
+            problem = error if isinstance(error, ValueError) else "no file"
+            name = "OA_PUBLISHED_KEYS_FILE"
+            yield name, f"{name} can't be used: {problem}; give it public keys in PEM form"
+
     def production_problems(self) -> Iterator[Problem]:
         """Report keys that could be guessed."""
         yield from weak_key("OA_SIGNING_KEY", self.signing_key.reveal())
         yield from weak("OA_HMAC_KEY", self.hmac_key.reveal())
 
+    def published_keys(self) -> Sequence[Ed25519PublicKey]:
+        """The further public keys. Raises OSError, ValueError for a file that has none."""
+        file = self.published_keys_file
+        return public_keys_of_pem(file.read_text("utf-8")) if file else ()
+
     def hmac_bytes(self) -> bytes:
-        """The key for MACs. Raises Refusal `invalid_setting` for a key that could be guessed."""
-        key = self.hmac_key.reveal()
-        if len(key) < MIN_HMAC_KEY_CHARS:
-            message = f"OA_HMAC_KEY is too short; give it at least {MIN_HMAC_KEY_CHARS} characters"
-            raise Refusal("invalid_setting", message, field="OA_HMAC_KEY")
-        return key.encode()
+        """The key for MACs."""
+        return self.hmac_key.reveal().encode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -396,3 +417,9 @@ class ControlSettings(ServiceSettings):
     providers: ProviderSettings = group(ProviderSettings)
     client: GrpcClientSettings = group(GrpcClientSettings)
     database: DatabaseSettings = group(DatabaseSettings)
+
+    def problems(self) -> Iterator[Problem]:
+        """Report, beside what no service takes, an edge that anybody could listen in on."""
+        yield from super().problems()
+        certificate, needed = self.edge_tls.cert_file, "OA_EDGE_TLS_CERT_FILE"
+        yield from self.tls.open_listener(self.edge.address, "OA_HTTP_ADDRESS", certificate, needed)

@@ -12,7 +12,6 @@ from starlette.types import ASGIApp
 
 from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
-from oa_base.refusal import Refusal
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.keys import generate_key, load_key
 from oa_platform.auth.tokens import TokenVerifier
@@ -117,7 +116,7 @@ from services.control.sync_tokens.app import RunOwnership, SyncTokens
 from services.control.sync_tokens.door import RuntimeOwnership, SyncTokenApi
 from services.control.sync_tokens.store import PostgresMints
 from services.control.tokens.app import TokenIssuer, TokenSigner
-from services.control.tokens.door import CurrentSigner, JwtVerifier, KeyRing, public_keys_of_pem
+from services.control.tokens.door import CurrentSigner, JwtVerifier, KeyRing
 from services.control.transactions.app import Transactions, keep_sweeping
 from services.control.transactions.store import PostgresTransactions
 from services.control.upstreams.door import GrpcUpstreams
@@ -481,32 +480,16 @@ def _http_server(settings: ControlSettings, app: ASGIApp, protection: Protection
 
 
 def key_ring(keys: KeySettings) -> KeyRing:
-    """The keys for tokens. Raises Refusal `invalid_setting`, which never shows a key."""
-    try:
-        signing = load_key(keys.signing_key.reveal())
-    except ValueError as error:
-        message = f"OA_SIGNING_KEY is {error}; give it an Ed25519 private key, PKCS #8 in PEM"
-        raise Refusal("invalid_setting", message, field="OA_SIGNING_KEY") from None
-    if keys.published_keys_file is None:
-        return KeyRing(signing)
-    try:
-        return KeyRing(signing, public_keys_of_pem(keys.published_keys_file.read_text("utf-8")))
-    except (OSError, ValueError) as error:
-        problem = error if isinstance(error, ValueError) else "no file"
-        message = f"OA_PUBLISHED_KEYS_FILE can't be used: {problem}; give it public keys in PEM form"
-        raise Refusal("invalid_setting", message, field="OA_PUBLISHED_KEYS_FILE") from None
+    """The keys for tokens."""
+    return KeyRing(load_key(keys.signing_key.reveal()), keys.published_keys())
 
 
 def carrier(mail: MailSettings) -> Carrier:
-    """The carrier that sends mail. Raises Refusal `invalid_setting` if the relay's settings are incomplete."""
+    """The carrier that sends mail."""
     if mail.provider == "console":
         return ConsoleCarrier(mail.dev_file)
-    if not mail.smtp_host:
-        message = "OA_CODE_PROVIDER=smtp needs OA_SMTP_HOST; set it"
-        raise Refusal("invalid_setting", message, field="OA_SMTP_HOST")
-    if mail.smtp_sender is None:
-        message = "OA_CODE_PROVIDER=smtp needs OA_SMTP_SENDER; set it"
-        raise Refusal("invalid_setting", message, field="OA_SMTP_SENDER")
+    assert mail.smtp_host
+    assert mail.smtp_sender
     relay = SmtpRelay(
         host=mail.smtp_host,
         port=mail.smtp_port,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from oa_khala.feed import FeedLimits
 from oa_khala.server.limits import SessionLimits
-from oa_platform.config.loading import group, own_port, peer_port, setting
+from oa_platform.config.loading import Problem, group, own_port, peer_port, setting
 from oa_platform.config.parsers import (
     Address,
     IpNetwork,
@@ -425,3 +425,9 @@ class GatewaySettings(ServiceSettings):
     feeds: FeedSettings = group(FeedSettings)
     upstream: UpstreamSettings = group(UpstreamSettings)
     frames: FrameSettings = group(FrameSettings)
+
+    def problems(self) -> Iterator[Problem]:
+        """Report, beside what no service takes, sockets that anybody could listen in on."""
+        yield from super().problems()
+        certificate, needed = self.edge_tls.cert_file, "OA_EDGE_TLS_CERT_FILE"
+        yield from self.tls.open_listener(self.socket.address, "OA_WS_ADDRESS", certificate, needed)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from oa_base.refusal import Refusal
-from oa_platform.config.loading import group, peer_port, setting
+from oa_platform.config.loading import Problem, group, peer_port, setting
 from oa_platform.config.parsers import Target, integer, target
 from oa_platform.config.shared import (
     DatabaseSettings,
@@ -130,11 +130,12 @@ class ProjectorSettings(ServiceSettings):
     topics: TopicSettings = group(TopicSettings)
     frames: FrameSettings = group(FrameSettings)
 
-    def __post_init__(self) -> None:
-        """Check that a connection is left for everything except following workers."""
+    def problems(self) -> Iterator[Problem]:
+        """Report, beside what no service takes, a pool that following workers would use up."""
+        yield from super().problems()
         if self.database.pool_max < _MIN_CONNECTIONS:
             text = (
                 "the replica that follows runtime's workers keeps a connection; "
                 f"set OA_DATABASE_POOL_MAX to at least {_MIN_CONNECTIONS}"
             )
-            raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")
+            yield "OA_DATABASE_POOL_MAX", text

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from oa_base.refusal import Refusal
-from oa_platform.config.loading import setting
+from oa_platform.config.loading import Problem, setting
 from oa_platform.config.parsers import integer
 from services.runtime.archive.limits import ArchiveLimits, ArtifactLimits
 from services.runtime.config_parsers import archive_url, retention_classes
@@ -86,11 +86,11 @@ class ArchiveSettings:
         "OA_ARCHIVE_ZSTD_LEVEL", integer(1, 19), _ARCHIVE.zstd_level, doc="Compression level of zstd."
     )
 
-    def __post_init__(self) -> None:
-        """Raise Refusal `invalid_setting` if runs leave the log and there is no archive for them."""
+    def problems(self) -> Iterator[Problem]:
+        """Report that runs leave the log and there is no archive for them."""
         if self.classes.ages and not self.url:
             text = "OA_RETENTION_CLASSES has ages, and nothing is pruned that is not kept elsewhere; set OA_ARCHIVE_URL"
-            raise Refusal("invalid_setting", text, field="OA_ARCHIVE_URL")
+            yield "OA_ARCHIVE_URL", text
 
     def limits(self) -> ArchiveLimits:
         """The settings as `ArchiveLimits`."""

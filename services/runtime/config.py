@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from oa_base.refusal import Refusal
-from oa_platform.auth.keys import weak_key
+from oa_platform.auth.keys import unusable_key, weak_key
 from oa_platform.config.loading import Problem, group, setting
 from oa_platform.config.parsers import Address, Secret, address, integer, nats_url, secret_text, text
 from oa_platform.config.shared import (
@@ -341,14 +340,14 @@ class WorkerSettings:
         doc="How long a draining replica asks workers to wait before they reconnect.",
     )
 
-    def __post_init__(self) -> None:
-        """Raise Refusal `invalid_setting` if a live worker would have no time to be heard."""
+    def problems(self) -> Iterator[Problem]:
+        """Report that a live worker would have no time to be heard."""
         if self.lost_after_ms <= 2 * self.heartbeat_interval_ms or self.lost_after_ms <= 4 * self.watch_interval_ms:
             text = (
                 "a worker that lives would have no time to be heard; "
                 "set OA_WORKER_LOST_MS to more than 2 times OA_WORKER_HEARTBEAT_MS and 4 times OA_WORKER_WATCH_MS"
             )
-            raise Refusal("invalid_setting", text, field="OA_WORKER_LOST_MS")
+            yield "OA_WORKER_LOST_MS", text
 
     def limits(self) -> WorkerLimits:
         """The settings as `WorkerLimits`."""
@@ -498,21 +497,27 @@ class RuntimeSettings(ServiceSettings):
     archive: ArchiveSettings = group(ArchiveSettings)
     artifact_cache: ArtifactCacheSettings = group(ArtifactCacheSettings)
 
-    def __post_init__(self) -> None:
-        """Raise Refusal `invalid_setting` for settings that contradict each other."""
+    def problems(self) -> Iterator[Problem]:
+        """Report, beside what no service takes, a receipt key that can't be used, a port of workers that anybody could
+        listen in on, and settings that contradict each other."""
+        yield from super().problems()
+        yield from unusable_key("OA_RECEIPT_KEY", self.receipt_key.reveal())
+        if self.worker_address:
+            certificate, needed = self.edge_tls.cert_file, "OA_EDGE_TLS_CERT_FILE"
+            yield from self.tls.open_listener(self.worker_address, "OA_WORKER_GRPC_ADDRESS", certificate, needed)
         enough = self.sequencer.writers + _OTHER_CONNECTIONS
         if self.database.pool_max < enough:
             text = (
                 f"each of OA_SEQUENCER_WRITERS keeps a connection, and {_OTHER_CONNECTIONS} are for the rest; "
                 f"set OA_DATABASE_POOL_MAX to at least {enough}"
             )
-            raise Refusal("invalid_setting", text, field="OA_DATABASE_POOL_MAX")
+            yield "OA_DATABASE_POOL_MAX", text
         if self.tls.cert_file and not self.worker_address:
             text = (
                 "with OA_TLS_CERT_FILE every caller at OA_GRPC_ADDRESS needs a certificate, which workers don't have; "
                 "set OA_WORKER_GRPC_ADDRESS"
             )
-            raise Refusal("invalid_setting", text, field="OA_WORKER_GRPC_ADDRESS")
+            yield "OA_WORKER_GRPC_ADDRESS", text
 
     def production_problems(self) -> Iterator[Problem]:
         """Report a receipt key that could be guessed."""

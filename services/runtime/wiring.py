@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from oa_base.refusal import Refusal
 from oa_fanout.channel import Channel, Heard
 from oa_khala.topics import RUN_EVENTS, WORKER_LIFECYCLE
 from oa_platform.auth.authenticator import Authenticator
@@ -229,11 +228,7 @@ class _WorkerTokens:
 
 
 def _receipt_key(settings: RuntimeSettings) -> Ed25519PrivateKey:
-    try:
-        return load_key(settings.receipt_key.reveal()).private_key
-    except ValueError:
-        text = "OA_RECEIPT_KEY is not an unencrypted Ed25519 private key in PEM; make one with openssl genpkey"
-        raise Refusal("invalid_setting", text, field="OA_RECEIPT_KEY") from None
+    return load_key(settings.receipt_key.reveal()).private_key
 
 
 async def _database(settings: RuntimeSettings, process: Process, watch: ClockWatch) -> Postgres:

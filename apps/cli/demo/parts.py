@@ -79,7 +79,7 @@ async def attached_worker(cli: Cli, stack: RunningStack, name: str) -> AsyncIter
 
 def _worker_environment(cli: Cli, stack: RunningStack) -> dict[str, str]:
     return {
-        **{name: value for name, value in cli.env.items() if name != "OA_API_KEY"},
+        **{name: value for name, value in cli.env.items() if name not in ("OA_API_KEY", "OA_API_KEY_FILE")},
         "OA_HOME": str(stack.home),
         "OA_CONTROL_URL": cli.site_of_person.control_url,
         "OA_CLIENT_HOME": str(cli.site_of_person.folder.parent.parent),

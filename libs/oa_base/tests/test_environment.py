@@ -44,6 +44,7 @@ def test_an_address_says_its_port(url: str, port: int) -> None:
         ({"OA_CONTROL_URL": "http://[::1"}, "OA_CONTROL_URL"),
         ({"OA_API_KEY": ""}, "OA_API_KEY"),
         ({"OA_API_KEY": "", "OA_API_KEY_FILE": "/nowhere"}, "OA_API_KEY_FILE"),
+        ({"OA_API_KEY_FILE": "/nowhere"}, "OA_API_KEY_FILE"),
         ({"OA_PROXY": "user:word@proxy.example"}, "OA_PROXY"),
         ({"OA_PROXY": "socks5://user:word@proxy.example"}, "OA_PROXY"),
     ],

@@ -38,7 +38,11 @@ def service_environment(
         "OA_KHALA_URL": khala_url(ports),
     }
     defaults = {"OA_LOG_FORMAT": "json", "OA_LOG_LEVEL": "info"}
-    return {**defaults, **inherited, **common, **_own(service, ports, secrets, home)}
+    decided = {**common, **_own(service, ports, secrets, home)}
+    # A service refuses a secret that it gets in both ways.
+    other_ways = {f"{name}_FILE" for name in decided} | {name.removesuffix("_FILE") for name in decided}
+    kept = {name: value for name, value in inherited.items() if name not in other_ways}
+    return {**defaults, **kept, **decided}
 
 
 def khala_url(ports: Ports) -> str:

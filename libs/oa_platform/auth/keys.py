@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from oa_platform.config.production import weakness
 from oa_wire.strict_text import read_any_base64
 
 _PUBLIC_KEY_BYTES = 32
+_PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,32 @@ def load_key(pem: str) -> SigningKey:
     if not isinstance(private_key, Ed25519PrivateKey):
         raise ValueError("not an Ed25519 key")
     return _named(private_key)
+
+
+def public_keys_of_pem(text: str) -> Sequence[Ed25519PublicKey]:
+    """The Ed25519 public keys in a file of PEM blocks. Raises ValueError if it holds a key of another kind, or none."""
+    found = [_key_of_block(block) for block in _PUBLIC_PEM.findall(text)]
+    if not found:
+        raise ValueError("no public key in PEM form")
+    return found
+
+
+def _key_of_block(pem: str) -> Ed25519PublicKey:
+    try:
+        key = serialization.load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("not a public key in PEM form") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("not an Ed25519 key")
+    return key
+
+
+def unusable_key(variable: str, pem: str) -> Iterator[Problem]:
+    """The problem with a text that `load_key` refuses. It doesn't show the text."""
+    try:
+        load_key(pem)
+    except ValueError as error:
+        yield variable, f"{variable} is {error}; give it an Ed25519 private key, PKCS #8 in PEM"
 
 
 def weak_key(variable: str, pem: str) -> Iterator[Problem]:

@@ -245,6 +245,14 @@ def _reload_interval_ms() -> int:
     )
 
 
+OR_PLAIN = ", or OA_ALLOW_PLAINTEXT=true where the network protects what is said"
+
+
+def without_certificate(what: str, needed: str) -> str:
+    """What is wrong with a connection beyond loopback for which the variable `needed` gives no certificate."""
+    return f"{what}, which isn't loopback, and there is no certificate; set {needed}{OR_PLAIN}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TlsSettings:
     """The service's own certificate, which it shows to other services, and the rules without one."""
@@ -269,6 +277,12 @@ class TlsSettings:
         "address is logged.",
     )
     reload_interval_ms: int = _reload_interval_ms()
+
+    def open_listener(self, at: Address, variable: str, certificate: Path | None, needed: str) -> Iterator[Problem]:
+        """The problem with an address beyond loopback at which nothing protects what is said. `certificate`: the one
+        that the listener has, from the variable `needed`."""
+        if certificate is None and not self.allow_plaintext and not at.is_loopback:
+            yield variable, without_certificate(f"{variable} is {at}", needed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -459,7 +473,9 @@ class ServiceSettings:
         return self.process.environment == PRODUCTION
 
     def problems(self) -> Iterator[Problem]:
-        """Settings that production refuses."""
+        """Ports that anybody could listen in on, and settings that production refuses."""
+        for variable, at in (("OA_OPS_ADDRESS", self.ops.address), ("OA_GRPC_ADDRESS", self.grpc.address)):
+            yield from self.tls.open_listener(at, variable, self.tls.cert_file, "OA_TLS_CERT_FILE")
         if self.production:
             yield from production_problems(self)
 

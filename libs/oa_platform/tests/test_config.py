@@ -111,6 +111,12 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     assert "OA_KEY_FILE names a file that can't be read" in _refusal({**env, "OA_KEY_FILE": "/nonexistent"}).message
 
 
+def test_a_secret_that_is_given_in_both_ways_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from a file\n")
+    message = _refusal({**REQUIRED, "OA_KEY_FILE": str(tmp_path / "key")}).message
+    assert "OA_KEY and OA_KEY_FILE are both set; unset one of them" in message
+
+
 def test_only_a_secret_may() -> None:
     assert (
         "OA_NAME is not set" in _refusal({"OA_KEY": "k", "OA_SERVICE_TOKEN": "t", "OA_NAME_FILE": "/etc/hosts"}).message

@@ -20,7 +20,7 @@ import structlog
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Address, Target, is_loopback
-from oa_platform.config.shared import EdgeTlsSettings, TlsSettings
+from oa_platform.config.shared import OR_PLAIN, EdgeTlsSettings, TlsSettings, without_certificate
 from oa_platform.tls.certificates import Certificates
 from oa_platform.tls.pair import EDGE, SERVICE, PairFiles, Variables
 
@@ -51,7 +51,7 @@ class Protection:
         shown = f"{variable} is {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         if parts.scheme == secure or is_loopback(parts.hostname or "") or self._allowed(shown):
             return
-        message = f"{shown}, which is neither {secure} nor loopback; give a URL with {secure}{_OR_PLAIN}"
+        message = f"{shown}, which is neither {secure} nor loopback; give a URL with {secure}{OR_PLAIN}"
         raise Refusal("invalid_setting", message, field=variable)
 
     @property
@@ -67,8 +67,7 @@ class Protection:
         if self.certificates is not None or near or self._allowed(what):
             return
         needed = self.variables.certificate
-        message = f"{what}, which isn't loopback, and there is no certificate; set {needed}{_OR_PLAIN}"
-        raise Refusal("invalid_setting", message, field=variable or needed)
+        raise Refusal("invalid_setting", without_certificate(what, needed), field=variable or needed)
 
     def _allowed(self, what: str) -> bool:
         if self.allow_plaintext:
@@ -81,7 +80,6 @@ def _system_trust() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-_OR_PLAIN = ", or OA_ALLOW_PLAINTEXT=true where the network protects what is said"
 PLAIN = Protection()
 """No certificates: for loopback."""
 

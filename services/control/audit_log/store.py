@@ -60,6 +60,7 @@ _ENDED = """
 SELECT session_id FROM control.sessions WHERE user_id = $1 AND revoked_at IS NOT NULL
 UNION ALL
 SELECT api_key_id FROM control.api_keys WHERE owner = $1 AND revoked_at IS NOT NULL"""
+"""The sessions and keys of a person that have ended."""
 _MINE = f"""
 (SELECT * FROM control.audit_events WHERE actor = $1 AND audit_id < $2 ORDER BY audit_id DESC LIMIT $3)
 UNION

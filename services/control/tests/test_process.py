@@ -16,17 +16,17 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from oa_base.refusal import Refusal
-from oa_platform.auth.keys import dump_key, generate_key, thumbprint
+from oa_platform.auth.keys import dump_key, generate_key, public_keys_of_pem, thumbprint
 from oa_platform.config.loading import load
 from oa_testing.plain_http import plain_http
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from oa_testing.waiting import eventually
 from services.control.config import ControlSettings, MailSettings
 from services.control.tests.harness import HMAC_KEY, new_id, reason_of, running_control
-from services.control.tokens.door import public_keys_of_pem
-from services.control.wiring import carrier, key_ring
+from services.control.wiring import key_ring
 
 START_DEADLINE_S = 60.0
 PEM_PUBLIC = """-----BEGIN PUBLIC KEY-----
@@ -187,12 +187,40 @@ def test_keys_that_are_none_are_named_and_not_shown(environment: dict[str, str],
         ("OA_SMTP_SENDER", {"OA_CODE_PROVIDER": "smtp", "OA_SMTP_HOST": "127.0.0.1"}),
     )
     for variable, changes in cases:
-        settings = load(ControlSettings, environment | changes)
         with pytest.raises(Refusal) as refused:
-            key_ring(settings.keys), settings.keys.hmac_bytes(), carrier(settings.mail)
-        assert refused.value.field == variable
+            load(ControlSettings, environment | without_files(changes) | changes)
+        assert (refused.value.reason, refused.value.field) == ("invalid_setting", variable)
         assert not_a_key not in str(refused.value)
-        assert HMAC_KEY not in repr(settings)
+    assert HMAC_KEY not in repr(load(ControlSettings, environment))
+
+
+def without_files(changes: Mapping[str, str]) -> dict[str, str]:
+    """A secret comes from its variable or from a file, never from both."""
+    return {f"{variable}_FILE": "" for variable in changes}
+
+
+def test_everything_that_needs_no_other_machine_is_named_at_once(environment: dict[str, str], tmp_path: Path) -> None:
+    rsa_key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "rsa.pem").write_bytes(rsa_key)
+    wrong = {
+        "OA_SIGNING_KEY_FILE": str(tmp_path / "rsa.pem"),
+        "OA_HTTP_ADDRESS": "0.0.0.0:8080",
+        "OA_GRPC_ADDRESS": "0.0.0.0:9080",
+        "OA_OPS_ADDRESS": "0.0.0.0:9180",
+        "OA_CODE_PROVIDER": "smtp",
+        "OA_SIGN_UP": "domains",
+    }
+    with pytest.raises(Refusal) as refused:
+        load(ControlSettings, environment | wrong)
+    for named in (
+        *("OA_SIGNING_KEY is not an Ed25519 key", "OA_HTTP_ADDRESS", "OA_GRPC_ADDRESS", "OA_OPS_ADDRESS"),
+        *("OA_SMTP_HOST", "OA_SMTP_SENDER", "OA_SIGN_UP_DOMAINS"),
+    ):
+        assert named in refused.value.message
+    allowed = {name: value for name, value in wrong.items() if name.endswith("_ADDRESS")}
+    assert load(ControlSettings, environment | allowed | {"OA_ALLOW_PLAINTEXT": "true"}).tls.allow_plaintext
 
 
 def test_the_next_key_is_published_before_it_signs(environment: dict[str, str], tmp_path: Path) -> None:
@@ -271,12 +299,15 @@ async def test_production_refuses_everything_of_a_trial_at_once(environment: dic
         assert f"{variable} " in said
 
 
+_SMTP = {"OA_CODE_PROVIDER": "smtp", "OA_SMTP_SENDER": "codes@example.org"}
+
+
 @pytest.mark.parametrize(
     ("host", "tls", "refused"),
     [("mail.example.org", "none", True), ("mail.example.org", "starttls", False), ("127.0.0.1", "none", False)],
 )
 def test_production_sends_no_code_that_others_read_on_the_way(host: str, tls: str, refused: bool) -> None:
-    mail = load(MailSettings, {"OA_CODE_PROVIDER": "smtp", "OA_SMTP_HOST": host, "OA_SMTP_TLS": tls})
+    mail = load(MailSettings, _SMTP | {"OA_SMTP_HOST": host, "OA_SMTP_TLS": tls})
     assert [variable for variable, _ in mail.production_problems()] == ["OA_SMTP_TLS"] * refused
 
 

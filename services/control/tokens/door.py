@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf import json_format
 
@@ -22,7 +19,6 @@ from services.control.tokens.domain import Claims, principal_of
 _MESSAGES: Mapping[TokenKind, Callable[..., tokens.Claims]] = {
     kind: message for message, kind in tokens.TOKEN_KINDS.items()
 }
-_PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -38,24 +34,6 @@ class KeyRing:
         """All keys that verify, the signing key first, each once."""
         unique = {key.public_bytes_raw(): key for key in (self.signing.public_key, *self.published)}
         return tuple(unique.values())
-
-
-def public_keys_of_pem(text: str) -> Sequence[Ed25519PublicKey]:
-    """The Ed25519 public keys in a file of PEM blocks. Raises ValueError if it holds a key of another kind, or none."""
-    found = [_public_key(block) for block in _PUBLIC_PEM.findall(text)]
-    if not found:
-        raise ValueError("no public key in PEM form")
-    return found
-
-
-def _public_key(pem: str) -> Ed25519PublicKey:
-    try:
-        key = serialization.load_pem_public_key(pem.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("not a public key in PEM form") from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("not an Ed25519 key")
-    return key
 
 
 class JwtSigner:

@@ -107,6 +107,9 @@ def test_settings_of_the_shell_reach_services_but_do_not_break_the_stack(secrets
         "control"
     ]
 
+    both = {"OA_SIGNING_KEY": "stale", "OA_SERVICE_TOKEN_FILE": "/stale", "OA_HMAC_KEY": "stale", "OA_PROXY_FILE": "/p"}
+    others = _environments(secrets, both)["control"]
+    assert both.keys() & others.keys() == {"OA_PROXY_FILE"}, "a secret comes from one place"
     assert env["OA_LOG_LEVEL"] == "debug"
     assert env["OTEL_SDK_DISABLED"] == "true"
     assert env["OA_SERVICE_TOKEN"] == secrets.service_tokens["control"]

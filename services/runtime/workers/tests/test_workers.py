@@ -503,6 +503,5 @@ async def test_a_lost_worker_gets_nothing_though_its_stream_still_stands(
 
 @pytest.mark.parametrize("changes", [{"heartbeat_interval_ms": 15_000}, {"watch_interval_ms": 7_500}])
 def test_limits_that_leave_no_time_to_be_heard_are_refused(changes: dict[str, int]) -> None:
-    with pytest.raises(Refusal) as caught:
-        WorkerSettings(**changes)
-    assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_WORKER_LOST_MS")
+    assert [variable for variable, _ in WorkerSettings(**changes).problems()] == ["OA_WORKER_LOST_MS"]
+    assert not list(WorkerSettings().problems())
