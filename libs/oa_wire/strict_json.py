@@ -17,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from oa_base.refusal import Refusal
 from oa_wire.strict_scalars import check_key, check_scalar, check_time
-from oa_wire.strict_text import read_json
+from oa_wire.strict_text import Unstrict, read_json
 
 _WELL_KNOWN = "google.protobuf."
 _WRAPPERS = frozenset(
@@ -34,6 +34,8 @@ def merge_json(text: str | bytes, message: Message) -> None:
     and no name that isn't the contract's."""
     try:
         document = read_json(text)
+    except Unstrict as error:
+        raise _refused("", str(error)) from None
     except ValueError:
         raise _refused("", f"the body must be {message.DESCRIPTOR.full_name} in JSON") from None
     merge_document(document, message)

@@ -16,10 +16,15 @@ MAX_JSON_DEPTH = 100
 """Maximum nesting of objects and arrays: as deep as protobuf's own readers go."""
 
 
+class Unstrict(ValueError):
+    """JSON that readers would take in different ways, or not at all. Its text says what to do, and shows no value."""
+
+
 def read_json(text: str | bytes) -> Any:
     """Return the value of a JSON text; bytes are UTF-8. Raises ValueError for everything else.
 
-    That is: no JSON, a key twice in one object, NaN and infinities, nesting deeper than MAX_JSON_DEPTH.
+    That is: no JSON; and, as Unstrict, a key twice in one object, NaN and infinities, nesting deeper than
+    MAX_JSON_DEPTH.
     """
     plain = text.decode("utf-8") if isinstance(text, bytes) else text
     try:
@@ -52,19 +57,19 @@ _STANDARD = str.maketrans("-_", "+/")
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise Unstrict("a member stands twice in one object; send it once")
     return found
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError("a number is too large")
+        raise Unstrict("a number is too large for a double; send a smaller one")
     return number
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _no_constant(_: str) -> NoReturn:
+    raise Unstrict("NaN and Infinity are no numbers of JSON; leave the member out, or send a number")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_doubles, parse_float=_finite, parse_constant=_no_constant)
@@ -86,5 +91,5 @@ def _inside(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _too_deep() -> ValueError:
-    return ValueError(f"it is nested deeper than {MAX_JSON_DEPTH} levels")
+def _too_deep() -> Unstrict:
+    return Unstrict(f"it is nested deeper than {MAX_JSON_DEPTH} levels; make it flatter")

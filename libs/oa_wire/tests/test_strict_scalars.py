@@ -153,3 +153,21 @@ def _refused(document: object, field: str) -> None:
     with pytest.raises(Refusal) as caught:
         merge_json(json.dumps(document), _class()())
     assert (caught.value.reason, caught.value.field) == ("malformed_message", field)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"i32": 1, "i32": 2}', "twice"),
+        ('{"i32": NaN}', "NaN"),
+        ('{"wFloat": 1e999}', "too large"),
+        ('{"many": ' + "[" * 200 + "]" * 200 + "}", "deeper"),
+        ("\ufeff{}", "in JSON"),
+        ("{", "in JSON"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_the_text(text: str, says: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        merge_json(text, _class()())
+    assert caught.value.reason == "malformed_message"
+    assert says in caught.value.message
