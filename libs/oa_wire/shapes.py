@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar, cast
@@ -18,6 +19,8 @@ _HONEST = ConfigDict(ser_json_inf_nan="constants")
 """A number that JSON doesn't have must be noticed instead of becoming null."""
 MAX_SHAPES = 256
 """Maximum number of shapes that are cached: making one takes longer than reading a thousand values."""
+_NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')
+"""The numbers of a JSON text, and its strings, which may hold what looks like one."""
 _OF_ARBITRARY_TYPES = ("schema-for-unknown-type", "invalid-for-json-schema")
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any, config=_HONEST)
 
@@ -39,10 +42,19 @@ class Shape(Generic[T]):
         self._schema = JsonSchema(self.schema_json)
 
     def read(self, text: str) -> T:
-        """Return the value in a JSON text. Raises Misfit."""
+        """Return the value in a JSON text. Raises Misfit.
+
+        It is read strictly, like the schema: "17" is no integer. 1.0 is one, as in JSON Schema: clients whose numbers
+        are all of one type may write an integer so.
+        """
         try:
-            # Strict, like the schema: "17" is no integer.
             return self._adapter.validate_json(text, strict=True)
+        except ValidationError as error:
+            whole = text if _is_no_json(error) else _NUMBERS.sub(_as_integer, text)
+            if whole == text:
+                raise Misfit(_first(error)) from None
+        try:
+            return self._adapter.validate_json(whole, strict=True)
         except ValidationError as error:
             raise Misfit(_first(error)) from None
 
@@ -89,6 +101,19 @@ def shape_of(stated: type[T], mode: Literal["validation", "serialization"]) -> S
 @lru_cache(MAX_SHAPES)
 def _remembered(stated: Any, mode: Literal["validation", "serialization"]) -> Shape[Any]:
     return Shape(stated, mode)
+
+
+def _is_no_json(error: ValidationError) -> bool:
+    return error.errors(include_url=False, include_input=False, include_context=False)[0]["type"] == "json_invalid"
+
+
+def _as_integer(found: re.Match[str]) -> str:
+    """A number of a JSON text, written as an integer if it is one; a string stays as it is."""
+    text = found[0]
+    if text.startswith('"') or text.lstrip("-").isdecimal():
+        return text
+    number = float(text)
+    return str(int(number)) if number.is_integer() else text
 
 
 def _first(error: ValidationError) -> str:

@@ -278,3 +278,34 @@ def test_only_a_run_that_succeeded_has_a_result(outcome: event_pb2.RunOutcome.Va
     with pytest.raises(Refusal) as refused:
         wire.finish_from_wire(event_pb2.RunFinished(outcome=outcome, result_json="1"))
     assert (refused.value.reason, refused.value.field) == ("invalid_value", "result_json")
+
+
+@pytest.mark.parametrize(
+    ("command", "reason", "field"),
+    [
+        (event_pb2.ExecSpec(argv=["", "a"]), "missing_field", "spec.exec.argv[0]"),
+        (event_pb2.ExecSpec(argv=["a"], environment={"": "x"}), "invalid_value", "spec.exec.environment"),
+        (event_pb2.ExecSpec(argv=["a"], environment={"A": "x", "B=C": "x"}), "invalid_value", "spec.exec.environment"),
+        (event_pb2.ExecSpec(argv=["a"], environment={"A\0": "x"}), "invalid_value", "spec.exec.environment"),
+    ],
+)
+def test_a_command_that_nothing_can_start_is_refused_to_the_caller(
+    command: event_pb2.ExecSpec, reason: str, field: str
+) -> None:
+    with pytest.raises(Refusal) as refused:
+        wire.asked_spec_from_wire(event_pb2.RunSpec(adapter="exec", exec=command), path="spec.")
+    assert (refused.value.reason, refused.value.field) == (reason, field)
+
+
+def test_a_command_may_have_empty_arguments_and_empty_variables() -> None:
+    command = event_pb2.ExecSpec(argv=["a", ""], environment={"A": "", "b c": "=", "é": "x"})
+    asked = wire.asked_spec_from_wire(event_pb2.RunSpec(adapter="exec", exec=command))
+    assert asked.input == ev.ExecSpec(("a", ""), environment={"A": "", "b c": "=", "é": "x"})
+
+
+def test_a_command_that_an_earlier_release_took_can_be_read_from_its_log() -> None:
+    spec = ev.RunSpec("exec", ev.ExecSpec(("",), environment={"": "x", "A=B": "x"}))
+    created = wire.encode_body(ev.RunCreated(values.USER_ID, values.ORG_ID, spec))
+    event = wire.decode_event(wire.encode_event(values.RUN_ID, 1, 1, 0, created))
+    assert event.body == ev.RunCreated(values.USER_ID, values.ORG_ID, spec)
+    assert wire.decode_spec(wire.encode_spec(spec)) == spec

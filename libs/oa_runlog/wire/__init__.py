@@ -30,11 +30,12 @@ from oa_runlog.wire.queues import decode_queue, encode_queue
 from oa_runlog.wire.receipts import receipt_from_wire, receipt_to_wire
 from oa_runlog.wire.requests import opened_to_wire
 from oa_runlog.wire.runs import run_to_wire, status_from_wire
-from oa_runlog.wire.specs import decode_spec, encode_spec, spec_from_wire, spec_to_wire
+from oa_runlog.wire.specs import asked_spec_from_wire, decode_spec, encode_spec, spec_from_wire, spec_to_wire
 
 __all__ = [
     "BodyMessage",
     "EventEncoder",
+    "asked_spec_from_wire",
     "body_from_wire",
     "body_to_wire",
     "checked_body",

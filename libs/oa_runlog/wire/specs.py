@@ -53,6 +53,24 @@ def spec_from_wire(message: event_pb2.RunSpec, *, path: str = "") -> events.RunS
     return checked_spec(message, path)
 
 
+def asked_spec_from_wire(message: event_pb2.RunSpec, *, path: str = "") -> events.RunSpec:
+    """The spec that a caller asks for. Raises Refusal as `spec_from_wire` does, and for a command that nothing can
+    start. These are not rules of the contract, because logs and schedules of earlier releases hold such commands.
+    """
+    spec = spec_from_wire(message, path=path)
+    if isinstance(spec.input, events.ExecSpec):
+        _check_can_start(spec.input, f"{path}exec.")
+    return spec
+
+
+def _check_can_start(command: events.ExecSpec, path: str) -> None:
+    if not command.argv[0]:
+        raise Refusal("missing_field", "the command's program has no name; fill argv[0]", field=f"{path}argv[0]")
+    if any(not name or "=" in name for name in command.environment):
+        text = "the name of a variable is empty or holds '='; give it another name"
+        raise Refusal("invalid_value", text, field=f"{path}environment")
+
+
 def _check(message: ProtoMessage, path: str) -> None:
     try:
         check_rules(message)

@@ -1,11 +1,16 @@
-"""Shapes of types are made once, where a type can be told from another."""
+"""Shapes of types are made once, where a type can be told from another; they read numbers as JSON Schema does."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
+import pytest
+
 from oa_wire import shapes
-from oa_wire.shapes import shape_of
+from oa_wire.json_schema import JsonSchema
+from oa_wire.shapes import Misfit, Shape, shape_of
 
 
 def test_a_shape_is_made_once_for_a_type_and_a_use() -> None:
@@ -23,3 +28,55 @@ def test_so_many_are_remembered() -> None:
     for number in range(shapes.MAX_SHAPES + 1):
         shape_of(cast("type[Any]", Literal[number]), "validation")
     assert shapes._remembered.cache_info().currsize == shapes.MAX_SHAPES
+
+
+@dataclass
+class Ordered:
+    """With numbers of several kinds, and texts that look like numbers."""
+
+    count: int
+    price: float = 0.5
+    note: str = ""
+
+
+@pytest.mark.parametrize(
+    ("stated", "text", "value"),
+    [
+        (int, "1.0", 1),
+        (int, "-3e2", -300),
+        (int, "-0.0", 0),
+        (int, "1E+2", 100),
+        (list[int], "[1,2.0,3e0]", [1, 2, 3]),
+        (dict[str, int], '{"1.0":1.0}', {"1.0": 1}),
+        (int | None, "1.0", 1),
+        (int | str, "1.0", 1),
+        (int | float, "1.0", 1.0),
+        (float, "1", 1.0),
+        (Ordered, r'{"count":2.0,"price":3.0,"note":"a \" 4.0 \\"}', Ordered(2, 3.0, 'a " 4.0 \\')),
+        (list[Ordered], '[{"count":2.0,"price":2.5}]', [Ordered(2, 2.5)]),
+    ],
+)
+def test_a_whole_number_is_an_integer_however_it_is_written(stated: Any, text: str, value: Any) -> None:
+    read = Shape(stated, "validation").read(text)
+    assert (read, type(read)) == (value, type(value))
+    assert JsonSchema(Shape(stated, "validation").schema_json).fault(json.loads(text)) is None, "a door takes it too"
+
+
+@pytest.mark.parametrize(
+    ("stated", "text", "where"),
+    [
+        (int, "1.5", "$: "),
+        (int, '"1.0"', "$: "),
+        (int, "1e400", "$: "),
+        (int, "true", "$: "),
+        (str, "1.0", "$: "),
+        (bool, "1.0", "$: "),
+        (list[int], "[1.0,2.5]", "$[1]: "),
+        (int, "1.0 1.0", "$: Invalid JSON"),
+        (int, '1.0, "' + '\\"' * 100_000, "$: Invalid JSON"),
+    ],
+)
+def test_what_is_no_integer_stays_one_of_another_type(stated: Any, text: str, where: str) -> None:
+    with pytest.raises(Misfit) as misfit:
+        Shape(stated, "validation").read(text)
+    assert str(misfit.value).startswith(where)

@@ -98,6 +98,22 @@ async def test_what_else_keeps_a_command_from_starting(tmp_path: Path) -> None:
     assert len(too_long.message) <= 2000
 
 
+@pytest.mark.parametrize(
+    ("argv", "env", "field"),
+    [
+        (("", "a"), {}, "spec.exec.argv"),
+        (("true",), {"": "x"}, "spec.exec.environment"),
+        (("true",), {"A": "x", "B=C": "x"}, "spec.exec.environment"),
+    ],
+)
+async def test_a_command_that_an_earlier_release_took_fails_with_its_reason(
+    argv: tuple[str, ...], env: dict[str, str], field: str
+) -> None:
+    end = await ExecAdapter(QUICK).run(assignment(*argv, env=env), Log().emit)
+    assert end.reason == "invalid_spec"
+    assert field in end.message
+
+
 async def test_binary_output_that_is_no_utf8_arrives_as_it_is() -> None:
     log = Log()
     await run(*python("import sys; sys.stdout.buffer.write(bytes(range(256)) * 300 + b'\\xc3')"), log=log)

@@ -44,7 +44,7 @@ class RunApi(RunServiceServicer):
         self, request: run_service_pb2.CreateRunRequest, context: Any
     ) -> run_service_pb2.CreateRunResponse:
         """Create a run."""
-        spec = wire.spec_from_wire(request.spec, path="spec.")
+        spec = wire.asked_spec_from_wire(request.spec, path="spec.")
         run, existed = await self._runs.create(current_principal(), request.idempotency_key, spec)
         return run_service_pb2.CreateRunResponse(run=run_message(run), already_created=existed)
 

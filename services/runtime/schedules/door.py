@@ -101,7 +101,7 @@ class ScheduleApi(ScheduleServiceServicer):
 
 def draft_from_wire(request: pb.CreateScheduleRequest) -> Draft:
     """The draft in a request. Raises Refusal."""
-    spec = wire.encode_spec(wire.spec_from_wire(request.spec, path="spec."))
+    spec = wire.encode_spec(wire.asked_spec_from_wire(request.spec, path="spec."))
     timing = timing_from_wire(request)
     return Draft(request.name, timing, _OVERLAPS[request.overlap], request.catch_up_ms, spec)
 

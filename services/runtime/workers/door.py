@@ -83,7 +83,7 @@ class WorkerApi(WorkerServiceServicer):
     async def StartChild(self, request: pb.StartChildRequest, context: Any) -> pb.StartChildResponse:
         """Start a child of a run."""
         lease = HeldLease(request.run_id, request.lease_epoch)
-        spec = wire.spec_from_wire(request.spec, path="spec.")
+        spec = wire.asked_spec_from_wire(request.spec, path="spec.")
         run_id, existed = await self._held_runs.start_child(
             current_principal(),
             lease,

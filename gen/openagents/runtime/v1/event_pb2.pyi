@@ -689,11 +689,11 @@ class ExecSpec(_message.Message):
     """
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Program and arguments."""
+        """Program and arguments. The program must have a name: `argv[0]` is not empty."""
 
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Variables added to the worker's environment."""
+        """Variables added to the worker's environment. Their names are not empty and hold no "="."""
 
     @_builtins.property
     def terminal(self) -> Global___Terminal:

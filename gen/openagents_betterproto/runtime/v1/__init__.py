@@ -375,7 +375,9 @@ class ExecSpec(betterproto.Message):
     """A command that the exec adapter runs, without a shell."""
 
     argv: List[str] = betterproto.string_field(1)
-    """Program and arguments."""
+    """
+    Program and arguments. The program must have a name: `argv[0]` is not empty.
+    """
 
     working_directory: str = betterproto.string_field(2)
     """
@@ -385,7 +387,9 @@ class ExecSpec(betterproto.Message):
     environment: Dict[str, str] = betterproto.map_field(
         3, betterproto.TYPE_STRING, betterproto.TYPE_STRING
     )
-    """Variables added to the worker's environment."""
+    """
+    Variables added to the worker's environment. Their names are not empty and hold no "=".
+    """
 
     timeout_ms: int = betterproto.uint64_field(4)
     """

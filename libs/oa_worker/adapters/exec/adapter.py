@@ -54,8 +54,11 @@ class ExecAdapter:
     async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
         """Run the command to its end; see `Adapter.run`."""
         spec = assignment.spec.exec
-        if not spec.argv:
+        if not spec.argv or not spec.argv[0]:
             return _failed("invalid_spec", "the run's spec names no command; fill spec.exec.argv")
+        if any(not name or "=" in name for name in spec.environment):
+            message = "the name of a variable of the run's spec is empty or holds '='; mend spec.exec.environment"
+            return _failed("invalid_spec", message)
         try:
             process = await Process.start(
                 list(spec.argv),
@@ -244,7 +247,7 @@ def _finish(spec: ExecSpec, cause: str, result: ExecResult, assignment: Assignme
 
 def _not_started(spec: ExecSpec, error: OSError | ValueError) -> RunFinished:
     name, directory = spec.argv[0], spec.working_directory
-    if isinstance(error, ValueError):  # a NUL byte in an argument or variable, "=" in a variable's name
+    if isinstance(error, ValueError):  # a NUL byte in an argument or variable
         return _failed("invalid_spec", f"{name!r} can't be started: {error}; mend the arguments or variables")
     if directory and not os.path.isdir(directory):  # noqa: PTH112 - a plain question, no path object to keep
         message = f"there is no directory {directory!r} on the worker's machine; name one that exists there"

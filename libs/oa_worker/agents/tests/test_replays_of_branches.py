@@ -32,7 +32,7 @@ async def note(name: str) -> str:
 
 
 async def in_a_thread() -> None:
-    await asyncio.to_thread(time.sleep, 0.05)
+    await asyncio.to_thread(lambda: time.sleep(0.05))
 
 
 async def many_turns() -> None:

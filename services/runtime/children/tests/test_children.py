@@ -312,3 +312,9 @@ async def test_a_run_has_so_many_children_and_generations(runtime_database: Data
         grandchild = (await start(runtime, who, asked(first))).child_run_id
         assert (await worker.next("assignment")).assignment.run.run_id == grandchild
         assert (await refusal_of_call(start(runtime, who, asked(grandchild)))).reason == "limit_reached"
+
+
+async def test_a_child_that_nothing_can_start_is_refused_with_its_field(runtime: Replica, who: Somebody) -> None:
+    _, run_id = await parent(runtime, who)
+    refused = await refusal_of_call(start(runtime, who, asked(run_id, argv=[""])))
+    assert (refused.reason, refused.field) == ("missing_field", "spec.exec.argv[0]")

@@ -569,7 +569,7 @@ export const RetryPolicySchema: GenMessage<RetryPolicy> = /*@__PURE__*/
  */
 export type ExecSpec = Message$1<"openagents.runtime.v1.ExecSpec"> & {
   /**
-   * Program and arguments.
+   * Program and arguments. The program must have a name: `argv[0]` is not empty.
    *
    * @generated from field: repeated string argv = 1;
    */
@@ -583,7 +583,7 @@ export type ExecSpec = Message$1<"openagents.runtime.v1.ExecSpec"> & {
   workingDirectory: string;
 
   /**
-   * Variables added to the worker's environment.
+   * Variables added to the worker's environment. Their names are not empty and hold no "=".
    *
    * @generated from field: map<string, string> environment = 3;
    */
