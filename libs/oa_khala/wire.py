@@ -65,7 +65,8 @@ def decode_client_frame(data: bytes, form: Form) -> frames.ClientFrame:
 
 
 def _subscribe(message: client_frame_pb2.ClientFrame) -> frames.Subscribe:
-    topics = []
+    topics: list[tuple[str, frames.Cursor | None]] = []
+    takes: dict[str, bool] = {}
     for index, entry in enumerate(message.subscribe.topics):
         cursor = None
         if entry.HasField("cursor"):
@@ -75,8 +76,8 @@ def _subscribe(message: client_frame_pb2.ClientFrame) -> frames.Subscribe:
                 raise Refusal("payload_mismatch", text, field=field)
             cursor = frames.Cursor(entry.cursor.epoch, entry.cursor.applied_seq, entry.cursor.chain)
         topics.append((entry.topic, cursor))
-    takes = tuple(entry.topic for entry in message.subscribe.topics if entry.takes_snapshots)
-    return frames.Subscribe(tuple(topics), takes)
+        takes.setdefault(entry.topic, entry.takes_snapshots)  # of a topic that is named twice, the first entry counts
+    return frames.Subscribe(tuple(topics), tuple(topic for topic, taken in takes.items() if taken))
 
 
 def _hello(message: client_frame_pb2.ClientFrame) -> frames.Hello:

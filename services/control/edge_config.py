@@ -159,8 +159,8 @@ class CallRateSettings:
     writes_burst: int = _calls_at_once("WRITES", 1000, "writes by one person or service account")
     mints_per_s: float = _calls_per_s("MINTS", 50, "sync tokens for one person or service account")
     mints_burst: int = _calls_at_once("MINTS", 500, "sync tokens for one person or service account")
-    public_per_s: float = _calls_per_s("PUBLIC", 50, "calls without a token from one network")
-    public_burst: int = _calls_at_once("PUBLIC", 2000, "calls without a token from one network")
+    public_per_s: float = _calls_per_s("PUBLIC", 50, "calls without a valid token from one network")
+    public_burst: int = _calls_at_once("PUBLIC", 2000, "calls without a valid token from one network")
 
     def rates(self) -> Mapping[CallClass, Rate]:
         """The rates in the form that the edge takes."""

@@ -9,6 +9,8 @@ from oa_khala.client.deadlines import NEVER
 from oa_khala.client.topics import ClientTopic, Counts, Phase
 from oa_khala.frames import Cursor, Subscribe
 
+_NOT_GRANTED = {"invalid_topic": "there is no topic of this form"}
+
 
 class Subscriptions:
     """The topics by name. A failed topic stays, so that it isn't tried again, until it is followed anew."""
@@ -68,7 +70,7 @@ class Subscriptions:
         if topic is None or topic.phase is Phase.FAILED:
             return []
         topic.phase = Phase.FAILED
-        return [TopicFailed(name, reason, "the token does not grant this topic")]
+        return [TopicFailed(name, reason, _NOT_GRANTED.get(reason, "the token does not grant this topic"))]
 
     @property
     def retry_at_ms(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from oa_base.backoff import RECONNECT
 from oa_khala.client.commands import ClientLimits, Instant, NeedToken, SyncToken
@@ -57,7 +58,8 @@ class Tokens:
         no longer asked for: their topics are asked for by name from then on."""
         self._asked, self._attempts, self.retry_at_ms = False, 0, NEVER
         self._token = token
-        self._granted = grants_of(token.topics)
+        # A name that control grants may be that of all topics of an owner. It is no topic, as the gateway will say.
+        self._granted = replace(grants_of(token.topics), topics=token.topics)
         self._grants &= token.topics
         # `expires_in_ms` may be anything if it was computed with a wrong clock; WELCOME then says what is true.
         self._lives(max(token.expires_in_ms, self._limits.min_token_life_ms), now_ms)

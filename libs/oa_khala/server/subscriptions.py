@@ -55,7 +55,7 @@ class Subscriptions:
         out: list[Command] = []
         for subscription in list(self.by_topic.values()):
             try:
-                admit(grant, subscription.name)
+                admit(grant, subscription.name, field="")
                 if subscription.owners is not None:
                     check_owner(grant, subscription.topic, *subscription.owners)
             except Refusal as refusal:
@@ -65,8 +65,10 @@ class Subscriptions:
     def subscribe(self, frame: frames.Subscribe, now_ms: int) -> list[Command]:
         """Start each topic afresh at its cursor, or refuse it alone; a refused topic's earlier subscription stands."""
         out: list[Command] = []
+        named: set[str] = set()
         for index, (name, cursor) in enumerate(frame.topics):
             try:
+                _check_once(name, named, field=f"subscribe.topics[{index}].topic")
                 topic = admit(self._grant, name, field=f"subscribe.topics[{index}].topic")
                 _check_chain(topic, cursor, field=f"subscribe.topics[{index}].cursor.chain")
                 self._check_room(name, now_ms)
@@ -242,4 +244,12 @@ def _caught_up(subscription: Subscription) -> list[Command]:
 
 def _check_chain(topic: Topic, cursor: Cursor | None, field: str) -> None:
     if cursor is not None and cursor.chain and not topic.topic_class.chained:
-        raise Refusal("invalid_value", "topics of this class have no chain; leave it empty", field=field)
+        text = "topics of this class have no chain, so this is the cursor of another topic; use one of this topic"
+        raise Refusal("invalid_value", text, field=field)
+
+
+def _check_once(name: str, named: set[str], field: str) -> None:
+    if name in named:
+        text = "the topic is named twice in this frame, and its first entry counts; name each once"
+        raise Refusal("invalid_value", text, field=field)
+    named.add(name)

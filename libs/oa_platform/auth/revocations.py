@@ -174,4 +174,5 @@ def _names(holder: TokenHolder) -> Iterator[str]:
 
 
 def _revoked() -> Refusal:
-    return Refusal("token_revoked", "the session or key of the token was revoked; sign in again, or use another key")
+    text = "the token was revoked; get a new one, and if there is none, sign in again or use another key"
+    return Refusal("token_revoked", text)

@@ -14,6 +14,7 @@ import uvicorn
 
 from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Address
+from oa_platform.http.protocol import BoundedHttpProtocol
 from oa_platform.tls.certificates import server_context
 from oa_platform.tls.protection import PLAIN, Protection
 
@@ -34,17 +35,17 @@ class HttpServer:
         variable: str,
         drain_s: float = 3.0,
         limit_concurrency: int | None = None,
-        protocol: type[asyncio.Protocol] | None = None,
+        protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol,
         protection: Protection = PLAIN,
     ) -> None:
-        """`variable` is the setting that moves the address, for the message when the port is in use. `protocol` is a
-        subclass of uvicorn's HttpToolsProtocol, for servers that set limits of their own to a request's head."""
+        """`variable` is the setting that moves the address, for the message when the port is in use. `protocol` is for
+        servers that set limits of their own."""
         self._address = address
         self._variable = variable
         self._protection = protection
         config = uvicorn.Config(
             cast("Any", app),
-            http=protocol or "httptools",
+            http=protocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -8,7 +8,7 @@
             await out.write("Let me see …")
         return Answer(text=out.text)
 
-    worker.run()                # until SIGTERM or Ctrl-C, which drain
+    worker.run()                # until SIGTERM, SIGHUP or Ctrl-C, which drain
 
 Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSON types. docs/agents.md is the manual.
 
@@ -17,6 +17,8 @@ Inputs and results may be dataclasses, pydantic models, TypedDicts and plain JSO
     saying     what a run says: text, tool calls, usage
     adapter    a function as an adapter: input in, result or failure out, cancel as CancelledError
     steps      actions that are performed once for a run, no matter which process dies
+    within     what a step may not do: ask its run for something
+    ending     a run whose cancel was requested
     checkpoints  what a run saves for the worker that takes it over
     progress   how far a run has come, for people
     requests   questions that a run asks people

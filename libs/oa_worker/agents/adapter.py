@@ -15,6 +15,8 @@ from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape
 from oa_worker.agents.failures import AgentExit, AgentFailure, cause_in, words_of
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.primitives.ending import is_canceling
+from oa_worker.agents.primitives.within import leave_steps
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -68,6 +70,7 @@ class AgentAdapter(Generic[In, Out]):
         run = begin(assignment, value, emit, self._limits)
         context = copy_context()
         context.run(RUN_AT_WORK.set, run.id)
+        leave_steps(context)
         work = asyncio.create_task(self._called(run), name=f"agent {self.name} {run.id}", context=context)
         run.begins_in(work)
         try:
@@ -111,14 +114,14 @@ class AgentAdapter(Generic[In, Out]):
             _forget(work)
 
     def _finish(self, work: asyncio.Task[Out], assignment: Assignment, run: Run[In]) -> pb.RunFinished:
+        raised = None if work.cancelled() else work.exception()
+        if (work.cancelled() and assignment.cancel.requested) or (raised is not None and is_canceling(raised)):
+            return pb.RunFinished(outcome=pb.RUN_OUTCOME_CANCELED, reason="canceled", message="ended on request")
         if work.cancelled():
-            if assignment.cancel.requested:
-                return pb.RunFinished(outcome=pb.RUN_OUTCOME_CANCELED, reason="canceled", message="ended on request")
             return _failed(
                 "agent_error",
                 "the agent ended with CancelledError, and nobody had asked for that; find who canceled it",
             )
-        raised = work.exception()
         error = None if raised is None else cause_in(raised)
         if isinstance(error, Refusal):
             raise error

@@ -35,10 +35,13 @@ class AgentFailure(Exception):
 
 
 class AgentExit(Exception):
-    """Replaces the exception of `sys.exit()`, which would end the worker with all of its runs if it left a task."""
+    """Replaces the exception of `sys.exit()`, which would end the worker with all of its runs if it left a task. Also
+    replaces KeyboardInterrupt in a step's thread, where it is no Ctrl-C and would do the same."""
 
-    def __init__(self, error: SystemExit) -> None:
-        super().__init__(f"an agent can't end its worker; return a result, or raise what is wrong (sys.exit: {error})")
+    def __init__(self, error: SystemExit | KeyboardInterrupt) -> None:
+        raised = "sys.exit" if isinstance(error, SystemExit) else "KeyboardInterrupt"
+        said = f"{raised}: {error}".removesuffix(": ")
+        super().__init__(f"an agent can't end its worker; return a result, or raise what is wrong ({said})")
 
 
 def cause_in(error: BaseException) -> BaseException:

@@ -11,19 +11,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from oa_base.refusal import Refusal
-from oa_wire.given import check_duration, check_flag, check_function, check_text, check_text_arguments
+from oa_wire.given import check_duration, check_flag, check_function, check_text_arguments
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape, json_text, shape_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.primitives.calling import called
 from oa_worker.agents.primitives.checkpoints import Checkpoints
 from oa_worker.agents.primitives.children import Child, Children
+from oa_worker.agents.primitives.ending import check_not_canceling
 from oa_worker.agents.primitives.inbox import Inbox
 from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.requests import Requests, Settled, options_of
 from oa_worker.agents.primitives.saying import RunLog, Saying
-from oa_worker.agents.primitives.steps import Steps, arguments_of, result_shape
+from oa_worker.agents.primitives.steps import Steps, arguments_of, check_name, result_shape
 from oa_worker.agents.primitives.times import time_in
+from oa_worker.agents.primitives.within import check_outside_step
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -84,9 +86,10 @@ class Run(Saying, Generic[In_co]):
         The result is stored before it is returned, as JSON of the type that the function's annotation states. After a
         takeover, a step that was done returns its stored result, and a step that was interrupted is done again. A
         function that is not `async` runs in a thread. Steps are identified by their order, name and arguments, which
-        therefore must be the same each time; otherwise the run fails with `step_mismatch`.
+        therefore must be the same each time; otherwise the run fails with `step_mismatch`. The function may say
+        something to the run, and may not ask it for anything (a step, a child, an answer, an input).
         """
-        check_text(name, "name")
+        check_name(name)
         check_function(function, "function")
         arguments, shape = arguments_of(args, kwargs), result_shape(function)
         return await self._steps.once(name, arguments, shape, lambda: called(function, *args, **kwargs))
@@ -122,7 +125,7 @@ class Run(Saying, Generic[In_co]):
 
     async def now(self, name: str = "now") -> datetime:
         """Return the time in UTC, as a step: the same after a takeover. Give each branch its own `name`."""
-        check_text(name, "name")
+        check_name(name)
         return await self._steps.once(name, None, _TIME, _utc_now)
 
     async def random(self, name: str = "random") -> float:
@@ -130,7 +133,7 @@ class Run(Saying, Generic[In_co]):
 
         Give each branch of a function its own `name`.
         """
-        check_text(name, "name")
+        check_name(name)
         return await self._steps.once(name, None, _NUMBER, _chance)
 
     async def sleep(self, delay: timedelta, name: str = "sleep") -> None:
@@ -143,7 +146,7 @@ class Run(Saying, Generic[In_co]):
             return time_in(delay, "delay")
 
         check_duration(delay, "delay")
-        check_text(name, "name")
+        check_name(name)
         end = await self._steps.once(name, delay.total_seconds(), _TIME, until)
         async with self.waiting():
             await self._until(end)
@@ -156,7 +159,13 @@ class Run(Saying, Generic[In_co]):
         """
         return await self._checkpoints.save(json_text(value, "value"))
 
-    async def restore(self, type_: type[M] = object) -> M | None:  # type: ignore[assignment]
+    @overload
+    async def restore(self) -> object: ...
+
+    @overload
+    async def restore(self, type_: type[M]) -> M | None: ...
+
+    async def restore(self, type_: type[Any] = object) -> Any:
         """Return the value that was saved last in this run, on any worker; None if nothing was saved.
 
         Raises Refusal `invalid_value` for a value that is not of the type.
@@ -179,6 +188,7 @@ class Run(Saying, Generic[In_co]):
         check_flag(cancel_with_parent, "cancel_with_parent")
         spec = pb.RunSpec(adapter=agent, title=title, agent=pb.AgentSpec(input_json=json_text(input, "input")))
         check_rules(spec)
+        await check_not_canceling(self._assignment)
         return await self._children.start(spec, cancel_with_parent=cancel_with_parent)
 
     async def approve(self, title: str, *, detail: str = "", deadline: timedelta | None = None) -> bool:
@@ -224,12 +234,19 @@ class Run(Saying, Generic[In_co]):
         settled = await self._settled(request, deadline)
         return settled.text if settled.answered_by else None
 
-    async def receive(self, type_: type[M] = object) -> M:  # type: ignore[assignment]
+    @overload
+    async def receive(self) -> object: ...
+
+    @overload
+    async def receive(self, type_: type[M]) -> M: ...
+
+    async def receive(self, type_: type[Any] = object) -> Any:
         """Return the next input that somebody sends to the run (`oa run send`, `RunHandle.send`); wait for one.
 
         Every input is received once, in order. After a takeover they are received from the first one on, because the
         function begins again. Raises Refusal `invalid_value` for an input that is not of the type.
         """
+        check_outside_step("an input")
         shape = shape_of(type_, "validation")
         text = None
         while text is None:  # if several wait, one of them takes it
@@ -238,12 +255,20 @@ class Run(Saying, Generic[In_co]):
             text = self._inbox.take()
         return _read(shape, text, "an input of the run", "input_json")
 
-    async def inbox(self, type_: type[M] = object) -> AsyncIterator[M]:  # type: ignore[assignment]
+    @overload
+    def inbox(self) -> AsyncIterator[object]: ...
+
+    @overload
+    def inbox(self, type_: type[M]) -> AsyncIterator[M]: ...
+
+    async def inbox(self, type_: type[Any] = object) -> AsyncIterator[Any]:
         """Iterate over all inputs of the run as they come, without end: `async for message in run.inbox(str)`."""
         while True:
             yield await self.receive(type_)
 
     async def _settled(self, request: pb.RequestOpened, deadline: timedelta | None) -> Settled:
+        check_outside_step(f"the answer to {request.title!r}")  # before others may have the slot
+        await check_not_canceling(self._assignment)
         async with self.waiting():
             return await self._requests.settle(request, deadline)
 

@@ -23,11 +23,11 @@ from oa_runlog.fingerprint import text_sha256
 from oa_wire.given import check_count, check_function, check_named_texts
 from oa_wire.shapes import Shape, json_text
 from oa_worker.agents.adapter import AgentAdapter
-from oa_worker.agents.failures import words_of
+from oa_worker.agents.declared import declared_input, declared_output
+from oa_worker.agents.failures import AgentExit, AgentFailure, cause_in, words_of
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.past import QUIET_TURNS
 from oa_worker.agents.run import Run
-from oa_worker.agents.signatures import returned_by
 from oa_worker.sdk.adapter import Assignment, CancelSignal
 from oa_worker.sdk.runs.execution import failed, refused
 from openagents.runtime.v1 import event_pb2 as pb
@@ -85,8 +85,14 @@ async def play(
     death: int | None = None,
     cancel: CancelSignal | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
+    input: type[Any] | None = None,
+    output: type[Any] | None = None,
 ) -> Played[Out]:
-    """Run an agent with an input to its end. `inputs`: what people say to the run, all of it before the run starts.
+    """Run an agent with an input to its end. The input is sent as JSON and read as a value of the type that the
+    function's annotation states (`Run[Ask]`), as a worker reads it. `input` and `output`: the function's types, if its
+    annotations don't state them; without any, the input's type is that of the value.
+
+    `inputs`: what people say to the run, all of it before the run starts.
     An agent that waits for more of them waits forever, and its log says so.
     `answers`: title of a request -> its answer, an option or a text; a request without an answer expires at once.
     `children`: agent -> the result of its runs that this run starts, or an exception with which they fail.
@@ -100,10 +106,11 @@ async def play(
         raise Refusal("invalid_value", "inputs must be several; give a list or tuple of them", field="inputs")
     if death is not None:
         check_count(death, "death")
-    returned = returned_by(agent)
-    shapes = Shape(type(value), "validation"), Shape(returned, "serialization")
+    taken = input if input is not None else declared_input(agent)
+    returned = output if output is not None else declared_output(agent)
+    shapes = Shape(type(value) if taken is None else taken, "validation"), Shape(returned, "serialization")
     adapter = AgentAdapter("agent", agent, shapes, "", limits)
-    spec = pb.RunSpec(adapter="agent", agent=pb.AgentSpec(input_json=Shape(type(value), "serialization").write(value)))
+    spec = pb.RunSpec(adapter="agent", agent=pb.AgentSpec(input_json=json_text(value, "value")))
     log = _Log(death, [json_text(one, "inputs") for one in inputs], answers or {}, children or {})
     for attempt in (1, 2):
         finish = await log.attempt(adapter, Assignment(RUN_ID, attempt, attempt, spec, cancel or CancelSignal()))
@@ -120,10 +127,15 @@ async def play_with_deaths(
     answers: Mapping[str, str] | None = None,
     children: Mapping[str, object] | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
+    input: type[Any] | None = None,
+    output: type[Any] | None = None,
 ) -> AsyncIterator[Played[Out]]:
-    """Run an agent once for each place where its first worker can die, and once without a death."""
+    """Run an agent once for each place where its first worker can die, and once without a death. The arguments are
+    those of `play`.
+    """
     death = 0
     how: dict[str, Any] = {"inputs": inputs, "answers": answers, "children": children, "limits": limits}
+    how |= {"input": input, "output": output}
     while (played := await play(agent, value, death=death, **how)).attempts > 1:
         yield played
         death += 1
@@ -229,13 +241,24 @@ class _Log:
     def _end_of(self, agent: str) -> pb.RunFinished:
         returned = self._children[agent]
         if isinstance(returned, BaseException):
-            said = words_of(returned, DEFAULT_AGENT_LIMITS.max_failure_chars)  # as its worker reports it
-            return failed("agent_error", said)
+            return _failed_by(returned)
         return pb.RunFinished(outcome=pb.RUN_OUTCOME_SUCCEEDED, result_json=json_text(returned, "children"))
 
     def _dies(self) -> bool:
         chance, self._chances = self._chances, self._chances + 1
         return chance == self._death
+
+
+def _failed_by(raised: BaseException) -> pb.RunFinished:
+    """The finish of a run whose function raised this, as its worker reports it."""
+    error = cause_in(raised)
+    if isinstance(error, Refusal):
+        return refused(error)
+    if isinstance(error, AgentFailure):
+        return failed(error.reason, error.message)
+    if isinstance(error, SystemExit):
+        error = AgentExit(error)
+    return failed("agent_error", words_of(error, DEFAULT_AGENT_LIMITS.max_failure_chars))
 
 
 async def _in_a_moment() -> None:

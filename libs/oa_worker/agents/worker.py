@@ -7,7 +7,6 @@ import contextlib
 import inspect
 import os
 import re
-import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 from oa_base.environment import SiteAccess
 from oa_base.refusal import Refusal
+from oa_platform.process.signals import stop_signals
 from oa_wire.given import check_between, check_function, check_text, check_text_arguments
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter, Handler
@@ -117,8 +117,9 @@ class Worker:
         return register
 
     def run(self) -> None:
-        """Work until SIGTERM or Ctrl-C; then take no new runs, finish the current ones, and return. A second signal
-        ends the process at once. In a thread other than the main one, which gets the signals, work until `drain`.
+        """Work until SIGINT (Ctrl-C), SIGTERM or SIGHUP; then take no new runs, finish the current ones, and return. A
+        second signal, any of the three, ends the process at once with status 130. In a thread other than the main one,
+        which gets the signals, work until `drain`.
 
         Raises Refusal when it is pointless to continue (with a revoked key, for example).
         """
@@ -155,20 +156,13 @@ class Worker:
             self._drain()
 
     async def _run_until_signal(self) -> None:
-        loop = asyncio.get_running_loop()
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
-
-        def told() -> None:
-            for number in numbers:  # the next signal has its default effect
-                loop.remove_signal_handler(number)
-            self.drain()
-
-        for number in numbers:
-            loop.add_signal_handler(number, told)
         # asyncio has few threads by default, and the worker resolves the addresses of its services in them.
-        loop.set_default_executor(ThreadPoolExecutor(self._slots + SPARE_THREADS, "asyncio"))
-        await self.serve()
+        threads = ThreadPoolExecutor(self._slots + SPARE_THREADS, "asyncio")
+        asyncio.get_running_loop().set_default_executor(threads)
+        # Only the main thread gets signals.
+        is_main = threading.current_thread() is threading.main_thread()
+        with stop_signals(lambda number: self.drain()) if is_main else contextlib.nullcontext():
+            await self.serve()
 
 
 def _within_a_loop() -> bool:

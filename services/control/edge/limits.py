@@ -18,7 +18,7 @@ class CallClass(Enum):
     READ = "reads"
     WRITE = "writes"
     MINT = "new tokens"
-    PUBLIC = "calls without a token"
+    PUBLIC = "calls without a valid token"
     """The caller is not known yet, so these are counted per network."""
 
 

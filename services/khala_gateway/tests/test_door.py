@@ -67,7 +67,8 @@ OPENING = UPGRADE.format(path="/khala/v1/ws", more=PROTO)
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer a b\r\n"), 401, "invalid_auth"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer a\r\n" * 2), 401, "invalid_auth"),
         (OPENING.replace("Upgrade: websocket\r\n", ""), 426, "\r\nUpgrade: websocket\r\n"),
-        (OPENING.replace("Upgrade: websocket", "Upgrade: websocket, h2c"), 426, "protocol_violation"),
+        (OPENING.replace("Upgrade: websocket", "Upgrade: h2c, foo"), 426, "protocol_violation"),
+        (OPENING.replace("GET /khala/v1/ws", "GET http://x"), 404, "not_found"),
         (OPENING.replace("Connection: Upgrade", "Connection: close"), 426, "protocol_violation"),
         (OPENING.replace("Version: 13", "Version: 12"), 426, "\r\nSec-WebSocket-Version: 13\r\n"),
         (OPENING.replace("Sec-WebSocket-Version: 13\r\n", ""), 426, "Sec-WebSocket-Version: 13"),
@@ -82,6 +83,7 @@ OPENING = UPGRADE.format(path="/khala/v1/ws", more=PROTO)
         (OPENING.replace("GET ", "POST "), 405, "\r\nAllow: GET\r\n"),
         ("\x16\x03\x01 nonsense\r\n\r\n", 400, "malformed_message"),
         ("GET " + "x" * 17_000, 414, "request_too_large"),
+        ("GET " + "x" * 17_000 + " HTTP/1.1\r\nHost: x\r\n\r\n", 414, "request_too_large"),
         (OPENING.replace("Host: x\r\n", "Host: x\r\n" + "X: y\r\n" * 3_000), 431, "request_too_large"),
     ],
 )
@@ -92,6 +94,30 @@ async def test_requests_that_are_not_let_in(request_text: str, status: int, says
         assert says in answer
         assert json.loads(answer.partition("\r\n\r\n")[2])["message"]
         await eventually(lambda: not stack.server.sockets)
+
+
+async def test_a_refused_head_has_no_body() -> None:
+    async with running() as stack:
+        status, answer = await http(stack.server.port, OPENING.replace("GET", "HEAD"))
+        assert (status, answer.partition("\r\n\r\n")[2]) == (405, "")
+
+
+@pytest.mark.parametrize(
+    ("usual", "unusual"),
+    [
+        ("Upgrade: websocket", "Upgrade: h2c, WebSocket"),
+        ("GET /khala", "GET http://x/khala"),
+        ("GET /khala", "GET WSS://gateway.example:8090/khala"),
+    ],
+)
+async def test_unusual_openings_that_the_rules_allow(usual: str, unusual: str) -> None:
+    assert usual in OPENING
+    async with running() as stack:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.server.port)
+        writer.write(OPENING.replace(usual, unusual).encode())
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        writer.close()
 
 
 async def test_an_origin_on_the_list_is_let_in() -> None:

@@ -73,7 +73,9 @@ export class Subscriptions {
     const topic = this.#topics.get(name);
     if (topic === undefined || topic.phase === "failed") return [];
     topic.phase = "failed";
-    return [{ kind: "topicFailed", topic: name, reason, message: "the token does not grant this topic" }];
+    const message =
+      reason === "invalid_topic" ? "there is no topic of this form" : "the token does not grant this topic";
+    return [{ kind: "topicFailed", topic: name, reason, message }];
   }
 
   /** When the first waiting topic is asked for again. */

@@ -151,8 +151,10 @@ Global___TopicSubscription: _TypeAlias = TopicSubscription  # noqa: Y015
 @_typing.final
 class Subscribe(_message.Message):
     """Starts receiving topics; each is answered by SUBSCRIBED or ERROR. Subscribing again
-    to a topic restarts its delivery at the given cursor. If that is refused, the earlier
-    subscription remains in effect (`Error.subscription_stands`).
+    to a topic restarts its delivery at the given cursor. Of entries for the same topic,
+    the first one counts. If the gateway does not take an entry, the earlier subscription
+    remains in effect (`Error.subscription_stands`); a cursor that turns out to be stale
+    has ended it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -229,7 +231,9 @@ class Ping(_message.Message):
 
     NONCE_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
-    """Number that the client chooses; greater than 0."""
+    """Number that the client chooses. With 0, the answer looks like a heartbeat that the
+    gateway sends on its own.
+    """
     def __init__(
         self,
         *,

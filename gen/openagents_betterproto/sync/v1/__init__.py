@@ -144,8 +144,10 @@ class TopicSubscription(betterproto.Message):
 class Subscribe(betterproto.Message):
     """
     Starts receiving topics; each is answered by SUBSCRIBED or ERROR. Subscribing again
-     to a topic restarts its delivery at the given cursor. If that is refused, the earlier
-     subscription remains in effect (`Error.subscription_stands`).
+     to a topic restarts its delivery at the given cursor. Of entries for the same topic,
+     the first one counts. If the gateway does not take an entry, the earlier subscription
+     remains in effect (`Error.subscription_stands`); a cursor that turns out to be stale
+     has ended it.
     """
 
     topics: List["TopicSubscription"] = betterproto.message_field(1)
@@ -173,7 +175,10 @@ class Ping(betterproto.Message):
     """Asks for a HEARTBEAT with the same nonce."""
 
     nonce: int = betterproto.uint64_field(1)
-    """Number that the client chooses; greater than 0."""
+    """
+    Number that the client chooses. With 0, the answer looks like a heartbeat that the
+     gateway sends on its own.
+    """
 
 
 @dataclass(eq=False, repr=False)

@@ -135,6 +135,25 @@ ORG_RUNS = "run:org_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 T2 = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
 
 
+def test_the_name_of_all_topics_of_an_owner_is_no_topic_as_the_gateway_says() -> None:
+    driver = Driver(ORG_RUNS)
+    driver.do("start")
+    driver.token(ORG_RUNS)
+    driver.do("connected", driver.session.generation)
+    driver.welcome()
+    assert driver.sent() == [frames.Subscribe(((ORG_RUNS, None),))]
+    assert driver.only(NeedToken) == [], "another token would be the same"
+    driver.frame(frames.ErrorFrame(ORG_RUNS, "invalid_topic", "there is no topic of this form"))
+    assert [(one.topic, one.reason) for one in driver.only(TopicFailed)] == [(ORG_RUNS, "invalid_topic")]
+
+
+def test_a_name_that_control_does_not_know_fails_as_such() -> None:
+    driver = Driver("run:x", U)
+    driver.do("start")
+    driver.token(U, refused=(("run:x", "invalid_topic"),))
+    assert driver.only(TopicFailed) == [TopicFailed("run:x", "invalid_topic", "there is no topic of this form")]
+
+
 def test_all_runs_of_an_owner_are_asked_for_once_and_a_run_that_comes_later_needs_no_token() -> None:
     driver = Driver(T, U, grants=(ORG_RUNS,))
     assert driver.do("start") == [NeedToken(frozenset({ORG_RUNS, U}))]

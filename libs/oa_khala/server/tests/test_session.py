@@ -251,8 +251,17 @@ def test_unsubscribe_leaves_the_feed_and_unknown_topics_are_ignored() -> None:
 
 def test_too_many_topics_are_refused_one_by_one() -> None:
     session = opened(SessionLimits(max_topics=1))
-    out = session.frame(frames.Subscribe(((T, None), (U, None), (T, None))), NOW)
+    out = session.frame(frames.Subscribe(((T, None), (U, None))), NOW)
     assert errors(out) == [(U, "too_many_topics")]
+
+
+def test_a_topic_that_a_frame_names_twice_is_subscribed_as_its_first_entry_says() -> None:
+    session = opened()
+    out = session.frame(frames.Subscribe(((T, Cursor("e1", 1)), (T, None)), takes_snapshots=()), NOW)
+    [error] = [one.frame for one in out if isinstance(one, SendFrame) and isinstance(one.frame, frames.ErrorFrame)]
+    assert (error.topic, error.reason, error.field) == (T, "invalid_value", "subscribe.topics[1].topic")
+    assert error.subscription_stands
+    assert (joined(out), of(session).cursor) == ([T], Cursor("e1", 1))
 
 
 def test_subscribing_too_fast_is_refused_with_a_time_to_wait() -> None:

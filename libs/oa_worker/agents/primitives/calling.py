@@ -36,3 +36,5 @@ def _result(function: Callable[..., Any], args: tuple[object, ...], kwargs: dict
     except StopIteration as error:
         # As in a coroutine. CPython 3.11 can't hand it to the task that waits, which would wait forever.
         raise RuntimeError("the step's function raised StopIteration") from error
+    except KeyboardInterrupt as error:  # no Ctrl-C, which only the main thread gets; it would end the event loop
+        raise AgentExit(error) from error

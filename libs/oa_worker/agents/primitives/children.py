@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
@@ -13,6 +13,7 @@ from oa_wire.shapes import Misfit, shape_of
 from oa_worker.agents.primitives.ending import or_canceled
 from oa_worker.agents.primitives.numbers import Numbers, numbers_of
 from oa_worker.agents.primitives.past import Past
+from oa_worker.agents.primitives.within import check_outside_step
 from oa_worker.sdk.adapter import Assignment
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import StartChildRequest
@@ -45,7 +46,13 @@ class Child:
     def __repr__(self) -> str:
         return f"Child({self.run_id})"
 
-    async def result(self, type_: type[M] = object) -> M:  # type: ignore[assignment]
+    @overload
+    async def result(self) -> object: ...
+
+    @overload
+    async def result(self, type_: type[M]) -> M: ...
+
+    async def result(self, type_: type[Any] = object) -> Any:
         """Wait for the child's end and return its agent's result, as a value of the type.
 
         Raises ChildFailed if the child did not succeed, and Refusal `payload_mismatch` for a result that is not of the
@@ -81,9 +88,10 @@ class Children:
     async def start(self, spec: pb.RunSpec, *, cancel_with_parent: bool) -> Child:
         """Start a run, unless it was started before a takeover.
 
-        Raises Refusal `step_mismatch` for a child other than the one that was started at this place, and the Refusal of
-        the authority if it does not start the run.
+        Raises Refusal `step_mismatch` for a child other than the one that was started at this place, `invalid_value`
+        within a step, and the Refusal of the authority if it does not start the run.
         """
+        check_outside_step(f"a run of {spec.adapter!r}")
         self._past.note_asker()
         self._asked += 1
         wanted = self._asked

@@ -1,4 +1,7 @@
-"""A run that is to end: the authority may refuse a call for it before word of the cancel reaches this worker."""
+"""A run that is to end: nobody answers its questions any more, and it starts no runs.
+
+The authority may refuse a call for such a run before word of the cancel reaches this worker.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,39 @@ from oa_worker.sdk.adapter import Assignment
 T = TypeVar("T")
 
 
+class RunCanceling(Refusal):
+    """The run's cancel was requested. A function that lets this pass ends as canceled."""
+
+    def __init__(self) -> None:
+        text = "the run is being canceled; clean up without asking people or starting runs"
+        super().__init__("invalid_transition", text)
+
+
+async def check_not_canceling(assignment: Assignment) -> None:
+    """Raise RunCanceling once the cancel was requested. Call it before anything is asked for."""
+    if assignment.cancel.requested:
+        await asyncio.sleep(0)  # a function that asks again and again must not keep the cancel from reaching it
+        raise RunCanceling
+
+
+def is_canceling(error: BaseException) -> bool:
+    """Return whether the exception is RunCanceling, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(RunCanceling)[1] is None
+    return isinstance(error, RunCanceling)
+
+
 async def or_canceled(assignment: Assignment, call: Awaitable[T]) -> T:
     """Return what the call returns. Raises its Refusal.
 
     A call that is refused because the run is to end waits for the cancel, which reaches the agent's function as
-    CancelledError. Once the cancel is there, the Refusal is raised, so that a function that cleans up does not hang.
+    CancelledError. Once the cancel is there, RunCanceling is raised, so that a function that cleans up does not hang.
     """
     try:
         return await call
     except Refusal as refusal:
-        if refusal.reason == "invalid_transition" and not assignment.cancel.requested:
+        if refusal.reason != "invalid_transition":
+            raise
+        if not assignment.cancel.requested:
             await asyncio.Event().wait()
-        raise
+        raise RunCanceling from refusal

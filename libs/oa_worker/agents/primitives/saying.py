@@ -5,23 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, TypeVar
-
-from google.protobuf import json_format
-from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Struct, Value
 
 from oa_base.refusal import Refusal
 from oa_wire.given import check_count, check_flag, check_text, check_text_arguments
 from oa_wire.rules import check_rules
-from oa_wire.shapes import plain_json
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.primitives.json_values import struct_of, value_of
 from oa_worker.agents.primitives.progress import Progress
 from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
-
-M = TypeVar("M", bound=Message)
 
 
 class RunLog:
@@ -106,7 +99,7 @@ class ToolUse:
         """The tool's answer: set it within the block."""
 
     async def __aenter__(self) -> ToolUse:
-        call = pb.ToolCall(call_id=self.call_id, name=self._name, arguments=_struct(self._arguments, "arguments"))
+        call = pb.ToolCall(call_id=self.call_id, name=self._name, arguments=struct_of(self._arguments, "arguments"))
         await self._log.append(pb.EventBody(tool_call=call))
         return self
 
@@ -114,8 +107,7 @@ class ToolUse:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         answer = self.result if error is None else words_of(error, self._log.limits.max_failure_chars)
-        result = _read_json(plain_json(answer, "result"), Value(), "result")
-        answered = pb.ToolResult(call_id=self.call_id, failed=error is not None, result=result)
+        answered = pb.ToolResult(call_id=self.call_id, failed=error is not None, result=value_of(answer, "result"))
         await self._log.append(pb.EventBody(tool_result=answered))
 
 
@@ -171,20 +163,4 @@ class Saying:
     async def emit(self, type: str, data: Mapping[str, object] | None = None) -> None:
         """Append an event of your own type, for example "acme.progress"."""
         check_text(type, "type")
-        await self._log.append(pb.EventBody(custom=pb.Custom(type=type, data=_struct(data, "data"))))
-
-
-def _struct(value: Mapping[str, object] | None, field: str) -> Struct | None:
-    if value is None:
-        return None
-    plain: Any = plain_json(value, field)
-    if not isinstance(plain, dict):
-        raise Refusal("invalid_value", f"{field} must have names and values; give a mapping", field=field)
-    return _read_json(plain, Struct(), field)
-
-
-def _read_json(plain: Any, into: M, field: str) -> M:
-    try:
-        return json_format.ParseDict(plain, into)
-    except json_format.ParseError:  # its text shows the value
-        raise Refusal("invalid_value", f"{field} is nested too deeply; give it flatter", field=field) from None
+        await self._log.append(pb.EventBody(custom=pb.Custom(type=type, data=struct_of(data, "data"))))

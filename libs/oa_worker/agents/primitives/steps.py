@@ -16,10 +16,13 @@ from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from oa_base.refusal import Refusal
+from oa_wire.given import check_text
+from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.primitives.numbers import Numbers
 from oa_worker.agents.primitives.past import Past
+from oa_worker.agents.primitives.within import check_outside_step, within_step
 from oa_worker.agents.signatures import returned_by
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
@@ -67,12 +70,13 @@ class Steps:
         """Return the result of a step: from the log if it was done, else from `do`, once that is stored.
 
         Steps are numbered in the order in which they are begun. Raises Refusal `step_mismatch` for a step other than
-        the one that the log has at this place, `invalid_value` for a result that is not of the shape's type, and
-        whatever `do` raises: then the step was not done, and is done again after a takeover.
+        the one that the log has at this place, `invalid_value` within another step and for a result that is not of the
+        shape's type, and whatever `do` raises: then the step was not done, and is done again after a takeover.
 
         Branches may begin steps in a different order after a takeover, depending on what they do by themselves. With
         branches, a step is therefore found by its name and arguments, wherever it is in the log.
         """
+        check_outside_step(f"step {name!r}")
         self._past.note_asker()
         self._last_ordinal += 1
         step = Step(self._last_ordinal, name, fingerprint_of(arguments))
@@ -81,7 +85,9 @@ class Steps:
         if recorded is None:
             await self._past.over()
             step = replace(step, ordinal=numbers.free(step.ordinal))
-            text = _written(step, shape, await do())
+            with within_step(name):
+                result = await do()
+            text = _written(step, shape, result)
             size, max_bytes = len(text.encode()), self._limits.max_step_bytes
             if size > max_bytes:
                 advice = f"return at most {max_bytes}, or where it is stored"
@@ -153,6 +159,12 @@ def _result_shape(function: Callable[..., object]) -> Shape[Any]:
         return shape_of(returned_by(function), "validation")
     except NameError as error:
         return _Unknown(error.name or "")
+
+
+def check_name(name: object) -> None:
+    """Raise Refusal for a name that no step can have. Call it before the step is done: its result is not stored."""
+    check_text(name, "name")
+    check_rules(pb.StepCompleted(ordinal=1, name=cast("str", name), result_json="null"))
 
 
 def arguments_of(positional: Sequence[object], named: Mapping[str, object]) -> object:

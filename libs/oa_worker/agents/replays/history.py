@@ -2,16 +2,17 @@
 
 Results are handed over one by one, each when the function does not move any more and has asked for everything that is
 before it in the log. So branches that run at the same time come to the same places as they did then, and a function
-that asks in another order is noticed: it waits for something that can't come. Nothing here waits by the clock.
+that asks in another order is noticed: it waits for something that can't come. Nothing here waits by the clock: the
+caller gives branches the time to do something by themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from oa_base.visible import visible
 from oa_runlog.events import (
@@ -40,9 +41,16 @@ _END = 2**63
 """Beyond every seq."""
 _SHOWN_CHARS = 200
 """Maximum number of characters shown of a result that differs."""
-_RAISED = (
-    "; or did the step raise when the run was recorded? The log has no result then: say in `raised` what it raised"
-)
+_RAISED = {
+    "step": "; or did the step raise when the run was recorded? The log has no result then: say in `raised` what it "
+    "raised",
+    "request": "; or was the question refused when the run was recorded? The log has nothing of it then: say in "
+    "`raised`, under its title, what it raised",
+    "child": "; or was the child refused when the run was recorded? The log has nothing of it then: say in `raised`, "
+    "under the name of its agent, what `start_child` raised",
+}
+"""Kinds of things that may have raised without a trace in the log -> what the replay says about that."""
+_SLOW = "; or does a branch work by itself for longer than the replay waits? Then give it more time in `patience_ms`"
 
 
 @dataclass(frozen=True)
@@ -76,16 +84,18 @@ class _Asked:
     future: asyncio.Future[None]
 
     @property
-    def is_step(self) -> bool:
-        """Whether it is a step."""
-        return self.kind == "step"
+    def is_beyond(self) -> bool:
+        """Whether the log does not have it."""
+        return self.until_seq is None
 
 
 class History:
     """One recorded run, and what today's function has asked for so far. `news` is told of all that it asks for."""
 
     def __init__(self, recorded: RecordedRun, raised: Mapping[str, BaseException]) -> None:
-        """`raised`: name of a step -> the exception that it raised, for steps without a result in the log."""
+        """`raised`: name of a step, title of a question or agent of a child -> the exception that it raised. This is
+        for things that the log does not have.
+        """
         self._recorded = recorded
         self._raised = raised
         self._cancel = recorded.cancel
@@ -100,7 +110,8 @@ class History:
         self._begun: set[str] = set()
         self._waiting: list[_Asked] = []
         self.has_branches = False
-        """Whether several tasks of the function asked, as far as the log says."""
+        """Whether several tasks of the function ask, as far as the log says, and as far as seen since."""
+        self._own_task: asyncio.Task[Any] | None = None
         self.news = News()
         self.divergence: Divergence | None = None
         self.stopped = ""
@@ -110,6 +121,16 @@ class History:
         self._step_numbers = Numbers({n: (step.name, step.fingerprint) for n, (_, step) in self._steps.items()})
         self._request_numbers = requests.known(opened for _, opened in self._opened.values())
         self._child_numbers = children.known(started for _, started in self._children.values())
+        self._last = {
+            "step": max(self._steps, default=0),
+            "request": _last_number(self._opened),
+            "child": _last_number(self._children),
+        }
+        """Kinds of things that are numbered -> the last number that the log has."""
+
+    def begins_in(self, task: asyncio.Task[Any]) -> None:
+        """Note the function's own task: other tasks that ask are branches."""
+        self._own_task = task
 
     def _note(self, event: RunEvent) -> None:
         match event.body:
@@ -142,8 +163,7 @@ class History:
         key, text = f"step {ordinal}", _step_text(ordinal, step.name)
         seq, recorded = self._steps.get(ordinal, (None, None))
         if recorded is None or seq is None:
-            if step.name in self._raised:
-                raise self._raised[step.name]
+            self._raise_as_then(step.name)
             await self._wait("step", key, text, step.ordinal, None)
             raise AssertionError("nothing ends this wait")
         if recorded.name != step.name:
@@ -159,7 +179,9 @@ class History:
         self._diverge(Divergence(self._steps[step.ordinal][0], step.ordinal, text, f"of a type that {what}"))
 
     async def request(self, asked: pb.RequestOpened, wanted: int, *, has_branches: bool) -> Settled:
-        """Return how a request was settled. `wanted`: its number in the order of asking."""
+        """Return how a request was settled. `wanted`: its number in the order of asking. Raises what `raised` has for
+        it.
+        """
         ordinal = self._request_numbers.found_or_free(wanted, requests.what_of(asked), has_branches=has_branches)
         name = requests.id_of(ordinal)
         text = _request_text(name, asked.title)
@@ -167,6 +189,8 @@ class History:
         if recorded is not None and seq is not None and not requests.is_same(asked, recorded):
             other = "" if recorded.title != asked.title else " of another kind or with other options"
             await self._ends(Divergence(seq, ordinal, _request_text(name, recorded.title), f"{text}{other}"))
+        if recorded is None:
+            self._raise_as_then(asked.title)
         await self._wait("request", f"request {name}", text, ordinal, seq)
         settled_seq, settled = self._settled.get(name, (None, None))
         await self._wait("answer", "", f"the answer to {text}", ordinal, settled_seq)
@@ -174,7 +198,9 @@ class History:
         return settled
 
     async def child(self, spec: pb.RunSpec, wanted: int, *, has_branches: bool) -> str:
-        """Return the id of the run that was started as this child. `wanted`: its number in the order of starting."""
+        """Return the id of the run that was started as this child. `wanted`: its number in the order of starting.
+        Raises what `raised` has for it.
+        """
         ordinal = children.found(self._child_numbers, wanted, spec, has_branches=has_branches)
         ordinal = self._child_numbers.free(wanted) if ordinal is None else ordinal
         child_id = children.id_of(ordinal)
@@ -183,6 +209,8 @@ class History:
         if recorded is not None and seq is not None and not children.is_same(spec, recorded):
             other = "" if recorded.adapter != spec.adapter else " with another input"
             await self._ends(Divergence(seq, ordinal, _child_text(child_id, recorded.adapter), f"{text}{other}"))
+        if recorded is None:
+            self._raise_as_then(spec.adapter)
         await self._wait("child", f"child {child_id}", text, ordinal, seq)
         assert recorded is not None  # else nothing ends the wait
         return recorded.run_id
@@ -200,7 +228,12 @@ class History:
         await self._wait("input", "", f"input {number}", number, seq)
         return text
 
+    def _raise_as_then(self, name: str) -> None:
+        if name in self._raised:
+            raise self._raised[name]
+
     async def _wait(self, kind: str, key: str, text: str, ordinal: int, seq: int | None) -> None:
+        self.has_branches |= asyncio.current_task() is not self._own_task
         asked = _Asked(text, ordinal, seq, kind, key, asyncio.get_running_loop().create_future())
         self._begun.add(key)
         self._waiting.append(asked)
@@ -236,6 +269,11 @@ class History:
         """Seq of the first event in the log that was not asked for yet."""
         return self._due[0][0] if self._due else _END
 
+    @property
+    def may_be_at_work(self) -> bool:
+        """Whether a part of the function may do something by itself now. A sole task that waits here does nothing."""
+        return self.has_branches or not self._waiting
+
     def takes_cancel(self) -> bool:
         """Return whether the function has come to the place where somebody asked for the run's end; true only once."""
         if self._cancel is None or self._cancel.seq > self._next_seq:
@@ -248,14 +286,13 @@ class History:
         `divergence` says what the log has instead, or `stopped` that the log has no more."""
         if not self._waiting:
             return False
-        beyond = [one for one in self._waiting if one.until_seq is None]
-        asked = min(beyond or self._waiting, key=lambda one: one.kind == "input")  # the first one that is not an input
+        asked = min(self._waiting, key=_rank)
         end = self._recorded.end
         if self._may_have_raised(asked) or (not self._due and end is None):
             self.stopped = asked.text
             return True
         seq, recorded = (self._due[0][0], self._due[0][2]) if self._due else self._end_of_log()
-        self._diverge(Divergence(seq, asked.ordinal, recorded, asked.text, _RAISED if asked.is_step else ""))
+        self._diverge(Divergence(seq, asked.ordinal, recorded, asked.text, _advice(asked)))
         return True
 
     def _end_of_log(self) -> tuple[int, str]:
@@ -265,12 +302,12 @@ class History:
         return end.seq, _finish_text(end.body)
 
     def _may_have_raised(self, asked: _Asked) -> bool:
-        """Whether the step may have begun and raised when the run was recorded; it has no result then."""
-        if not asked.is_step:
+        """Whether it may have begun and raised, or been refused, when the run was recorded; the log lacks it then."""
+        if asked.kind not in self._last or not asked.is_beyond:
             return False
         end = self._recorded.end
         has_failed = end is not None and isinstance(end.body, RunFinished) and end.body.outcome is Outcome.FAILED
-        return asked.ordinal < max(self._steps, default=0) or (has_failed and not self._due)
+        return asked.ordinal < self._last[asked.kind] or (has_failed and not self._due)
 
     def ended(self, finish: RunFinished) -> None:
         """Judge the function's end: it must have asked for everything that the log has, and ended as it did then."""
@@ -291,6 +328,20 @@ class History:
     def _diverge(self, divergence: Divergence) -> None:
         self.divergence = self.divergence or divergence
         self.news.tell()
+
+
+def _rank(asked: _Asked) -> tuple[bool, bool]:
+    """What the log does not have comes first. An input comes last: a branch may listen for one more without an end."""
+    return asked.is_beyond and asked.kind == "input", not asked.is_beyond
+
+
+def _advice(asked: _Asked) -> str:
+    return _RAISED.get(asked.kind, "") if asked.is_beyond else _SLOW
+
+
+def _last_number(names: Iterable[str]) -> int:
+    """The highest number in names such as `c1`; 0 without one."""
+    return max((int(name[1:]) for name in names if name[1:].isdecimal()), default=0)
 
 
 def _is_alike(now: RunFinished, then: RunFinished) -> bool:

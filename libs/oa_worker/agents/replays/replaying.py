@@ -5,8 +5,8 @@
 
 The function is called in memory, in the same way as by a worker that takes the run over. Everything that it asks of the
 run (steps, answers, inputs) comes from the log, and nothing whose result is in the log is called. Everything that the
-function says is thrown away. Its other calls are made, but nobody waits for them while the function waits for something
-that is not in the log.
+function says is thrown away. Its other calls are made. While one of several branches waits for what can't come yet, the
+others have some time to do something by themselves.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from oa_base.refusal import Refusal
 from oa_runlog.events import RunFinished
 from oa_runlog.wire import encode_body, encode_event, finish_from_wire, finish_to_wire, spec_to_wire
+from oa_wire.given import check_count
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter
+from oa_worker.agents.declared import declared_input, declared_output
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.children import Child, Children
 from oa_worker.agents.primitives.inbox import Inbox
@@ -34,7 +36,6 @@ from oa_worker.agents.primitives.steps import Step, Steps, fingerprint_of, read_
 from oa_worker.agents.replays.history import Divergence, History
 from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.run import Run
-from oa_worker.agents.signatures import hints_of
 from oa_worker.agents.worker import Worker
 from oa_worker.sdk.adapter import Assignment, CancelSignal, Emit
 from oa_worker.sdk.runs.execution import refused
@@ -85,16 +86,20 @@ async def replay(
     output: type[Any] | None = None,
     raised: Mapping[str, BaseException] | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
+    patience_ms: int = DEFAULT_AGENT_LIMITS.past_patience_ms,
 ) -> Replayed:
     """Call today's code with a recorded run, or the file of one, and say whether it does the same.
 
     `agent`: a worker, of which the agent that the run names is called, or the function of an agent. With a function,
     `name` is the agent's name, and the run of another agent is refused; `input` and `output` are the function's types
-    if its annotations don't state them. `raised`: name of a step -> the exception that it raised when the run was
-    recorded; the log does not have that.
+    if its annotations don't state them. `raised`: name of a step, title of a question or agent of a child -> the
+    exception that it raised when the run was recorded; the log has nothing of it then. `patience_ms`: how long a branch
+    may work by itself, in a thread for example, while other branches wait for what it asks for next; after that, the
+    replay judges what it has seen. A function without branches is judged at once.
 
     Raises Refusal `invalid_value` for the run of another agent, and what `RecordedRun.file` raises for the file.
     """
+    check_count(patience_ms, "patience_ms")
     run = recorded if isinstance(recorded, RecordedRun) else RecordedRun.file(recorded)
     adapter = _adapter(agent, run, name, input, output, limits)
     history = History(run, raised or {})
@@ -104,7 +109,7 @@ async def replay(
     begin = partial(_ReplayedRun, history)
     work = asyncio.ensure_future(adapter.run(assignment, _unheard, begin))
     try:
-        await _until_judged(work, history, cancel)
+        await _until_judged(work, history, cancel, patience_ms / 1000)
         if work.done() and history.divergence is None:
             history.ended(_finish(work))
     finally:
@@ -128,24 +133,39 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     return files
 
 
-async def _until_judged(work: asyncio.Future[Any], history: History, cancel: CancelSignal) -> None:
+async def _until_judged(work: asyncio.Future[Any], history: History, cancel: CancelSignal, patience_s: float) -> None:
     """Return when the function has ended or diverged, or waits for something that is not in the log."""
-    quiet, seen = 0, history.news.count
-    while not work.done() and history.divergence is None:
-        if quiet < QUIET_TURNS:
-            await asyncio.sleep(0)
-        elif history.hand_over():
-            pass
-        elif history.takes_cancel():
+    while await _is_quiet(work, history):
+        if history.hand_over():
+            continue
+        if history.may_be_at_work and await _moves(work, history, patience_s):
+            continue
+        if history.takes_cancel():
             cancel.request("recorded", 0)
         elif history.judge():
             return
         else:  # the function does something by itself
-            asked = asyncio.ensure_future(history.news.after(seen))
-            await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
-            asked.cancel()
-        quiet = quiet + 1 if history.news.count == seen and quiet < QUIET_TURNS else 0
-        seen = history.news.count
+            await _moves(work, history, None)
+
+
+async def _is_quiet(work: asyncio.Future[Any], history: History) -> bool:
+    """Wait until the function does not move any more. Return False if it has ended or diverged."""
+    seen, turns = history.news.count, 0
+    while turns < QUIET_TURNS and not work.done() and history.divergence is None:
+        await asyncio.sleep(0)
+        seen, turns = (seen, turns + 1) if history.news.count == seen else (history.news.count, 0)
+    return not work.done() and history.divergence is None
+
+
+async def _moves(work: asyncio.Future[Any], history: History, within_s: float | None) -> bool:
+    """Return whether the function asks for something, gives a wait up, or ends, within this time."""
+    seen = history.news.count
+    asked = asyncio.ensure_future(history.news.after(seen))
+    try:
+        await asyncio.wait({work, asked}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+    return work.done() or history.news.count > seen
 
 
 def _adapter(
@@ -160,7 +180,7 @@ def _adapter(
         raise _of_another(run, f"the worker's agents that are to be replayed are {names}")
     if name and name != of:
         raise _of_another(run, f"the function is the agent {name}")
-    shapes = Shape(input or _input_of(agent), "validation"), Shape(output or _output_of(agent), "serialization")
+    shapes = Shape(input or _input_of(agent), "validation"), Shape(output or declared_output(agent), "serialization")
     return AgentAdapter(of, agent, shapes, "", limits)
 
 
@@ -169,24 +189,11 @@ def _of_another(run: RecordedRun, what: str) -> Refusal:
     return Refusal("invalid_value", text, field="recorded", metadata={"agent": run.spec.adapter})
 
 
-def _hints(agent: Callable[..., object]) -> dict[str, Any]:
-    try:
-        return hints_of(agent)
-    except NameError as unknown:
-        text = f"the types of the agent's function can't be read ({unknown}); give them as `input` and `output`"
-        raise TypeError(text) from None
-
-
 def _input_of(agent: Callable[..., object]) -> Any:
-    stated = next((hint for name, hint in _hints(agent).items() if name != "return"), None)
-    arguments = get_args(stated)
-    if get_origin(stated) is not Run or not arguments:
+    stated = declared_input(agent)
+    if stated is None:
         raise TypeError("the agent's function does not state the type of its input, as in Run[Ask]; give it as `input`")
-    return arguments[0]
-
-
-def _output_of(agent: Callable[..., object]) -> Any:
-    return _hints(agent).get("return", Any)
+    return stated
 
 
 def _finish(work: asyncio.Future[pb.RunFinished]) -> RunFinished:
@@ -215,11 +222,17 @@ class _ReplayedRun(Run[Any]):
 
     def __init__(self, history: History, assignment: Assignment, value: Any, emit: Emit, limits: AgentLimits) -> None:
         super().__init__(assignment, value, emit, limits)
+        self._history = history
         self._past.has_branches = history.has_branches
         self._steps = _ReplayedSteps(history, assignment, self._log.append, limits, self._past)
         self._requests = _ReplayedRequests(history, assignment, self._log.append, self._past)
         self._inbox = _ReplayedInbox(history, assignment, self._past)
         self._children = _ReplayedChildren(history, assignment, self._past)
+
+    def begins_in(self, task: asyncio.Task[Any]) -> None:
+        """See Run."""
+        super().begins_in(task)
+        self._history.begins_in(task)
 
     async def _until(self, end: datetime) -> None:
         """Return at once: the time is over, or else the log has nothing after it."""

@@ -254,7 +254,10 @@ def nested(depth: int) -> object:
         (lambda run: run.choose("?", ["a"], default="b"), "invalid_value", "default"),
         (lambda run: run.sleep(timedelta.max), "invalid_value", "delay"),
         (lambda run: run.save(float("nan")), "invalid_value", "value"),
-        (lambda run: run.step("", abs, 1), "missing_field", "step_completed.name"),
+        (lambda run: run.step("", abs, 1), "missing_field", "name"),
+        (lambda run: run.now(""), "missing_field", "name"),
+        (lambda run: run.random("x" * 129), "invalid_value", "name"),
+        (lambda run: run.sleep(timedelta(0), "a\0"), "invalid_value", "name"),
         (lambda run: run.step("x", abs, object()), "invalid_value", "arguments"),
         (lambda run: run.step("x", lambda: b"\xff"), "invalid_value", "result_json"),
         (lambda run: run.start_child("no name", 1), "invalid_value", "adapter"),
@@ -281,6 +284,12 @@ def nested(depth: int) -> object:
         (lambda run: run.emit("acme.x", ["secret"]), "invalid_value", "data"),
         (lambda run: run.emit("acme.x", nested(120)), "invalid_value", "data"),
         (lambda run: run.tool("t", ["secret"]).__aenter__(), "invalid_value", "arguments"),
+        # Whole numbers that a double does not hold.
+        (lambda run: run.emit("acme.x", {"id": 2**53 + 1}), "invalid_value", "data.id"),
+        (lambda run: run.emit("acme.x", {"a": [1, {"id": -(2**53) - 1}]}), "invalid_value", "data.a[1].id"),
+        (lambda run: run.emit("acme.x", {"a": 10**400}), "invalid_value", "data.a"),
+        (lambda run: run.emit("acme.x", Ask("why", 2**63 - 1)), "invalid_value", "data.most"),
+        (lambda run: run.tool("t", {"id": 2**53 + 1}).__aenter__(), "invalid_value", "arguments.id"),
         (lambda run: run.verification("x", passed="yes"), "invalid_value", "passed"),
         (lambda run: run.choose("?", None), "invalid_value", "options"),
         (lambda run: run.choose("?", {"a", "b"}), "invalid_value", "options"),
@@ -297,6 +306,31 @@ async def test_what_cant_stand_in_a_log_is_refused_where_it_was_said(say: Any, r
 
     *said, end = await events_of(agent, output=str)
     assert (said, json.loads(end.run_finished.result_json)) == ([], f"{reason} {field}")
+
+
+async def test_a_tools_result_holds_no_whole_number_that_would_change() -> None:
+    async def agent(run: Run[Ask]) -> str:
+        with pytest.raises(Refusal) as refused:
+            async with run.tool("t") as call:
+                call.result = [2**53 + 1]
+        return refused.value.field
+
+    assert json.loads((await finish_of(agent, output=str)).result_json) == "result[0]"
+
+
+async def test_whole_numbers_that_a_double_holds_are_stored_as_they_are() -> None:
+    numbers = [0, -(2**53), 2**53, 2**60, True]
+
+    async def agent(run: Run[Ask]) -> Answer:
+        async with run.tool("t", {"all": numbers}) as call:
+            call.result = numbers
+        await run.emit("acme.x", {"all": numbers})
+        return Answer("")
+
+    call, result, custom, _ = await events_of(agent)
+    assert MessageToDict(call)["toolCall"]["arguments"]["all"] == numbers
+    assert MessageToDict(result)["toolResult"]["result"] == numbers
+    assert MessageToDict(custom)["custom"]["data"]["all"] == numbers
 
 
 async def test_a_refusal_that_the_agent_lets_go_is_the_runs_reason() -> None:

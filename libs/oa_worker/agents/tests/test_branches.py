@@ -253,7 +253,7 @@ async def test_a_replay_tells_children_and_questions_of_branches_apart() -> None
     run = recorded(await play(agent, Ask("x"), **TWO_ASK), Ask("x"))
     (await replay(agent, run)).check(whole=True)
     (await replay(other_way, run)).check(whole=True)
-    divergence = (await replay(other_input, run)).divergence
+    divergence = (await replay(other_input, run, patience_ms=0)).divergence
     assert divergence is not None
     assert (divergence.recorded, divergence.asked) == ("child c2, 'price'", "child c3, 'price'")
 

@@ -49,6 +49,16 @@ async def test_an_exit_is_a_failure() -> None:
         await called(lambda: sys.exit(3))
 
 
+async def test_an_interrupt_in_a_thread_is_no_ctrl_c_and_a_failure() -> None:
+    def interrupted(text: str) -> None:
+        raise KeyboardInterrupt(text) if text else KeyboardInterrupt
+
+    for text, said in (("why", "KeyboardInterrupt: why"), ("", "KeyboardInterrupt")):
+        with pytest.raises(AgentExit, match=rf"end its worker; .* \({said}\)$") as raised:
+            await called(interrupted, text)
+        assert isinstance(raised.value.__cause__, KeyboardInterrupt), "the log has its traceback, too"
+
+
 async def test_a_thread_knows_whose_work_it_does() -> None:
     WHERE.set("here")
     assert await called(WHERE.get) == "here"

@@ -317,6 +317,59 @@ async def test_where_a_step_may_be_new_or_have_raised_it_is_told_and_how_to_say_
     (await replay(careless, log, raised={"fetch": ConnectionError("away")})).check(whole=True)
 
 
+async def goes_on_alone(run: Run[Ask]) -> Answer:
+    """Whose child, and whose question, is refused in the first place."""
+    with suppress(Refusal):
+        await run.start_child("helper", run.input.question)
+    with suppress(Refusal):
+        await run.approve("Buy?", deadline=timedelta(days=10**7))
+    return Answer(await run.step("note", note, "x"))
+
+
+async def goes_on_with_another(run: Run[Ask]) -> Answer:
+    with suppress(Refusal):
+        await run.start_child("helper", run.input.question)
+    return Answer(await (await run.start_child("quote", None)).result(str))
+
+
+async def asks_again(run: Run[Ask]) -> Answer:
+    with suppress(Refusal):
+        await run.approve("Buy?", deadline=timedelta(days=10**7))
+    return Answer(str(await run.approve("Buy for less?")))
+
+
+async def fails_without(run: Run[Ask]) -> Answer:
+    await run.start_child("helper", run.input.question)
+    return Answer("")
+
+
+REFUSED = {name: Refusal("invalid_value", "no; leave it") for name in ("helper", "Buy?")}
+
+
+@pytest.mark.parametrize("agent", [goes_on_alone, goes_on_with_another, asks_again, fails_without])
+async def test_what_was_refused_has_no_trace_in_the_log_and_may_be_named(agent: Any) -> None:
+    log = recorded(await play(agent, Ask("x"), children={"quote": "12.50"}), Ask("x"))
+    (await replay(agent, log, raised=REFUSED)).check(whole=True)
+
+
+@pytest.mark.parametrize("agent", [goes_on_with_another, asks_again, fails_without])
+async def test_what_must_have_been_refused_is_no_divergence(agent: Any) -> None:
+    log = recorded(await play(agent, Ask("x"), children={"quote": "12.50"}), Ask("x"))
+    replayed = await replay(agent, log)
+    assert replayed.is_same
+    assert replayed.stopped in ("child c1, 'helper'", "request r1, 'Buy?'")
+
+
+async def test_where_something_may_be_new_or_was_refused_it_is_told_and_how_to_say_so() -> None:
+    log = recorded(await play(goes_on_alone, Ask("x")), Ask("x"))
+    child = (await replay(goes_on_alone, log)).divergence
+    question = (await replay(goes_on_alone, log, raised={"helper": REFUSED["helper"]})).divergence
+    assert "was the child refused" in str(child)
+    assert "under the name of its agent" in str(child)
+    assert "was the question refused" in str(question)
+    assert "under its title" in str(question)
+
+
 async def test_branches_that_go_on_at_once_come_to_the_same_places() -> None:
     turns = {name: asyncio.Event() for name in "bca"}
     turns["b"].set()

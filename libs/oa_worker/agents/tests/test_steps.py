@@ -132,6 +132,23 @@ async def test_what_a_step_raises_is_the_agents_and_the_step_is_not_done() -> No
     assert (played.result, played.steps) == ("without", [])
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"), [("", "missing_field"), ("x" * 129, "invalid_value"), ("\0", "invalid_value")]
+)
+async def test_a_step_without_a_valid_name_is_not_done(name: str, reason: str) -> None:
+    shop = Shop()
+
+    async def agent(run: Run[Ask]) -> str:
+        with pytest.raises(Refusal) as refused:
+            await run.step(name, shop.charge, Decimal(1))
+        assert (refused.value.reason, refused.value.field) == (reason, "name")
+        return await run.step("charge", shop.charge, Decimal(2))
+
+    played = await play(agent, Ask("x"))
+    assert (played.result, shop.asked["charge"]) == ("paid 2", 1)
+    assert [event.step_completed.ordinal for event in played.events] == [1]
+
+
 async def test_a_result_that_is_not_of_its_type_or_too_large_fails_the_run() -> None:
     async def lies() -> int:
         return "17"  # type: ignore[return-value]

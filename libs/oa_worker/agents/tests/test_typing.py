@@ -32,3 +32,26 @@ def test_input_and_output_type_the_function() -> None:
     @worker.agent("wider-input", input=Ask, output=Answer)
     async def wider_input(run: Run[object]) -> Answer:
         return Answer("")
+
+
+def test_what_is_heard_is_of_the_type_that_is_asked_for() -> None:
+    """Without a type it is an object, for which mypy needs no annotation."""
+
+    async def agent(run: Run[Ask]) -> Answer:
+        heard = await run.receive()
+        assert_type(heard, object)
+        assert_type(await run.receive(Ask), Ask)
+        async for message in run.inbox():
+            assert_type(message, object)
+        async for ask in run.inbox(Ask):
+            assert_type(ask, Ask)
+        saved = await run.restore()
+        assert_type(saved, object)
+        assert_type(await run.restore(Ask), Ask | None)
+        child = await run.start_child("quote", None)
+        result = await child.result()
+        assert_type(result, object)
+        assert_type(await child.result(Answer), Answer)
+        return Answer("")
+
+    assert callable(agent)

@@ -13,6 +13,7 @@ from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.config.parsers import IpNetwork
 from oa_platform.http.proxies import client_network
+from oa_platform.system.events import LoopTurn
 from oa_platform.telemetry.context import current_request_id
 from oa_wire.rules import check_rules
 from services.control.audit.app import RefusedCredentials
@@ -24,7 +25,7 @@ from services.control.edge.door.body import packed_if_wanted
 from services.control.edge.door.carried import Carried, carried
 from services.control.edge.door.codec import Codec, decode, encode
 from services.control.edge.door.methods import Method, Plane
-from services.control.edge.limits import EdgeLimits
+from services.control.edge.limits import CallClass, EdgeLimits
 from services.control.policy.app import Gate
 from services.control.policy.domain import Denied, Public, StandingPrincipal
 from services.control.upstreams.app import Upstreams
@@ -104,17 +105,34 @@ class Edge:
         origin = self._origin(request)
         authorization = ", ".join(request.headers.getlist("authorization"))
         with room.working():
-            principal = await self._gate.caller(authorization, method.access)
+            principal = await self._caller(authorization, method, origin)
         caller = principal.subject if principal else origin.network
         self._rates.take(method.call_class, caller)
         with room.coming(caller):
-            if principal:
-                # This comes before the body, which is not read from a caller that may not call.
-                with room.working():
-                    await self._gate.admit(principal, method.access, method.name, origin)
+            # This comes before the body, which is not read from a caller that may not call.
+            with room.working():
+                await self._admit(principal, method, origin)
+            turn = LoopTurn()
             body = await message.content(request, self._limits)
             with room.working():
+                if turn.is_over():
+                    # The body was waited for, and in the meantime the caller may have lost the right to call.
+                    principal = await self._caller(authorization, method, origin)
+                    await self._admit(principal, method, origin)
                 return await self._done(method, message.codec, body, Call(principal, origin), deadline)
+
+    async def _caller(self, authorization: str, method: Method, origin: Origin) -> StandingPrincipal | None:
+        try:
+            return await self._gate.caller(authorization, method.access)
+        except Refusal as refusal:
+            if refusal.info.grpc_code == "UNAUTHENTICATED":
+                # Who has no valid token is a stranger, whatever the method.
+                self._rates.take(CallClass.PUBLIC, origin.network)
+            raise
+
+    async def _admit(self, principal: StandingPrincipal | None, method: Method, origin: Origin) -> None:
+        if principal:
+            await self._gate.admit(principal, method.access, method.name, origin)
 
     async def _done(self, method: Method, codec: Codec, body: bytes, call: Call, deadline: float) -> bytes:
         if method.plane is Plane.CONTROL:

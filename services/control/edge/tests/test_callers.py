@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +245,85 @@ async def test_keys_and_refreshes_are_limited_for_a_network(control_database: Da
         assert 429 not in statuses[:3]
         assert statuses[3] == 429
         assert (await control.call(method, exchange, x_forwarded_for="198.51.100.2")).status_code != 429
+
+
+async def test_strangers_are_limited_whatever_they_call_and_known_callers_beside_them_are_not(
+    control_database: Database, tmp_path: Path
+) -> None:
+    limits: dict[str, Any] = {"OA_CALLS_PUBLIC_PER_S": "0.001", "OA_CALLS_PUBLIC_BURST": "4"}
+    async with running_control(control_database, tmp_path, **limits) as control:
+        signed_in = await control.sign_in()  # two of the network's four
+        token, device = signed_in["tokens"]["accessToken"], {"deviceId": signed_in["deviceId"]}
+        assert [(await control.call(CALLER, {}, bad)).status_code for bad in ("", "abc", "abc", "")] == [401] * 2 + [
+            429
+        ] * 2
+        assert (await control.call(CALLER, {}, token)).status_code == 200
+        await control.ok("control.SessionService/RevokeSessions", device, token)
+        assert reason_of(await control.call(CALLER, {}, token)) == "rate_limited", "a token that has ended is none"
+
+
+# ------------------------------------------------------------------------------------------------- late bodies
+
+
+@contextlib.asynccontextmanager
+async def admitted(
+    control: Control, method: str, body: bytes, token: str
+) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
+    """A call that was admitted and whose body is waited for; what this yields sends the body and returns the answer."""
+    plane, _, rest = method.partition(".")
+    head = (
+        f"POST /openagents.{plane}.v1.{rest} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer {token}\r\nexpect: 100-continue\r\ncontent-length: {len(body)}\r\nconnection: close"
+    )
+    reader, writer = await asyncio.open_connection(control.http.base_url.host, control.http.base_url.port)
+    writer.write(f"{head}\r\n\r\n".encode())
+    async with asyncio.timeout(PATIENCE_S):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+
+    async def rest_of_it() -> tuple[int, str]:
+        writer.write(body)
+        async with asyncio.timeout(PATIENCE_S):
+            answer = await reader.read()
+        return int(answer.split(b" ")[1]), answer.decode()
+
+    try:
+        yield rest_of_it
+    finally:
+        writer.close()
+
+
+async def test_who_loses_access_while_the_body_is_on_its_way_may_no_longer_call(control: Control, admin: Any) -> None:
+    signed_in = await control.sign_in()
+    token, device = signed_in["tokens"]["accessToken"], {"deviceId": signed_in["deviceId"]}
+    create = "control.ServiceAccountService/CreateServiceAccount", b'{"name": "backdoor"}'
+    async with admitted(control, *create, token) as in_time, admitted(control, *create, token) as late:
+        assert (await in_time())[0] == 200
+        await control.ok("control.SessionService/RevokeSessions", device, token)
+        status, answer = await late()
+    assert (status, "token_revoked" in answer) == (401, True)
+    assert await admin.fetchval("SELECT count(*) FROM control.service_accounts") == 1
+
+
+async def test_who_loses_a_role_while_the_body_is_on_its_way_is_denied_on_record(control: Control, admin: Any) -> None:
+    token = await control.access_token()
+    create = "control.ServiceAccountService/CreateServiceAccount", b'{"name": "backdoor"}'
+    async with admitted(control, *create, token) as late:
+        await admin.execute("UPDATE control.memberships SET role = 'viewer'")
+        status, answer = await late()
+    assert (status, "org_scope_denied" in answer) == (403, True)
+    assert await admin.fetchval("SELECT count(*) FROM control.audit_events WHERE action = 'call.denied'") == 1
+    assert await admin.fetchval("SELECT count(*) FROM control.service_accounts") == 0
+
+
+async def test_a_forwarded_call_of_a_person_who_was_removed_meanwhile_does_not_reach_its_service(
+    control: Control, admin: Any
+) -> None:
+    token = await control.access_token()
+    body = json.dumps({"idempotencyKey": "k-1", "spec": {"adapter": "exec", "exec": {"argv": ["true"]}}}).encode()
+    async with admitted(control, "runtime.RunService/CreateRun", body, token) as late:
+        await admin.execute("DELETE FROM control.memberships")
+        assert (await late())[0] == 403
+    assert control.runtime.runs == {}
 
 
 # ------------------------------------------------------------------------------------------------- wrong keys

@@ -20,6 +20,7 @@ END_OF_HEAD = b"\r\n\r\n"
 _UPGRADE = {"Upgrade": "websocket"}
 _VERSION = "13"
 # 16 bytes in base64.
+_ABSOLUTE = re.compile(r"(?:http|ws)s?://[^/?]*", re.IGNORECASE)
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -74,6 +75,7 @@ def read_request(head: bytes) -> Request:
         pass  # so it asks for an upgrade
     except HttpParserError:
         raise _malformed("this is not HTTP/1.1; connect with a WebSocket client") from None
+    request.path = _ABSOLUTE.sub("", request.path, count=1) if _ABSOLUTE.match(request.path) else request.path
     request.method = parser.get_method().decode("latin-1")
     request.version = parser.get_http_version()
     return request
@@ -81,7 +83,7 @@ def read_request(head: bytes) -> Request:
 
 def too_large(head: bytes | bytearray, max_bytes: int) -> NotOpened:
     """The refusal of a request whose head begins with `head` and is larger than `max_bytes`."""
-    one_line = b"\n" not in head
+    one_line = b"\n" not in head[:max_bytes]  # however many bytes came with it
     status = HTTPStatus.REQUEST_URI_TOO_LONG if one_line else HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
     text = f"a request with its headers has at most {max_bytes} bytes; send fewer headers, or a shorter path"
     return NotOpened(status, Refusal("request_too_large", text))
@@ -99,8 +101,8 @@ def check_opening(request: Request) -> None:
         raise _malformed("the request has no Host header, or several; send one")
     if request.all("transfer-encoding") or not set(request.all("content-length")) <= {"0"}:
         raise _malformed("a request for a WebSocket has no body; send none")
-    upgrades = [name.lower() for name in request.items("upgrade")]
-    if "upgrade" not in map(str.lower, request.items("connection")) or upgrades != ["websocket"]:
+    upgrades = map(str.lower, request.items("upgrade"))
+    if "upgrade" not in map(str.lower, request.items("connection")) or "websocket" not in upgrades:
         text = "this is a WebSocket endpoint; connect with Connection: Upgrade and Upgrade: websocket"
         raise NotOpened(HTTPStatus.UPGRADE_REQUIRED, Refusal("protocol_violation", text), _UPGRADE)
     if request.all("sec-websocket-version") != [_VERSION]:
@@ -133,8 +135,11 @@ def acceptance(request: Request, subprotocol: str, extension: str) -> bytes:
     ).encode("latin-1")
 
 
-def refusal_of(status: HTTPStatus, refusal: Refusal, headers: Mapping[str, str] | None = None) -> bytes:
-    """The answer to a request that opens nothing: the reason as JSON, with Retry-After where it helps."""
+def refusal_of(
+    request: bytes | bytearray, status: HTTPStatus, refusal: Refusal, headers: Mapping[str, str] | None = None
+) -> bytes:
+    """The answer to a request that opens nothing: the reason as JSON, with Retry-After where it helps. The answer to a
+    HEAD has none (RFC 9110, 9.3.2)."""
     said = {"code": refusal.info.grpc_code.lower(), "reason": refusal.reason, "message": refusal.message}
     body = (json.dumps(said) + "\n").encode()
     retry = {"Retry-After": str(refusal.retry_hint_s)} if refusal.retry_hint_ms else {}
@@ -147,7 +152,7 @@ def refusal_of(status: HTTPStatus, refusal: Refusal, headers: Mapping[str, str] 
         **(headers or {}),
     }
     head = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in lines.items())]
-    return "\r\n".join(head).encode("latin-1") + END_OF_HEAD + body
+    return "\r\n".join(head).encode("latin-1") + END_OF_HEAD + (b"" if request.startswith(b"HEAD ") else body)
 
 
 def _malformed(text: str) -> NotOpened:

@@ -198,9 +198,9 @@ class Socket(asyncio.Protocol):
                 raise too_large(head, self._limits.max_request_bytes)
             self._open_for(read_request(bytes(head[:size])))
         except NotOpened as no:
-            self._refuse(refusal_of(no.status, no.refusal, no.headers), no.refusal)
+            self._refuse(refusal_of(head, no.status, no.refusal, no.headers), no.refusal)
         except Refusal as refusal:
-            self._refuse(refusal_of(HTTPStatus(refusal.info.http_status), refusal), refusal)
+            self._refuse(refusal_of(head, HTTPStatus(refusal.info.http_status), refusal), refusal)
         return bytes(head[size:])
 
     def _open_for(self, request: Request) -> None:

@@ -169,8 +169,10 @@ export const TopicSubscriptionSchema: GenMessage<TopicSubscription> = /*@__PURE_
 
 /**
  * Starts receiving topics; each is answered by SUBSCRIBED or ERROR. Subscribing again
- * to a topic restarts its delivery at the given cursor. If that is refused, the earlier
- * subscription remains in effect (`Error.subscription_stands`).
+ * to a topic restarts its delivery at the given cursor. Of entries for the same topic,
+ * the first one counts. If the gateway does not take an entry, the earlier subscription
+ * remains in effect (`Error.subscription_stands`); a cursor that turns out to be stale
+ * has ended it.
  *
  * @generated from message openagents.sync.v1.Subscribe
  */
@@ -239,7 +241,8 @@ export const RefreshTokenSchema: GenMessage<RefreshToken> = /*@__PURE__*/
  */
 export type Ping = Message<"openagents.sync.v1.Ping"> & {
   /**
-   * Number that the client chooses; greater than 0.
+   * Number that the client chooses. With 0, the answer looks like a heartbeat that the
+   * gateway sends on its own.
    *
    * @generated from field: uint64 nonce = 1;
    */

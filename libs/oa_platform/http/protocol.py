@@ -1,0 +1,201 @@
+"""HTTP/1.1 of our servers: uvicorn's protocol, with limits and with the framing of RFC 9112.
+
+uvicorn and its parser know no limits, take trailers for headers, and stop reading a request at its Upgrade header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+_ENDS = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_MALFORMED = b"HTTP/1.1 400 Bad Request" + _ENDS
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + _ENDS
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _ENDS
+_BLANKS = b" \t"
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One connection. The limits hold for each request; subclasses may have others.
+
+    `max_head_bytes` is also the limit of everything else that is no part of a body, such as trailers. Within
+    `head_timeout_s` a head has to be complete, and within `body_timeout_s` the rest of a body that was answered before
+    it was complete. Until then, the application limits the time of a body.
+    """
+
+    max_head_bytes: ClassVar[int] = 16 * 1024
+    head_timeout_s: ClassVar[float] = 10.0
+    body_timeout_s: ClassVar[float] = 15.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the timer for the first head with the connection."""
+        super().connection_made(transport)
+        self._in_head = False
+        self._in_body = False
+        self._is_ended = False
+        # Bytes since a head ended, or since a part of a body came; and whether that happened in this segment.
+        self._head_bytes = 0
+        self._moved = False
+        self._upgrades: list[tuple[bytes, bytes]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._start_head_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    # --------------------------------------------------------------------------------------------- what arrives
+
+    def data_received(self, data: bytes) -> None:
+        """Read a segment, and count its bytes if all of them belong to something unfinished that is no body.
+
+        Only then: a segment that ends one thing and begins the next would count for both. So what is too large may be
+        refused one segment late, but nothing else is refused.
+        """
+        if self._is_over():
+            return
+        self._unset_keepalive_if_required()
+        self._moved = False
+        self._parse(data)
+        if self._is_over():
+            return
+        self._head_bytes = 0 if self._moved else self._head_bytes + len(data)
+        if self._head_bytes > self.max_head_bytes:
+            self.refuse(_TOO_LARGE)
+        elif self._in_head:
+            self._start_head_timer()
+        elif not self._in_body:
+            self._rest()
+
+    def _parse(self, data: bytes) -> None:
+        """An Upgrade to a protocol that isn't spoken here is ignored (RFC 9110, 7.8). The parser can't do that: it
+        takes everything after such a head for the other protocol. So a new parser gets the head without it."""
+        pieces: list[bytes | memoryview] = [memoryview(data)]
+        while pieces:
+            piece = pieces.pop(0)
+            try:
+                self.parser.feed_data(piece)
+            except HttpParserUpgrade as upgrade:
+                pieces = [self._head_without_upgrade(), piece[upgrade.args[0] :]]
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except HttpParserError:
+                self.refuse(_MALFORMED)
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        self._upgrades = [header for header in self.headers if header[0] == b"upgrade"]
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    # ------------------------------------------------------------------------------------------- what the parser finds
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header without the blanks around its value, which are no part of it (RFC 9110, 5.5). Drop a trailer,
+        which is no header (RFC 9110, 6.5.1)."""
+        if self._in_head:
+            super().on_header(name, value.rstrip(_BLANKS))
+
+    def on_headers_complete(self) -> None:
+        """End a head, unless it comes again without its Upgrade. Raises ValueError for a CONNECT."""
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("this is no proxy")
+            return
+        self.headers.extend(self._upgrades)
+        self._upgrades = []
+        # If it raises, the head is the part that is malformed.
+        super().on_headers_complete()
+        self._in_head, self._in_body, self._moved = False, True, True
+        self._stop_timer()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass on a part of a body."""
+        self._moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        if self.parser.should_upgrade():
+            return
+        self._in_body, self._moved = False, True
+        self._stop_timer()
+        super().on_message_complete()
+
+    # --------------------------------------------------------------------------------------------- time
+
+    def on_response_complete(self) -> None:
+        """Give the rest of a body its time if it has already been answered: nobody else watches it now."""
+        super().on_response_complete()
+        if self._in_body and self.cycle.response_complete and not self.transport.is_closing():
+            self._timer = self.loop.call_later(self.body_timeout_s, self.transport.close)
+
+    def _rest(self) -> None:
+        """Start uvicorn's timer for an idle connection again. Every byte stops it, even one that begins no request."""
+        newest = self._newest
+        if newest is not None and newest.response_complete:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _start_head_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.head_timeout_s, self._on_slow_head)
+
+    def _on_slow_head(self) -> None:
+        self._timer = None
+        if self._has_earlier():
+            # Reading may have been paused until the earlier request is answered.
+            self._start_head_timer()
+        else:
+            self.refuse(_TOO_SLOW)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --------------------------------------------------------------------------------------------- refusals
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self.refuse(_MALFORMED)
+
+    def refuse(self, answer: bytes) -> None:
+        """End the connection, with this answer to the request that arrives. A client would take it for the answer to
+        another request if one of these is not answered yet, or if this one is answered: then it is not sent."""
+        self._stop_timer()
+        if self.transport.is_closing():
+            return
+        if not self._in_body and self._has_earlier():
+            # The earlier request gets its answer, and that ends the connection.
+            self._is_ended = True
+            self.cycle.keep_alive = False
+            return
+        if not self._in_body or not (self.cycle.response_started or self.pipeline):
+            self.transport.write(answer)
+        self.transport.close()
+
+    def _is_over(self) -> bool:
+        return self._is_ended or self.transport.is_closing()
+
+    def _has_earlier(self) -> bool:
+        """Whether a request before the head that arrives is not answered yet."""
+        newest = self._newest
+        return newest is not None and not newest.response_complete
+
+    @property
+    def _newest(self) -> RequestResponseCycle | None:
+        """The newest request whose head is complete. uvicorn's type for it forgets the time before the first one."""
+        return cast("RequestResponseCycle | None", self.cycle)

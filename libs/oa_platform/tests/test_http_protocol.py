@@ -1,0 +1,284 @@
+"""How our HTTP servers read requests: what belongs to which request, and what ends a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import pytest
+
+from oa_platform.config.parsers import Address
+from oa_platform.http.protocol import BoundedHttpProtocol
+from oa_platform.http.server import HttpServer
+from oa_testing.waiting import PATIENCE_S
+
+HEAD_BYTES = 1024
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+CHUNKED = b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Answer(NamedTuple):
+    """One answer: its status, and its JSON body; empty without one."""
+
+    status: int
+    body: dict[str, Any]
+
+
+class Peer:
+    """A connection to the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self) -> Answer:
+        async with asyncio.timeout(PATIENCE_S):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            lines = head.decode().lower().split("\r\n")
+            length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
+            body = await self._reader.readexactly(length)
+        return Answer(int(lines[0].split()[1]), json.loads(body or b"{}"))
+
+    async def rest(self) -> bytes:
+        """What comes until the server ends the connection."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._reader.read()
+        except ConnectionError:
+            return b""
+
+    async def goes_on_until_refused(self, data: bytes) -> None:
+        """Send without end. Fails if the server takes that."""
+        async with asyncio.timeout(PATIENCE_S):
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    await self.send(data)
+                    await asyncio.sleep(0)
+
+
+class Server:
+    """Answers /early at once and /late when told to, without a body; everything else with what came."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.heads: list[Any] = []
+        self.port = 0
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __call__(self, scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
+        self.heads.append(scope["headers"])
+        if scope["path"] == "/late":
+            await self.go.wait()
+        body, more = b"", scope["path"] not in ("/early", "/late")
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body, more = body + message["body"], message["more_body"]
+        said = {
+            "path": scope["path"],
+            "body": body.decode(),
+            "headers": [[part.decode() for part in header] for header in scope["headers"]],
+        }
+        content = json.dumps(said).encode()
+        length = str(len(content)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": content})
+
+    async def connect(self) -> Peer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self._writers.append(writer)
+        return Peer(reader, writer)
+
+    async def disconnect(self) -> None:
+        for writer in self._writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+@asynccontextmanager
+async def serving(**limits: float) -> AsyncIterator[Server]:
+    server = Server()
+    protocol = type("Limited", (BoundedHttpProtocol,), {"max_head_bytes": HEAD_BYTES} | limits)
+    async with HttpServer(server, Address("127.0.0.1", 0), variable="X", drain_s=0, protocol=protocol) as http:
+        server.port = http.port
+        yield server
+        await server.disconnect()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async with serving() as made:
+        yield made
+
+
+# ------------------------------------------------------------------------------------------------- trailers
+
+
+async def test_a_trailer_is_no_header(server: Server) -> None:
+    peer = await server.connect()
+    trailers = b"0\r\nauthorization: Bearer x\r\nx-forwarded-for: 192.0.2.1\r\nhost: y\r\n\r\n"
+    await peer.send(CHUNKED % b"/" + b"2\r\nab\r\n" + trailers + GET)
+    first = await peer.answer()
+    assert first.body["body"] == "ab"
+    assert first.body["headers"] == [["host", "x"], ["transfer-encoding", "chunked"]]
+    assert (await peer.answer()).body["headers"] == [["host", "x"]]
+    assert [len(head) for head in server.heads] == [2, 1]
+
+
+ENDLESS = {
+    "trailers": (b"0\r\n", b"x-a: " + b"b" * 100 + b"\r\n"),
+    "a trailer's name": (b"0\r\n", b"x" * 100),
+    "a trailer's value": (b"0\r\nx: ", b"y" * 100),
+    "a chunk's extension": (b"1;", b"x" * 100),
+}
+
+
+@pytest.mark.parametrize(("begun", "line"), ENDLESS.values(), ids=ENDLESS)
+async def test_trailers_and_extensions_have_a_limit(server: Server, begun: bytes, line: bytes) -> None:
+    early = await server.connect()
+    await early.send(CHUNKED % b"/early" + begun)
+    assert (await early.answer()).status == 200
+    await early.goes_on_until_refused(line)
+    assert await early.rest() == b"", "the request has its answer, and a second one would be for another"
+    waiting = await server.connect()
+    await waiting.send(CHUNKED % b"/" + begun)
+    await _until(lambda: len(server.heads) == 2)
+    await waiting.send(line * (2 * HEAD_BYTES // len(line)))
+    answer = await waiting.rest()
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+# ------------------------------------------------------------------------------------------------- Upgrade
+
+
+UPGRADE = b"POST %b HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: %b\r\n"
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"foo/1, bar"])
+async def test_an_upgrade_is_ignored_and_the_body_is_the_body(server: Server, protocol: bytes) -> None:
+    smuggled = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
+    peer = await server.connect()
+    with_length = UPGRADE % (b"/length", protocol) + b"content-length: %d\r\n\r\n" % len(smuggled) + smuggled
+    chunked = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(smuggled), smuggled)
+    nothing = UPGRADE % (b"/nothing", protocol) + b"\r\n"
+    await peer.send(with_length + UPGRADE % (b"/chunked", protocol) + chunked + nothing + GET)
+    for path, body in (("/length", smuggled), ("/chunked", smuggled), ("/nothing", b""), ("/", b"")):
+        answer = await peer.answer()
+        assert (answer.body["path"], answer.body["body"]) == (path, body.decode())
+        upgrade = [value for name, value in answer.body["headers"] if name == "upgrade"]
+        assert upgrade == ([] if path == "/" else [protocol.decode()]), "the application may refuse it"
+
+
+async def test_an_upgrade_that_comes_in_drops(server: Server) -> None:
+    peer = await server.connect()
+    for byte in UPGRADE % (b"/", b"h2c") + b"content-length: 3\r\n\r\nabc" + GET:
+        await peer.send(bytes([byte]))
+        await asyncio.sleep(0)
+    assert (await peer.answer()).body["body"] == "abc"
+    assert (await peer.answer()).body["path"] == "/"
+
+
+async def test_connect_is_refused(server: Server) -> None:
+    peer = await server.connect()
+    await peer.send(GET)
+    assert (await peer.answer()).status == 200
+    await peer.send(b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n" + GET)
+    answers = await peer.rest()
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert answers.count(b"HTTP/1.1") == 1
+    assert len(server.heads) == 1
+
+
+# ------------------------------------------------------------------------------------------------- heads
+
+
+async def test_blanks_around_a_value_are_no_part_of_it(server: Server) -> None:
+    peer = await server.connect()
+    await peer.send(b"GET / HTTP/1.1\r\nhost: \t x \t \r\nauthorization: Bearer T \r\nx-none:  \r\n\r\n")
+    assert (await peer.answer()).body["headers"] == [["host", "x"], ["authorization", "Bearer T"], ["x-none", ""]]
+
+
+async def test_a_body_does_not_count_for_the_next_head(server: Server) -> None:
+    peer = await server.connect()
+    large = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 17000\r\n\r\n" + b"b" * 17_000
+    await peer.send(large + GET[:9])
+    assert len((await peer.answer()).body["body"]) == 17_000
+    await peer.send(GET[9:])
+    assert (await peer.answer()).status == 200
+    await peer.send(GET[:9])
+    await peer.goes_on_until_refused(b"x-more: y\r\n" * 10)
+
+
+async def test_an_earlier_request_gets_its_answer_first(server: Server) -> None:
+    for second in (b"GET / HTTP/1.1\r\nx: " + b"y" * 2 * HEAD_BYTES, b"\x16\x03\x01 is no HTTP"):
+        server.go.clear()
+        peer = await server.connect()
+        await peer.send(b"GET /late HTTP/1.1\r\nhost: x\r\n\r\n")
+        await _until(lambda: len(server.heads) > 0)
+        server.heads.clear()
+        await peer.send(second)
+        await asyncio.sleep(0.05)
+        server.go.set()
+        assert (await peer.answer()).body["path"] == "/late"
+        assert await peer.rest() == b""
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_head_that_waits_for_an_earlier_answer_is_not_too_slow() -> None:
+    async with serving(head_timeout_s=0.05) as server:
+        peer = await server.connect()
+        await peer.send(b"GET /late HTTP/1.1\r\nhost: x\r\n\r\n" + GET[:9])
+        await _until(lambda: len(server.heads) > 0)
+        await asyncio.sleep(0.2)  # longer than the limit
+        server.go.set()
+        assert (await peer.answer()).body["path"] == "/late"
+        assert (await peer.rest()).startswith(b"HTTP/1.1 408 ")
+
+
+# ------------------------------------------------------------------------------------------------- answered early
+
+
+async def test_the_rest_of_an_answered_body_has_its_time() -> None:
+    async with serving(body_timeout_s=0.2) as server:
+        peer = await server.connect()
+        await peer.send(b"POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+        assert (await peer.answer()).status == 200
+        await peer.goes_on_until_refused(b"x")
+
+
+async def test_a_body_that_comes_after_its_answer_keeps_the_connection(server: Server) -> None:
+    peer = await server.connect()
+    for _ in range(3):
+        await peer.send(b"POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n")
+        assert (await peer.answer()).status == 200
+        await peer.send(b"abc")
+
+
+async def test_a_connection_that_rests_is_closed_whatever_came_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oa_platform.http.server.KEEP_ALIVE_S", 0.2)
+    async with serving() as server:
+        peer = await server.connect()
+        await peer.send(b"POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n")
+        assert (await peer.answer()).status == 200
+        await peer.send(b"abc")
+        assert await peer.rest() == b""
+        peer = await server.connect()
+        await peer.send(GET)
+        assert (await peer.answer()).status == 200
+        await peer.send(b"\r\n")
+        assert await peer.rest() == b""

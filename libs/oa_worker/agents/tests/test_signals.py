@@ -1,0 +1,83 @@
+"""What ends a program of agents: a real process with a run at work, at a stand-in of the site."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from apps.cli.tests.fake_control import TIMEOUT_S, control
+from oa_platform.process.signals import EXIT_SECOND_SIGNAL, STOP_SIGNALS
+from oa_worker.agents.tests.rig import asked
+from oa_worker.tests.fake_runtime import RUN, FakeRuntime
+
+PROGRAM = """
+import asyncio
+from pathlib import Path
+from openagents import Run, Worker
+
+worker = Worker.from_env()
+
+@worker.agent("a", input=object, output=str)
+async def agent(run: Run[object]) -> str:
+    await run.emit("acme.begun")
+    while not Path("go").exists():
+        await asyncio.sleep(0.02)
+    return "done"
+
+worker.run()
+print("returned", flush=True)
+"""
+
+
+@asynccontextmanager
+async def program(home: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, FakeRuntime]]:
+    """A program whose agent is at work until there is a file `go`."""
+    runtime = asked()
+    async with runtime.running(), control(runtime) as url:
+        env = os.environ | {"OA_CONTROL_URL": url, "OA_API_KEY": "oak_test", "PYTHONPATH": os.pathsep.join(sys.path)}
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PROGRAM, cwd=home, env=env, stdout=pipe, stderr=pipe
+        )
+        try:
+            await runtime.until(lambda: bool(runtime.logs[RUN].events), TIMEOUT_S)
+            yield process, runtime
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, bytes, bytes]:
+    async with asyncio.timeout(TIMEOUT_S):
+        out, err = await process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+async def test_the_first_signal_drains(tmp_path: Path, number: signal.Signals) -> None:
+    async with program(tmp_path) as (process, runtime):
+        process.send_signal(number)
+        await runtime.until(lambda: "drain" in runtime.said, TIMEOUT_S)
+        (tmp_path / "go").touch()
+        assert await ended(process) == (0, b"returned\n", b"")
+    assert runtime.said[-1] == "goodbye"
+    assert runtime.logs[RUN].events[-1].run_finished.result_json == '"done"'
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(STOP_SIGNALS, 2), (signal.SIGTERM,) * 2])
+async def test_the_second_signal_ends_it_at_once(tmp_path: Path, first: signal.Signals, second: signal.Signals) -> None:
+    async with program(tmp_path) as (process, runtime):
+        process.send_signal(first)
+        await runtime.until(lambda: "drain" in runtime.said, TIMEOUT_S)
+        process.send_signal(second)
+        assert await ended(process) == (EXIT_SECOND_SIGNAL, b"", b"")
+    assert "goodbye" not in runtime.said
