@@ -145,7 +145,7 @@ export const worker_token: GenExtension<MethodOptions, boolean> = /*@__PURE__*/
 /**
  * The method is reachable from outside by people who have signed in, with a token of
  * that session. A token that was made from an API key is refused, because the method
- * changes how the person or others get access.
+ * changes or shows how the person or others get access.
  *
  * @generated from extension: bool session_only = 51006;
  */
