@@ -15,6 +15,7 @@ import errno
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -39,6 +40,8 @@ _ASIDE = {TextStream.STDERR, TextStream.REASONING}
 
 
 _TYPED_BYTES = 4096
+_SIZES = {"COLUMNS", "LINES"}
+"""Variables that state the size of the terminal. Any value that is no positive number means that it is unknown."""
 _GAP = 2
 """Blank columns between two columns of a table."""
 _ELASTIC_COLUMNS = 12
@@ -270,7 +273,19 @@ def typed_pieces() -> Iterator[bytes]:
 def _console(sink: Sink) -> Console:
     from rich.console import Console
 
-    return Console(file=cast("IO[str]", sink), highlight=False, emoji=False, markup=False, soft_wrap=not sink.isatty())
+    return Console(
+        file=cast("IO[str]", sink),
+        highlight=False,
+        emoji=False,
+        markup=False,
+        soft_wrap=not sink.isatty(),
+        _environ={name: value for name, value in os.environ.items() if name not in _SIZES or _is_size(value)},
+    )
+
+
+def _is_size(text: str) -> bool:
+    """Whether the text is a size of a terminal. rich takes 0 literally, and would show nothing at all."""
+    return re.fullmatch(r"0*[1-9][0-9]{0,4}", text, re.ASCII) is not None
 
 
 def _write_json(sink: Sink, value: Any) -> None:

@@ -209,6 +209,17 @@ async def test_a_working_directory_that_was_removed(program: Program, tmp_path: 
 # ------------------------------------------------------------------------------------------------- a terminal
 
 
+@pytest.mark.parametrize("columns", ["0", "00", "-1", "²", "wide", "9" * 5000])
+async def test_a_width_that_is_none_means_that_it_is_unknown(program: Program, columns: str) -> None:
+    env = {"COLUMNS": columns, "LINES": columns}
+    done = await program.in_shell('"$@"', *SHOW, env=env)
+    assert (done.status, "title 你 ü\n".encode() in done.stdout) == (Exit.OK, True)
+    refused = await program.in_shell('"$@"', "run", "list", env=env)
+    one_line(refused, "oa login")
+    usage = await program.in_shell('"$@"', "frobnicate", env=env)
+    assert "No such command" in usage.stderr
+
+
 def on_a_terminal(home: Path, *arguments: str) -> bytes:
     """What a terminal gets from the program as a process, and nothing that the terminal adds."""
     ours, theirs = os.openpty()
