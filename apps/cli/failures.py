@@ -27,6 +27,8 @@ _NEXT = {
 _ONLY_HERE = {ClientAction.REAUTHENTICATE, ClientAction.UPGRADE}
 """Only this program knows how to do these, so it says so even if the message says what to do."""
 _NOT_PROVED_CODE = "DATA_LOSS"
+_OUR_MODULES = ("oa_", "openagents", "apps", "services")
+"""How the names of our own modules begin: if one of these is missing, it is a defect."""
 
 
 def failed(output: Output, error: Exception) -> Exit:
@@ -70,6 +72,9 @@ def _refusal_of(error: Exception) -> Refusal | None:
             # Arguments and settings are refused by name. Only the name of this machine or of a folder is left.
             message = "a name of this machine is no UTF-8 and can't be sent; rename the machine or the folder"
             return Refusal("invalid_value", message)
+        case ModuleNotFoundError() if not (error.name or "").startswith(_OUR_MODULES):
+            message = f"the module {error.name} is not installed; run pip install 'openagents-runtime[cli]'"
+            return Refusal("invalid_setting", message)
         case OSError() if error.errno:
             return _of_this_machine(error)
         case _:

@@ -364,3 +364,34 @@ def test_words_for_sizes_and_times() -> None:
         *("0 bytes", "1023 bytes", "1.5 KiB", "3.0 MiB", "5.0 GiB"),
     ]
     assert [ms_words(ms) for ms in (0, 999, 2500, 200_000)] == ["0 ms", "999 ms", "2.5 s", "3 min 20 s"]
+
+
+WITHOUT = """
+import sys
+module = sys.argv.pop(1)
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from openagents._oa import main
+main()
+"""
+"""`oa` where the module that its first argument names is not installed."""
+
+
+@pytest.mark.parametrize("module", ["click", "rich", "platformdirs", "httpx", "ulid"])
+def test_without_its_extra_it_says_what_to_install(module: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT, module, "run", "list"]
+    env = Program(tmp_path, {"OA_CONTROL_URL": "http://127.0.0.1:9", "OA_API_KEY": "oak_test"})._env
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (Exit.REFUSED, "")
+    assert done.stderr.endswith(f"the module {module} is not installed; run pip install 'openagents-runtime[cli]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_module_of_ours_that_is_missing_is_a_defect(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT, "oa_client.client", "run", "list"]
+    env = Program(tmp_path, {"OA_API_KEY": "oak_test"})._env
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("internal: a defect of ours: ModuleNotFoundError")
