@@ -10,7 +10,7 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.following.ids import LATEST, Kind, Listed, meant
 from apps.cli.program import Cli, command, key_group
-from apps.cli.times import DURATION
+from apps.cli.times import DURATION, DURATION_OR_ZERO
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.client import Client
@@ -88,7 +88,12 @@ async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit
 @key_group.command("rotate", epilog="Example: oa key rotate ci --overlap 1h > ci.key")
 @click.argument("key")
 @click.option(
-    "--overlap", type=DURATION, default="1d", show_default=True, metavar="1d", help="How long the old key still works."
+    "--overlap",
+    type=DURATION_OR_ZERO,
+    default="1d",
+    show_default=True,
+    metavar="1d",
+    help="How long the old key still works.",
 )
 @click.option("--idempotency-key", default="", help="Repeat the one of an earlier call to get its lost answer.")
 @command
