@@ -241,7 +241,7 @@ async def test_an_id_that_is_none(program: Program, tmp_path: Path) -> None:
     _sign_in(tmp_path, program)
     done = await program("run", "tail", "nonsense")
     assert done.status == Exit.REFUSED
-    assert "invalid_topic" in done.stderr
+    assert "invalid_value (run_id)" in done.stderr
 
 
 async def test_status_without_a_stack(tmp_path: Path) -> None:
