@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_config_dir
+
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from oa_base.catalogue import ClientAction
@@ -84,12 +86,25 @@ def _refusal_of(error: Exception) -> Refusal | None:
 def _of_this_machine(error: OSError) -> Refusal:
     """Return the refusal for an error of the operating system, which is no defect of ours."""
     if error.filename is not None:
-        message = f"{error.filename} can't be used: {error.strerror}; OA_HOME and OA_CLIENT_HOME name the folders"
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+        what = "OA_HOME and OA_CLIENT_HOME name the folders" if _is_of_oa(path) else "see to that, or give another path"
+        message = f"{path} can't be used: {error.strerror}; {what}"
     elif _directory_is_gone():
         message = "the working directory was removed; go into another one, or give whole paths (OA_HOME, files)"
     else:
         message = f"this machine refused: {error.strerror}; see to that, and try again"
     return Refusal("invalid_setting", message)
+
+
+def _is_of_oa(path: str) -> bool:
+    """Whether the path is in a folder of `oa` itself, or one that such a folder is in."""
+    named = (os.environ.get("OA_HOME") or ".oa", os.environ.get("OA_CLIENT_HOME"), user_config_dir("openagents"))
+    try:
+        place = Path(path).absolute()
+        folders = [Path(each).absolute() for each in named if each]
+    except FileNotFoundError:  # the working directory was removed
+        return False
+    return any(place.is_relative_to(folder) or folder.is_relative_to(place) for folder in folders)
 
 
 def _directory_is_gone() -> bool:

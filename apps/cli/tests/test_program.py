@@ -237,6 +237,14 @@ async def test_a_folder_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     assert str(file) in done.stderr
 
 
+async def test_a_file_that_can_not_be_written_is_not_blamed_on_our_folders(program: Program) -> None:
+    done = await program("admin", "secrets", "new", "--database", "db.example:5432", "/proc/none/secrets")
+    assert done.status == Exit.REFUSED
+    assert "/proc/none" in done.stderr
+    assert "see to that, or give another path" in done.stderr
+    assert "OA_HOME" not in done.stderr
+
+
 async def test_an_id_that_is_none(program: Program, tmp_path: Path) -> None:
     _sign_in(tmp_path, program)
     done = await program("run", "tail", "nonsense")
