@@ -26,6 +26,7 @@ from apps.cli.exits import Exit
 from apps.cli.input.lines import next_line
 from apps.cli.sink import Sink, Strays
 from apps.cli.terminal import TerminalText, uncoloured
+from apps.cli.wrapping import INDENT, wrapped
 from oa_base.visible import LAYOUT, visible, visible_json
 from oa_runlog.events import TextStream
 
@@ -102,16 +103,19 @@ class Output:
 
     # ------------------------------------------------------------------------------------------------- for people
 
-    def say(self, text: str, style: str = "", *, layout: str = "") -> None:
-        """Write a line for people to stdout; nothing with `--json`. `layout`: which of "\\n" and "\\t" it keeps."""
+    def say(self, text: str, style: str = "", *, layout: str = "", whole: bool = False) -> None:
+        """Write a line for people to stdout; nothing with `--json`. `layout`: which of "\\n" and "\\t" it keeps.
+
+        `whole`: a value to copy, which is never broken into lines. With a layout, its own lines begin in column 0.
+        """
         if not self.as_json:
-            self._line(self._people_out, visible(text, layout), style)
+            self._line(self._people_out, visible(text, layout), style, indent=None if layout else INDENT, whole=whole)
             self._tell_if_lost()
 
     def note(self, text: str, style: str = "dim") -> None:
         """Write a line about the command itself to stderr; nothing with `--json`."""
         if not self.as_json:
-            self._line(self._people_err, visible(text), style)
+            self._line(self._people_err, visible(text), style, indent=INDENT)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, elastic: str = "") -> None:
         """Write a table for people; nothing with `--json`. Plain columns when piped.
@@ -132,8 +136,11 @@ class Output:
     def pairs(self, rows: Sequence[Sequence[str]]) -> None:
         """Write names and values for people; nothing with `--json`."""
         width = max(len(name) for name, _ in rows)
+        if self.as_json:
+            return
         for name, value in rows:
-            self.say(f"{name:<{width}}  {value}")
+            self._line(self._people_out, visible(f"{name:<{width}}  {value}"), "", indent=width + _GAP)
+        self._tell_if_lost()
 
     def ask(self, what: str) -> str:
         """Ask for a line on stderr, and return what the person types. Raises click's Abort at the end of the input."""
@@ -243,14 +250,25 @@ class Output:
 
         self._settle(self._err)
         reason = f"{visible(reason)}: " if message else visible(reason)
-        self._people_err.print(Text(reason), style="bold red", end="")
-        self._people_err.print(Text(visible(message, LAYOUT).replace("\n", "\n  ")))
+        lines = f"{reason}{visible(message, LAYOUT)}".replace("\n", "\n" + " " * INDENT).split("\n")
+        if self._err.isatty():
+            lines = [wrapped(line, self._people_err.width) for line in lines]
+        text = Text("\n".join(lines))
+        text.stylize("bold red", 0, len(reason))
+        self._people_err.print(text, soft_wrap=True)
 
-    def _line(self, console: Console, text: str, style: str) -> None:
+    def _line(self, console: Console, text: str, style: str, *, indent: int | None = None, whole: bool = False) -> None:
+        """Write a line. On a terminal, it is broken and goes on with this indent, unless it has to stay `whole`.
+
+        Without an indent, the text has lines of its own, which go on in column 0.
+        """
         from rich.text import Text
 
-        self._settle(self._out if console is self._people_out else self._err)
-        console.print(Text(text), style=style or None)
+        sink = self._out if console is self._people_out else self._err
+        self._settle(sink)
+        if indent is not None and sink.isatty() and not whole:
+            text = wrapped(text, console.width, indent)
+        console.print(Text(text), style=style or None, soft_wrap=None if indent is None else True)
 
 
 def typed_pieces() -> Iterator[bytes]:

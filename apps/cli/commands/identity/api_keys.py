@@ -54,7 +54,7 @@ async def create(
             made = f"{first.service_account_id} ({first.name}) with the key {first.api_key_id}"
             text, document = first.api_key, first.document
     cli.output.note(f"Made {made}. The key is shown only now:")
-    cli.output.say(text)
+    cli.output.say(text, whole=True)
     cli.output.document(document)
     return Exit.OK
 
@@ -121,7 +121,7 @@ async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -
                 refusal.reason, message, metadata=refusal.metadata, retry_after_ms=refusal.retry_after_ms
             ) from None
     cli.output.note(f"Made {new.key.api_key_id}. The old key ends at {new.old_expires_at[:19]}. The new one:")
-    cli.output.say(new.api_key)
+    cli.output.say(new.api_key, whole=True)
     cli.output.document(new.document)
     return Exit.OK
 
