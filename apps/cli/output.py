@@ -41,6 +41,7 @@ _ASIDE = {TextStream.STDERR, TextStream.REASONING}
 
 
 _TYPED_BYTES = 4096
+_WITH_INPUT = "run the command on a terminal, or write the answer to its standard input"
 _SIZES = {"COLUMNS", "LINES"}
 """Variables that state the size of the terminal. Any value that is no positive number means that it is unknown."""
 _GAP = 2
@@ -143,15 +144,16 @@ class Output:
         self._tell_if_lost()
 
     def ask(self, what: str) -> str:
-        """Ask for a line on stderr, and return what the person types. Raises click's Abort at the end of the input."""
+        """Ask for a line on stderr, and return what the person types. Without input, it is a usage error."""
         if sys.stdin is None:
-            raise click.UsageError(f"{what} can't be asked for: standard input is closed.")
+            raise click.UsageError(f"{what} can't be asked for: standard input is closed; {_WITH_INPUT}.")
         while True:
             self._settle(self._err)
             self._err.write(f"{what}: ")
             line = next_line(sys.stdin)
             if not line:
-                raise click.Abort
+                self._err.write("\n")  # ends the line of the question
+                raise click.UsageError(f"{what} was not given: there is no more input; {_WITH_INPUT}.")
             if answer := line.decode(sys.stdin.encoding, "replace").strip():
                 return answer
 

@@ -116,7 +116,11 @@ async def test_what_can_not_be_asked_for(program: Program) -> None:
     closed = await program.in_shell('"$@" <&-', "login")
     assert (closed.status, "standard input is closed" in closed.stderr) == (Exit.USAGE, True)
     ended = await program.in_shell('"$@" </dev/null', "login")
-    assert ended.status == Exit.INTERRUPTED
+    assert ended.status == Exit.USAGE
+    assert ended.stderr.startswith("E-mail: \n")
+    assert "there is no more input; run the command on a terminal" in ended.stderr
+    as_json = await program.in_shell('"$@" </dev/null', "login", "--json")
+    assert (as_json.status, '"reason":"usage"' in as_json.stderr) == (Exit.USAGE, True)
 
 
 # ------------------------------------------------------------------------------------------------- locales and bytes
