@@ -59,7 +59,7 @@ def next_step(refusal: Refusal) -> str:
     if "oa " in refusal.message or refusal.field.startswith("OA_"):
         return ""
     if action is ClientAction.RETRY and refusal.retry_after_ms:
-        return f"try again in {refusal.retry_hint_s} s"
+        return "" if "try again" in refusal.message else f"try again in {refusal.retry_hint_s} s"
     return "" if "; " in refusal.message and action not in _ONLY_HERE else _NEXT.get(action, "")
 
 

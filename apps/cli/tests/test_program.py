@@ -358,6 +358,7 @@ def test_the_help_has_the_codes() -> None:
 
 def test_what_to_do_next() -> None:
     assert next_step(Refusal("rate_limited", "wait", retry_after_ms=1500)) == "try again in 2 s"
+    assert next_step(Refusal("rate_limited", "too many; try again in 57 s", retry_after_ms=57_000)) == ""
     assert next_step(Refusal("invalid_token", "who?; sign in again")) == "sign in with `oa login`"
     assert next_step(Refusal("unavailable", "nobody answers")) == "try again in a moment"
     assert next_step(Refusal("unavailable", "nobody answers; look at its log")) == ""
