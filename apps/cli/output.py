@@ -220,7 +220,7 @@ class Output:
         """Report on stderr that a command was called wrongly."""
         message = error.format_message()
         if self.as_json:
-            _write_json(self._err, {"error": {"reason": "usage", "message": message}})
+            _write_json(self._err, {"error": error_document("usage", message, action="fix_request")})
         elif isinstance(error, click.exceptions.NoArgsIsHelpError):  # then the message is the help
             self._line(self._people_err, visible(message, LAYOUT), "")
         else:
@@ -242,7 +242,7 @@ class Output:
         why = "is closed" if lost.errno == errno.EBADF else f"can't be written: {lost.strerror}"
         message = f"standard output {why}; what was not shown is lost, but the command did its work"
         if self.as_json:
-            _write_json(self._err, {"error": {"reason": "output_lost", "message": message}})
+            _write_json(self._err, {"error": error_document("output_lost", message)})
         else:
             self._error("output_lost", message)
 
@@ -271,6 +271,20 @@ class Output:
         if indent is not None and sink.isatty() and not whole:
             text = wrapped(text, console.width, indent)
         console.print(Text(text), style=style or None, soft_wrap=None if indent is None else True)
+
+
+def error_document(
+    reason: str, message: str, *, metadata: Mapping[str, str] | None = None, action: str = "give_up"
+) -> dict[str, Any]:
+    """Return an error that is no Refusal in the form of one: every error has the same members (docs/cli.md)."""
+    return {
+        "reason": reason,
+        "message": message,
+        "field": "",
+        "metadata": dict(metadata or {}),
+        "retryAfterMs": 0,
+        "action": action,
+    }
 
 
 def typed_pieces() -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from apps.cli.exits import Exit
 from apps.cli.tests.program import REPOSITORY, TIMEOUT_S, Done, Program
+from oa_platform.process.interrupts import AS_JSON
 from oa_runlog import events as ev
 from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.tests.records import SIGNER, record, text
@@ -85,6 +87,18 @@ async def test_it_is_one_line_and_with_json_one_document(program: Program, redir
     refused = await program.in_shell(f'"$@" {redirected}', "run", "list")
     assert refused.status == Exit.SIGN_IN, "nothing was to be written"
     one_line(refused, "oa login")
+
+
+MEMBERS = ["reason", "message", "field", "metadata", "retryAfterMs", "action"]
+
+
+async def test_every_error_has_the_same_members(program: Program) -> None:
+    lost = await program.in_shell('"$@" >/dev/full', *SHOW, "--json")
+    usage = await program.in_shell('"$@"', "frobnicate", "--json")
+    refused = await program.in_shell('"$@"', "run", "list", "--json")
+    interrupted = json.loads(AS_JSON)["error"]
+    assert [list(error) for error in (lost.error, usage.error, refused.error, interrupted)] == [MEMBERS] * 4
+    assert usage.error["action"] == "fix_request"
 
 
 async def test_what_failed_stays_so_when_it_can_not_be_shown(program: Program) -> None:
