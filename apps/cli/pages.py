@@ -135,7 +135,8 @@ def _option(option: click.Option) -> str:
     if option.multiple:
         words += " May be given several times."
     if option.show_default:
-        words += f" Default: {option.default}."
+        shown = option.show_default if isinstance(option.show_default, str) else option.default
+        words += f" Default: {shown}."
     return f"| `{option.opts[0]}{value}` | {words.strip()} |"
 
 

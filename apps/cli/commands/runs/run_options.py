@@ -51,7 +51,7 @@ _WHAT = (
         metavar="CLASS",
         help="Retention class: how long after its end its events move to the archive. By default the default class.",
     ),
-    click.option("--thread", "thread_id", default="", metavar="ID", help="Conversation that the run belongs to."),
+    click.option("--thread", "thread_id", default=None, metavar="ID", help="Conversation that the run belongs to."),
     click.option(
         "--if-busy",
         type=click.Choice([policy.value for policy in ThreadPolicy]),
@@ -73,8 +73,8 @@ _QUEUE = (
     click.option(
         "--retry-delay",
         type=DURATION_OR_ZERO,
-        default="1s",
-        show_default=True,
+        default=None,
+        show_default="1s",
         help="Pause before the first retry, doubled for each further one; 0s for none.",
     ),
 )
@@ -95,7 +95,7 @@ def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
         timeout: timedelta | None,
         timeout_ms: int | None,
         retention_class: str,
-        thread_id: str,
+        thread_id: str | None,
         if_busy: str | None,
         argv: tuple[str, ...],
         priority: int,
@@ -104,7 +104,7 @@ def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
         run_timeout: timedelta | None,
         concurrency: Concurrency | None,
         retries: int,
-        retry_delay: timedelta,
+        retry_delay: timedelta | None,
         **others: Any,
     ) -> Any:
         environment = dict(_variable(each) for each in variables)
@@ -116,17 +116,31 @@ def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
             start_timeout=start_timeout or _NONE,
             run_timeout=run_timeout or _NONE,
             concurrency=concurrency,
-            retry=Retry(failures=retries + 1, delay=retry_delay) if retries else None,
+            retry=_retry(retries, retry_delay),
         )
         policy = ThreadPolicy(if_busy) if if_busy else None
         what = AgentSpec(input_json) if agent else command
-        spec = RunSpec(agent or "exec", what, title, thread_id, {}, retention_class, policy_of(queue), policy)
+        spec = RunSpec(agent or "exec", what, title, _thread(thread_id), {}, retention_class, policy_of(queue), policy)
         return run(*args, spec=spec, **others)
 
     made: Callable[..., Any] = _ARGV(with_spec)
     for option in reversed((*_WHAT, *_QUEUE)):
         made = option(made)
     return made
+
+
+def _retry(retries: int, delay: timedelta | None) -> Retry | None:
+    if retries:
+        return Retry(failures=retries + 1) if delay is None else Retry(failures=retries + 1, delay=delay)
+    if delay is not None:
+        raise click.UsageError("--retry-delay is for --retries; give how often, too.")
+    return None
+
+
+def _thread(given: str | None) -> str:
+    if given == "":
+        raise click.UsageError("--thread is empty; give the id of a conversation, or leave it out.")
+    return given or ""
 
 
 def with_terminal(spec: RunSpec, terminal: Terminal) -> RunSpec:
