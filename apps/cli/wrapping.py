@@ -11,7 +11,7 @@ import re
 
 _WORD = re.compile(r"\s*\S+")
 _WHOLE = re.compile(r"[^\w\s]{0,3}(?:[a-z]{2,4}_[0-9A-Z]{26}|(?:\d{1,20}:)?[0-9a-f]{64})[^\w\s]{0,3}", re.ASCII)
-_LEAST_ROOM = 20
+_MIN_ROOM = 20
 """Columns that a deep indent has to leave for the text."""
 INDENT = 2
 
@@ -25,7 +25,7 @@ def wrapped(text: str, width: int, indent: int = INDENT) -> str:
 
     if cell_len(text) <= width:
         return text
-    margin = " " * (indent if width - indent >= _LEAST_ROOM else INDENT)
+    margin = " " * (indent if width - indent >= _MIN_ROOM else INDENT)
     lines, line = list[str](), ""
     for piece in _WORD.findall(text):
         if cell_len(line + piece) <= width:
