@@ -8,6 +8,7 @@ failures    errors as messages and exit codes
 output      all output, for people and as JSON
 sink        stdout and stderr, which may be closed, full, or read by nobody
 terminal    a run's output made safe for a terminal
+wrapping    lines that are longer than the terminal is wide
 times       times and durations as a person writes them
 input/      what a person types, and the standard input of a run's command
 following/  which run is meant, and how a followed run is shown

@@ -53,9 +53,11 @@ def _run(cli: Cli, arguments: Sequence[str]) -> int:
 
 
 def _tell_interrupted(cli: Cli) -> None:
+    from apps.cli.output import error_document
+
     if cli.output.note_width is not None:
         cli.output.note("")  # ends the line in which a terminal shows ^C
-    document = {"reason": "interrupted", "message": cli.goes_on or "interrupted"}
+    document = error_document("interrupted", cli.goes_on or "interrupted")
     cli.output.error("interrupted", cli.goes_on, document)
 
 

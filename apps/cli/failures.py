@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_config_dir
+
 from apps.cli.exits import Exit
 from apps.cli.output import Output
 from oa_base.catalogue import ClientAction
@@ -27,6 +29,8 @@ _NEXT = {
 _ONLY_HERE = {ClientAction.REAUTHENTICATE, ClientAction.UPGRADE}
 """Only this program knows how to do these, so it says so even if the message says what to do."""
 _NOT_PROVED_CODE = "DATA_LOSS"
+_OUR_MODULES = ("oa_", "openagents", "apps", "services")
+"""How the names of our own modules begin: if one of these is missing, it is a defect."""
 
 
 def failed(output: Output, error: Exception) -> Exit:
@@ -55,7 +59,7 @@ def next_step(refusal: Refusal) -> str:
     if "oa " in refusal.message or refusal.field.startswith("OA_"):
         return ""
     if action is ClientAction.RETRY and refusal.retry_after_ms:
-        return f"try again in {refusal.retry_hint_s} s"
+        return "" if "try again" in refusal.message else f"try again in {refusal.retry_hint_s} s"
     return "" if "; " in refusal.message and action not in _ONLY_HERE else _NEXT.get(action, "")
 
 
@@ -70,6 +74,9 @@ def _refusal_of(error: Exception) -> Refusal | None:
             # Arguments and settings are refused by name. Only the name of this machine or of a folder is left.
             message = "a name of this machine is no UTF-8 and can't be sent; rename the machine or the folder"
             return Refusal("invalid_value", message)
+        case ModuleNotFoundError() if not (error.name or "").startswith(_OUR_MODULES):
+            message = f"the module {error.name} is not installed; run pip install 'openagents-runtime[cli]'"
+            return Refusal("invalid_setting", message)
         case OSError() if error.errno:
             return _of_this_machine(error)
         case _:
@@ -79,12 +86,25 @@ def _refusal_of(error: Exception) -> Refusal | None:
 def _of_this_machine(error: OSError) -> Refusal:
     """Return the refusal for an error of the operating system, which is no defect of ours."""
     if error.filename is not None:
-        message = f"{error.filename} can't be used: {error.strerror}; OA_HOME and OA_CLIENT_HOME name the folders"
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+        what = "OA_HOME and OA_CLIENT_HOME name the folders" if _is_of_oa(path) else "see to that, or give another path"
+        message = f"{path} can't be used: {error.strerror}; {what}"
     elif _directory_is_gone():
         message = "the working directory was removed; go into another one, or give whole paths (OA_HOME, files)"
     else:
         message = f"this machine refused: {error.strerror}; see to that, and try again"
     return Refusal("invalid_setting", message)
+
+
+def _is_of_oa(path: str) -> bool:
+    """Whether the path is in a folder of `oa` itself, or one that such a folder is in."""
+    named = (os.environ.get("OA_HOME") or ".oa", os.environ.get("OA_CLIENT_HOME"), user_config_dir("openagents"))
+    try:
+        place = Path(path).absolute()
+        folders = [Path(each).absolute() for each in named if each]
+    except FileNotFoundError:  # the working directory was removed
+        return False
+    return any(place.is_relative_to(folder) or folder.is_relative_to(place) for folder in folders)
 
 
 def _directory_is_gone() -> bool:

@@ -15,6 +15,7 @@ import errno
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -25,6 +26,7 @@ from apps.cli.exits import Exit
 from apps.cli.input.lines import next_line
 from apps.cli.sink import Sink, Strays
 from apps.cli.terminal import TerminalText, uncoloured
+from apps.cli.wrapping import INDENT, wrapped
 from oa_base.visible import LAYOUT, visible, visible_json
 from oa_runlog.events import TextStream
 
@@ -39,6 +41,9 @@ _ASIDE = {TextStream.STDERR, TextStream.REASONING}
 
 
 _TYPED_BYTES = 4096
+_WITH_INPUT = "run the command on a terminal, or write the answer to its standard input"
+_SIZES = {"COLUMNS", "LINES"}
+"""Variables that state the size of the terminal. Any value that is no positive number means that it is unknown."""
 _GAP = 2
 """Blank columns between two columns of a table."""
 _ELASTIC_COLUMNS = 12
@@ -99,16 +104,19 @@ class Output:
 
     # ------------------------------------------------------------------------------------------------- for people
 
-    def say(self, text: str, style: str = "", *, layout: str = "") -> None:
-        """Write a line for people to stdout; nothing with `--json`. `layout`: which of "\\n" and "\\t" it keeps."""
+    def say(self, text: str, style: str = "", *, layout: str = "", whole: bool = False) -> None:
+        """Write a line for people to stdout; nothing with `--json`. `layout`: which of "\\n" and "\\t" it keeps.
+
+        `whole`: a value to copy, which is never broken into lines. With a layout, its own lines begin in column 0.
+        """
         if not self.as_json:
-            self._line(self._people_out, visible(text, layout), style)
+            self._line(self._people_out, visible(text, layout), style, indent=None if layout else INDENT, whole=whole)
             self._tell_if_lost()
 
     def note(self, text: str, style: str = "dim") -> None:
         """Write a line about the command itself to stderr; nothing with `--json`."""
         if not self.as_json:
-            self._line(self._people_err, visible(text), style)
+            self._line(self._people_err, visible(text), style, indent=INDENT)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], *, elastic: str = "") -> None:
         """Write a table for people; nothing with `--json`. Plain columns when piped.
@@ -129,19 +137,23 @@ class Output:
     def pairs(self, rows: Sequence[Sequence[str]]) -> None:
         """Write names and values for people; nothing with `--json`."""
         width = max(len(name) for name, _ in rows)
+        if self.as_json:
+            return
         for name, value in rows:
-            self.say(f"{name:<{width}}  {value}")
+            self._line(self._people_out, visible(f"{name:<{width}}  {value}"), "", indent=width + _GAP)
+        self._tell_if_lost()
 
     def ask(self, what: str) -> str:
-        """Ask for a line on stderr, and return what the person types. Raises click's Abort at the end of the input."""
+        """Ask for a line on stderr, and return what the person types. Without input, it is a usage error."""
         if sys.stdin is None:
-            raise click.UsageError(f"{what} can't be asked for: standard input is closed.")
+            raise click.UsageError(f"{what} can't be asked for: standard input is closed; {_WITH_INPUT}.")
         while True:
             self._settle(self._err)
             self._err.write(f"{what}: ")
             line = next_line(sys.stdin)
             if not line:
-                raise click.Abort
+                self._err.write("\n")  # ends the line of the question
+                raise click.UsageError(f"{what} was not given: there is no more input; {_WITH_INPUT}.")
             if answer := line.decode(sys.stdin.encoding, "replace").strip():
                 return answer
 
@@ -208,7 +220,7 @@ class Output:
         """Report on stderr that a command was called wrongly."""
         message = error.format_message()
         if self.as_json:
-            _write_json(self._err, {"error": {"reason": "usage", "message": message}})
+            _write_json(self._err, {"error": error_document("usage", message, action="fix_request")})
         elif isinstance(error, click.exceptions.NoArgsIsHelpError):  # then the message is the help
             self._line(self._people_err, visible(message, LAYOUT), "")
         else:
@@ -230,7 +242,7 @@ class Output:
         why = "is closed" if lost.errno == errno.EBADF else f"can't be written: {lost.strerror}"
         message = f"standard output {why}; what was not shown is lost, but the command did its work"
         if self.as_json:
-            _write_json(self._err, {"error": {"reason": "output_lost", "message": message}})
+            _write_json(self._err, {"error": error_document("output_lost", message)})
         else:
             self._error("output_lost", message)
 
@@ -240,14 +252,39 @@ class Output:
 
         self._settle(self._err)
         reason = f"{visible(reason)}: " if message else visible(reason)
-        self._people_err.print(Text(reason), style="bold red", end="")
-        self._people_err.print(Text(visible(message, LAYOUT).replace("\n", "\n  ")))
+        lines = f"{reason}{visible(message, LAYOUT)}".replace("\n", "\n" + " " * INDENT).split("\n")
+        if self._err.isatty():
+            lines = [wrapped(line, self._people_err.width) for line in lines]
+        text = Text("\n".join(lines))
+        text.stylize("bold red", 0, len(reason))
+        self._people_err.print(text, soft_wrap=True)
 
-    def _line(self, console: Console, text: str, style: str) -> None:
+    def _line(self, console: Console, text: str, style: str, *, indent: int | None = None, whole: bool = False) -> None:
+        """Write a line. On a terminal, it is broken and goes on with this indent, unless it has to stay `whole`.
+
+        Without an indent, the text has lines of its own, which go on in column 0.
+        """
         from rich.text import Text
 
-        self._settle(self._out if console is self._people_out else self._err)
-        console.print(Text(text), style=style or None)
+        sink = self._out if console is self._people_out else self._err
+        self._settle(sink)
+        if indent is not None and sink.isatty() and not whole:
+            text = wrapped(text, console.width, indent)
+        console.print(Text(text), style=style or None, soft_wrap=None if indent is None else True)
+
+
+def error_document(
+    reason: str, message: str, *, metadata: Mapping[str, str] | None = None, action: str = "give_up"
+) -> dict[str, Any]:
+    """Return an error that is no Refusal in the form of one: every error has the same members (docs/cli.md)."""
+    return {
+        "reason": reason,
+        "message": message,
+        "field": "",
+        "metadata": dict(metadata or {}),
+        "retryAfterMs": 0,
+        "action": action,
+    }
 
 
 def typed_pieces() -> Iterator[bytes]:
@@ -270,7 +307,19 @@ def typed_pieces() -> Iterator[bytes]:
 def _console(sink: Sink) -> Console:
     from rich.console import Console
 
-    return Console(file=cast("IO[str]", sink), highlight=False, emoji=False, markup=False, soft_wrap=not sink.isatty())
+    return Console(
+        file=cast("IO[str]", sink),
+        highlight=False,
+        emoji=False,
+        markup=False,
+        soft_wrap=not sink.isatty(),
+        _environ={name: value for name, value in os.environ.items() if name not in _SIZES or _is_size(value)},
+    )
+
+
+def _is_size(text: str) -> bool:
+    """Whether the text is a size of a terminal. rich takes 0 literally, and would show nothing at all."""
+    return re.fullmatch(r"0*[1-9][0-9]{0,4}", text, re.ASCII) is not None
 
 
 def _write_json(sink: Sink, value: Any) -> None:

@@ -54,7 +54,8 @@ A terminal obeys control characters, so `oa` sends no text from elsewhere to a t
 
 - In titles, reasons, messages, names, errors and paths, control characters and characters that change the direction of
   text or have no width are made visible, as `\\x1b` or `\\u202e`, also when piped. A line break in a name is shown as
-  `\\n`, so that no title can make a line that looks like one of ours.
+  `\\n`. A line that is too long for the terminal goes on indented, so that no title can make a line that looks like one
+  of ours. Ids and hashes are never broken.
 - A run's output is piped byte for byte. A terminal gets text and colors. A carriage return ends the line, so that
   nothing is overwritten, and other control characters are made visible. `--raw` sends exactly the bytes to a terminal,
   too. Use it for runs that you trust. A run with a terminal of its own (`--tty`) is shown in the same way.
@@ -134,7 +135,8 @@ def _option(option: click.Option) -> str:
     if option.multiple:
         words += " May be given several times."
     if option.show_default:
-        words += f" Default: {option.default}."
+        shown = option.show_default if isinstance(option.show_default, str) else option.default
+        words += f" Default: {shown}."
     return f"| `{option.opts[0]}{value}` | {words.strip()} |"
 
 

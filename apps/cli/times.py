@@ -18,9 +18,12 @@ _UNITS = {
 
 
 class Duration(click.ParamType[timedelta]):
-    """ "500ms", "10s", "5m", "2h", "1d"; the value is a timedelta."""
+    """ "500ms", "10s", "5m", "2h", "1d"; the value is a timedelta. `zero`: whether 0 is a duration, too."""
 
     name = "duration"
+
+    def __init__(self, *, zero: bool) -> None:
+        self._zero = zero
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """Return the duration. Any other value is a usage error."""
@@ -29,6 +32,9 @@ class Duration(click.ParamType[timedelta]):
         found = _DURATION.fullmatch(str(value))
         if found is None:
             self.fail("Give a number with a unit: 500ms, 10s, 5m, 2h or 1d.", param, ctx)
+        if int(found[1]) == 0 and not self._zero:
+            # Services take 0 as "not set": a key with the lifetime 0 would never end.
+            self.fail("Give a duration of more than 0; leave the option out for its default.", param, ctx)
         try:
             return int(found[1]) * _UNITS[found[2]]
         except OverflowError:
@@ -47,11 +53,12 @@ class Moment(click.ParamType[datetime]):
         text = str(value)
         try:
             if text.startswith("+"):
-                return datetime.now(UTC) + DURATION.convert(text[1:], param, ctx)
+                return datetime.now(UTC) + DURATION_OR_ZERO.convert(text[1:], param, ctx)
             time = datetime.fromisoformat(text)
             return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
             return self.fail("Give a time as 2026-12-01T08:00+01:00, in UTC without an offset, or +10m.", param, ctx)
 
 
-DURATION, MOMENT = Duration(), Moment()
+DURATION, DURATION_OR_ZERO, MOMENT = Duration(zero=False), Duration(zero=True), Moment()
+"""Only an option that says what 0 means takes DURATION_OR_ZERO."""

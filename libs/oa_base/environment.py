@@ -60,7 +60,8 @@ def check_control_url(control_url: str) -> int:
     """The port. Raises Refusal `invalid_setting` for what is no http(s) URL of a host."""
     port = _port_of(control_url)
     if port is None:
-        message = f"{control_url!r} is no URL of a control plane; one is http://127.0.0.1:8080"
+        shown = "this" if "@" in control_url else repr(control_url)  # a password may stand before the @
+        message = f"{shown} is no URL of a control plane; one is http://127.0.0.1:8080"
         raise Refusal("invalid_setting", message, field="OA_CONTROL_URL")
     return port
 

@@ -10,22 +10,38 @@ interrupts.ends_at_once()
 
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import NoReturn  # noqa: E402
 
 _PROGRAMS = Path(__file__).with_name("_programs")
+_REFUSED = 70
+"""The exit code of a command that was refused."""
+_OURS = ("oa_", "openagents", "apps", "services")
+"""How the names of our own modules begin: if one of these is missing, no extra brings it."""
 
 
 def main() -> None:
     """Run `oa` and end the process with its exit code."""
     if not _is_ours():
-        sys.exit(
-            "oa: another distribution has replaced the package openagents; "
+        _refuse(
+            "another distribution has replaced the package openagents; "
             "install openagents-runtime into an environment of its own"
         )
     if _PROGRAMS.is_dir():
         sys.path.insert(0, str(_PROGRAMS))
-    from apps.cli.__main__ import main as oa
+    try:
+        from apps.cli.__main__ import main as oa
 
-    oa()
+        oa()
+    except ModuleNotFoundError as missing:  # also while an error is written, which needs modules, too
+        if (missing.name or "").startswith(_OURS):
+            raise
+        _refuse(f"the module {missing.name} is not installed; run pip install 'openagents-runtime[cli]'")
+
+
+def _refuse(message: str) -> NoReturn:
+    """Say in one line what is wrong and what to do, and end. Nothing but the standard library may be here."""
+    sys.stderr.write(f"oa: {message}\n")
+    sys.exit(_REFUSED)
 
 
 def _is_ours() -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from apps.cli.exits import Exit
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
 from tests.house.files import REPO
@@ -178,6 +179,10 @@ def test_what_is_missing_is_named_with_what_to_install(installed: Installed) -> 
     said = installed.run(installed.python, "-c", program)
     assert said.startswith("openagents.Client needs the module ")
     assert said.endswith("; install 'openagents-runtime[sdk]'\n")
+    command = [installed.oa, "--version"]
+    done = subprocess.run(command, env=installed.variables, capture_output=True, text=True, check=False)
+    assert done.returncode == Exit.REFUSED
+    assert done.stderr == "oa: the module click is not installed; run pip install 'openagents-runtime[cli]'\n"
 
 
 def test_oa_says_when_another_distribution_has_replaced_the_package(installed: Installed) -> None:
@@ -185,7 +190,7 @@ def test_oa_says_when_another_distribution_has_replaced_the_package(installed: I
     Path(place).write_text("", "utf-8")
     command = [installed.oa, "--version"]
     done = subprocess.run(command, env=installed.variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == Exit.REFUSED
     assert "another distribution has replaced the package openagents" in done.stderr
 
 

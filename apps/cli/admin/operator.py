@@ -53,7 +53,18 @@ async def operators(what: Callable[[grpc.aio.Channel, str], T], env: Mapping[str
     settings = load(OperatorSettings, env)
     token = settings.token or _of_local_stack(env)
     async with _channel(settings) as channel:
-        yield what(channel, token.reveal())
+        try:
+            yield what(channel, token.reveal())
+        except Refusal as refusal:
+            if refusal.reason != "unavailable" or "OA_CONTROL_GRPC" not in refusal.message or _is_named(env):
+                raise
+            message = f"{refusal.message}, or start a local stack with `oa up`"
+            raise Refusal(refusal.reason, message) from None
+
+
+def _is_named(env: Mapping[str, str]) -> bool:
+    """Whether control's address was given; otherwise it is that of a local stack."""
+    return bool(env.get("OA_CONTROL_GRPC"))
 
 
 def operators_audit_heads(env: Mapping[str, str]) -> FileAuditHeads:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import UTC, datetime
 
 from apps.cli.output import Output
 from oa_base.visible import visible
@@ -16,19 +18,25 @@ STARTED_BY_OA = ("codex", "exec")
 
 
 class NoWorkerHint:
-    """Says after a while what to start, unless more than the run's beginning was heard by then."""
+    """Says after a while what to start, if the run waits for a worker as far as can be seen from here.
+
+    Nothing is said of workers before the run was seen as it is now: one may have taken it, and even ended it.
+    """
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._adapter = ""
+        self._heard = False
+        self._created: asyncio.Future[events.RunSpec] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._say())
 
     def heard(self, item: Item) -> None:
         """Note an item of the run."""
-        if isinstance(item, Seen) and isinstance(item.event.body, events.RunCreated):
-            self._adapter = item.event.body.spec.adapter
-        elif isinstance(item, Seen | Began | Broken):
-            self.cancel()  # a worker has the run, or we can't see whether one has
+        self._heard = True
+        if not (isinstance(item, Seen) and isinstance(item.event.body, events.RunCreated)):
+            if isinstance(item, Seen | Began | Broken):
+                self.cancel()  # a worker has the run, or we can't see whether one has
+        elif item.live and not self._created.done():
+            self._created.set_result(item.event.body.spec)
 
     def cancel(self) -> None:
         """Give no hint any more."""
@@ -36,11 +44,33 @@ class NoWorkerHint:
 
     async def _say(self) -> None:
         await asyncio.sleep(NO_WORKER_HINT_S)
-        self._output.note(f"No worker has taken it yet. {_what_to_start(self._adapter)}")
+        if not self._heard:
+            self._output.note("The connection has not been made yet; `oa` keeps trying, and the run goes on by itself.")
+            await self._created
+            await asyncio.sleep(NO_WORKER_HINT_S)
+        spec = await self._created
+        self._output.note(f"No worker has taken it yet. {_what_it_waits_for(spec) or _what_to_start(spec.adapter)}")
+
+
+def _what_it_waits_for(spec: events.RunSpec) -> str:
+    """Return what a run may wait for on purpose; empty if only a worker can be missing."""
+    queue = spec.queue
+    if queue.not_before_ns is not None and queue.not_before_ns > time.time_ns():
+        return f"It waits until {_time(queue.not_before_ns)}, as its --not-before says."
+    if queue.concurrency is not None:
+        limit = queue.concurrency.limit
+        return f"It may wait for others: at most {limit} with its concurrency key run at a time."
+    if spec.thread_id and spec.thread_policy is not None:
+        return "It may wait for an older run of its thread."
+    return ""
+
+
+def _time(at_ns: int) -> str:
+    return datetime.fromtimestamp(at_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _what_to_start(adapter: str) -> str:
-    """Return what to do for a run of the adapter, which may not be known yet."""
+    """Return what to do for a run of the adapter."""
     if adapter in STARTED_BY_OA:
         return f"In another shell: oa worker start --adapter {adapter}"
-    return f"Start one that has the agent {visible(adapter)}." if adapter else "Start one that has its agent."
+    return f"Start one that has the agent {visible(adapter)}."

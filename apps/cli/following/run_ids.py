@@ -39,13 +39,18 @@ async def meant_run(client: Client, folder: Path, text: str) -> str:
     """Return the id of the run that is meant. A whole id is taken as it is; otherwise the read model is asked.
 
     `latest` is the newest of the caller's own runs. `folder` is the site's.
-    Raises Refusal `invalid_topic` for a text that can't be an id, `not_found`, `invalid_value`.
+    Raises Refusal `invalid_value` for a text that can't be an id or that several ids begin with, `not_found`.
     """
     if text == LATEST:
         return await _latest(client, folder)
     if beginnings := _RUN.beginnings(text):
         return await _beginning(client, *beginnings)
-    run_events(text)
+    if not is_run_id(text):
+        message = (
+            "this is no id of a run; give run_ and 26 digits and letters, as `oa run list` shows it, its beginning, "
+            f"or `{LATEST}`"
+        )
+        raise Refusal("invalid_value", message, field="run_id")
     return text
 
 

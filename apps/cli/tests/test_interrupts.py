@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from apps.cli.exits import Exit
+from apps.cli.output import error_document
 from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_localstack.installation.ports import HOST
 from oa_platform.process.interrupts import STATUS
@@ -65,7 +66,7 @@ def test_as_json(tmp_path: Path) -> None:
     for moment in ("apps.cli.program", "apps.cli.failures"):
         done = _interrupted(tmp_path, moment, *LIST, "--json")
         assert (done.returncode, done.stdout) == (Exit.INTERRUPTED, "")
-        assert json.loads(done.stderr) == {"error": {"reason": "interrupted", "message": "interrupted"}}
+        assert json.loads(done.stderr) == {"error": error_document("interrupted", "interrupted")}
     assert _interrupted(tmp_path, "click", "run", "start", "--", "x", "--json").stderr == "interrupted\n"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,16 @@ from apps.cli.output import Output
 from apps.cli.tests.hostile import screens
 from oa_client.follow.items import Broken, Item, Seen
 from oa_runlog import events
-from oa_runlog.events import AgentSpec, RunCreated, RunEvent, RunSpec, RunStarted
+from oa_runlog.events import (
+    AgentSpec,
+    Concurrency,
+    QueuePolicy,
+    RunCreated,
+    RunEvent,
+    RunSpec,
+    RunStarted,
+    ThreadPolicy,
+)
 from oa_testing.waiting import PATIENCE_S
 
 CREATED = "usr_01JD8V0000000000000000000A", "org_01JD8V0000000000000000000A"
@@ -37,6 +48,9 @@ async def said(monkeypatch: pytest.MonkeyPatch, *items: Item) -> str:
     for item in items:
         hint.heard(item)
     async with asyncio.timeout(PATIENCE_S):
+        for _ in range(10):
+            await asyncio.sleep(0)
+        hint.cancel()
         await asyncio.gather(hint._task, return_exceptions=True)
     return err.written.decode().strip()
 
@@ -55,8 +69,48 @@ async def test_what_to_start_is_said_of_the_runs_adapter(
     assert await said(monkeypatch, created(adapter)) == f"No worker has taken it yet. {start}"
 
 
-async def test_it_is_said_before_the_run_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await said(monkeypatch) == "No worker has taken it yet. Start one that has its agent."
+async def test_nothing_is_said_of_workers_before_the_run_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = await said(monkeypatch)
+    assert words.startswith("The connection has not been made yet;")
+    assert "worker" not in words
+
+
+async def test_once_the_run_is_seen_late_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(no_worker, "NO_WORKER_HINT_S", 0.0)
+    _, err = screens(monkeypatch, terminal=False)
+    hint = NoWorkerHint(Output())
+    async with asyncio.timeout(PATIENCE_S):
+        while not err.written:
+            await asyncio.sleep(0)
+        hint.heard(created("exec"))
+        await hint._task
+    assert err.written.decode().splitlines()[1].startswith("No worker has taken it yet.")
+
+
+async def test_what_is_stored_here_does_not_say_whether_a_worker_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await said(monkeypatch, replace(created("exec"), live=False)) == ""
+
+
+@pytest.mark.parametrize(
+    ("waits", "why"),
+    [
+        (
+            {"queue": QueuePolicy(not_before_ns=1_900_000_000 * 10**9)},
+            "It waits until 2030-03-17T17:46:40Z, as its --not-before says.",
+        ),
+        (
+            {"queue": QueuePolicy(concurrency=Concurrency("deploy", 2))},
+            "It may wait for others: at most 2 with its concurrency key run at a time.",
+        ),
+        (
+            {"thread_id": "t", "thread_policy": ThreadPolicy.ENQUEUE},
+            "It may wait for an older run of its thread.",
+        ),
+    ],
+)
+async def test_a_run_that_waits_on_purpose(waits: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = RunSpec("exec", AgentSpec("{}"), **waits)
+    assert await said(monkeypatch, seen(RunCreated(*CREATED, spec))) == f"No worker has taken it yet. {why}"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ import pytest
 from apps.cli.admin.operator import operators
 from oa_base.refusal import Refusal
 from oa_client.cpython.operators.subjects import SubjectOperators
+from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.peers.authority import Authority
+from oa_testing.postgres import free_port
 from openagents.control.v1 import block_service_pb2 as pb
 from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceServicer_to_server
 
@@ -70,6 +72,13 @@ async def test_nothing_is_said_in_the_clear_to_elsewhere_unless_that_is_allowed(
     assert (refused.value.reason, refused.value.field) == ("invalid_setting", "OA_TLS_CERT_FILE")
     with pytest.raises(Refusal, match="unavailable"):
         await _name_of({**elsewhere, "OA_ALLOW_PLAINTEXT": "true"})
+
+
+async def test_where_a_local_stack_would_be_it_says_how_to_start_one() -> None:
+    with pytest.raises(Refusal, match="see to OA_CONTROL_GRPC, or start a local stack with `oa up`"):
+        await _name_of({"OA_PORT_BASE": str(free_port(tuple(PORT_OFFSETS.values())))})
+    with pytest.raises(Refusal, match=r"see to OA_CONTROL_GRPC$"):
+        await _name_of({"OA_CONTROL_GRPC": "127.0.0.1:9"})
 
 
 @pytest.mark.parametrize("missing", ["CERT", "KEY", "CA"])

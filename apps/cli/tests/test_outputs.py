@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from apps.cli.exits import Exit
 from apps.cli.tests.program import REPOSITORY, TIMEOUT_S, Done, Program
+from oa_platform.process.interrupts import AS_JSON
 from oa_runlog import events as ev
 from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.tests.records import SIGNER, record, text
@@ -87,6 +89,18 @@ async def test_it_is_one_line_and_with_json_one_document(program: Program, redir
     one_line(refused, "oa login")
 
 
+MEMBERS = ["reason", "message", "field", "metadata", "retryAfterMs", "action"]
+
+
+async def test_every_error_has_the_same_members(program: Program) -> None:
+    lost = await program.in_shell('"$@" >/dev/full', *SHOW, "--json")
+    usage = await program.in_shell('"$@"', "frobnicate", "--json")
+    refused = await program.in_shell('"$@"', "run", "list", "--json")
+    interrupted = json.loads(AS_JSON)["error"]
+    assert [list(error) for error in (lost.error, usage.error, refused.error, interrupted)] == [MEMBERS] * 4
+    assert usage.error["action"] == "fix_request"
+
+
 async def test_what_failed_stays_so_when_it_can_not_be_shown(program: Program) -> None:
     done = await program.in_shell('"$@" >/dev/full', "status")
     assert done.status == Exit.UNREACHABLE
@@ -116,7 +130,11 @@ async def test_what_can_not_be_asked_for(program: Program) -> None:
     closed = await program.in_shell('"$@" <&-', "login")
     assert (closed.status, "standard input is closed" in closed.stderr) == (Exit.USAGE, True)
     ended = await program.in_shell('"$@" </dev/null', "login")
-    assert ended.status == Exit.INTERRUPTED
+    assert ended.status == Exit.USAGE
+    assert ended.stderr.startswith("E-mail: \n")
+    assert "there is no more input; run the command on a terminal" in ended.stderr
+    as_json = await program.in_shell('"$@" </dev/null', "login", "--json")
+    assert (as_json.status, '"reason":"usage"' in as_json.stderr) == (Exit.USAGE, True)
 
 
 # ------------------------------------------------------------------------------------------------- locales and bytes
@@ -207,6 +225,17 @@ async def test_a_working_directory_that_was_removed(program: Program, tmp_path: 
 
 
 # ------------------------------------------------------------------------------------------------- a terminal
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "-1", "²", "wide", "9" * 5000])
+async def test_a_width_that_is_none_means_that_it_is_unknown(program: Program, columns: str) -> None:
+    env = {"COLUMNS": columns, "LINES": columns}
+    done = await program.in_shell('"$@"', *SHOW, env=env)
+    assert (done.status, "title 你 ü\n".encode() in done.stdout) == (Exit.OK, True)
+    refused = await program.in_shell('"$@"', "run", "list", env=env)
+    one_line(refused, "oa login")
+    usage = await program.in_shell('"$@"', "frobnicate", env=env)
+    assert "No such command" in usage.stderr
 
 
 def on_a_terminal(home: Path, *arguments: str) -> bytes:

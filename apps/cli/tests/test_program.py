@@ -142,6 +142,12 @@ def test_every_command_takes_json(command: tuple[str, ...]) -> None:
         ("schedule", "create", "nightly", "--", "true"),
         ("schedule", "create", "nightly", "--cron", "* * * * *", "--every", "1m", "--", "true"),
         ("schedule", "create", "nightly", "--cron", "* * * * *", "--anchor", "2026-01-01", "--", "true"),
+        ("schedule", "create", "nightly", "--every", "1h", "--time-zone", "Europe/Zurich", "--", "true"),
+        ("schedule", "create", "nightly", "--every", "1h", "--time-zone", "UTC", "--", "true"),
+        ("run", "start", "--retry-delay", "1s", "--", "true"),
+        ("run", "start", "--thread", "", "--", "true"),
+        ("login", "--dev", "--paste"),
+        ("login", "--dev", "--port", "8123"),
         ("schedule", "create", "nightly", "--every", "1m"),
         ("schedule", "create", "nightly", "--every", "1 minute", "--", "true"),
         ("schedule", "create", "nightly", "--every", "999999999999d", "--", "true"),
@@ -237,11 +243,19 @@ async def test_a_folder_that_can_not_be_used_is_named(tmp_path: Path) -> None:
     assert str(file) in done.stderr
 
 
+async def test_a_file_that_can_not_be_written_is_not_blamed_on_our_folders(program: Program) -> None:
+    done = await program("admin", "secrets", "new", "--database", "db.example:5432", "/proc/none/secrets")
+    assert done.status == Exit.REFUSED
+    assert "/proc/none" in done.stderr
+    assert "see to that, or give another path" in done.stderr
+    assert "OA_HOME" not in done.stderr
+
+
 async def test_an_id_that_is_none(program: Program, tmp_path: Path) -> None:
     _sign_in(tmp_path, program)
     done = await program("run", "tail", "nonsense")
     assert done.status == Exit.REFUSED
-    assert "invalid_topic" in done.stderr
+    assert "invalid_value (run_id)" in done.stderr
 
 
 async def test_status_without_a_stack(tmp_path: Path) -> None:
@@ -262,7 +276,7 @@ async def test_offline_verification_of_what_is_no_receipt(program: Program, tmp_
     file = tmp_path / "receipt.json"
     file.write_text("{")
     done = await program("receipt", "verify", "--receipt", str(file), "--key", "A" * 43 + "=")
-    assert (done.status, done.stderr.split(":")[0]) == (Exit.REFUSED, "malformed_message")
+    assert (done.status, done.stderr.split(":")[0]) == (Exit.NOT_PROVED, "artifact_malformed")
     no_key = await program("receipt", "verify", "--receipt", str(file))
     assert no_key.status == Exit.NOT_PROVED
     bad_key = await program("receipt", "verify", "--receipt", str(file), "--key", "%%%")
@@ -350,6 +364,7 @@ def test_the_help_has_the_codes() -> None:
 
 def test_what_to_do_next() -> None:
     assert next_step(Refusal("rate_limited", "wait", retry_after_ms=1500)) == "try again in 2 s"
+    assert next_step(Refusal("rate_limited", "too many; try again in 57 s", retry_after_ms=57_000)) == ""
     assert next_step(Refusal("invalid_token", "who?; sign in again")) == "sign in with `oa login`"
     assert next_step(Refusal("unavailable", "nobody answers")) == "try again in a moment"
     assert next_step(Refusal("unavailable", "nobody answers; look at its log")) == ""
@@ -364,3 +379,34 @@ def test_words_for_sizes_and_times() -> None:
         *("0 bytes", "1023 bytes", "1.5 KiB", "3.0 MiB", "5.0 GiB"),
     ]
     assert [ms_words(ms) for ms in (0, 999, 2500, 200_000)] == ["0 ms", "999 ms", "2.5 s", "3 min 20 s"]
+
+
+WITHOUT = """
+import sys
+module = sys.argv.pop(1)
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from openagents._oa import main
+main()
+"""
+"""`oa` where the module that its first argument names is not installed."""
+
+
+@pytest.mark.parametrize("module", ["click", "rich", "platformdirs", "httpx", "ulid"])
+def test_without_its_extra_it_says_what_to_install(module: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT, module, "run", "list"]
+    env = Program(tmp_path, {"OA_CONTROL_URL": "http://127.0.0.1:9", "OA_API_KEY": "oak_test"})._env
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (Exit.REFUSED, "")
+    assert done.stderr.endswith(f"the module {module} is not installed; run pip install 'openagents-runtime[cli]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_module_of_ours_that_is_missing_is_a_defect(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT, "oa_client.client", "run", "list"]
+    env = Program(tmp_path, {"OA_API_KEY": "oak_test"})._env
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("internal: a defect of ours: ModuleNotFoundError")

@@ -75,13 +75,13 @@ def test_other_files_are_not(verify: Verify, lines: list[bytes], reason: str) ->
 
 
 @pytest.mark.parametrize(
-    "receipt", [b"[" * 100_000, b"\xff", b"{}{}", RECEIPT.replace(b"{", b'{"keyId":"x",', 1)], ids=range(4)
+    "receipt", [b"", b"[]", b"[" * 100_000, b"\xff", b"{}{}", RECEIPT.replace(b"{", b'{"keyId":"x",', 1)], ids=range(6)
 )
 def test_what_is_no_receipt_says_so(verify: Verify, receipt: bytes) -> None:
-    assert verify(receipt, None) == (Exit.REFUSED, "malformed_message")
+    assert verify(receipt, None) == (Exit.NOT_PROVED, "artifact_malformed")
 
 
-@pytest.mark.parametrize("key", ["x", KEY + "QUJD", KEY.replace("=", "") + "==", "é"])
+@pytest.mark.parametrize("key", ["x", "AAAA", KEY + "QUJD", KEY.replace("=", "") + "==", "é"])
 def test_what_is_no_key_says_so(verify: Verify, key: str) -> None:
     assert verify(RECEIPT, None, key=key) == (Exit.REFUSED, "invalid_value")
 

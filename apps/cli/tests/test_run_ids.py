@@ -16,6 +16,7 @@ from oa_base.refusal import Refusal
 from oa_client.client import Client
 
 IDS = [f"run_01JD8V00000000000000000{tail}" for tail in ("0AA", "0AB", "0B0")]
+ORG = "org_01JD8V0000000000000000000A"
 OTHERS = "run_01JD8V00000000000000000C00"
 
 
@@ -51,13 +52,18 @@ async def test_what_is_meant(text: str, meant: str, tmp_path: Path) -> None:
     assert await meant_run(CLIENT, tmp_path, text) == meant
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"), [(IDS[0][:-1], "invalid_value"), ("run_02", "not_found"), ("nonsense", "invalid_topic")]
-)
+@pytest.mark.parametrize(("text", "reason"), [(IDS[0][:-1], "invalid_value"), ("run_02", "not_found")])
 async def test_what_means_no_run_or_several(text: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(Refusal) as refused:
         await meant_run(CLIENT, tmp_path, text)
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("text", ["foo", "", "run_", "LATEST", ORG, "run:x", "\x1b"], ids=repr)
+async def test_what_is_no_id_is_refused_in_words_about_ids(text: str, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="this is no id of a run; give run_ and 26 digits and letters") as refused:
+        await meant_run(CLIENT, tmp_path, text)
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", "run_id")
 
 
 async def test_all_that_begin_so_are_counted_and_named(tmp_path: Path) -> None:

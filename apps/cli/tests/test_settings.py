@@ -50,3 +50,13 @@ def test_a_worker_may_be_given_each_sandbox_that_there_is() -> None:
     with pytest.raises(Refusal) as refused:
         load_settings({"OA_CODEX_SANDBOX": "none"})
     assert all(sandbox in str(refused.value) for sandbox in SANDBOXES)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://user:geheim@site.example", "http://:geheim@site.example", "ftp://u:geheim@x", "http://u:geheim@[::1"],
+)
+def test_the_password_of_a_url_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(Refusal, match="OA_CONTROL_URL must be a URL like") as refused:
+        load_settings({"OA_CONTROL_URL": url})
+    assert "geheim" not in str(refused.value)

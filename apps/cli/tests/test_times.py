@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
 import pytest
 
-from apps.cli.times import DURATION, MOMENT
+from apps.cli.__main__ import run
+from apps.cli.exits import Exit
+from apps.cli.times import DURATION, DURATION_OR_ZERO, MOMENT
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("0s", timedelta()),
         ("500ms", timedelta(milliseconds=500)),
         ("10s", timedelta(seconds=10)),
         ("5m", timedelta(minutes=5)),
@@ -29,6 +32,40 @@ def test_a_duration(text: str, expected: timedelta) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(click.BadParameter, match="10s, 5m, 2h"):
         DURATION.convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["0s", "0ms", "000d"])
+def test_zero_is_a_duration_only_where_it_means_something(text: str) -> None:
+    assert DURATION_OR_ZERO.convert(text, None, None) == timedelta()
+    with pytest.raises(click.BadParameter, match="more than 0"):
+        DURATION.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("key", "create", "ci", "--ttl", "0s"),
+        ("run", "start", "--timeout", "0s", "--", "true"),
+        ("run", "start", "--timeout-ms", "0", "--", "true"),
+        ("run", "start", "--start-timeout", "0ms", "--", "true"),
+        ("run", "start", "--run-timeout", "0m", "--", "true"),
+        ("schedule", "create", "tick", "--every", "1h", "--catch-up", "0s", "--", "true"),
+        ("schedule", "create", "tick", "--every", "0s", "--", "true"),
+        ("admin", "maintenance", "bypass", "--for", "0h"),
+        ("admin", "maintenance", "on", "--retry-after", "0s"),
+        ("admin", "route", "canary", "app", "--hold", "0s"),
+    ],
+    ids=" ".join,
+)
+def test_no_limit_is_asked_for_by_leaving_it_out(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == Exit.USAGE
+    assert re.search(r"more than 0|range x>=1", capfd.readouterr().err)
+
+
+def test_a_key_may_be_replaced_without_an_overlap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OA_HOME", str(tmp_path / "stack"))
+    monkeypatch.setenv("OA_CLIENT_HOME", str(tmp_path / "client"))
+    assert run(("key", "rotate", "apk_01JD8V0000000000000000000A", "--overlap", "0s")) == Exit.SIGN_IN
 
 
 def test_a_time() -> None:

@@ -54,3 +54,12 @@ def test_what_makes_no_sense_is_refused_by_its_variable(env: dict[str, str], var
         SiteAccess.from_env(ENV | env)
     assert (refused.value.reason, refused.value.field) == ("invalid_setting", variable)
     assert "word" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://user:geheim@site.example", "user:geheim@site.example", "http://u:geheim@x:99999"]
+)
+def test_a_password_in_a_url_is_not_shown(url: str) -> None:
+    with pytest.raises(Refusal, match="this is no URL of a control plane") as refused:
+        check_control_url(url)
+    assert "geheim" not in str(refused.value)

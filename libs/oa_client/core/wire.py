@@ -78,14 +78,14 @@ def receipt_document(receipt: SignedReceipt) -> JsonDocument:
 
 
 def receipt_of(text: bytes) -> SignedReceipt:
-    """Return the receipt in a file of `receipt_document`. Raises Refusal `malformed_message`."""
+    """Return the receipt in a file of `receipt_document`. Raises Refusal `artifact_malformed`."""
     message = receipt_pb2.Receipt()
     try:
         merge_json(text, message)
     except Refusal as refusal:
         where = f" (look at {refusal.field})" if refusal.field else ""
         what = f"this is no receipt as `oa receipt show --json` writes it{where}"
-        raise Refusal("malformed_message", what) from None
+        raise Refusal("artifact_malformed", what) from None
     return receipt_from_wire(message)
 
 

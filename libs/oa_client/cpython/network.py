@@ -56,7 +56,7 @@ class HttpxHttp:
         return await self._request("GET", url, b"", {})
 
     async def _request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
-        where = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
+        where = f"{urlsplit(url).scheme}://{urlsplit(url).netloc.rpartition('@')[2]}"  # without a password
         way = words_of_way(url, self._proxy)
         try:
             answer = await self._client_for(url).request(method, url, content=body, headers=dict(headers))
@@ -108,8 +108,10 @@ class WebSockets:
         try:
             return await open_socket(url, subprotocol, tls, proxy, compress=self._compress)
         except (OSError, TimeoutError, ssl.SSLError) as error:
+            parts = urlsplit(url)
+            shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without a password
             message = (
-                f"{url} can't be opened{words_of_way(url, self._proxy)} ({_said(error)}); check that it is running"
+                f"{shown} can't be opened{words_of_way(url, self._proxy)} ({_said(error)}); check that it is running"
             )
             raise SocketClosed(message) from None
 

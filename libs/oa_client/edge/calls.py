@@ -87,17 +87,22 @@ class Edge:
         that may help. No attempt is made in another org, or as another person, than the first: Refusal `org_changed`.
 
         `attempts`: maximum number of attempts, made while the catalogue says that the same request may work later; more
-        than one only for calls that may safely take effect twice. `timeout_ms`: the edge gives up after this time.
+        than one only for calls that may safely take effect twice. If the edge does not answer at all within the
+        transport's timeout, there is no further attempt. `timeout_ms`: the edge gives up after this time.
         Raises Refusal: the service's own, or `unavailable`, `deadline_exceeded` if the edge does not answer.
         """
         token = _CallToken(tokens)
         for attempt in range(1, attempts):
+            answer: HttpAnswer | None = None
             try:
-                return _decoded(await self._posted(method, request, token, timeout_ms), response, self.base_url)
+                answer = await self._posted(method, request, token, timeout_ms)
+                return _decoded(answer, response, self.base_url)
             except Refusal as refusal:
                 delay_ms = refusal.retry_after_ms or RETRY.wait_ms(attempt - 1, random.random())
                 if refusal.info.action is not ClientAction.RETRY or delay_ms > MAX_RETRY_AFTER_MS:
                     raise
+                if answer is None and refusal.reason == "deadline_exceeded":
+                    raise  # the caller has waited for the whole timeout that the refusal states, in silence
                 await asyncio.sleep(delay_ms / 1000)
         return _decoded(await self._posted(method, request, token, timeout_ms), response, self.base_url)
 

@@ -9,6 +9,9 @@ from oa_base.refusal import Refusal
 from oa_runlog.proof.receipt import key_id_of
 from oa_wire.strict_text import read_base64
 
+_KEY_BYTES = 32
+"""An Ed25519 public key."""
+
 
 class PinStore(Protocol):
     """Keeps the pinned keys of one site."""
@@ -43,5 +46,7 @@ def keys_of(texts: Iterable[str]) -> dict[str, bytes]:
     try:
         keys = [read_base64(text) for text in texts]
     except ValueError:
-        raise Refusal("invalid_value", "a key is 32 bytes in base64; copy it whole") from None
+        keys = [b""]
+    if any(len(key) != _KEY_BYTES for key in keys):
+        raise Refusal("invalid_value", "a key is 32 bytes in base64; copy it whole")
     return {key_id_of(key): key for key in keys}

@@ -196,8 +196,9 @@ def _read(one: Setting[T], env: Mapping[str, str], service: str) -> T:
         try:
             return _with_source(_parsed(one.parser, text), one, env)
         except ValueError as error:
-            shown = "" if one.parser.secret else f" is {text[:80]!r}, but it"
-            detail = f" ({error})" if str(error) and not one.parser.secret else ""
+            hidden = one.parser.secret or "@" in text  # a URL may hold a password before its @
+            shown = "" if hidden else f" is {text[:80]!r}, but it"
+            detail = f" ({error})" if str(error) and not hidden else ""
             raise ValueError(f"{one.variable}{shown} must be {one.parser.expects}{detail}") from None
     if isinstance(one.default, DefaultFrom):
         return one.default.make(service, env)

@@ -242,7 +242,7 @@ def http_url() -> Parser[str]:
 
     def parse(given: str) -> str:
         parts = urlsplit(given)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
             raise ValueError
         return given.rstrip("/")
 

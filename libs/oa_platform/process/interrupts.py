@@ -11,7 +11,10 @@ import sys
 
 STATUS = 130
 PLAIN = b"interrupted\n"
-AS_JSON = b'{"error":{"reason":"interrupted","message":"interrupted"}}\n'
+AS_JSON = (
+    b'{"error":{"reason":"interrupted","message":"interrupted","field":"","metadata":{},"retryAfterMs":0,'
+    b'"action":"give_up"}}\n'
+)
 
 
 def ends_at_once() -> None:

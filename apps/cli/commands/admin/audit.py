@@ -13,7 +13,7 @@ from apps.cli.commands.audits import compared, filter_options, head_option, limi
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, admin_audit_group, command
 from oa_client.core.audit import AuditFilters, AuditPage
-from oa_client.cpython.artifact_files import scratch, staging
+from oa_client.cpython.artifact_files import replacing, scratch
 from oa_client.cpython.operators.audit import AuditOperators
 from oa_client.proofs.audit_log import checked_audit_log
 from oa_runlog.proof.audit import AuditHead
@@ -59,10 +59,8 @@ async def export(cli: Cli, org_id: str, file: Path) -> Exit:
     `oa audit verify FILE` checks it offline.
     """
     async with operators(partial(AuditOperators, org_id=org_id), cli.env) as log:
-        with staging(file.parent) as (path, opened):
+        with replacing(file) as opened:
             verified = await checked_audit_log(log, operators_audit_heads(cli.env), opened)
-            opened.close()
-            path.replace(file)
     say(cli, verified, f"{file}: ")
     return Exit.OK
 

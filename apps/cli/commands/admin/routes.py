@@ -118,7 +118,7 @@ async def bypass(cli: Cli, ttl: timedelta | None) -> Exit:
     async with operators(RouteOperators, cli.env) as at:
         text, expires_at = await at.create_bypass(milliseconds(ttl) if ttl is not None else 0)
     cli.output.document({"bypass": text, "expiresAt": expires_at})
-    cli.output.say(text)
+    cli.output.say(text, whole=True)
     cli.output.note("Send it as the header x-oa-bypass, or open a page with ?oa-bypass= and it behind.")
     return Exit.OK
 

@@ -44,6 +44,8 @@ def login(cli: Cli, email: str | None, dev: bool, provider: str | None, paste: b
         if email is not None or dev:
             raise click.UsageError("--provider goes without --email and --dev")
         return _signed_in(cli, with_provider(cli, provider, paste=paste, port=port))
+    if dev and (paste or port):
+        raise click.UsageError("--dev goes without --paste and --port: no browser takes part.")
     if email is None:
         email = DEV_EMAIL if dev else cli.output.ask("E-mail")
     if dev:

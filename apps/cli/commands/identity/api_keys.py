@@ -11,7 +11,7 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.following.ids import LATEST, Kind, Listed, meant
 from apps.cli.program import Cli, command, key_group
-from apps.cli.times import DURATION
+from apps.cli.times import DURATION, DURATION_OR_ZERO
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.client import Client
@@ -55,7 +55,7 @@ async def create(
             made = f"{first.service_account_id} ({first.name}) with the key {first.api_key_id}"
             text, document = first.api_key, first.document
     cli.output.note(f"Made {made}. The key is shown only now:")
-    cli.output.say(text)
+    cli.output.say(text, whole=True)
     cli.output.document(document)
     return Exit.OK
 
@@ -89,7 +89,12 @@ async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit
 @key_group.command("rotate", epilog="Example: oa key rotate ci --overlap 1h > ci.key")
 @click.argument("key")
 @click.option(
-    "--overlap", type=DURATION, default="1d", show_default=True, metavar="1d", help="How long the old key still works."
+    "--overlap",
+    type=DURATION_OR_ZERO,
+    default="1d",
+    show_default=True,
+    metavar="1d",
+    help="How long the old key still works.",
 )
 @click.option("--idempotency-key", default="", help="Repeat the one of an earlier call to get its lost answer.")
 @command
@@ -117,7 +122,7 @@ async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -
                 refusal.reason, message, metadata=refusal.metadata, retry_after_ms=refusal.retry_after_ms
             ) from None
     cli.output.note(f"Made {new.key.api_key_id}. The old key ends at {new.old_expires_at[:19]}. The new one:")
-    cli.output.say(new.api_key)
+    cli.output.say(new.api_key, whole=True)
     cli.output.document(new.document)
     return Exit.OK
 

@@ -11,7 +11,7 @@ from apps.cli.commands.audits import compared, filter_options, head_option, limi
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, audit_group, command
 from oa_client.core.audit import AuditFilters, AuditPage
-from oa_client.cpython.artifact_files import scratch, staging
+from oa_client.cpython.artifact_files import replacing, scratch
 from oa_client.proofs.audit_log import checked_audit_log, verify_audit_file
 from oa_runlog.proof.audit import AuditHead
 
@@ -61,10 +61,8 @@ async def list_events(
 async def export(cli: Cli, file: Path) -> Exit:
     """Check the audit log of your org and write it to FILE, one line of JSON per event, oldest first."""
     async with cli.site.client() as client:
-        with staging(file.parent) as (path, opened):
+        with replacing(file) as opened:
             verified = await checked_audit_log(client.commands.audit, cli.site.audit_heads, opened)
-            opened.close()
-            path.replace(file)
     say(cli, verified, f"{file}: ")
     return Exit.OK
 

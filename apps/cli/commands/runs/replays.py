@@ -50,8 +50,8 @@ async def fetch(cli: Cli, run_id: str, file: Path) -> Exit:
     """Fetch the artifact of a run that has ended, archived or not, from the site, check it, and write it to a file."""
     async with cli.site.client() as client:
         run_id = await meant_run(client, cli.site.folder, run_id)
-        async with fetched_artifact(client, run_id, file.parent) as fetched:
-            fetched.path.replace(file)
+        async with fetched_artifact(client, run_id, file) as fetched:
+            fetched.keep_as(file)
     cli.output.say(f"{file}: {fetched.replay.facts.count} events, {fetched.size_bytes} bytes, checked.")
     document = {"runId": run_id, "file": str(file), "events": fetched.replay.facts.count, "bytes": fetched.size_bytes}
     cli.output.document(document)

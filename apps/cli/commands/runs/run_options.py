@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from apps.cli.times import DURATION, MOMENT
+from apps.cli.times import DURATION, DURATION_OR_ZERO, MOMENT
 from oa_client.core.schedules import milliseconds
 from oa_client.sdk.queue import Queue, Retry, policy_of
 from oa_runlog.events import AgentSpec, Concurrency, ExecSpec, RunSpec, Terminal, ThreadPolicy
@@ -42,8 +42,8 @@ _WHAT = (
     ),
     click.option("--cwd", "working_directory", default="", help="Directory on the worker's machine."),
     click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the command."),
-    click.option("--timeout", type=DURATION, default=_NONE, help="End the command if it runs for longer than this."),
-    click.option("--timeout-ms", type=click.IntRange(min=0), default=0, hidden=True),
+    click.option("--timeout", type=DURATION, default=None, help="End the command if it runs for longer than this."),
+    click.option("--timeout-ms", type=click.IntRange(min=1), default=None, hidden=True),
     click.option(
         "--retention",
         "retention_class",
@@ -51,7 +51,7 @@ _WHAT = (
         metavar="CLASS",
         help="Retention class: how long after its end its events move to the archive. By default the default class.",
     ),
-    click.option("--thread", "thread_id", default="", metavar="ID", help="Conversation that the run belongs to."),
+    click.option("--thread", "thread_id", default=None, metavar="ID", help="Conversation that the run belongs to."),
     click.option(
         "--if-busy",
         type=click.Choice([policy.value for policy in ThreadPolicy]),
@@ -65,17 +65,17 @@ _QUEUE = (
         "--not-before", type=MOMENT, metavar="TIME|+DURATION", help="No worker gets the run before this time."
     ),
     click.option(
-        "--start-timeout", type=DURATION, default=_NONE, help="The run fails if no worker starts it within this time."
+        "--start-timeout", type=DURATION, default=None, help="The run fails if no worker starts it within this time."
     ),
-    click.option("--run-timeout", type=DURATION, default=_NONE, help="The run fails if it takes longer than this."),
+    click.option("--run-timeout", type=DURATION, default=None, help="The run fails if it takes longer than this."),
     click.option("--concurrency", type=_Concurrent(), metavar="KEY=N", help="At most N runs with this key at a time."),
     click.option("--retries", type=click.IntRange(0, 99), default=0, help="How often a failed run is tried again."),
     click.option(
         "--retry-delay",
-        type=DURATION,
-        default="1s",
-        show_default=True,
-        help="Pause before the first retry; doubled for each further one.",
+        type=DURATION_OR_ZERO,
+        default=None,
+        show_default="1s",
+        help="Pause before the first retry, doubled for each further one; 0s for none.",
     ),
 )
 _ARGV = click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CMD...]")
@@ -92,41 +92,55 @@ def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
         given: str | None,
         working_directory: str,
         variables: tuple[str, ...],
-        timeout: timedelta,
-        timeout_ms: int,
+        timeout: timedelta | None,
+        timeout_ms: int | None,
         retention_class: str,
-        thread_id: str,
+        thread_id: str | None,
         if_busy: str | None,
         argv: tuple[str, ...],
         priority: int,
         not_before: datetime | None,
-        start_timeout: timedelta,
-        run_timeout: timedelta,
+        start_timeout: timedelta | None,
+        run_timeout: timedelta | None,
         concurrency: Concurrency | None,
         retries: int,
-        retry_delay: timedelta,
+        retry_delay: timedelta | None,
         **others: Any,
     ) -> Any:
         environment = dict(_variable(each) for each in variables)
         input_json = _input_of(agent, given, argv)
-        command = ExecSpec(argv, working_directory, environment, milliseconds(timeout) or timeout_ms)
+        command = ExecSpec(argv, working_directory, environment, milliseconds(timeout or _NONE) or timeout_ms or 0)
         queue = Queue(
             priority=priority,
             not_before=not_before,
-            start_timeout=start_timeout,
-            run_timeout=run_timeout,
+            start_timeout=start_timeout or _NONE,
+            run_timeout=run_timeout or _NONE,
             concurrency=concurrency,
-            retry=Retry(failures=retries + 1, delay=retry_delay) if retries else None,
+            retry=_retry(retries, retry_delay),
         )
         policy = ThreadPolicy(if_busy) if if_busy else None
         what = AgentSpec(input_json) if agent else command
-        spec = RunSpec(agent or "exec", what, title, thread_id, {}, retention_class, policy_of(queue), policy)
+        spec = RunSpec(agent or "exec", what, title, _thread(thread_id), {}, retention_class, policy_of(queue), policy)
         return run(*args, spec=spec, **others)
 
     made: Callable[..., Any] = _ARGV(with_spec)
     for option in reversed((*_WHAT, *_QUEUE)):
         made = option(made)
     return made
+
+
+def _retry(retries: int, delay: timedelta | None) -> Retry | None:
+    if retries:
+        return Retry(failures=retries + 1) if delay is None else Retry(failures=retries + 1, delay=delay)
+    if delay is not None:
+        raise click.UsageError("--retry-delay is for --retries; give how often, too.")
+    return None
+
+
+def _thread(given: str | None) -> str:
+    if given == "":
+        raise click.UsageError("--thread is empty; give the id of a conversation, or leave it out.")
+    return given or ""
 
 
 def with_terminal(spec: RunSpec, terminal: Terminal) -> RunSpec:

@@ -18,12 +18,12 @@ from apps.cli.following.run_ids import meant_run, remember_started
 from apps.cli.following.tail import TailView
 from apps.cli.input.stdin import attached
 from apps.cli.input.tty import terminal_like_ours
-from apps.cli.output import Output, bytes_words, ms_words
+from apps.cli.output import Output, bytes_words, error_document, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
 from oa_base.refusal import Refusal
 from oa_base.visible import visible_json
 from oa_client.client import Client
-from oa_client.core.models import Run
+from oa_client.core.models import Finish, Run
 from oa_client.core.store import CursorStore, WatermarkStore
 from oa_client.core.wire import RUN_STATUSES
 from oa_client.follow.items import Began, Broken, Item, Seen
@@ -130,7 +130,9 @@ async def show(cli: Cli, run_id: str) -> Exit:
 @run_id_argument
 @command
 async def result(cli: Cli, run_id: str) -> int:
-    """Print what an agent returned, as JSON. The exit code is the same as when following the run."""
+    """Print what an agent returned, as JSON. The exit code is the same as when following the run.
+
+    With --json, a run that did not succeed is an error document on stderr, and no result is null."""
     async with cli.site.client() as client:
         run = await client.commands.run(await meant_run(client, cli.site.folder, run_id))
     finish = run.finish
@@ -141,10 +143,20 @@ async def result(cli: Cli, run_id: str) -> int:
         cli.output.say(_result_line(finish.result_json))
         cli.output.document({"result": _result_value(finish.result_json)})
     else:
-        cli.output.note(
-            f"{run.run_id} {finish.outcome} without a result" + (f": {finish.message}" if finish.message else "")
-        )
+        _tell_no_result(cli.output, run.run_id, finish)
     return exit_of_finish(finish.outcome, finish.exit_code, finish.signal)
+
+
+def _tell_no_result(output: Output, run_id: str, finish: Finish) -> None:
+    """Say that a run ended without a result; for programs, as an error if it did not succeed."""
+    message = f"{run_id} {finish.outcome} without a result" + (f": {finish.message}" if finish.message else "")
+    output.note(message)
+    if finish.outcome == events.Outcome.SUCCEEDED:
+        output.document({"result": None})
+    elif output.as_json:
+        reason = finish.reason or finish.outcome
+        about = {"run_id": run_id, "outcome": finish.outcome}
+        output.error(reason, message, error_document(reason, message, metadata=about))
 
 
 @run_group.command("tail", epilog="Example: oa run tail latest --from-start")
@@ -290,7 +302,7 @@ def _show_run(output: Output, run: Run, progress: str) -> None:
         ["title", run.title],
         ["status", run.status],
         ["adapter", run.adapter],
-        ["worker", run.worker_id or "none"],
+        *([["worker", run.worker_id or "none"]] if run.worker_id or not run.ended else []),
         ["attempts", str(run.attempt)],
         ["created", run.created_at],
         ["retention", run.retention_class],

@@ -32,7 +32,7 @@ schedule_argument = click.argument("schedule")
 
 @schedule_group.command("create", epilog=_CREATE_EXAMPLES)
 @click.option("--cron", "expression", default="", help="Cron: minute, hour, day of month, month, day of week.")
-@click.option("--time-zone", default="UTC", show_default=True, metavar="ZONE", help="IANA time zone of --cron.")
+@click.option("--time-zone", default=None, show_default="UTC", metavar="ZONE", help="IANA time zone of --cron.")
 @click.option("--every", type=DURATION, default=None, metavar="15m", help="Interval between times, instead of --cron.")
 @click.option("--anchor", type=MOMENT, default=None, metavar="TIME", help="One of the times of --every.")
 @click.option(
@@ -52,7 +52,7 @@ async def create(
     name: str,
     spec: RunSpec,
     expression: str,
-    time_zone: str,
+    time_zone: str | None,
     every: timedelta | None,
     anchor: datetime | None,
     overlap: str,
@@ -193,14 +193,16 @@ async def _listed(client: Client) -> list[Listed]:
         token = page.next_page_token
 
 
-def _timing(expression: str, time_zone: str, every: timedelta | None, anchor: datetime | None) -> Cron | Every:
+def _timing(expression: str, time_zone: str | None, every: timedelta | None, anchor: datetime | None) -> Cron | Every:
     if bool(expression) == (every is not None):
         raise click.UsageError("Give --cron with an expression, or --every with a distance such as 15m.")
     if every is not None:
+        if time_zone is not None:
+            raise click.UsageError("--time-zone is for --cron; leave it out.")
         return Every(every, anchor)
     if anchor is not None:
         raise click.UsageError("--anchor is for --every; leave it out.")
-    return Cron(expression, time_zone)
+    return Cron(expression, "UTC" if time_zone is None else time_zone)
 
 
 def _row(one: Schedule) -> list[str]:

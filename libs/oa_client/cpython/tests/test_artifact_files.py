@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,11 +33,11 @@ def test_what_fails_half_way_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_staged_file_is_removed_unless_it_was_moved_away(tmp_path: Path) -> None:
-    with staging(tmp_path) as (path, opened):
+    with staging(tmp_path / "file") as (path, opened):
         opened.write(b"x")
         assert list(tmp_path.iterdir()) == [path]
     assert list(tmp_path.iterdir()) == []
-    with staging(tmp_path) as (path, _):
+    with staging(tmp_path / "file") as (path, _):
         path.replace(tmp_path / "kept")
     assert list(tmp_path.iterdir()) == [tmp_path / "kept"]
 
@@ -49,3 +50,12 @@ def test_a_scratch_file_is_written_read_and_gone(tmp_path: Path, monkeypatch: py
         assert opened.read() == b"x"
         assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for file in (tmp_path / "none" / "x", tmp_path / "folder"):
+        with pytest.raises(OSError, match=re.escape(str(file))) as refused:
+            write_artifact(file, [b"one\n"])
+        assert refused.value.filename == str(file)
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]

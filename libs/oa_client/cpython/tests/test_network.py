@@ -67,6 +67,15 @@ async def test_an_error_names_the_proxy_and_not_its_password(
 AUTHORITY, FOREIGN = Authority(), Authority("Another authority")
 
 
+async def test_an_error_does_not_show_the_password_of_a_url() -> None:
+    async with HttpxHttp() as http:
+        with pytest.raises(Refusal, match=r"http://127.0.0.1:9 can't be reached") as refused:
+            await http.post("http://user:geheim@127.0.0.1:9/x", b"", {})
+    with pytest.raises(SocketClosed, match=r"ws://127.0.0.1:9/khala can't be opened") as closed:
+        await WebSockets().open("ws://user:geheim@127.0.0.1:9/khala", Form.PROTO.value)
+    assert "geheim" not in f"{refused.value} {closed.value}"
+
+
 async def test_a_site_with_an_authority_of_its_own(tmp_path: Path) -> None:
     tls, ca_file = server_context(tmp_path, AUTHORITY.issue()), AUTHORITY.write(tmp_path)
     async with FakeGateway({}).running(tls) as gateway, HttpxHttp(ca_file=ca_file) as http:

@@ -413,6 +413,25 @@ async def test_a_call_that_may_be_repeated_is_repeated_for_a_moment(
     assert http.count("Y") == 6
 
 
+@pytest.mark.parametrize(("reason", "posts"), [("deadline_exceeded", 1), ("unavailable", 3)])
+async def test_an_edge_that_says_nothing_is_waited_for_once(reason: str, posts: int) -> None:
+    class Silent:
+        posts = 0
+
+        async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+            self.posts += 1
+            raise Refusal(reason, "no answer within 30 s", retry_after_ms=1)
+
+        async def get(self, url: str) -> HttpAnswer:
+            raise NotImplementedError
+
+    edge = Silent()
+    request, response = pb.StartChallengeRequest(), pb.StartChallengeResponse
+    with pytest.raises(Refusal, match="no answer within"):
+        await Edge("http://edge.test", edge, "oa-test/0").call("x/Y", request, response, attempts=3)
+    assert edge.posts == posts
+
+
 async def test_switching_takes_a_token_of_the_other_org(auth: Auth, http: FakeHttp, control: Control) -> None:
     await sign_in(auth)
     await auth.switch_org("org_2")

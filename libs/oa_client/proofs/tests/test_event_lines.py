@@ -175,4 +175,4 @@ def test_a_receipt_as_a_file_is_read_back() -> None:
 def test_a_receipt_with_two_meanings_or_none_is_refused(change: Callable[[bytes], bytes]) -> None:
     text = json.dumps(wire.receipt_document(RUN.receipt)).encode()
     assert change(text) != text
-    assert receipt_refusal(change(text)).reason == "malformed_message"
+    assert receipt_refusal(change(text)).reason == "artifact_malformed"

@@ -41,7 +41,7 @@ def test_keys_that_somebody_gives_are_read_in_their_one_form() -> None:
     text = base64.b64encode(SIGNER.public_key).decode()
     assert keys_of([text]) == KEYS
     assert keys_of([]) == {}
-    for wrong in ("x", text + "QUJD", text.rstrip("="), "é"):
+    for wrong in ("x", "AAAA", "", text + "QUJD", text.rstrip("="), "é"):
         with pytest.raises(Refusal) as caught:
             keys_of([text, wrong])
         assert caught.value.reason == "invalid_value"
