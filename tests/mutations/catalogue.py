@@ -397,7 +397,7 @@ _SESSION = (
     Mutation(
         "refresh_unchecked",
         "what a refreshed token no longer grants goes on",
-        (Edit(Subscriptions.granted, "admit(grant, subscription.name)", "pass"),),
+        (Edit(Subscriptions.granted, 'admit(grant, subscription.name, field="")', "pass"),),
         _MATRIX,
     ),
     Mutation(
