@@ -53,6 +53,12 @@ def offline(folder: Path, *words: str) -> Document:
     return found
 
 
+def _package_of(install: str) -> tuple[str, set[str]]:
+    """The package that a `pip install` names last, and its extras."""
+    name, _, extras = shlex.split(install)[-1].partition("[")
+    return name, set(extras.removesuffix("]").split(","))
+
+
 def test_the_image_runs_what_the_page_has_tried() -> None:
     said = dict(instructions())
     assert json.loads(said["CMD"]) == ["python", "worker.py"]
@@ -60,7 +66,9 @@ def test_the_image_runs_what_the_page_has_tried() -> None:
     *files, _ = said["COPY"].split()
     assert set(files) <= {block.file for block in blocks_of(PAGE)}
     (first,) = (block.text for block in blocks_of("write-a-worker.md") if block.text.startswith("pip install "))
-    assert shlex.split(said["RUN"])[-1] == shlex.split(first)[-1]
+    image, tried = (_package_of(text) for text in (said["RUN"], first))
+    assert image == ("openagents-runtime", {"sdk"}), "no command line in an image"
+    assert (tried[0], image[1] <= tried[1]) == (image[0], True)
     built = [words[words.index("-t") + 1] for words in commands("docker") if words[1] == "build"]
     assert built == [words[2] for words in commands("docker") if words[1] == "push"]
     (set_image,) = (words for words in commands("kubectl") if words[1:3] == ["set", "image"])
