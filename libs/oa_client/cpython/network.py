@@ -56,7 +56,7 @@ class HttpxHttp:
         return await self._request("GET", url, b"", {})
 
     async def _request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
-        where = f"{urlsplit(url).scheme}://{urlsplit(url).netloc.rpartition('@')[2]}"  # without a password
+        where = f"{urlsplit(url).scheme}://{urlsplit(_shown(url)).netloc}"
         way = words_of_way(url, self._proxy)
         try:
             answer = await self._client_for(url).request(method, url, content=body, headers=dict(headers))
@@ -108,11 +108,7 @@ class WebSockets:
         try:
             return await open_socket(url, subprotocol, tls, proxy, compress=self._compress)
         except (OSError, TimeoutError, ssl.SSLError) as error:
-            parts = urlsplit(url)
-            shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without a password
-            message = (
-                f"{shown} can't be opened{words_of_way(url, self._proxy)} ({_said(error)}); check that it is running"
-            )
+            message = f"{_shown(url)} can't be opened{words_of_way(url, self._proxy)} ({_said(error)}); check that it is running"
             raise SocketClosed(message) from None
 
 
@@ -146,6 +142,12 @@ def words_of_way(url: str, proxy: str, env: Mapping[str, str] = os.environ) -> s
         return f" through the proxy {parts.scheme}://{parts.hostname}:{parts.port} ({PROXY_VARIABLE})"
     unused = next((name for name in _UNUSED if env.get(name)), "")
     return f" without a proxy ({unused} is not used: set {PROXY_VARIABLE} to go through one)" if unused else ""
+
+
+def _shown(url: str) -> str:
+    """The URL without a name and a password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _said(error: Exception) -> str:

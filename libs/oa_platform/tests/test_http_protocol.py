@@ -14,7 +14,7 @@ import pytest
 from oa_platform.config.parsers import Address
 from oa_platform.http.protocol import BoundedHttpProtocol
 from oa_platform.http.server import HttpServer
-from oa_testing.waiting import PATIENCE_S
+from oa_testing.waiting import PATIENCE_S, eventually
 
 HEAD_BYTES = 1024
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -152,7 +152,7 @@ async def test_trailers_and_extensions_have_a_limit(server: Server, begun: bytes
     assert await early.rest() == b"", "the request has its answer, and a second one would be for another"
     waiting = await server.connect()
     await waiting.send(CHUNKED % b"/" + begun)
-    await _until(lambda: len(server.heads) == 2)
+    await eventually(lambda: len(server.heads) == 2)
     await waiting.send(line * (2 * HEAD_BYTES // len(line)))
     answer = await waiting.rest()
     assert answer.startswith(b"HTTP/1.1 431 ")
@@ -224,7 +224,7 @@ async def test_an_earlier_request_gets_its_answer_first(server: Server) -> None:
         server.go.clear()
         peer = await server.connect()
         await peer.send(b"GET /late HTTP/1.1\r\nhost: x\r\n\r\n")
-        await _until(lambda: len(server.heads) > 0)
+        await eventually(lambda: len(server.heads) > 0)
         server.heads.clear()
         await peer.send(second)
         await asyncio.sleep(0.05)
@@ -233,17 +233,11 @@ async def test_an_earlier_request_gets_its_answer_first(server: Server) -> None:
         assert await peer.rest() == b""
 
 
-async def _until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 async def test_a_head_that_waits_for_an_earlier_answer_is_not_too_slow() -> None:
     async with serving(head_timeout_s=0.05) as server:
         peer = await server.connect()
         await peer.send(b"GET /late HTTP/1.1\r\nhost: x\r\n\r\n" + GET[:9])
-        await _until(lambda: len(server.heads) > 0)
+        await eventually(lambda: len(server.heads) > 0)
         await asyncio.sleep(0.2)  # longer than the limit
         server.go.set()
         assert (await peer.answer()).body["path"] == "/late"

@@ -138,15 +138,17 @@ class Children:
         await self._log.do(TellChild.of(state.run_id, state.org_id, started))
         return applied.run_id, applied.repeated
 
-    async def complete(self, parent: RunRecord) -> None:
-        """Record the starts that the parent's log lacks, so that its next worker knows all children. Raises Refusal.
+    async def complete(self, parent: RunRecord) -> bool:
+        """Record the starts that the parent's log lacks, so that its next worker knows all children. Return whether it
+        lacked any. Raises Refusal.
 
         Whether branches started them is not known any more.
         """
-        state = parent.state
-        for child in await self._families.untold(state.run_id):
+        state, untold = parent.state, await self._families.untold(parent.state.run_id)
+        for child in untold:
             started = _started(child.child_id, child.run_id, child.spec, has_branches=False)
             await self._tell(TellChild.of(state.run_id, state.org_id, started))
+        return bool(untold)
 
     async def _fault(self, parent: RunRecord, spec: RunSpec) -> Refusal | None:
         """Why the parent may not have another child; this applies only to a child that does not exist yet."""

@@ -394,8 +394,11 @@ async def test_branches_that_go_on_at_once_come_to_the_same_places() -> None:
 
 
 async def test_a_cancel_reaches_the_code_where_it_did() -> None:
+    began = asyncio.Event()
+
     async def waits(run: Run[Ask]) -> Answer:
         await run.step("begin", note, "x")
+        began.set()
         try:
             await run.receive(str)
         except asyncio.CancelledError:
@@ -405,9 +408,7 @@ async def test_a_cancel_reaches_the_code_where_it_did() -> None:
 
     cancel = CancelSignal()
     playing = asyncio.ensure_future(play(waits, Ask("x"), cancel=cancel))
-    while not CALLS:
-        await asyncio.sleep(0.001)
-    await asyncio.sleep(0.05)
+    await began.wait()
     cancel.request("enough", 10_000)
     log = recorded(await playing, Ask("x"), cancel_at=1)
     (await replay(waits, log, input=Ask, output=Answer)).check(whole=True)

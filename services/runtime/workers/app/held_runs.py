@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from oa_base.identity import Principal
 from oa_runlog.decide import not_found, stale_epoch
-from oa_runlog.events import RunSpec
+from oa_runlog.events import EventType, RunSpec
 from services.runtime.children.app import Children
 from services.runtime.log.app.ports import RunEvents
 from services.runtime.log.domain.records import RunRecord
@@ -42,8 +42,9 @@ class HeldRuns:
         lease that is over.
         """
         run = await self._held(principal, lease)
-        if after_seq == 0 and run.state.attempt > 1:
-            await self._children.complete(run)  # before the worker reads what earlier attempts have done
+        # Before the worker reads which children earlier attempts have started.
+        asks_for_children = after_seq == 0 and (not types or EventType.CHILD_STARTED in types)
+        if asks_for_children and run.state.attempt > 1 and await self._children.complete(run):
             run = await self._held(principal, lease)
         if after_seq >= run.state.latest_seq:
             return []
