@@ -108,7 +108,8 @@ class WebSockets:
         try:
             return await open_socket(url, subprotocol, tls, proxy, compress=self._compress)
         except (OSError, TimeoutError, ssl.SSLError) as error:
-            message = f"{_shown(url)} can't be opened{words_of_way(url, self._proxy)} ({_said(error)}); check that it is running"
+            way = words_of_way(url, self._proxy)
+            message = f"{_shown(url)} can't be opened{way} ({_said(error)}); check that it is running"
             raise SocketClosed(message) from None
 
 

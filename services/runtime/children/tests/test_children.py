@@ -50,8 +50,10 @@ async def parent(runtime: Replica, who: Somebody, slots: int = 4) -> tuple[FakeW
     return worker, run_id
 
 
-async def events(runtime: Replica, who: Somebody, run_id: str, epoch: int = 1) -> list[event_pb2.EventBody]:
-    request = worker_service_pb2.ReadHeldRunRequest(run_id=run_id, lease_epoch=epoch)
+async def events(
+    runtime: Replica, who: Somebody, run_id: str, epoch: int = 1, types: tuple[str, ...] = ()
+) -> list[event_pb2.EventBody]:
+    request = worker_service_pb2.ReadHeldRunRequest(run_id=run_id, lease_epoch=epoch, types=types)
     answer = await runtime.workers.ReadHeldRun(request, metadata=who.as_worker())
     return [event_pb2.RunEvent.FromString(data).body for data in answer.events]
 
@@ -119,8 +121,10 @@ async def test_a_start_that_the_parents_log_lacks_is_recorded_before_the_next_wo
     assert not [body for body in await events(runtime, who, run_id) if body.HasField("child_started")]
     await worker.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
     assert await given(await attached(runtime, who, slots=1)) == run_id
-    for _ in range(2):  # and only once
-        told = [body.child_started for body in await events(runtime, who, run_id, 2) if body.HasField("child_started")]
+    assert await events(runtime, who, run_id, 2, ("step.completed",)) == []
+    for types in (("child.started",), ()):  # and only once
+        seen = await events(runtime, who, run_id, 2, types)
+        told = [body.child_started for body in seen if body.HasField("child_started")]
         assert [(one.child_id, one.adapter) for one in told] == [("c1", "quote")]
         assert told[0].input_sha256 == hashlib.sha256(b'{"of": "tea"}').digest()
     request.lease_epoch = 2
