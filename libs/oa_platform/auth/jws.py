@@ -1,20 +1,24 @@
-"""Reads signed tokens: a JWS in its compact form (RFC 7515, 7.1), signed with Ed25519 (RFC 8037).
+"""Reads and writes signed tokens: a JWS in its compact form (RFC 7515, 7.1), signed with Ed25519 (RFC 8037).
 
-Every connection and every call needs it, so it reads only this form and this algorithm. A header is the same for all
-tokens of a key, and is read once for all of them. libsodium checks a signature in half the time of OpenSSL.
+Every connection and every call needs it, so it knows only this form and this algorithm. A header is the same for all
+tokens of a key, and is read or written once for all of them. libsodium checks a signature in half the time of OpenSSL,
+and makes one in two thirds of it.
 """
 
 from __future__ import annotations
 
 import base64
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from nacl.bindings import crypto_sign_open
+from nacl.bindings import crypto_sign, crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
+from oa_platform.auth.keys import SigningKey
 from oa_wire.strict_text import read_json
 
 ALGORITHM = "EdDSA"
@@ -59,6 +63,22 @@ def read_jws(token: str) -> SignedText:
     return SignedText(_header(header), signed, payload, _signature(signature))
 
 
+def write_jws(payload: Mapping[str, Any], kind: str, key: SigningKey) -> str:
+    """The token of `kind` (its `typ`) with this payload. The same arguments always give the same token."""
+    signed = _header_of(kind, key.kid) + b"." + _encoded(_as_json(payload))
+    signature = crypto_sign(signed, key.sodium_key)[:_SIGNATURE_BYTES]
+    return (signed + b"." + _encoded(signature)).decode()
+
+
+@lru_cache(maxsize=_REMEMBERED_HEADERS)
+def _header_of(kind: str, kid: str) -> bytes:
+    return _encoded(_as_json({"alg": ALGORITHM, "kid": kid, "typ": kind}))
+
+
+def _as_json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 @lru_cache(maxsize=_REMEMBERED_HEADERS)
 def _header(text: str) -> Header:
     said = _object(_decoded(text))
@@ -70,9 +90,14 @@ def _header(text: str) -> Header:
 def _signature(text: str) -> bytes:
     signature = _decoded(text)
     # The unused bits of the last character would allow several texts for one token.
-    if len(signature) != _SIGNATURE_BYTES or base64.urlsafe_b64encode(signature).rstrip(b"=") != text.encode():
+    if len(signature) != _SIGNATURE_BYTES or _encoded(signature) != text.encode():
         raise ValueError("no signature")
     return signature
+
+
+def _encoded(data: bytes) -> bytes:
+    """Base64url without padding (RFC 7515, 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
 def _decoded(text: str) -> bytes:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,6 +34,11 @@ class SigningKey:
     def public_key(self) -> Ed25519PublicKey:
         """The public half."""
         return self.private_key.public_key()
+
+    @cached_property
+    def sodium_key(self) -> bytes:
+        """The key as libsodium takes it: the seed, then the public key."""
+        return self.private_key.private_bytes_raw() + self.public_key.public_bytes_raw()
 
     def __repr__(self) -> str:
         return f"SigningKey({self.kid})"

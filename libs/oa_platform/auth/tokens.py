@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -23,7 +22,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from oa_base.clock import Clock
 from oa_base.identity import ISSUER, TokenHolder, TokenKind
 from oa_base.refusal import Refusal
-from oa_platform.auth.jws import ALGORITHM, SignedText, read_jws
+from oa_platform.auth.jws import ALGORITHM, SignedText, read_jws, write_jws
 from oa_platform.auth.keys import SigningKey
 from oa_platform.auth.revocations import Revocations
 from oa_platform.config.shared import CLOCK_LEEWAY_MS
@@ -73,8 +72,7 @@ def sign_token(claims: Claims, key: SigningKey) -> str:
     missing = [name for name in ("iss", "sub", "aud", "iat", "nbf", "exp", "jti") if not payload.get(name)]
     if missing:
         raise ValueError(f"claims without {', '.join(missing)}")
-    headers = {"kid": key.kid, "typ": TOKEN_KINDS[type(claims)].typ}
-    return jwt.encode(payload, key.private_key, algorithm=ALGORITHM, headers=headers)
+    return write_jws(payload, TOKEN_KINDS[type(claims)].typ, key)
 
 
 @dataclass(frozen=True, slots=True)

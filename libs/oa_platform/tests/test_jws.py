@@ -1,4 +1,4 @@
-"""Signed tokens are read in one form only, and as another library reads them."""
+"""Signed tokens have one form only, and another library reads and writes them as this one does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_platform.auth.jws import read_jws
+from oa_platform.auth.jws import read_jws, write_jws
+from oa_platform.auth.keys import SigningKey
 
 KEY, OTHER_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 JSON = st.recursive(
@@ -40,6 +41,12 @@ def test_what_another_library_signs_is_read_as_it_was_meant(payload: dict[str, A
     assert text.verified(KEY.public_key()) == {"payload": payload}
     with pytest.raises(ValueError):
         text.verified(OTHER_KEY.public_key())
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_a_token_is_written_as_another_library_writes_it(payload: dict[str, Any]) -> None:
+    token = write_jws({"payload": payload}, "t1", SigningKey("k1", KEY))
+    assert token == jwt.encode({"payload": payload}, KEY, algorithm="EdDSA", headers={"kid": "k1", "typ": "t1"})
 
 
 @given(st.data())
