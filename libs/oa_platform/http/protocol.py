@@ -6,15 +6,27 @@ uvicorn and its parser know no limits, take trailers for headers, and stop readi
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import ClassVar, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-_ENDS = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_MALFORMED = b"HTTP/1.1 400 Bad Request" + _ENDS
-_TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + _ENDS
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _ENDS
+from oa_base.refusal import Refusal
+from oa_platform.http.refusals import final_answer
+
+_MALFORMED = final_answer(
+    HTTPStatus.BAD_REQUEST,
+    Refusal("malformed_message", "this is not HTTP/1.1 as RFC 9112 describes it; use an HTTP client"),
+)
+_TOO_SLOW = final_answer(
+    HTTPStatus.REQUEST_TIMEOUT,
+    Refusal("deadline_exceeded", "the request's head came too slowly; send it sooner"),
+)
+_TOO_LARGE = final_answer(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    Refusal("request_too_large", "the request's head is too large; send fewer or shorter headers"),
+)
 _BLANKS = b" \t"
 
 
@@ -117,6 +129,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._upgrades = []
         # If it raises, the head is the part that is malformed.
         super().on_headers_complete()
+        if self.expect_100_continue:
+            # If it is answered before it may continue, nobody knows whether its body comes or the next request (RFC
+            # 9110, 10.1.1).
+            self.cycle.keep_alive = False
         self._in_head, self._in_body, self._moved = False, True, True
         self._stop_timer()
 

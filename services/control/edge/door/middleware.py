@@ -15,11 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import refusal_of
+from oa_platform.http.refusals import error_body
 from oa_platform.telemetry import metrics
 from oa_platform.telemetry.context import REQUEST_ID_KEY, adopt_request_id
 from oa_platform.telemetry.tracing import start_server_span
 from services.control.edge.domain import is_same_origin
-from services.control.edge.door.errors import error_body, error_headers
+from services.control.edge.door.errors import error_headers
 from services.control.edge.door.head import check_head
 from services.control.routes.domain.requests import FOREIGN
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, ClassVar
 
+from oa_base.refusal import Refusal
 from oa_platform.config.parsers import IpNetwork
 from oa_platform.http.protocol import BoundedHttpProtocol
 from oa_platform.http.proxies import client_network, is_within
+from oa_platform.http.refusals import final_answer
 from oa_platform.telemetry import metrics
 
-_TOO_MANY = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_MANY = final_answer(
+    HTTPStatus.TOO_MANY_REQUESTS,
+    Refusal("overloaded", "there are too many connections; wait as long as Retry-After says", retry_after_ms=1000),
+)
 _NOWHERE = ("", 0)
 
 

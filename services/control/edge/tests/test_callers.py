@@ -105,7 +105,10 @@ async def test_a_network_has_a_limited_number_of_connections(control_database: D
         async with slow_requests(control, 4, "127.0.0.2"):
             reader, writer = await _half_a_request(control, "127.0.0.2")
             async with asyncio.timeout(PATIENCE_S):
-                assert (await reader.readline()).startswith(b"HTTP/1.1 429 ")
+                answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 429 ")
+            assert b"\r\nretry-after: 1\r\n" in answer
+            assert b'"reason":"overloaded"' in answer
             writer.close()
             assert (await control.call(START, GOOD)).status_code == 200
         # Closed ones don't count.
