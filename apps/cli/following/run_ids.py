@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from apps.cli.following.ids import LATEST, Kind, only_one
@@ -31,8 +32,12 @@ def may_be_run(text: str) -> bool:
 
 
 def remember_started(client: Client, folder: Path, run_id: str) -> None:
-    """Keep which run was started last from here, because the read model has it only a moment later."""
-    write_private_json(folder / _STARTED, {"namespace": client.namespace, "run_id": run_id})
+    """Keep which run was started last from here, because the read model has it only a moment later.
+
+    If that can't be written (a full disk), `latest` is late by that moment. The run goes on, so nothing is refused.
+    """
+    with suppress(Refusal):
+        write_private_json(folder / _STARTED, {"namespace": client.namespace, "run_id": run_id})
 
 
 async def meant_run(client: Client, folder: Path, text: str) -> str:

@@ -82,6 +82,11 @@ async def test_the_latest_may_be_newer_than_the_read_model(tmp_path: Path) -> No
     assert await meant_run(CLIENT, tmp_path, "latest") == IDS[2]
 
 
+async def test_a_run_that_has_started_is_not_refused_if_its_id_cannot_be_kept(tmp_path: Path) -> None:
+    remember_started(CLIENT, tmp_path / "there is no such folder", "run_01JD8V0000000000000000ZZZZ")
+    assert await meant_run(CLIENT, tmp_path, "latest") == IDS[2]
+
+
 @pytest.mark.parametrize(("width", "count"), [(200, 4), (76, 4), (75, 3), (55, 3), (54, 2), (41, 2), (40, 1), (5, 1)])
 def test_a_list_leaves_columns_out(width: int, count: int) -> None:
     lines = [["run", "status", "title", "created"], ["r" * 30, "s" * 9, "t" * 80, "c" * 19]]

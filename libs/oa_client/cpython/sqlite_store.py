@@ -40,6 +40,17 @@ _DROP_ELEMENTS = "DELETE FROM elements WHERE namespace = ? AND topic = ?"
 _READ_ELEMENTS = (
     "SELECT seq, payload, snapshot FROM elements WHERE namespace = ? AND topic = ? AND seq > ? ORDER BY seq LIMIT ?"
 )
+_DISK = "see whether its disk is full or broken"
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: _DISK,
+    sqlite3.SQLITE_IOERR: _DISK,
+    sqlite3.SQLITE_BUSY: "another program holds it; try again when that has ended",
+    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
+    sqlite3.SQLITE_CANTOPEN: "make the file and its folder writable",
+}
+_ANOTHER_FILE = "it may be moved away, what it holds is sent again"
+_PRIMARY_CODE = 0xFF
+"""The bits of an extended code that are the primary one (https://sqlite.org/rescode.html)."""
 
 
 class SqliteStore:
@@ -49,7 +60,7 @@ class SqliteStore:
         """Open the file, or create it with mode 0600.
 
         Raises Refusal `invalid_setting`, here and from every write, if the file can't be used: it is of a newer
-        version, damaged, or on a full disk.
+        version, damaged, on a full disk, or held by another program for too long.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
@@ -125,7 +136,8 @@ class SqliteStore:
             raise self._unusable(error) from None
 
     def _unusable(self, error: sqlite3.Error) -> Refusal:
-        message = f"{self._path} can't be used: {error}; it may be moved away, what it holds is sent again"
+        remedy = _REMEDIES.get(error.sqlite_errorcode & _PRIMARY_CODE, _ANOTHER_FILE)
+        message = f"{self._path} can't be used: {error}; {remedy}"
         return Refusal("invalid_setting", message, field="OA_CLIENT_HOME")
 
     def _migrate(self) -> None:

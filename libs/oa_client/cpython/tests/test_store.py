@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from oa_base.refusal import Refusal
 from oa_client.core.store import Element, MemoryStore, StoreMoved, WatermarkStore
+from oa_client.cpython import sqlite_store
 from oa_client.cpython.sqlite_store import _MIGRATIONS, SqliteStore
 from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
@@ -199,6 +202,27 @@ def test_a_damaged_file_is_refused_with_its_name(path: Path) -> None:
         SqliteStore(path, "a/o/d")
     assert caught.value.reason == "invalid_setting"
     assert str(path) in caught.value.message
+
+
+def test_a_disk_that_takes_no_more_is_named(path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(SqliteStore(path, "a/o/d")) as store:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+        try:
+            with pytest.raises(Refusal, match="see whether its disk is full or broken") as caught:
+                store.apply([event(1, payload=b"x" * 1_000_000)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_CLIENT_HOME")
+        store.apply([event(1)])
+
+
+def test_a_file_that_another_program_holds_is_not_called_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_store, "BUSY_TIMEOUT_S", 0.01)
+    with closing(SqliteStore(path, "a/o/d")) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Refusal, match="another program holds it; try again"):
+            store.apply([event(1)])
 
 
 def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
