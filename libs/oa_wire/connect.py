@@ -1,22 +1,26 @@
-"""Reads a refusal in an answer of the public edge: Connect's error JSON, `{"code", "message", "details"}`.
+"""A refusal in an answer over HTTP: the JSON of Connect's unary errors, `{"code", "message", "details"}`.
 
 Needs `googleapis-common-protos`.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from google.protobuf import any_pb2
-from google.rpc import status_pb2
+from google.protobuf import any_pb2, json_format
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
 
 from oa_base.refusal import Refusal
-from oa_wire.status import from_code, from_status_bytes
+from oa_wire.status import from_code, from_status_bytes, to_status
 from oa_wire.strict_text import read_any_base64, read_json
 
 _TYPE_URL = "type.googleapis.com/"
+_DETAIL_TYPES: tuple[type[Message], ...] = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)
 # The reason for a bare HTTP status, which comes from a proxy or from something that is not the edge at all.
 _REASON_OF_STATUS: Mapping[int, str] = MappingProxyType(
     {
@@ -32,6 +36,31 @@ _REASON_OF_STATUS: Mapping[int, str] = MappingProxyType(
         504: "deadline_exceeded",
     }
 )
+
+
+def to_connect(refusal: Refusal) -> bytes:
+    """The JSON body, whatever the codec of the request, because Connect's unary errors are always JSON.
+
+    The details are the same as in gRPC: ErrorInfo (reason, domain, metadata with the `field` at fault), and RetryInfo
+    if waiting helps.
+    """
+    status = to_status(refusal)
+    code = refusal.info.grpc_code
+    document = {
+        # Connect spells one of gRPC's codes differently.
+        "code": "canceled" if code == "CANCELLED" else code.lower(),
+        "message": status.message,
+        "details": [_detail(packed) for packed in status.details],
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _detail(packed: any_pb2.Any) -> dict[str, object]:
+    """A detail: its bytes for programs (base64 without padding), and `debug` for people with curl."""
+    value = base64.b64encode(packed.value).rstrip(b"=").decode()
+    name = packed.TypeName()
+    shown = next(made for made in _DETAIL_TYPES if made.DESCRIPTOR.full_name == name)
+    return {"type": name, "value": value, "debug": json_format.MessageToDict(shown.FromString(packed.value))}
 
 
 def from_connect(http_status: int, body: bytes, retry_after_ms: int = 0) -> Refusal:

@@ -1,31 +1,27 @@
-"""Reading the public edge's errors."""
+"""Errors of Connect, written and read."""
 
-import base64
 import json
 
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_wire.connect import from_connect
-from oa_wire.status import to_status
-
-
-def _connect_body(refusal: Refusal) -> bytes:
-    """As the Connect protocol writes it: unpadded base64, the type without its prefix."""
-    status = to_status(refusal)
-    details = [
-        {"type": any_.type_url.rpartition("/")[2], "value": base64.b64encode(any_.value).decode().rstrip("=")}
-        for any_ in status.details
-    ]
-    code = refusal.info.grpc_code.lower()
-    return json.dumps({"code": code, "message": status.message, "details": details}).encode()
+from oa_wire.connect import from_connect, to_connect
 
 
 def test_everything_of_a_refusal_comes_back() -> None:
     sent = Refusal("rate_limited", "Wait.", field="email", metadata={"limit": "5"}, retry_after_ms=1500)
-    read = from_connect(429, _connect_body(sent))
+    read = from_connect(429, to_connect(sent))
     assert (read.reason, read.message, read.field) == ("rate_limited", "Wait.", "email")
     assert (read.metadata, read.retry_after_ms) == ({"limit": "5"}, 1500)
+
+
+def test_a_body_is_as_the_protocol_has_it() -> None:
+    body = json.loads(to_connect(Refusal("cancelled", "the client went away", retry_after_ms=1500)))
+    assert (body["code"], body["message"]) == ("canceled", "the client went away")
+    info, retry = body["details"]
+    assert (info["type"], retry["type"]) == ("google.rpc.ErrorInfo", "google.rpc.RetryInfo"), "without a prefix"
+    assert "=" not in info["value"] + retry["value"], "unpadded"
+    assert (info["debug"]["reason"], retry["debug"]) == ("cancelled", {"retryDelay": "1.500s"})
 
 
 def test_a_code_without_details_gives_the_nearest_reason() -> None:

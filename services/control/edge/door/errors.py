@@ -1,4 +1,4 @@
-"""Headers of an error of the Connect protocol. `oa_platform.http.refusals` has its body."""
+"""Headers of an error of the Connect protocol. `oa_wire.connect` has its body."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import refusal_of
-from oa_platform.http.refusals import error_body
 from oa_platform.telemetry import metrics
 from oa_platform.telemetry.context import REQUEST_ID_KEY, adopt_request_id
 from oa_platform.telemetry.tracing import start_server_span
+from oa_wire.connect import to_connect
 from services.control.edge.domain import is_same_origin
 from services.control.edge.door.errors import error_headers
 from services.control.edge.door.head import check_head
@@ -150,7 +150,7 @@ class _Exchange:
         if self._status:
             return
         headers = {"content-type": "application/json", **error_headers(refusal)}
-        body = error_body(refusal)
+        body = to_connect(refusal)
         if refusal.reason not in _BODY_UNREAD:
             await Response(body, refusal.info.http_status, headers)(self._scope, receive, self.send)
             return
