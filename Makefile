@@ -14,7 +14,7 @@ ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout khala_deflate khala_connect khala_stuck gateways gateway_roll dispatch \
   takeover worker_stream attached steps revocation edge sign_in_timing routes sizing
 
-.PHONY: help run test gate busy pauses order kills companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
+.PHONY: help run test gate busy pauses order kills soak companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -53,6 +53,9 @@ order: bootstrap ## the order test in its long form: 10^6 appends, killed connec
 
 kills: bootstrap ## the kill test in its long form: kill -9 of a runtime, 200 times (ARGS="--seed 7 --kills 1000")
 	@$(PY) -m tests.kills $(ARGS)
+
+soak: bootstrap ## a whole stack in use for an hour: exact, proved, and nothing grows (ARGS="--minutes 5 --kill-every-s 90")
+	@$(PY) -m tests.soak $(ARGS)
 
 companies: bootstrap ## random calls of people in orgs, checked against a model (ARGS="--worlds 5000 --seed 7")
 	@$(PY) -m tests.companies $(ARGS)
