@@ -1,7 +1,7 @@
 """Whether a process grows, decided from samples of it. Pure.
 
-The first quarter of the samples is left out, because caches fill up then. What counts is the median of the last quarter
-next to that of the second one.
+The first half of the samples is left out, because caches and rings fill up then. What counts is the median of the last
+quarter next to that of the third.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Growth:
 def growth(values: Sequence[int]) -> Growth:
     """The growth of one value, in the order in which it was sampled. There must be 4 samples or more."""
     quarter = len(values) // 4
-    return Growth(statistics.median(values[quarter : 2 * quarter]), statistics.median(values[-quarter:]))
+    return Growth(statistics.median(values[-2 * quarter : -quarter]), statistics.median(values[-quarter:]))
 
 
 def complaints(samples: Sequence[Sample]) -> list[str]:

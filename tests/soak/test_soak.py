@@ -41,7 +41,7 @@ def _samples(
     [
         [SIZE],
         [SIZE, SIZE + 20 * MIB],
-        [*range(SIZE // 2, SIZE, MIB), *[SIZE] * 200],  # it fills up, and stays
+        [*range(SIZE // 2, SIZE, MIB), *[SIZE] * 60],
         [SIZE] * 39 + [9 * SIZE],
         [SIZE + n * (MEMORY_BYTES // 40) for n in range(40)],
         range(2 * SIZE, SIZE, -MIB),
@@ -53,20 +53,21 @@ def test_what_is_no_growth(memory: Sequence[float]) -> None:
 
 
 def test_what_is_growth() -> None:
-    assert complaints(_samples([SIZE + n * MIB for n in range(80)])) == ["memory grew from 129.5 to 169.5 MiB"]
-    assert complaints(_samples([SIZE], descriptors=range(80))) == ["descriptors grew from 30 to 70"]
-    assert complaints(_samples([SIZE], threads=range(80))) == ["threads grew from 30 to 70"]
+    assert complaints(_samples([SIZE + n * MIB for n in range(80)])) == ["memory grew from 149.5 to 169.5 MiB"]
+    assert complaints(_samples([SIZE], descriptors=range(80))) == ["descriptors grew from 50 to 70"]
+    assert complaints(_samples([SIZE], threads=range(80))) == ["threads grew from 50 to 70"]
 
 
 def test_the_limits_of_growth() -> None:
-    half = MIN_SAMPLES // 2
+    late = MIN_SAMPLES // 4
+    early = MIN_SAMPLES - late
     small, handles = 10 * MIB, 50
     for more, grows in ((0, False), (1, True)):
-        found = complaints(_samples([small] * half + [small + MEMORY_BYTES + more] * half))
+        found = complaints(_samples([small] * early + [small + MEMORY_BYTES + more] * late))
         assert bool(found) == grows, "of a small process by bytes"
-        found = complaints(_samples([SIZE] * half + [SIZE + SIZE // 20 + more] * half))
+        found = complaints(_samples([SIZE] * early + [SIZE + SIZE // 20 + more] * late))
         assert bool(found) == grows, "of a large one by its share"
-        found = complaints(_samples([SIZE], [handles] * half + [handles + HANDLES + more] * half))
+        found = complaints(_samples([SIZE], [handles] * early + [handles + HANDLES + more] * late))
         assert bool(found) == grows
 
 
