@@ -17,7 +17,7 @@ from oa_platform.system.events import until_set
 from services.control.revocations import metrics
 from services.control.revocations.domain import Recorded, Revocation
 from services.control.revocations.limits import RevocationLimits
-from services.control.transactions.app import Transactions
+from services.control.transactions.app import Transactions, reason_of
 
 _RETRY_AFTER_MS = 1_000
 _log = structlog.get_logger(__name__)
@@ -110,8 +110,8 @@ class RevocationFeed:
             try:
                 while await self._read_on():
                     pass
-            except Refusal as refusal:
-                _log.warning("revocations_not_read", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - what is known grows old, and its readers see that
+                _log.warning("revocations_not_read", reason=reason_of(error))
                 await asyncio.sleep(self._limits.retry_s)
                 self._word.set()
 

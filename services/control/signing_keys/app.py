@@ -19,7 +19,7 @@ from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.signing_keys import metrics
 from services.control.signing_keys.domain import KeyRecord, KeyState, rotated, signing_key_id, state_of
 from services.control.signing_keys.limits import SigningKeyLimits
-from services.control.transactions.app import Transactions
+from services.control.transactions.app import Transactions, reason_of
 
 _log = structlog.get_logger(__name__)
 
@@ -109,8 +109,8 @@ class SigningKeys:
             await asyncio.sleep(self._limits.look_interval_s)
             try:
                 await self._read()
-            except Refusal as refusal:
-                _log.warning("signing_keys_not_read", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - the keys that are known go on signing
+                _log.warning("signing_keys_not_read", reason=reason_of(error))
 
     @property
     def signing(self) -> SigningKey:

@@ -44,28 +44,34 @@ def settled(outcome: T | Refusal) -> T:
     return outcome
 
 
-async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]]) -> None:
-    """Sweep until canceled. A sweep that fails is tried again after the next interval."""
+def reason_of(error: Exception) -> str:
+    """What the log says of an error that a background task survives: the reason of a refusal, or the error's type."""
+    return error.reason if isinstance(error, Refusal) else type(error).__name__
+
+
+async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]], interval_s: float = SWEEP_INTERVAL_S) -> None:
+    """Sweep until canceled. A sweep that fails, for whatever reason, is tried again after the next interval, and holds
+    up no other one."""
     while True:
-        await asyncio.sleep(SWEEP_INTERVAL_S)
+        await asyncio.sleep(interval_s)
         for sweep in sweeps:
             try:
                 await sweep()
-            except Refusal as refusal:
-                _log.warning("sweep_failed", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - what nobody needs any more must not keep people out
+                _log.warning("sweep_failed", sweep=sweep.__qualname__, reason=reason_of(error))
 
 
 async def keep_writing(write_down: Callable[[], Awaitable[None]], interval_s: float, still_waits: str) -> None:
     """Call `write_down` every `interval_s`, and once more when canceled.
 
-    `write_down` may raise Refusal `unavailable` and then keeps what it has; this is logged as `still_waits`.
+    If `write_down` fails, it keeps what it has; this is logged as `still_waits`.
     """
 
     async def attempt() -> None:
         try:
             await write_down()
-        except Refusal as refusal:
-            _log.warning(still_waits, reason=refusal.reason)
+        except Exception as error:  # noqa: BLE001 - people are served without what is written here
+            _log.warning(still_waits, reason=reason_of(error))
 
     try:
         while True:

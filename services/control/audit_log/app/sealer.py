@@ -10,12 +10,11 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
-from oa_base.refusal import Refusal
 from services.control.audit_log import metrics
 from services.control.audit_log.app.tables import Sealing
 from services.control.audit_log.domain import seals_of
 from services.control.audit_log.limits import AuditLogLimits
-from services.control.transactions.app import Transactions
+from services.control.transactions.app import Transactions, reason_of
 
 _log = structlog.get_logger(__name__)
 
@@ -35,8 +34,7 @@ class Sealer:
                 await self.seal_all()
             except Exception as error:  # noqa: BLE001 - one that breaks must not end all sealing
                 metrics.SEALS_FAILED.inc()
-                reason = error.reason if isinstance(error, Refusal) else type(error).__name__
-                _log.warning("audit_not_sealed", reason=reason)
+                _log.warning("audit_not_sealed", reason=reason_of(error))
             await asyncio.sleep(self._limits.seal_interval_s)
 
     async def seal_all(self) -> None:

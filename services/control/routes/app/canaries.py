@@ -12,14 +12,13 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
-from oa_base.refusal import Refusal
 from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.routes import metrics
 from services.control.routes.app.book import RouteBook
 from services.control.routes.app.tables import Routed
 from services.control.routes.domain.canary import Canary, Measured, Outcome, Verdict, Why, judge
 from services.control.routes.domain.groups import Side
-from services.control.transactions.app import Transactions
+from services.control.transactions.app import Transactions, reason_of
 
 _log = structlog.get_logger(__name__)
 _Key = tuple[int, int, Side]
@@ -49,8 +48,8 @@ class Canaries:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.turn()
-            except Refusal as refusal:
-                _log.warning("canaries_wait", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - a canary that waits must not close the site
+                _log.warning("canaries_wait", reason=reason_of(error))
 
     async def turn(self) -> None:
         """Report, and judge each known canary. Raises Refusal `unavailable`; the measurements are then kept."""
