@@ -88,8 +88,8 @@ def test_what_a_field_cannot_hold_is_wrong_usage(arguments: tuple[str, ...], cap
 )
 def test_up_to_a_day_is_what_the_contract_takes(message: str, field: str) -> None:
     options = route_service_pb2.DESCRIPTOR.message_types_by_name[message].fields_by_name[field].GetOptions()
-    longest = timedelta(milliseconds=options.Extensions[options_pb2.rules].maximum)
-    assert longest == UP_TO_A_DAY.longest
+    allowed = timedelta(milliseconds=options.Extensions[options_pb2.rules].maximum)
+    assert allowed == UP_TO_A_DAY.max_duration
 
 
 def test_a_key_may_be_replaced_without_an_overlap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from aiosmtplib.errors import (
 )
 
 from services.control.mail.domain.letters import Letter, Outcome
+from services.control.mail.limits import GOODBYE_S
 
 MAX_LINE_LENGTH = 998
 """RFC 5322, 2.1.1. Headers are not folded before this length, because folding would change a long address."""
@@ -85,12 +86,13 @@ class SmtpCarrier:
         self.timeout = timedelta(seconds=relay.timeout_s)
 
     async def carry(self, letter: Letter) -> Outcome:
-        """Hand the letter over, within the relay's timeout."""
+        """Hand the letter over, within the relay's timeout. The relay has GOODBYE_S more to end the session."""
         outcome = Outcome.LATER
         try:
-            async with asyncio.timeout(self._relay.timeout_s), self._session() as smtp:
+            async with asyncio.timeout(self._relay.timeout_s) as limit, self._session() as smtp:
                 await self._send(smtp, letter)
                 outcome = Outcome.SENT
+                limit.reschedule(asyncio.get_running_loop().time() + GOODBYE_S)
         except (OSError, SMTPException, UnicodeError) as error:
             # A relay that accepted the letter has it, even if it does not say goodbye: sent again, it arrives twice.
             if outcome is Outcome.LATER and _is_permanent(error):

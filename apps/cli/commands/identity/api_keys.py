@@ -19,7 +19,9 @@ from oa_client.core.api_keys import ApiKey
 from oa_client.edge.new_ids import new_idempotency_key
 
 _SERVICE_ACCOUNT = Kind("service account", "account", "oa key list", ("sva_",), named=True)
-_KEY_OR_ACCOUNT = Kind("key or service account", "key", "oa key list", ("apk_", "sva_"), named=True)
+_KEY_OR_ACCOUNT = Kind(
+    "key or service account", "key", "oa key list [--account ACCOUNT | --personal]", ("apk_", "sva_"), named=True
+)
 _ACCOUNT = click.option("--account", default="", metavar="ACCOUNT", help="Service account: its id (sva_…) or its name.")
 _PERSONAL = click.option("--personal", is_flag=True, help="Your own keys: personal access tokens.")
 
