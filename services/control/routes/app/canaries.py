@@ -16,7 +16,7 @@ from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.routes import metrics
 from services.control.routes.app.book import RouteBook
 from services.control.routes.app.tables import Routed
-from services.control.routes.domain.canary import Canary, Measured, Outcome, Verdict, Why, judge
+from services.control.routes.domain.canary import Canary, Measured, Outcome, Verdict, Why, judge, newest
 from services.control.routes.domain.groups import Side
 from services.control.transactions.app import Transactions, reason_of
 
@@ -89,7 +89,9 @@ class Canaries:
         _log.info("canary_judged", group=canary.group, step=canary.step, verdict=verdict.value, why=why.value)
 
     async def _verdict(self, tx: Routed, canary: Canary) -> tuple[Verdict, Why]:
-        legacy, shell = await tx.routes.measured(canary)
+        steps, shell = await tx.routes.measured(canary)
+        # An outage of the legacy side that is over must not excuse the shell.
+        legacy = newest(steps, canary.min_requests)
         return judge(canary, self._clock.now(), legacy, shell)
 
     async def _step(self, tx: Routed, canary: Canary) -> None:
