@@ -11,11 +11,12 @@ from typing import Protocol
 import structlog
 
 from oa_base.clock import Clock
+from oa_platform.health.failures import reason_of
 from oa_platform.process.word import Word
 from services.control.mail.domain.letters import Kind, Letter, Mail, Outcome, next_try
 from services.control.mail.limits import CLAIM_MARGIN, LOOK_INTERVAL_S, MAX_DELIVERIES
 from services.control.mail.metrics import LOOKS_FAILED, MAILS, OLDEST
-from services.control.transactions.app import Transactions, reason_of
+from services.control.transactions.app import Transactions
 
 _log = structlog.get_logger(__name__)
 

@@ -13,11 +13,12 @@ from oa_base.clock import Clock
 from oa_base.identity import REVOCATION_KEPT_S
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
+from oa_platform.health.failures import reason_of
 from oa_platform.system.events import until_set
 from services.control.revocations import metrics
 from services.control.revocations.domain import Recorded, Revocation
 from services.control.revocations.limits import RevocationLimits
-from services.control.transactions.app import Transactions, reason_of
+from services.control.transactions.app import Transactions
 
 _RETRY_AFTER_MS = 1_000
 _log = structlog.get_logger(__name__)

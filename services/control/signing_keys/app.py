@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import SigningKey, thumbprint, to_jwks
+from oa_platform.health.failures import reason_of
 from services.control.audit.app import Audited
 from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.signing_keys import metrics
 from services.control.signing_keys.domain import KeyRecord, KeyState, rotated, signing_key_id, state_of
 from services.control.signing_keys.limits import SigningKeyLimits
-from services.control.transactions.app import Transactions, reason_of
+from services.control.transactions.app import Transactions
 
 _log = structlog.get_logger(__name__)
 

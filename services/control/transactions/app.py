@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import reason_of
 from services.control.transactions.limits import SWEEP_INTERVAL_S
 
 _log = structlog.get_logger(__name__)
@@ -42,11 +43,6 @@ def settled(outcome: T | Refusal) -> T:
     if isinstance(outcome, Refusal):
         raise outcome
     return outcome
-
-
-def reason_of(error: Exception) -> str:
-    """What the log says of an error that a background task survives: the reason of a refusal, or the error's type."""
-    return error.reason if isinstance(error, Refusal) else type(error).__name__
 
 
 async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]], interval_s: float = SWEEP_INTERVAL_S) -> None:

@@ -10,11 +10,12 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
+from oa_platform.health.failures import reason_of
 from services.control.audit_log import metrics
 from services.control.audit_log.app.tables import Sealing
 from services.control.audit_log.domain import seals_of
 from services.control.audit_log.limits import AuditLogLimits
-from services.control.transactions.app import Transactions, reason_of
+from services.control.transactions.app import Transactions
 
 _log = structlog.get_logger(__name__)
 

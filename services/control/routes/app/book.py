@@ -7,9 +7,10 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
+from oa_platform.health.failures import reason_of
 from services.control.routes import metrics
 from services.control.routes.app.tables import Decided, Routed
-from services.control.transactions.app import Transactions, reason_of
+from services.control.transactions.app import Transactions
 
 _RETRY_S = 0.5
 _log = structlog.get_logger(__name__)

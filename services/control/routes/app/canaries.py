@@ -12,13 +12,14 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
+from oa_platform.health.failures import reason_of
 from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.routes import metrics
 from services.control.routes.app.book import RouteBook
 from services.control.routes.app.tables import Routed
 from services.control.routes.domain.canary import Canary, Measured, Outcome, Verdict, Why, judge, newest
 from services.control.routes.domain.groups import Side
-from services.control.transactions.app import Transactions, reason_of
+from services.control.transactions.app import Transactions
 
 _log = structlog.get_logger(__name__)
 _Key = tuple[int, int, Side]
