@@ -98,7 +98,9 @@ async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit
     metavar="1d",
     help="How long the old key still works.",
 )
-@click.option("--idempotency-key", default="", help="Repeat the one of an earlier call to get its lost answer.")
+@click.option(
+    "--idempotency-key", default="", metavar="KEY", help="Repeat the one of an earlier call to get its lost answer."
+)
 @command
 async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -> Exit:
     """Replace KEY and print the new key, which has the same owner, name, scopes and lifetime. It is shown only once.
