@@ -175,6 +175,7 @@ def test_wrong_usage_is_said(arguments: tuple[str, ...], capsys: pytest.CaptureF
         ("admin", "audit", "verify", "--org="),
         ("admin", "org", "list", "--person", ""),
         ("member", "invite", "bob@example.org", "--org", ""),
+        ("invitation", "accept", ""),
         ("key", "create", "ci", "--account", ""),
         ("key", "create", "ci", "--scope", "runs.read", "--scope", ""),
         ("key", "rotate", "ci", "--idempotency-key", ""),
@@ -187,7 +188,7 @@ def test_a_variable_of_a_script_that_is_not_set_is_no_option_left_out(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(arguments) == Exit.USAGE
-    assert "It is empty. Give a value, or leave the option out." in capsys.readouterr().err
+    assert "It is empty. Give a value, or leave it out." in capsys.readouterr().err
 
 
 def test_a_text_may_be_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
