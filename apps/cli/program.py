@@ -76,6 +76,7 @@ def command(body: Body) -> Callable[..., int]:
         cli.output.as_json = as_json
         interrupts.is_an_exception()
         _refuse_what_is_no_text(click.get_current_context())
+        _refuse_empty_names(click.get_current_context())
         try:
             result = body(cli, *args, **options)
             return result if isinstance(result, int) else _finished(result)
@@ -117,6 +118,26 @@ def _refuse_what_is_no_text(context: click.Context) -> None:
 
                 message = f"{field} holds bytes that are no UTF-8; give text"
                 raise Refusal("invalid_value", message, field=field)
+
+
+def _refuse_empty_names(context: click.Context) -> None:
+    """Refuse what may be left out, names something, and is empty. Raises click.BadParameter.
+
+    A script whose variable is not set means something: without it, the command would do something else. An option
+    names something if its metavar says what; one that takes any text has none, or TEXT. An argument does if it is an
+    id.
+    """
+    for parameter in context.command.params:
+        if isinstance(parameter, click.Option):
+            names = parameter.metavar not in (None, "TEXT")
+        else:
+            names = not parameter.required and str(parameter.name).endswith("_id")
+        if not names:
+            continue
+        value, source = context.params.get(str(parameter.name)), context.get_parameter_source(str(parameter.name))
+        values = value if isinstance(value, tuple) else (value,)
+        if "" in values and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.BadParameter("It is empty. Give a value, or leave it out.", context, parameter)
 
 
 class LazyGroup(click.Group):

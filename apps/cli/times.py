@@ -18,12 +18,14 @@ _UNITS = {
 
 
 class Duration(click.ParamType[timedelta]):
-    """ "500ms", "10s", "5m", "2h", "1d"; the value is a timedelta. `zero`: whether 0 is a duration, too."""
+    """ "500ms", "10s", "5m", "2h", "1d"; the value is a timedelta. `zero`: whether 0 is a duration, too.
+    `max_duration`: the maximum of the contract, where the field could not even hold a longer one."""
 
     name = "duration"
 
-    def __init__(self, *, zero: bool) -> None:
+    def __init__(self, *, zero: bool, max_duration: timedelta | None = None) -> None:
         self._zero = zero
+        self.max_duration = max_duration
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """Return the duration. Any other value is a usage error."""
@@ -36,9 +38,12 @@ class Duration(click.ParamType[timedelta]):
             # Services take 0 as "not set": a key with the lifetime 0 would never end.
             self.fail("Give a duration of more than 0; leave the option out for its default.", param, ctx)
         try:
-            return int(found[1]) * _UNITS[found[2]]
+            duration = int(found[1]) * _UNITS[found[2]]
         except OverflowError:
             return self.fail("Give a duration of less than 2 million years.", param, ctx)
+        if self.max_duration is not None and duration > self.max_duration:
+            self.fail(f"Give at most {self.max_duration // _UNITS['h']}h.", param, ctx)
+        return duration
 
 
 class Moment(click.ParamType[datetime]):
@@ -62,3 +67,5 @@ class Moment(click.ParamType[datetime]):
 
 DURATION, DURATION_OR_ZERO, MOMENT = Duration(zero=False), Duration(zero=True), Moment()
 """Only an option that says what 0 means takes DURATION_OR_ZERO."""
+UP_TO_A_DAY = Duration(zero=False, max_duration=timedelta(days=1))
+"""For what operators decide on web requests: steps of canaries, waits, bypasses."""

@@ -152,7 +152,10 @@ FAULTS = {
 }
 
 NO_GRANT = ["ended with status 2", "'projector_app', which may not read projection.checkpoints; sign in as"]
-NO_MIGRATION = ["ended with status 2", f"migration_refused: the database lacks {NEWEST_MIGRATION}; migrate it first"]
+NO_MIGRATION = [
+    "ended with status 2",
+    f"migration_refused: the database lacks {NEWEST_MIGRATION}; run `oa admin migrate up` first",
+]
 OTHER_NAME = ["not_ready", "not connected to runtime's log", "Hostname Verification Check failed"]
 
 

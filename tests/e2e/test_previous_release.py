@@ -149,7 +149,10 @@ async def test_todays_code_does_not_start_on_the_schema_of_the_release_before(
     log = tmp_path / "new.log"
     async with TODAYS.running(environment, log) as process, asyncio.timeout(PATIENCE_S):
         assert await process.wait() == 2
-    assert f"runtime: migration_refused: the database lacks {missing}; migrate it first" in log.read_text("utf-8")
+    assert (
+        f"runtime: migration_refused: the database lacks {missing}; run `oa admin migrate up` first"
+        in log.read_text("utf-8")
+    )
 
 
 async def test_a_migration_that_needs_todays_code_fails_the_release_before(

@@ -78,6 +78,9 @@ def show(cli: Cli, events: list[AuditEvent]) -> None:
     """Show a table of events."""
     for each in events:
         cli.output.document(each.document)
+    if not events:
+        cli.output.note("No event.")
+        return
     rows = [
         [
             each.time[:19],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -10,14 +11,22 @@ from typing import Any, cast
 import grpc.aio
 import pytest
 
+from apps.cli.__main__ import run
 from apps.cli.admin.operator import operators
+from apps.cli.exits import Exit
 from oa_base.refusal import Refusal
 from oa_client.cpython.operators.subjects import SubjectOperators
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.peers.authority import Authority
 from oa_testing.postgres import free_port
 from openagents.control.v1 import block_service_pb2 as pb
+from openagents.control.v1 import installation_audit_service_pb2 as audit_pb
+from openagents.control.v1 import installation_org_service_pb2 as org_pb
+from openagents.control.v1 import installation_session_service_pb2 as session_pb
 from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceServicer_to_server
+from openagents.control.v1.installation_audit_service_pb2_grpc import add_InstallationAuditServiceServicer_to_server
+from openagents.control.v1.installation_org_service_pb2_grpc import add_InstallationOrgServiceServicer_to_server
+from openagents.control.v1.installation_session_service_pb2_grpc import add_InstallationSessionServiceServicer_to_server
 
 TOKEN = "the operators' own"
 
@@ -89,3 +98,47 @@ async def test_a_file_that_is_not_there_is_named(missing: str, tmp_path: Path) -
     with pytest.raises(Refusal, match="can't be read") as refused:
         await _name_of({f"OA_TLS_{what}_FILE": str(file) for what, file in files.items()})
     assert refused.value.field == f"OA_TLS_{missing}_FILE"
+
+
+class _Nothing:
+    """An installation in which nothing has happened."""
+
+    def ListInstallationAuditEvents(self, _request: Any, _context: Any) -> Any:
+        return audit_pb.ListInstallationAuditEventsResponse()
+
+    def ListInstallationOrgs(self, _request: Any, _context: Any) -> Any:
+        return org_pb.ListInstallationOrgsResponse()
+
+    def ListInstallationSessions(self, _request: Any, _context: Any) -> Any:
+        return session_pb.ListInstallationSessionsResponse()
+
+    ReadInstallationAuditLog = GetInstallationOrg = RestoreInstallationOrg = RevokeInstallationSessions = (
+        ListInstallationAuditEvents
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("audit", "list"), "No event."),
+        (("org", "list"), "No org."),
+        (("session", "list", "ada@example.org"), "No session. Those that were revoked: --all"),
+        (("session", "list", "ada@example.org", "--all"), "No session."),
+    ],
+)
+def test_a_list_without_rows_says_so(
+    arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    nothing = cast("Any", _Nothing())
+    add_InstallationAuditServiceServicer_to_server(nothing, server)
+    add_InstallationOrgServiceServicer_to_server(nothing, server)
+    add_InstallationSessionServiceServicer_to_server(nothing, server)
+    monkeypatch.setenv("OA_CONTROL_GRPC", f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    monkeypatch.setenv("OA_OPERATOR_TOKEN", TOKEN)
+    server.start()
+    try:
+        assert run(("admin", *arguments)) == Exit.OK
+    finally:
+        server.stop(None).wait()
+    assert capfd.readouterr() == ("", f"{said}\n")

@@ -145,7 +145,7 @@ def test_every_command_takes_json(command: tuple[str, ...]) -> None:
         ("schedule", "create", "nightly", "--every", "1h", "--time-zone", "Europe/Zurich", "--", "true"),
         ("schedule", "create", "nightly", "--every", "1h", "--time-zone", "UTC", "--", "true"),
         ("run", "start", "--retry-delay", "1s", "--", "true"),
-        ("run", "start", "--thread", "", "--", "true"),
+        ("run", "start", "--retention", "", "--", "true"),
         ("login", "--dev", "--paste"),
         ("login", "--dev", "--port", "8123"),
         ("schedule", "create", "nightly", "--every", "1m"),
@@ -166,6 +166,35 @@ def test_wrong_usage_is_said(arguments: tuple[str, ...], capsys: pytest.CaptureF
     said = capsys.readouterr()
     assert said.out == ""
     assert "Error: " in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("admin", "keys", "rotate", "--stolen", ""),
+        ("admin", "audit", "verify", "--org="),
+        ("admin", "org", "list", "--person", ""),
+        ("member", "invite", "bob@example.org", "--org", ""),
+        ("invitation", "accept", ""),
+        ("key", "create", "ci", "--account", ""),
+        ("key", "create", "ci", "--scope", "runs.read", "--scope", ""),
+        ("key", "rotate", "ci", "--idempotency-key", ""),
+        ("audit", "list", "--actor", ""),
+        ("run", "start", "--retention", "", "--", "true"),
+    ],
+    ids=" ".join,
+)
+def test_a_variable_of_a_script_that_is_not_set_is_no_option_left_out(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == Exit.USAGE
+    assert "It is empty. Give a value, or leave it out." in capsys.readouterr().err
+
+
+def test_a_text_may_be_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OA_HOME", str(tmp_path / "stack"))
+    monkeypatch.setenv("OA_CLIENT_HOME", str(tmp_path / "client"))
+    assert run(("run", "cancel", RUN, "--reason", "")) == Exit.SIGN_IN
 
 
 async def test_wrong_usage_as_json(program: Program) -> None:

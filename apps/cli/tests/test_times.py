@@ -11,7 +11,9 @@ import pytest
 
 from apps.cli.__main__ import run
 from apps.cli.exits import Exit
-from apps.cli.times import DURATION, DURATION_OR_ZERO, MOMENT
+from apps.cli.times import DURATION, DURATION_OR_ZERO, MOMENT, UP_TO_A_DAY
+from openagents.common.v1 import options_pb2
+from openagents.control.v1 import route_service_pb2
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,34 @@ def test_zero_is_a_duration_only_where_it_means_something(text: str) -> None:
 def test_no_limit_is_asked_for_by_leaving_it_out(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == Exit.USAGE
     assert re.search(r"more than 0|range x>=1", capfd.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("admin", "maintenance", "bypass", "--for", "100d"),
+        ("admin", "maintenance", "on", "--retry-after", "100d"),
+        ("admin", "route", "canary", "app", "--hold", "86400001ms"),
+    ],
+    ids=" ".join,
+)
+def test_what_a_field_cannot_hold_is_wrong_usage(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == Exit.USAGE
+    assert "Give at most 24h." in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ("StartCanaryRequest", "hold_ms"),
+        ("StartMaintenanceRequest", "retry_after_ms"),
+        ("CreateBypassRequest", "ttl_ms"),
+    ],
+)
+def test_up_to_a_day_is_what_the_contract_takes(message: str, field: str) -> None:
+    options = route_service_pb2.DESCRIPTOR.message_types_by_name[message].fields_by_name[field].GetOptions()
+    allowed = timedelta(milliseconds=options.Extensions[options_pb2.rules].maximum)
+    assert allowed == UP_TO_A_DAY.max_duration
 
 
 def test_a_key_may_be_replaced_without_an_overlap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -68,3 +68,8 @@ def refusal_from_rpc_error(error: grpc.aio.AioRpcError) -> Refusal:
             if refusal is not None:
                 return refusal
     return from_code(error.code().name, error.details() or "")
+
+
+def reason_of(error: Exception) -> str:
+    """What the log says of an error that a background task survives: the reason of a refusal, or the error's type."""
+    return error.reason if isinstance(error, Refusal) else type(error).__name__

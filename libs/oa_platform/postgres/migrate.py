@@ -200,7 +200,9 @@ async def check(
     applied = await read_applied(dsn, service, start_timeout_s, variable)
     missing = [file for file in pending(files, applied) if not file.contracts]
     if missing:
-        raise _refused(f"the database lacks {', '.join(file.name for file in missing)}; migrate it first")
+        raise _refused(
+            f"the database lacks {', '.join(file.name for file in missing)}; run `oa admin migrate up` first"
+        )
 
 
 async def read_applied(

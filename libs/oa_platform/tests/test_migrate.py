@@ -181,7 +181,7 @@ async def test_a_service_checks_its_schema_with_its_own_role(empty_database: Dat
     directory = _write(tmp_path / "m", ONE)
     with pytest.raises(Refusal) as caught:
         await check(empty_database.runtime, "runtime", directory)
-    assert "lacks 0001_first.sql" in caught.value.message
+    assert "lacks 0001_first.sql; run `oa admin migrate up` first" in caught.value.message
     await migrate(empty_database.owner, "runtime", directory)
     await check(empty_database.runtime, "runtime", directory)
     settings = DatabaseSettings(url=Secret(empty_database.runtime), check_migrations=False)

@@ -74,6 +74,10 @@ OWN = (
 )
 """Events whose actor is the subject, whose target is this person, or with which operators ended a session or key of
 this person; newest first."""
+KNOWS = """
+SELECT EXISTS (SELECT FROM control.orgs WHERE org_id = $1)
+    OR EXISTS (SELECT FROM control.audit_events WHERE org_id = $1)"""
+"""Whether there is such an org, or was one that still has events."""
 HEAD = "SELECT sequence, chain FROM control.audit_seals WHERE org_id = $1 ORDER BY sequence DESC LIMIT 1"
 """The head of a chain."""
 START = """
@@ -149,6 +153,9 @@ class PostgresAuditLog:
 
     async def own(self, subject: str, below_id: int, limit: int) -> Sequence[RecordedEvent]:
         return [_event(row) for row in await self._connection.fetch(OWN, subject, below_id, limit)]
+
+    async def knows(self, org_id: str) -> bool:
+        return bool(await self._connection.fetchval(KNOWS, org_id))
 
     async def head(self, org_id: str) -> AuditHead | None:
         row = await self._connection.fetchrow(HEAD, org_id)

@@ -25,6 +25,7 @@ from aiosmtplib.errors import (
 )
 
 from services.control.mail.domain.letters import Letter, Outcome
+from services.control.mail.limits import GOODBYE_S
 
 MAX_LINE_LENGTH = 998
 """RFC 5322, 2.1.1. Headers are not folded before this length, because folding would change a long address."""
@@ -85,21 +86,24 @@ class SmtpCarrier:
         self.timeout = timedelta(seconds=relay.timeout_s)
 
     async def carry(self, letter: Letter) -> Outcome:
-        """Hand the letter over, within the relay's timeout."""
+        """Hand the letter over, within the relay's timeout. The relay has GOODBYE_S more to end the session."""
+        outcome = Outcome.LATER
         try:
-            async with asyncio.timeout(self._relay.timeout_s):
-                await self._send(letter)
+            async with asyncio.timeout(self._relay.timeout_s) as limit, self._session() as smtp:
+                await self._send(smtp, letter)
+                outcome = Outcome.SENT
+                limit.reschedule(asyncio.get_running_loop().time() + GOODBYE_S)
         except (OSError, SMTPException, UnicodeError) as error:
-            outcome = Outcome.REFUSED if _is_permanent(error) else Outcome.LATER
+            # A relay that accepted the letter has it, even if it does not say goodbye: sent again, it arrives twice.
+            if outcome is Outcome.LATER and _is_permanent(error):
+                outcome = Outcome.REFUSED
             where = f"{self._relay.host}:{self._relay.port}"
             _log.error("smtp_failed", relay=where, error=type(error).__name__, outcome=outcome)
-            return outcome
-        return Outcome.SENT
+        return outcome
 
-    async def _send(self, letter: Letter) -> None:
+    def _session(self) -> SMTP:
         relay = self._relay
-        options = [] if letter.address.isascii() else ["SMTPUTF8"]
-        smtp = SMTP(
+        return SMTP(
             hostname=relay.host,
             port=relay.port,
             username=relay.user or None,
@@ -109,10 +113,11 @@ class SmtpCarrier:
             start_tls=relay.tls == "starttls",
             tls_context=relay.trusted or ssl.create_default_context(),
         )
-        async with smtp:
-            await smtp.sendmail(
-                relay.sender.addr_spec, [letter.address], message_of(relay.sender, letter), mail_options=options
-            )
+
+    async def _send(self, smtp: SMTP, letter: Letter) -> None:
+        sender = self._relay.sender
+        options = [] if letter.address.isascii() else ["SMTPUTF8"]
+        await smtp.sendmail(sender.addr_spec, [letter.address], message_of(sender, letter), mail_options=options)
 
 
 def message_of(sender: Address, letter: Letter) -> bytes:

@@ -12,3 +12,5 @@ CLAIM_MARGIN = timedelta(seconds=10)
 """Time beyond the carrier's timeout for which a replica keeps a mail from the others."""
 MAX_EXPIRED = 1_000
 """Maximum number of expired mails that one look removes."""
+GOODBYE_S = 1.0
+"""Maximum time for the end of a session with a relay that has accepted a mail."""

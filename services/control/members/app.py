@@ -57,8 +57,8 @@ class MemberStore(Protocol):
         """The number of members."""
         ...
 
-    async def count_owners(self, org_id: str) -> int:
-        """The number of owners."""
+    async def count_other_owners(self, org_id: str, user_id: str) -> int:
+        """The number of owners besides this person. An owner whom operators keep out does not count."""
         ...
 
     async def add(self, org_id: str, user_id: str, role: Role, now: datetime) -> None:
@@ -106,7 +106,8 @@ class Members:
         `missing_scope`, `last_owner`; `limit_reached` for a member who is an owner of too many orgs."""
         async with self._transactions.begin() as tx:
             mine, member = await self._changing(tx, principal, org_id, user_id)
-            require_role_change(mine.role, member.role, role, await tx.members.count_owners(org_id), org_id)
+            others = await tx.members.count_other_owners(org_id, user_id)
+            require_role_change(mine.role, member.role, role, others, org_id)
             if role is member.role:
                 return member
             if role is Role.OWNER:
@@ -124,7 +125,7 @@ class Members:
             raise Refusal("invalid_value", "this is you; leave the org instead", field="user_id")
         async with self._transactions.begin() as tx:
             mine, member = await self._changing(tx, principal, org_id, user_id)
-            require_removal(mine.role, member.role, await tx.members.count_owners(org_id), org_id)
+            require_removal(mine.role, member.role, await tx.members.count_other_owners(org_id, user_id), org_id)
             now = self._clock.now()
             await tx.audit.add(done(principal, Action.MEMBER_REMOVED, origin, org_id, user_id), now)
             await _end(tx, org_id, user_id, MEMBER_REMOVED, now)
@@ -135,7 +136,7 @@ class Members:
             # Leaving needs no right, but the token has to have a scope for members.
             mine = await acting(tx, principal, org_id, Scope.MEMBERS_READ)
             require_shared(mine.org)
-            require_leave(mine.role, await tx.members.count_owners(org_id))
+            require_leave(mine.role, await tx.members.count_other_owners(org_id, principal.subject))
             now = self._clock.now()
             await tx.audit.add(done(principal, Action.MEMBER_LEFT, origin, org_id, principal.subject), now)
             await _end(tx, org_id, principal.subject, MEMBER_LEFT, now)
@@ -147,6 +148,7 @@ class Members:
         async with self._transactions.begin() as tx:
             mine = await acting(tx, principal, org_id, Scope.ORGS_OWN)
             member = await _member(tx, mine, user_id)
+            require_leave(mine.role, await tx.members.count_other_owners(org_id, principal.subject), successor=member)
             if member.role is not Role.OWNER:
                 await require_room_to_own(tx, user_id, by_other=True)
             now = self._clock.now()

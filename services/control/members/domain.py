@@ -31,26 +31,27 @@ def require_may_give(actor: Role, role: Role, org_id: str) -> None:
         raise Denied("org_scope_denied", "only an owner makes and unmakes owners; ask one", org_id)
 
 
-def require_role_change(actor: Role, before: Role, after: Role, owners: int, org_id: str) -> None:
-    """Check that a member with the role `actor` may change `before` to `after` in an org with this number of owners.
+def require_role_change(actor: Role, before: Role, after: Role, others: int, org_id: str) -> None:
+    """Check that a member with the role `actor` may change `before` to `after` in an org with this number of other
+    owners who can act.
 
     Raises Refusal `org_scope_denied`, `last_owner`.
     """
     for role in (before, after):
         require_may_give(actor, role, org_id)
     if after is not Role.OWNER:
-        _require_owner_left(before, owners)
+        _require_owner_left(before, others)
 
 
-def require_removal(actor: Role, removed: Role, owners: int, org_id: str) -> None:
+def require_removal(actor: Role, removed: Role, others: int, org_id: str) -> None:
     """Check that `actor` may remove a member with role `removed`. Raises Refusal `org_scope_denied`, `last_owner`."""
     require_may_give(actor, removed, org_id)
-    _require_owner_left(removed, owners)
+    _require_owner_left(removed, others)
 
 
-def require_leave(leaving: Role, owners: int) -> None:
-    """Check that a member may leave. Raises Refusal `last_owner`."""
-    _require_owner_left(leaving, owners)
+def require_leave(leaving: Role, others: int, *, successor: Member | None = None) -> None:
+    """Check that a member may leave, or hand the org over to another one. Raises Refusal `last_owner`."""
+    _require_owner_left(leaving, others + (successor is not None and not successor.blocked))
 
 
 def loses(before: Role, after: Role) -> bool:
@@ -63,7 +64,10 @@ def has_place(role: Role) -> bool:
     return Scope.RUNS_WRITE in role_scopes(role)
 
 
-def _require_owner_left(ending: Role, owners: int) -> None:
-    if ending is Role.OWNER and owners <= 1:
-        message = "the org would be without an owner; make another member an owner first, or delete the org"
+def _require_owner_left(ending: Role, others: int) -> None:
+    if ending is Role.OWNER and not others:
+        message = (
+            "the org would be without an owner who can act: somebody whom operators block does not count; "
+            "make another member an owner first, or delete the org"
+        )
         raise Refusal("last_owner", message)

@@ -26,8 +26,10 @@ SELECT EXISTS (SELECT 1 FROM control.memberships m JOIN control.users u USING (u
 """Whether an address belongs to a member."""
 COUNT = "SELECT count(*) FROM control.memberships WHERE org_id = $1"
 """The number of members of an org."""
-COUNT_OWNERS = "SELECT count(*) FROM control.memberships WHERE org_id = $1 AND role = 'owner'"
-"""The number of owners of an org."""
+COUNT_OTHER_OWNERS = """
+SELECT count(*) FROM control.memberships m JOIN control.users u USING (user_id)
+WHERE m.org_id = $1 AND m.user_id <> $2 AND m.role = 'owner' AND u.blocked_at IS NULL"""
+"""The number of owners of an org who can act, besides one person."""
 ADD = "INSERT INTO control.memberships (org_id, user_id, role, created_at) VALUES ($1, $2, $3, $4)"
 """Makes a person a member."""
 SET_ROLE = "UPDATE control.memberships SET role = $3 WHERE org_id = $1 AND user_id = $2"
@@ -56,8 +58,8 @@ class PostgresMembers:
     async def count(self, org_id: str) -> int:
         return int(await self._connection.fetchval(COUNT, org_id))
 
-    async def count_owners(self, org_id: str) -> int:
-        return int(await self._connection.fetchval(COUNT_OWNERS, org_id))
+    async def count_other_owners(self, org_id: str, user_id: str) -> int:
+        return int(await self._connection.fetchval(COUNT_OTHER_OWNERS, org_id, user_id))
 
     async def add(self, org_id: str, user_id: str, role: Role, now: datetime) -> None:
         await self._connection.execute(ADD, org_id, user_id, role.value, now)

@@ -21,6 +21,7 @@ from services.control.orgs.domain import (
     deleted,
     no_such_org,
     personal_org_name,
+    require_name,
     require_open,
     restored,
 )
@@ -157,7 +158,9 @@ class Orgs:
             return await reading(tx, principal, org_id, Scope.MEMBERS_READ)
 
     async def create(self, principal: StandingPrincipal, name: str, origin: Origin) -> Membership:
-        """Create an org with the caller as its owner. Raises Refusal `missing_scope`, `limit_reached`."""
+        """Create an org with the caller as its owner. Raises Refusal `missing_field`, `missing_scope`,
+        `limit_reached`."""
+        require_name(name)
         now = self._clock.now()
         made = Membership(Org(new_id("org"), name, personal=False, created_at=now), Role.OWNER)
         # A caller that may not act as an owner can't create an org: a service account, or a token with fewer scopes.
@@ -169,7 +172,9 @@ class Orgs:
         return made
 
     async def rename(self, principal: StandingPrincipal, org_id: str, name: str, origin: Origin) -> Membership:
-        """Give an org another name. Raises Refusal `not_found`, `missing_scope`, `org_scope_denied`, `org_deleted`."""
+        """Give an org another name. Raises Refusal `missing_field`, `not_found`, `missing_scope`, `org_scope_denied`,
+        `org_deleted`."""
+        require_name(name)
         async with self._transactions.begin() as tx:
             membership = await acting(tx, principal, org_id, Scope.ORGS_WRITE)
             require_open(membership.org)

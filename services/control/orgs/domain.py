@@ -50,6 +50,12 @@ def role_named(name: str) -> Role:
     return Role(name.removeprefix(_ROLE_PREFIX).lower())
 
 
+def require_name(name: str) -> None:
+    """Check the name of an org, account or key, as far as the contract does not. Raises Refusal `missing_field`."""
+    if not name.strip():
+        raise Refusal("missing_field", "the name is blank; give one that people can see", field="name")
+
+
 def personal_org_name(email: str) -> str:
     """Name of a person's own org, until it is given a better one."""
     return email.partition("@")[0]

@@ -235,7 +235,8 @@ def _scope_denied(principal: StandingPrincipal, scope: Scope) -> Deny | None:
         message = f"the token does not carry the scope {scope.value}; use one that does"
         return Deny("missing_scope", message, Rule.TOKEN_SCOPE)
     if scope not in principal.standing:
-        message = f"the role in the org does not grant the scope {scope.value}; ask an admin"
+        who = "an admin" if scope in role_scopes(Role.ADMIN) else "an owner"
+        message = f"the role in the org does not grant the scope {scope.value}; ask {who} of the org"
         return Deny("org_scope_denied", message, Rule.ROLE_SCOPE)
     return None
 

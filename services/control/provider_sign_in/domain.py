@@ -102,7 +102,9 @@ class Identity:
     @property
     def bucket(self) -> str:
         """The name of the lock that serializes the sign-ins of one identity."""
-        return f"identity:{hashlib.sha256(f'{self.issuer} {self.subject}'.encode()).hexdigest()}"
+        # A subject that can't be stored has a lock, too: JSON can hold half a character.
+        name = f"{self.issuer} {self.subject}".encode(errors="surrogatepass")
+        return f"identity:{hashlib.sha256(name).hexdigest()}"
 
 
 class Refused(StrEnum):

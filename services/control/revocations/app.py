@@ -13,6 +13,7 @@ from oa_base.clock import Clock
 from oa_base.identity import REVOCATION_KEPT_S
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
+from oa_platform.health.failures import reason_of
 from oa_platform.system.events import until_set
 from services.control.revocations import metrics
 from services.control.revocations.domain import Recorded, Revocation
@@ -110,8 +111,8 @@ class RevocationFeed:
             try:
                 while await self._read_on():
                     pass
-            except Refusal as refusal:
-                _log.warning("revocations_not_read", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - what is known grows old, and its readers see that
+                _log.warning("revocations_not_read", reason=reason_of(error))
                 await asyncio.sleep(self._limits.retry_s)
                 self._word.set()
 

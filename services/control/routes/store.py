@@ -67,8 +67,8 @@ ON CONFLICT (canary_id, step, side) DO UPDATE SET
 """Adds to the measurements of the replicas."""
 MEASURED = """
 SELECT side, requests, errors, times FROM control.canary_samples
-WHERE canary_id = $1 AND (side = 'legacy' OR step = $2)"""
-"""The measurements of the legacy side in all steps, and of the shell in one."""
+WHERE canary_id = $1 AND (side = 'legacy' OR step = $2) ORDER BY step DESC"""
+"""The measurements of the legacy side in each step, the newest one first, and of the shell in one."""
 SWEEP_VERSIONS = (
     "DELETE FROM control.route_versions WHERE version <= (SELECT version FROM control.route_head) - $1::bigint"
 )
@@ -139,11 +139,12 @@ class PostgresRoutes:
         values = measured.requests, measured.errors, measured.times
         await self._connection.execute(ADD_MEASURED, canary_id, step, side.value, *values)
 
-    async def measured(self, canary: Canary) -> tuple[Measured, Measured]:
-        sides = {side: Measured() for side in Side}
+    async def measured(self, canary: Canary) -> tuple[Sequence[Measured], Measured]:
+        sides: dict[Side, list[Measured]] = {side: [] for side in Side}
         for row in await self._connection.fetch(MEASURED, canary.canary_id, canary.step):
-            sides[Side(row["side"])].add(Measured(row["requests"], row["errors"], list(row["times"])))
-        return sides[Side.LEGACY], sides[Side.SHELL]
+            sides[Side(row["side"])].append(Measured(row["requests"], row["errors"], list(row["times"])))
+        (shell,) = sides[Side.SHELL] or [Measured()]
+        return sides[Side.LEGACY], shell
 
     async def sweep(self, versions: int, ended_before: datetime) -> None:
         await self._connection.execute(SWEEP_VERSIONS, versions)

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import reason_of
 from services.control.transactions.limits import SWEEP_INTERVAL_S
 
 _log = structlog.get_logger(__name__)
@@ -44,28 +45,29 @@ def settled(outcome: T | Refusal) -> T:
     return outcome
 
 
-async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]]) -> None:
-    """Sweep until canceled. A sweep that fails is tried again after the next interval."""
+async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]], interval_s: float = SWEEP_INTERVAL_S) -> None:
+    """Sweep until canceled. A sweep that fails, for whatever reason, is tried again after the next interval, and holds
+    up no other one."""
     while True:
-        await asyncio.sleep(SWEEP_INTERVAL_S)
+        await asyncio.sleep(interval_s)
         for sweep in sweeps:
             try:
                 await sweep()
-            except Refusal as refusal:
-                _log.warning("sweep_failed", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - what nobody needs any more must not keep people out
+                _log.warning("sweep_failed", sweep=sweep.__qualname__, reason=reason_of(error))
 
 
 async def keep_writing(write_down: Callable[[], Awaitable[None]], interval_s: float, still_waits: str) -> None:
     """Call `write_down` every `interval_s`, and once more when canceled.
 
-    `write_down` may raise Refusal `unavailable` and then keeps what it has; this is logged as `still_waits`.
+    If `write_down` fails, it keeps what it has; this is logged as `still_waits`.
     """
 
     async def attempt() -> None:
         try:
             await write_down()
-        except Refusal as refusal:
-            _log.warning(still_waits, reason=refusal.reason)
+        except Exception as error:  # noqa: BLE001 - people are served without what is written here
+            _log.warning(still_waits, reason=reason_of(error))
 
     try:
         while True:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from oa_base.refusal import Refusal
+from oa_platform.health.failures import reason_of
 from services.runtime.retention import metrics
 from services.runtime.retention.domain import RetentionClasses
 
@@ -40,8 +40,8 @@ class RetentionWatch:
         while True:
             try:
                 await self.look()
-            except Refusal as refusal:
-                _log.warning("retention_not_seen", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - runs go on without a metric
+                _log.warning("retention_not_seen", reason=reason_of(error))
             await asyncio.sleep(self._poll_ms / 1000)
 
     async def look(self) -> None:

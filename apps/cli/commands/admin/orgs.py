@@ -26,7 +26,10 @@ async def list_orgs(cli: Cli, person: str, deleted: bool) -> Exit:
         orgs = [one async for one in operator.list(person, deleted=deleted)]
     for one in orgs:
         cli.output.document(one.document)
-    _table(cli, orgs)
+    if orgs:
+        _table(cli, orgs)
+    else:
+        cli.output.note("No org.")
     return Exit.OK
 
 

@@ -10,7 +10,7 @@ import click
 from apps.cli.admin.operator import operators
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, maintenance_group, route_group
-from apps.cli.times import DURATION
+from apps.cli.times import UP_TO_A_DAY
 from oa_client.core.schedules import milliseconds
 from oa_client.cpython.operators.routes import Canary, RouteGroup, RouteOperators, Routes
 
@@ -68,7 +68,7 @@ async def roll_back(cli: Cli) -> Exit:
 
 
 @route_group.command("canary", epilog="Example: oa admin route canary app --hold 10m")
-@click.option("--hold", type=DURATION, default=None, metavar="5m", help="Minimum time of a step.")
+@click.option("--hold", type=UP_TO_A_DAY, default=None, metavar="5m", help="Minimum time of a step; at most 24h.")
 @click.option(
     "--min-requests", type=click.IntRange(1, 1_000_000), default=None, help="Minimum requests of each side in a step."
 )
@@ -87,7 +87,11 @@ async def canary(cli: Cli, name: str, hold: timedelta | None, min_requests: int 
 @maintenance_group.command("on", epilog="Example: oa admin maintenance on --retry-after 30m")
 @click.option("--notice", default="", metavar="TEXT", help="Notice that people see.")
 @click.option(
-    "--retry-after", type=DURATION, default=None, metavar="5m", help="Time after which people should try again."
+    "--retry-after",
+    type=UP_TO_A_DAY,
+    default=None,
+    metavar="5m",
+    help="Time after which people should try again; at most 24h.",
 )
 @command
 async def maintenance_on(cli: Cli, notice: str, retry_after: timedelta | None) -> Exit:
@@ -111,7 +115,9 @@ async def maintenance_off(cli: Cli) -> Exit:
 
 
 @maintenance_group.command("bypass", epilog="Example: oa admin maintenance bypass --for 2h")
-@click.option("--for", "ttl", type=DURATION, default=None, metavar="1h", help="How long the bypass is valid.")
+@click.option(
+    "--for", "ttl", type=UP_TO_A_DAY, default=None, metavar="1h", help="How long the bypass is valid; at most 24h."
+)
 @command
 async def bypass(cli: Cli, ttl: timedelta | None) -> Exit:
     """Print a signed bypass for the closed site. It is a secret, valid for one maintenance: this one or the next."""

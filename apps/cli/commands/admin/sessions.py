@@ -21,6 +21,9 @@ async def list_sessions(cli: Cli, person: str, revoked: bool) -> Exit:
     sessions = [each for each in found if revoked or not each.revoked_at]
     for each in sessions:
         cli.output.document(each.document)
+    if not sessions:
+        cli.output.note("No session." if revoked else "No session. Those that were revoked: --all")
+        return Exit.OK
     rows = [
         [each.session_id, each.device_id, each.created_at[:19], each.refreshed_at[:19], each.revoke_reason]
         for each in sessions

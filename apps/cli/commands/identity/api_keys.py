@@ -19,7 +19,9 @@ from oa_client.core.api_keys import ApiKey
 from oa_client.edge.new_ids import new_idempotency_key
 
 _SERVICE_ACCOUNT = Kind("service account", "account", "oa key list", ("sva_",), named=True)
-_KEY_OR_ACCOUNT = Kind("key or service account", "key", "oa key list", ("apk_", "sva_"), named=True)
+_KEY_OR_ACCOUNT = Kind(
+    "key or service account", "key", "oa key list [--account ACCOUNT | --personal]", ("apk_", "sva_"), named=True
+)
 _ACCOUNT = click.option("--account", default="", metavar="ACCOUNT", help="Service account: its id (sva_…) or its name.")
 _PERSONAL = click.option("--personal", is_flag=True, help="Your own keys: personal access tokens.")
 
@@ -96,7 +98,9 @@ async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit
     metavar="1d",
     help="How long the old key still works.",
 )
-@click.option("--idempotency-key", default="", help="Repeat the one of an earlier call to get its lost answer.")
+@click.option(
+    "--idempotency-key", default="", metavar="KEY", help="Repeat the one of an earlier call to get its lost answer."
+)
 @command
 async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -> Exit:
     """Replace KEY and print the new key, which has the same owner, name, scopes and lifetime. It is shown only once.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import click
 
 from apps.cli.exits import Exit
@@ -19,6 +21,7 @@ person_argument = click.argument("person")
 
 
 _ORG = Kind("org", "org_id", "oa org list", ("org_",))
+_PERSON = Kind("member", "person", "oa member list", ("usr_",))
 
 
 async def meant_org(client: Client, org_id: str) -> str:
@@ -48,16 +51,33 @@ async def every_member(client: Client, org_id: str) -> list[Member]:
 
 
 async def user_id_of(client: Client, org_id: str, person: str) -> str:
-    """Return the id of a member given by id or e-mail address. Raises Refusal `not_found`."""
+    """Return the id of a member given by id or e-mail address. Raises Refusal `not_found`, `invalid_value`."""
     if "@" not in person:
+        if not _PERSON.is_id(person):
+            message = f"this is neither an e-mail address nor an id (usr_…); look with `{_PERSON.lists}`"
+            raise Refusal("invalid_value", message, field="person")
         return person
-    address = person.strip().casefold()
-    found = [each.user_id for each in await every_member(client, org_id) if each.email.casefold() == address]
+    address = _canonical(person)
+    found = [each.user_id for each in await every_member(client, org_id) if each.email == address]
     if not found:
         raise Refusal(
             "not_found", "the org has no member with that address; look with `oa member list`", field="person"
         )
     return found[0]
+
+
+def _canonical(typed: str) -> str:
+    """Return an address in the form in which control stores it. Names that are only alike, as with ß and ss, are those
+    of different people."""
+    composed = unicodedata.normalize("NFC", typed.strip())
+    name, _, domain = unicodedata.normalize("NFC", composed.lower()).rpartition("@")
+    try:
+        encoded = domain.encode("idna")
+        # Python's IDNA makes ss of an ß, which is another domain by now.
+        same = encoded.decode() == domain or encoded.decode("idna") == domain
+    except UnicodeError:
+        same = False
+    return f"{name}@{encoded.decode() if same else domain}"
 
 
 @member_group.command("list", epilog="Example: oa member list")

@@ -130,7 +130,9 @@ async def resume(cli: Cli, schedule: str) -> Exit:
 
 
 @schedule_group.command("trigger", epilog="Example: oa schedule trigger nightly")
-@click.option("--idempotency-key", "--key", "key", default="", help="Calls with the same key start one run.")
+@click.option(
+    "--idempotency-key", "--key", "key", default="", metavar="KEY", help="Calls with the same key start one run."
+)
 @schedule_argument
 @command
 async def trigger(cli: Cli, schedule: str, key: str) -> Exit:

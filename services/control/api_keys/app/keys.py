@@ -42,6 +42,7 @@ from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
 from services.control.mail import app as mail_app
 from services.control.notices.app import tell_of_key
 from services.control.orgs.app import OrgStore, PeopleTransaction, done
+from services.control.orgs.domain import require_name
 from services.control.policy.domain import (
     WORKER_SCOPES,
     OrgOwned,
@@ -188,6 +189,7 @@ class ApiKeys:
         self, tx: Transaction, principal: StandingPrincipal, owner: str, wanted: Wanted, origin: Origin
     ) -> NewKey:
         """Create a key for an owner to whom the caller may give one. People are notified by mail of their own keys."""
+        require_name(wanted.name)
         of_person = owner == principal.subject
         now = self._clock.now()
         possible = PERSON_KEY_SCOPES if of_person else SERVICE_ACCOUNT_KEY_SCOPES

@@ -76,6 +76,18 @@ class AuditLog:
             part = await self._part(org_id, after_sequence)
         return part
 
+    async def require_known(self, org_id: str) -> None:
+        """Check the id that an operator gave: nothing is wrong with the log of an org that never was. Empty: no org.
+
+        Raises Refusal `not_found`.
+        """
+        if not org_id:
+            return
+        async with self._transactions.autocommit() as tx:
+            if not await tx.audit_log.knows(org_id):
+                message = "there is no such org, and there are no events of one; look with `oa admin org list`"
+                raise Refusal("not_found", message, field="org_id")
+
     async def _part(self, org_id: str, after_sequence: int) -> ChainPart:
         async with self._transactions.begin() as tx:
             beginning = audit_start(org_id)

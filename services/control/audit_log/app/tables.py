@@ -69,6 +69,10 @@ class AuditReader(Protocol):
         """Events whose actor is the subject or whose target is this person, newest first."""
         ...
 
+    async def knows(self, org_id: str) -> bool:
+        """Whether there is such an org, or was one that still has events."""
+        ...
+
     async def head(self, org_id: str) -> AuditHead | None:
         """The head of the org's chain."""
         ...

@@ -30,6 +30,7 @@ class InstallationAuditApi(InstallationAuditServiceServicer):
         """Return a page of the events of an org, or of those that belong to no org."""
         digest = digest_of(request, request.org_id)
         below = below_of(request.page_token, digest)
+        await self._log.require_known(request.org_id)
         page = await self._log.list(request.org_id, filters_of(request), size=request.page_size, below_id=below)
         events = map(event_message, page.events)
         return pb.ListInstallationAuditEventsResponse(events=events, next_page_token=next_token(page, digest))
@@ -38,6 +39,7 @@ class InstallationAuditApi(InstallationAuditServiceServicer):
         self, request: pb.ReadInstallationAuditLogRequest, context: Any
     ) -> pb.ReadInstallationAuditLogResponse:
         """Return a part of the chain of an org, or of the events that belong to no org."""
+        await self._log.require_known(request.org_id)
         part = await self._log.read(request.org_id, request.after_sequence)
         return pb.ReadInstallationAuditLogResponse(
             org_id=part.org_id,

@@ -6,10 +6,14 @@ import asyncio
 import base64
 from typing import Any
 
+import grpc.aio
 import pytest
 
+from oa_base.refusal import Refusal
+from oa_client.core.audit import AuditFilters
+from oa_client.cpython.operators.audit import AuditOperators
 from oa_testing.waiting import PATIENCE_S
-from services.control.tests.harness import Control, field_of, new_id, reason_of
+from services.control.tests.harness import LOOPBACK, OPERATOR_TOKEN, Control, field_of, new_id, reason_of
 
 LIST, OWN, READ = (
     f"control.AuditService/{method}" for method in ("ListAuditEvents", "ListOwnAuditEvents", "ReadAuditLog")
@@ -118,6 +122,29 @@ async def test_pages_belong_to_their_list(control: Control) -> None:
     ):
         response = await control.call(method, body, caller)
         assert (reason_of(response), field_of(response)) == ("invalid_page_token", "page_token")
+
+
+async def test_operators_read_the_log_of_every_org_that_there_is_or_was(control: Control, admin: Any) -> None:
+    signed_in = await control.sign_in()
+    async with grpc.aio.insecure_channel(f"{LOOPBACK}:{control.grpc_port}") as channel:
+
+        def of(org_id: str) -> AuditOperators:
+            return AuditOperators(channel, OPERATOR_TOKEN, org_id)
+
+        for org_id in (signed_in["orgId"], ""):
+            assert (await of(org_id).page(AuditFilters())).events
+            assert (await of(org_id).part(0)).org_id == org_id
+        for call in (of(new_id("org")).page(AuditFilters()), of(new_id("org")).part(0)):
+            with pytest.raises(Refusal) as refused:
+                await call
+            assert (refused.value.reason, refused.value.field) == ("not_found", "org_id")
+        gone = new_id("org")
+        await admin.execute(
+            "INSERT INTO control.audit_events (occurred_at, action, reason, actor, org_id, target, network, request_id)"
+            " VALUES (now(), 'org.ended', '', '', $1, $1, '', '')",
+            gone,
+        )
+        assert [event.action for event in (await of(gone).page(AuditFilters())).events] == ["org.ended"]
 
 
 async def test_a_place_beyond_the_end_is_refused(control: Control) -> None:

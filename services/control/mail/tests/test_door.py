@@ -201,6 +201,25 @@ async def test_a_relay_that_says_nothing_is_given_up_and_asked_again() -> None:
             assert said[-1]["error"].endswith("TimeoutError")
 
 
+@dataclass
+class Mute(Box):
+    """A relay that takes a letter, and says nothing more."""
+
+    async def handle_QUIT(self, _server: Any, _session: Any, _envelope: Any) -> str:
+        """Never answers."""
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+
+async def test_a_letter_that_a_relay_took_is_not_sent_again_if_the_relay_says_no_goodbye() -> None:
+    box = Mute()
+    async with relay(box) as port:
+        with capture_logs() as said:
+            assert await smtp(port).carry(letter()) is Outcome.SENT
+    assert len(box.mails) == 1
+    assert [(line["event"], line["outcome"]) for line in said] == [("smtp_failed", Outcome.SENT)]
+
+
 # ------------------------------------------------------------------------------------------------- with TLS
 
 

@@ -31,16 +31,17 @@ def test_no_sequence_of_changes_leaves_an_org_without_an_owner(changes: list[tup
     for kind, actor, target, role in changes:
         if actor not in roles or target not in roles:
             continue
-        owners = list(roles.values()).count(Role.OWNER)
+        ending = actor if kind == "leave" else target
+        others = [role for person, role in roles.items() if person != ending].count(Role.OWNER)
         with suppress(Refusal):
             if kind == "role":
-                require_role_change(roles[actor], roles[target], role, owners, "org_1")
+                require_role_change(roles[actor], roles[target], role, others, "org_1")
                 roles[target] = role
             elif kind == "remove":
-                require_removal(roles[actor], roles[target], owners, "org_1")
+                require_removal(roles[actor], roles[target], others, "org_1")
                 del roles[target]
             else:
-                require_leave(roles[actor], owners)
+                require_leave(roles[actor], others)
                 del roles[actor]
         assert Role.OWNER in roles.values()
 
@@ -56,23 +57,23 @@ def _reason(check: Callable[[], None]) -> str:
 @pytest.mark.parametrize(("actor", "before", "after"), list(product(Role, Role, Role)))
 def test_only_owners_make_and_unmake_owners(actor: Role, before: Role, after: Role) -> None:
     allowed = actor is Role.OWNER or Role.OWNER not in (before, after)
-    reason = _reason(lambda: require_role_change(actor, before, after, 2, "org_1"))
+    reason = _reason(lambda: require_role_change(actor, before, after, 1, "org_1"))
     assert reason == ("" if allowed else "org_scope_denied")
 
 
 @pytest.mark.parametrize("actor", Role)
 def test_only_owners_remove_and_invite_owners(actor: Role) -> None:
     expected = "" if actor is Role.OWNER else "org_scope_denied"
-    assert _reason(lambda: require_removal(actor, Role.OWNER, 2, "org_1")) == expected
+    assert _reason(lambda: require_removal(actor, Role.OWNER, 1, "org_1")) == expected
     assert _reason(lambda: require_may_give(actor, Role.OWNER, "org_1")) == expected
 
 
 def test_the_only_owner_can_neither_leave_nor_be_anything_else() -> None:
-    assert _reason(lambda: require_leave(Role.OWNER, 1)) == "last_owner"
-    assert _reason(lambda: require_role_change(Role.OWNER, Role.OWNER, Role.ADMIN, 1, "org_1")) == "last_owner"
-    assert _reason(lambda: require_removal(Role.OWNER, Role.OWNER, 1, "org_1")) == "last_owner"
-    require_role_change(Role.OWNER, Role.OWNER, Role.OWNER, 1, "org_1")
-    require_leave(Role.ADMIN, 1)
+    assert _reason(lambda: require_leave(Role.OWNER, 0)) == "last_owner"
+    assert _reason(lambda: require_role_change(Role.OWNER, Role.OWNER, Role.ADMIN, 0, "org_1")) == "last_owner"
+    assert _reason(lambda: require_removal(Role.OWNER, Role.OWNER, 0, "org_1")) == "last_owner"
+    require_role_change(Role.OWNER, Role.OWNER, Role.OWNER, 0, "org_1")
+    require_leave(Role.ADMIN, 0)
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(Role, Role)))

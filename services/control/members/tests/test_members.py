@@ -164,6 +164,25 @@ async def test_an_org_is_handed_over(cases: Cases, admin: Any) -> None:
     await cases.members.leave(org.owner, org.org_id, ORIGIN)
 
 
+async def test_an_owner_who_is_blocked_does_not_count_as_one_who_stays(cases: Cases) -> None:
+    org = await org_of(cases)
+    ann = await org.member(Role.OWNER)
+    await cases.blocks.block(ann.subject, ORIGIN)
+    for call in (
+        cases.members.leave(org.owner, org.org_id, ORIGIN),
+        cases.members.set_role(org.owner, org.org_id, org.owner.subject, Role.ADMIN, ORIGIN),
+        cases.members.transfer(org.owner, org.org_id, ann.subject, ORIGIN),
+    ):
+        with pytest.raises(Refusal, match="last_owner"):
+            await call
+    await cases.members.set_role(org.owner, org.org_id, ann.subject, Role.ADMIN, ORIGIN)
+    with pytest.raises(Refusal, match="last_owner"):
+        await cases.members.transfer(org.owner, org.org_id, ann.subject, ORIGIN)
+    await cases.blocks.unblock(ann.subject, ORIGIN)
+    await cases.members.transfer(org.owner, org.org_id, ann.subject, ORIGIN)
+    assert await org.roles() == {org.owner.subject: Role.ADMIN, ann.subject: Role.OWNER}
+
+
 async def test_nobody_removes_oneself_and_nobody_who_is_not_there(cases: Cases) -> None:
     org = await org_of(cases)
     with pytest.raises(Refusal, match="invalid_value"):

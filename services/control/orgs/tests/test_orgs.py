@@ -10,6 +10,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
+from services.control.api_keys.app.keys import Wanted
 from services.control.api_keys.domain import Use
 from services.control.orgs.limits import MAX_ENDED_AT_A_TIME, MAX_OWNED_ORGS
 from services.control.policy.domain import Role, StandingPrincipal
@@ -37,6 +38,23 @@ async def test_a_person_makes_an_org_and_names_it(cases: Cases, admin: Any) -> N
     ]
     await cases.orgs.rename(ada, ada.org_id, "mine", ORIGIN)
     assert (await cases.orgs.get(ada, ada.org_id)).org.name == "mine"
+
+
+@pytest.mark.parametrize("blank", [" ", "\u3000\t\n"])
+async def test_what_people_name_has_a_name_that_they_can_see(cases: Cases, admin: Any, blank: str) -> None:
+    ada = await cases.principal()
+    for call in (
+        cases.orgs.create(ada, blank, ORIGIN),
+        cases.orgs.rename(ada, ada.org_id, blank, ORIGIN),
+        cases.account(ada, blank),
+        cases.api_keys.create(ada, "", Wanted(blank, ttl_s=3600), ORIGIN),
+    ):
+        with pytest.raises(Refusal) as refused:
+            await call
+        assert (refused.value.reason, refused.value.field) == ("missing_field", "name")
+    assert (await cases.orgs.get(ada, ada.org_id)).org.name == "ada"
+    for table in ("service_accounts", "api_keys"):
+        assert not await admin.fetchval(f"SELECT count(*) FROM control.{table}"), table  # noqa: S608 - constants
 
 
 async def test_another_persons_org_is_like_none(cases: Cases) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,15 @@ def test_reasons_come_in_order_token_role_owner() -> None:
     assert reason(frozenset(), frozenset()) == "missing_scope"
     assert reason(has, frozenset()) == "org_scope_denied"
     assert reason(has, has) == "owner_mismatch"
+
+
+@pytest.mark.parametrize("scope", sorted(ROLE_SCOPES[Role.OWNER]))
+def test_whoever_lacks_a_right_is_sent_to_somebody_who_has_it(scope: Scope) -> None:
+    principal = StandingPrincipal(PrincipalKind.USER, ME, MY_ORG, frozenset({scope}))
+    denied = authorize(principal, Scoped(scope))
+    assert denied is not None
+    assert ("ask an admin" in denied.message) is (scope in ROLE_SCOPES[Role.ADMIN])
+    assert ("ask an owner" in denied.message) is (scope not in ROLE_SCOPES[Role.ADMIN])
 
 
 def test_roles_grow_from_viewer_to_owner_and_none_may_attach_workers() -> None:

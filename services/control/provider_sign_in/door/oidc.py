@@ -21,6 +21,7 @@ from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
 from oa_base.clock import Clock
+from oa_base.refusal import Refusal
 from services.control.provider_sign_in.domain import Asked, Identity
 from services.control.provider_sign_in.door.failures import refused, unavailable
 from services.control.provider_sign_in.limits import CLOCK_LEEWAY_S, METADATA_TTL
@@ -127,11 +128,14 @@ class OidcProvider:
             ):
                 yield http
         except OAuthError as error:
-            make = unavailable if error.error in _NOT_OF_THE_CODE else refused
+            of_the_code = isinstance(error.error, str) and error.error not in _NOT_OF_THE_CODE
+            make = refused if of_the_code else unavailable
             raise make(_NAME, error) from None
         except JoseError as error:
             raise refused(_NAME, error) from None
-        except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
+        except Refusal:
+            raise
+        except Exception as error:  # noqa: BLE001 - a provider can send anything, which breaks what reads it in any way
             raise unavailable(_NAME, error) from None
 
     async def _provider(self, http: AsyncOAuth2Client) -> _Known:

@@ -25,7 +25,7 @@ from services.control.provider_sign_in.domain import (
 )
 from services.control.provider_sign_in.door.oidc import OidcProvider
 from services.control.provider_sign_in.limits import SIGN_IN_TTL
-from services.control.provider_sign_in.tests.openid import REDIRECT, OpenId
+from services.control.provider_sign_in.tests.openid import REDIRECT, OpenId, claims_of, signed
 from services.control.sign_in.app import SignedIn
 from services.control.sign_in.domain.challenge import code_of
 from services.control.sign_in.domain.sign_up import Knock, SignUp, SignUpRule
@@ -185,6 +185,15 @@ async def test_an_address_that_is_none_or_not_verified_makes_no_account(
     assert (await trail(admin))[-1] == ("provider_sign_in.finished", "oidc", reason)
     for table in ("users", "identities", "sessions"):
         assert await admin.fetchval(f"SELECT count(*) FROM control.{table}") == 0, table  # noqa: S608 - constants
+
+
+@pytest.mark.parametrize("subject", ["\ud800", "é", "a" * 256])
+async def test_a_subject_that_cannot_be_kept_makes_no_account(
+    people: Cases, openid: OpenId, admin: Any, subject: str
+) -> None:
+    openid.tamper = lambda token: signed(claims_of(token) | {"sub": subject}, openid.provider.signing_key)
+    assert await refused(people, openid) == "account_not_admitted"
+    assert (await trail(admin))[-1] == ("provider_sign_in.finished", "oidc", "no_subject")
 
 
 async def test_whoever_is_blocked_does_not_get_in(people: Cases, openid: OpenId, admin: Any) -> None:

@@ -78,6 +78,9 @@ async def test_a_code_is_good_once_and_only_with_its_verifier(api: WorkOsApi, wo
         ((200, "<html>hunter2</html>"), "provider_unavailable"),
         ((200, "[]"), "provider_unavailable"),
         ((200, '{"user": {"id": 7}}'), "provider_unavailable"),
+        ((200, '{"user": null}'), "provider_unavailable"),
+        ((500, "[]"), "provider_unavailable"),
+        ((400, '{"error": {}}'), "provider_refused"),
     ],
 )
 async def test_what_goes_wrong_there_has_a_reason_here(

@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
-from oa_base.refusal import Refusal
+from oa_platform.health.failures import reason_of
 from services.control.routes import metrics
 from services.control.routes.app.tables import Decided, Routed
 from services.control.transactions.app import Transactions
@@ -57,8 +57,8 @@ class RouteBook:
             self._word.clear()
             try:
                 await self._read()
-            except Refusal as refusal:
-                _log.warning("routes_not_read", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - the decisions that are known still hold
+                _log.warning("routes_not_read", reason=reason_of(error))
                 await asyncio.sleep(_RETRY_S)
                 self._word.set()
 

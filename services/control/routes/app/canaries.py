@@ -12,12 +12,12 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
-from oa_base.refusal import Refusal
+from oa_platform.health.failures import reason_of
 from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.routes import metrics
 from services.control.routes.app.book import RouteBook
 from services.control.routes.app.tables import Routed
-from services.control.routes.domain.canary import Canary, Measured, Outcome, Verdict, Why, judge
+from services.control.routes.domain.canary import Canary, Measured, Outcome, Verdict, Why, judge, newest
 from services.control.routes.domain.groups import Side
 from services.control.transactions.app import Transactions
 
@@ -49,8 +49,8 @@ class Canaries:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.turn()
-            except Refusal as refusal:
-                _log.warning("canaries_wait", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - a canary that waits must not close the site
+                _log.warning("canaries_wait", reason=reason_of(error))
 
     async def turn(self) -> None:
         """Report, and judge each known canary. Raises Refusal `unavailable`; the measurements are then kept."""
@@ -90,7 +90,9 @@ class Canaries:
         _log.info("canary_judged", group=canary.group, step=canary.step, verdict=verdict.value, why=why.value)
 
     async def _verdict(self, tx: Routed, canary: Canary) -> tuple[Verdict, Why]:
-        legacy, shell = await tx.routes.measured(canary)
+        steps, shell = await tx.routes.measured(canary)
+        # An outage of the legacy side that is over must not excuse the shell.
+        legacy = newest(steps, canary.min_requests)
         return judge(canary, self._clock.now(), legacy, shell)
 
     async def _step(self, tx: Routed, canary: Canary) -> None:

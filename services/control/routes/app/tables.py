@@ -71,8 +71,9 @@ class RouteTables(Protocol):
         """Add to the measurements of the replicas. Does nothing for a canary that is no longer kept."""
         ...
 
-    async def measured(self, canary: Canary) -> tuple[Measured, Measured]:
-        """The measurements of the legacy side in all steps, and of the shell in the present one."""
+    async def measured(self, canary: Canary) -> tuple[Sequence[Measured], Measured]:
+        """The measurements of the legacy side in each step, the newest one first, and of the shell in the present
+        one."""
         ...
 
     async def sweep(self, versions: int, ended_before: datetime) -> None:

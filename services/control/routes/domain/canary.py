@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
@@ -107,8 +107,19 @@ def quantile_ms(times: Sequence[int], share: float) -> float:
     return float("inf")
 
 
+def newest(steps: Iterable[Measured], enough: int) -> Measured:
+    """Return the sum of the newest steps that have `enough` answers together, or of all if they have fewer. `steps`
+    are in order, the newest one first."""
+    found = Measured()
+    for measured in steps:
+        if found.requests >= enough:
+            break
+        found.add(measured)
+    return found
+
+
 def judge(canary: Canary, now: datetime, legacy: Measured, shell: Measured) -> tuple[Verdict, Why]:
-    """Decide about a canary: `legacy` as measured in all its steps, `shell` in the present one.
+    """Decide about a canary: `legacy` as measured in its newest steps, `shell` in the present one.
 
     Errors roll it back as soon as the requests that the step still needs could not make up for them.
     """

@@ -39,11 +39,13 @@ class Replica:
         self.canaries = Canaries(cases.transactions, cases.clock, self.book, 1.0)
         self.operators = Operators(transactions=cases.transactions, clock=cases.clock, sides=SIDES, hmac_key=b"key")
 
-    async def measure(self, shell: int = 0, errors: int = 0, ms: float = 10) -> None:
+    async def measure(
+        self, shell: int = 0, errors: int = 0, ms: float = 10, legacy: int = ENOUGH, legacy_errors: int = 0
+    ) -> None:
         """Answers of both sides in the present step, reported and judged."""
         await self.book.start()
-        for _ in range(ENOUGH):
-            self.canaries.take("app", Side.LEGACY, 200, 10)
+        for number in range(legacy):
+            self.canaries.take("app", Side.LEGACY, 503 if number < legacy_errors else 200, 10)
         for number in range(shell):
             self.canaries.take("app", Side.SHELL, 500 if number < errors else 200, ms)
         await self.canaries.turn()
@@ -106,6 +108,21 @@ async def test_a_shell_that_is_worse_goes_back(
     newest = await one.newest()
     assert (one.percent, newest.outcome, newest.reason) == (0, "rolled_back", why)
     assert one.book.decided.canaries == []
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+async def test_an_outage_of_the_legacy_side_that_is_over_excuses_no_shell(
+    one: Replica, clock: FakeClock, steps: int
+) -> None:
+    await clock.advance(HOLD_MS / 1000)
+    await one.measure(legacy=10 * ENOUGH, legacy_errors=9 * ENOUGH)
+    for _ in range(steps):
+        assert one.percent > 0
+        await clock.advance(HOLD_MS / 1000)
+        await one.measure(shell=ENOUGH)
+    await one.measure(shell=ENOUGH, errors=ENOUGH // 2, legacy=0)
+    newest = await one.newest()
+    assert (one.percent, newest.outcome, newest.reason) == (0, "rolled_back", "errors")
 
 
 async def test_what_several_replicas_measure_is_one_sum(

@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
-from services.control.routes.domain.canary import BOUNDS_MS, STEPS, Canary, Measured, Verdict, Why, judge, quantile_ms
+from services.control.routes.domain.canary import (
+    BOUNDS_MS,
+    STEPS,
+    Canary,
+    Measured,
+    Verdict,
+    Why,
+    judge,
+    newest,
+    quantile_ms,
+)
 from services.control.routes.domain.groups import Group, Groups, Side, checked_path
 from services.control.routes.domain.maintenance import Maintenance, bypass_of, is_bypass
 from services.control.routes.domain.requests import choice_of, cohort_of, without_our_cookies
@@ -168,6 +178,17 @@ def test_the_gate(step: int, legacy: tuple[int, int, float], shell: tuple[int, i
     assert judge(canary(step), late, measured(*legacy), measured(*shell))[0] is expected
     early = judge(canary(step), late - timedelta(milliseconds=1), measured(*legacy), measured(*shell))[0]
     assert early is (expected if expected is Verdict.ROLL_BACK else Verdict.WAIT)
+
+
+@given(st.lists(sides(), max_size=len(STEPS)), st.integers(1, 600))
+def test_a_side_is_as_it_was_in_the_newest_steps_that_have_enough_answers(steps: list[Measured], enough: int) -> None:
+    found = newest(steps, enough)
+    count = next(
+        (number for number in range(len(steps) + 1) if sum(one.requests for one in steps[:number]) >= enough),
+        len(steps),
+    )
+    assert found.requests == sum(one.requests for one in steps[:count]) == sum(found.times)
+    assert found.errors == sum(one.errors for one in steps[:count])
 
 
 @given(st.lists(st.floats(0, 200_000), min_size=1, max_size=200))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
+from oa_base.refusal import Refusal
 from oa_khala.cursors import Stale, plan_subscription
 from oa_khala.frames import Cursor, Plan, TopicState
 from oa_khala.topics import TOPIC_CLASSES, USER_NOTIFICATIONS, USER_RUNS, parse_topic
@@ -111,6 +113,27 @@ async def test_no_topic_waits_for_those_that_are_always_due(rig: Rig, monkeypatc
     found = await rig.journal.due(USER_RUNS.form, Retention(4, FOR_EVER_S), 2, "")
     assert found == [MINE]
     assert await rig.journal.due(USER_RUNS.form, Retention(4, FOR_EVER_S), 2, MINE) == []
+
+
+@pytest.mark.parametrize("error", [Refusal("unavailable", "away"), RuntimeError("a defect")], ids=repr)
+async def test_a_pruner_that_fails_goes_on(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.projector.journal.app.SWEEP_INTERVAL_S", 0)
+
+    class Away:
+        looks = 0
+
+        async def due(self, form: str, keep: Retention, limit: int, after: str) -> list[str]:
+            Away.looks += 1
+            if Away.looks == 3:
+                raise KeyboardInterrupt
+            raise error
+
+        async def prune(self, topic: str, keep: Retention) -> int:
+            raise AssertionError("nothing is due")
+
+    with capture_logs() as logs, pytest.raises(KeyboardInterrupt):
+        await Pruner(Away(), {USER_RUNS: Retention(4, FOR_EVER_S)}).run()
+    assert [line["event"] for line in logs] == ["journals_not_pruned"] * 2
 
 
 async def test_rows_that_are_too_old_go_and_a_topic_that_is_pruned_whole_keeps_its_head(

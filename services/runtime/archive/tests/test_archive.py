@@ -6,11 +6,13 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import pytest
 import zstandard
+from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import load
@@ -329,6 +331,28 @@ async def test_failures_are_counted(runtime_database: Database, tmp_path: Path) 
     assert value_of(metrics.ARCHIVES_FAILED.labels("archive_damaged")) == failed + 3
     assert value_of(metrics.ARCHIVE_DAMAGED) == damaged_objects + 3
     assert value_of(metrics.RUNS_ARCHIVED) == archived + 3
+
+
+@pytest.mark.parametrize("error", [Refusal("unavailable", "away"), RuntimeError("a defect")], ids=repr)
+async def test_an_archiver_that_fails_goes_on(
+    runtime_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    looks = 0
+
+    async def fail() -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise KeyboardInterrupt
+        raise error
+
+    async with archive_rig(runtime_database, tmp_path) as rig:
+        archiver = rig.archiver()
+        monkeypatch.setattr(archiver, "archive_page", fail)
+        monkeypatch.setattr(archiver, "_limits", replace(archiver._limits, poll_ms=0))
+        with capture_logs() as logs, pytest.raises(KeyboardInterrupt):
+            await archiver.run()
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["archiving_failed"] * 2
 
 
 async def test_an_archive_that_is_away_is_unavailable(runtime_database: Database, tmp_path: Path) -> None:

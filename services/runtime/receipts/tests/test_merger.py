@@ -223,7 +223,8 @@ async def test_a_merge_that_is_killed_leaves_the_log_as_it_was(runtime_database:
         await admin.close()
 
 
-async def test_a_database_that_fails_is_tried_again_and_counted(runtime_database: Database) -> None:
+@pytest.mark.parametrize("error", [Refusal("unavailable", "the database is away"), RuntimeError("a defect")], ids=repr)
+async def test_a_database_that_fails_is_tried_again_and_counted(runtime_database: Database, error: Exception) -> None:
     class FailingOnce(PostgresReceiptLog):
         failures = 1
 
@@ -231,7 +232,7 @@ async def test_a_database_that_fails_is_tried_again_and_counted(runtime_database
         async def merging(self) -> AsyncIterator[PostgresMerge | None]:
             if self.failures:
                 self.failures -= 1
-                raise Refusal("unavailable", "the database is away")
+                raise error
             async with super().merging() as merge:
                 yield merge
 

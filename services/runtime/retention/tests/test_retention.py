@@ -268,7 +268,8 @@ def _gauge(name: str, retention_class: str) -> float | None:
     return REGISTRY.get_sample_value(name, {"retention_class": retention_class})
 
 
-async def test_a_watch_without_a_database_goes_on(runtime_database: Database) -> None:
+@pytest.mark.parametrize("error", [Refusal("unavailable", "away"), RuntimeError("a defect")], ids=repr)
+async def test_a_watch_without_a_database_goes_on(error: Exception) -> None:
     class Away:
         looks = 0
 
@@ -276,7 +277,7 @@ async def test_a_watch_without_a_database_goes_on(runtime_database: Database) ->
             Away.looks += 1
             if Away.looks == 3:
                 raise KeyboardInterrupt
-            raise Refusal("unavailable", "away")
+            raise error
 
     with capture_logs() as logs, pytest.raises(KeyboardInterrupt):
         await RetentionWatch(Away(), KEEP_ALL, 0).run()

@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from oa_base.refusal import Refusal
+from oa_platform.health.failures import reason_of
 from services.runtime.workers import metrics
 from services.runtime.workers.app.ports import WorkerStore
 
@@ -26,8 +26,8 @@ class QueueWatch:
         while True:
             try:
                 await self.look()
-            except Refusal as refusal:
-                _log.warning("queue_not_seen", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - runs go on without a metric
+                _log.warning("queue_not_seen", reason=reason_of(error))
             await asyncio.sleep(self._interval_ms / 1000)
 
     async def look(self) -> None:

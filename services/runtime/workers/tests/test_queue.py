@@ -7,11 +7,13 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
+from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
 from oa_testing.metrics import value_of
@@ -32,7 +34,7 @@ from services.runtime.tests.rig import (
     text,
     until_status,
 )
-from services.runtime.workers.app.ports import Waiting
+from services.runtime.workers.app.ports import Waiting, WorkerStore
 from services.runtime.workers.app.queue_watch import QueueWatch
 from services.runtime.workers.metrics import OLDEST_WAITING_SECONDS, RUNS_TIMED_OUT, RUNS_WAITING
 from services.runtime.workers.store.workers import PostgresWorkers
@@ -328,6 +330,22 @@ async def test_what_waits_is_counted_and_for_how_long(
         await QueueWatch(store, 1).look()
         assert value_of(RUNS_WAITING) == 2, "one whose time has not come does not wait for a worker"
         assert 3600 <= value_of(OLDEST_WAITING_SECONDS) < 7200
+
+
+@pytest.mark.parametrize("error", [Refusal("unavailable", "away"), RuntimeError("a defect")], ids=repr)
+async def test_a_queue_that_cannot_be_seen_is_looked_at_again(error: Exception) -> None:
+    class Away:
+        looks = 0
+
+        async def waiting(self) -> Waiting:
+            Away.looks += 1
+            if Away.looks == 3:
+                raise KeyboardInterrupt
+            raise error
+
+    with capture_logs() as logs, pytest.raises(KeyboardInterrupt):
+        await QueueWatch(cast("WorkerStore", Away()), 0).run()
+    assert [line["event"] for line in logs] == ["queue_not_seen"] * 2
 
 
 async def test_runs_that_time_out_are_counted(runtime: Replica, who: Somebody) -> None:
