@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import asyncpg
 import grpc.aio
 
@@ -73,3 +75,12 @@ def refusal_from_rpc_error(error: grpc.aio.AioRpcError) -> Refusal:
 def reason_of(error: Exception) -> str:
     """What the log says of an error that a background task survives: the reason of a refusal, or the error's type."""
     return error.reason if isinstance(error, Refusal) else type(error).__name__
+
+
+def note_survived(log: Any, event: str, error: Exception, **fields: object) -> None:
+    """Log an error that a background task survives: a refusal as a warning, and a defect as an error with its
+    traceback."""
+    if isinstance(error, Refusal):
+        log.warning(event, reason=error.reason, **fields)
+    else:
+        log.error(event, reason=reason_of(error), exc_info=error, **fields)

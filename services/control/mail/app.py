@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 
 from oa_base.clock import Clock
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from oa_platform.process.word import Word
 from services.control.mail.domain.letters import Kind, Letter, Mail, Outcome, next_try
 from services.control.mail.limits import CLAIM_MARGIN, LOOK_INTERVAL_S, MAX_DELIVERIES
@@ -104,7 +104,7 @@ class Delivery:
                 busy = await self.deliver_due() == MAX_DELIVERIES
             except Exception as error:  # noqa: BLE001 - a look that breaks must not end all looks
                 LOOKS_FAILED.inc()
-                _log.warning("mail_not_seen", reason=reason_of(error))
+                note_survived(_log, "mail_not_seen", error)
                 busy = False
             if not busy:
                 await self._queued.within(LOOK_INTERVAL_S)

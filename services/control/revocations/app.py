@@ -13,7 +13,7 @@ from oa_base.clock import Clock
 from oa_base.identity import REVOCATION_KEPT_S
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from oa_platform.system.events import until_set
 from services.control.revocations import metrics
 from services.control.revocations.domain import Recorded, Revocation
@@ -112,7 +112,7 @@ class RevocationFeed:
                 while await self._read_on():
                     pass
             except Exception as error:  # noqa: BLE001 - what is known grows old, and its readers see that
-                _log.warning("revocations_not_read", reason=reason_of(error))
+                note_survived(_log, "revocations_not_read", error)
                 await asyncio.sleep(self._limits.retry_s)
                 self._word.set()
 

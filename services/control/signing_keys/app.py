@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import SigningKey, thumbprint, to_jwks
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from services.control.audit.app import Audited
 from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.signing_keys import metrics
@@ -111,7 +111,7 @@ class SigningKeys:
             try:
                 await self._read()
             except Exception as error:  # noqa: BLE001 - the keys that are known go on signing
-                _log.warning("signing_keys_not_read", reason=reason_of(error))
+                note_survived(_log, "signing_keys_not_read", error)
 
     @property
     def signing(self) -> SigningKey:

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from services.control.transactions.limits import SWEEP_INTERVAL_S
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +54,7 @@ async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]], interval_s: floa
             try:
                 await sweep()
             except Exception as error:  # noqa: BLE001 - what nobody needs any more must not keep people out
-                _log.warning("sweep_failed", sweep=sweep.__qualname__, reason=reason_of(error))
+                note_survived(_log, "sweep_failed", error, sweep=sweep.__qualname__)
 
 
 async def keep_writing(write_down: Callable[[], Awaitable[None]], interval_s: float, still_waits: str) -> None:
@@ -67,7 +67,7 @@ async def keep_writing(write_down: Callable[[], Awaitable[None]], interval_s: fl
         try:
             await write_down()
         except Exception as error:  # noqa: BLE001 - people are served without what is written here
-            _log.warning(still_waits, reason=reason_of(error))
+            note_survived(_log, still_waits, error)
 
     try:
         while True:

@@ -12,7 +12,7 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic, TopicClass
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from oa_platform.telemetry.tracing import sampled_traceparent
 from oa_topics.hub import TopicHub
 from oa_topics.store import StateAt, TopicDescription
@@ -144,7 +144,7 @@ class Pruner:
             try:
                 await self.prune()
             except Exception as error:  # noqa: BLE001 - journals that are too long are read all the same
-                _log.warning("journals_not_pruned", reason=reason_of(error))
+                note_survived(_log, "journals_not_pruned", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     async def prune(self) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from services.runtime.retention import metrics
 from services.runtime.retention.domain import RetentionClasses
 
@@ -41,7 +41,7 @@ class RetentionWatch:
             try:
                 await self.look()
             except Exception as error:  # noqa: BLE001 - runs go on without a metric
-                _log.warning("retention_not_seen", reason=reason_of(error))
+                note_survived(_log, "retention_not_seen", error)
             await asyncio.sleep(self._poll_ms / 1000)
 
     async def look(self) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from services.control.audit_log import metrics
 from services.control.audit_log.app.tables import Sealing
 from services.control.audit_log.domain import seals_of
@@ -35,7 +35,7 @@ class Sealer:
                 await self.seal_all()
             except Exception as error:  # noqa: BLE001 - one that breaks must not end all sealing
                 metrics.SEALS_FAILED.inc()
-                _log.warning("audit_not_sealed", reason=reason_of(error))
+                note_survived(_log, "audit_not_sealed", error)
             await asyncio.sleep(self._limits.seal_interval_s)
 
     async def seal_all(self) -> None:

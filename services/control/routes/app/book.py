@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from services.control.routes import metrics
 from services.control.routes.app.tables import Decided, Routed
 from services.control.transactions.app import Transactions
@@ -58,7 +58,7 @@ class RouteBook:
             try:
                 await self._read()
             except Exception as error:  # noqa: BLE001 - the decisions that are known still hold
-                _log.warning("routes_not_read", reason=reason_of(error))
+                note_survived(_log, "routes_not_read", error)
                 await asyncio.sleep(_RETRY_S)
                 self._word.set()
 

@@ -12,7 +12,7 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.routes import metrics
 from services.control.routes.app.book import RouteBook
@@ -50,7 +50,7 @@ class Canaries:
             try:
                 await self.turn()
             except Exception as error:  # noqa: BLE001 - a canary that waits must not close the site
-                _log.warning("canaries_wait", reason=reason_of(error))
+                note_survived(_log, "canaries_wait", error)
 
     async def turn(self) -> None:
         """Report, and judge each known canary. Raises Refusal `unavailable`; the measurements are then kept."""

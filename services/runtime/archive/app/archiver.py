@@ -14,7 +14,7 @@ import time
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived, reason_of
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.replay import MAX_LINE_BYTES
 from oa_runlog.proof.verify import Keys, VerifiedReplay, verify_artifact
@@ -59,7 +59,7 @@ class Archiver:
                     pass
             except Exception as error:  # noqa: BLE001 - runs go on while others wait for the archive
                 metrics.ARCHIVES_FAILED.labels(reason_of(error)).inc()
-                _log.warning("archiving_failed", reason=reason_of(error))
+                note_survived(_log, "archiving_failed", error)
             await asyncio.sleep(self._limits.poll_ms / 1000)
 
     async def archive_page(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from oa_runlog.events import EventType
 from oa_runlog.proof.merkle import Frontier
 from oa_runlog.proof.signing import NoteSigner, sign_checkpoint
@@ -46,7 +46,7 @@ class Merger:
                 await self.merge_all()
             except Exception as error:  # noqa: BLE001 - runs go on while receipts wait for their checkpoint
                 metrics.MERGES_FAILED.inc()
-                _log.warning("merge_failed", reason=reason_of(error))
+                note_survived(_log, "merge_failed", error)
             await self._pause()
 
     async def _pause(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from oa_platform.health.failures import reason_of
+from oa_platform.health.failures import note_survived
 from services.runtime.workers import metrics
 from services.runtime.workers.app.ports import WorkerStore
 
@@ -27,7 +27,7 @@ class QueueWatch:
             try:
                 await self.look()
             except Exception as error:  # noqa: BLE001 - runs go on without a metric
-                _log.warning("queue_not_seen", reason=reason_of(error))
+                note_survived(_log, "queue_not_seen", error)
             await asyncio.sleep(self._interval_ms / 1000)
 
     async def look(self) -> None:
