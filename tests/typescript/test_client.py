@@ -49,6 +49,19 @@ def test_it_answers_as_the_python_client_whatever_it_is_told() -> None:
     assert done.stdout.strip() == str(WALKS), f"of the walks from seed {first}:\n{done.stderr[-4_000:]}"
 
 
+def test_the_example_of_its_readme_is_strict_typescript_with_or_without_the_types_of_browsers() -> None:
+    compiled("tsconfig.build.json")
+    (example,) = re.findall(r"```ts\n(.*?)```", (PACKAGE / "README.md").read_text("utf-8"), re.DOTALL)
+    program = PACKAGE / "build" / "readme.ts"
+    program.write_text(f"declare const session: {{ accessToken: string; deviceId: string }};\n{example}", "utf-8")
+    strict = ["--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--skipLibCheck", "false"]
+    alone = ["--ignoreConfig", "--noEmit", "--module", "nodenext", "--target", "es2022", "--types", "node"]
+    for library in ("es2022", "es2022,dom"):
+        options = [*strict, *alone, "--lib", library]
+        done = run(["node", "node_modules/typescript/bin/tsc", *options, str(program)])
+        assert done.returncode == 0, f"with {library}:\n{done.stdout}"
+
+
 def test_the_package_has_types_takes_one_other_package_and_is_of_this_release() -> None:
     package = compiled("tsconfig.build.json")
     manifest = json.loads((package / "package.json").read_text("utf-8"))

@@ -77,3 +77,18 @@ test("what answers instead of control is told by its status", async () => {
   };
   await assert.rejects(control(away)([T]), refused("unavailable"));
 });
+
+test("a token lives as long as control's clock says, whatever ours shows", async () => {
+  const nowMs = Date.parse("2001-01-01T00:00:00Z");
+  const body = { token: "sync", expireTime: new Date(nowMs + 300_000).toISOString(), khalaUrl: "ws://khala" };
+  const answer = () => Response.json(body, { headers: { date: new Date(nowMs).toUTCString() } });
+  assert.equal((await control(answer)([T])).expiresInMs, 300_000);
+});
+
+test("an address that is none is refused at once, and an access token that is none when it is used", async () => {
+  for (const url of ["localhost:8080", "openagents.example", "ws://control", ""]) {
+    assert.throws(() => controlTokens({ url, accessToken: "access" }), refused("invalid_setting"));
+  }
+  const tokens = controlTokens({ url: "http://control", accessToken: "line\nbreak", fetch: assert.fail });
+  await assert.rejects(tokens([T]), refused("invalid_setting"));
+});
