@@ -1,5 +1,6 @@
 /** A client that follows topics. It drives the pure session with a WebSocket, a clock, and a source of tokens. */
 
+import { isFinal } from "./core/catalogue.js";
 import { RUN_CHAINS } from "./core/chains.js";
 import type { Apply, Command, Connect, Instant } from "./core/commands.js";
 import { SCHEMA_VERSION, type Cursor } from "./core/frames.js";
@@ -260,9 +261,22 @@ export class KhalaClient {
       this.#do(this.#session.token({ text, topics: new Set(grant.topics), expiresInMs, refused }, at()));
     } catch (error) {
       const refusal = error instanceof Refusal ? error : new Refusal("internal", `no token: ${String(error)}`);
+      if (refusal.field === "topics" && isFinal(refusal.reason)) {
+        this.#failAll(topics, refusal);
+        return;
+      }
       if (this.#link === null) this.#tell(false, refusal.message);
       this.#do(this.#session.noToken(refusal.reason, refusal.message, at(), refusal.retryAfterMs));
     }
+  }
+
+  // Without a topic that it may grant, control gives no token, and says so in this way. Other topics may follow.
+  #failAll(topics: readonly string[], refusal: Refusal): void {
+    for (const topic of topics) {
+      this.#followed.get(topic)?.inbox.end(refusal);
+      this.#do(this.#session.unsubscribe(topic));
+    }
+    this.#do(this.#session.noToken("unavailable", refusal.message, at()));
   }
 
   // ----------------------------------------------------------------------------------------------------- connections

@@ -1,8 +1,8 @@
 /** Sync tokens from control, by its method MintSyncToken in Connect's JSON over HTTP. */
 
-import { create, fromBinary, fromJson, toJson } from "@bufbuild/protobuf";
-import { base64Decode } from "@bufbuild/protobuf/wire";
-import { AnySchema, timestampMs } from "@bufbuild/protobuf/wkt";
+import { create, fromJson, toJson } from "@bufbuild/protobuf";
+import { base64Decode, BinaryReader } from "@bufbuild/protobuf/wire";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 
 import { reasonOf } from "./core/catalogue.js";
 import {
@@ -37,7 +37,10 @@ export interface SyncGrant {
   readonly khalaUrl: string;
 }
 
-/** Gets a sync token for topics. Rejects with Refusal when no token is available. */
+/**
+ * Gets a sync token for topics. Rejects with Refusal when no token is available; with `field` "topics" when that is
+ * because none of the topics can be granted, which ends these topics and not the client.
+ */
 export type TokenSource = (topics: readonly string[]) => Promise<SyncGrant>;
 
 /**
@@ -179,22 +182,46 @@ function read(text: string): unknown {
 
 function refusal(response: Response, json: unknown): Refusal {
   const error: ConnectError = typeof json === "object" && json !== null ? json : {};
-  const reason = reasonIn(error.details) ?? REASON_OF_STATUS[response.status] ?? "internal";
+  const { reason = REASON_OF_STATUS[response.status] ?? "internal", field = "" } = infoIn(error.details);
   const message = typeof error.message === "string" ? error.message : `the answer was a bare HTTP ${response.status}`;
   const retryAfterS = Number(response.headers.get("retry-after") ?? 0);
-  return new Refusal(reason, message, { retryAfterMs: retryAfterS > 0 ? retryAfterS * 1000 : 0 });
+  return new Refusal(reason, message, { field, retryAfterMs: retryAfterS > 0 ? retryAfterS * 1000 : 0 });
 }
 
-// The reason is field 1 of google.rpc.ErrorInfo. An Any has a string in field 1 as well, so its schema reads it.
-function reasonIn(details: unknown): string | undefined {
+interface ErrorInfo {
+  reason?: string;
+  field?: string;
+}
+
+function infoIn(details: unknown): ErrorInfo {
   for (const detail of Array.isArray(details) ? (details as unknown[]) : []) {
     const { type, value } = (detail ?? {}) as { type?: unknown; value?: unknown };
     if (type !== "google.rpc.ErrorInfo" || typeof value !== "string") continue;
     try {
-      return fromBinary(AnySchema, base64Decode(value)).typeUrl;
+      return errorInfo(base64Decode(value));
     } catch {
       continue;
     }
   }
-  return undefined;
+  return {};
+}
+
+// In google.rpc.ErrorInfo, the reason is field 1, and field 3 is a map in which ours have the name of the field.
+function errorInfo(bytes: Uint8Array): ErrorInfo {
+  const info: ErrorInfo = {};
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [number, type] = reader.tag();
+    if (number === 1) info.reason = reader.string();
+    else if (number === 3) Object.assign(info, mapEntry(reader.bytes()));
+    else reader.skip(type, number);
+  }
+  return info;
+}
+
+function mapEntry(bytes: Uint8Array): ErrorInfo {
+  const texts = ["", "", ""];
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) texts[reader.tag()[0]] = reader.string();
+  return texts[1] === "field" ? { field: texts[2]! } : {};
 }

@@ -353,6 +353,18 @@ test("a topic that control refuses ends with control's reason", async () => {
   client.close();
 });
 
+test("when none of its topics is granted, a client goes on with those that come later", async () => {
+  const gateway = gatewayWith("a");
+  const none = new Refusal("forbidden_topic", "no topic was granted", { field: "topics" });
+  const client = clientOf(gateway, {
+    tokens: async (topics) => (topics.includes(T) ? gateway.tokens(topics) : Promise.reject(none)),
+  });
+  const refused = ["run:a:events", "run:b:events"].map((name) => rejection(client.topic(name).next()));
+  for (const refusal of refused) assert.equal((await refusal).reason, "forbidden_topic");
+  assert.deepEqual(await take(client.topic(T), 1), ["event 1 a"]);
+  client.close();
+});
+
 test("a device that sleeps has no connection, and resumes at its cursor", async () => {
   const gateway = gatewayWith("a");
   const client = clientOf(gateway);

@@ -55,6 +55,14 @@ test("a refusal of control has its reason", async () => {
   await assert.rejects(control(() => Response.json(body, { status: 401 }))([T]), refused("reauth_required"));
 });
 
+test("a refusal of control names the field", async () => {
+  // google.rpc.ErrorInfo{reason: "invalid_topic", domain: "openagents", metadata: {"field": "topics"}}
+  const value = "Cg1pbnZhbGlkX3RvcGljEgpvcGVuYWdlbnRzGg8KBWZpZWxkEgZ0b3BpY3M";
+  const body = { code: "invalid_argument", details: [{ type: "google.rpc.ErrorInfo", value }] };
+  const named = { reason: "invalid_topic", field: "topics" };
+  await assert.rejects(control(() => Response.json(body, { status: 400 }))([T]), named);
+});
+
 test("a site that serves newer clients only says which, and that trying again can't help", async () => {
   // google.rpc.ErrorInfo{reason: "unsupported_client_build"}
   const value = Buffer.from("\n\x18unsupported_client_build", "latin1").toString("base64");
