@@ -8,7 +8,10 @@ import tomllib
 import pytest
 
 from oa_khala.client.tests import walks
+from oa_khala.readable import EVENTS
 from openagents.common.v1 import surfaces_pb2
+from openagents.runtime.v1 import run_pb2
+from openagents.sync.v1 import frame_pb2
 from tests.typescript.package import COMPILE_TIMEOUT_S, PACKAGE, compiled, run
 
 pytestmark = pytest.mark.timeout(COMPILE_TIMEOUT_S + 60)
@@ -60,6 +63,13 @@ def test_the_example_of_its_readme_is_strict_typescript_with_or_without_the_type
         options = [*strict, *alone, "--lib", library]
         done = run(["node", "node_modules/typescript/bin/tsc", *options, str(program)])
         assert done.returncode == 0, f"with {library}:\n{done.stdout}"
+
+
+def test_it_has_the_messages_of_all_topics_and_their_snapshots() -> None:
+    program = "import('./build/src/messages.js').then((all) => console.log(JSON.stringify(Object.keys(all))))"
+    exported = json.loads(run(["node", "-e", program]).stdout)
+    of_topics = [*EVENTS.values(), run_pb2.RunSnapshot, frame_pb2.DocumentSet]
+    assert {f"{message.DESCRIPTOR.name}Schema" for message in of_topics} <= set(exported)
 
 
 def test_the_package_has_types_takes_one_other_package_and_is_of_this_release() -> None:
