@@ -6,6 +6,7 @@ import re
 import tomllib
 
 import pytest
+from google.protobuf.message import Message
 
 from oa_khala.client.tests import walks
 from oa_khala.readable import EVENTS
@@ -68,7 +69,7 @@ def test_the_example_of_its_readme_is_strict_typescript_with_or_without_the_type
 def test_it_has_the_messages_of_all_topics_and_their_snapshots() -> None:
     program = "import('./build/src/messages.js').then((all) => console.log(JSON.stringify(Object.keys(all))))"
     exported = json.loads(run(["node", "-e", program]).stdout)
-    of_topics = [*EVENTS.values(), run_pb2.RunSnapshot, frame_pb2.DocumentSet]
+    of_topics: list[type[Message]] = [*EVENTS.values(), run_pb2.RunSnapshot, frame_pb2.DocumentSet]
     assert {f"{message.DESCRIPTOR.name}Schema" for message in of_topics} <= set(exported)
 
 
