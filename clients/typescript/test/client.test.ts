@@ -339,6 +339,22 @@ test("control is asked again while it has no token to give, and no more when tha
   assert.deepEqual(told, ["away", "no token: TypeError: a defect", "sign in"]);
 });
 
+test("control is not asked again before it wants to be", async () => {
+  const gateway = gatewayWith("a");
+  const askedAtMs: number[] = [];
+  const client = clientOf(gateway, {
+    tokens: async (topics) => {
+      askedAtMs.push(performance.now());
+      if (askedAtMs.length === 1) throw new Refusal("rate_limited", "slower", { retryAfterMs: 300 });
+      return gateway.tokens(topics);
+    },
+  });
+  await take(client.topic(T), 1);
+  // The backoff alone is at most 250 ms.
+  assert(askedAtMs[1]! - askedAtMs[0]! >= 299);
+  client.close();
+});
+
 test("a topic that control refuses ends with control's reason", async () => {
   const gateway = gatewayWith("a");
   const grant = {
