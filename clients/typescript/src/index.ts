@@ -15,5 +15,6 @@ export {
   type TextStorage,
 } from "./cursors.js";
 export { INBOX_LIMITS, type InboxLimits } from "./inbox.js";
+export type { Limits } from "./limits.js";
 export { Refusal } from "./refusal.js";
 export type { WebSocketClass, WebSocketLike } from "./sockets.js";

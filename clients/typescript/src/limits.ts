@@ -4,6 +4,7 @@ import { SESSION_LIMITS, type SessionLimits } from "./core/commands.js";
 import { INBOX_LIMITS, type InboxLimits } from "./inbox.js";
 import { Refusal } from "./refusal.js";
 
+/** All limits of a client. */
 export type Limits = SessionLimits & InboxLimits;
 
 const DEFAULTS: Limits = { ...SESSION_LIMITS, ...INBOX_LIMITS };
