@@ -25,7 +25,9 @@ ES_SOURCES = (
     "proto/openagents/sync/v1/frame.proto",
     "proto/openagents/sync/v1/client_frame.proto",
     "proto/openagents/runtime/v1/event.proto",
+    "proto/openagents/runtime/v1/worker.proto",
     "proto/openagents/projection/v1/run_summary.proto",
+    "proto/openagents/projection/v1/notification.proto",
     "proto/openagents/control/v1/sync_token_service.proto",
 )
 NO_TYPESCRIPT = "the messages of the TypeScript client are left out: `make typescript` installs what makes them"

@@ -33,7 +33,7 @@ class NatsLimits:
     """Limits of a connection to a server. Times are in seconds."""
 
     connect_s: int = 2
-    """Maximum time of an attempt to connect."""
+    """Maximum time of an attempt to connect, and of the end of a connection."""
     ping_s: int = 2
     """Interval between pings. A connection that leaves two in a row unanswered is broken."""
     reconnect_first_ms: int = 100
@@ -41,11 +41,25 @@ class NatsLimits:
     """Maximum waits before the first and before later attempts to reconnect."""
 
 
+class _Secured(Client):
+    """Sends nothing, its credentials least of all, to a server that does not require TLS.
+
+    The package itself encrypts only if the server's first line, which is not encrypted, asks for it. Anybody between
+    here and the server can change that line.
+    """
+
+    def _connect_command(self) -> bytes:
+        if not self._server_info.get("tls_required"):
+            raise nats.errors.SecureConnWantedError
+        return super()._connect_command()
+
+
 class NatsConnection:
     """A connection to a server, opened again for ever, and what is listened to over it. Call `run` in the background.
 
     `jitter` gives numbers from 0 to 1. `changed` is told when the connection is there, and when it is gone, with the
-    reason. `trust` says whom a server with TLS must convince.
+    reason: the name of an error. `trust` says whom a server with TLS must convince. A server at a `tls://` URL must
+    require TLS.
     """
 
     def __init__(
@@ -63,6 +77,8 @@ class NatsConnection:
         self._limits = limits or NatsLimits()
         self._backoff = Backoff(self._limits.reconnect_first_ms, self._limits.reconnect_max_ms)
         self._connection: Client | None = None
+        self._last_error: Exception | None = None
+        """Why the last attempt to connect failed: the package goes on trying until the time is over."""
         self._wanted: dict[str, HeardBytes] = {}
         # The subscriptions that this connection has at the server, and the subjects that are still to be changed there.
         self._subscribed: dict[str, tuple[HeardBytes, Subscription]] = {}
@@ -101,7 +117,7 @@ class NatsConnection:
                 await self._hold()
                 attempt, why = 0, "the connection broke"
             except (nats.errors.Error, OSError, TimeoutError) as error:
-                attempt, why = attempt + 1, type(error).__name__
+                attempt, why = attempt + 1, _name(self._last_error or error)
             _raise_if_cancelled()
             self._changed(why)
             await asyncio.sleep(self._backoff.wait_ms(attempt, self._jitter()) / 1000)
@@ -114,7 +130,8 @@ class NatsConnection:
     async def _hold(self) -> None:
         """Connect and receive until the connection breaks. Raises if no connection can be made."""
         broken = asyncio.Event()
-        connection = Client()
+        connection = _Secured() if urlsplit(self._url).scheme == "tls" else Client()
+        self._last_error = None
         self._subscribed.clear()
         self._to_tell = dict.fromkeys(self._wanted)
         try:
@@ -130,8 +147,10 @@ class NatsConnection:
                 await self._tell_all(connection)
         finally:
             self._connection = None
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await connection.close()
+            # After a TLS handshake that failed, the package waits for ever for its connection to end.
+            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+                async with asyncio.timeout(self._limits.connect_s):
+                    await connection.close()
 
     async def _tell_all(self, connection: Client) -> None:
         while self._to_tell:
@@ -150,10 +169,11 @@ class NatsConnection:
             broken.set()
             self._news.set()
 
-        async def on_error(_: Exception) -> None:
-            return  # what it costs shows by itself: the connection breaks, or a text is lost
+        async def on_error(error: Exception) -> None:
+            # What it costs later shows by itself: the connection breaks, or a text is lost.
+            self._last_error = error
 
-        secure = self._trust() if urlsplit(self._url).scheme == "tls" else None
+        secure = self._trust() if isinstance(connection, _Secured) else None
         async with asyncio.timeout(self._limits.connect_s):
             await connection.connect(
                 self._url,
@@ -204,6 +224,12 @@ class NatsChannel:
     def _take(self, data: bytes) -> None:
         with contextlib.suppress(UnicodeDecodeError):
             self._heard(data.decode())
+
+
+def _name(error: Exception) -> str:
+    # The package has no class of its own for credentials that are refused while it connects.
+    refused = type(error) is nats.errors.Error and "authorization" in str(error).lower()
+    return nats.errors.AuthorizationError.__name__ if refused else type(error).__name__
 
 
 def _taking(heard: HeardBytes) -> Callable[[Msg], Awaitable[None]]:

@@ -21,8 +21,7 @@ from openagents.runtime.v1 import event_pb2, run_pb2, worker_pb2
 from openagents.sync.v1 import frame_pb2, readable_frame_pb2
 
 _KIND = frame_pb2.FrameKind
-# Messages in EVENTs, by the name of the topic's class.
-_EVENTS: dict[str, type[Message]] = {
+EVENTS: dict[str, type[Message]] = {
     topics.RUN_EVENTS.name: event_pb2.RunEvent,
     topics.WORKER_LIFECYCLE.name: worker_pb2.WorkerEvent,
     topics.USER_RUNS.name: run_summary_pb2.RunSummary,
@@ -30,6 +29,7 @@ _EVENTS: dict[str, type[Message]] = {
     topics.ORG_WORKERS.name: worker_pb2.Worker,
     topics.USER_NOTIFICATIONS.name: notification_pb2.Notification,
 }
+"""The messages in events, by the name of the topic's class."""
 _OTHERS: dict[int, type[Message]] = {
     # For a run's events; the snapshot of a list is a DocumentSet.
     _KIND.FRAME_KIND_SNAPSHOT: run_pb2.RunSnapshot,
@@ -101,7 +101,7 @@ def _with_payload(frame: frame_pb2.KhalaFrame) -> readable_frame_pb2.ReadableFra
 
 
 def _write_message(frame: frame_pb2.KhalaFrame, message: readable_frame_pb2.ReadableFrame) -> bool:
-    kind = _EVENTS[_class_of(frame.topic)] if frame.kind == _KIND.FRAME_KIND_EVENT else _OTHERS.get(frame.kind)
+    kind = EVENTS[_class_of(frame.topic)] if frame.kind == _KIND.FRAME_KIND_EVENT else _OTHERS.get(frame.kind)
     if kind is None:
         raise ValueError(frame.kind)
     payload = kind.FromString(frame.payload_bytes)
@@ -112,7 +112,7 @@ def _write_message(frame: frame_pb2.KhalaFrame, message: readable_frame_pb2.Read
 
 
 def _write_documents(frame: frame_pb2.KhalaFrame, message: readable_frame_pb2.ReadableFrame) -> bool:
-    kind = _EVENTS[_class_of(frame.topic)]
+    kind = EVENTS[_class_of(frame.topic)]
     given = frame_pb2.DocumentSet.FromString(frame.payload_bytes)
     documents = [kind.FromString(document) for document in given.documents]
     message.payload.Pack(

@@ -6,9 +6,13 @@ import re
 import tomllib
 
 import pytest
+from google.protobuf.message import Message
 
 from oa_khala.client.tests import walks
+from oa_khala.readable import EVENTS
 from openagents.common.v1 import surfaces_pb2
+from openagents.runtime.v1 import run_pb2
+from openagents.sync.v1 import frame_pb2
 from tests.typescript.package import COMPILE_TIMEOUT_S, PACKAGE, compiled, run
 
 pytestmark = pytest.mark.timeout(COMPILE_TIMEOUT_S + 60)
@@ -47,6 +51,26 @@ def test_it_answers_as_the_python_client_whatever_it_is_told() -> None:
     transcripts = [json.dumps(walks.walk(seed, WALK_STEPS)) for seed in range(first, first + WALKS)]
     done = run(["node", "build/test/peer.js"], "\n".join(transcripts))
     assert done.stdout.strip() == str(WALKS), f"of the walks from seed {first}:\n{done.stderr[-4_000:]}"
+
+
+def test_the_example_of_its_readme_is_strict_typescript_with_or_without_the_types_of_browsers() -> None:
+    compiled("tsconfig.build.json")
+    (example,) = re.findall(r"```ts\n(.*?)```", (PACKAGE / "README.md").read_text("utf-8"), re.DOTALL)
+    program = PACKAGE / "build" / "readme.ts"
+    program.write_text(f"declare const session: {{ accessToken: string; deviceId: string }};\n{example}", "utf-8")
+    strict = ["--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--skipLibCheck", "false"]
+    alone = ["--ignoreConfig", "--noEmit", "--module", "nodenext", "--target", "es2022", "--types", "node"]
+    for library in ("es2022", "es2022,dom"):
+        options = [*strict, *alone, "--lib", library]
+        done = run(["node", "node_modules/typescript/bin/tsc", *options, str(program)])
+        assert done.returncode == 0, f"with {library}:\n{done.stdout}"
+
+
+def test_it_has_the_messages_of_all_topics_and_their_snapshots() -> None:
+    program = "import('./build/src/messages.js').then((all) => console.log(JSON.stringify(Object.keys(all))))"
+    exported = json.loads(run(["node", "-e", program]).stdout)
+    of_topics: list[type[Message]] = [*EVENTS.values(), run_pb2.RunSnapshot, frame_pb2.DocumentSet]
+    assert {f"{message.DESCRIPTOR.name}Schema" for message in of_topics} <= set(exported)
 
 
 def test_the_package_has_types_takes_one_other_package_and_is_of_this_release() -> None:

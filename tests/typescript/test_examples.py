@@ -89,3 +89,14 @@ async def test_a_page_follows_a_run_over_lost_gateways_and_reloads(world: World,
     lines = last["text"].splitlines(keepends=True)
     assert [line for line in lines if line.startswith("line")] == counting.stdout.decode().splitlines(keepends=True)
     assert len(last["text"]) == len(counting.stdout) + len(counting.stderr)
+
+
+async def test_a_page_shows_a_character_that_comes_in_two_pieces(world: World, origin: str) -> None:
+    async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S):
+        run = await world.client.commands.start_exec(["sh", "-c", r"printf 'caf\303'; sleep 1; printf '\251'"])
+        options = {"page": f"{origin}/examples/follow.html", "fields": who(world, run)}
+        async with following("chromium", options) as page:
+            first = await page.until("open", otherwise="absent")
+            if first["kind"] == "absent":
+                pytest.skip(f"no Chromium can be started here: {first['message']}")
+            assert (await page.until("text", finished=True))["text"] == "café"

@@ -9,7 +9,7 @@ const tokens = controlTokens({ url: CONTROL, accessToken: TOKEN, surface: "sdk" 
 const client = new KhalaClient({ tokens, deviceId: DEVICE, webSocket: WebSocket });
 for await (const update of client.topic(`run:${RUN}:events`)) {
   if (update.kind !== "event") continue;
-  const { kind } = fromBinary(RunEventSchema, update.payload).body;
-  if (kind.case === "textDelta") process.stdout.write(kind.value.data);
-  if (kind.case === "runFinished") client.close();
+  const kind = fromBinary(RunEventSchema, update.payload).body?.kind;
+  if (kind?.case === "textDelta") process.stdout.write(kind.value.data);
+  if (kind?.case === "runFinished") client.close();
 }

@@ -1,20 +1,15 @@
 /** A client that follows topics. It drives the pure session with a WebSocket, a clock, and a source of tokens. */
 
+import { isFinal } from "./core/catalogue.js";
 import { RUN_CHAINS } from "./core/chains.js";
-import {
-  SESSION_LIMITS,
-  type Apply,
-  type Command,
-  type Connect,
-  type Instant,
-  type SessionLimits,
-} from "./core/commands.js";
+import type { Apply, Command, Connect, Instant } from "./core/commands.js";
 import { SCHEMA_VERSION, type Cursor } from "./core/frames.js";
 import { Session } from "./core/session.js";
 import type { Counts } from "./core/topics.js";
-import { MemoryCursors, type CursorStore } from "./cursors.js";
-import { BUILD_ID, type TokenSource } from "./control.js";
-import { Inbox, INBOX_LIMITS, type InboxLimits } from "./inbox.js";
+import { checkedCursor, MemoryCursors, type CursorStore } from "./cursors.js";
+import { BUILD_ID, checkedGrant, type TokenSource } from "./control.js";
+import { Inbox } from "./inbox.js";
+import { checkedLimits, type Limits } from "./limits.js";
 import { Refusal } from "./refusal.js";
 import { defaultWebSocket, Link, type WebSocketClass } from "./sockets.js";
 
@@ -50,7 +45,7 @@ export interface ClientOptions {
   readonly khalaUrl?: string;
   /** Called when the connection opens, and when and why it ends. The client reconnects by itself. */
   readonly onConnection?: (open: boolean, message: string) => void;
-  readonly limits?: Partial<SessionLimits & InboxLimits>;
+  readonly limits?: Partial<Limits>;
 }
 
 export interface TopicOptions {
@@ -74,7 +69,7 @@ interface Followed {
 /** One client of Khala: any number of topics over one connection at a time. */
 export class KhalaClient {
   readonly #options: ClientOptions;
-  readonly #inboxLimits: InboxLimits;
+  readonly #limits: Limits;
   readonly #cursors: CursorStore;
   readonly #webSocket: WebSocketClass;
   readonly #session: Session;
@@ -85,15 +80,14 @@ export class KhalaClient {
   #failure: Refusal | null = null;
   #said = "";
 
-  /** Throws Refusal `invalid_setting` if there is no WebSocket class. */
+  /** Throws Refusal `invalid_setting` if there is no WebSocket class, or if a limit can't be one. */
   constructor(options: ClientOptions) {
     this.#options = options;
-    this.#inboxLimits = { ...INBOX_LIMITS, ...options.limits };
+    this.#limits = checkedLimits(options.limits);
     this.#cursors = options.cursors ?? new MemoryCursors();
     this.#webSocket = options.webSocket ?? defaultWebSocket();
     this.#url = options.khalaUrl ?? "";
-    const limits = { ...SESSION_LIMITS, ...options.limits };
-    this.#session = new Session(options.deviceId, options.clientBuildId ?? BUILD_ID, limits, RUN_CHAINS);
+    this.#session = new Session(options.deviceId, options.clientBuildId ?? BUILD_ID, this.#limits, RUN_CHAINS);
   }
 
   /** Counts of what has come so far, over all topics. */
@@ -107,7 +101,8 @@ export class KhalaClient {
    * and its cursor is stored. So after a crash, the element that was being applied may come again. To prevent that,
    * store `update.cursor` in one step with what you make of the element, and pass it here.
    *
-   * Throws Refusal when the topic can't be obtained, retrying can't help, or the client is already closed.
+   * Throws Refusal when the topic can't be obtained, retrying can't help, the cursor is none (`invalid_value`), or the
+   * client is already closed; and whatever the store of cursors throws.
    */
   async *topic(
     name: string,
@@ -119,14 +114,19 @@ export class KhalaClient {
     if (this.#followed.has(name)) {
       throw new Refusal("already_exists", "this client follows the topic already; use that loop", { field: "name" });
     }
+    // Topics that were left because their readers are slow count here, and not in the session.
+    if (this.#followed.size >= this.#limits.maxTopics) {
+      const text = `a client follows at most ${this.#limits.maxTopics} topics; leave one first, or make another client`;
+      throw new Refusal("too_many_topics", text, { field: "name" });
+    }
     const takesSnapshots = options.snapshots ?? !name.startsWith("run:");
-    const followed: Followed = { inbox: new Inbox(this.#inboxLimits, sizeOf), takesSnapshots };
+    const followed: Followed = { inbox: new Inbox(this.#limits, sizeOf), takesSnapshots };
     const leave = (): void => this.#leave(name, followed);
     if (options.signal?.aborted) return;
     options.signal?.addEventListener("abort", leave);
     this.#followed.set(name, followed);
     try {
-      const from = cursor === undefined ? await this.#cursors.load(name) : cursor;
+      const from = checkedCursor(cursor === undefined ? await this.#cursors.load(name) : cursor);
       if (this.#followed.get(name) !== followed) return;
       this.#do(this.#session.subscribe(name, from, at(), takesSnapshots));
       this.#do(this.#session.start(at()));
@@ -135,13 +135,19 @@ export class KhalaClient {
         if (update === undefined) return;
         this.#unpause(name, followed);
         yield update;
-        if (update.kind === "restarted") await this.#cursors.drop(name);
-        else if (update.kind !== "caughtUp") await this.#cursors.save(name, update.cursor);
+        await this.#applied(followed, update);
       }
     } finally {
       options.signal?.removeEventListener("abort", leave);
       leave();
     }
+  }
+
+  async #applied(followed: Followed, update: Update): Promise<void> {
+    // A loop that was left may finish its last update when another one has already gone further.
+    if ((this.#followed.get(update.topic) ?? followed) !== followed) return;
+    if (update.kind === "restarted") await this.#cursors.drop(update.topic);
+    else if (update.kind !== "caughtUp") await this.#cursors.save(update.topic, update.cursor);
   }
 
   #leave(name: string, followed: Followed): void {
@@ -151,8 +157,12 @@ export class KhalaClient {
     this.#do(this.#session.unsubscribe(name));
   }
 
-  /** Drop the connection and wait for `resume`: the device goes to sleep or offline. */
+  /**
+   * Drop the connection, or make none, until `resume`: the device goes to sleep or offline. Topics may be followed
+   * meanwhile.
+   */
   suspend(): void {
+    this.#do(this.#session.start(at()));
     this.#do(this.#session.suspended());
   }
 
@@ -244,16 +254,29 @@ export class KhalaClient {
 
   async #mint(topics: readonly string[]): Promise<void> {
     try {
-      const grant = await this.#options.tokens(topics);
+      const grant = checkedGrant(await this.#options.tokens(topics), this.#options.khalaUrl);
       this.#url = this.#options.khalaUrl ?? grant.khalaUrl;
       const refused = new Map(Object.entries(grant.refused ?? {}));
       const { token: text, expiresInMs } = grant;
       this.#do(this.#session.token({ text, topics: new Set(grant.topics), expiresInMs, refused }, at()));
     } catch (error) {
       const refusal = error instanceof Refusal ? error : new Refusal("internal", `no token: ${String(error)}`);
+      if (refusal.field === "topics" && isFinal(refusal.reason)) {
+        this.#failAll(topics, refusal);
+        return;
+      }
       if (this.#link === null) this.#tell(false, refusal.message);
-      this.#do(this.#session.noToken(refusal.reason, refusal.message, at()));
+      this.#do(this.#session.noToken(refusal.reason, refusal.message, at(), refusal.retryAfterMs));
     }
+  }
+
+  // Without a topic that it may grant, control gives no token, and says so in this way. Other topics may follow.
+  #failAll(topics: readonly string[], refusal: Refusal): void {
+    for (const topic of topics) {
+      this.#followed.get(topic)?.inbox.end(refusal);
+      this.#do(this.#session.unsubscribe(topic));
+    }
+    this.#do(this.#session.noToken("unavailable", refusal.message, at()));
   }
 
   // ----------------------------------------------------------------------------------------------------- connections
@@ -279,6 +302,8 @@ export class KhalaClient {
         received: (frame) => {
           if (frame.kind === "error" && frame.topic === "") this.#said = `${frame.reason}: ${frame.message}`;
           this.#do(this.#session.frame(generation, frame, at()));
+          // A page in the background may get its timers only once a minute, but it gets each frame as it comes.
+          if ((this.#session.wakeAtMs ?? Infinity) <= at().nowMs) this.#do(this.#session.timer(at()));
         },
         ended: (reason, message) => this.#ended(generation, reason, message),
       });

@@ -1,8 +1,8 @@
 /** Sync tokens from control, by its method MintSyncToken in Connect's JSON over HTTP. */
 
-import { create, fromBinary, fromJson, toJson } from "@bufbuild/protobuf";
-import { base64Decode } from "@bufbuild/protobuf/wire";
-import { AnySchema, timestampMs } from "@bufbuild/protobuf/wkt";
+import { create, fromJson, toJson } from "@bufbuild/protobuf";
+import { base64Decode, BinaryReader } from "@bufbuild/protobuf/wire";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 
 import { reasonOf } from "./core/catalogue.js";
 import {
@@ -37,8 +37,29 @@ export interface SyncGrant {
   readonly khalaUrl: string;
 }
 
-/** Gets a sync token for topics. Rejects with Refusal when no token is available. */
+/**
+ * Gets a sync token for topics. Rejects with Refusal when no token is available; with `field` "topics" when that is
+ * because none of the topics can be granted, which ends these topics and not the client.
+ */
 export type TokenSource = (topics: readonly string[]) => Promise<SyncGrant>;
+
+/**
+ * Return `grant`, if it can be one: a program may have made it of any answer of its server. `fixedUrl` is the address
+ * that counts in place of the grant's. Throws Refusal `internal` naming the field.
+ */
+export function checkedGrant(grant: SyncGrant | undefined, fixedUrl: string | undefined): SyncGrant {
+  const { token, topics, expiresInMs, khalaUrl = fixedUrl } = grant ?? ({} as Partial<SyncGrant>);
+  if (typeof token !== "string" || token === "") throw noGrant("token", "a text");
+  if (!Array.isArray(topics)) throw noGrant("topics", "an array of the topics that the token grants");
+  if (typeof expiresInMs !== "number" || Number.isNaN(expiresInMs)) throw noGrant("expiresInMs", "a number");
+  if (typeof khalaUrl !== "string") throw noGrant("khalaUrl", "the address of Khala");
+  return { ...grant, token, topics, expiresInMs, khalaUrl };
+}
+
+function noGrant(field: string, must: string): Refusal {
+  const text = `no token: ${field} must be ${must}; check what \`tokens\` resolves to`;
+  return new Refusal("internal", text, { field: `tokens.${field}` });
+}
 
 /** Where a token is used: `openagents.common.v1.Surface` in the contract. */
 export type Surface = "cli" | "sdk" | "web" | "desktop" | "mobile" | "worker" | "third_party";
@@ -55,9 +76,13 @@ export interface ControlOptions {
   readonly fetch?: typeof globalThis.fetch;
 }
 
-/** Return a source of sync tokens for the principal that the access token signs in. */
+/**
+ * Return a source of sync tokens for the principal that the access token signs in. Throws Refusal `invalid_setting` if
+ * `url` is no address of HTTP.
+ */
 export function controlTokens(options: ControlOptions): TokenSource {
   const { url, accessToken, surface = "web", clientBuildId = BUILD_ID } = options;
+  checkAddress(url);
   const send = options.fetch ?? globalThis.fetch.bind(globalThis);
   return async (topics) => {
     const bearer = typeof accessToken === "string" ? accessToken : await accessToken();
@@ -65,45 +90,78 @@ export function controlTokens(options: ControlOptions): TokenSource {
     const answer = await post(
       send,
       url.replace(/\/$/, "") + METHOD,
-      { authorization: `Bearer ${bearer}`, "x-oa-client-build": clientBuildId },
+      headersFor(bearer, clientBuildId),
       toJson(MintSyncTokenRequestSchema, request),
     );
     return grant(answer);
   };
 }
 
-async function post(
-  send: typeof fetch,
-  url: string,
-  headers: Readonly<Record<string, string>>,
-  body: unknown,
-): Promise<unknown> {
+function checkAddress(url: string): void {
+  const page = (globalThis as { location?: { href: string } }).location?.href;
+  let protocol = "";
+  try {
+    // In a page, an address may be relative to it.
+    protocol = new URL(url, page).protocol;
+  } catch {
+    // It stays empty.
+  }
+  if (protocol === "http:" || protocol === "https:") return;
+  const text = "the address of control must begin with https:// or http://, for example https://openagents.example";
+  throw new Refusal("invalid_setting", text, { field: "url" });
+}
+
+// An access token with a line break in it is no header, which `fetch` reports as it reports a server that is away.
+function headersFor(bearer: string, clientBuildId: string): Headers {
+  try {
+    return new Headers({
+      "content-type": "application/json",
+      authorization: `Bearer ${bearer}`,
+      "x-oa-client-build": clientBuildId,
+    });
+  } catch {
+    const text = "the access token or clientBuildId has characters that a header can't hold; give them as they were";
+    throw new Refusal("invalid_setting", text, { field: "accessToken" });
+  }
+}
+
+/** `nowMs`: when control gave it, by its clock, since 1970. */
+interface Answer {
+  readonly json: unknown;
+  readonly nowMs: number;
+}
+
+async function post(send: typeof fetch, url: string, headers: Headers, body: unknown): Promise<Answer> {
   let response: Response;
   let text: string;
   try {
     response = await send(url, {
       method: "POST",
-      headers: { "content-type": "application/json", ...headers },
+      headers,
       body: JSON.stringify(body),
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     text = await response.text();
   } catch {
-    throw new Refusal("unavailable", "control can't be reached; check its address and that it is running");
+    // A page does not learn whether a server is away or does not let the page in.
+    const page = "document" in globalThis ? ", and that its OA_ALLOWED_ORIGINS has this page's origin" : "";
+    throw new Refusal("unavailable", `control can't be reached; check its address and that it is running${page}`);
   }
   const json = read(text);
   if (!response.ok) throw refusal(response, json);
   if (json === undefined)
     throw new Refusal("internal", "the answer is no JSON; check what answers at control's address");
-  return json;
+  // Our clock may be wrong by more than a token's life, in which case a token would seem to live longer, or not at all.
+  const nowMs = Date.parse(response.headers.get("date") ?? "") || Date.now();
+  return { json, nowMs };
 }
 
-function grant(json: unknown): SyncGrant {
+function grant({ json, nowMs }: Answer): SyncGrant {
   const answer = fromJson(MintSyncTokenResponseSchema, json as never, { ignoreUnknownFields: true });
   const { token, khalaUrl, grants, expireTime } = answer;
   const topics = grants.flatMap((each) => (each.granted ? [each.topic] : []));
   const refused = grants.flatMap((each) => (each.granted ? [] : [[each.topic, reasonOf(each.reason)]]));
-  const expiresInMs = expireTime === undefined ? 0 : Math.max(0, timestampMs(expireTime) - Date.now());
+  const expiresInMs = expireTime === undefined ? 0 : Math.max(0, timestampMs(expireTime) - nowMs);
   return { token, topics, expiresInMs, refused: Object.fromEntries(refused), khalaUrl };
 }
 
@@ -124,22 +182,46 @@ function read(text: string): unknown {
 
 function refusal(response: Response, json: unknown): Refusal {
   const error: ConnectError = typeof json === "object" && json !== null ? json : {};
-  const reason = reasonIn(error.details) ?? REASON_OF_STATUS[response.status] ?? "internal";
+  const { reason = REASON_OF_STATUS[response.status] ?? "internal", field = "" } = infoIn(error.details);
   const message = typeof error.message === "string" ? error.message : `the answer was a bare HTTP ${response.status}`;
   const retryAfterS = Number(response.headers.get("retry-after") ?? 0);
-  return new Refusal(reason, message, { retryAfterMs: retryAfterS > 0 ? retryAfterS * 1000 : 0 });
+  return new Refusal(reason, message, { field, retryAfterMs: retryAfterS > 0 ? retryAfterS * 1000 : 0 });
 }
 
-// The reason is field 1 of google.rpc.ErrorInfo. An Any has a string in field 1 as well, so its schema reads it.
-function reasonIn(details: unknown): string | undefined {
+interface ErrorInfo {
+  reason?: string;
+  field?: string;
+}
+
+function infoIn(details: unknown): ErrorInfo {
   for (const detail of Array.isArray(details) ? (details as unknown[]) : []) {
     const { type, value } = (detail ?? {}) as { type?: unknown; value?: unknown };
     if (type !== "google.rpc.ErrorInfo" || typeof value !== "string") continue;
     try {
-      return fromBinary(AnySchema, base64Decode(value)).typeUrl;
+      return errorInfo(base64Decode(value));
     } catch {
       continue;
     }
   }
-  return undefined;
+  return {};
+}
+
+// In google.rpc.ErrorInfo, the reason is field 1, and field 3 is a map in which ours have the name of the field.
+function errorInfo(bytes: Uint8Array): ErrorInfo {
+  const info: ErrorInfo = {};
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [number, type] = reader.tag();
+    if (number === 1) info.reason = reader.string();
+    else if (number === 3) Object.assign(info, mapEntry(reader.bytes()));
+    else reader.skip(type, number);
+  }
+  return info;
+}
+
+function mapEntry(bytes: Uint8Array): ErrorInfo {
+  const texts = ["", "", ""];
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) texts[reader.tag()[0]] = reader.string();
+  return texts[1] === "field" ? { field: texts[2]! } : {};
 }

@@ -1,6 +1,9 @@
 /** Where cursors are kept between sessions. */
 
 import { NO_BYTES, type Cursor } from "./core/frames.js";
+import { Refusal } from "./refusal.js";
+
+const CHAIN_BYTES = [0, 32];
 
 /** Keeps cursors by topic. `save` is awaited before the element after the cursor's is handed out. */
 export interface CursorStore {
@@ -26,12 +29,19 @@ export class MemoryCursors implements CursorStore {
   }
 }
 
+/** What is needed of a `Storage`. It is spelled out for programs that are compiled without the types of browsers. */
+export interface TextStorage {
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
+
 /** Keeps cursors in `localStorage`, `sessionStorage`, or the like. An unreadable entry counts as no cursor. */
 export class StorageCursors implements CursorStore {
-  readonly #storage: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+  readonly #storage: TextStorage;
   readonly #prefix: string;
 
-  constructor(storage: Pick<Storage, "getItem" | "setItem" | "removeItem">, prefix = "khala.cursor:") {
+  constructor(storage: TextStorage, prefix = "khala.cursor:") {
     this.#storage = storage;
     this.#prefix = prefix;
   }
@@ -64,8 +74,22 @@ export function readCursor(text: string): Cursor | null {
     return null;
   }
   const { epoch, appliedSeq, chain } = read ?? {};
-  const isCursor = typeof epoch === "string" && Number.isSafeInteger(appliedSeq) && (appliedSeq as number) >= 0;
-  if (!isCursor || typeof chain !== "string" || !/^([0-9a-f]{64})?$/.test(chain)) return null;
+  if (typeof chain !== "string" || !/^([0-9a-f]{64})?$/.test(chain)) return null;
   const bytes = chain === "" ? NO_BYTES : Uint8Array.from(chain.match(/../g)!, (byte) => parseInt(byte, 16));
-  return { epoch, appliedSeq: appliedSeq as number, chain: bytes };
+  const cursor = { epoch, appliedSeq, chain: bytes };
+  return isCursor(cursor) ? cursor : null;
+}
+
+/** Return `cursor`, or null if there is none. Throws Refusal `invalid_value` if it is something else. */
+export function checkedCursor(cursor: Cursor | null | undefined): Cursor | null {
+  if (cursor === null || cursor === undefined) return null;
+  if (isCursor(cursor)) return cursor;
+  const text = "this is no cursor; give the one of an update as it was, or what readCursor made of its text";
+  throw new Refusal("invalid_value", text, { field: "cursor" });
+}
+
+function isCursor(value: { epoch?: unknown; appliedSeq?: unknown; chain?: unknown }): value is Cursor {
+  const { epoch, appliedSeq, chain } = value;
+  if (typeof epoch !== "string" || !Number.isSafeInteger(appliedSeq) || (appliedSeq as number) < 0) return false;
+  return chain instanceof Uint8Array && CHAIN_BYTES.includes(chain.length);
 }

@@ -6,7 +6,15 @@ export type { ClientAction } from "./core/catalogue.js";
 export { SESSION_LIMITS, type SessionLimits } from "./core/commands.js";
 export type { Cursor } from "./core/frames.js";
 export type { Counts } from "./core/topics.js";
-export { MemoryCursors, readCursor, StorageCursors, writeCursor, type CursorStore } from "./cursors.js";
+export {
+  MemoryCursors,
+  readCursor,
+  StorageCursors,
+  writeCursor,
+  type CursorStore,
+  type TextStorage,
+} from "./cursors.js";
 export { INBOX_LIMITS, type InboxLimits } from "./inbox.js";
+export type { Limits } from "./limits.js";
 export { Refusal } from "./refusal.js";
 export type { WebSocketClass, WebSocketLike } from "./sockets.js";

@@ -1,9 +1,18 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 
-import { KhalaClient, MemoryCursors, Refusal, type ClientOptions, type Update } from "../src/index.js";
+import {
+  KhalaClient,
+  MemoryCursors,
+  Refusal,
+  type ClientOptions,
+  type Cursor,
+  type SyncGrant,
+  type Update,
+} from "../src/index.js";
 import { DeliveryPlan } from "../src/gen/openagents/sync/v1/frame_pb.js";
-import { error, event, Gateway, snapshot, subscribed, T } from "./gateway.js";
+import { error, event, Gateway, heartbeat, snapshot, subscribed, T, URL_OF_GATEWAY } from "./gateway.js";
 
 const NO_WAIT = { connectTimeoutMs: 600_000, helloTimeoutMs: 600_000 };
 
@@ -330,6 +339,22 @@ test("control is asked again while it has no token to give, and no more when tha
   assert.deepEqual(told, ["away", "no token: TypeError: a defect", "sign in"]);
 });
 
+test("control is not asked again before it wants to be", async () => {
+  const gateway = gatewayWith("a");
+  const askedAtMs: number[] = [];
+  const client = clientOf(gateway, {
+    tokens: async (topics) => {
+      askedAtMs.push(performance.now());
+      if (askedAtMs.length === 1) throw new Refusal("rate_limited", "slower", { retryAfterMs: 300 });
+      return gateway.tokens(topics);
+    },
+  });
+  await take(client.topic(T), 1);
+  // The backoff alone is at most 250 ms.
+  assert(askedAtMs[1]! - askedAtMs[0]! >= 299);
+  client.close();
+});
+
 test("a topic that control refuses ends with control's reason", async () => {
   const gateway = gatewayWith("a");
   const grant = {
@@ -341,6 +366,18 @@ test("a topic that control refuses ends with control's reason", async () => {
   };
   const client = clientOf(gateway, { tokens: async () => grant });
   assert.equal((await rejection(client.topic(T).next())).reason, "owner_mismatch");
+  client.close();
+});
+
+test("when none of its topics is granted, a client goes on with those that come later", async () => {
+  const gateway = gatewayWith("a");
+  const none = new Refusal("forbidden_topic", "no topic was granted", { field: "topics" });
+  const client = clientOf(gateway, {
+    tokens: async (topics) => (topics.includes(T) ? gateway.tokens(topics) : Promise.reject(none)),
+  });
+  const refused = ["run:a:events", "run:b:events"].map((name) => rejection(client.topic(name).next()));
+  for (const refusal of refused) assert.equal((await refusal).reason, "forbidden_topic");
+  assert.deepEqual(await take(client.topic(T), 1), ["event 1 a"]);
   client.close();
 });
 
@@ -356,6 +393,103 @@ test("a device that sleeps has no connection, and resumes at its cursor", async 
   assert.deepEqual(await take(updates, 2), ["event 2 b", "caughtUp 2"]);
   assert.deepEqual(gateway.heard.at(-1), "subscribe 1");
   client.close();
+});
+
+test("a device that is asleep from the start makes no connection before it wakes", async () => {
+  const gateway = gatewayWith("a");
+  let asked = 0;
+  const client = clientOf(gateway, { tokens: (topics) => ((asked += 1), gateway.tokens(topics)) });
+  client.suspend();
+  const next = client.topic(T).next();
+  await setImmediate();
+  assert.equal(asked, 0);
+  client.resume();
+  assert.equal((await next).value?.kind, "event");
+  client.close();
+});
+
+test("a page whose timers stand still pings when a frame comes", async (context) => {
+  const gateway = gatewayWith("a");
+  gateway.idleTimeoutMs = 3;
+  const client = clientOf(gateway);
+  const updates = client.topic(T);
+  context.mock.method(globalThis, "setTimeout", (work: () => void, delayMs: number) => {
+    if (delayMs === 0) queueMicrotask(work);
+  });
+  await take(updates, 2);
+  const atMs = performance.now() + 5;
+  while (performance.now() < atMs) await setImmediate();
+  gateway.socket.says(heartbeat());
+  assert.equal(gateway.heard.at(-1), "ping");
+  client.close();
+});
+
+test("a loop that was left does not set back the cursor of the one that came after it", async () => {
+  const gateway = gatewayWith("a", "b");
+  const cursors = new MemoryCursors();
+  const client = clientOf(gateway, { cursors });
+  const leaving = new AbortController();
+  const left = client.topic(T, undefined, { signal: leaving.signal });
+  assert.deepEqual(await take(left, 1), ["event 1 a"]);
+  leaving.abort();
+  assert.deepEqual(await take(client.topic(T), 3), ["event 1 a", "event 2 b", "caughtUp 2"]);
+  assert.deepEqual(await take(left, 1), ["end"]);
+  assert.equal(cursors.load(T)?.appliedSeq, 2);
+  client.close();
+});
+
+test("what is no cursor is refused, and breaks nothing else", async () => {
+  const gateway = gatewayWith("a");
+  const read = JSON.parse('{"epoch": "e1", "appliedSeq": 1, "chain": ""}');
+  const client = clientOf(gateway, { cursors: { ...forgetful, load: () => ({ ...read, chain: {} }) } });
+  const chain = new Uint8Array(0);
+  for (const cursor of [undefined, read, "text", { ...read, chain, appliedSeq: -1 }, { appliedSeq: 1, chain }]) {
+    const refusal = await rejection(client.topic(T, cursor as Cursor | undefined).next());
+    assert.deepEqual([refusal.reason, refusal.field], ["invalid_value", "cursor"]);
+  }
+  assert.deepEqual(await take(client.topic(T, null), 1), ["event 1 a"]);
+  client.close();
+});
+
+test("what a token source resolves to is a grant, or is asked for again with backoff", async (context) => {
+  context.mock.method(Math, "random", () => 0);
+  const gateway = gatewayWith("a");
+  const whole = { token: "token", topics: [T], expiresInMs: 300_000, khalaUrl: URL_OF_GATEWAY };
+  const broken = ["token", "topics", "expiresInMs", "khalaUrl"].map((field) => ({ ...whole, [field]: undefined }));
+  const answers: unknown[] = [undefined, ...broken, whole];
+  const told: string[] = [];
+  const client = clientOf(gateway, {
+    tokens: async () => answers.shift() as SyncGrant,
+    onConnection: (_, message) => void told.push(message),
+  });
+  assert.deepEqual(await take(client.topic(T), 1), ["event 1 a"]);
+  const fields = told.slice(0, -1).map((message) => /^no token: (\w+) must be/.exec(message)?.[1]);
+  assert.deepEqual(fields, ["token", "token", "topics", "expiresInMs", "khalaUrl"]);
+  client.close();
+});
+
+test("a topic more than a token can name is refused, and the others go on", async () => {
+  const gateway = gatewayWith("a", "b", "c");
+  const client = clientOf(gateway, { limits: { maxTopics: 1, maxUpdates: 2 } });
+  const updates = client.topic(T);
+  assert.deepEqual(await take(updates, 1), ["event 1 a"]);
+  // The first topic has been left because its reader is slow. It still counts.
+  assert.deepEqual(gateway.heard.at(-1), "unsubscribe");
+  assert.equal((await rejection(client.topic("user:usr_1:runs").next())).reason, "too_many_topics");
+  assert.deepEqual(await take(updates, 3), ["event 2 b", "event 3 c", "caughtUp 3"]);
+  client.close();
+});
+
+test("a limit that would have a client do nothing, or never rest, is refused with its name", () => {
+  const gateway = gatewayWith();
+  const wrong = [{ maxUpdates: 0 }, { subscribeBatch: 0 }, { connectTimeoutMs: NaN }, { refreshAtFraction: 0 }];
+  for (const limits of [...wrong, { tokenMarginMs: 30_000 }, { maxUpdate: 5 }, { maxBytes: "1" as never }]) {
+    const named = { reason: "invalid_setting", field: `limits.${Object.keys(limits)[0]}` };
+    assert.throws(() => clientOf(gateway, { limits }), named);
+  }
+  const { tokens, webSocket } = gateway;
+  const limits = { maxBytes: Infinity, maxUpdates: undefined as never };
+  new KhalaClient({ tokens, deviceId: "dev_1", webSocket, limits }).close();
 });
 
 test("without a WebSocket class it says what to pass", { skip: "WebSocket" in globalThis }, () => {

@@ -55,6 +55,14 @@ test("a refusal of control has its reason", async () => {
   await assert.rejects(control(() => Response.json(body, { status: 401 }))([T]), refused("reauth_required"));
 });
 
+test("a refusal of control names the field", async () => {
+  // google.rpc.ErrorInfo{reason: "invalid_topic", domain: "openagents", metadata: {"field": "topics"}}
+  const value = "Cg1pbnZhbGlkX3RvcGljEgpvcGVuYWdlbnRzGg8KBWZpZWxkEgZ0b3BpY3M";
+  const body = { code: "invalid_argument", details: [{ type: "google.rpc.ErrorInfo", value }] };
+  const named = { reason: "invalid_topic", field: "topics" };
+  await assert.rejects(control(() => Response.json(body, { status: 400 }))([T]), named);
+});
+
 test("a site that serves newer clients only says which, and that trying again can't help", async () => {
   // google.rpc.ErrorInfo{reason: "unsupported_client_build"}
   const value = Buffer.from("\n\x18unsupported_client_build", "latin1").toString("base64");
@@ -76,4 +84,19 @@ test("what answers instead of control is told by its status", async () => {
     throw new TypeError("fetch failed");
   };
   await assert.rejects(control(away)([T]), refused("unavailable"));
+});
+
+test("a token lives as long as control's clock says, whatever ours shows", async () => {
+  const nowMs = Date.parse("2001-01-01T00:00:00Z");
+  const body = { token: "sync", expireTime: new Date(nowMs + 300_000).toISOString(), khalaUrl: "ws://khala" };
+  const answer = () => Response.json(body, { headers: { date: new Date(nowMs).toUTCString() } });
+  assert.equal((await control(answer)([T])).expiresInMs, 300_000);
+});
+
+test("an address that is none is refused at once, and an access token that is none when it is used", async () => {
+  for (const url of ["localhost:8080", "openagents.example", "ws://control", ""]) {
+    assert.throws(() => controlTokens({ url, accessToken: "access" }), refused("invalid_setting"));
+  }
+  const tokens = controlTokens({ url: "http://control", accessToken: "line\nbreak", fetch: assert.fail });
+  await assert.rejects(tokens([T]), refused("invalid_setting"));
 });

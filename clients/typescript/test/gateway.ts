@@ -9,6 +9,7 @@ import {
   DeliveryPlan,
   ErrorSchema,
   FrameKind,
+  HeartbeatSchema,
   KhalaFrameSchema,
   SubscribedSchema,
   WelcomeSchema,
@@ -65,6 +66,7 @@ export class Gateway {
   events: string[] = [];
   epoch = "e1";
   protocol: string | undefined;
+  idleTimeoutMs = 600_000;
   /** Instead of SUBSCRIBED, if it is set. */
   refusal: string | undefined;
 
@@ -92,7 +94,7 @@ export class Gateway {
     const { body } = decodeClientFrame(data);
     if (body.case === "hello") {
       this.heard.push("hello");
-      setImmediate(() => socket.says(welcome()));
+      setImmediate(() => socket.says(welcome(this.idleTimeoutMs)));
     } else if (body.case === "subscribe") {
       const { cursor, takesSnapshots } = body.value.topics[0]!;
       const from = cursor?.appliedSeq ?? (takesSnapshots ? "with a snapshot" : "from the start");
@@ -152,11 +154,15 @@ export function subscribed(epoch: string, fromSeq: number, head: number, plan = 
   return frame(FrameKind.SUBSCRIBED, toBinary(SubscribedSchema, message));
 }
 
-function welcome(): ArrayBuffer {
+export function heartbeat(): ArrayBuffer {
+  return frame(FrameKind.HEARTBEAT, toBinary(HeartbeatSchema, create(HeartbeatSchema)), { topic: "" });
+}
+
+function welcome(idleTimeoutMs: number): ArrayBuffer {
   const message = create(WelcomeSchema, {
     connectionId: "con_1",
     heartbeatIntervalMs: 600_000,
-    idleTimeoutMs: 600_000,
+    idleTimeoutMs,
     serverTime: timestampFromMs(0),
     tokenExpireTime: timestampFromMs(300_000),
   });

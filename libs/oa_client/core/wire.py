@@ -177,7 +177,7 @@ def documents(payload: bytes, *, snapshot: bool) -> tuple[bytes, ...]:
 
 
 def sync_grant(message: sync_token_service_pb2.MintSyncTokenResponse, now_ms: int) -> SyncGrant:
-    """Return a sync token and its grants. `now_ms`: since 1970."""
+    """Return a sync token and its grants. `now_ms`: since 1970, by the clock that `message` comes from."""
     return SyncGrant(
         token=message.token,
         topics=frozenset(grant.topic for grant in message.grants if grant.granted),

@@ -111,6 +111,10 @@ class Edge:
         token's lifetime: compared with it, every token would have expired."""
         return moment.ToMilliseconds() / 1000 - self._ahead_s
 
+    def now_at_edge(self) -> float:
+        """Return what the edge's clock says now, in seconds since 1970, according to its last answer."""
+        return self.now() + self._ahead_s
+
     async def _posted(self, method: str, request: Message, token: _CallToken, timeout_ms: int | None) -> HttpAnswer:
         answer = await self._post(method, request, await token.value(), timeout_ms)
         if await token.is_renewed_after(_unauthenticated(answer)):

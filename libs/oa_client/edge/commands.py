@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message
@@ -214,4 +213,4 @@ class Commands:
         """A token for Khala with those of `topics` that are granted."""
         request = sync_token_service_pb2.MintSyncTokenRequest(topics=topics, surface=surface, ttl_seconds=ttl_seconds)
         answer = await self._call(f"{_SYNC}/MintSyncToken", request, sync_token_service_pb2.MintSyncTokenResponse)
-        return wire.sync_grant(answer, round(time.time() * 1000))
+        return wire.sync_grant(answer, round(self._edge.now_at_edge() * 1000))

@@ -276,7 +276,8 @@ class Subscription:
             self._no_token, reason, message = refusal, refusal.reason, refusal.message
             if refusal.info.action is ClientAction.RETRY and self._session.state is State.NO_TOKEN:
                 self._updates.append(Connection(False, f"{reason}: {message}"))
-            await self._inputs.put(lambda: self._session.no_token(reason, message, self._at()))
+            wait_ms = refusal.retry_after_ms
+            await self._inputs.put(lambda: self._session.no_token(reason, message, self._at(), wait_ms))
             return
         self._url = self._fixed_url or grant.khala_url
         token = SyncToken(grant.token, grant.topics, grant.expires_in_ms, grant.refused)

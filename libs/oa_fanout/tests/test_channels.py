@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from oa_fanout.channel import Channel, Heard
 from oa_fanout.nats import NatsChannel, NatsConnection
+from oa_testing.peers.authority import Authority
+from oa_testing.peers.listener import Listener
 from oa_testing.peers.memory_channel import MemoryHub
 from oa_testing.peers.nats import nats_server
 from oa_testing.waiting import PATIENCE_S, eventually
@@ -151,6 +155,47 @@ async def test_a_server_that_wants_a_password_gets_it() -> None:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+async def says_why(url: str, expected: str) -> None:
+    """Return once a channel to the server has said why it has no connection. It may say something else first."""
+    why: list[str] = []
+    task = asyncio.create_task(NatsChannel(url, SUBJECT, _ignore, lambda: 0.5, why.append).run())
+    await eventually(lambda: expected in why)
+    assert "" not in why
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_it_says_why_there_is_no_connection() -> None:
+    async with nats_server("--user", "log", "--pass", "word") as server:
+        await says_why(server.url, "AuthorizationError")
+    await says_why("nats://127.0.0.1:1", "ConnectionRefusedError")
+
+
+async def test_a_server_with_tls_has_to_convince(tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.issue().write(tmp_path)
+    trusted = ssl.create_default_context(cafile=authority.write(tmp_path))
+    async with nats_server("--tls", "--tlscert", str(certificate), "--tlskey", str(key)) as server:
+        url = server.url.replace("nats://", "tls://")
+        async with members(lambda heard: NatsChannel(url, SUBJECT, heard, lambda: 0.5, trust=lambda: trusted), 2):
+            await says_why(url, "SSLCertVerificationError")
+
+
+async def test_a_server_that_should_have_tls_and_has_none_is_told_nothing() -> None:
+    told = bytearray()
+
+    async def stripped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id": "S", "version": "2.10.0", "max_payload": 1048576}\r\n')
+        while data := await reader.read(1024):
+            told.extend(data)
+        writer.close()
+
+    async with Listener(stripped) as server:
+        await says_why(f"tls://log:word@127.0.0.1:{server.port}", "SecureConnWantedError")
+    assert not told
 
 
 async def test_bytes_that_are_no_text_are_passed_over() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from oa_khala.frames import ClientFrame, Cursor
+from oa_khala.grants import MAX_GRANTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class ClientLimits:
     max_repairs: int = 3
     # Maximum size of a snapshot taken in parts, all parts together.
     max_snapshot_bytes: int = 16 << 20
+    # Topics, and grants of owners, that the client asks a token for.
+    max_topics: int = MAX_GRANTS
     # Topics in one Subscribe frame.
     subscribe_batch: int = 128
 

@@ -97,7 +97,9 @@ class ClientSession:
         Without it, only lists begin with a snapshot, of a single frame.
         """
         if self._topics.follow(topic, cursor, takes_snapshots):
-            if self.state is State.NO_TOKEN:
+            if not self._connection.tokens.has_room(self._topics.wanted):
+                self._out += self._topics.refuse(topic, "too_many_topics")
+            elif self.state is State.NO_TOKEN:
                 self._connection.need_token()
             self._connection.ask([topic])
         return self._commands()
@@ -195,11 +197,12 @@ class ClientSession:
             self._connection.ask(self._topics.names)
         return self._commands()
 
-    def no_token(self, reason: str, message: str, at: Instant) -> list[Command]:
-        """Answer to NeedToken: no token is available. Asks again later if the catalogue says that it helps."""
+    def no_token(self, reason: str, message: str, at: Instant, retry_after_ms: int = 0) -> list[Command]:
+        """Answer to NeedToken: no token is available. Asks again if the catalogue says that it helps: after the
+        backoff or `retry_after_ms`, whichever is longer."""
         if self.state is State.STOPPED:
             return []
-        self._connection.tokens.refused(at)
+        self._connection.tokens.refused(at, retry_after_ms)
         if action_of(reason) in FATAL | {ClientAction.REAUTHENTICATE}:
             self._connection.fail(reason, message)
         return self._commands()

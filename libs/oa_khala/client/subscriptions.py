@@ -9,7 +9,10 @@ from oa_khala.client.deadlines import NEVER
 from oa_khala.client.topics import ClientTopic, Counts, Phase
 from oa_khala.frames import Cursor, Subscribe
 
-_NOT_GRANTED = {"invalid_topic": "there is no topic of this form"}
+_REFUSED = {
+    "invalid_topic": "there is no topic of this form",
+    "too_many_topics": "a client may not follow more topics; leave another one first, or follow it with another client",
+}
 
 
 class Subscriptions:
@@ -65,12 +68,12 @@ class Subscriptions:
                 topic.asked()
 
     def refuse(self, name: str, reason: str) -> list[TopicFailed]:
-        """Fail the topic `name`, which control does not grant."""
+        """Fail the topic `name`, which control does not grant, or which is one too many."""
         topic = self._topics.get(name)
         if topic is None or topic.phase is Phase.FAILED:
             return []
         topic.phase = Phase.FAILED
-        return [TopicFailed(name, reason, _NOT_GRANTED.get(reason, "the token does not grant this topic"))]
+        return [TopicFailed(name, reason, _REFUSED.get(reason, "the token does not grant this topic"))]
 
     @property
     def retry_at_ms(self) -> int:

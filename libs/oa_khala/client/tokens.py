@@ -48,10 +48,13 @@ class Tokens:
         self.retry_at_ms = self.refresh_at_ms = NEVER
         if not wanted or self._asked:
             return None
-        opened = grants_of(self._grants)
         self._asked = True
-        self._wanted = self._grants | {topic for topic in wanted if topic not in opened}
+        self._wanted = self._named(wanted)
         return NeedToken(self._wanted)
+
+    def has_room(self, wanted: frozenset[str]) -> bool:
+        """Whether one token can have `wanted`: control refuses a request for more as a whole."""
+        return len(self._named(wanted)) <= self._limits.max_topics
 
     def granted(self, token: SyncToken, now_ms: int) -> frozenset[str]:
         """Take `token` as the answer. Returns what was asked for and not granted. Grants of owners that were denied are
@@ -65,10 +68,10 @@ class Tokens:
         self._lives(max(token.expires_in_ms, self._limits.min_token_life_ms), now_ms)
         return self._wanted - token.topics
 
-    def refused(self, at: Instant) -> None:
-        """Note the answer that no token is available now: ask again later."""
+    def refused(self, at: Instant, retry_after_ms: int) -> None:
+        """Note the answer that no token is available now: ask again later, and not before `retry_after_ms`."""
         self._asked = False
-        self.retry_at_ms = at.now_ms + RECONNECT.wait_ms(self._attempts, at.jitter)
+        self.retry_at_ms = at.now_ms + max(RECONNECT.wait_ms(self._attempts, at.jitter), retry_after_ms)
         self._attempts += 1
 
     def show(self) -> str | None:
@@ -96,6 +99,10 @@ class Tokens:
     def cut(self) -> None:
         """Note that the connection is gone: the next one has seen no token."""
         self._shown = None
+
+    def _named(self, wanted: frozenset[str]) -> frozenset[str]:
+        opened = grants_of(self._grants)
+        return self._grants | {topic for topic in wanted if topic not in opened}
 
     def _lives(self, left_ms: int, now_ms: int) -> None:
         self._ends_ms = now_ms + left_ms

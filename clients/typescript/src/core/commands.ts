@@ -38,6 +38,8 @@ export interface SessionLimits {
   readonly maxRepairs: number;
   /** Maximum size of a snapshot taken in parts, all parts together, in bytes. */
   readonly maxSnapshotBytes: number;
+  /** Topics that one client may follow at a time: a token can name no more. */
+  readonly maxTopics: number;
   /** Topics in one Subscribe frame. */
   readonly subscribeBatch: number;
 }
@@ -51,6 +53,7 @@ export const SESSION_LIMITS: SessionLimits = {
   minTokenLifeMs: 30_000,
   maxRepairs: 3,
   maxSnapshotBytes: 16 * 1024 * 1024,
+  maxTopics: 128,
   subscribeBatch: 128,
 };
 

@@ -86,7 +86,9 @@ export class Session {
    */
   subscribe(topic: string, cursor: Cursor | null, _at: Instant, takesSnapshots = false): Command[] {
     if (this.#topics.follow(topic, cursor, takesSnapshots)) {
-      if (this.state === "noToken") this.#connection.needToken();
+      if (!this.#connection.tokens.hasRoom(this.#topics.wanted)) {
+        this.#out.push(...this.#topics.refuse(topic, "too_many_topics"));
+      } else if (this.state === "noToken") this.#connection.needToken();
       this.#connection.ask([topic]);
     }
     return this.#commands();
@@ -202,10 +204,13 @@ export class Session {
     return this.#commands();
   }
 
-  /** Answer to NeedToken: no token is available. Asks again later if the catalogue says that it helps. */
-  noToken(reason: string, message: string, at: Instant): Command[] {
+  /**
+   * Answer to NeedToken: no token is available. Asks again if the catalogue says that it helps: after the backoff or
+   * `retryAfterMs`, whichever is longer.
+   */
+  noToken(reason: string, message: string, at: Instant, retryAfterMs = 0): Command[] {
     if (this.state === "stopped") return [];
-    this.#connection.tokens.refused(at);
+    this.#connection.tokens.refused(at, retryAfterMs);
     if (isFinal(reason) || actionOf(reason) === "reauthenticate") this.#connection.fail(reason, message);
     return this.#commands();
   }

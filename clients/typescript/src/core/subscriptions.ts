@@ -5,6 +5,11 @@ import { NEVER } from "./deadlines.js";
 import type { Cursor, Subscribe } from "./frames.js";
 import { Topic, type Counts } from "./topics.js";
 
+const REFUSED: Readonly<Record<string, string>> = {
+  invalid_topic: "there is no topic of this form",
+  too_many_topics: "a client may not follow more topics; leave another one first, or follow it with another client",
+};
+
 /** The topics by name. A failed topic stays, so that it isn't tried again, until it is followed anew. */
 export class Subscriptions {
   readonly counts: Counts = { applied: 0, replayed: 0, repaired: 0, repeated: 0, unknown: 0 };
@@ -68,13 +73,12 @@ export class Subscriptions {
     return frames;
   }
 
-  /** Fail the topic `name`, which the token does not grant. */
+  /** Fail the topic `name`, which the token does not grant, or which is one too many. */
   refuse(name: string, reason: string): TopicFailed[] {
     const topic = this.#topics.get(name);
     if (topic === undefined || topic.phase === "failed") return [];
     topic.phase = "failed";
-    const message =
-      reason === "invalid_topic" ? "there is no topic of this form" : "the token does not grant this topic";
+    const message = REFUSED[reason] ?? "the token does not grant this topic";
     return [{ kind: "topicFailed", topic: name, reason, message }];
   }
 

@@ -56,10 +56,15 @@ export class Tokens {
     return this.#wanted.filter((topic) => !token.topics.has(topic));
   }
 
-  /** Note the answer that no token is available now: ask again later. */
-  refused(at: Instant): void {
+  /** Whether one token can have `wanted`: control refuses a request for more as a whole. */
+  hasRoom(wanted: readonly string[]): boolean {
+    return wanted.length <= this.#limits.maxTopics;
+  }
+
+  /** Note the answer that no token is available now: ask again later, and not before `retryAfterMs`. */
+  refused(at: Instant, retryAfterMs: number): void {
     this.#asked = false;
-    this.retryAtMs = at.nowMs + waitMs(this.#attempts, at.jitter);
+    this.retryAtMs = at.nowMs + Math.max(waitMs(this.#attempts, at.jitter), retryAfterMs);
     this.#attempts += 1;
   }
 

@@ -279,6 +279,22 @@ async def test_why_there_is_no_token_is_passed_on() -> None:
     assert Connection(False, "clock_skew: runtime's clock") in updates
 
 
+async def test_a_token_is_not_asked_for_again_before_control_wants_it() -> None:
+    asked: list[float] = []
+    async with gateway(2).running() as served:
+        tokens = FakeTokens(served.url, failures=deque([Refusal("rate_limited", "slower", retry_after_ms=300)]))
+        grant = tokens.sync_token
+
+        async def noted(topics: Sequence[str], *, surface: str, ttl_seconds: int = 0) -> SyncGrant:
+            asked.append(asyncio.get_running_loop().time())
+            return await grant(topics, surface=surface, ttl_seconds=ttl_seconds)
+
+        tokens.sync_token = noted  # type: ignore[method-assign]
+        async with subscription(tokens, MemoryStore()) as subscribed:
+            await follow_to(subscribed, 2)
+    assert asked[1] - asked[0] >= 0.3, "the backoff alone is at most 250 ms"
+
+
 async def test_a_refusal_for_good_ends_the_subscription() -> None:
     fault = Fault(close_with=ErrorFrame("", "unsupported_protocol_version", "too old a client"))
     async with gateway(2, fault).running() as served, subscription(FakeTokens(served.url), MemoryStore()) as subscribed:

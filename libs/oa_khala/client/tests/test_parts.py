@@ -60,7 +60,7 @@ def test_a_refused_token_is_asked_for_later_each_time() -> None:
     tokens = Tokens(LIMITS)
     waits = []
     for _ in range(3):
-        tokens.refused(Instant(0, 0.5))
+        tokens.refused(Instant(0, 0.5), 0)
         waits.append(tokens.retry_at_ms)
     assert waits == [125, 250, 500]
     tokens.ask(frozenset({A}))

@@ -222,7 +222,8 @@ def test_with_no_topic_there_is_nothing_to_connect_for() -> None:
 
 def test_more_topics_than_fit_one_frame_are_split() -> None:
     names = [f"run:run_01J9ZQ6T5W3M8K2N4P7R1S{i:04d}:events" for i in range(130)]
-    driver = Driver(*names).open(*names)
+    driver = Driver(*names, grants=("run:org_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events",))
+    driver.open("run:org_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events")
     assert [len(frame.topics) for frame in driver.sent() if isinstance(frame, frames.Subscribe)] == [128, 2]
 
 

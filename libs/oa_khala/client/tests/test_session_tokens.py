@@ -3,7 +3,7 @@
 import pytest
 
 from oa_khala import frames
-from oa_khala.client.commands import Connect, NeedToken, SessionFailed, SyncToken, TopicFailed
+from oa_khala.client.commands import Connect, Instant, NeedToken, SessionFailed, SyncToken, TopicFailed
 from oa_khala.client.states import State
 from oa_khala.client.tests.driver import TTL_MS, Driver, T, U
 
@@ -113,6 +113,26 @@ def test_losing_control_leaves_the_connection_open_and_asks_again_with_backoff()
     assert driver.do("no_token", "reauth_required", "sign in")[-1] == SessionFailed("reauth_required", "sign in")
 
 
+def test_control_is_not_asked_again_before_it_wants_to_be() -> None:
+    driver = Driver(T)
+    driver.do("start")
+    driver.session.no_token("rate_limited", "slower", Instant(0, 0.5), 30_000)
+    driver.now_ms = 29_999
+    assert driver.do("timer") == []
+    driver.now_ms = 30_000
+    assert driver.do("timer") == [NeedToken(frozenset({T}))]
+
+
+def test_a_topic_more_than_a_token_can_name_fails_alone() -> None:
+    names = [f"run:run_01J9ZQ6T5W3M8K2N4P7R1S{number:04}:events" for number in range(128)]
+    driver = Driver(*names).open(*names)
+    (failed,) = driver.do("subscribe", U, None)
+    assert isinstance(failed, TopicFailed)
+    assert (failed.topic, failed.reason) == (U, "too_many_topics")
+    driver.do("unsubscribe", names[0])
+    assert driver.do("subscribe", U, None) == [NeedToken(frozenset({U, *names[1:]}))]
+
+
 def test_a_topic_that_the_token_lacks_gets_a_token_first() -> None:
     driver = Driver(T).open(T).following()
     assert driver.do("subscribe", U, None) == [NeedToken(frozenset({T, U}))]
@@ -176,3 +196,10 @@ def test_with_an_owner_that_is_not_granted_topics_are_asked_for_by_name() -> Non
     driver.token(T, U, text="second")
     assert frames.Subscribe(((T, None),)) in driver.sent()
     assert driver.only(NeedToken) == []
+
+
+def test_topics_that_a_grant_opens_do_not_count_against_what_a_token_can_name() -> None:
+    names = [f"run:run_01J9ZQ6T5W3M8K2N4P7R1S{number:04}:events" for number in range(200)]
+    driver = Driver(*names, grants=(ORG_RUNS,))
+    assert driver.do("start") == [NeedToken(frozenset({ORG_RUNS}))]
+    assert driver.only(TopicFailed) == []

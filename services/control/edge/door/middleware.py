@@ -33,7 +33,7 @@ _ALLOWED_HEADERS = (
 _BODY_UNREAD = frozenset({"request_too_large"})
 _LINGER_S = 1.0
 _LINGER_BYTES = 16 << 20
-_EXPOSED_HEADERS = "x-request-id, retry-after"
+_EXPOSED_HEADERS = "date, x-request-id, retry-after"
 UNKNOWN_METHOD = "unknown"
 """The name in logs and metrics of a request that is for none of our methods."""
 SECURITY_HEADERS: Mapping[str, str] = {

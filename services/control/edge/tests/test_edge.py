@@ -453,6 +453,7 @@ async def test_pages_of_listed_origins_may_call_and_others_may_not(control_datab
         assert "access-control-allow-credentials" not in preflight.headers
         call = await control.call(START, GOOD, origin="http://127.0.0.1:5173")
         assert call.headers["access-control-allow-origin"] == "http://127.0.0.1:5173"
+        assert call.headers["access-control-expose-headers"] == "date, x-request-id, retry-after"
         assert "origin" in call.headers["vary"].lower()
         for origin in ("https://evil.example.org", "null", "https://app.example.org.evil.org"):
             for response in (
