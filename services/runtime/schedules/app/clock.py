@@ -16,6 +16,7 @@ import structlog
 
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
 from oa_runlog import wire
 from services.runtime.runs.app import Runs
 from services.runtime.schedules import metrics
@@ -68,16 +69,16 @@ class ScheduleClock:
             await asyncio.sleep(self._limits.look_interval_ms / 1000)
 
     async def look(self) -> None:
-        """Settle the times of schedules that are due, until none is due."""
+        """Settle the times of schedules that are due, until none is due. A look that fails is repeated."""
         self._waiting.clear()
         try:
             while await self.look_after_page():
                 pass
             metrics.LATE.set(await self._store.late_s())
             await self._store.forget_deleted(self._limits.keep_deleted_ms)
-        except Refusal as refusal:
+        except Exception as error:  # noqa: BLE001 - runs go on while schedules wait; the next process would fail, too
             metrics.LOOKS_FAILED.inc()
-            _log.warning("schedules_not_seen", reason=refusal.reason)
+            note_survived(_log, "schedules_not_seen", error)
 
     async def look_after_page(self) -> bool:
         """Settle some schedules that are due; return whether there may be more. Raises Refusal unavailable."""
@@ -102,6 +103,9 @@ class ScheduleClock:
                 due.append(Due(schedule, come(schedule, change.now, self._limits.missed_page)))
             except Refusal as refusal:
                 done.append(_Moved(schedule, unusable(schedule, refusal), ()))
+            except Exception as error:  # noqa: BLE001 - one that breaks must not end the clock of all the others
+                note_survived(_log, "schedule_broken", error, **_about(schedule))
+                done.append(_Moved(schedule, unusable(schedule, _defect()), ()))
         standings = await change.standings(due) if due else []
         moves = await asyncio.gather(
             *(self._move(one, standing, change.now) for one, standing in zip(due, standings, strict=True))
@@ -140,6 +144,10 @@ class ScheduleClock:
         key = run_key(schedule.schedule_id, due)
         run, _ = await self._runs.create(schedule.owner, key, wire.decode_spec(schedule.spec))
         return Settled(Outcome.STARTED, run_id=run.state.run_id)
+
+
+def _defect() -> Refusal:
+    return Refusal("internal", "this is a defect on our side; report it, and create the schedule anew in another way")
 
 
 def _tell(one: _Moved, change: Change) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -202,7 +202,9 @@ def schedule_of(row: asyncpg.Record) -> Schedule:
 def _timing_of(row: asyncpg.Record) -> Timing:
     if row["cron"] is not None:
         return CronTiming(row["cron"], row["time_zone"])
-    return IntervalTiming(row["every_ms"], row["anchor_time"])
+    anchor: datetime = row["anchor_time"]
+    # The first and the last microsecond of the calendar are infinite to the driver, which reads them without a zone.
+    return IntervalTiming(row["every_ms"], anchor.replace(tzinfo=UTC))
 
 
 def _timing_columns(timing: Timing) -> tuple[str | None, str | None, int | None, datetime | None]:

@@ -79,6 +79,13 @@ class Hand:
             await connection.execute(statement, schedule.schedule_id, newest, first)
         return newest
 
+    async def let_come(self, schedule: pb.Schedule) -> datetime:
+        """Let its next time be this moment, and leave its timing as it is."""
+        statement = "UPDATE runtime.schedules SET next_time = clock_timestamp() WHERE schedule_id = $1"
+        async with self.connection() as connection:
+            moment: datetime = await connection.fetchval(f"{statement} RETURNING next_time", schedule.schedule_id)
+        return moment
+
     async def runs(self, schedule: pb.Schedule) -> dict[str, str]:
         """Idempotency key, without the schedule's id, -> run."""
         statement = "SELECT create_key, run_id FROM runtime.runs WHERE starts_with(create_key, $1)"

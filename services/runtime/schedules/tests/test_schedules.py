@@ -26,6 +26,7 @@ from services.runtime.schedules.tests.scene import (
     scheduling,
     settled,
     show,
+    standing,
 )
 from services.runtime.tests.rig import FakeWorker, Replica, Somebody, finish, refusal_of_call
 
@@ -123,6 +124,41 @@ async def test_a_time_beyond_the_window_is_skipped_and_many_are_counted_in_pages
         assert [record.times for record in shown.recent] == [2, 4, 4]
         assert await hand.runs(made) == {}
         assert shown.schedule.started == 0
+
+
+@pytest.mark.parametrize(
+    "anchor", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)], ids=["first", "last"]
+)
+async def test_an_anchor_at_either_end_of_the_calendar_is_one_like_any_other(
+    runtime: Replica, who: Somebody, hand: Hand, anchor: datetime
+) -> None:
+    timing = pb.IntervalTiming(every_ms=HOUR_MS)
+    timing.anchor_time.FromDatetime(anchor)
+    made = await create(runtime, who, interval=timing, catch_up_ms=DAYS_MS)
+    assert len((await show(runtime, who)).next_times) == 5
+    before = await hand.let_come(made)
+    shown = await settled(runtime, who, 1)
+    assert shown.schedule.interval.anchor_time.ToDatetime(UTC) == anchor
+    assert shown.schedule.next_time.ToDatetime(UTC) > before
+    assert (shown.schedule.started, shown.schedule.status) == (1, pb.SCHEDULE_STATUS_ACTIVE)
+
+
+async def test_a_schedule_whose_times_break_is_paused_and_the_others_go_on(
+    runtime: Replica, who: Somebody, hand: Hand
+) -> None:
+    broken = await create(runtime, who, "broken", catch_up_ms=DAYS_MS)
+    other = await create(runtime, who, "other", catch_up_ms=DAYS_MS)
+    async with hand.connection() as connection:
+        await connection.execute(
+            "UPDATE runtime.schedules SET every_ms = 9223372036854775807, next_time = clock_timestamp()"
+            " WHERE schedule_id = $1",
+            broken.schedule_id,
+        )
+    await hand.let_come(other)
+    await settled(runtime, who, 1, "other")
+    paused = (await standing(runtime, who, "broken", pb.SCHEDULE_STATUS_PAUSED)).pause_reason
+    assert "can't be told" in paused
+    assert "defect" in paused
 
 
 async def test_a_paused_schedule_starts_nothing_until_it_is_resumed(
