@@ -29,7 +29,8 @@ def decode_page_token(text: str, query_digest: bytes) -> str:
         token.ParseFromString(read_any_base64(text))
     except (ValueError, DecodeError):
         raise _invalid() from None
-    if not token.after_key or not hmac.compare_digest(token.query_digest, query_digest):
+    # No key of ours has a NUL, and no database takes one.
+    if not token.after_key or "\x00" in token.after_key or not hmac.compare_digest(token.query_digest, query_digest):
         raise _invalid()
     return token.after_key
 

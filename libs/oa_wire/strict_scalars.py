@@ -19,6 +19,8 @@ from oa_wire.strict_text import read_any_base64
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_LOWEST_OF_ENUM, _HIGHEST_OF_ENUM = -(2**31), 2**31 - 1
+_ENUM_CHARS = len(str(_LOWEST_OF_ENUM))
 _NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
 _INTEGERS = frozenset(
     {
@@ -29,7 +31,8 @@ _INTEGERS = frozenset(
 _FLOATS = frozenset({FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE})
 _TIMES = {
     "google.protobuf.Timestamp": re.compile(
-        r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+        r"(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
     ),
     "google.protobuf.Duration": re.compile(r"-?[0-9]+(?:\.[0-9]{1,9})?s"),
 }
@@ -90,7 +93,16 @@ def _check_float(value: Any, field: FieldDescriptor) -> None:
 
 def _check_enum(value: Any, field: FieldDescriptor) -> None:
     known = field.enum_type.values_by_name if field.enum_type else ()
-    if isinstance(value, str) and value not in known and not _INTEGER.fullmatch(value):
+    if not isinstance(value, str | int | float) or (isinstance(value, str) and value in known):
+        return
+    # The parser takes a number beyond 32 bits modulo 2**32, that is, as another value of the enum.
+    number = None if isinstance(value, bool) else _whole(value)
+    if number is None or not _LOWEST_OF_ENUM <= number <= _HIGHEST_OF_ENUM:
         raise ValueError("one of its names")
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError("one of its names")
+
+
+def _whole(value: str | float) -> int | None:
+    """The whole number that this is, or None."""
+    if isinstance(value, str):
+        return int(value) if len(value) <= _ENUM_CHARS and _INTEGER.fullmatch(value) else None
+    return int(value) if math.isfinite(value) and value == int(value) else None
