@@ -38,6 +38,11 @@ _REASON_OF_STATUS: Mapping[int, str] = MappingProxyType(
 )
 
 
+def connect_code(grpc_code: str) -> str:
+    """Connect's name of a gRPC status code. Connect spells one of them differently."""
+    return "canceled" if grpc_code == "CANCELLED" else grpc_code.lower()
+
+
 def to_connect(refusal: Refusal) -> bytes:
     """The JSON body, whatever the codec of the request, because Connect's unary errors are always JSON.
 
@@ -47,8 +52,7 @@ def to_connect(refusal: Refusal) -> bytes:
     status = to_status(refusal)
     code = refusal.info.grpc_code
     document = {
-        # Connect spells one of gRPC's codes differently.
-        "code": "canceled" if code == "CANCELLED" else code.lower(),
+        "code": connect_code(code),
         "message": status.message,
         "details": [_detail(packed) for packed in status.details],
     }

@@ -44,7 +44,7 @@ def _checks(descriptor: Descriptor) -> tuple[Check, ...]:
     """One check for each oneof, then one for each field that has something to check, in the order of the fields."""
     if descriptor.full_name.startswith(_WELL_KNOWN):
         return ()
-    oneofs = [oneof for oneof in descriptor.oneofs if not _is_synthetic(oneof)]
+    oneofs = [oneof for oneof in descriptor.oneofs if not is_synthetic(oneof)]
     members = {field.name for oneof in oneofs for field in oneof.fields}
     made = (_field_check(field) for field in descriptor.fields if field.name not in members)
     return (*map(_oneof_check, oneofs), *(check for check in made if check is not None))
@@ -71,8 +71,9 @@ def _oneof_check(oneof: Any) -> Check:
     return check
 
 
-def _is_synthetic(oneof: Any) -> bool:
-    # protoc writes `optional` as a oneof of that one field, named after it with an underscore.
+def is_synthetic(oneof: Any) -> bool:
+    """Whether a oneof stands for the `optional` of its one field: protoc names it after the field, with an
+    underscore."""
     return len(oneof.fields) == 1 and oneof.name == f"_{oneof.fields[0].name}"
 
 

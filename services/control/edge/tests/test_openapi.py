@@ -10,7 +10,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from jsonschema import Draft202012Validator
 
-from services.control.edge.door.codec import Codec, encode
+from oa_base.refusal import Refusal
+from oa_wire.rules import check_rules
+from services.control.edge.door.codec import Codec, decode, encode
 from services.control.edge.door.methods import Method, open_methods
 from services.control.edge.door.openapi import openapi
 from services.control.policy.domain import Public
@@ -113,8 +115,59 @@ async def test_it_is_served_and_real_answers_fit_it(control: Control) -> None:
         validator(method.response_type.DESCRIPTOR.full_name).validate(await control.ok(name, body, token))
 
 
-def test_what_the_contract_refuses_the_schema_refuses() -> None:
-    start = validator("openagents.control.v1.StartChallengeRequest")
-    for bad in ({}, {"email": "ada@example.org"}, {"email": 7, "deviceId": "dev_01JD8V0000000000000000000A"}):
-        assert not start.is_valid(bad), bad
-    assert not start.is_valid({"email": "ada@example.org", "deviceId": "dev_1"})
+def _asked() -> dict[str, Any]:
+    """Full name -> descriptor, of every message that stands in a request."""
+    found: dict[str, Any] = {}
+    waiting: list[Any] = [method.request_type.DESCRIPTOR for method in open_methods().values()]
+    while waiting:
+        descriptor = waiting.pop()
+        if descriptor.full_name not in found and descriptor.full_name in DOCUMENT["components"]["schemas"]:
+            found[descriptor.full_name] = descriptor
+            waiting += [field.message_type for field in descriptor.fields if field.message_type is not None]
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(_asked()), ids=lambda name: name.rpartition(".")[2])
+def test_the_schema_takes_an_empty_message_where_the_rules_do(name: str) -> None:
+    try:
+        check_rules(GetMessageClass(_asked()[name])())
+        is_taken = True
+    except Refusal:
+        is_taken = False
+    assert validator(name).is_valid({}) == is_taken
+
+
+EXEC = {"argv": ["true"]}
+REFUSED = [
+    ("control.v1.StartChallengeRequest", {"email": "ada@example.org"}),
+    ("control.v1.StartChallengeRequest", {"email": 7, "deviceId": "dev_01JD8V0000000000000000000A"}),
+    ("control.v1.StartChallengeRequest", {"email": "ada@example.org", "deviceId": "dev_1"}),
+    ("control.v1.StartChallengeRequest", {"email": "", "deviceId": "dev_01JD8V0000000000000000000A"}),
+    ("control.v1.CreateOrgRequest", {"name": "Acme", "colour": "red"}),
+    ("control.v1.ExchangeKeyRequest", {"apiKey": "oak_x", "use": "TOKEN_USE_UNSPECIFIED"}),
+    ("control.v1.CreateServiceAccountRequest", {"name": "x", "ttlSeconds": 2**32}),
+    ("control.v1.ReadAuditLogRequest", {"afterSequence": "-1"}),
+    ("control.v1.ReadAuditLogRequest", {"afterSequence": "01"}),
+    ("control.v1.ReadAuditLogRequest", {"afterSequence": 2**53}),
+    ("control.v1.MintSyncTokenRequest", {"surface": "cli", "topics": []}),
+    ("runtime.v1.GetConsistencyProofRequest", {"oldSize": "0", "newSize": "2"}),
+    ("runtime.v1.GetConsistencyProofRequest", {"oldSize": 0, "newSize": 2}),
+    ("runtime.v1.RunSpec", {"adapter": "exec"}),
+    ("runtime.v1.RunSpec", {"adapter": "exec", "exec": EXEC, "prompt": {"text": "x"}}),
+    ("runtime.v1.RunSpec", {"adapter": "exec", "exec": {"argv": []}}),
+    ("runtime.v1.RunSpec", {"adapter": "exec", "exec": EXEC | {"terminal": {"columns": 80}}}),
+    ("runtime.v1.RunSpec", {"adapter": "exec", "exec": EXEC, "queue": {"retry": {"initialDelayMs": "1"}}}),
+]
+
+
+@pytest.mark.parametrize(("name", "document"), REFUSED, ids=str)
+def test_what_the_contract_refuses_the_schema_refuses(name: str, document: Any) -> None:
+    assert not validator(f"openagents.{name}").is_valid(document)
+    message = GetMessageClass(_asked()[f"openagents.{name}"])()
+    with pytest.raises(Refusal):
+        check_rules(decode(Codec.JSON, json.dumps(document).encode(), type(message)))
+
+
+def test_an_answer_may_have_members_that_the_document_does_not_know() -> None:
+    run = {"runId": "run_01JD8V0000000000000000000A", "spec": {"adapter": "exec", "exec": EXEC, "later": 1}, "new": 1}
+    assert validator("openagents.runtime.v1.GetRunResponse").is_valid({"run": run})
