@@ -82,11 +82,11 @@ def receipt_of(text: bytes) -> SignedReceipt:
     message = receipt_pb2.Receipt()
     try:
         merge_json(text, message)
+        return receipt_from_wire(message)
     except Refusal as refusal:
         where = f" (look at {refusal.field})" if refusal.field else ""
         what = f"this is no receipt as `oa receipt show --json` writes it{where}"
         raise Refusal("artifact_malformed", what) from None
-    return receipt_from_wire(message)
 
 
 def finish(message: event_pb2.RunFinished) -> Finish:

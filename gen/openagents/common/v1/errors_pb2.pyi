@@ -326,8 +326,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_TAIL_CUT: _Reason.ValueType  # 509
     """The record ends before the last event that the receipt counts."""
     REASON_ARTIFACT_MALFORMED: _Reason.ValueType  # 510
-    """The file is not a replay artifact or an audit log in its one canonical form, or is
-    not an events file whose lines match their bytes.
+    """The file is not a replay artifact or an audit log in its one canonical form, is not an
+    events file whose lines match their bytes, or is not a receipt.
     """
     REASON_CHECKPOINT_MALFORMED: _Reason.ValueType  # 511
     """The text is not a signed note, or is not a signed note with a checkpoint of a log."""
@@ -592,8 +592,8 @@ REASON_EVENT_MISPLACED: Reason.ValueType  # 508
 REASON_TAIL_CUT: Reason.ValueType  # 509
 """The record ends before the last event that the receipt counts."""
 REASON_ARTIFACT_MALFORMED: Reason.ValueType  # 510
-"""The file is not a replay artifact or an audit log in its one canonical form, or is
-not an events file whose lines match their bytes.
+"""The file is not a replay artifact or an audit log in its one canonical form, is not an
+events file whose lines match their bytes, or is not a receipt.
 """
 REASON_CHECKPOINT_MALFORMED: Reason.ValueType  # 511
 """The text is not a signed note, or is not a signed note with a checkpoint of a log."""

@@ -145,7 +145,9 @@ class CronTiming(_message.Message):
     EXPRESSION_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     expression: _builtins.str
-    """Expression with five fields: minute, hour, day of the month, month, day of the week."""
+    """Expression with five fields: minute, hour, day of the month, month, day of the week.
+    The installation may set a lower maximum length; usually it is 200.
+    """
     time_zone: _builtins.str
     """IANA time zone in which the expression is read, for example "Europe/Zurich"; empty
     for UTC.
@@ -384,7 +386,9 @@ class CreateScheduleRequest(_message.Message):
     schedule; with another request it is refused with `idempotency_conflict`.
     """
     name: _builtins.str
-    """Name, unique among the schedules of the org."""
+    """Name, unique among the schedules of the org. The installation may set a lower maximum
+    length; usually it is 64.
+    """
     overlap: Global___OverlapPolicy.ValueType
     """What happens if the last run has not ended; unspecified: skip."""
     catch_up_ms: _builtins.int

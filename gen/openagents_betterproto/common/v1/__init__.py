@@ -442,8 +442,8 @@ class Reason(betterproto.Enum):
 
     ARTIFACT_MALFORMED = 510
     """
-    The file is not a replay artifact or an audit log in its one canonical form, or is
-     not an events file whose lines match their bytes.
+    The file is not a replay artifact or an audit log in its one canonical form, is not an
+     events file whose lines match their bytes, or is not a receipt.
     """
 
     CHECKPOINT_MALFORMED = 511

@@ -169,8 +169,13 @@ def test_a_receipt_as_a_file_is_read_back() -> None:
         lambda text: text.decode().encode("utf-16"),
         lambda text: b"\xff" + text,
         lambda text: b"",
+        lambda text: json.dumps(json.loads(text) | {"signature": None}).encode(),
+        lambda text: b"{}",
     ],
-    ids=["key twice", "both names", "unknown", "after the padding", "deep", "deep, closed", "UTF-16", "bytes", "empty"],
+    ids=[
+        *("key twice", "both names", "unknown", "after the padding", "deep", "deep, closed", "UTF-16", "bytes"),
+        *("empty", "null", "no field"),
+    ],
 )
 def test_a_receipt_with_two_meanings_or_none_is_refused(change: Callable[[bytes], bytes]) -> None:
     text = json.dumps(wire.receipt_document(RUN.receipt)).encode()

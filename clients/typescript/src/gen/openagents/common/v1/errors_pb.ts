@@ -902,8 +902,8 @@ export enum Reason {
   TAIL_CUT = 509,
 
   /**
-   * The file is not a replay artifact or an audit log in its one canonical form, or is
-   * not an events file whose lines match their bytes.
+   * The file is not a replay artifact or an audit log in its one canonical form, is not an
+   * events file whose lines match their bytes, or is not a receipt.
    *
    * @generated from enum value: REASON_ARTIFACT_MALFORMED = 510;
    */
