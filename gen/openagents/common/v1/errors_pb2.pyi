@@ -238,7 +238,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_ALREADY_FINISHED: _Reason.ValueType  # 206
     """The run has finished with another outcome."""
     REASON_WRITE_PATH_FROZEN: _Reason.ValueType  # 207
-    """The log does not accept writes at the moment."""
+    """The log does not accept writes at the moment. Reserved: no release gives this reason
+    yet.
+    """
     REASON_EVENT_RESERVED: _Reason.ValueType  # 208
     """Only the authority may append events of this type."""
     REASON_WORKER_LOST: _Reason.ValueType  # 209
@@ -504,7 +506,9 @@ REASON_PUBLISH_RATE_LIMITED: Reason.ValueType  # 205
 REASON_ALREADY_FINISHED: Reason.ValueType  # 206
 """The run has finished with another outcome."""
 REASON_WRITE_PATH_FROZEN: Reason.ValueType  # 207
-"""The log does not accept writes at the moment."""
+"""The log does not accept writes at the moment. Reserved: no release gives this reason
+yet.
+"""
 REASON_EVENT_RESERVED: Reason.ValueType  # 208
 """Only the authority may append events of this type."""
 REASON_WORKER_LOST: Reason.ValueType  # 209

@@ -298,7 +298,10 @@ class Reason(betterproto.Enum):
     """The run has finished with another outcome."""
 
     WRITE_PATH_FROZEN = 207
-    """The log does not accept writes at the moment."""
+    """
+    The log does not accept writes at the moment. Reserved: no release gives this reason
+     yet.
+    """
 
     EVENT_RESERVED = 208
     """Only the authority may append events of this type."""

@@ -629,7 +629,8 @@ export enum Reason {
   ALREADY_FINISHED = 206,
 
   /**
-   * The log does not accept writes at the moment.
+   * The log does not accept writes at the moment. Reserved: no release gives this reason
+   * yet.
    *
    * @generated from enum value: REASON_WRITE_PATH_FROZEN = 207;
    */
