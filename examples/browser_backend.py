@@ -7,6 +7,8 @@ nothing else. When the token expires, the browser asks for the next one.
     uvicorn --app-dir examples browser_backend:app
 """
 
+import hashlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypedDict
@@ -35,6 +37,11 @@ def user_of(request: Request) -> str:
     return request.headers.get("x-user", "")
 
 
+def key_of(user: str, key: str) -> str:
+    """The idempotency key of the run: another one for each user and each of the user's own keys, whatever they hold."""
+    return hashlib.sha256(json.dumps([user, key]).encode()).hexdigest()
+
+
 async def start(request: Request) -> JSONResponse:
     """POST {"text": …, "key": …}: start a run. The browser makes the key, so a second click starts no second run."""
     asked, user = await request.json(), user_of(request)
@@ -42,7 +49,7 @@ async def start(request: Request) -> JSONResponse:
         raise HTTPException(401)
     client: Client = request.state.client
     command = ExecSpec(("echo", str(asked["text"])))
-    run = await client.start("exec", command, key=f"{user}-{asked['key']}", labels={"user": user})
+    run = await client.start("exec", command, key=key_of(user, str(asked["key"])), labels={"user": user})
     return JSONResponse(await _for_browser(run), status_code=201)
 
 

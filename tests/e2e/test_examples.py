@@ -191,6 +191,10 @@ async def test_a_browser_watches_the_run_that_its_backend_started_and_no_other(c
         assert (await _answered(browser, next_token, {}, user="ann")).json()["topics"] == first["topics"]
         assert (await _answered(browser, next_token, {}, user="bob")).status_code == 404
         assert (await _answered(browser, "/runs", asked, user="")).status_code == 401
+        users = {"ann": "b-1", "ann-b": "1", "ann@example.org": "click 1"}
+        others = [await _answered(browser, "/runs", asked | {"key": key}, user=user) for user, key in users.items()]
+        assert [one.status_code for one in others] == [201, 201, 201]
+        assert len({one.json()["run_id"] for one in others}) == 3
         gone = await _answered(browser, "/runs/run_01JD8V0000000000000000000A/token", {}, user="ann")
         assert (gone.status_code, gone.json()["reason"]) == (404, "not_found")
     async with caller.world.worker(), asyncio.timeout(RUN_TIMEOUT_S):
