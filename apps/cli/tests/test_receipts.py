@@ -95,3 +95,23 @@ def test_pins_that_can_not_be_read_are_not_taken_for_none(verify: Verify, tmp_pa
     for broken in ("", "[]", f'{{"a":"{KEY}","a":"{KEY}"}}', '{"a":7}', '{"a":"QR=="}', "[" * 100_000):
         pins.write_text(broken)
         assert verify(RECEIPT, None, key=None) == (Exit.NOT_PROVED, "unknown_key")
+
+
+def test_pinned_keys_are_shown_while_the_site_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OA_CLIENT_HOME", str(tmp_path))
+    monkeypatch.setenv("OA_CONTROL_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("OA_API_KEY", "oak_" + "x" * 43)
+    folder = tmp_path / "sites" / "127.0.0.1-9"
+    assert run(["receipt", "keys"]) == Exit.UNREACHABLE, "none is pinned"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "receipt-keys.json").write_text(json.dumps({SIGNER.key_id: KEY}))
+    assert run(["receipt", "keys", "--pin"]) == Exit.UNREACHABLE, "nothing is trusted anew"
+    capsys.readouterr()
+    assert run(["receipt", "keys"]) == Exit.OK
+    shown = capsys.readouterr()
+    assert KEY in shown.out
+    assert "can't be asked" in shown.err
+    assert run(["receipt", "keys", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == {"keys": {SIGNER.key_id: KEY}}

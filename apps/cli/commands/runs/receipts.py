@@ -12,6 +12,7 @@ from apps.cli.exits import Exit
 from apps.cli.following.run_ids import meant_run
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, receipt_group, run_id_argument
+from oa_base.refusal import Refusal
 from oa_client.core import wire
 from oa_client.cpython.artifact_files import scratch
 from oa_client.proofs.event_lines import read_event_lines
@@ -87,16 +88,34 @@ async def verify(
 @click.option("--pin", is_flag=True, help="Forget the pinned keys and trust those that the site shows now.")
 @command
 async def list_keys(cli: Cli, pin: bool) -> Exit:
-    """Show the keys that receipts are checked with. They are pinned on first use.
+    """Show the keys that receipts are checked with. They are pinned on first use, and shown also while the site can't
+    be reached.
 
     --pin also forgets the last checkpoint that was seen of the log of receipts.
     """
-    async with cli.site.client() as client:
-        keys = await (client.proofs.trust_anew() if pin else client.proofs.keys())
+    keys = await (_trust_anew(cli) if pin else _known_keys(cli))
     rows = [[key_id, base64.b64encode(key).decode()] for key_id, key in keys.items()]
     cli.output.table(["key", "public key (base64)"], rows)
     cli.output.document({"keys": dict(rows)})
     return Exit.OK
+
+
+async def _trust_anew(cli: Cli) -> dict[str, bytes]:
+    async with cli.site.client() as client:
+        return await client.proofs.trust_anew()
+
+
+async def _known_keys(cli: Cli) -> dict[str, bytes]:
+    """The keys that the site shows, if they are trusted; those that are pinned while it can't be reached."""
+    try:
+        async with cli.site.client() as client:
+            return await client.proofs.keys()
+    except Refusal as refusal:
+        pinned = cli.site.pins.load()
+        if refusal.reason != "unavailable" or not pinned:
+            raise
+        cli.output.note(f"The site can't be asked for newer keys ({refusal.message}). These are pinned:")
+        return pinned
 
 
 def _log_words(logged: Logged) -> str:
