@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
+from heapq import merge
 from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -82,8 +83,8 @@ def _interval_times(timing: IntervalTiming, after: datetime) -> Iterator[datetim
 
 def _cron_times(timing: CronTiming, after: datetime) -> Iterator[datetime]:
     try:
-        for local in _cron(timing.expression, after.astimezone(_zone(timing.time_zone))):
-            time = local.astimezone(UTC)
+        local = after.astimezone(_zone(timing.time_zone))
+        for time in _times_by_the_wall(timing, local) if _follows_local_time(timing) else _fixed_times(timing, local):
             if time > after:  # a time that does not exist may be moved to the next one
                 after = time
                 yield time
@@ -92,6 +93,35 @@ def _cron_times(timing: CronTiming, after: datetime) -> Iterator[datetime]:
     except (AssertionError, ValueError) as error:  # a defect of the library must not end the process
         text = f"the times of this expression can't be told ({type(error).__name__}); write it in another way"
         raise Refusal("invalid_value", text, field="cron.expression") from error
+
+
+def _follows_local_time(timing: CronTiming) -> bool:
+    minute, hour, *_ = (*timing.expression.split(), "", "")
+    return minute.startswith("*") or hour.startswith("*")
+
+
+def _fixed_times(timing: CronTiming, after: datetime) -> Iterator[datetime]:
+    return (local.astimezone(UTC) for local in _cron(timing.expression, after))
+
+
+def _times_by_the_wall(timing: CronTiming, after: datetime) -> Iterator[datetime]:
+    """The times at which the clock on the wall shows what the expression says; a doubled time may come twice in a row.
+
+    CronSim reads the expression without a zone, and what its times mean is decided here: where a day begins in a gap,
+    or clocks change by half an hour, it leaves out times that exist, and returns some that do not.
+    """
+    # After the clock is set back, it shows again what it showed before.
+    start = min(after.replace(fold=fold).utcoffset() or timedelta() for fold in (0, 1)) + after.astimezone(UTC)
+    walls = (_on_the_wall(timing, start.replace(tzinfo=None), after.tzinfo, fold) for fold in (0, 1))
+    return merge(*walls)
+
+
+def _on_the_wall(timing: CronTiming, start: datetime, zone: tzinfo | None, fold: int) -> Iterator[datetime]:
+    """The times when the clock shows the expression for the first time (`fold` 0), or for the last time (1)."""
+    for wall in _cron(timing.expression, start):
+        time = wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+        if time.astimezone(zone).replace(tzinfo=None) == wall:  # else the clock never shows it
+            yield time
 
 
 def _cron(expression: str, after: datetime) -> CronSim:

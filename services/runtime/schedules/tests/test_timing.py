@@ -23,8 +23,8 @@ from services.runtime.schedules.domain.timing import (
 )
 from services.runtime.schedules.limits import ScheduleLimits
 
-ZURICH, LORD_HOWE = "Europe/Zurich", "Australia/Lord_Howe"
-ZONES = (ZURICH, LORD_HOWE, "America/New_York", "Africa/Casablanca", "Asia/Kathmandu", "UTC")
+ZURICH, LORD_HOWE, CAIRO = "Europe/Zurich", "Australia/Lord_Howe", "Africa/Cairo"
+ZONES = (ZURICH, LORD_HOWE, CAIRO, "America/New_York", "Africa/Casablanca", "Asia/Kathmandu", "UTC")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ANCHOR = datetime(2026, 3, 1, 0, 7, tzinfo=UTC)
 
@@ -55,6 +55,12 @@ def local(timing: CronTiming, after: datetime, count: int) -> list[str]:
         ("*/30 2 * * *", ZURICH, at(2026, 10, 24, 12), ["25 02:00+0200", "25 02:30+0200", "25 02:00+0100"]),
         # Half an hour: 4 October 2026, 02:00 is 02:30.
         ("15 2 * * *", LORD_HOWE, at(2026, 10, 3, 0), ["04 02:30+1100", "05 02:15+1100"]),
+        ("0 */5 * * *", LORD_HOWE, at(2026, 10, 3, 12), ["04 00:00+1030", "04 05:00+1100", "04 10:00+1100"]),
+        ("*/15 3 * * *", LORD_HOWE, at(2026, 4, 4, 12), ["05 03:00+1030", "05 03:15+1030", "05 03:30+1030"]),
+        # A day that begins in the gap: 24 April 2026 in Cairo, 00:00 is 01:00.
+        ("*/30 1 */2 * *", CAIRO, at(2026, 4, 22, 12), ["23 01:00+0200", "23 01:30+0200", "25 01:00+0300"]),
+        ("*/30 1 * * 5", CAIRO, at(2026, 4, 23, 12), ["24 01:00+0300", "24 01:30+0300", "01 01:00+0300"]),
+        ("*/30 0 * * 5", CAIRO, at(2026, 4, 23, 12), ["01 00:00+0300", "01 00:30+0300"]),
         ("0 9 * * 1-5", ZURICH, at(2026, 11, 27, 12), ["30 09:00+0100", "01 09:00+0100"]),
         ("0 0 29 2 *", "UTC", at(2026, 1, 1), ["29 00:00+0000", "29 00:00+0000"]),
     ],
@@ -75,7 +81,7 @@ _MOMENTS = st.one_of(
     # Around what changes in the zones above.
     st.builds(
         lambda day, minutes: day + timedelta(minutes=minutes),
-        st.sampled_from([at(2026, 3, 28, 23), at(2026, 10, 24, 23), at(2026, 10, 3, 13)]),
+        st.sampled_from([at(2026, 3, 28, 23), at(2026, 10, 24, 23), at(2026, 10, 3, 13), at(2026, 4, 23, 20)]),
         st.integers(0, 300),
     ),
 )
@@ -92,6 +98,40 @@ def test_times_grow_and_each_follows_from_the_one_before_it_alone(
     assert [next_after(timing, time) for time in [start, *found[:-1]]] == found
     assert found == times_within(timing, found[0], found[-1] + timedelta(seconds=1), 100)
     assert found[:-1] == times_within(timing, found[0], found[-1], 100)
+
+
+_MINUTES = st.sampled_from([("*", range(60)), ("*/20", range(0, 60, 20)), ("30", [30]), ("50-59/4", [50, 54, 58])])
+_HOURS = st.sampled_from([("*", range(24)), ("*/2", range(0, 24, 2)), ("*/5", range(0, 24, 5)), ("*/23", [0, 23])])
+
+
+_CHANGES = st.sampled_from(
+    [
+        (ZURICH, at(2026, 3, 28, 22)),
+        (ZURICH, at(2026, 10, 24, 22)),
+        (LORD_HOWE, at(2026, 4, 4, 12)),
+        (LORD_HOWE, at(2026, 10, 3, 12)),
+        (CAIRO, at(2026, 4, 23, 18)),
+        (CAIRO, at(2026, 10, 29, 18)),
+    ]
+)
+
+
+@given(minutes=_MINUTES, hours=_HOURS, day=st.sampled_from(["*", "*/2", "FRI,SUN"]), change=_CHANGES)
+@settings(deadline=None, max_examples=100)
+def test_an_expression_with_a_star_means_what_the_clock_on_the_wall_shows(
+    minutes: tuple[str, list[int]], hours: tuple[str, list[int]], day: str, change: tuple[str, datetime]
+) -> None:
+    of_month, of_week = ("*", day) if day[0].isalpha() else (day, "*")
+    zone, first = change
+    timing = CronTiming(f"{minutes[0]} {hours[0]} {of_month} * {of_week}", zone)
+
+    def shows(time: datetime) -> bool:
+        wall = time.astimezone(ZoneInfo(zone))
+        is_day = {"*": True, "*/2": wall.day % 2 == 1, "FRI,SUN": wall.isoweekday() in (5, 7)}[day]
+        return wall.minute in minutes[1] and wall.hour in hours[1] and is_day
+
+    every = [first + timedelta(minutes=minute) for minute in range(30 * 60)]
+    assert times_within(timing, first, every[-1] + timedelta(minutes=1), 2_000) == list(filter(shows, every))
 
 
 _WORDS = st.text(st.sampled_from("0123456789*/,-#LWMONSUJAFEB?"), max_size=8)
