@@ -362,7 +362,7 @@ class RequestSettings:
         "OA_RUN_MAX_REQUESTS",
         integer(1, 100_000),
         _REQUESTS.max_requests,
-        doc="Maximum number of a run's requests that can be listed and answered.",
+        doc="Maximum number of a run's requests that are listed: open ones first, then those settled last.",
     )
     page_bytes: int = setting(
         "OA_REQUESTS_PAGE_BYTES",

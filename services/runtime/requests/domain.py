@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 
 from oa_base.refusal import Refusal
 from oa_runlog.events import (
@@ -24,16 +24,37 @@ class Request:
     settled: RequestAnswered | RequestExpired | None = None
 
 
-def requests_of(events: Iterable[RunEvent]) -> dict[str, Request]:
-    """Id -> request, in the order of opening, from a run's events. If an id was opened twice, the first one counts."""
-    found: dict[str, Request] = {}
-    for event in events:
+class Found:
+    """The requests of a run, from its events in order: at most `max_requests`, and as many again while it reads.
+
+    The open ones count first; of the others, those that were settled last. If an id was opened twice, the first one
+    counts. Of more than `max_requests` that are open at a time, the later ones are left out.
+    """
+
+    def __init__(self, max_requests: int) -> None:
+        self._max_requests = max_requests
+        self._open: dict[str, tuple[int, Request]] = {}
+        self._settled: dict[str, tuple[int, Request]] = {}
+
+    def take(self, event: RunEvent) -> None:
+        """Take note of the next event."""
         match event.body:
-            case RequestOpened() as opened:
-                found.setdefault(opened.request_id, Request(opened, event.recorded_ns))
-            case RequestAnswered() | RequestExpired() as settled if settled.request_id in found:
-                found[settled.request_id].settled = settled
-    return found
+            case RequestOpened(request_id=name) as opened if name not in self._settled:
+                if len(self._open) < self._max_requests:
+                    self._open.setdefault(name, (event.seq, Request(opened, event.recorded_ns)))
+            case RequestAnswered() | RequestExpired() as settled if settled.request_id in self._open:
+                seq, request = self._open.pop(settled.request_id)
+                request.settled = settled
+                self._settled[settled.request_id] = seq, request
+                if len(self._settled) > self._max_requests:
+                    del self._settled[next(iter(self._settled))]
+
+    @property
+    def requests(self) -> list[Request]:
+        """What was found, in the order of opening."""
+        room = self._max_requests - len(self._open)
+        newest = list(self._settled.values())[max(0, len(self._settled) - room) :]
+        return [request for _, request in sorted([*self._open.values(), *newest], key=itemgetter(0))]
 
 
 def check_answer(opened: RequestOpened, option: str, text: str) -> None:

@@ -16,6 +16,8 @@ SANDBOXES: tuple[Sandbox, ...] = get_args(Sandbox)
 """From least to most."""
 APPROVALS: tuple[Approval, ...] = get_args(Approval)
 HOUR_MS = 3_600_000
+YEAR_MS = 365 * 24 * HOUR_MS
+"""Maximum of a turn's times."""
 
 
 @dataclass
@@ -32,9 +34,9 @@ class CodexTurn:
     """Model; empty for the one that the worker's Codex is set to."""
     resume: Annotated[str, Field(max_length=128)] = ""
     """Codex thread to continue; empty for a new one."""
-    timeout_ms: Annotated[int, Field(ge=0)] = 0
+    timeout_ms: Annotated[int, Field(ge=0, le=YEAR_MS)] = 0
     """Maximum time the turn may take; 0 for no limit."""
-    approval_timeout_ms: Annotated[int, Field(ge=1)] = HOUR_MS
+    approval_timeout_ms: Annotated[int, Field(ge=1, le=YEAR_MS)] = HOUR_MS
     """How long people have for each request; a request that is not approved by then is declined."""
 
 

@@ -167,8 +167,34 @@ async def test_a_request_that_makes_no_sense_is_not_opened(
     assert refused.field.startswith("events[0].request_opened.")
 
 
-async def test_requests_beyond_the_limit_are_not_looked_at(runtime_database: Database, who: Somebody) -> None:
+async def test_a_run_may_ask_more_than_the_list_holds(runtime_database: Database, who: Somebody) -> None:
     settings = runtime_settings(runtime_database, requests=RequestSettings(max_requests=2, page_bytes=1))
     async with replica(settings, who.key) as runtime:
-        _, run_id = await asking(runtime, who)
-        assert [one.opened.request_id for one in await listed(runtime, who, run_id)] == ["r1", "r2"]
+        worker, run_id = await asking(runtime, who)
+
+        async def names() -> list[str]:
+            return [one.opened.request_id for one in await listed(runtime, who, run_id)]
+
+        async def settle(call: Any) -> None:
+            await call
+            await worker.next("news")
+
+        assert await names() == ["r1", "r2"]
+        await settle(answer(runtime, who, run_id, "r3", text="because"))
+        await settle(answer(runtime, who, run_id, "r1", "yes"))
+        assert await names() == ["r1", "r2"]
+        await worker.append(run_id, 1, "asked-on", pb.EventBody(request_opened=named("r4")))
+        assert await names() == ["r2", "r4"], "what is open comes before what is settled"
+        assert (await answer(runtime, who, run_id, "r1", "yes")).already_answered
+        await settle(expire(runtime, who, run_id, "r4"))
+        assert await names() == ["r2", "r4"]
+        await worker.append(run_id, 1, "and-on", pb.EventBody(request_opened=named("r5")))
+        assert await names() == ["r2", "r5"]
+        await settle(answer(runtime, who, run_id, "r2", "air"))
+        assert [one.WhichOneof("settled") for one in await listed(runtime, who, run_id)] == ["answered", None]
+        await settle(expire(runtime, who, run_id, "r5"))
+
+
+def named(request_id: str) -> pb.RequestOpened:
+    """A request for a text."""
+    return pb.RequestOpened(request_id=request_id, kind=pb.REQUEST_KIND_TEXT, title="Why?")

@@ -15,6 +15,7 @@ import pytest
 from oa_runlog.retries import LASTING
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.codex.adapter import CodexAdapter, CodexSettings
+from oa_worker.adapters.codex.inputs import YEAR_MS
 from oa_worker.adapters.codex.limits import CodexLimits
 from oa_worker.adapters.codex.tests.rig import (
     BEGUN,
@@ -114,6 +115,8 @@ async def test_an_app_server_that_is_busy_for_a_moment_is_asked_again(tmp_path: 
         ({"sandbox": "whatever"}, "invalid_input"),
         ({"prompt": ""}, "invalid_input"),
         ({"approval_timeout_ms": 0}, "invalid_input"),
+        ({"approval_timeout_ms": YEAR_MS + 1}, "invalid_input"),
+        ({"timeout_ms": 10**400}, "invalid_input"),
     ],
 )
 async def test_what_a_run_may_not_ask_for(tmp_path: Path, given: Mapping[str, Any], reason: str) -> None:
