@@ -83,6 +83,7 @@ from services.runtime.runs.app import Runs
 from services.runtime.runs.door import RunApi
 from services.runtime.schedules.app.clock import ScheduleClock
 from services.runtime.schedules.app.schedules import Schedules
+from services.runtime.schedules.app.spec_check import SpecCheck
 from services.runtime.schedules.door import ScheduleApi
 from services.runtime.schedules.store.schedules import PostgresSchedules
 from services.runtime.threads.app import Threads
@@ -447,8 +448,9 @@ def _schedules(replica: _Replica, runs: Runs, agents: Agents) -> Schedules:
     """Create the schedules, and start the clock that starts their runs."""
     limits = replica.settings.schedules.limits()
     store = PostgresSchedules(replica.postgres, limits.kept_times)
-    replica.process.background("schedules", ScheduleClock(store, runs, limits).run())
-    return Schedules(store, runs, agents, replica.run_limits, limits)
+    specs = SpecCheck(agents, replica.run_limits)
+    replica.process.background("schedules", ScheduleClock(store, runs, specs, limits).run())
+    return Schedules(store, runs, specs, limits)
 
 
 async def _dismiss(server: GrpcServer, attached: AttachedWorkers) -> None:

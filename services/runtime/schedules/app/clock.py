@@ -21,6 +21,7 @@ from oa_runlog import wire
 from services.runtime.runs.app import Runs
 from services.runtime.schedules import metrics
 from services.runtime.schedules.app.ports import Change, Due, ScheduleStore
+from services.runtime.schedules.app.spec_check import SpecCheck
 from services.runtime.schedules.domain.schedule import (
     Outcome,
     Schedule,
@@ -55,9 +56,10 @@ class _Moved:
 class ScheduleClock:
     """The clock of one replica."""
 
-    def __init__(self, store: ScheduleStore, runs: Runs, limits: ScheduleLimits) -> None:
+    def __init__(self, store: ScheduleStore, runs: Runs, specs: SpecCheck, limits: ScheduleLimits) -> None:
         self._store = store
         self._runs = runs
+        self._specs = specs
         self._limits = limits
         self._waiting: set[str] = set()
         """Schedules whose runs can't be created at the moment. The next look tries again."""
@@ -116,18 +118,18 @@ class ScheduleClock:
         """Settle the times of one schedule. None: its run can't be created now, and is tried again."""
         schedule, settled = one.schedule, None
         planned = plan(schedule, one.come, now, standing)
-        if planned.due is not None:
-            settled = await self._settle(schedule, planned.due, planned.run_id, standing)
+        if planned.run_id:
+            settled = Settled(Outcome.STARTED, run_id=planned.run_id)
+        elif planned.due is not None:
+            settled = await self._settle(schedule, planned.due, step_of(schedule.overlap, standing), now)
             if settled is None:
                 return None
         return _Moved(schedule, *moved(schedule, planned, settled, self._limits.max_refusals))
 
-    async def _settle(self, schedule: Schedule, due: datetime, run_id: str, standing: Standing) -> Settled | None:
-        """Start the run of a due time, if it may have one and has none. None: the run can't be created now."""
-        if run_id:
-            return Settled(Outcome.STARTED, run_id=run_id)
+    async def _settle(self, schedule: Schedule, due: datetime, step: Step, now: datetime) -> Settled | None:
+        """Start the run of a due time, if it may have one. None: the run can't be created now."""
         try:
-            return await self._start(schedule, due, step_of(schedule.overlap, standing))
+            return await self._start(schedule, due, step, now)
         except Refusal as refusal:
             if refusal.info.action is not ClientAction.RETRY:
                 return Settled(Outcome.REFUSED, refusal.reason, refusal.message)
@@ -135,10 +137,13 @@ class ScheduleClock:
             _log.warning("schedule_waits", schedule_id=schedule.schedule_id, reason=refusal.reason)
             return None
 
-    async def _start(self, schedule: Schedule, due: datetime, step: Step) -> Settled:
+    async def _start(self, schedule: Schedule, due: datetime, step: Step, now: datetime) -> Settled:
         if step is Step.SKIP:
             return skipped_for_overlap()
         if step is Step.REPLACE:
+            # A run that would be refused replaces nothing. The cancel comes before the run is created: if this process
+            # dies in between, the next one finds no run of the time, and starts with both again.
+            await self._specs.check(schedule.owner, schedule.spec, now)
             why = f"the schedule {schedule.name} starts its next run"
             await self._runs.cancel(schedule.owner, schedule.last_run_id, why)
         key = run_key(schedule.schedule_id, due)

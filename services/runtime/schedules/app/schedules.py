@@ -9,18 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from oa_base.clock import ns_of
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
 from oa_runlog import wire
-from oa_runlog.commands import CreateRun
-from oa_runlog.decide import Limits, decide
-from services.runtime.agents.app import Agents
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.runs.app import Runs
 from services.runtime.schedules.app.clock import tell_turned
 from services.runtime.schedules.app.ports import Adding, Change, NewSchedule, ScheduleStore
+from services.runtime.schedules.app.spec_check import SpecCheck
 from services.runtime.schedules.domain.schedule import (
     Cause,
     Draft,
@@ -66,13 +63,10 @@ class Backfilled(NamedTuple):
 class Schedules:
     """Creates, shows and changes schedules, and starts their runs on request."""
 
-    def __init__(
-        self, store: ScheduleStore, runs: Runs, agents: Agents, run_limits: Limits, limits: ScheduleLimits
-    ) -> None:
+    def __init__(self, store: ScheduleStore, runs: Runs, specs: SpecCheck, limits: ScheduleLimits) -> None:
         self._store = store
         self._runs = runs
-        self._agents = agents
-        self._run_limits = run_limits
+        self._specs = specs
         self._limits = limits
 
     # -------------------------------------------------------------------------------------------------- create, show
@@ -88,7 +82,7 @@ class Schedules:
         if known is None:
             check_draft(draft, self._limits)
             check_timing(draft.timing, self._limits, adding.now)
-            await self._check_spec(principal, draft, adding.now)
+            await self._specs.check(principal, draft.spec, adding.now)
         async with self._store.adding(principal.org_id) as adding:
             known = await adding.by_key(principal.subject, key)
             if known is None:
@@ -98,15 +92,6 @@ class Schedules:
             text = "this key created another schedule; use a new key for a new request"
             raise Refusal("idempotency_conflict", text, field="idempotency_key")
         return schedule, True
-
-    async def _check_spec(self, principal: Principal, draft: Draft, now: datetime) -> None:
-        """Raise the refusal that a run of the spec would get now."""
-        spec = wire.decode_spec(draft.spec)
-        fault = await self._agents.fault(principal.org_id, spec)
-        command = CreateRun.of("", principal.org_id, principal.subject, spec, "", fault)
-        decision = decide(None, command, self._run_limits, ns_of(now))
-        if isinstance(decision, Refusal):
-            raise decision
 
     async def _add(self, adding: Adding, principal: Principal, key: str, draft: Draft) -> Schedule:
         count, taken = await adding.count(draft.name)

@@ -269,6 +269,24 @@ async def test_the_last_run_may_be_canceled_for_the_next(runtime: Replica, who: 
     assert (await runtime.run(who, newest.run_id)).status == run_pb2.RUN_STATUS_CREATED
 
 
+async def test_a_run_that_can_not_be_started_replaces_nothing(runtime: Replica, who: Somebody, hand: Hand) -> None:
+    request = request_of(catch_up_ms=DAYS_MS, overlap=pb.OVERLAP_POLICY_CANCEL_PREVIOUS)
+    spec = event_pb2.RunSpec(adapter="support", agent=event_pb2.AgentSpec(input_json='{"question": 1}'))
+    request.spec.CopyFrom(spec)
+    made = (await runtime.schedules.CreateSchedule(request, metadata=who.as_person())).schedule
+    await hand.set_back(made)
+    first = (await settled(runtime, who, 1)).schedule.last_run_id
+    schema = '{"type": "object", "properties": {"question": {"type": "string"}}}'
+    agents = [worker_service_pb2.Agent(name="support", input_schema_json=schema)]
+    worker = FakeWorker(runtime, who, agents=agents)
+    await worker.attach()
+    assert (await worker.next("assignment")).assignment.run.run_id == first
+    await hand.set_back(made)
+    shown = await settled(runtime, who, 2)
+    assert (shown.schedule.refused, shown.schedule.last_run_id) == (1, first)
+    assert (await runtime.run(who, first)).status == run_pb2.RUN_STATUS_RUNNING
+
+
 async def test_a_run_that_has_ended_is_in_nobodys_way(runtime: Replica, who: Somebody, hand: Hand) -> None:
     made = await create(runtime, who, catch_up_ms=DAYS_MS)
     worker = FakeWorker(runtime, who)
