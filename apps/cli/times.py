@@ -47,9 +47,16 @@ class Duration(click.ParamType[timedelta]):
 
 
 class Moment(click.ParamType[datetime]):
-    """A time such as 2026-12-01T08:00+01:00, in UTC without an offset; a date; +10m from now. The value is in UTC."""
+    """A time such as 2026-12-01T08:00+01:00, in UTC without an offset; a date; +10m from now. The value is in UTC.
+
+    `fixed`: there is no "from now", because the time is kept for what happens again and again.
+    """
 
     name = "time"
+
+    def __init__(self, *, fixed: bool = False) -> None:
+        self._fixed = fixed
+        self._forms = "2026-12-01T08:00+01:00, in UTC without an offset" + ("" if fixed else ", or +10m")
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Return the time. Any other value is a usage error."""
@@ -57,15 +64,16 @@ class Moment(click.ParamType[datetime]):
             return value
         text = str(value)
         try:
-            if text.startswith("+"):
+            if text.startswith("+") and not self._fixed:
                 return datetime.now(UTC) + DURATION_OR_ZERO.convert(text[1:], param, ctx)
             time = datetime.fromisoformat(text)
             return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
-            return self.fail("Give a time as 2026-12-01T08:00+01:00, in UTC without an offset, or +10m.", param, ctx)
+            return self.fail(f"Give a time as {self._forms}.", param, ctx)
 
 
-DURATION, DURATION_OR_ZERO, MOMENT = Duration(zero=False), Duration(zero=True), Moment()
+DURATION, DURATION_OR_ZERO = Duration(zero=False), Duration(zero=True)
 """Only an option that says what 0 means takes DURATION_OR_ZERO."""
 UP_TO_A_DAY = Duration(zero=False, max_duration=timedelta(days=1))
 """For what operators decide on web requests: steps of canaries, waits, bypasses."""
+MOMENT, FIXED_MOMENT = Moment(), Moment(fixed=True)

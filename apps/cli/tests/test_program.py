@@ -149,6 +149,7 @@ def test_every_command_takes_json(command: tuple[str, ...]) -> None:
         ("login", "--dev", "--paste"),
         ("login", "--dev", "--port", "8123"),
         ("schedule", "create", "nightly", "--every", "1m"),
+        ("schedule", "create", "nightly", "--every", "1h", "--not-before", "+1h", "--", "true"),
         ("schedule", "create", "nightly", "--every", "1 minute", "--", "true"),
         ("schedule", "create", "nightly", "--every", "999999999999d", "--", "true"),
         ("schedule", "backfill", "nightly", "--from", "monday", "--to", "2026-01-01"),

@@ -11,12 +11,13 @@ from typing import Any
 
 import click
 
-from apps.cli.times import DURATION, DURATION_OR_ZERO, MOMENT
+from apps.cli.times import DURATION, DURATION_OR_ZERO, FIXED_MOMENT, MOMENT
 from oa_client.core.schedules import milliseconds
 from oa_client.sdk.queue import Queue, Retry, policy_of
 from oa_runlog.events import AgentSpec, Concurrency, ExecSpec, RunSpec, Terminal, ThreadPolicy
 
 _NONE = timedelta()
+_Options = tuple[Callable[[Any], Any], ...]
 
 
 class _Concurrent(click.ParamType[Concurrency]):
@@ -59,11 +60,20 @@ _WHAT = (
         help="What to do while an older run of the thread has not ended. By default, both run side by side.",
     ),
 )
-_QUEUE = (
+_PRIORITY = (
     click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher ones go first; 0 is usual."),
+)
+_NOT_BEFORE = (
     click.option(
         "--not-before", type=MOMENT, metavar="TIME|+DURATION", help="No worker gets the run before this time."
     ),
+)
+_NOT_BEFORE_OF_A_SCHEDULE = (
+    click.option(
+        "--not-before", type=FIXED_MOMENT, metavar="TIME", help="No worker gets any of the runs before this time."
+    ),
+)
+_QUEUE = (
     click.option(
         "--start-timeout", type=DURATION, default=None, help="The run fails if no worker starts it within this time."
     ),
@@ -83,7 +93,15 @@ _ARGV = click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CM
 
 def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
     """Add these options to a command, and a run's command line as its last argument. It gets a RunSpec as `spec`."""
+    return _with_options(run, _NOT_BEFORE)
 
+
+def scheduled_run_options(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for the runs of a schedule, which all have one spec: no time in it counts from now."""
+    return _with_options(run, _NOT_BEFORE_OF_A_SCHEDULE)
+
+
+def _with_options(run: Callable[..., Any], not_before: _Options) -> Callable[..., Any]:
     @wraps(run)
     def with_spec(
         *args: Any,
@@ -124,7 +142,7 @@ def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
         return run(*args, spec=spec, **others)
 
     made: Callable[..., Any] = _ARGV(with_spec)
-    for option in reversed((*_WHAT, *_QUEUE)):
+    for option in reversed((*_WHAT, *_PRIORITY, *not_before, *_QUEUE)):
         made = option(made)
     return made
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import click
 
-from apps.cli.commands.runs.run_options import run_options, with_terminal
+from apps.cli.commands.runs.run_options import scheduled_run_options, with_terminal
 from apps.cli.exits import Exit
 from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.output import Output
@@ -45,7 +45,7 @@ schedule_argument = click.argument("schedule")
 @click.option("--catch-up", type=DURATION, default=None, metavar="1h", help="How late a run may start.")
 @click.option("--tty", "-t", is_flag=True, help="Give the command a terminal of 80 by 24.")
 @click.argument("name")
-@run_options
+@scheduled_run_options
 @command
 async def create(
     cli: Cli,
