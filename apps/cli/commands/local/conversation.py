@@ -92,12 +92,13 @@ class Conversation:
             if not following.done():
                 following.cancel()
         if following.cancelled():
-            self._cli.goes_on = f"the turn goes on; `oa run tail {run.run_id}` follows it"
+            if talk.finish is None:  # else the connection was just being closed
+                self._cli.goes_on = f"the turn goes on; `oa run tail {run.run_id}` follows it"
             raise click.Abort
-        finished = following.result()
-        return exit_of_run(finished) if finished else Exit.OK
+        following.result()
+        return exit_of_run(talk.finish) if talk.finish else Exit.OK
 
-    async def _follow(self, run_id: str, talk: Talk) -> events.RunFinished | None:
+    async def _follow(self, run_id: str, talk: Talk) -> None:
         """Show the turn to its end."""
         output = self._cli.output
         view = TailView(output)
@@ -111,12 +112,11 @@ class Conversation:
                         view.skip(item) if _said_better(body) and not output.as_json else view.show(item)
                         self._note(body, talk)
                         if isinstance(body, events.RunFinished):
-                            return body
-                        if output.gone:
+                            talk.finish = body
+                        if talk.finish is not None or output.gone:
                             break
             finally:
                 hint.cancel()
-        return None
 
     def _note(self, body: events.EventBody | None, talk: Talk) -> None:
         match body:
@@ -141,6 +141,8 @@ class Talk:
         self._saying = asyncio.Lock()
         self._unsaid = ""
         self._canceling: asyncio.Task[None] | None = None
+        self.finish: events.RunFinished | None = None
+        """How the turn ended, once that is known."""
 
     def asked(self, request: events.RequestOpened) -> None:
         """Codex asks. The oldest question is shown, and the next one when that is settled."""

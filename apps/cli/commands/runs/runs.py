@@ -224,6 +224,7 @@ async def follow(
     view = TailView(cli.output)
     hint = NoWorkerHint(cli.output)
     exit_code: int = Exit.OK
+    finish: events.RunFinished | None = None
     with closing(cli.site.store(client)) as kept:
         store: WatermarkStore = CursorStore() if snapshot else kept
         try:
@@ -240,7 +241,8 @@ async def follow(
                     if cli.output.gone:
                         break  # nobody can see what follows
         except asyncio.CancelledError:
-            cli.goes_on = f"the run goes on; `oa run tail {run_id}` follows it, `oa run cancel {run_id}` ends it"
+            if finish is None:  # else the connection was just being closed
+                cli.goes_on = f"the run goes on; `oa run tail {run_id}` follows it, `oa run cancel {run_id}` ends it"
             raise
         finally:
             hint.cancel()
