@@ -61,7 +61,14 @@ class RunRenderer:
         self._streamed = bytearray()
         """The part of the agent's current message that was streamed."""
         self._tools: dict[str, str] = {}
-        self._reads_stdin = False
+        self._is_command = False
+        self._has_terminal = False
+
+    def begin(self, at: RunAt) -> None:
+        """Take note of what the run is, if it is shown from a snapshot on."""
+        command = at.run.document.get("spec", {}).get("exec")
+        self._is_command = command is not None
+        self._has_terminal = command is not None and "terminal" in command
 
     def render(self, body: events.EventBody) -> list[Shown]:
         """Return what to show for the next event."""
@@ -74,8 +81,9 @@ class RunRenderer:
                 return self._message(text)
             case events.Message(role=role, text=text):
                 return [self._line(f"{role.value}: {text}")]
-            case events.RunCreated(spec=events.RunSpec(input=events.ExecSpec(stdin=stdin))):
-                self._reads_stdin = stdin
+            case events.RunCreated(spec=events.RunSpec(input=events.ExecSpec(terminal=terminal))):
+                self._is_command = True
+                self._has_terminal = terminal is not None
             case events.RunStarted():
                 self._streamed.clear()  # another attempt begins its message anew
         return _status(body) or self._talk(body) or self._work(body)
@@ -105,8 +113,10 @@ class RunRenderer:
                 return [self._line(f"starts child {child_id}, {adapter}: {run_id}")]
             case events.ChildFinished(run_id=run_id, finish=finish):
                 return [self._line(f"child {run_id} {finish_words(finish)}")]
+            case events.InputReceived() if self._has_terminal:
+                return []  # it is the terminal that shows what is typed: a note for each key would tear it apart
             case events.InputReceived(sent_by=sent_by, input_json=said):
-                return [self._line(f"{sent_by} {_stdin_words(said) if self._reads_stdin else f'says {said}'}")]
+                return [self._line(f"{sent_by} {_stdin_words(said) if self._is_command else f'says {said}'}")]
             case _:
                 return []
 
@@ -163,8 +173,6 @@ def _stdin_words(said: str) -> str:
         piece = read_piece(said)
     except Refusal:  # from a release that knows other forms
         return f"says {said}"
-    if piece.size is not None:
-        return "gives the terminal {} columns and {} rows".format(*piece.size)
     wrote = f"writes {bytes_words(len(piece.data))} to the command"
     if not piece.ends:
         return wrote

@@ -36,6 +36,7 @@ class TailView:
 
     def _begin(self, at: RunAt) -> None:
         """Show the run's state, and the end of its messages and output."""
+        self._renderer.begin(at)
         self._output.note(state_words(at))
         for event in sorted((*at.messages, *at.output, *at.open_requests), key=lambda event: event.seq):
             for shown in self._renderer.render(event.body):

@@ -257,3 +257,34 @@ def test_what_a_command_reads_is_told_by_its_size() -> None:
         "usr_1 ends the command's input",
         'usr_1 says {"from":"tomorrow"}',
     ]
+
+
+@pytest.mark.parametrize("stdin", [True, False])
+def test_what_is_typed_at_a_terminal_is_shown_by_the_terminal_alone(stdin: bool) -> None:
+    """With a note for each key that somebody presses, nobody could read what the command shows."""
+    spec = ev.RunSpec("exec", ev.ExecSpec(("sh",), stdin=stdin, terminal=ev.Terminal(80, 24)))
+    said = ['{"text":"l"}', '{"text":"s"}', '{"resize":{"columns":132,"rows":43}}', '{"end":true}']
+    assert shown(ev.RunCreated("usr_1", "org_1", spec), *(ev.InputReceived("usr_1", text) for text in said)) == []
+
+
+_TERMINAL = event_pb2.ExecSpec(argv=["sh"], stdin=True, terminal=event_pb2.Terminal(columns=80, rows=24))
+
+
+@pytest.mark.parametrize(
+    ("spec", "notes"),
+    [
+        (event_pb2.RunSpec(exec=event_pb2.ExecSpec(argv=["sh"], stdin=True)), ["usr_1 writes 7 bytes to the command"]),
+        (event_pb2.RunSpec(exec=_TERMINAL), []),
+        (event_pb2.RunSpec(agent=event_pb2.AgentSpec(input_json="1")), ['usr_1 says "secret"']),
+        (None, ['usr_1 says "secret"']),
+    ],
+    ids=["command", "terminal", "agent", "a run whose spec is not known"],
+)
+def test_what_is_said_to_a_run_that_is_followed_from_a_snapshot_on(
+    spec: event_pb2.RunSpec | None, notes: list[str]
+) -> None:
+    renderer = RunRenderer()
+    message = run_pb2.RunSnapshot(run=run_pb2.Run(spec=spec, status=run_pb2.RUN_STATUS_RUNNING))
+    renderer.begin(run_at(message.SerializeToString()))
+    lines = renderer.render(ev.InputReceived("usr_1", '"secret"'))
+    assert [each.text for each in lines if isinstance(each, Note)] == notes
