@@ -184,7 +184,7 @@ class Turn:
         turn_id = _text(params.get("turn"), "id")
         if method in ("turn/started", "turn/completed") and own:
             self._events.turn_id = self._events.turn_id or turn_id  # before we saw what turn/start answered
-        is_end = method == "turn/completed" and own and turn_id == self._events.turn_id
+        is_end = method == "turn/completed" and own and turn_id != "" and turn_id == self._events.turn_id
         if is_end:
             await self._questions.close()
         for event in self._events.of(method, params):
@@ -208,7 +208,11 @@ class Turn:
 
 
 def _folder(asked: str) -> str:
-    folder = asked or os.getcwd()  # noqa: PTH109 - a plain string goes to the app-server
+    try:
+        folder = asked or os.getcwd()  # noqa: PTH109 - a plain string goes to the app-server
+    except OSError:
+        message = "the worker's own directory is gone; name another one, or start the worker in one that exists"
+        raise AgentFailure("working_directory_not_found", message) from None
     if not os.path.isdir(folder):  # noqa: PTH112
         message = f"there is no directory {folder!r} on the worker's machine; name one that exists there"
         raise AgentFailure("working_directory_not_found", message)

@@ -124,6 +124,22 @@ async def test_what_a_run_may_not_ask_for(tmp_path: Path, given: Mapping[str, An
     assert not (tmp_path / "heard").exists(), "no app-server was started"
 
 
+async def test_a_worker_whose_own_directory_is_gone_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # to be back in the right one at the end
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    finish = await finish_of(tmp_path, {}, working_directory="")
+    assert (finish.reason, "own directory" in finish.message) == ("working_directory_not_found", True)
+    assert (await finish_of(tmp_path, {}, working_directory=str(tmp_path))).outcome == pb.RUN_OUTCOME_SUCCEEDED
+
+
+@pytest.mark.parametrize("turn", [{}, {"turn": None}, {"turn": {}}, {"turn": {"id": 7}}, {"turn": {"id": ""}}], ids=str)
+async def test_the_end_of_a_turn_without_a_name_is_not_the_end_of_ours(tmp_path: Path, turn: Mapping[str, Any]) -> None:
+    script = {"turn/start": [said("turn/completed", **turn), BEGUN, said("turn/completed", **turn), completed()]}
+    assert (await finish_of(tmp_path, script)).outcome == pb.RUN_OUTCOME_SUCCEEDED
+
+
 async def test_a_turn_that_takes_too_long_is_interrupted(tmp_path: Path) -> None:
     log = Log()
     script = {"turn/start": [BEGUN], "turn/interrupt": [{"result": {}}, completed("interrupted")]}
