@@ -22,6 +22,7 @@ from oa_runlog.events import (
     RequestAnswered,
     RequestExpired,
     RunCancelRequested,
+    RunCreated,
     RunEvent,
     RunFinished,
     RunStarted,
@@ -193,8 +194,21 @@ class AttachedWorkers:
             self.on_worker_free()
         if not kinds.isdisjoint(_QUEUEING):
             started = {record.run_id for record in records if record.type is EventType.RUN_STARTED}
-            if not all(record.run_id in started for record in records if record.type in _QUEUEING):
-                self.on_run_waits()
+            waiting = [record for record in records if record.type in _QUEUEING and record.run_id not in started]
+            self._on_waiting(waiting)
+
+    def _on_waiting(self, records: Sequence[LogRecord]) -> None:
+        """Let the dispatcher look at runs that begin to wait: now, and when the time of a new one comes.
+
+        Times further away are found by the dispatcher's checks.
+        """
+        interval_ns = self._limits.dispatch_interval_ms * MS_NS
+        for record in records:
+            pause_ns = _pause_ns(record)
+            if 0 < pause_ns <= interval_ns:
+                _call_later(pause_ns, self.on_run_waits)
+        if records:
+            self.on_run_waits()
 
     def _on_moved(self, event: RunEvent) -> None:
         if isinstance(event.body, RunStarted):
@@ -271,6 +285,15 @@ def _cancel_of(state: RunState, deadline_ms: int) -> CancelNotice | None:
     if state.status is not RunStatus.CANCELING:
         return None
     return CancelNotice(state.run_id, state.lease_epoch, state.cancel_reason, deadline_ms)
+
+
+def _pause_ns(record: LogRecord) -> int:
+    """How long after its creation a new run may be given to a worker; 0: at once, or it is no new run."""
+    if record.type is not EventType.RUN_CREATED:
+        return 0
+    event = wire.decode_event(record.data)
+    not_before_ns = event.body.spec.queue.not_before_ns if isinstance(event.body, RunCreated) else None
+    return 0 if not_before_ns is None else not_before_ns - event.recorded_ns
 
 
 def _call_later(pause_ns: int, call: Callable[[], None]) -> None:

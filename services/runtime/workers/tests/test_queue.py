@@ -22,6 +22,7 @@ from oa_testing.waiting import eventually
 from openagents.runtime.v1 import event_pb2, run_pb2, worker_service_pb2
 from services.runtime.config import RunSettings
 from services.runtime.tests.rig import (
+    PATIENT_WORKERS,
     FakeWorker,
     Replica,
     Somebody,
@@ -219,6 +220,23 @@ async def test_a_run_waits_for_its_time(runtime: Replica, who: Somebody, runtime
     created, started = await recorded_times(runtime_database, run.run_id)
     assert started >= policy.not_before_time.ToNanoseconds() / 10**9 - 1e-6
     assert created < started
+
+
+async def test_a_run_whose_time_comes_before_the_next_check_need_not_wait_for_that(
+    runtime_database: Database, who: Somebody
+) -> None:
+    workers = replace(PATIENT_WORKERS, dispatch_interval_ms=60_000)
+    async with replica(runtime_settings(runtime_database, workers=workers), who.key) as runtime:
+        worker = await attached(runtime, who)
+        policy = in_future(0.7)
+        policy.start_timeout_ms = 50_000  # the next check would come too late
+        run = await runtime.create(who, queue=policy)
+        gets = asyncio.create_task(assigned(worker))
+        fails = asyncio.create_task(until_status(runtime, who, run.run_id, run_pb2.RUN_STATUS_FAILED))
+        await asyncio.wait({gets, fails}, return_when=asyncio.FIRST_COMPLETED)
+        fails.cancel()
+        assert gets.done()
+        assert gets.result() == (run.run_id, 1)
 
 
 async def test_a_run_whose_time_has_not_come_keeps_nobody_waiting(runtime: Replica, who: Somebody) -> None:
