@@ -195,20 +195,12 @@ class AttachedWorkers:
         if not kinds.isdisjoint(_QUEUEING):
             started = {record.run_id for record in records if record.type is EventType.RUN_STARTED}
             waiting = [record for record in records if record.type in _QUEUEING and record.run_id not in started]
-            self._on_waiting(waiting)
-
-    def _on_waiting(self, records: Sequence[LogRecord]) -> None:
-        """Let the dispatcher look at runs that begin to wait: now, and when the time of a new one comes.
-
-        Times further away are found by the dispatcher's checks.
-        """
-        interval_ns = self._limits.dispatch_interval_ms * MS_NS
-        for record in records:
-            pause_ns = _pause_ns(record)
-            if 0 < pause_ns <= interval_ns:
-                _call_later(pause_ns, self.on_run_waits)
-        if records:
-            self.on_run_waits()
+            # A time further away is found by a check of the dispatcher.
+            for pause_ns in map(_pause_ns, waiting):
+                if 0 < pause_ns <= self._limits.dispatch_interval_ms * MS_NS:
+                    _call_later(pause_ns, self.on_run_waits)
+            if waiting:
+                self.on_run_waits()
 
     def _on_moved(self, event: RunEvent) -> None:
         if isinstance(event.body, RunStarted):
