@@ -81,7 +81,7 @@ def test_secrets_are_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert before == {path: path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("database", ["", "db example", "db:0", "me:secret@db:5432", "db:5432/other"])
+@pytest.mark.parametrize("database", ["db example", "db:0", "me:secret@db:5432", "db:5432/other"])
 def test_a_place_that_is_none_is_refused(database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["admin", "secrets", "new", "--database", database, str(tmp_path / "s")]) != Exit.OK
     assert "--database is no host:port" in capsys.readouterr().err

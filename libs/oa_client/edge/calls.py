@@ -25,6 +25,9 @@ ATTEMPTS = 5
 """Maximum number of attempts of a call that may safely take effect twice, when a service is unavailable or busy."""
 MAX_RETRY_AFTER_MS = 3_000
 """Maximum wait that a service may ask for. If it asks for a longer one, the caller gets the refusal."""
+DATE_AGE_S = 2.0
+"""Maximum age of a Date in an answer: it has whole seconds, and the edge writes it once a second. With it, tokens seem
+to end early rather than late."""
 RETRY = Backoff(first_ms=200, max_ms=MAX_RETRY_AFTER_MS)
 """The wait between attempts if the service names none, with full jitter."""
 
@@ -65,7 +68,7 @@ class Edge:
         self.base_url = base_url.rstrip("/")
         self.now = now
         self._ahead_s = 0.0
-        """How far the edge's clock is ahead of ours, according to its last answer."""
+        """How far the edge's clock is ahead of ours at most, according to its last answer."""
         self._http = http
         self._headers = {
             "Content-Type": "application/proto",
@@ -112,7 +115,7 @@ class Edge:
         return moment.ToMilliseconds() / 1000 - self._ahead_s
 
     def now_at_edge(self) -> float:
-        """Return what the edge's clock says now, in seconds since 1970, according to its last answer."""
+        """Return what the edge's clock says now at most, in seconds since 1970, according to its last answer."""
         return self.now() + self._ahead_s
 
     async def _posted(self, method: str, request: Message, token: _CallToken, timeout_ms: int | None) -> HttpAnswer:
@@ -129,7 +132,7 @@ class Edge:
             headers["Connect-Timeout-Ms"] = str(timeout_ms)
         answer = await self._http.post(f"{self.base_url}/{method}", request.SerializeToString(), headers)
         if (made_at_s := seconds_of(answer.headers.get("date", ""))) is not None:
-            self._ahead_s = made_at_s - self.now()
+            self._ahead_s = made_at_s + DATE_AGE_S - self.now()
         return answer
 
 

@@ -17,7 +17,7 @@ from oa_platform.http.refusals import final_answer
 
 _MALFORMED = final_answer(
     HTTPStatus.BAD_REQUEST,
-    Refusal("malformed_message", "this is not HTTP/1.1 as RFC 9112 describes it; use an HTTP client"),
+    Refusal("malformed_message", "this is no HTTP as RFC 9112 describes it; use an HTTP client"),
 )
 _TOO_SLOW = final_answer(
     HTTPStatus.REQUEST_TIMEOUT,

@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 import pytest
 
-from oa_client.edge.calls import AccessToken, Edge
+from oa_client.edge.calls import DATE_AGE_S, AccessToken, Edge
 from oa_client.edge.commands import Commands
 from oa_client.transport import HttpAnswer
 from openagents.control.v1 import sync_token_service_pb2 as pb
@@ -43,4 +43,4 @@ class Signed:
 async def test_a_sync_token_lives_as_long_as_the_edge_says_whatever_our_clock_shows(wrong_by: float) -> None:
     edge = Edge("http://edge.test", FakeHttp(), "build", now=lambda: NOW + wrong_by)
     grant = await Commands(edge, Signed()).sync_token(["run:x"], surface="sdk")
-    assert grant.expires_in_ms == 300_000
+    assert grant.expires_in_ms == 300_000 - DATE_AGE_S * 1000
