@@ -140,6 +140,7 @@ async def test_a_parent_that_is_ending_is_told_of_no_start(
         patched.setattr(TellChild, "of", dies)
         await refusal_of_call(start(runtime, who, asked(run_id)))
     await worker.write(worker_service_pb2.AttachRequest(goodbye=worker_service_pb2.WorkerGoodbye()))
+    await worker.leave()
     assert await given(await attached(runtime, who, slots=1)) == run_id
     await cancel(runtime, who, run_id)
     assert [body for body in await events(runtime, who, run_id, 2) if body.HasField("run_cancel_requested")]
