@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.soak.campaign import SERVICES, Report, soaked
+from oa_platform.config.callers import SERVICES
+from tests.soak.campaign import WORKER, Report, soaked
 from tests.soak.growth import MIN_SAMPLES, growth
 
 _MIB = 1 << 20
@@ -32,14 +33,14 @@ def _line(report: Report) -> str:
 
 
 def _note(report: Report) -> None:
-    if sum(map(len, report.lives.values())) % (_SAMPLES_A_LINE * (len(SERVICES) + 1)) == 0:
+    if len(report.longest(WORKER)) % _SAMPLES_A_LINE == 0:  # it is never killed
         sys.stdout.write(_line(report))
         sys.stdout.flush()
 
 
 def _summary(report: Report) -> str:
     lines = [f"{count:9,d}  {kind}" for kind, count in sorted({**report.tally.counts, "kills": report.kills}.items())]
-    for name in (*SERVICES, "worker"):
+    for name in (*SERVICES, WORKER):
         samples = report.longest(name)
         if len(samples) >= MIN_SAMPLES:
             memory = growth([sample.memory_bytes for sample in samples])

@@ -17,6 +17,7 @@ import psutil
 
 from oa_localstack.processes.supervision import RestartPolicy
 from oa_localstack.services import ask
+from oa_platform.config.callers import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
@@ -25,8 +26,7 @@ from tests.e2e.callers import Caller, caller_of
 from tests.soak.growth import Sample, complaints
 from tests.soak.people import GoOn, Programs, Tally
 
-SERVICES = ("control", "runtime", "projector", "khala_gateway")
-_WORKER = "worker"
+WORKER = "worker"
 Life = tuple[str, int]
 """A process: its name, and its id."""
 Note = Callable[["Report"], None]
@@ -49,7 +49,7 @@ class Report:
         """All that is wrong, in words."""
         return [
             *self.tally.wrong,
-            *(f"{name}: {text}" for name in (*SERVICES, _WORKER) for text in complaints(self.longest(name))),
+            *(f"{name}: {text}" for name in (*SERVICES, WORKER) for text in complaints(self.longest(name))),
         ]
 
 
@@ -67,14 +67,12 @@ async def soaked(
     async with _site(folder) as (caller, worker_pid), Client.from_env(caller.env) as client:
         use = Programs(client, caller.world, seed)
         report = Report(use.tally)
-        watching = asyncio.create_task(_watch(report, caller.world.stack, worker_pid, sample_s, note))
-        troubling = asyncio.create_task(_trouble(report, caller, random.Random(seed), kill_every_s))
-        try:
+        async with asyncio.TaskGroup() as beside:  # if one of them fails, nothing was watched: the soak fails, too
+            watching = beside.create_task(_watch(report, caller.world.stack, worker_pid, sample_s, note))
+            troubling = beside.create_task(_trouble(report, caller, random.Random(seed), kill_every_s))
             await use.work(programs, go_on)
-        finally:
-            for task in (watching, troubling):
-                task.cancel()
-            await asyncio.gather(watching, troubling, return_exceptions=True)
+            watching.cancel()
+            troubling.cancel()
     return report
 
 
@@ -104,7 +102,7 @@ async def _site(folder: Path) -> AsyncIterator[tuple[Caller, int]]:
 async def _watch(report: Report, stack: StackUnderTest, worker_pid: int, sample_s: float, note: Note) -> None:
     while True:
         await asyncio.sleep(sample_s)
-        for name, pid in [(service, stack.pid(service)) for service in SERVICES] + [(_WORKER, worker_pid)]:
+        for name, pid in [(service, stack.pid(service)) for service in SERVICES] + [(WORKER, worker_pid)]:
             if pid is not None:
                 with suppress(psutil.NoSuchProcess):
                     report.lives[name, pid].append(_sample(psutil.Process(pid)))
@@ -124,8 +122,9 @@ async def _trouble(report: Report, caller: Caller, chance: random.Random, kill_e
         if all([(await ask(port)).ready for port in _ops_ports(stack)]):  # so that there is time to do something
             pid = stack.pid(chance.choice(SERVICES))
             if pid is not None:
-                os.kill(pid, signal.SIGKILL)
-                report.kills += 1
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    report.kills += 1
             await caller.way.cut()
 
 

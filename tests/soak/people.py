@@ -64,6 +64,7 @@ class Programs:
         self.tally = Tally()
         self._client = client
         self._world = world
+        self._store = world.open_store()
         self._chance = random.Random(seed)
 
     async def work(self, count: int, go_on: GoOn) -> None:
@@ -131,8 +132,8 @@ class Programs:
 
     async def _prove(self, run: RunHandle) -> None:
         """The person follows the run, and checks its receipt."""
-        tail, store = Tail(run.run_id), self._world.open_store()
-        await self._world.follow(tail, store)
-        await insisting(partial(self._world.assert_proved, tail, store))
-        store.drop(run_events(run.run_id))
+        tail = Tail(run.run_id)
+        await self._world.follow(tail, self._store)
+        await insisting(partial(self._world.assert_proved, tail, self._store))
+        self._store.drop(run_events(run.run_id))
         self.tally.counts["proved"] += 1

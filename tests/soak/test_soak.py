@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.campaign import SERVICES, soaked
+from oa_platform.config.callers import SERVICES
+from tests.soak.campaign import soaked
 from tests.soak.growth import HANDLES, MEMORY_BYTES, MIN_SAMPLES, Sample, complaints
 
 MIB = 1 << 20

@@ -136,7 +136,8 @@ class SqliteStore:
             raise self._unusable(error) from None
 
     def _unusable(self, error: sqlite3.Error) -> Refusal:
-        remedy = _REMEDIES.get(error.sqlite_errorcode & _PRIMARY_CODE, _ANOTHER_FILE)
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # Python's own errors have none
+        remedy = _REMEDIES.get(code & _PRIMARY_CODE, _ANOTHER_FILE)
         message = f"{self._path} can't be used: {error}; {remedy}"
         return Refusal("invalid_setting", message, field="OA_CLIENT_HOME")
 

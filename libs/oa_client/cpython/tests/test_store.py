@@ -225,6 +225,15 @@ def test_a_file_that_another_program_holds_is_not_called_damaged(path: Path, mon
             store.apply([event(1)])
 
 
+def test_a_store_that_is_closed_is_refused_with_its_name(path: Path) -> None:
+    store = SqliteStore(path, "a/o/d")
+    store.close()
+    with pytest.raises(Refusal) as caught:
+        store.apply([event(1)])
+    assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_CLIENT_HOME")
+    assert str(path) in caught.value.message
+
+
 def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     SqliteStore(path, "a/o/d").close()
     with sqlite3.connect(path) as newer:
