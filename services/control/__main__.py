@@ -1,10 +1,12 @@
 """Control: people, tokens and the public edge. Run with `python -m services.control`."""
 
-from __future__ import annotations
+from oa_platform.process.gc_pauses import hold_garbage_collection
 
-from oa_platform.process.lifecycle import run_service
-from services.control.config import ControlSettings
-from services.control.wiring import start
+hold_garbage_collection()
+
+from oa_platform.process.lifecycle import run_service  # noqa: E402
+from services.control.config import ControlSettings  # noqa: E402
+from services.control.wiring import start  # noqa: E402
 
 if __name__ == "__main__":
     run_service(ControlSettings, start)

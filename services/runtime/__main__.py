@@ -1,8 +1,12 @@
 """The runtime: the authority of runs and their log. Run with `python -m services.runtime`."""
 
-from oa_platform.process.lifecycle import run_service
-from services.runtime.config import RuntimeSettings
-from services.runtime.wiring import start
+from oa_platform.process.gc_pauses import hold_garbage_collection
+
+hold_garbage_collection()
+
+from oa_platform.process.lifecycle import run_service  # noqa: E402
+from services.runtime.config import RuntimeSettings  # noqa: E402
+from services.runtime.wiring import start  # noqa: E402
 
 if __name__ == "__main__":
     run_service(RuntimeSettings, start)

@@ -3,6 +3,13 @@
 A service keeps rings of tens of thousands of small values, none of them in a cycle. Under load a full collection, which
 looks at each of them, took tens of milliseconds and came several times a second. So all objects that exist when a
 service is ready are hidden from the collector for good, and full collections become rare. Cycles are still found.
+
+While a service starts, it makes little garbage and hundreds of thousands of objects that stay. Collections that look at
+them take a tenth of the time that the start takes, so there are none:
+
+    hold_garbage_collection()  # before the other imports
+    ...
+    calm_garbage_collection()  # the service is ready
 """
 
 from __future__ import annotations
@@ -17,8 +24,14 @@ MIDDLE_COLLECTIONS = 100
 """Number of collections of the middle generation after which everything is collected."""
 
 
+def hold_garbage_collection() -> None:
+    """Call as the first thing in a service's process: nothing is collected until `calm_garbage_collection`."""
+    gc.disable()
+
+
 def calm_garbage_collection() -> None:
     """Call once, when everything that lives as long as the process has been made."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, YOUNG_COLLECTIONS, MIDDLE_COLLECTIONS)
+    gc.enable()

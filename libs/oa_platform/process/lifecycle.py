@@ -2,6 +2,8 @@
 
     """The runtime: the authority of runs and their log. Run with `python -m services.runtime`."""
 
+    hold_garbage_collection()  # before the other imports; see `gc_pauses`
+
     async def start(settings: RuntimeSettings, process: Process) -> None:
         clock = process.clock
         watch = ClockWatch("runtime", clock, settings.clock)
@@ -167,12 +169,12 @@ def run_service(
         sys.exit(_report(settings_class.service, refusal))
     forget_proxies(os.environ)
     configure_logging(settings.log, settings.service)
-    tracing = configure_tracing(settings.service, env)
+    end_tracing = configure_tracing(settings.service, env)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             code = runner.run(_run(settings, start, clock))
     finally:
-        tracing.shutdown()
+        end_tracing()
     sys.exit(code)
 
 

@@ -7,14 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import grpc.aio
-import pytest
 from google.protobuf.message import Message
-from opentelemetry import trace
 
 from oa_platform.config.parsers import Address
 from oa_platform.health.failures import refusal_from_rpc_error
 from oa_platform.telemetry.context import adopt_request_id, current_request_id
-from oa_platform.telemetry.tracing import configure_tracing
 from oa_platform.tests.grpc_sample import (
     LOOPBACK,
     SERVER,
@@ -44,12 +41,6 @@ async def _behind_a_proxy(
         proxy = await fault_proxies(LOOPBACK, world.server.port)
         async with world.channel(port=proxy.port, **settings) as channel:
             yield proxy, channel
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tracing() -> None:
-    if not hasattr(trace.get_tracer_provider(), "shutdown"):
-        configure_tracing("test", {})
 
 
 async def test_request_id_and_trace_go_along() -> None:

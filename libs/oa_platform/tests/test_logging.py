@@ -10,13 +10,11 @@ from typing import Any, TextIO, TypeVar
 
 import pytest
 import structlog
-from opentelemetry import trace
 
 from oa_base.visible import LAYOUT, visible
 from oa_platform.config.shared import LogSettings
 from oa_platform.telemetry.context import adopt_request_id
 from oa_platform.telemetry.logging import REDACTED, configure_logging, redact
-from oa_platform.telemetry.tracing import configure_tracing
 from oa_platform.tests.traces import current_trace_id, span
 
 T = TypeVar("T", bound=TextIO)
@@ -59,8 +57,6 @@ def test_the_level_is_kept(stream: io.StringIO) -> None:
 
 
 def test_request_and_trace_are_in_every_record(stream: io.StringIO) -> None:
-    if not hasattr(trace.get_tracer_provider(), "shutdown"):
-        configure_tracing("test", {})
     adopt_request_id("req-9")
     with span("work"):
         structlog.get_logger().info("inside")

@@ -1,10 +1,24 @@
 """Trace context is W3C's, in and out; without a collector nothing is exported."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+from opentelemetry.sdk.resources import SERVICE_NAME
 
 from oa_platform.telemetry.tracing import (
-    configure_tracing,
+    OTLP_VARIABLE,
     outgoing_headers,
     record_span,
     root_span,
@@ -16,11 +30,6 @@ from oa_platform.tests.traces import collected, current_trace_id, span
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
-
-
-def _configured() -> TracerProvider:
-    current = trace.get_tracer_provider()
-    return current if isinstance(current, TracerProvider) else configure_tracing("test", {})
 
 
 async def test_a_call_goes_on_with_its_caller_trace() -> None:
@@ -83,10 +92,52 @@ def test_a_root_span_links_its_callers_and_is_gone_on_from_where_it_is_known() -
 
 
 def test_without_a_collector_nothing_is_traced_for_one() -> None:
-    _configured()
     with span("caller"):
         assert (sampled_context(), sampled_traceparent()) == (None, "")
         with root_span("work", lambda: 1_000, [], {}) as work:
             assert not work.is_recording()
             assert sampled_traceparent() == ""
         record_span("over", PARENT, (2_000, 5_000), {}, {})
+
+
+_TRACED = """
+import sys
+from oa_platform.telemetry.tracing import configure_tracing, start_server_span
+end = configure_tracing("traced", __import__("os").environ)
+start_server_span("Service/Method", {}).end()
+end()
+print("opentelemetry.sdk.trace" in sys.modules)
+"""
+
+
+class _Collector(TraceServiceServicer):
+    """Keeps what it is sent, as (service, span)."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, str]] = []
+
+    def Export(self, request: ExportTraceServiceRequest, context: object) -> ExportTraceServiceResponse:
+        for resource in request.resource_spans:
+            service = next(each.value.string_value for each in resource.resource.attributes if each.key == SERVICE_NAME)
+            self.spans += [(service, each.name) for scope in resource.scope_spans for each in scope.spans]
+        return ExportTraceServiceResponse()
+
+
+def _traced(env: dict[str, str]) -> str:
+    done = subprocess.run([sys.executable, "-c", _TRACED], env=os.environ | env, capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+def test_a_process_sends_its_last_span_to_the_collector_before_it_ends() -> None:
+    collector = _Collector()
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    assert _traced({OTLP_VARIABLE: f"http://127.0.0.1:{port}"}) == "True"
+    server.stop(None).wait()
+    assert collector.spans == [("traced", "Service/Method")]
+
+
+def test_a_process_without_a_collector_does_not_load_what_sends_spans() -> None:
+    assert _traced({OTLP_VARIABLE: ""}) == "False"

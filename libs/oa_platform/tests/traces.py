@@ -18,9 +18,19 @@ def current_trace_id() -> str:
     return trace.format_trace_id(current.trace_id) if current.is_valid else ""
 
 
+def recording() -> TracerProvider:
+    """The provider of this process, which records every span; it sends none."""
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
+    return provider
+
+
 @contextmanager
 def span(name: str) -> Iterator[Span]:
     """A span around the block."""
+    recording()
     with trace.get_tracer("test").start_as_current_span(name) as current:
         yield current
 
@@ -28,9 +38,7 @@ def span(name: str) -> Iterator[Span]:
 @contextmanager
 def collected() -> Iterator[InMemorySpanExporter]:
     """As if there were a collector: the spans that end in the block."""
-    provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        provider = tracing.configure_tracing("test", {})
+    provider = recording()
     exporter = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracing._Export.on = True
