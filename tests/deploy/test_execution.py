@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from oa_testing.suite.measured import MEASURED
 from tests.deploy.cluster.outside import person, worker
 from tests.deploy.cluster.rolls import campaign
 from tests.deploy.cluster.running import running
@@ -73,14 +71,10 @@ async def test_the_overlay_starts_and_does_a_run(scratch: Path) -> None:
         }
 
 
-@pytest.mark.serial
-async def test_deployments_are_rolled_while_a_run_is_appended_to_and_followed(
-    scratch: Path, record_property: Callable[[str, object], None]
-) -> None:
+async def test_deployments_are_rolled_while_a_run_is_appended_to_and_followed(scratch: Path) -> None:
     async with asyncio.timeout(ROLL_TIMEOUT_S):
         done = await campaign(scratch, rolls=1, followers=FOLLOWERS)
     for line in done.figures.lines():
         sys.stdout.write(f"{line}\n")
-        record_property(MEASURED, line)
     assert done.wrong == []
     assert done.rolled == {f"{name}-{number}" for name in DEPLOYMENTS for number in (1, 2)}
