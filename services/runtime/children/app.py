@@ -14,6 +14,8 @@ from typing import Protocol
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.process.word import Word
 from oa_runlog.commands import CreateRun, RequestCancel, TellChild
 from oa_runlog.events import AgentSpec, ChildFinished, ChildStarted, EventType, RunFinished, RunSpec
@@ -93,16 +95,17 @@ class Families(Protocol):
         """The children of a run whose start its log lacks, the oldest first."""
         ...
 
-    async def ended(self, limit: int) -> Sequence[EndedChild]:
-        """Children that have ended and have not been handled, the longest ago first."""
+    async def ended(self, limit: int, broken: Quarantine) -> Sequence[EndedChild]:
+        """Children that have ended and have not been handled, the longest ago first. `broken`: those that are left out,
+        and those whose rows can't be read."""
         ...
 
     async def told(self, run_ids: Sequence[str]) -> None:
         """Mark these children as handled."""
         ...
 
-    async def orphans(self, limit: int) -> Sequence[Orphan]:
-        """Orphans that nobody has asked to end yet."""
+    async def orphans(self, limit: int, left_out: Sequence[str]) -> Sequence[Orphan]:
+        """Orphans that nobody has asked to end yet, without those that are left out."""
         ...
 
 
@@ -116,6 +119,7 @@ class Children:
         self._agents = agents
         self._limits = limits
         self._word = Word()
+        self._broken = Quarantine("children", "run_id")
 
     async def start(
         self, parent: RunRecord, child_id: str, spec: RunSpec, *, cancel_with_parent: bool, has_branches: bool
@@ -177,20 +181,27 @@ class Children:
             await self._word.within(self._limits.interval_ms / 1000)
             try:
                 await self.look_once()
-            except Refusal as refusal:
-                _log.warning("children_not_seen", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - the next look may succeed, and the next process would fail, too
+                note_survived(_log, "children_not_seen", error)
             await asyncio.sleep(self._limits.pause_ms / 1000)
 
     async def look_once(self) -> None:
         """Tell parents, and end orphans. Raises Refusal unavailable."""
-        ended = await self._families.ended(self._limits.page)
-        await asyncio.gather(*(self._tell(_finished(child)) for child in ended if child.is_awaited))
-        if ended:
-            await self._families.told([child.run_id for child in ended])
-        orphans = await self._families.orphans(self._limits.page)
-        await asyncio.gather(*(self._log.do(_cancel(orphan)) for orphan in orphans))
-        if len(ended) == self._limits.page or len(orphans) == self._limits.page:
+        broken, page = self._broken, self._limits.page
+        ended = await self._families.ended(page, broken)
+        told = await asyncio.gather(*(broken.attempt(child.run_id, self._told(child)) for child in ended))
+        if told:
+            await self._families.told([run_id for run_id in told if run_id is not None])
+        orphans = await self._families.orphans(page, broken.ids)
+        await asyncio.gather(*(broken.attempt(orphan.run_id, self._log.do(_cancel(orphan))) for orphan in orphans))
+        if len(ended) == page or len(orphans) == page:
             self._word.give()
+
+    async def _told(self, child: EndedChild) -> str:
+        """Tell a child's parent of its end, if it still waits for that; return the child's id."""
+        if child.is_awaited:
+            await self._tell(_finished(child))
+        return child.run_id
 
     async def _tell(self, told: TellChild) -> None:
         try:

@@ -51,6 +51,8 @@ class Snapshot:
     creates: Mapping[CreateKey, KnownKey]
     gone: Collection[str] = ()
     """Of the workers that are to get a run, those that are lost or stopped."""
+    broken: Collection[str] = ()
+    """Of the runs, those whose rows can't be read because of a defect."""
 
 
 class StoredKey(NamedTuple):
@@ -145,6 +147,7 @@ class Batch:
         self._appends = dict(snapshot.appends)
         self._creates = dict(snapshot.creates)
         self._gone = snapshot.gone
+        self._broken = snapshot.broken
         self._counted = dict(counted)
         self._lenders = lenders
         self._lent: set[str] = set()
@@ -155,6 +158,8 @@ class Batch:
 
     def apply(self, command: Command, partition: int, place: Place | None = None) -> Answer:
         """Decide one more command, whose run is in `partition`; `place` is an append's place in its stream."""
+        if command.run_id in self._broken:
+            return Refusal("internal", "the run can't be read because of a defect of ours, which was logged; report it")
         if place is not None and (awaited := self._pipeline(place).awaited(place)) and self._known(command) is None:
             return out_of_order(awaited)
         known = self._known(command)
