@@ -34,13 +34,12 @@ _CAUSES = frozenset({EventType.RUN_FINISHED, EventType.RUN_CANCEL_REQUESTED})
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The number of generations above a child of a run, and the number of children of the run.
+    """The number of generations above a child of a run.
 
     `keys` and `threads`: the concurrency keys and the threads of the child's ancestors that have not ended.
     """
 
     depth: int
-    children: int
     keys: frozenset[str] = frozenset()
     threads: frozenset[str] = frozenset()
 
@@ -137,7 +136,10 @@ class Children:
         run_id = new_run_id(state.org_id, state.user_id, key, self._log.partitions)
         fault = await self._fault(parent, spec)
         create = CreateRun.of(run_id, state.org_id, state.user_id, spec, key, fault)
-        applied = await self._create(create.child_of(state.run_id, cancel_with_parent=cancel_with_parent))
+        create = create.child_of(
+            state.run_id, cancel_with_parent=cancel_with_parent, max_children=self._limits.max_children
+        )
+        applied = await self._create(create)
         started = _started(child_id, applied.run_id, spec, has_branches=has_branches)
         await self._log.do(TellChild.of(state.run_id, state.org_id, started))
         return applied.run_id, applied.repeated
@@ -155,11 +157,9 @@ class Children:
         return bool(untold)
 
     async def _fault(self, parent: RunRecord, spec: RunSpec) -> Refusal | None:
-        """Why the parent may not have another child; this applies only to a child that does not exist yet."""
+        """Why the parent may not have this child; this applies only to a child that does not exist yet. How many it may
+        have is decided when the child is created, because other children may be on their way."""
         family, limits = await self._families.family(parent.state.run_id), self._limits
-        if family.children >= limits.max_children:
-            text = f"a run has at most {limits.max_children} children; let them do more each"
-            return Refusal("limit_reached", text, metadata={"limit": str(limits.max_children)})
         if family.depth > limits.max_depth:
             text = f"runs may have at most {limits.max_depth} generations above them; let a run higher up start it"
             return Refusal("limit_reached", text, metadata={"limit": str(limits.max_depth)})

@@ -22,12 +22,11 @@ WITH RECURSIVE above AS (
     SELECT concurrency_key, thread_id FROM above WHERE status IN ('created', 'running', 'canceling')
 )
 SELECT (SELECT coalesce(max(depth), 0) + 1 FROM above) AS depth,
-       (SELECT count(*) FROM runtime.runs WHERE parent_run_id = $1 AND parent_run_id <> '') AS children,
        ARRAY(SELECT concurrency_key FROM going_on WHERE concurrency_key <> '') AS keys,
        ARRAY(SELECT thread_id FROM going_on WHERE thread_id <> '') AS threads
 """
-"""The number of generations above a child of a run, the number of children of the run, and the concurrency keys and
-threads of the child's ancestors that have not ended."""
+"""The number of generations above a child of a run, and the concurrency keys and threads of the child's ancestors that
+have not ended."""
 
 READ_UNTOLD = """
 SELECT c.run_id, c.create_key, c.spec FROM runtime.runs c
@@ -69,7 +68,7 @@ class PostgresFamilies:
         async with self._postgres.acquire() as connection:
             row = await connection.fetchrow(READ_FAMILY, run_id)
         assert row is not None  # it counts
-        return Family(row["depth"], row["children"], frozenset(row["keys"]), frozenset(row["threads"]))
+        return Family(row["depth"], frozenset(row["keys"]), frozenset(row["threads"]))
 
     async def untold(self, run_id: str) -> list[UntoldChild]:
         """The children of a run whose start its log lacks, the oldest first."""

@@ -20,7 +20,7 @@ from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.pipeline import Pipeline, Place, out_of_order
 from services.runtime.log.domain.records import LogRecord
-from services.runtime.log.domain.shares import Share, bounds_of, without_families
+from services.runtime.log.domain.shares import Share, ShareKind, bounds_of, without_families
 
 CreateKey = tuple[str, str, str]
 """Org, user and idempotency key of a CreateRun."""
@@ -178,9 +178,12 @@ class Batch:
         """Return the Refusal of a command for a reason outside of its run's state, or None."""
         if isinstance(command, AssignRun) and command.worker_id in self._gone:
             return Refusal("worker_lost", "the worker is lost, or has said good-bye; give the run to another")
-        bounds = self._bounds(command)
-        if all(self._counted[share] < bound for share, bound in bounds.items()):
+        full = {share.kind: bound for share, bound in self._bounds(command).items() if self._counted[share] >= bound}
+        if not full:
             return None
+        if (most := full.get(ShareKind.CHILDREN)) is not None:
+            text = f"a run has at most {most} children; let them do more each"
+            return Refusal("limit_reached", text, metadata={"limit": str(most)})
         if isinstance(command, CreateRun):
             text = "another run of the thread has not ended; wait for it, or let the new one wait or interrupt it"
             return Refusal("thread_busy", text, field="spec.thread_id")
