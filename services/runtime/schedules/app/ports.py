@@ -100,8 +100,9 @@ class ScheduleStore(Protocol):
         """The ids of an org's schedules that start runs."""
         ...
 
-    async def closed_in_open_orgs(self, limit: int) -> list[str]:
-        """The ids of schedules that were paused because their orgs were deleted, and whose orgs are open again."""
+    async def closed_in_open_orgs(self, limit: int, left_out: Sequence[str]) -> list[str]:
+        """The ids of schedules that were paused because their orgs were deleted, and whose orgs are open again, without
+        those that are left out."""
         ...
 
     async def now(self) -> datetime:

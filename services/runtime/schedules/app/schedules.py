@@ -168,14 +168,13 @@ class Schedules:
 
     async def reopen(self) -> None:
         """Resume the schedules whose orgs were restored. Raises Refusal unavailable."""
-        await self._turn(await self._store.closed_in_open_orgs(self._limits.page), reopened)
+        closed = await self._store.closed_in_open_orgs(self._limits.page, self._broken.ids)
+        await self._turn(closed, reopened)
 
     async def _turn(self, schedule_ids: Sequence[str], to: Callable[[Schedule], Schedule]) -> None:
         """Apply the decision `to` to each of them, as it is under its lock."""
-        left_out = set(self._broken.ids)
         for schedule_id in schedule_ids:
-            if schedule_id not in left_out:
-                await self._broken.attempt(schedule_id, self._turn_one(schedule_id, to))
+            await self._broken.attempt(schedule_id, self._turn_one(schedule_id, to))
 
     async def _turn_one(self, schedule_id: str, to: Callable[[Schedule], Schedule]) -> None:
         async with self._store.changing(schedule_id) as change:

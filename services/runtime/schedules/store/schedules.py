@@ -65,9 +65,9 @@ class PostgresSchedules:
         """The ids of an org's schedules that start runs."""
         return await self._ids(sql.ACTIVE_IN, org_id)
 
-    async def closed_in_open_orgs(self, limit: int) -> list[str]:
+    async def closed_in_open_orgs(self, limit: int, left_out: Sequence[str]) -> list[str]:
         """The ids of schedules that were paused because their orgs were deleted, and whose orgs are open again."""
-        return await self._ids(sql.CLOSED_IN_OPEN_ORGS, limit)
+        return await self._ids(sql.CLOSED_IN_OPEN_ORGS, limit, left_out)
 
     async def _ids(self, statement: str, *arguments: object) -> list[str]:
         async with self._postgres.acquire() as connection:
