@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from oa_platform.health.failures import note_survived, refusal_of
+from oa_platform.health.failures import reason_of, refusal_of
 from oa_platform.telemetry.metrics import QUARANTINED
 
 _log = structlog.get_logger(__name__)
@@ -91,7 +91,8 @@ class Quarantine:
         self.hold(one)
         self.taken += 1
         QUARANTINED.labels(self._task).inc()
-        note_survived(_log, "quarantined", error, task=self._task, **{self._kind: one})
+        about = {"task": self._task, self._kind: one, "reason": reason_of(error)}
+        _log.error("quarantined", **about, exc_info=error)  # a refusal, too, is a defect here
 
     @contextmanager
     def containing(self, one: str) -> Iterator[None]:

@@ -60,10 +60,12 @@ async def test_what_concerns_all_is_raised(error: Exception) -> None:
     assert broken.ids == []
 
 
-async def test_a_refusal_for_a_defect_concerns_the_one() -> None:
-    broken = Quarantine("tests", "run_id")
-    await broken.attempt("run_1", _failing(Refusal("internal", "a defect of ours")))
+async def test_a_refusal_for_a_defect_concerns_the_one_and_is_an_error_with_its_traceback() -> None:
+    broken, defect = Quarantine("tests", "run_id"), Refusal("internal", "a defect of ours")
+    with capture_logs() as lines:
+        await broken.attempt("run_1", _failing(defect))
     assert broken.ids == ["run_1"]
+    assert [(line["log_level"], line["exc_info"]) for line in lines] == [("error", defect)]
 
 
 def test_rows_that_can_not_be_decoded_are_left_out() -> None:
