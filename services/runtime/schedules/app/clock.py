@@ -19,6 +19,7 @@ from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived
 from oa_platform.health.quarantine import Quarantine
 from oa_runlog import wire
+from oa_runlog.events import ThreadPolicy
 from services.runtime.runs.app import Runs
 from services.runtime.schedules import metrics
 from services.runtime.schedules.app.ports import Change, Due, ScheduleStore
@@ -133,6 +134,8 @@ class ScheduleClock:
         try:
             return await self._start(schedule, due, step, now)
         except Refusal as refusal:
+            if refusal.reason == "thread_busy":
+                return skipped_for_overlap(refusal.message)
             if refusal.info.action is not ClientAction.RETRY:
                 return Settled(Outcome.REFUSED, refusal.reason, refusal.message)
             self._waiting.add(schedule.schedule_id)
@@ -140,6 +143,9 @@ class ScheduleClock:
             return None
 
     async def _start(self, schedule: Schedule, due: datetime, step: Step, now: datetime) -> Settled:
+        spec = wire.decode_spec(schedule.spec)
+        if step is Step.REPLACE and spec.thread_policy is ThreadPolicy.REJECT:
+            step = Step.SKIP  # while the last run ends, its thread is busy: it would be canceled for nothing
         if step is Step.SKIP:
             return skipped_for_overlap()
         if step is Step.REPLACE:
@@ -149,7 +155,7 @@ class ScheduleClock:
             why = f"the schedule {schedule.name} starts its next run"
             await self._runs.cancel(schedule.owner, schedule.last_run_id, why)
         key = run_key(schedule.schedule_id, due)
-        run, _ = await self._runs.create(schedule.owner, key, wire.decode_spec(schedule.spec))
+        run, _ = await self._runs.create(schedule.owner, key, spec)
         return Settled(Outcome.STARTED, run_id=run.state.run_id)
 
 
