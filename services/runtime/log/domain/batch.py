@@ -181,9 +181,9 @@ class Batch:
         full = {share.kind: bound for share, bound in self._bounds(command).items() if self._counted[share] >= bound}
         if not full:
             return None
-        if (most := full.get(ShareKind.CHILDREN)) is not None:
-            text = f"a run has at most {most} children; let them do more each"
-            return Refusal("limit_reached", text, metadata={"limit": str(most)})
+        if (limit := full.get(ShareKind.CHILDREN)) is not None:
+            text = f"a run has at most {limit} children; let them do more each"
+            return Refusal("limit_reached", text, metadata={"limit": str(limit)})
         if isinstance(command, CreateRun):
             text = "another run of the thread has not ended; wait for it, or let the new one wait or interrupt it"
             return Refusal("thread_busy", text, field="spec.thread_id")
