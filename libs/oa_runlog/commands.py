@@ -60,6 +60,8 @@ class CreateRun:
     fault: Refusal | None = None
     parent_run_id: str = ""
     cancel_with_parent: bool = False
+    max_children: int | None = None
+    """How many children the parent may have, this one included; None for any number."""
 
     @classmethod
     def of(
@@ -75,9 +77,11 @@ class CreateRun:
         sent = fingerprint([wire.encode_spec(spec)])
         return cls(run_id, org_id, user_id, titled(spec), idempotency_key, sent, fault)
 
-    def child_of(self, parent_run_id: str, *, cancel_with_parent: bool) -> CreateRun:
+    def child_of(self, parent_run_id: str, *, cancel_with_parent: bool, max_children: int | None = None) -> CreateRun:
         """Return the same command for a run that another run starts."""
-        return replace(self, parent_run_id=parent_run_id, cancel_with_parent=cancel_with_parent)
+        return replace(
+            self, parent_run_id=parent_run_id, cancel_with_parent=cancel_with_parent, max_children=max_children
+        )
 
 
 @dataclass(frozen=True, slots=True)

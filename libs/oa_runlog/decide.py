@@ -183,7 +183,7 @@ def _create(command: CreateRun, limits: Limits, now_ns: int, known: KnownKey | N
     if command.fault is not None:
         raise command.fault
     created = EncodedBody.of(RunCreated(command.user_id, command.org_id, command.spec, command.parent_run_id))
-    _check_sizes([created], limits)
+    _check_event_size("spec", created, limits)
     return _store(None, command.run_id, [created], AUTHORITY, now_ns)
 
 
@@ -318,6 +318,11 @@ def _check_sizes(events: Sequence[EncodedBody], limits: Limits) -> None:
         raise _too_large("events", sum(sizes), limits.max_append_bytes, "in pieces")
 
 
+def _check_event_size(field: str, event: EncodedBody, limits: Limits) -> None:
+    """Check an event that the authority makes of what a caller has sent; `field` is the only part that can be large."""
+    _check_size(field, len(event.data), min(limits.max_event_bytes, limits.max_append_bytes))
+
+
 def _check_size(field: str, size: int, limit: int) -> None:
     if size > limit:
         raise _too_large(field, size, limit, "and a reference to what is larger")
@@ -378,7 +383,7 @@ def _send_input(
         raise invalid_transition(state.status, body)
     if isinstance(body, InputReceived):
         _check_size("input_json", len(body.input_json.encode()), limits.max_input_bytes)
-    _check_sizes([command.event], limits)
+    _check_event_size("input_json", command.event, limits)
     paced_until_ns = _pace(state, 1, limits, now_ns)
     accepted = _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
     return replace(accepted, state=replace(accepted.state, paced_until_ns=paced_until_ns))
@@ -397,7 +402,7 @@ def _settle_request(
         return Unchanged(state.run_id, known.first_seq, known.first_seq)
     if next_status(state.status, command.event.body) is None:
         raise invalid_transition(state.status, command.event.body)
-    _check_sizes([command.event], limits)
+    _check_event_size("text", command.event, limits)
     return _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
 
 

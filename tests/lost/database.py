@@ -173,7 +173,7 @@ class Store:
             if database.looks.get(replica_id) == looks:
                 del database.looks[replica_id]
 
-    async def leases_of_ended_workers(self, limit: int) -> list[LeaseRecord]:
+    async def leases_of_ended_workers(self, limit: int, _left_out: object) -> list[LeaseRecord]:
         database = await self._ask()
         ended = {worker_id for worker_id, row in database.rows.items() if row.status not in _LIVE}
         return [lease for worker_id in ended for lease in _leases(database, worker_id)][:limit]
@@ -185,7 +185,7 @@ class Store:
         await self._ask()
         return []
 
-    async def overdue_runs(self, _limit: int) -> list[str]:
+    async def overdue_runs(self, _limit: int, _left_out: object) -> list[str]:
         await self._ask()
         return []
 

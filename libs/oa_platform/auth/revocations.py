@@ -12,17 +12,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+import structlog
 
 from oa_base.clock import Clock
 from oa_base.identity import REVOCATION_KEPT_S, TokenHolder
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
 
+_log = structlog.get_logger(__name__)
 Listener = Callable[["Revocation"], None]
-"""Receives a revocation, perhaps more than once. Must not block, must not raise."""
+"""Receives a revocation, perhaps more than once. Must not block. An error is logged, and keeps it from nobody else."""
 OnRevoked = Callable[[Refusal], None]
-"""Ends what is open by a token. Must not block, must not raise."""
+"""Ends what is open by a token. Must not block. An error is logged, and keeps nothing else open."""
 
 
 class PlaceChange(StrEnum):
@@ -149,10 +154,12 @@ class Revocations:
 
     def _tell(self, revocation: Revocation) -> None:
         for listener in self._listeners:
-            listener(revocation)
+            with _containing(revocation):
+                listener(revocation)
         for watched in list(self._watched.get(revocation.name, ())):
             if revocation.ends(watched.holder):
-                watched.on_revoked(_revoked())
+                with _containing(revocation):
+                    watched.on_revoked(_revoked())
 
     def _forget(self, now: float) -> None:
         while self._ages and now - self._ages[0][0] > REVOCATION_KEPT_S:
@@ -162,6 +169,15 @@ class Revocations:
                 others.remove(revocation)
             if not others:
                 self._by_name.pop(revocation.name, None)
+
+
+@contextmanager
+def _containing(revocation: Revocation) -> Iterator[None]:
+    """A block that tells one of those whom a revocation concerns. A defect there keeps it from nobody else."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - what a token opened elsewhere must end all the same
+        note_survived(_log, "revocation_not_taken", error, position=revocation.position)
 
 
 def _names(holder: TokenHolder) -> Iterator[str]:

@@ -54,6 +54,13 @@ CLOCK_AHEAD = Gauge(
 DATABASE_USABLE = Gauge(
     "oa_database_usable", "1 while the database answers, takes writes and keeps them.", ["pool"], registry=REGISTRY
 )
+QUARANTINED = Counter(
+    "oa_quarantined",
+    "Failures of a background task, by its name, that concerned a single thing, such as a run: the task leaves it out "
+    "for a while.",
+    ["task"],
+    registry=REGISTRY,
+)
 READY = Gauge("oa_ready", "1 while the process is ready.", registry=REGISTRY)
 
 

@@ -137,6 +137,19 @@ async def test_a_token_that_was_verified_before_is_refused_once_it_is_revoked() 
         await verifier.verify(person, claims_pb2.PrincipalClaims, audience="runtime")
 
 
+def test_a_defect_of_one_that_is_told_keeps_a_revocation_from_nobody_else() -> None:
+    def broken(_: object) -> None:
+        raise KeyError("a defect")
+
+    revocations, told = Revocations(FakeClock()), list[str]()
+    revocations.listen(broken)
+    revocations.listen(lambda one: told.append(one.subject))
+    revocations.watch(ADA, broken)
+    revocations.watch(ADA, lambda refusal: told.append(refusal.reason))
+    revocations.take([Revocation(subject="usr_ada"), Revocation(subject="usr_eve")], 2)
+    assert told == ["usr_ada", "token_revoked", "usr_eve"]
+
+
 # ------------------------------------------------------------------------------------------------- following control
 
 

@@ -9,7 +9,16 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.commands import Append, AssignRun, CancelDeadline, Command, LoseLease, RequestCancel
+from oa_runlog.commands import (
+    Append,
+    AssignRun,
+    CancelDeadline,
+    Command,
+    LoseLease,
+    RequestCancel,
+    SendInput,
+    SettleRequest,
+)
 from oa_runlog.decide import Accepted, KnownKey, Unchanged, decide
 from oa_runlog.events import (
     AgentSpec,
@@ -20,6 +29,7 @@ from oa_runlog.events import (
     ExecutorLost,
     Outcome,
     PromptSpec,
+    RequestAnswered,
     RunCancelRequested,
     RunCreated,
     RunFinished,
@@ -113,7 +123,19 @@ def test_a_run_has_the_retention_class_that_it_asks_for_if_there_is_one() -> Non
 
 def test_a_spec_that_is_too_large_is_refused() -> None:
     refusal = refused(None, create(RunSpec("codex", PromptSpec("x" * 1001))))
-    assert (refusal.reason, refusal.metadata) == ("payload_too_large", {"limit_bytes": "1000"})
+    assert (refusal.reason, refusal.field) == ("payload_too_large", "spec")
+    assert refusal.metadata == {"limit_bytes": "1000"}
+
+
+def test_what_people_send_to_a_run_is_named_when_its_event_is_too_large() -> None:
+    large = "x" * 1001
+    answer = SettleRequest.of(RUN_ID, ORG_ID, RequestAnswered("r1", "", large, USER_ID))
+    for command, field in (
+        (SendInput.of(RUN_ID, ORG_ID, USER_ID, "k", f'"{large}"'), "input_json"),
+        (answer, "text"),
+    ):
+        refusal = refused(RUNNING, command)
+        assert (refusal.reason, refusal.field) == ("payload_too_large", field)
 
 
 def test_an_agents_input_has_a_limit_of_its_own() -> None:

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import structlog
 
-from oa_base.refusal import Refusal
 from oa_platform.auth.revocations import PlaceChange, Revocation
+from oa_platform.health.failures import note_survived
 from services.projector.places.domain import Place
 from services.projector.places.limits import PlaceLimits
 
@@ -53,17 +53,15 @@ class Places:
     async def run(self) -> None:
         """Remember the changes that arrive, one after another, until cancelled."""
         while True:
-            await self._remember(await self._heard.get())
+            change = await self._heard.get()
+            try:
+                await self._remember(change)
+            except Exception as error:  # noqa: BLE001 - one that breaks must not keep the others from being remembered
+                note_survived(_log, "places_not_kept", error, subject=change.subject, org_id=change.org_id)
+                self._heard.put_nowait(change)  # the newest change of a place counts, in whatever order they are taken
+                await asyncio.sleep(self._limits.retry_s)
 
     async def _remember(self, change: Revocation) -> None:
-        """Remember a change, however long the database is away."""
-        while True:
-            try:
-                is_news = await self._store.take(change)
-                break
-            except Refusal as refusal:
-                _log.warning("places_not_kept", reason=refusal.reason)
-                await asyncio.sleep(self._limits.retry_s)
-        if is_news:
+        if await self._store.take(change):
             about = {"subject": change.subject, "org_id": change.org_id}
             _log.info("place_changed", change=change.place_change.value, **about)

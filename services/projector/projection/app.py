@@ -19,6 +19,7 @@ import structlog
 
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
 from services.projector.projection.domain import (
     Checkpoint,
     LogBatch,
@@ -167,6 +168,9 @@ class Tail:
             refusal = _first(group)
             assert isinstance(refusal, Refusal)
             ended = refusal.reason, refusal
+        except* Exception as group:  # noqa: BLE001 - the next process would meet the same defect
+            ended = "internal", _first(group)
+            note_survived(_log, "tail_broken", ended[1])
         return None if self._progress.halted else ended
 
     async def _session(self) -> None:
@@ -226,6 +230,12 @@ class Tail:
             partition.checkpoint = await self._moved_on(partition.checkpoint)
             self._progress.followed(batch.partition, partition.checkpoint.position)
             return after(partition.checkpoint.position, batch)
+        except (LogRefused, Refusal):
+            raise
+        except Exception:
+            # A defect that this batch meets ends the session; the other partitions move on for a while first.
+            await asyncio.sleep(self._limits.backoff_max_ms / 1000)
+            raise
         partition.checkpoint = applied.checkpoint
         self._progress.moved(
             batch.partition,

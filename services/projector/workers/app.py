@@ -17,6 +17,7 @@ import structlog
 
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
 from oa_topics.hub import TopicHub
 from services.projector.journal.app import publish
 from services.projector.journal.domain import JournalRow
@@ -79,12 +80,10 @@ class WorkersFollower:
                     if turn is not None:
                         metrics.FOLLOWING.set(1)
                         await self._follow(turn)
-            except Refusal as refusal:
+            except Exception as error:  # noqa: BLE001 - runs are shown without their workers
                 pause_ms = self._backoff.wait_ms(self._failures, self._jitter())
                 self._failures += 1
-                _log.warning(
-                    "workers_not_followed", reason=refusal.reason, detail=str(refusal), retry_after_ms=pause_ms
-                )
+                note_survived(_log, "workers_not_followed", error, detail=str(error), retry_after_ms=pause_ms)
             finally:
                 metrics.FOLLOWING.set(0)
             await asyncio.sleep(pause_ms / 1000)

@@ -14,6 +14,8 @@ from typing import Protocol
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.process.word import Word
 from oa_runlog.commands import CreateRun, RequestCancel, TellChild
 from oa_runlog.events import AgentSpec, ChildFinished, ChildStarted, EventType, RunFinished, RunSpec
@@ -32,13 +34,12 @@ _CAUSES = frozenset({EventType.RUN_FINISHED, EventType.RUN_CANCEL_REQUESTED})
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The number of generations above a child of a run, and the number of children of the run.
+    """The number of generations above a child of a run.
 
     `keys` and `threads`: the concurrency keys and the threads of the child's ancestors that have not ended.
     """
 
     depth: int
-    children: int
     keys: frozenset[str] = frozenset()
     threads: frozenset[str] = frozenset()
 
@@ -93,16 +94,17 @@ class Families(Protocol):
         """The children of a run whose start its log lacks, the oldest first."""
         ...
 
-    async def ended(self, limit: int) -> Sequence[EndedChild]:
-        """Children that have ended and have not been handled, the longest ago first."""
+    async def ended(self, limit: int, broken: Quarantine) -> Sequence[EndedChild]:
+        """Children that have ended and have not been handled, the longest ago first. `broken`: those that are left out,
+        and those whose rows can't be read."""
         ...
 
     async def told(self, run_ids: Sequence[str]) -> None:
         """Mark these children as handled."""
         ...
 
-    async def orphans(self, limit: int) -> Sequence[Orphan]:
-        """Orphans that nobody has asked to end yet."""
+    async def orphans(self, limit: int, left_out: Sequence[str]) -> Sequence[Orphan]:
+        """Orphans that nobody has asked to end yet, without those that are left out."""
         ...
 
 
@@ -116,6 +118,7 @@ class Children:
         self._agents = agents
         self._limits = limits
         self._word = Word()
+        self._broken = Quarantine("children", "run_id")
 
     async def start(
         self, parent: RunRecord, child_id: str, spec: RunSpec, *, cancel_with_parent: bool, has_branches: bool
@@ -133,7 +136,10 @@ class Children:
         run_id = new_run_id(state.org_id, state.user_id, key, self._log.partitions)
         fault = await self._fault(parent, spec)
         create = CreateRun.of(run_id, state.org_id, state.user_id, spec, key, fault)
-        applied = await self._create(create.child_of(state.run_id, cancel_with_parent=cancel_with_parent))
+        create = create.child_of(
+            state.run_id, cancel_with_parent=cancel_with_parent, max_children=self._limits.max_children
+        )
+        applied = await self._create(create)
         started = _started(child_id, applied.run_id, spec, has_branches=has_branches)
         await self._log.do(TellChild.of(state.run_id, state.org_id, started))
         return applied.run_id, applied.repeated
@@ -151,11 +157,9 @@ class Children:
         return bool(untold)
 
     async def _fault(self, parent: RunRecord, spec: RunSpec) -> Refusal | None:
-        """Why the parent may not have another child; this applies only to a child that does not exist yet."""
+        """Why the parent may not have this child; this applies only to a child that does not exist yet. How many it may
+        have is decided when the child is created, because other children may be on their way."""
         family, limits = await self._families.family(parent.state.run_id), self._limits
-        if family.children >= limits.max_children:
-            text = f"a run has at most {limits.max_children} children; let them do more each"
-            return Refusal("limit_reached", text, metadata={"limit": str(limits.max_children)})
         if family.depth > limits.max_depth:
             text = f"runs may have at most {limits.max_depth} generations above them; let a run higher up start it"
             return Refusal("limit_reached", text, metadata={"limit": str(limits.max_depth)})
@@ -177,20 +181,27 @@ class Children:
             await self._word.within(self._limits.interval_ms / 1000)
             try:
                 await self.look_once()
-            except Refusal as refusal:
-                _log.warning("children_not_seen", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - the next look may succeed, and the next process would fail, too
+                note_survived(_log, "children_not_seen", error)
             await asyncio.sleep(self._limits.pause_ms / 1000)
 
     async def look_once(self) -> None:
         """Tell parents, and end orphans. Raises Refusal unavailable."""
-        ended = await self._families.ended(self._limits.page)
-        await asyncio.gather(*(self._tell(_finished(child)) for child in ended if child.is_awaited))
-        if ended:
-            await self._families.told([child.run_id for child in ended])
-        orphans = await self._families.orphans(self._limits.page)
-        await asyncio.gather(*(self._log.do(_cancel(orphan)) for orphan in orphans))
-        if len(ended) == self._limits.page or len(orphans) == self._limits.page:
+        broken, page = self._broken, self._limits.page
+        ended = await self._families.ended(page, broken)
+        told = await asyncio.gather(*(broken.attempt(child.run_id, self._told(child)) for child in ended))
+        if told:
+            await self._families.told([run_id for run_id in told if run_id is not None])
+        orphans = await self._families.orphans(page, broken.ids)
+        await asyncio.gather(*(broken.attempt(orphan.run_id, self._log.do(_cancel(orphan))) for orphan in orphans))
+        if len(ended) == page or len(orphans) == page:
             self._word.give()
+
+    async def _told(self, child: EndedChild) -> str:
+        """Tell a child's parent of its end, if it still waits for that; return the child's id."""
+        if child.is_awaited:
+            await self._tell(_finished(child))
+        return child.run_id
 
     async def _tell(self, told: TellChild) -> None:
         try:

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import structlog
 
-from oa_base.refusal import Refusal
 from oa_platform.auth.revocations import Revocation
+from oa_platform.health.failures import note_survived
 from services.runtime.ended_accounts.limits import RETRY_S
 
 _log = structlog.get_logger(__name__)
@@ -48,8 +48,8 @@ class EndedAccounts:
             account_id = await self._to_end.get()
             try:
                 await self._end(account_id)
-            except Refusal as refusal:
-                _log.warning("account_not_ended", account_id=account_id, reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - one that breaks must not keep the others from ending
+                note_survived(_log, "account_not_ended", error, account_id=account_id)
                 self._to_end.put_nowait(account_id)
                 await asyncio.sleep(self._retry_s)
 

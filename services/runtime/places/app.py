@@ -15,8 +15,9 @@ from typing import Protocol
 
 import structlog
 
-from oa_base.refusal import Refusal
 from oa_platform.auth.revocations import PlaceChange, Revocation
+from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine, concerns_all
 from oa_platform.process.word import Word
 from oa_runlog.commands import RequestCancel
 from services.runtime.log.app.log import Log
@@ -46,8 +47,8 @@ class PlaceStore(Protocol):
         """Store a change, unless a newer change of the place is known; return whether it was new."""
         ...
 
-    async def open_runs(self, limit: int) -> Sequence[OpenRun]:
-        """Runs of deleted orgs that nobody has asked to end."""
+    async def open_runs(self, limit: int, left_out: Sequence[str]) -> Sequence[OpenRun]:
+        """Runs of deleted orgs that nobody has asked to end, without those that are left out."""
         ...
 
 
@@ -62,6 +63,7 @@ class Places:
         self._limits = limits
         self._heard: deque[Revocation] = deque()
         self._word = Word()
+        self._broken = Quarantine("places", "run_id")
 
     def on_revocation(self, revocation: Revocation) -> None:
         """Handle a revocation, which may change a place."""
@@ -75,23 +77,35 @@ class Places:
             await self._word.within(self._limits.look_interval_s)
             try:
                 await self.look_once()
-            except Refusal as refusal:
-                _log.warning("places_not_kept", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - the next look may succeed, and the next process would fail, too
+                note_survived(_log, "places_not_kept", error)
                 await asyncio.sleep(self._limits.retry_s)
                 self._word.give()
 
     async def look_once(self) -> None:
         """Carry out the changes that were heard, and what is left. Raises Refusal unavailable, and keeps the rest."""
-        while self._heard:
-            await self._take(self._heard[0])
-            self._heard.popleft()
-        runs = await self._store.open_runs(self._limits.page)
-        await asyncio.gather(*(self._log.do(_cancel(one)) for one in runs))
+        for _ in range(len(self._heard)):
+            await self._take_first()
+        runs = await self._store.open_runs(self._limits.page, self._broken.ids)
+        await asyncio.gather(*(self._broken.attempt(one.run_id, self._log.do(_cancel(one))) for one in runs))
         if runs:
             _log.info("runs_of_deleted_orgs_canceled", runs=len(runs))
         if len(runs) == self._limits.page:
             self._word.give()
         await self._on_look()
+
+    async def _take_first(self) -> None:
+        """Carry out the first change. One that can't be carried out because of a defect waits behind the others, until
+        the next look."""
+        change = self._heard[0]
+        try:
+            await self._take(change)
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            note_survived(_log, "place_not_kept", error, subject=change.subject, org_id=change.org_id)
+            self._heard.append(change)
+        self._heard.popleft()
 
     async def _take(self, change: Revocation) -> None:
         is_news = await self._store.take(change)  # first, because this stops what is started from now on

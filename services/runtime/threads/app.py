@@ -13,7 +13,8 @@ from typing import Protocol
 
 import structlog
 
-from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.process.word import Word
 from oa_runlog.commands import RequestCancel
 from services.runtime.log.app.log import Log
@@ -34,8 +35,8 @@ class Interrupted:
 class OpenThreads(Protocol):
     """Runs that have not ended, by their threads."""
 
-    async def interrupted(self, limit: int) -> Sequence[Interrupted]:
-        """Runs that a newer run interrupts and that nobody has asked to end."""
+    async def interrupted(self, limit: int, left_out: Sequence[str]) -> Sequence[Interrupted]:
+        """Runs that a newer run interrupts and that nobody has asked to end, without those that are left out."""
         ...
 
 
@@ -49,6 +50,7 @@ class Threads:
         self._interval_ms = interval_ms
         self._page = page
         self._word = Word()
+        self._broken = Quarantine("threads", "run_id")
 
     def look_soon(self) -> None:
         """Look soon, because there is a run that may interrupt others."""
@@ -60,13 +62,13 @@ class Threads:
             await self._word.within(self._interval_ms / 1000)
             try:
                 await self.look_once()
-            except Refusal as refusal:
-                _log.warning("threads_not_seen", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - the next look may succeed, and the next process would fail, too
+                note_survived(_log, "threads_not_seen", error)
 
     async def look_once(self) -> None:
         """Request the end of interrupted runs. Raises Refusal unavailable."""
-        found = await self._store.interrupted(self._page)
-        await asyncio.gather(*(self._log.do(_cancel(one)) for one in found))
+        found = await self._store.interrupted(self._page, self._broken.ids)
+        await asyncio.gather(*(self._broken.attempt(one.run_id, self._log.do(_cancel(one))) for one in found))
 
 
 def _cancel(one: Interrupted) -> RequestCancel:

@@ -158,6 +158,27 @@ async def test_entries_that_can_not_be_read_now_are_waited_for_and_never_stepped
     await check_everything_once(rig, runs)
 
 
+async def test_a_partition_that_meets_a_defect_is_tried_again_while_others_are_followed(rig: Rig) -> None:
+    runs = some_runs(8)
+    log = FakeLog(spread(runs), page=3)
+    apply, is_defective = rig.projection.apply, True
+
+    async def defective(checkpoint: Checkpoint, batch: LogBatch) -> Applied:
+        if is_defective and batch.partition == 0:
+            raise KeyError("a defect")
+        return await apply(checkpoint, batch)
+
+    rig.projection.apply = defective  # type: ignore[method-assign]
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        others = {number: len(entries) for number, entries in log.partitions.items() if number != 0}
+        await until(lambda: rig.progress.reconnects.get("internal", 0) > 2)
+        await until(lambda: {number: rig.progress.applied.get(number) for number in others} == others)
+        assert (task.done(), rig.progress.halted, rig.progress.applied[0]) == (False, "", 0)
+        is_defective = False
+        await until(lambda: rig.progress.caught_up_once)
+    await check_everything_once(rig, runs)
+
+
 async def test_entries_that_are_no_events_are_refused(rig: Rig) -> None:
     log = FakeLog({0: [b"\xff\xff"]})
     async with serving(log) as channel, running(rig.tail(channel)) as task:

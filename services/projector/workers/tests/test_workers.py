@@ -104,12 +104,14 @@ class Script:
     """A runtime that says what the test puts; None ends the stream."""
 
     def __init__(self) -> None:
-        self.says: asyncio.Queue[Sequence[ToldWorker] | None] = asyncio.Queue()
+        self.says: asyncio.Queue[Sequence[ToldWorker] | Exception | None] = asyncio.Queue()
         self.asked: list[list[str]] = []
 
     async def watch(self, known: Sequence[str]) -> AsyncIterator[Sequence[ToldWorker]]:
         self.asked.append(list(known))
         while (workers := await self.says.get()) is not None:
+            if isinstance(workers, Exception):
+                raise workers
             yield workers
 
 
@@ -133,6 +135,16 @@ async def test_after_a_stream_that_ended_it_asks_for_what_it_knows(rig: Rig, pos
         source.says.put_nowait([told(1, b"z", ended=True)])
         async with asyncio.timeout(60):
             while await said(rig) != [b"a", b"z"]:
+                await asyncio.sleep(0.01)
+
+
+async def test_it_follows_again_after_a_defect(rig: Rig, postgres: Postgres) -> None:
+    source = Script()
+    async with following(rig, postgres, source):
+        source.says.put_nowait(KeyError("a defect"))
+        source.says.put_nowait([told(1, b"a")])
+        async with asyncio.timeout(60):
+            while await said(rig) != [b"a"]:
                 await asyncio.sleep(0.01)
 
 

@@ -9,12 +9,12 @@ only do the same work twice, so a lease that may lapse is enough to make one of 
 from __future__ import annotations
 
 import asyncio
-import time
 
 import structlog
 
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived, reason_of
+from oa_platform.health.quarantine import Quarantine, QuarantineLimits
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.replay import MAX_LINE_BYTES
 from oa_runlog.proof.verify import Keys, VerifiedReplay, verify_artifact
@@ -48,8 +48,8 @@ class Archiver:
         self._artifacts = artifacts
         self._archive = archive
         self._limits = limits
-        self._failed: dict[str, float] = {}
-        """Runs that could not be archived -> when they may be tried again, so that they don't hold up the others."""
+        self._failed = Quarantine("archiver", "run_id", QuarantineLimits(retry_s=limits.retry_s))
+        """Runs that could not be archived. They don't hold up the others."""
 
     async def run(self) -> None:
         """Archive runs that are due, until cancelled."""
@@ -64,11 +64,9 @@ class Archiver:
 
     async def archive_page(self) -> int:
         """Archive a page of runs that are due; return how many were. 0 while another replica does it."""
-        now = time.monotonic()
-        self._failed = {run_id: until for run_id, until in self._failed.items() if until > now}
         if not await self._held():
             return 0
-        due = await self._records.due(self._limits.classes.ages, list(self._failed), self._limits.page)
+        due = await self._records.due(self._limits.classes.ages, self._failed.ids, self._limits.page)
         for run_id in due:
             if not await self._held():
                 break
@@ -82,9 +80,12 @@ class Archiver:
         try:
             await self.archive_run(run_id)
         except Refusal as refusal:
-            self._failed[run_id] = time.monotonic() + self._limits.retry_s
+            self._failed.hold(run_id)
             metrics.ARCHIVES_FAILED.labels(refusal.reason).inc()
             _log.error("archive_failed", run_id=run_id, reason=refusal.reason, why=refusal.message)
+        except Exception as error:  # noqa: BLE001 - one that breaks must not keep the others in the log
+            self._failed.take(run_id, error)
+            metrics.ARCHIVES_FAILED.labels(reason_of(error)).inc()
 
     async def archive_run(self, run_id: str) -> bool:
         """Archive a finished run; return False if that was done before.

@@ -303,6 +303,24 @@ async def test_a_run_that_lost_its_worker_takes_back_the_place_that_its_child_ha
         assert await given(third) == run_id
 
 
+async def test_children_that_are_started_at_once_on_two_replicas_are_no_more_than_may_be(
+    runtime_database: Database, who: Somebody
+) -> None:
+    settings = replace(runtime_settings(runtime_database), children=ChildSettings(max_children=3))
+    async with replica(settings, who.key) as one, replica(settings, who.key) as two:
+        _, run_id = await parent(one, who, slots=1)
+
+        async def started(number: int) -> str:
+            try:
+                await refusing(start((one, two)[number % 2], who, asked(run_id, f"c{number}")))
+            except Refusal as refusal:
+                return refusal.reason
+            return "started"
+
+        outcomes = await asyncio.gather(*(started(number) for number in range(10)))
+        assert sorted(outcomes) == ["limit_reached"] * 7 + ["started"] * 3
+
+
 async def test_a_run_has_so_many_children_and_generations(runtime_database: Database, who: Somebody) -> None:
     settings = replace(runtime_settings(runtime_database), children=ChildSettings(max_children=2, max_depth=2))
     async with replica(settings, who.key) as runtime:

@@ -178,8 +178,9 @@ async def test_workers_of_other_accounts_keep_their_runs(runtime_database: Datab
 class Flaky:
     """A store that is away at first."""
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures: int, error: Exception) -> None:
         self.failures = failures
+        self.error = error
         self.added: list[str] = []
         self.ended: list[str] = []
 
@@ -189,12 +190,13 @@ class Flaky:
     async def end(self, account_id: str) -> None:
         if self.failures:
             self.failures -= 1
-            raise Refusal("unavailable", "away; try again")
+            raise self.error
         self.ended.append(account_id)
 
 
-async def test_what_could_not_be_ended_is_tried_again_and_keeps_up_nobody() -> None:
-    flaky = Flaky(failures=1)
+@pytest.mark.parametrize("error", [Refusal("unavailable", "away; try again"), KeyError("a defect")], ids=repr)
+async def test_what_could_not_be_ended_is_tried_again_and_keeps_up_nobody(error: Exception) -> None:
+    flaky = Flaky(1, error)
     accounts = EndedAccounts(flaky, [flaky.end], retry_s=0.001)
     for account_id in ("sva_1", "sva_2"):
         accounts.on_revocation(Revocation(subject=account_id))

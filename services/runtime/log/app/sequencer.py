@@ -122,7 +122,8 @@ class Sequencer:
         try:
             session = await stack.enter_async_context(self._store.session())
         except BaseException as error:
-            self._fail_batch(batch, error)
+            self._fail(batch.commands, error)
+            self._done(batch)
             self._fail_waiting(error)  # these would only wait longer for the same answer
             raise
         self._cache.clear()  # it may be another server, with a different past
@@ -144,24 +145,50 @@ class Sequencer:
         left. Then nothing is published: the tail, which has started over, looks at the log's heads and reads the batch
         if it is there.
         """
-        past = self._pasts
+        left = list(batch.commands)
         try:
-            with commit_span(batch.commands) as span:
-                decided = await self._batches.write(session, batch.commands)
-                span.add_event(COMMITTED)
-                if decided.changes.records:
-                    _count_events(decided.changes.records)
-                    if past == self._pasts:
-                        self._publish(decided.changes.records)
-                        span.add_event(PUBLISHED)
+            await self._store_all(session, left)
         except BaseException as error:
-            self._fail_batch(batch, error)
+            self._fail(left, error)
             raise
-        try:
-            for pending, answer in zip(batch.commands, decided.answers, strict=True):
-                pending.settle(answer)
         finally:
             self._done(batch)
+
+    async def _store_all(self, session: LogSession, left: list[PendingCommand]) -> None:
+        """Write and answer the commands, and remove from the list those that are answered.
+
+        If a defect breaks the batch, each of its commands is written by itself, so that only the one with the defect is
+        answered `unavailable`. A command that was stored before is recognized as a repetition.
+        """
+        try:
+            await self._store_and_answer(session, left)
+            left.clear()
+        except Exception as error:
+            if len(left) == 1 or refusal_of(error) is not None or not session.is_open:
+                raise
+            _log.error("batch_split", commands=len(left), exc_info=error)
+            self._cache.clear()
+        while left:
+            try:
+                await self._store_and_answer(session, left[:1])
+            except Exception as error:
+                if refusal_of(error) is not None or not session.is_open:
+                    raise
+                self._fail(left[:1], error)
+            del left[0]
+
+    async def _store_and_answer(self, session: LogSession, commands: Sequence[PendingCommand]) -> None:
+        past = self._pasts
+        with commit_span(commands) as span:
+            decided = await self._batches.write(session, commands)
+            span.add_event(COMMITTED)
+            if decided.changes.records:
+                _count_events(decided.changes.records)
+                if past == self._pasts:
+                    self._publish(decided.changes.records)
+                    span.add_event(PUBLISHED)
+        for pending, answer in zip(commands, decided.answers, strict=True):
+            pending.settle(answer)
 
     def _done(self, batch: PendingBatch) -> None:
         self._queue.done(batch)
@@ -172,10 +199,6 @@ class Sequencer:
         metrics.QUEUE_COMMANDS.inc(len(batch.commands))
         self._queue.give_back(batch)
         self._changed.set()
-
-    def _fail_batch(self, batch: PendingBatch, error: BaseException) -> None:
-        self._fail(batch.commands, error)
-        self._done(batch)
 
     def _fail_waiting(self, error: BaseException) -> None:
         """Fail the waiting commands, except those that would be answered before a command of a batch under way."""

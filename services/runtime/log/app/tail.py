@@ -18,6 +18,7 @@ from prometheus_client import Gauge
 
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
+from oa_platform.health.failures import note_survived
 from oa_platform.telemetry.tracing import sampled_traceparent
 from services.runtime.authority.domain import Head
 from services.runtime.log import metrics
@@ -28,7 +29,7 @@ from services.runtime.log.limits import TailLimits
 
 _log = structlog.get_logger(__name__)
 Listener = Callable[[Sequence[LogRecord]], None]
-"""Takes consecutive records of one partition. Must not block, must not raise."""
+"""Takes consecutive records of one partition. Must not block. An error of one is logged, and holds up no other."""
 MAX_TRACED = 64
 """Maximum number of traced commits of a partition that readers learn of: the newest, because they read what is new."""
 
@@ -127,7 +128,10 @@ class Tail:
         if not new:
             return
         for listener in self._listeners:
-            listener(new)
+            try:
+                listener(new)
+            except Exception as error:  # noqa: BLE001 - what is stored reaches everybody else
+                note_survived(_log, "listener_failed", error, partition=partition.number, position=new[0].position)
         for bell in self._bells:
             bell.ring((partition.number,))
 

@@ -20,7 +20,7 @@ from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.pipeline import Pipeline, Place, out_of_order
 from services.runtime.log.domain.records import LogRecord
-from services.runtime.log.domain.shares import Share, bounds_of, without_families
+from services.runtime.log.domain.shares import Share, ShareKind, bounds_of, without_families
 
 CreateKey = tuple[str, str, str]
 """Org, user and idempotency key of a CreateRun."""
@@ -51,6 +51,8 @@ class Snapshot:
     creates: Mapping[CreateKey, KnownKey]
     gone: Collection[str] = ()
     """Of the workers that are to get a run, those that are lost or stopped."""
+    broken: Collection[str] = ()
+    """Of the runs, those whose rows can't be read because of a defect."""
 
 
 class StoredKey(NamedTuple):
@@ -145,6 +147,7 @@ class Batch:
         self._appends = dict(snapshot.appends)
         self._creates = dict(snapshot.creates)
         self._gone = snapshot.gone
+        self._broken = snapshot.broken
         self._counted = dict(counted)
         self._lenders = lenders
         self._lent: set[str] = set()
@@ -155,6 +158,8 @@ class Batch:
 
     def apply(self, command: Command, partition: int, place: Place | None = None) -> Answer:
         """Decide one more command, whose run is in `partition`; `place` is an append's place in its stream."""
+        if command.run_id in self._broken:
+            return Refusal("internal", "the run can't be read because of a defect of ours, which was logged; report it")
         if place is not None and (awaited := self._pipeline(place).awaited(place)) and self._known(command) is None:
             return out_of_order(awaited)
         known = self._known(command)
@@ -173,9 +178,12 @@ class Batch:
         """Return the Refusal of a command for a reason outside of its run's state, or None."""
         if isinstance(command, AssignRun) and command.worker_id in self._gone:
             return Refusal("worker_lost", "the worker is lost, or has said good-bye; give the run to another")
-        bounds = self._bounds(command)
-        if all(self._counted[share] < bound for share, bound in bounds.items()):
+        full = {share.kind: bound for share, bound in self._bounds(command).items() if self._counted[share] >= bound}
+        if not full:
             return None
+        if (limit := full.get(ShareKind.CHILDREN)) is not None:
+            text = f"a run has at most {limit} children; let them do more each"
+            return Refusal("limit_reached", text, metadata={"limit": str(limit)})
         if isinstance(command, CreateRun):
             text = "another run of the thread has not ended; wait for it, or let the new one wait or interrupt it"
             return Refusal("thread_busy", text, field="spec.thread_id")

@@ -1,4 +1,5 @@
-"""How many runs may run at a time: of an org, of a person in it, with a common key, and of a thread. Pure."""
+"""How many runs may run at a time: of an org, of a person in it, with a common key, and of a thread; and how many
+children a run may have. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ class ShareKind(enum.StrEnum):
 
     KEY: runs that a worker holds. ORG and PERSON: the same, but of a run and those below it only the lowest, so that a
     run that waits for its child leaves its place to the child. THREAD: runs that were started and have not ended.
-    OPEN_THREAD: runs that have not ended.
+    OPEN_THREAD: runs that have not ended. CHILDREN: all runs that a run has started.
     """
 
     ORG = "org"
@@ -28,6 +29,7 @@ class ShareKind(enum.StrEnum):
     KEY = "key"
     THREAD = "thread"
     OPEN_THREAD = "open_thread"
+    CHILDREN = "children"
 
 
 _OF_FAMILIES = frozenset({ShareKind.ORG, ShareKind.PERSON})
@@ -35,7 +37,7 @@ _OF_FAMILIES = frozenset({ShareKind.ORG, ShareKind.PERSON})
 
 
 class Share(NamedTuple):
-    """Runs of an org that count together. `name` is the person, key or thread; empty for all of the org."""
+    """Runs of an org that count together. `name` is the person, key, thread or parent; empty for all of the org."""
 
     kind: ShareKind
     org_id: str
@@ -48,11 +50,20 @@ def bounds_of(command: Command, runs: Mapping[str, RunState], limits: Limits) ->
         case AssignRun(run_id) if run := runs.get(run_id):
             # A run that is started again has had its turn in its thread, and keeps it.
             return _of_start(run.org_id, run.user_id, run.queue, run.thread_id if run.attempt == 0 else "", limits)
-        case CreateRun(org_id=org_id, spec=spec) if spec.thread_policy:
-            bound = 1 if spec.thread_policy is ThreadPolicy.REJECT else UNBOUNDED
-            return {Share(ShareKind.OPEN_THREAD, org_id, spec.thread_id): bound}
+        case CreateRun():
+            return _of_creation(command)
         case _:
             return {}
+
+
+def _of_creation(command: CreateRun) -> dict[Share, int]:
+    bounds: dict[Share, int] = {}
+    if command.spec.thread_policy:
+        bound = 1 if command.spec.thread_policy is ThreadPolicy.REJECT else UNBOUNDED
+        bounds[Share(ShareKind.OPEN_THREAD, command.org_id, command.spec.thread_id)] = bound
+    if command.parent_run_id and command.max_children is not None:
+        bounds[Share(ShareKind.CHILDREN, command.org_id, command.parent_run_id)] = command.max_children
+    return bounds
 
 
 def _of_start(org_id: str, user_id: str, queue: QueuePolicy, thread_id: str, limits: Limits) -> dict[Share, int]:

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 import asyncpg
+import structlog
 
 from oa_base.clock import time_of
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
 from oa_platform.postgres.columns import columns
 from oa_platform.postgres.pool import Connection, Postgres
 from oa_runlog import wire
@@ -22,6 +24,7 @@ from services.runtime.log.domain.shares import Share, ShareKind, is_of_families
 from services.runtime.log.store import sql
 from services.runtime.log.store.rows import moving_values, queue_values, state_of
 
+_log = structlog.get_logger(__name__)
 _KEYS = {"events_idempotency", "runs_create_key"}
 """The indexes that find an idempotency key that was used before."""
 _NO_KEY = (None, None, None)
@@ -116,16 +119,21 @@ class PostgresLogTransaction:
         rows = await self._connection.fetch(sql.READ_RUNS, wanted.run_ids, wanted.append_keys)
         runs: dict[str, RunState] = {}
         appends: dict[tuple[str, str], KnownKey] = {}
+        broken: set[str] = set()
         for row in rows:
             run_id = row["run_id"]
             if run_id is None:
                 continue
-            runs[run_id] = state_of(row)
+            try:
+                runs[run_id] = state_of(row)
+            except Exception as error:  # noqa: BLE001 - the commands on other runs must not fail with it
+                note_survived(_log, "run_not_readable", error, run_id=run_id)
+                broken.add(run_id)
             known = zip(*(row[name] or () for name in ("keys", "fingerprints", "first_seqs", "counts")), strict=True)
             for key, mark, first_seq, count in known:
                 appends[run_id, key] = KnownKey(run_id, mark, first_seq, count)
         creates, gone = await self._created(wanted.create_keys), await self._gone(wanted.assignees)
-        return Snapshot(rows[0]["now_us"] * 1000, rows[0]["log_epoch"], runs, appends, creates, gone)
+        return Snapshot(rows[0]["now_us"] * 1000, rows[0]["log_epoch"], runs, appends, creates, gone, broken)
 
     async def _gone(self, worker_ids: Sequence[str]) -> set[str]:
         """Return those that are lost or stopped; the others keep their status until the transaction ends."""

@@ -73,6 +73,8 @@ SELECT k.kind, k.org_id, k.name, CASE k.kind
         SELECT count(*) FROM runtime.runs r
         WHERE r.org_id = k.org_id AND r.thread_id = k.name AND r.thread_id <> ''
           AND r.status IN ('created', 'running', 'canceling'))
+    WHEN 'children' THEN (
+        SELECT count(*) FROM runtime.runs r WHERE r.parent_run_id = k.name AND r.parent_run_id <> '')
 END AS runs
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, org_id, name)
 """  # noqa: S608 - constants

@@ -27,6 +27,8 @@ class FakeLog:
         self.is_away = False
         self.failing: set[int] = set()
         """Partitions of which nothing can be stored: the connection breaks."""
+        self.defective: set[str] = set()
+        """Runs whose changes the database refuses, and with them all of their batch."""
         self.reached: dict[int, asyncio.Event] = {}
         """Set once a batch waits for a partition that is held."""
         self._held: dict[int, asyncio.Event] = {}
@@ -83,6 +85,8 @@ class FakeLog:
 
     def store(self, how: str, changes: Changes) -> None:
         """At once."""
+        if self.defective.intersection(changes.runs):
+            raise KeyError("a defect")
         self.batches.append((how, sorted(changes.heads)))
         self.heads |= changes.heads
         self._runs |= changes.runs

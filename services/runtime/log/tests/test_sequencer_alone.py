@@ -324,3 +324,16 @@ async def test_a_full_queue_refuses_and_an_answer_that_nobody_waits_for_is_no_ma
         one.log.let_go(3)
         assert await settled(first, kept) == ["stored", "stored"]
         assert [record.seq for record in one.log.records[3]] == [1, 2, 3, 4, 5], "it was carried out all the same"
+
+
+async def test_a_defect_that_one_command_meets_takes_none_of_its_batch_with_it() -> None:
+    async with scene() as at:
+        broken, fine = await at.run_in(1), await at.run_in(2)
+        at.log.defective.add(broken)
+        sessions = len(at.log.sessions)
+        answers = [at.submit(append(run_id, key)) for run_id, key in ((fine, "a"), (broken, "b"), (fine, "c"))]
+        await asyncio.wait(answers)
+        assert [word for word in at.said if word != "published"] == ["a stored", "b unavailable", "c stored"]
+        assert len(at.log.sessions) == sessions, "its connection is as good as before"
+        at.log.defective.clear()
+        assert (await at.submit(append(broken, "b"))).first_seq == 3

@@ -216,3 +216,18 @@ def test_nothing_is_missed_doubled_or_swapped(operations: Sequence[tuple[str, in
             assert heard == list(range(1, len(log.table[0]) + 1))
 
     asyncio.run(scenario())
+
+
+async def test_a_listener_that_fails_holds_up_no_other_and_not_the_tail() -> None:
+    def broken(_records: object) -> None:
+        raise KeyError("a defect")
+
+    log, heard = FakeLog(), list[int]()
+    async with following(log) as (tail, first):
+        tail.listen(broken)
+        tail.listen(lambda records: heard.extend(record.position for record in records))
+        tail.publish(log.commit(2))
+        log.commit(1)
+        tail.hint(0, 3)
+        await until(tail, 3)
+        assert (first, heard) == ([1, 2, 3], [1, 2, 3])

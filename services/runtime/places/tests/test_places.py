@@ -198,6 +198,7 @@ class Flaky:
     """A store that is away at first, and says what was news."""
 
     failures: int
+    error: Exception = field(default_factory=lambda: Refusal("unavailable", "away; try again"))
     taken: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     looks: int = 0
@@ -206,17 +207,28 @@ class Flaky:
         self.taken.append(change.subject)
         return True
 
-    async def open_runs(self, limit: int) -> list[OpenRun]:
+    async def open_runs(self, limit: int, left_out: object) -> list[OpenRun]:
         return []
 
     async def stop(self, subject: str, org_id: str) -> None:
         if self.failures:
             self.failures -= 1
-            raise Refusal("unavailable", "away; try again")
+            raise self.error
         self.stopped.append(subject)
 
     async def look(self) -> None:
         self.looks += 1
+
+
+async def test_a_change_that_meets_a_defect_waits_behind_the_others() -> None:
+    flaky: Any = Flaky(failures=1, error=KeyError("a defect"))
+    places = Places(flaky, flaky, flaky.stop, flaky.look, PlaceLimits())
+    for subject in ("usr_1", "usr_2"):
+        places.on_revocation(Revocation(subject=subject, place_change=LOST))
+    await places.look_once()
+    assert (flaky.stopped, flaky.looks) == (["usr_2"], 1)
+    await places.look_once()
+    assert flaky.stopped == ["usr_2", "usr_1"]
 
 
 async def test_what_could_not_be_carried_out_is_tried_again_in_its_order() -> None:

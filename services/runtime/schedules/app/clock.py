@@ -17,7 +17,9 @@ import structlog
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine
 from oa_runlog import wire
+from oa_runlog.events import ThreadPolicy
 from services.runtime.runs.app import Runs
 from services.runtime.schedules import metrics
 from services.runtime.schedules.app.ports import Change, Due, ScheduleStore
@@ -63,6 +65,7 @@ class ScheduleClock:
         self._limits = limits
         self._waiting: set[str] = set()
         """Schedules whose runs can't be created at the moment. The next look tries again."""
+        self._broken = Quarantine("schedules", "schedule_id")
 
     async def run(self) -> None:
         """Run until canceled."""
@@ -84,7 +87,8 @@ class ScheduleClock:
 
     async def look_after_page(self) -> bool:
         """Settle some schedules that are due; return whether there may be more. Raises Refusal unavailable."""
-        async with self._store.due(self._limits.page, list(self._waiting)) as change:
+        taken = self._broken.taken
+        async with self._store.due(self._limits.page, list(self._waiting), self._broken) as change:
             if change.schedules:
                 late = change.now - change.schedules[0].next_time
                 metrics.LATE.set(max(0.0, late.total_seconds()))
@@ -93,7 +97,7 @@ class ScheduleClock:
                 await change.store(one.after, one.records)
         for one in done:
             _tell(one, change)
-        return bool(change.schedules)
+        return bool(change.schedules) or self._broken.taken > taken
 
     async def _settled(self, change: Change) -> list[_Moved]:
         due, done = list[Due](), list[_Moved]()
@@ -109,9 +113,8 @@ class ScheduleClock:
                 note_survived(_log, "schedule_broken", error, **_about(schedule))
                 done.append(_Moved(schedule, unusable(schedule, _defect()), ()))
         standings = await change.standings(due) if due else []
-        moves = await asyncio.gather(
-            *(self._move(one, standing, change.now) for one, standing in zip(due, standings, strict=True))
-        )
+        moving = ((one, self._move(one, standing, change.now)) for one, standing in zip(due, standings, strict=True))
+        moves = await asyncio.gather(*(self._broken.attempt(one.schedule.schedule_id, move) for one, move in moving))
         return done + [one for one in moves if one is not None]
 
     async def _move(self, one: Due, standing: Standing, now: datetime) -> _Moved | None:
@@ -131,6 +134,8 @@ class ScheduleClock:
         try:
             return await self._start(schedule, due, step, now)
         except Refusal as refusal:
+            if refusal.reason == "thread_busy":
+                return skipped_for_overlap(refusal.message)
             if refusal.info.action is not ClientAction.RETRY:
                 return Settled(Outcome.REFUSED, refusal.reason, refusal.message)
             self._waiting.add(schedule.schedule_id)
@@ -138,6 +143,9 @@ class ScheduleClock:
             return None
 
     async def _start(self, schedule: Schedule, due: datetime, step: Step, now: datetime) -> Settled:
+        spec = wire.decode_spec(schedule.spec)
+        if step is Step.REPLACE and spec.thread_policy is ThreadPolicy.REJECT:
+            step = Step.SKIP  # while the last run ends, its thread is busy: it would be canceled for nothing
         if step is Step.SKIP:
             return skipped_for_overlap()
         if step is Step.REPLACE:
@@ -147,7 +155,7 @@ class ScheduleClock:
             why = f"the schedule {schedule.name} starts its next run"
             await self._runs.cancel(schedule.owner, schedule.last_run_id, why)
         key = run_key(schedule.schedule_id, due)
-        run, _ = await self._runs.create(schedule.owner, key, wire.decode_spec(schedule.spec))
+        run, _ = await self._runs.create(schedule.owner, key, spec)
         return Settled(Outcome.STARTED, run_id=run.state.run_id)
 
 

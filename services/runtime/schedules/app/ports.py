@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from oa_platform.health.quarantine import Quarantine
 from services.runtime.schedules.domain.schedule import Come, Schedule, ScheduledTime, Standing, run_key
 
 
@@ -99,8 +100,9 @@ class ScheduleStore(Protocol):
         """The ids of an org's schedules that start runs."""
         ...
 
-    async def closed_in_open_orgs(self, limit: int) -> list[str]:
-        """The ids of schedules that were paused because their orgs were deleted, and whose orgs are open again."""
+    async def closed_in_open_orgs(self, limit: int, left_out: Sequence[str]) -> list[str]:
+        """The ids of schedules that were paused because their orgs were deleted, and whose orgs are open again, without
+        those that are left out."""
         ...
 
     async def now(self) -> datetime:
@@ -123,6 +125,9 @@ class ScheduleStore(Protocol):
         """A transaction that has locked one schedule, unless the schedule is gone."""
         ...
 
-    def due(self, limit: int, except_for: Sequence[str]) -> AbstractAsyncContextManager[Change]:
-        """A transaction that has locked schedules whose time has come and that no other transaction has locked."""
+    def due(self, limit: int, except_for: Sequence[str], broken: Quarantine) -> AbstractAsyncContextManager[Change]:
+        """A transaction that has locked schedules whose time has come and that no other transaction has locked.
+
+        `broken`: schedules that are left out too, and those whose rows can't be read.
+        """
         ...

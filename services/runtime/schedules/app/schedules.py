@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.system.ids import new_id
 from oa_runlog import wire
 from services.runtime.log.domain.records import RunRecord
@@ -68,6 +69,7 @@ class Schedules:
         self._runs = runs
         self._specs = specs
         self._limits = limits
+        self._broken = Quarantine("places of schedules", "schedule_id")
 
     # -------------------------------------------------------------------------------------------------- create, show
 
@@ -166,18 +168,22 @@ class Schedules:
 
     async def reopen(self) -> None:
         """Resume the schedules whose orgs were restored. Raises Refusal unavailable."""
-        await self._turn(await self._store.closed_in_open_orgs(self._limits.page), reopened)
+        closed = await self._store.closed_in_open_orgs(self._limits.page, self._broken.ids)
+        await self._turn(closed, reopened)
 
     async def _turn(self, schedule_ids: Sequence[str], to: Callable[[Schedule], Schedule]) -> None:
         """Apply the decision `to` to each of them, as it is under its lock."""
         for schedule_id in schedule_ids:
-            async with self._store.changing(schedule_id) as change:
-                turned = [(one, to(one)) for one in change.schedules]
-                for before, after in turned:
-                    if after != before:
-                        await change.store(after)
+            await self._broken.attempt(schedule_id, self._turn_one(schedule_id, to))
+
+    async def _turn_one(self, schedule_id: str, to: Callable[[Schedule], Schedule]) -> None:
+        async with self._store.changing(schedule_id) as change:
+            turned = [(one, to(one)) for one in change.schedules]
             for before, after in turned:
-                tell_turned(before, after)
+                if after != before:
+                    await change.store(after)
+        for before, after in turned:
+            tell_turned(before, after)
 
     async def delete(self, principal: Principal, handle: str) -> bool:
         """Delete a schedule; return whether it was deleted before. Raises Refusal not_found."""

@@ -252,9 +252,9 @@ class Settled:
     run_id: str = ""
 
 
-def skipped_for_overlap() -> Settled:
-    """The outcome of a time at which the last run had not ended."""
-    return Settled(Outcome.SKIPPED, OVERLAP, _WHY_SKIPPED[OVERLAP])
+def skipped_for_overlap(why: str = "") -> Settled:
+    """The outcome of a time at which the last run, or another one in its way, had not ended."""
+    return Settled(Outcome.SKIPPED, OVERLAP, why or _WHY_SKIPPED[OVERLAP])
 
 
 def moved(

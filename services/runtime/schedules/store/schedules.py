@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.postgres.columns import columns
 from oa_platform.postgres.pool import Connection, Postgres
 from services.runtime.schedules.app.ports import Due, NewSchedule, Stored
@@ -64,9 +65,9 @@ class PostgresSchedules:
         """The ids of an org's schedules that start runs."""
         return await self._ids(sql.ACTIVE_IN, org_id)
 
-    async def closed_in_open_orgs(self, limit: int) -> list[str]:
+    async def closed_in_open_orgs(self, limit: int, left_out: Sequence[str]) -> list[str]:
         """The ids of schedules that were paused because their orgs were deleted, and whose orgs are open again."""
-        return await self._ids(sql.CLOSED_IN_OPEN_ORGS, limit)
+        return await self._ids(sql.CLOSED_IN_OPEN_ORGS, limit, left_out)
 
     async def _ids(self, statement: str, *arguments: object) -> list[str]:
         async with self._postgres.acquire() as connection:
@@ -101,18 +102,18 @@ class PostgresSchedules:
         """A transaction that has locked one schedule, unless the schedule is gone."""
         async with self._postgres.transaction() as connection:
             rows = await connection.fetch(sql.LOCK, schedule_id)
-            yield await self._change(connection, rows)
+            yield await self._change(connection, [schedule_of(row) for row in rows])
 
     @asynccontextmanager
-    async def due(self, limit: int, except_for: Sequence[str]) -> AsyncIterator[PostgresChange]:
+    async def due(self, limit: int, except_for: Sequence[str], broken: Quarantine) -> AsyncIterator[PostgresChange]:
         """A transaction that has locked schedules whose time has come and that no other transaction has locked."""
         async with self._postgres.transaction() as connection:
-            rows = await connection.fetch(sql.TAKE_DUE, limit, list(except_for))
-            yield await self._change(connection, rows)
+            rows = await connection.fetch(sql.TAKE_DUE, limit, [*except_for, *broken.ids])
+            yield await self._change(connection, broken.decoded(rows, schedule_of))
 
-    async def _change(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> PostgresChange:
+    async def _change(self, connection: Connection, schedules: list[Schedule]) -> PostgresChange:
         now = await connection.fetchval(sql.NOW)
-        return PostgresChange(connection, now, [schedule_of(row) for row in rows], self._kept_times)
+        return PostgresChange(connection, now, schedules, self._kept_times)
 
 
 class PostgresAdding:

@@ -58,9 +58,11 @@ ACTIVE_IN = "SELECT schedule_id FROM runtime.schedules WHERE org_id = $1 AND sta
 CLOSED_IN_OPEN_ORGS = """
 SELECT schedule_id FROM runtime.schedules s WHERE closed_with_org AND status = 'paused'
 AND NOT EXISTS (SELECT FROM runtime.places p WHERE p.subject = '' AND p.org_id = s.org_id AND p.is_lost)
+AND schedule_id <> ALL($2::text[])
 ORDER BY schedule_id LIMIT $1
 """
-"""Schedules that were paused because their orgs were deleted, and whose orgs were restored."""
+"""Schedules that were paused because their orgs were deleted, and whose orgs were restored, without those that are left
+out ($2)."""
 
 TAKE_DUE = f"""{_SELECT}
 WHERE status = 'active' AND next_time <= clock_timestamp() AND schedule_id <> ALL($2::text[])

@@ -30,6 +30,7 @@ from services.runtime.schedules.tests.scene import (
 )
 from services.runtime.tests.rig import FakeWorker, Replica, Somebody, finish, refusal_of_call
 
+ACTIVE = pb.SCHEDULE_STATUS_ACTIVE
 DAYS_MS = 24 * HOUR_MS
 CLOCK = pb.SCHEDULED_CAUSE_CLOCK
 
@@ -285,6 +286,26 @@ async def test_a_run_that_can_not_be_started_replaces_nothing(runtime: Replica, 
     shown = await settled(runtime, who, 2)
     assert (shown.schedule.refused, shown.schedule.last_run_id) == (1, first)
     assert (await runtime.run(who, first)).status == run_pb2.RUN_STATUS_RUNNING
+
+
+@pytest.mark.parametrize("overlap", [pb.OVERLAP_POLICY_ALLOW, pb.OVERLAP_POLICY_CANCEL_PREVIOUS])
+async def test_a_thread_that_is_busy_skips_times_cancels_nothing_and_pauses_no_schedule(
+    runtime_database: Database, who: Somebody, hand: Hand, overlap: pb.OverlapPolicy.ValueType
+) -> None:
+    async with scheduling(runtime_database, who, replace(QUICK, max_refusals=2)) as runtime:
+        request = request_of(catch_up_ms=DAYS_MS, overlap=overlap)
+        request.spec.thread_id, request.spec.thread_policy = "thr", event_pb2.THREAD_POLICY_REJECT
+        made = (await runtime.schedules.CreateSchedule(request, metadata=who.as_person())).schedule
+        worker = FakeWorker(runtime, who)
+        await worker.attach()
+        await hand.set_back(made)
+        first = (await worker.next("assignment")).assignment.run.run_id
+        for times in (2, 3, 4):
+            await hand.set_back(made)
+            shown = await settled(runtime, who, times)
+        assert (shown.schedule.status, shown.schedule.refused, shown.schedule.skipped) == (ACTIVE, 0, 3)
+        assert shown.recent[0].reason == "overlap"
+        assert (await runtime.run(who, first)).status == run_pb2.RUN_STATUS_RUNNING
 
 
 async def test_a_run_that_has_ended_is_in_nobodys_way(runtime: Replica, who: Somebody, hand: Hand) -> None:

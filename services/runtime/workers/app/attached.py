@@ -12,6 +12,8 @@ import structlog
 
 from oa_base.clock import MS_NS, SECOND_NS
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine
 from oa_runlog import wire
 from oa_runlog.events import (
     AttemptFailed,
@@ -75,6 +77,7 @@ class AttachedWorkers:
         self._holders: dict[str, Attachment] = {}
         """Run -> the attached worker that holds it."""
         self._telling: set[asyncio.Task[None]] = set()
+        self._broken = Quarantine("attached workers", "run_id")
         self.on_run_waits: Callable[[], None] = lambda: None
         """Called when a run may have begun to wait for a worker."""
         self.on_worker_free: Callable[[], None] = lambda: None
@@ -147,7 +150,8 @@ class AttachedWorkers:
         self.tell_lost(attachment, believed)
         attachment.is_restored = True
         for run_id, held in list(attachment.leases.items()):
-            self._restore_one(attachment, held, run_id, await self._reader.run(run_id))
+            with self._broken.containing(run_id):  # the worker's other runs go on
+                self._restore_one(attachment, held, run_id, await self._reader.run(run_id))
 
     def _restore_one(self, attachment: Attachment, lease: Lease, run_id: str, run: RunRecord | None) -> None:
         if attachment.leases.get(run_id) is not lease:
@@ -189,7 +193,8 @@ class AttachedWorkers:
             return
         for record in records:
             if record.type in _MOVING:
-                self._on_moved(wire.decode_event(record.data))
+                with self._broken.containing(record.run_id):
+                    self._on_moved(wire.decode_event(record.data))
         if EventType.RUN_FINISHED in kinds:
             self.on_worker_free()
         if not kinds.isdisjoint(_QUEUEING):
@@ -245,8 +250,8 @@ class AttachedWorkers:
         """Tell a worker about the run that it got. If the read fails, the next heartbeat tries again."""
         try:
             run = await self._reader.run(run_id)
-        except Refusal as refusal:
-            _log.warning("assignment_not_told", run_id=run_id, reason=refusal.reason)
+        except Exception as error:  # noqa: BLE001 - the worker's other runs go on
+            note_survived(_log, "assignment_not_told", error, run_id=run_id)
             return
         if run is not None and run.state.is_leased and run.state.lease_epoch == epoch:
             self.tell(attachment, run)

@@ -15,6 +15,8 @@ import time
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine, concerns_all
 from oa_platform.process.word import Word
 from oa_runlog.commands import AssignRun, CreateRun
 from services.runtime.log.app.log import Log
@@ -41,6 +43,7 @@ class Dispatcher:
         self._limits = limits
         self._rules = rules
         self._turns = Turns()
+        self._broken = Quarantine("dispatcher", "run_id")
         self._next_look_s = 0.0
         self._word = Word()
         self._began_to_wait = 0
@@ -93,9 +96,10 @@ class Dispatcher:
                     self._look_at_all()
                     await self._look_ahead()
                 await self.dispatch()
-            except Refusal as refusal:
-                _log.warning("dispatch_failed", reason=refusal.reason)
-                await asyncio.sleep(refusal.retry_after_ms / 1000)
+            except Exception as error:  # noqa: BLE001 - runs that can't be given away now wait for the next look
+                note_survived(_log, "dispatch_failed", error)
+                pause_ms = error.retry_after_ms if isinstance(error, Refusal) else 0
+                await asyncio.sleep((pause_ms or self._limits.dispatch_interval_ms) / 1000)
                 self._word.give()
 
     async def _look_ahead(self) -> None:
@@ -123,21 +127,33 @@ class Dispatcher:
 
     async def _fill(self, attachment: Attachment) -> bool:
         """Give the worker the runs that it may have; return whether nothing waits after that."""
-        worker, began_to_wait = attachment.worker, self._began_to_wait
+        worker, began_to_wait, taken = attachment.worker, self._began_to_wait, self._broken.taken
         limit = min(attachment.free_slots, self._limits.dispatch_page)
-        queue = await self._store.waiting_runs(worker.org_id, worker.adapters, limit, self._rules, self._turns.marks)
+        queue = await self._store.waiting_runs(
+            worker.org_id, worker.adapters, limit, self._rules, self._turns.marks, self._broken
+        )
         if not self._takes_runs(attachment):
             return False  # it left in the meantime, and would hold the run until it counts as lost
         given = await asyncio.gather(*(self._give(attachment, run) for run in queue.runs), return_exceptions=True)
-        refused = [answer for answer in given if isinstance(answer, BaseException)]
-        for error in refused:
-            # Otherwise another replica was faster, or the run no longer waits, or it has to wait longer.
-            if not _is_decided(error):
-                raise error
+        answers = zip(queue.runs, given, strict=True)
+        refused = [(run.run_id, error) for run, error in answers if isinstance(error, BaseException)]
+        for run_id, error in refused:
+            self._refused(run_id, error)
         attachment.nothing_waits = not (queue.others or refused) and self._began_to_wait == began_to_wait
-        if len(queue.runs) == self._limits.dispatch_page:
-            self._word.give()
+        if len(queue.runs) == self._limits.dispatch_page or self._broken.taken > taken:
+            self._word.give()  # others come after these
         return attachment.nothing_waits
+
+    def _refused(self, run_id: str, error: BaseException) -> None:
+        """Handle that a run was not given away. Raises the error if it concerns all runs.
+
+        A run with a defect waits in front of the others no longer. With any other run, another replica was faster, or
+        the run no longer waits, or it has to wait longer.
+        """
+        if not isinstance(error, Exception) or concerns_all(error):
+            raise error
+        if not isinstance(error, Refusal) or error.reason == "internal":
+            self._broken.take(run_id, error)
 
     # ------------------------------------------------------------------------------------------------- giving
 
@@ -166,7 +182,3 @@ class Dispatcher:
         if state is not None:
             # If the tail has not come this far yet, it tells the worker when it has.
             self._attached.tell(attachment, RunRecord(state, run.spec))
-
-
-def _is_decided(error: BaseException) -> bool:
-    return isinstance(error, Refusal) and error.reason not in ("unavailable", "overloaded", "draining")

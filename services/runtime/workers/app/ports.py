@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from oa_platform.health.quarantine import Quarantine
 from oa_runlog.events import RunSpec
 from oa_runlog.state import WorkerStatus
 from services.runtime.agents.domain import Agent
@@ -126,8 +127,8 @@ class WorkerStore(Protocol):
         """Stop the workers of an account, and return the ids of those that had not ended."""
         ...
 
-    async def leases_of_ended_workers(self, limit: int) -> list[LeaseRecord]:
-        """Leases whose workers are lost or stopped."""
+    async def leases_of_ended_workers(self, limit: int, left_out: Sequence[str]) -> list[LeaseRecord]:
+        """Leases whose workers are lost or stopped; without those of the runs that are left out."""
         ...
 
     async def leases_of(self, worker_id: str) -> list[LeaseRecord]:
@@ -143,10 +144,16 @@ class WorkerStore(Protocol):
         ...
 
     async def waiting_runs(
-        self, org_id: str, adapters: Sequence[str], limit: int, rules: QueueRules, marks: Mapping[str, int]
+        self,
+        org_id: str,
+        adapters: Sequence[str],
+        limit: int,
+        rules: QueueRules,
+        marks: Mapping[str, int],
+        broken: Quarantine,
     ) -> Queue:
         """The runs that wait for a worker of an org with these adapters; at most `limit` of those that may start now.
-        `marks`: see `domain.turns`."""
+        `marks`: see `domain.turns`. `broken`: runs that are left out, and those whose rows can't be read."""
         ...
 
     async def waiting(self) -> Waiting:
@@ -157,6 +164,6 @@ class WorkerStore(Protocol):
         """Milliseconds until the next waiting run's time; None if no time comes within `within_ms`."""
         ...
 
-    async def overdue_runs(self, limit: int) -> list[str]:
-        """Runs whose start timeout or run timeout is over, the longest overdue first."""
+    async def overdue_runs(self, limit: int, left_out: Sequence[str]) -> list[str]:
+        """Runs whose start timeout or run timeout is over, the longest overdue first; without those left out."""
         ...

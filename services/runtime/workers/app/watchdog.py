@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine
 from oa_runlog.commands import CancelDeadline, TimeLimit
 from services.runtime.log.app.log import Log
 from services.runtime.workers import metrics
@@ -55,6 +56,7 @@ class Watchdog:
             absent_after_s=limits.absent_after_ms / 1000,
             cancel_after_s=cancel_deadline_ms / 1000,
         )
+        self._broken = Quarantine("watchdog", "run_id")
         self._failing_since_s: float | None = None
         self._sent_away = False
         for cause in LossCause:
@@ -70,10 +72,10 @@ class Watchdog:
         """Look once. If the look fails, what was seen before no longer counts."""
         try:
             await self._look()
-        except Refusal as refusal:
+        except Exception as error:  # noqa: BLE001 - the next look may succeed, and the next process would fail, too
             self._vigil.forget()
             metrics.LOOKS_FAILED.inc()
-            _log.warning("watch_failed", reason=refusal.reason)
+            note_survived(_log, "watch_failed", error)
             self._send_away(self._now_s())
 
     def _send_away(self, now_s: float) -> None:
@@ -98,13 +100,19 @@ class Watchdog:
             metrics.WORKERS_LOST.labels(cause).inc()
             _log.warning("worker_lost", worker_id=worker_id, cause=cause)
         # Also those that another replica marked but did not give up: marking and giving up are two steps.
-        await self._workers.give_up(await self._store.leases_of_ended_workers(self._limits.watch_page))
+        page, left_out = self._limits.watch_page, self._workers.broken.ids
+        await self._workers.give_up(await self._store.leases_of_ended_workers(page, left_out))
         self._attached.end_left(seen.left)
-        due = self._vigil.due(now_s, await self._store.canceling_runs())
-        await asyncio.gather(*(self._log.do(CancelDeadline(run_id)) for run_id in due[: self._limits.watch_page]))
-        over = await self._store.overdue_runs(self._limits.watch_page)
-        await asyncio.gather(*(self._end_overdue(run_id) for run_id in over))
+        await self._end_due(self._vigil.due(now_s, await self._store.canceling_runs()))
+        over = await self._store.overdue_runs(page, self._broken.ids)
+        await asyncio.gather(*(self._broken.attempt(run_id, self._end_overdue(run_id)) for run_id in over))
         await self._store.forget_replicas({one: seen.replicas[one] for one in self._vigil.absent(now_s, seen.replicas)})
+
+    async def _end_due(self, canceling: Sequence[str]) -> None:
+        left_out = set(self._broken.ids)
+        due = [run_id for run_id in canceling if run_id not in left_out][: self._limits.watch_page]
+        commands = ((run_id, self._log.do(CancelDeadline(run_id))) for run_id in due)
+        await asyncio.gather(*(self._broken.attempt(run_id, done) for run_id, done in commands))
 
     async def _end_overdue(self, run_id: str) -> None:
         applied = await self._log.do(TimeLimit(run_id))

@@ -11,6 +11,8 @@ import structlog
 
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.system.ids import new_id
 from oa_runlog.commands import Append, LoseLease
 from oa_runlog.state import WorkerStatus
@@ -47,6 +49,8 @@ class Workers:
         self.limits = limits
         self._on_agents = on_agents
         self.lease_holders = LeaseHolders(store)
+        self.broken = Quarantine("leases", "run_id")
+        """Runs that can't be taken from workers that have ended."""
         self._letting_go: set[asyncio.Task[None]] = set()
 
     async def attach(self, principal: Principal, hello: Hello) -> Attachment:
@@ -141,10 +145,10 @@ class Workers:
     async def _let_go(self, attachment: Attachment) -> None:
         try:
             await self.goodbye(attachment)
-        except Refusal as refusal:
-            if refusal.reason != "worker_lost":  # else the process that has ended the worker gives up its runs
-                # The watchdog gives them up later, because the worker can't attach again.
-                _log.warning("runs_not_given_up", worker_id=attachment.worker.worker_id, reason=refusal.reason)
+        except Exception as error:  # noqa: BLE001 - the watchdog gives them up, because the worker can't attach again
+            if not isinstance(error, Refusal) or error.reason != "worker_lost":
+                # With that reason, the process that has ended the worker gives up its runs.
+                note_survived(_log, "runs_not_given_up", error, worker_id=attachment.worker.worker_id)
 
     async def end_account(self, service_account_id: str) -> None:
         """End the workers of an account that has ended, attached or not; the runs that they hold go to others at once.
@@ -196,6 +200,9 @@ class Workers:
         return await self._log.do(replace(command, worker_id=worker_id))
 
     async def give_up(self, leases: Sequence[LeaseRecord]) -> None:
-        """End leases whose holders are gone. Any replica may do this, any number of times."""
+        """End leases whose holders are gone. Any replica may do this, any number of times. Raises Refusal unavailable.
+
+        A run whose lease can't be ended because of a defect holds up no other; the watchdog tries it again later.
+        """
         commands = [LoseLease(lease.run_id, lease.worker_id, lease.lease_epoch) for lease in leases]
-        await asyncio.gather(*(self._log.do(command) for command in commands))
+        await asyncio.gather(*(self.broken.attempt(one.run_id, self._log.do(one)) for one in commands))

@@ -96,9 +96,10 @@ READ_LEASES_OF_ENDED_WORKERS = """
 SELECT r.run_id, r.worker_id, r.lease_epoch
 FROM runtime.workers w JOIN runtime.runs r USING (worker_id)
 WHERE w.status IN ('lost', 'stopped') AND r.status IN ('running', 'canceling') AND NOT r.fenced
+AND r.run_id <> ALL($2::text[])
 LIMIT $1
 """
-"""Runs whose worker ended while it held them."""
+"""Runs whose worker ended while it held them, without those that are left out ($2)."""
 
 READ_LEASES_OF_WORKER = """
 SELECT run_id, lease_epoch FROM runtime.runs
@@ -119,7 +120,7 @@ READ_CANCELING_RUNS = "SELECT run_id FROM runtime.runs WHERE status = 'canceling
 _CANDIDATE = """r.run_id, r.user_id, r.priority, r.concurrency_key, r.concurrency_limit,
            coalesce(k.held, 0) AS key_held"""
 _IS_READY = """
-          (r.status = 'created' OR (r.status = 'running' AND r.fenced))
+          (r.status = 'created' OR (r.status = 'running' AND r.fenced)) AND r.run_id <> ALL($9::text[])
           AND (r.not_before_time IS NULL OR r.not_before_time <= clock_timestamp())
           AND (r.deadline_time IS NULL OR r.deadline_time > clock_timestamp())
           AND (r.concurrency_key = '' OR coalesce(k.held, 0) < r.concurrency_limit)
@@ -214,7 +215,7 @@ WITH RECURSIVE held AS (
     SELECT count(*) AS waiting FROM (
         SELECT 1 FROM runtime.runs
         WHERE org_id = $1 AND adapter = ANY($2::text[]) AND (status = 'created' OR (status = 'running' AND fenced))
-          AND (not_before_time IS NULL OR not_before_time <= clock_timestamp())
+          AND (not_before_time IS NULL OR not_before_time <= clock_timestamp()) AND run_id <> ALL($9::text[])
         LIMIT $3 + 1
     ) w
 )
@@ -223,7 +224,8 @@ FROM waiting LEFT JOIN chosen ON true ORDER BY place
 """  # noqa: S608 - constants
 """Runs of an org that a worker could take now, in order: by priority; then the person with the fewest runs at workers
 comes first, then the person who was served longest ago ($7, $8: people and a mark that grows); then a person's oldest
-run. $5 and $6: how many runs of the org and of a person may run at a time, 0 for any number.
+run. $5 and $6: how many runs of the org and of a person may run at a time, 0 for any number. $9: runs that are left
+out.
 
 Each person's first runs are looked up in the index, so a person with thousands of waiting runs costs the others
 nothing. Runs that are over a limit, or behind an older run of their thread, are left out so that they don't block runs
@@ -254,6 +256,7 @@ WHERE (status = 'created' OR (status = 'running' AND fenced))
 READ_OVERDUE_RUNS = """
 SELECT run_id FROM runtime.runs
 WHERE status IN ('created', 'running') AND deadline_time IS NOT NULL AND deadline_time <= clock_timestamp()
+AND run_id <> ALL($2::text[])
 ORDER BY deadline_time LIMIT $1
 """
-"""Runs whose time is over, the longest overdue first."""
+"""Runs whose time is over, the longest overdue first, without those that are left out ($2)."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import asyncpg
+
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.postgres.columns import columns
 from oa_platform.postgres.pool import Postgres
 from oa_runlog import wire
@@ -121,10 +124,10 @@ class PostgresWorkers:
             rows = await connection.fetch(sql.STOP_WORKERS_OF, service_account_id)
         return [row["worker_id"] for row in rows]
 
-    async def leases_of_ended_workers(self, limit: int) -> list[LeaseRecord]:
+    async def leases_of_ended_workers(self, limit: int, left_out: Sequence[str]) -> list[LeaseRecord]:
         """Leases whose workers are lost or stopped."""
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.READ_LEASES_OF_ENDED_WORKERS, limit)
+            rows = await connection.fetch(sql.READ_LEASES_OF_ENDED_WORKERS, limit, left_out)
         return [LeaseRecord(row["run_id"], row["worker_id"], row["lease_epoch"]) for row in rows]
 
     async def leases_of(self, worker_id: str) -> list[LeaseRecord]:
@@ -148,7 +151,13 @@ class PostgresWorkers:
         return [row["run_id"] for row in rows]
 
     async def waiting_runs(
-        self, org_id: str, adapters: Sequence[str], limit: int, rules: QueueRules, marks: Mapping[str, int]
+        self,
+        org_id: str,
+        adapters: Sequence[str],
+        limit: int,
+        rules: QueueRules,
+        marks: Mapping[str, int],
+        broken: Quarantine,
     ) -> Queue:
         """The runs that wait for a worker."""
         bounds = rules.max_running_per_org, rules.max_running_per_person
@@ -162,10 +171,9 @@ class PostgresWorkers:
                 *bounds,
                 list(marks),
                 list(marks.values()),
+                broken.ids,
             )
-        runs = [
-            WaitingRun(row["run_id"], row["user_id"], wire.decode_spec(row["spec"])) for row in rows if row["run_id"]
-        ]
+        runs = broken.decoded((row for row in rows if row["run_id"]), _waiting_run)
         return Queue(runs, rows[0]["waiting"] > len(runs))
 
     async def waiting(self) -> Waiting:
@@ -180,8 +188,12 @@ class PostgresWorkers:
         async with self._postgres.acquire() as connection:
             return cast("int | None", await connection.fetchval(sql.READ_NEXT_TIME, within_ms))
 
-    async def overdue_runs(self, limit: int) -> list[str]:
+    async def overdue_runs(self, limit: int, left_out: Sequence[str]) -> list[str]:
         """Runs whose start timeout or run timeout is over, the longest overdue first."""
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.READ_OVERDUE_RUNS, limit)
+            rows = await connection.fetch(sql.READ_OVERDUE_RUNS, limit, left_out)
         return [row["run_id"] for row in rows]
+
+
+def _waiting_run(row: asyncpg.Record) -> WaitingRun:
+    return WaitingRun(row["run_id"], row["user_id"], wire.decode_spec(row["spec"]))

@@ -78,13 +78,13 @@ class OneWorker:
     async def lose_workers(self, silent: object) -> list[str]:
         return []
 
-    async def leases_of_ended_workers(self, limit: int) -> list[object]:
+    async def leases_of_ended_workers(self, limit: int, left_out: object) -> list[object]:
         return []
 
     async def canceling_runs(self) -> list[str]:
         return []
 
-    async def overdue_runs(self, limit: int) -> list[str]:
+    async def overdue_runs(self, limit: int, left_out: object) -> list[str]:
         return []
 
     async def forget_replicas(self, absent: object) -> None:

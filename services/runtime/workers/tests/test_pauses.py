@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import asyncpg
 
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, run_service_pb2, worker_service_pb2
@@ -70,9 +71,9 @@ async def test_the_pause_alone_holds_back_a_run_whose_worker_was_lost(
             async with asyncio.timeout(60):
                 while not await connection.fetchval("SELECT fenced FROM runtime.runs WHERE run_id = $1", run_id):
                     await asyncio.sleep(0.01)
-        store = PostgresWorkers(postgres, "rep_1")
+        store, broken = PostgresWorkers(postgres, "rep_1"), Quarantine("tests", "run_id")
         for pause_ms, expected in ((hour_ms, []), (0, [run_id])):
-            queue = await store.waiting_runs(who.org_id, ["exec"], 10, QueueRules([pause_ms]), {})
+            queue = await store.waiting_runs(who.org_id, ["exec"], 10, QueueRules([pause_ms]), {}, broken)
             assert [run.run_id for run in queue.runs] == expected
 
 
@@ -100,7 +101,7 @@ async def test_an_input_does_not_begin_the_pause_anew(runtime_database: Database
             now = await connection.fetchval("SELECT clock_timestamp()")
         since_loss_ms = int((now - lost_at).total_seconds() * 1000)
         queue = await PostgresWorkers(postgres, "rep_1").waiting_runs(
-            who.org_id, ["exec"], 10, QueueRules([since_loss_ms]), {}
+            who.org_id, ["exec"], 10, QueueRules([since_loss_ms]), {}, Quarantine("tests", "run_id")
         )
         assert [run.run_id for run in queue.runs] == [run_id]
 

@@ -1,0 +1,132 @@
+"""Keeps one thing that can't be handled, such as a run with a damaged row, from holding up all others.
+
+A background task handles many things in a look. When the handling of one of them fails because of a defect, the task
+leaves that one out for a while, and goes on with the others:
+
+    broken = Quarantine("watchdog", "run_id")
+    overdue = await store.overdue_runs(page, broken)        # without `broken.ids`
+    await asyncio.gather(*(broken.attempt(run_id, end(run_id)) for run_id in overdue))
+
+A failure that concerns all of them, such as a database that is away, is raised: then the whole look has failed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from oa_platform.health.failures import reason_of, refusal_of
+from oa_platform.telemetry.metrics import QUARANTINED
+
+_log = structlog.get_logger(__name__)
+_OF_ALL = frozenset({"unavailable", "overloaded", "draining", "deadline_exceeded"})
+"""Reasons of failures that have nothing to do with the one thing that was being handled."""
+T = TypeVar("T")
+
+
+class _Row(Protocol):
+    """A row of the database."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+R = TypeVar("R", bound=_Row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarantineLimits:
+    """How long things are left out, and how many."""
+
+    retry_s: float = 60.0
+    """Pause before a thing that could not be handled is tried again."""
+    max_things: int = 1_000
+    """Maximum number of things that are left out at a time. The one that is to be tried again first makes room."""
+
+
+_DEFAULTS = QuarantineLimits()
+
+
+class Quarantine:
+    """The things that one background task of this process leaves out for now, by their ids."""
+
+    def __init__(
+        self,
+        task: str,
+        kind: str,
+        limits: QuarantineLimits = _DEFAULTS,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`task`: its name in logs and metrics. `kind`: the name of the ids in logs, and of their column in rows."""
+        self._task = task
+        self._kind = kind
+        self._limits = limits
+        self._now_s = now_s
+        self._until_s: dict[str, float] = {}
+        """Thing -> when it may be tried again; the earliest first."""
+        self.taken = 0
+        """How many times something was left out because of an error."""
+        QUARANTINED.labels(task)  # so that the metric exists before the first one
+
+    @property
+    def ids(self) -> list[str]:
+        """The things that are left out now."""
+        now_s = self._now_s()
+        self._until_s = {one: until_s for one, until_s in self._until_s.items() if until_s > now_s}
+        return list(self._until_s)
+
+    def hold(self, one: str) -> None:
+        """Leave a thing out from now on, for a while."""
+        self._until_s.pop(one, None)
+        while len(self._until_s) >= self._limits.max_things:
+            del self._until_s[next(iter(self._until_s))]
+        self._until_s[one] = self._now_s() + self._limits.retry_s
+
+    def take(self, one: str, error: Exception) -> None:
+        """Leave a thing out because of an error, which is logged and counted."""
+        self.hold(one)
+        self.taken += 1
+        QUARANTINED.labels(self._task).inc()
+        about = {"task": self._task, self._kind: one, "reason": reason_of(error)}
+        _log.error("quarantined", **about, exc_info=error)  # a refusal, too, is a defect here
+
+    @contextmanager
+    def containing(self, one: str) -> Iterator[None]:
+        """A block that handles one thing. If it fails for a reason of its own, it ends there, and is left out.
+
+        Raises what concerns other things too.
+        """
+        try:
+            yield
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            self.take(one, error)
+
+    async def attempt(self, one: str, work: Awaitable[T]) -> T | None:
+        """Wait for the work on one thing and return its result; None if it failed as in `containing`."""
+        try:
+            return await work
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            self.take(one, error)
+            return None
+
+    def decoded(self, rows: Iterable[R], decode: Callable[[R], T]) -> list[T]:
+        """The things in some rows, without those whose rows can't be decoded."""
+        found: list[T] = []
+        for row in rows:
+            with self.containing(row[self._kind]):
+                found.append(decode(row))
+        return found
+
+
+def concerns_all(error: Exception) -> bool:
+    """Whether an error has nothing to do with the one thing that was being handled when it occurred."""
+    refusal = refusal_of(error)
+    return refusal is not None and refusal.reason in _OF_ALL

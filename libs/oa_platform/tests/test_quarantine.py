@@ -1,0 +1,87 @@
+"""One thing that can't be handled holds up no other, and is tried again later."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from oa_base.refusal import Refusal
+from oa_platform.health.quarantine import Quarantine, QuarantineLimits
+from oa_platform.telemetry.metrics import QUARANTINED
+from oa_testing.metrics import value_of
+
+
+class Now:
+    """A clock that a test sets."""
+
+    s = 0.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+async def _failing(error: Exception) -> None:
+    raise error
+
+
+async def _fine() -> str:
+    return "done"
+
+
+async def test_what_fails_by_itself_is_left_out_said_and_counted_and_tried_again_later() -> None:
+    now = Now()
+    broken = Quarantine("tests", "run_id", QuarantineLimits(retry_s=60), now)
+    before, defect = value_of(QUARANTINED.labels("tests")), ValueError("x")
+    with capture_logs() as lines:
+        await broken.attempt("run_1", _failing(defect))
+        assert await broken.attempt("run_2", _fine()) == "done"
+    assert lines == [
+        {
+            "event": "quarantined",
+            "log_level": "error",
+            "task": "tests",
+            "run_id": "run_1",
+            "reason": "ValueError",
+            "exc_info": defect,
+        }
+    ]
+    assert value_of(QUARANTINED.labels("tests")) == before + 1
+    now.s = 59.9
+    assert broken.ids == ["run_1"]
+    now.s = 60.0
+    assert broken.ids == []
+
+
+@pytest.mark.parametrize("error", [Refusal("unavailable", "away"), Refusal("overloaded", "full"), ConnectionError()])
+async def test_what_concerns_all_is_raised(error: Exception) -> None:
+    broken = Quarantine("tests", "run_id")
+    with pytest.raises(type(error)):
+        await broken.attempt("run_1", _failing(error))
+    assert broken.ids == []
+
+
+async def test_a_refusal_for_a_defect_concerns_the_one_and_is_an_error_with_its_traceback() -> None:
+    broken, defect = Quarantine("tests", "run_id"), Refusal("internal", "a defect of ours")
+    with capture_logs() as lines:
+        await broken.attempt("run_1", _failing(defect))
+    assert broken.ids == ["run_1"]
+    assert [(line["log_level"], line["exc_info"]) for line in lines] == [("error", defect)]
+
+
+def test_rows_that_can_not_be_decoded_are_left_out() -> None:
+    broken = Quarantine("tests", "run_id")
+    rows = [{"run_id": "run_1", "n": "1"}, {"run_id": "run_2", "n": "two"}, {"run_id": "run_3", "n": "3"}]
+    assert broken.decoded(rows, lambda row: int(row["n"])) == [1, 3]
+    assert broken.ids == ["run_2"]
+
+
+def test_no_more_are_left_out_than_the_limit_allows() -> None:
+    now = Now()
+    broken = Quarantine("tests", "run_id", QuarantineLimits(retry_s=60, max_things=2), now)
+    for number in range(3):
+        broken.hold(f"run_{number}")
+        now.s += 1
+    assert broken.ids == ["run_1", "run_2"]
+    broken.hold("run_1")  # failed once more: it is now the one that is tried last
+    broken.hold("run_3")
+    assert broken.ids == ["run_1", "run_3"]
