@@ -114,6 +114,7 @@ class WorkerApi(WorkerServiceServicer):
         attachment.lasts(caller.holds_for_s)
         unwatch = self._revocations.watch(caller.holder, lambda why: self._workers.revoked(attachment, why))
         reading = asyncio.create_task(self._read(requests, principal, attachment))
+        ending = asyncio.create_task(self._cut_off(attachment, asyncio.current_task()))
         try:
             yield self._attached(attachment)
             while notices := await attachment.notices():
@@ -129,7 +130,15 @@ class WorkerApi(WorkerServiceServicer):
             unwatch()
             self._workers.detach(attachment)
             reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            ending.cancel()
+            await asyncio.gather(reading, ending, return_exceptions=True)
+
+    async def _cut_off(self, attachment: Attachment, call: asyncio.Task[Any] | None) -> None:
+        """End the call of a stream that is over and whose worker takes nothing more, not even why."""
+        await attachment.over.wait()
+        await asyncio.sleep(self._workers.limits.end_ms / 1000)
+        if call is not None:
+            call.cancel()
 
     async def _first(self, requests: AsyncIterator[pb.AttachRequest]) -> pb.AttachRequest:
         """The message that introduces the worker. Raises Refusal `hello_timeout`, `attach_out_of_order`, and as the

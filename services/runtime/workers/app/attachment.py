@@ -58,7 +58,8 @@ class Attachment:
         self.nothing_waits = False
         """No run waits for it, not even for another run's end: the last look left none, and none has come since."""
         self.outbox: asyncio.Queue[Notice | None] = asyncio.Queue()
-        self.is_over = False
+        self.over = asyncio.Event()
+        """Set when the stream is over."""
         self.ended: Exception | None = None
         """Why the authority ended the stream, if it did: a Refusal, or another exception."""
         self.under_way: dict[str, asyncio.Future[Applied]] = {}
@@ -69,6 +70,11 @@ class Attachment:
         """Set when notices were taken from the outbox, or the stream is over."""
         self._expiry: asyncio.TimerHandle | None = None
         self._pending = asyncio.Semaphore(pending_limit)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream is over, or ends after the notices that wait."""
+        return self.over.is_set()
 
     @property
     def free_slots(self) -> int:
@@ -116,7 +122,7 @@ class Attachment:
 
     def end(self, reason: Exception | None = None) -> None:
         """End the stream after the queued notices have been sent."""
-        self.is_over = True
+        self.over.set()
         if self._expiry is not None:
             self._expiry.cancel()
         if self.ended is None:

@@ -136,6 +136,23 @@ async def test_another_token_takes_the_place_of_the_first(token: str, reason: st
     assert (refusal.reason, refusal.field) == (reason, field)
 
 
+async def test_a_stream_that_is_over_does_not_wait_for_a_worker_that_takes_nothing() -> None:
+    workers, attached = Quiet(), asyncio.Event()
+    workers.limits = WorkerLimits(end_ms=10)
+
+    async def served() -> None:
+        stream = Stream(holds_for_s=0.01, workers=workers)
+        await anext(stream.answers)
+        attached.set()
+        await asyncio.Event().wait()  # as gRPC does while the client takes nothing
+
+    call = asyncio.create_task(served())
+    async with asyncio.timeout(PATIENCE_S):
+        await attached.wait()
+        await asyncio.wait([call])
+    assert call.cancelled()
+
+
 async def test_a_stream_goes_on_when_another_token_has_come() -> None:
     attachment = Attachment(WORKER, "att_1", 0.0, 8)
     attachment.lasts(0.0)
