@@ -57,6 +57,10 @@ class Ring(Generic[E]):
         """Note that an item with this number exists."""
         self.known_head = max(self.known_head, number)
 
+    def expect_nothing(self) -> None:
+        """Note that, as far as is known, nothing follows on the head."""
+        self.known_head = self.head
+
     def take(self, first: int, items: Sequence[E]) -> Sequence[E]:
         """Add the items `first`, `first + 1`, …: those that follow the head are kept and returned."""
         if not items:

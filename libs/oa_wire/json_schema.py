@@ -7,6 +7,9 @@ references and comparisons of everything with everything. The receiver of the va
 Each checked keyword only narrows what is valid. So a keyword that is skipped, a keyword that has the wrong shape, and
 everything beyond MAX_STEPS or MAX_DEPTH let a value pass. For the same reason `oneOf` is treated as `anyOf`, and `not`
 and `if` are skipped.
+
+A schema is visited as often as it is referred to. So whatever a visit does in proportion to the size of something is
+counted as that many steps, and before it is done.
 """
 
 from __future__ import annotations
@@ -23,10 +26,14 @@ MAX_STEPS = 20_000
 """Maximum number of comparisons for one value; the rest of it is not checked."""
 MAX_DEPTH = 300
 """Maximum depth of schemas within schemas, references included; deeper ones are not checked."""
+CHARS_OF_STEP = 100
+"""How much of a reference counts as one step."""
 MAX_NAME_CHARS = 64
 """Maximum number of characters of a member's name in a path."""
 MAX_PATH_CHARS = 500
 """Maximum number of characters of a path; a longer one ends early."""
+MAX_BOUND_BITS = 128
+"""Maximum size of a whole number that a fault shows: it takes long to write a very large one."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -60,7 +67,7 @@ class JsonSchema:
         """Return the first fault of a value, as `read_json` reads it; None if the value may be valid."""
         try:
             return _Check(self._root).fault(self._root, value, "$")
-        except _Spent:
+        except (_Spent, RecursionError):  # how deep it may go depends on the caller's stack too
             return None
 
 
@@ -106,8 +113,9 @@ class _Check:
             return None
         self.depth += 1
         try:
-            for keyword in schema:
-                check = _CHECKS.get(keyword)
+            # A schema with very many other keywords costs no more than all that are checked.
+            for keyword in schema if len(schema) <= len(_CHECKS) else _CHECKS:
+                check = _CHECKS.get(keyword) if keyword in schema else None
                 fault = check(self, schema, value, path) if check else None
                 if fault:
                     return fault
@@ -121,6 +129,9 @@ class _Check:
         if isinstance(left, bool) or isinstance(right, bool):
             return left is right
         if isinstance(left, dict) and isinstance(right, dict):
+            if len(left) != len(right):
+                return False
+            self.spend(len(left))
             return left.keys() == right.keys() and all(self.same(left[name], right[name]) for name in left)
         if isinstance(left, list) and isinstance(right, list):
             return len(left) == len(right) and all(map(self.same, left, right))
@@ -150,9 +161,9 @@ _TYPES: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
 def _type(check: _Check, schema: Any, value: Any, path: str) -> Fault | None:
     stated = schema["type"]
     names = stated if isinstance(stated, list) else [stated]
+    check.spend(len(names))
     if not all(isinstance(name, str) and name in _TYPES for name in names):
         return None
-    check.spend(len(names))
     return None if any(_TYPES[name](value) for name in names) else Fault(path, f"must be of type {' or '.join(names)}")
 
 
@@ -172,8 +183,8 @@ def _ref(check: _Check, schema: Any, value: Any, path: str) -> Fault | None:
     reference = schema["$ref"]
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         return None
+    check.spend(reference.count("/") + len(reference) // CHARS_OF_STEP)
     for step in reference.split("/")[1:]:
-        check.spend()
         name = step.replace("~1", "/").replace("~0", "~")
         if not isinstance(target, dict) or name not in target:
             return None
@@ -185,7 +196,10 @@ def _all_of(check: _Check, schema: Any, value: Any, path: str) -> Fault | None:
     parts = schema["allOf"]
     if not isinstance(parts, list):
         return None
-    return next((fault for part in parts if (fault := check.fault(part, value, path))), None)
+    for part in parts:
+        if fault := check.fault(part, value, path):
+            return fault
+    return None
 
 
 def _one_of(keyword: str) -> Callable[[_Check, Any, Any, str], Fault | None]:
@@ -210,7 +224,7 @@ def _one_of(keyword: str) -> Callable[[_Check, Any, Any, str], Fault | None]:
 
 
 def _member(path: str, name: str) -> str:
-    plain = name.isidentifier() and name.isascii() and len(name) <= MAX_NAME_CHARS
+    plain = len(name) <= MAX_NAME_CHARS and name.isidentifier() and name.isascii()
     longer = f"{path}.{name}" if plain else f"{path}[{name[:MAX_NAME_CHARS]!a}]"
     return longer if len(longer) <= MAX_PATH_CHARS else path
 
@@ -257,8 +271,8 @@ def _prefix(schema: Any) -> int:
 def _items(check: _Check, schema: Any, value: Any, path: str) -> Fault | None:
     if not isinstance(value, list):
         return None
-    for index, item in enumerate(value):
-        if index >= _prefix(schema) and (fault := check.fault(schema["items"], item, f"{path}[{index}]")):
+    for index in range(_prefix(schema), len(value)):
+        if fault := check.fault(schema["items"], value[index], f"{path}[{index}]"):
             return fault
     return None
 
@@ -295,9 +309,14 @@ def _bound(
         bound = schema[keyword]
         if not _is_number(bound) or not applies(value) or holds(measure(value), bound):
             return None
-        return Fault(path, f"{must} {bound}")
+        return Fault(path, f"{must} {_shown(bound)}")
 
     return check_bound
+
+
+def _shown(bound: float) -> str:
+    is_large = isinstance(bound, int) and bound.bit_length() > MAX_BOUND_BITS
+    return "the number that the schema names" if is_large else str(bound)
 
 
 def _bounds() -> dict[str, Callable[[_Check, Any, Any, str], Fault | None]]:

@@ -311,6 +311,25 @@ class WorkerSettings:
         doc="Maximum number of a stream's appends that wait for their commit. At that number the replica stops "
         "reading the stream.",
     )
+    pending_notices: int = setting(
+        "OA_WORKER_PENDING_NOTICES",
+        integer(1, 1_000_000),
+        _WORKERS.pending_notices,
+        doc="Maximum number of messages to a worker that wait because it does not read. From that number on, the "
+        "replica stops reading the worker's stream.",
+    )
+    hello_ms: int = setting(
+        "OA_WORKER_HELLO_MS",
+        integer(10, 600_000),
+        _WORKERS.hello_ms,
+        doc="Time within which a new stream has to introduce its worker.",
+    )
+    max_streams_of_org: int = setting(
+        "OA_WORKER_MAX_STREAMS_OF_ORG",
+        integer(1, 1_000_000),
+        _WORKERS.max_streams_of_org,
+        doc="Maximum number of streams of an org's workers on one replica. More are refused.",
+    )
     retry_initial_ms: int = setting(
         "OA_ATTEMPT_BACKOFF_MS",
         integer(0, 3_600_000),

@@ -143,6 +143,11 @@ async def _person(scene: Scene, _: str) -> list[Json]:
     return [{"person": scene.bob.user_id}]
 
 
+async def _org_and_person(scene: Scene, process: str) -> list[Json]:
+    (org,) = await _org(scene, process)
+    return [{**org, "person": scene.bob.user_id}]
+
+
 async def _session_of_a_person(scene: Scene, _: str) -> list[Json]:
     stranger = await scene.sign_in(new_id("key").lower())
     return [{"person": stranger.user_id, "session_id": stranger.session_id}]
@@ -476,6 +481,7 @@ EXAMPLES: Mapping[str, Example] = {
         ListInstallationOrgs=_fixed({"person": "bob@example.org", "deleted": False, "page_size": 10}),
         GetInstallationOrg=_org,
         RestoreInstallationOrg=_org,
+        SetInstallationOrgOwner=_org_and_person,
     ),
     **_of("control.v1.BlockService", GetSubject=_block, BlockSubject=_block, UnblockSubject=_block),
     **_of("control.v1.SigningKeyService", ListSigningKeys=_fixed({}), RotateSigningKey=_fixed({})),

@@ -32,6 +32,7 @@ _STAYS = {
     "openagents.control.v1.RouteService/StartCanary": "invalid_value",  # this site has one side at most
     # One that the tests made before waits for its time.
     "openagents.control.v1.SigningKeyService/RotateSigningKey": "already_exists",
+    "openagents.control.v1.InstallationOrgService/SetInstallationOrgOwner": "already_exists",  # its owner can act
     # No topic of runtime has a snapshot, and no run can be told from one that is not there.
     "openagents.sync.v1.TopicService/ReadSnapshot": "not_found",
 }

@@ -115,6 +115,7 @@ class _Nothing:
     ReadInstallationAuditLog = GetInstallationOrg = RestoreInstallationOrg = RevokeInstallationSessions = (
         ListInstallationAuditEvents
     )
+    SetInstallationOrgOwner = ListInstallationAuditEvents
 
 
 @pytest.mark.parametrize(

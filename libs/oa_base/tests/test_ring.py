@@ -100,6 +100,11 @@ class AgainstAList(RuleBasedStateMachine):
         self.ring.expect(self.head + ahead)
         self.known_head = max(self.known_head, self.head + ahead)
 
+    @rule()
+    def expect_nothing(self) -> None:
+        self.ring.expect_nothing()
+        self.known_head = self.head
+
     @invariant()
     def it_holds_the_newest_within_its_bounds(self) -> None:
         it = self.ring

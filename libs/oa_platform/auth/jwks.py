@@ -122,7 +122,7 @@ class JwksCache:
                 self._keys = await self._fetch()
                 self._reached = True
                 JWKS_FETCHES.labels("ok").inc()
-            except (httpx.HTTPError, ValueError) as error:
+            except (httpx.HTTPError, ValueError, TimeoutError) as error:
                 JWKS_FETCHES.labels("failed").inc()
                 _log.warning("jwks_fetch_failed", url=self._settings.control_url, error=type(error).__name__)
                 return
@@ -138,14 +138,17 @@ class JwksCache:
 
     async def _fetch(self) -> Mapping[str, Ed25519PublicKey]:
         asked = self._watch.asking() if self._watch else None
-        async with self._client() as client:
-            response = await client.get(f"{self._settings.control_url}{JWKS_PATH}")
-        response.raise_for_status()
-        if self._watch and asked:
-            _tell_time(self._watch, asked, response)
-        if len(response.content) > MAX_JWKS_BYTES:
-            raise ValueError("the JWK set is too large")
-        keys = from_jwks(read_json(response.content))
+        url = f"{self._settings.control_url}{JWKS_PATH}"
+        # The client's own time limit is one for each read.
+        async with (
+            asyncio.timeout(self._settings.fetch_timeout_s),
+            self._client() as client,
+            client.stream("GET", url) as response,
+        ):
+            response.raise_for_status()
+            if self._watch and asked:
+                _tell_time(self._watch, asked, response)
+            keys = from_jwks(read_json(await _content(response)))
         if not keys:
             raise ValueError("the JWK set has no key")
         return keys
@@ -167,6 +170,16 @@ class JwksCache:
             _replace_file(self._settings.cache_file, json.dumps(to_jwks(self._keys.values())))
         except OSError as error:
             _log.warning("jwks_file_not_written", path=str(self._settings.cache_file), error=type(error).__name__)
+
+
+async def _content(response: httpx.Response) -> bytes:
+    """The body. Raises ValueError as soon as it is too large."""
+    content = bytearray()
+    async for piece in response.aiter_bytes():
+        content += piece
+        if len(content) > MAX_JWKS_BYTES:
+            raise ValueError("the JWK set is too large")
+    return bytes(content)
 
 
 def _tell_time(watch: ClockWatch, asked: Moment, response: httpx.Response) -> None:

@@ -8,7 +8,8 @@
     process.background("listener", listener.run())
     process.readiness.add("listener", listener.check)
 
-A notification is a hint, never the news itself: some are lost whenever the connection breaks. So after each connect,
+A notification is a hint, never the news itself: some are lost whenever the connection breaks, and every role that may
+connect to the database can send any text on any channel (`told_number` reads a number). So after each connect,
 and every `interval_s` from then on, `look` reads from the tables what the hints would have said. This also shows
 whether the connection is still alive, because a dead network reports nothing by itself.
 """
@@ -39,8 +40,20 @@ OnNotify = Callable[[str, str], None]
 """Receives channel and payload, in the event loop; returns at once."""
 Look = Callable[[Connection], Awaitable[None]]
 """Reads what may have been missed; it has the connection to itself while it runs."""
+MAX_NUMBER = 2**63 - 1
+"""The largest number that a column has."""
 _RECONNECT = Backoff(first_ms=100, max_ms=2_000)
 _log = structlog.get_logger(__name__)
+
+
+def told_number(payload: str) -> int | None:
+    """The number that a notification consists of; None, and a line in the log, for any other text."""
+    if payload.isascii() and payload.isdecimal() and len(payload) <= len(str(MAX_NUMBER)):
+        number = int(payload)
+        if number <= MAX_NUMBER:
+            return number
+    _log.warning("strange_notification")
+    return None
 
 
 class Listener:

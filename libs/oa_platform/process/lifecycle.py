@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -163,6 +164,7 @@ def run_service(
     clock: Clock | None = None,
 ) -> NoReturn:
     """Run the service until a signal ends it, and exit. See the module's docstring."""
+    _leave_no_core_file()
     try:
         settings = load(settings_class, env)
     except Refusal as refusal:
@@ -176,6 +178,11 @@ def run_service(
     finally:
         end_tracing()
     sys.exit(code)
+
+
+def _leave_no_core_file() -> None:
+    """Let no crash write this process's memory, which holds keys and tokens, to a file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,3 +166,26 @@ async def test_a_file_that_cant_be_written_is_no_obstacle(control: Control, cloc
     (tmp_path / "taken").write_text("")
     async with _cache(control, clock, tmp_path / "taken" / "jwks.json") as cache:
         await cache.check()
+
+
+@pytest.mark.parametrize("piece", [b" ", b" " * MAX_JWKS_BYTES], ids=["slow", "large"])
+async def test_an_answer_without_an_end_is_given_up(control: Control, clock: FakeClock, piece: bytes) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 50 * MAX_JWKS_BYTES:
+            sent += len(piece)
+            yield piece
+            await asyncio.sleep(0.001)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=endless())
+
+    limited = replace(SETTINGS, fetch_timeout_s=0.05 if len(piece) == 1 else 60)
+    async with JwksCache(limited, clock, httpx.MockTransport(answer)) as cache:
+        assert sent <= 3 * MAX_JWKS_BYTES
+        await _unavailable(cache, "any")
+        cache._transport = httpx.MockTransport(control.handle)
+        await clock.advance(2)
+        assert await cache.public_key(control.keys[0].kid) is not None

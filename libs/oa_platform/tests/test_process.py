@@ -127,6 +127,18 @@ def test_a_process_without_descriptors_says_so_and_goes_on() -> None:
         service.until(200)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the limits of another process")
+def test_a_process_that_crashes_leaves_no_core_file() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        with _service() as service:
+            service.until(200)
+            assert resource.prlimit(service.process.pid, resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
 def test_a_service_that_listens_everywhere_is_reached_at_each_address(host: str) -> None:
     with _service() as free:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import FrameType
 from typing import Any
 
 import jsonschema
@@ -162,3 +164,72 @@ def test_a_value_costs_no_more_than_its_steps() -> None:
     good = ["x"] * (MAX_STEPS // 2 - 10)
     assert _fault(schema, [*good, 1]) is not None
     assert _fault(schema, [*good, *["x"] * 20, 1]) is None
+
+
+def _often(schema: Any, times: int = 10) -> Any:
+    """A schema that visits another one as often as its steps allow, at most `times` ** 3 times: each visit fails."""
+    return {
+        "anyOf": [{"$ref": "#/b"}] * times,
+        "b": {"anyOf": [{"$ref": "#/c"}] * times},
+        "c": {"anyOf": [{"$ref": "#/d"}] * times},
+        "d": {"allOf": [schema, False]},
+    }
+
+
+MANY = {f"{number:x}": 0 for number in range(5_000)}
+# What a visit does at once, in code that no line of ours shows: it must use up steps, so that a value passes.
+AT_ONCE: dict[str, tuple[Any, Any]] = {
+    "a reference of many steps": ({"$ref": "#" + "/" * 5_000}, 1),
+    "a long reference": ({"$ref": "#/" + "a" * 50_000}, 1),
+    "an object to compare with": ({"const": MANY}, dict.fromkeys(MANY, 1)),
+    "many types": ({"type": ["null"] * 5_000 + ["none"]}, 1),
+}
+# What a visit did line by line: without steps, it took the more lines the larger it was.
+BY_LINES: dict[str, tuple[Any, Any]] = {
+    "items behind many others": ({"items": True, "const": 1, "prefixItems": [True] * 5_000}, [0] * 5_000),
+    "many keywords": (MANY, 1),
+    "many names": ({"required": ["a"] * 5_000, "const": 1}, {"a": 1}),
+}
+
+
+@pytest.mark.parametrize("what", AT_ONCE)
+def test_a_schema_that_is_visited_often_is_counted_by_its_size(what: str) -> None:
+    schema, value = AT_ONCE[what]
+    assert _fault({"allOf": [schema, False]}, value) is not None, "one visit has steps enough"
+    assert _fault(_often(schema), value) is None
+
+
+@pytest.mark.parametrize("what", [*BY_LINES, *AT_ONCE])
+def test_no_schema_takes_more_work_than_its_steps(what: str) -> None:
+    schema, value = {**BY_LINES, **AT_ONCE}[what]
+    read = JsonSchema(json.dumps(_often(schema)))
+    lines, allowed = 0, 60 * MAX_STEPS
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        assert lines < allowed, "it works on beyond its steps"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        read.fault(value)
+    finally:
+        sys.settrace(before)
+
+
+def test_a_number_that_is_long_to_write_is_not_shown() -> None:
+    assert _fault({"minimum": 2**64}, 1) == ("$", f"must be at least {2**64}")
+    assert _fault({"minimum": 10**4_000}, 1) == ("$", "must be at least the number that the schema names")
+
+
+async def test_a_schema_may_be_as_deep_as_the_stack_allows() -> None:
+    deep: Any = {"$ref": "#"}
+    for _ in range(48):
+        deep = {"anyOf": [deep]}
+
+    def from_depth(frames: int) -> Any:
+        return from_depth(frames - 1) if frames else _fault(deep, 1)
+
+    assert from_depth(sys.getrecursionlimit() - 200) is None

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
 from services.control.blocks.app import BlockStore, named
-from services.control.installation.domain import InstallationOrg, require_restorable
+from services.control.installation.domain import InstallationOrg, require_heir, require_restorable
 from services.control.installation.limits import DEFAULT_PAGE
 from services.control.members import app as members_app
+from services.control.members.app import change_role
 from services.control.members.domain import Member
 from services.control.members.limits import MAX_MEMBERS
-from services.control.orgs.app import reopen
+from services.control.orgs.app import reopen, require_room_to_own
+from services.control.orgs.domain import require_shared
+from services.control.policy.domain import Role
 from services.control.sessions import app as sessions_app
 from services.control.sessions.app import Sessions
 from services.control.sessions.domain import Session
@@ -118,6 +122,24 @@ class InstallationOrgs:
             entry = AuditEntry(Action.ORG_RESTORED, origin, OPERATOR, org_id, org_id)
             await reopen(tx, org, entry, self._clock.now())
             return await _org(tx, org_id)
+
+    async def set_owner(self, org_id: str, who: str, origin: Origin) -> Member:
+        """Make a member (by id or address) the owner of an org none of whose owners can act. Owners who are blocked
+        stay owners.
+
+        Raises Refusal `not_found`, `already_exists`, `invalid_value`, `personal_org`, `org_deleted`; `limit_reached`
+        for a member who is an owner of too many orgs.
+        """
+        async with self._transactions.begin() as tx:
+            org = await tx.orgs.locked_for_others(org_id)
+            require_shared((await _org(tx, org_id)).org if org is None else org)
+            user_id = await _person(tx.blocks, who)
+            owners = await tx.members.count_other_owners(org_id, "")
+            member = require_heir(await tx.members.get(org_id, user_id), owners)
+            await require_room_to_own(tx, user_id, by_other=True)
+            entry = AuditEntry(Action.MEMBER_ROLE_SET, origin, OPERATOR, org_id, user_id, Role.OWNER.value)
+            await change_role(tx, org_id, member, Role.OWNER, entry, self._clock.now())
+        return replace(member, role=Role.OWNER)
 
 
 async def _person(people: BlockStore, who: str) -> str:

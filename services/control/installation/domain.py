@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from oa_base.refusal import Refusal
+from services.control.members.domain import Member
 from services.control.orgs.domain import Org
 
 
@@ -24,3 +25,21 @@ def require_restorable(org: InstallationOrg) -> None:
     if org.gone_at is not None:
         message = "the org is gone for good, and its members with it; have somebody make a new one"
         raise Refusal("org_deleted", message, field="org_id")
+
+
+def require_heir(member: Member | None, owners: int) -> Member:
+    """Return the member whom an operator may make the owner of an org with this number of owners who can act.
+
+    Raises Refusal `already_exists` if there are any, because they decide; `not_found` for somebody who is no member;
+    `invalid_value` for one who is blocked.
+    """
+    if owners:
+        message = "the org has an owner who can act, and who decides about owners; block that person first if need be"
+        raise Refusal("already_exists", message, field="org_id")
+    if member is None:
+        message = "the person is no member of the org; list its members with oa admin org show"
+        raise Refusal("not_found", message, field="person")
+    if member.blocked:
+        message = "the person is blocked; remove the block, or name another member"
+        raise Refusal("invalid_value", message, field="person")
+    return member

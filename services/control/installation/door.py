@@ -77,6 +77,14 @@ class InstallationOrgApi(InstallationOrgServiceServicer):
             org=_org(await self._orgs.restore(request.org_id, Origin.of_operator(current_request_id())))
         )
 
+    async def SetInstallationOrgOwner(
+        self, request: org_pb.SetInstallationOrgOwnerRequest, context: Any
+    ) -> org_pb.SetInstallationOrgOwnerResponse:
+        """Give an org an owner."""
+        origin = Origin.of_operator(current_request_id())
+        owner = await self._orgs.set_owner(request.org_id, request.person, origin)
+        return org_pb.SetInstallationOrgOwnerResponse(owner=_member(owner))
+
 
 def _org(found: InstallationOrg) -> org_pb.InstallationOrg:
     org = found.org

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
-from services.control.audit.domain import Action, Origin
+from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.members.domain import (
     Member,
     has_place,
@@ -113,10 +113,8 @@ class Members:
             if role is Role.OWNER:
                 await require_room_to_own(tx, user_id, by_other=True)
             now = self._clock.now()
-            await tx.members.set_role(org_id, user_id, role)
             entry = done(principal, Action.MEMBER_ROLE_SET, origin, org_id, user_id, role.value)
-            await tx.audit.add(entry, now)
-            await _tell_role(tx, org_id, member, role, now)
+            await change_role(tx, org_id, member, role, entry, now)
         return replace(member, role=role)
 
     async def remove(self, principal: StandingPrincipal, org_id: str, user_id: str, origin: Origin) -> None:
@@ -164,6 +162,15 @@ class Members:
     ) -> tuple[Membership, Member]:
         mine = await acting(tx, principal, org_id, Scope.MEMBERS_WRITE)
         return mine, await _member(tx, mine, user_id)
+
+
+async def change_role(
+    tx: Transaction, org_id: str, member: Member, role: Role, entry: AuditEntry, now: datetime
+) -> None:
+    """Give a member of a locked org another role, with its record in the audit log. Call it last in a transaction."""
+    await tx.members.set_role(org_id, member.user_id, role)
+    await tx.audit.add(entry, now)
+    await _tell_role(tx, org_id, member, role, now)
 
 
 async def join(tx: Transaction, org_id: str, user_id: str, role: Role, now: datetime) -> Role:

@@ -12,5 +12,7 @@ METADATA_TTL = timedelta(hours=1)
 """How long a provider's metadata and keys are used before they are read again. An unknown key is fetched at once."""
 CLOCK_LEEWAY_S = 60
 """Maximum difference between the provider's clock and ours."""
+MAX_ANSWER_BYTES = 1 << 20
+"""Maximum size of one answer of a provider."""
 MAX_SUBJECT_CHARS = 255
 """Maximum length of a subject (OpenID Connect Core 1.0, 2)."""

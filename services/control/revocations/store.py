@@ -9,7 +9,7 @@ import asyncpg
 
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.listen import Connection as ListeningConnection
-from oa_platform.postgres.listen import Listener
+from oa_platform.postgres.listen import Listener, told_number
 from oa_platform.postgres.pool import Connection
 from services.control.revocations.app import RevocationFeed
 from services.control.revocations.domain import PlaceChange, Recorded, Revocation
@@ -47,7 +47,8 @@ def listener(settings: DatabaseSettings, feed: RevocationFeed, interval_s: float
         feed.looked(known, int(await connection.fetchval(HEAD)))
 
     def heard(_: str, position: str) -> None:
-        feed.word(int(position))
+        if (number := told_number(position)) is not None:
+            feed.word(number)
 
     return Listener(settings, "control", [CHANNEL], on_notify=heard, look=look, interval_s=interval_s)
 

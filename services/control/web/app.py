@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.system.files import open_regular
 from services.control.web.domain import MANIFEST, File, ManifestError, is_hashed, is_packed, read_manifest
 from services.control.web.limits import MAX_MANIFEST_BYTES
 
@@ -63,7 +65,7 @@ class Releases:
 def verified(folder: Path) -> Release:
     """The release in a folder. Raises ManifestError for an extra file, a missing one, or one with other content."""
     try:
-        with (folder / MANIFEST).open("rb") as manifest:
+        with open_regular(folder / MANIFEST) as manifest:
             content = manifest.read(MAX_MANIFEST_BYTES + 1)
         if len(content) > MAX_MANIFEST_BYTES:
             raise ManifestError(f"{MANIFEST} has more than {MAX_MANIFEST_BYTES} bytes")
@@ -82,8 +84,8 @@ def _verify(folder: Path, file: File) -> None:
     path = folder / file.name
     if path.resolve() != folder.resolve() / file.name:
         raise ManifestError(f"{path} is a link; put the file itself there")
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-        size = content.tell()
-    if (digest, size) != (file.sha256, file.size):
-        raise ManifestError(f"{path} is not what {MANIFEST} says")
+    with open_regular(path) as content:
+        # A file of another size is not read: it may be very large.
+        same = os.fstat(content.fileno()).st_size == file.size
+        if not same or hashlib.file_digest(content, "sha256").hexdigest() != file.sha256 or content.tell() != file.size:
+            raise ManifestError(f"{path} is not what {MANIFEST} says")

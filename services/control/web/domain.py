@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from mimetypes import MimeTypes
 from pathlib import PurePosixPath
 
+from oa_wire.strict_text import read_json
 from services.control.web.limits import ASSET_MAX_AGE_S, MAX_FILES
 
 MANIFEST = "asset-manifest.json"
@@ -55,7 +55,7 @@ class File:
 def read_manifest(content: bytes) -> Mapping[str, File]:
     """Parse `{"files": {"index.html": {"sha256": "…", "size": 123}, …}}` into name -> file. Raises ManifestError."""
     try:
-        entries = json.loads(content)["files"].items()
+        entries = read_json(content)["files"].items()
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ManifestError(f'{MANIFEST} is not {{"files": {{name: {{"sha256", "size"}}}}}}') from None
     if len(entries) > MAX_FILES:

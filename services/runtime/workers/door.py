@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
 from oa_base.identity import Principal
@@ -25,6 +26,7 @@ from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.app.held_runs import HeldRuns
+from services.runtime.workers.app.streams import OrgStreams
 from services.runtime.workers.app.workers import Workers
 from services.runtime.workers.domain.notices import (
     AppendAnswer,
@@ -60,6 +62,7 @@ class WorkerApi(WorkerServiceServicer):
         self._authenticate = authenticate
         self._held_runs = held_runs
         self._run_limits = run_limits
+        self._streams = OrgStreams(workers.limits.max_streams_of_org)
 
     async def AppendEvents(self, request: pb.AppendEventsRequest, context: Any) -> pb.AppendEventsResponse:
         """Carry out one append outside of a stream."""
@@ -98,15 +101,20 @@ class WorkerApi(WorkerServiceServicer):
         """Serve a worker's stream, from its hello to its end."""
         caller = current_caller()
         assert isinstance(caller, WorkerCaller)  # because the contract says so for this method
-        principal = caller.principal
-        first = await anext(requests, None)
-        if first is None or first.WhichOneof("message") != "attach":
-            raise _out_of_order("the first message of a worker's stream is `attach`; open another stream with it")
-        check_rules(first)
+        with self._streams.room(caller.principal.org_id):
+            async with aclosing(self._served(requests, caller)) as answers:
+                async for answer in answers:
+                    yield answer
+
+    async def _served(
+        self, requests: AsyncIterator[pb.AttachRequest], caller: WorkerCaller
+    ) -> AsyncGenerator[pb.AttachResponse]:
+        principal, first = caller.principal, await self._first(requests)
         attachment = await self._workers.attach(principal, _hello(first.attach))
         attachment.lasts(caller.holds_for_s)
         unwatch = self._revocations.watch(caller.holder, lambda why: self._workers.revoked(attachment, why))
         reading = asyncio.create_task(self._read(requests, principal, attachment))
+        ending = asyncio.create_task(self._cut_off(attachment, asyncio.current_task()))
         try:
             yield self._attached(attachment)
             while notices := await attachment.notices():
@@ -122,7 +130,29 @@ class WorkerApi(WorkerServiceServicer):
             unwatch()
             self._workers.detach(attachment)
             reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            ending.cancel()
+            await asyncio.gather(reading, ending, return_exceptions=True)
+
+    async def _cut_off(self, attachment: Attachment, call: asyncio.Task[Any] | None) -> None:
+        """End the call of a stream that is over and whose worker takes nothing more, not even why."""
+        await attachment.over.wait()
+        await asyncio.sleep(self._workers.limits.end_ms / 1000)
+        if call is not None:
+            call.cancel()
+
+    async def _first(self, requests: AsyncIterator[pb.AttachRequest]) -> pb.AttachRequest:
+        """The message that introduces the worker. Raises Refusal `hello_timeout`, `attach_out_of_order`, and as the
+        rules of the message do."""
+        try:
+            async with asyncio.timeout(self._workers.limits.hello_ms / 1000):
+                first = await anext(requests, None)
+        except TimeoutError:
+            message = "the stream did not begin with `attach` in time; open another one, and send it at once"
+            raise Refusal("hello_timeout", message, field="attach") from None
+        if first is None or first.WhichOneof("message") != "attach":
+            raise _out_of_order("the first message of a worker's stream is `attach`; open another stream with it")
+        check_rules(first)
+        return first
 
     async def _read(
         self, requests: AsyncIterator[pb.AttachRequest], principal: Principal, attachment: Attachment
@@ -139,6 +169,7 @@ class WorkerApi(WorkerServiceServicer):
 
     async def _handle(self, request: pb.AttachRequest, principal: Principal, attachment: Attachment) -> None:
         kind = request.WhichOneof("message")
+        await attachment.room_for_notices()
         if kind == "append":
             await self._append(request.append, principal, attachment)
             return

@@ -30,6 +30,15 @@ class WorkerLimits:
     """Maximum number of runs that one look gives to a worker."""
     pending_appends: int = 256
     """Maximum number of appends of one stream that wait for their commit; at that number the stream is not read."""
+    pending_notices: int = 1_024
+    """Maximum number of notices that wait to be sent on a stream; from that number on the stream is not read, because
+    what its worker sends may cause more."""
+    hello_ms: int = 10_000
+    """How long a new stream may take to introduce its worker."""
+    end_ms: int = 5_000
+    """How long a stream that is over waits for its worker to take the last notices."""
+    max_streams_of_org: int = 1_000
+    """Maximum number of streams of an org's workers on one replica."""
     retry_initial_ms: int = 1_000
     """Pause before a run whose worker was lost is given to another worker; each further loss doubles it."""
     retry_max_ms: int = 60_000

@@ -64,6 +64,22 @@ async def restore_org(cli: Cli, org_id: str) -> Exit:
     return Exit.OK
 
 
+@admin_org_group.command("set-owner", epilog="Example: oa admin org set-owner org_01JD8V0000000000000000000A bob@x.org")
+@_org
+@click.argument("person")
+@command
+async def set_owner(cli: Cli, org_id: str, person: str) -> Exit:
+    """Make a member (usr_… or an address) the owner of an org whose owners are all blocked.
+
+    Refused while the org has an owner who can act. Blocked owners stay owners, for when their block is removed.
+    """
+    async with operators(OrgOperators, cli.env) as operator:
+        owner, document = await operator.set_owner(org_id, person)
+    cli.output.document(document)
+    cli.output.say(f"{owner.email} ({owner.user_id}) is an owner of {org_id}.")
+    return Exit.OK
+
+
 def _table(cli: Cli, orgs: Sequence[InstallationOrg]) -> None:
     rows = [
         [one.org_id, _state(one), str(one.members), str(one.service_accounts), one.created_at[:19], one.name]

@@ -14,6 +14,14 @@ from apps.cli.times import UP_TO_A_DAY
 from oa_client.core.schedules import milliseconds
 from oa_client.cpython.operators.routes import Canary, RouteGroup, RouteOperators, Routes
 
+_if_version = click.option(
+    "--if-version",
+    type=click.IntRange(min=0),
+    default=None,
+    metavar="N",
+    help="Only if version N of the groups, as `list` shows it, is still present.",
+)
+
 
 @route_group.command("list", epilog="Example: oa admin route list")
 @command
@@ -22,6 +30,7 @@ async def list_routes(cli: Cli) -> Exit:
     async with operators(RouteOperators, cli.env) as at:
         found = await at.read()
     cli.output.document(found.document)
+    cli.output.note(f"Version {found.version}. Change it only if nobody else has: --if-version {found.version}")
     _table(cli, found)
     if found.maintenance_notice is not None:
         cli.output.say(f"The site is closed: {found.maintenance_notice}", "yellow")
@@ -36,31 +45,36 @@ async def list_routes(cli: Cli) -> Exit:
 @click.option(
     "--percent", type=click.IntRange(0, 100), default=0, show_default=True, help="Percentage of people in the cohort."
 )
+@_if_version
 @click.argument("name")
 @command
-async def set_route(cli: Cli, name: str, prefixes: Sequence[str], pin: str | None, percent: int) -> Exit:
+async def set_route(
+    cli: Cli, name: str, prefixes: Sequence[str], pin: str | None, percent: int, if_version: int | None
+) -> Exit:
     """Add a group, or replace the one with its name. A canary of the group ends."""
     async with operators(RouteOperators, cli.env) as at:
-        version = await at.set(RouteGroup(name, prefixes, pin or "", percent))
+        version = await at.set(RouteGroup(name, prefixes, pin or "", percent), if_version)
     return _changed(cli, version)
 
 
 @route_group.command("delete", epilog="Example: oa admin route delete app")
+@_if_version
 @click.argument("name")
 @command
-async def delete_route(cli: Cli, name: str) -> Exit:
+async def delete_route(cli: Cli, name: str, if_version: int | None) -> Exit:
     """Delete a group. Its paths are answered as if it had never existed."""
     async with operators(RouteOperators, cli.env) as at:
-        version = await at.delete(name)
+        version = await at.delete(name, if_version)
     return _changed(cli, version)
 
 
-@route_group.command("rollback", epilog="Example: oa admin route rollback")
+@route_group.command("rollback", epilog="Example: oa admin route rollback --if-version 7")
+@_if_version
 @command
-async def roll_back(cli: Cli) -> Exit:
+async def roll_back(cli: Cli, if_version: int | None) -> Exit:
     """Undo the last change to the groups; a canary is undone as a whole. Again: undo the change before that."""
     async with operators(RouteOperators, cli.env) as at:
-        found = await at.roll_back()
+        found = await at.roll_back(if_version)
     cli.output.document(found.document)
     cli.output.say(f"Version {found.version} is what was before the last change.")
     _table(cli, found)
@@ -72,13 +86,14 @@ async def roll_back(cli: Cli) -> Exit:
 @click.option(
     "--min-requests", type=click.IntRange(1, 1_000_000), default=None, help="Minimum requests of each side in a step."
 )
+@_if_version
 @click.argument("name")
 @command
-async def canary(cli: Cli, name: str, hold: timedelta | None, min_requests: int | None) -> Exit:
+async def canary(cli: Cli, name: str, hold: timedelta | None, min_requests: int | None, if_version: int | None) -> Exit:
     """Move a group to the shell in steps, as long as the shell answers as well as the legacy side."""
     hold_ms = milliseconds(hold) if hold is not None else 0
     async with operators(RouteOperators, cli.env) as at:
-        canary_id = await at.start_canary(name, hold_ms, min_requests or 0)
+        canary_id = await at.start_canary(name, hold_ms, min_requests or 0, if_version)
     cli.output.document({"canary": canary_id})
     cli.output.say("The canary has begun. It goes back by itself; by hand: oa admin route rollback")
     return Exit.OK

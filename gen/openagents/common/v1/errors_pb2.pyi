@@ -131,6 +131,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The message is compressed in a way that the edge does not support; the metadata
     lists the ways that it supports (supported).
     """
+    REASON_VERSION_CONFLICT: _Reason.ValueType  # 23
+    """The thing is no longer at the version on which the change is based; the metadata
+    contains the present version (version).
+    """
     REASON_IN_MAINTENANCE: _Reason.ValueType  # 40
     """The site is closed for maintenance; nothing was done."""
     REASON_UNSUPPORTED_UPGRADE: _Reason.ValueType  # 41
@@ -398,6 +402,10 @@ REASON_LIMIT_REACHED: Reason.ValueType  # 21
 REASON_UNSUPPORTED_ENCODING: Reason.ValueType  # 22
 """The message is compressed in a way that the edge does not support; the metadata
 lists the ways that it supports (supported).
+"""
+REASON_VERSION_CONFLICT: Reason.ValueType  # 23
+"""The thing is no longer at the version on which the change is based; the metadata
+contains the present version (version).
 """
 REASON_IN_MAINTENANCE: Reason.ValueType  # 40
 """The site is closed for maintenance; nothing was done."""

@@ -237,3 +237,53 @@ class RestoreInstallationOrgResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RestoreInstallationOrgResponse: _TypeAlias = RestoreInstallationOrgResponse  # noqa: Y015
+
+@_typing.final
+class SetInstallationOrgOwnerRequest(_message.Message):
+    """Gives an org an owner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    org_id: _builtins.str
+    """Org."""
+    person: _builtins.str
+    """Id (`usr_…`) or address of a member of the org."""
+    def __init__(
+        self,
+        *,
+        org_id: _builtins.str = ...,
+        person: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["org_id", b"org_id", "person", b"person"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetInstallationOrgOwnerRequest: _TypeAlias = SetInstallationOrgOwnerRequest  # noqa: Y015
+
+@_typing.final
+class SetInstallationOrgOwnerResponse(_message.Message):
+    """The org has an owner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def owner(self) -> _member_service_pb2.Member:
+        """The owner."""
+
+    def __init__(
+        self,
+        *,
+        owner: _member_service_pb2.Member | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetInstallationOrgOwnerResponse: _TypeAlias = SetInstallationOrgOwnerResponse  # noqa: Y015

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class InstallationOrgServiceStub:
-    """Lets operators of the installation see and restore orgs. Internal: each method states
-    which services may call it.
+    """Lets operators of the installation see and restore orgs, and give an owner to an org
+    that has none who can act. Internal: each method states which services may call it.
     """
 
     def __init__(self, channel):
@@ -51,11 +51,16 @@ class InstallationOrgServiceStub:
                 request_serializer=openagents_dot_control_dot_v1_dot_installation__org__service__pb2.RestoreInstallationOrgRequest.SerializeToString,
                 response_deserializer=openagents_dot_control_dot_v1_dot_installation__org__service__pb2.RestoreInstallationOrgResponse.FromString,
                 _registered_method=True)
+        self.SetInstallationOrgOwner = channel.unary_unary(
+                '/openagents.control.v1.InstallationOrgService/SetInstallationOrgOwner',
+                request_serializer=openagents_dot_control_dot_v1_dot_installation__org__service__pb2.SetInstallationOrgOwnerRequest.SerializeToString,
+                response_deserializer=openagents_dot_control_dot_v1_dot_installation__org__service__pb2.SetInstallationOrgOwnerResponse.FromString,
+                _registered_method=True)
 
 
 class InstallationOrgServiceServicer:
-    """Lets operators of the installation see and restore orgs. Internal: each method states
-    which services may call it.
+    """Lets operators of the installation see and restore orgs, and give an owner to an org
+    that has none who can act. Internal: each method states which services may call it.
     """
 
     def ListInstallationOrgs(self, request, context):
@@ -80,6 +85,14 @@ class InstallationOrgServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetInstallationOrgOwner(self, request, context):
+        """Makes a member the owner of an org all of whose owners are blocked. An org with an
+        owner who can act is refused with `already_exists`, because its owners decide.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InstallationOrgServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +111,11 @@ def add_InstallationOrgServiceServicer_to_server(servicer, server):
                     request_deserializer=openagents_dot_control_dot_v1_dot_installation__org__service__pb2.RestoreInstallationOrgRequest.FromString,
                     response_serializer=openagents_dot_control_dot_v1_dot_installation__org__service__pb2.RestoreInstallationOrgResponse.SerializeToString,
             ),
+            'SetInstallationOrgOwner': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetInstallationOrgOwner,
+                    request_deserializer=openagents_dot_control_dot_v1_dot_installation__org__service__pb2.SetInstallationOrgOwnerRequest.FromString,
+                    response_serializer=openagents_dot_control_dot_v1_dot_installation__org__service__pb2.SetInstallationOrgOwnerResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'openagents.control.v1.InstallationOrgService', rpc_method_handlers)
@@ -107,8 +125,8 @@ def add_InstallationOrgServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InstallationOrgService:
-    """Lets operators of the installation see and restore orgs. Internal: each method states
-    which services may call it.
+    """Lets operators of the installation see and restore orgs, and give an owner to an org
+    that has none who can act. Internal: each method states which services may call it.
     """
 
     @staticmethod
@@ -182,6 +200,33 @@ class InstallationOrgService:
             '/openagents.control.v1.InstallationOrgService/RestoreInstallationOrg',
             openagents_dot_control_dot_v1_dot_installation__org__service__pb2.RestoreInstallationOrgRequest.SerializeToString,
             openagents_dot_control_dot_v1_dot_installation__org__service__pb2.RestoreInstallationOrgResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetInstallationOrgOwner(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/openagents.control.v1.InstallationOrgService/SetInstallationOrgOwner',
+            openagents_dot_control_dot_v1_dot_installation__org__service__pb2.SetInstallationOrgOwnerRequest.SerializeToString,
+            openagents_dot_control_dot_v1_dot_installation__org__service__pb2.SetInstallationOrgOwnerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InstallationOrgServiceStub:
-    """Lets operators of the installation see and restore orgs. Internal: each method states
-    which services may call it.
+    """Lets operators of the installation see and restore orgs, and give an owner to an org
+    that has none who can act. Internal: each method states which services may call it.
     """
 
     @_typing.overload
@@ -43,11 +43,15 @@ class InstallationOrgServiceStub:
     """Restores an org that was deleted and is not gone yet. Restoring an org that is open
     changes nothing.
     """
+    SetInstallationOrgOwner: _grpc.UnaryUnaryMultiCallable[_installation_org_service_pb2.SetInstallationOrgOwnerRequest, _installation_org_service_pb2.SetInstallationOrgOwnerResponse]
+    """Makes a member the owner of an org all of whose owners are blocked. An org with an
+    owner who can act is refused with `already_exists`, because its owners decide.
+    """
 
 @_typing.type_check_only
 class InstallationOrgServiceAsyncStub(InstallationOrgServiceStub):
-    """Lets operators of the installation see and restore orgs. Internal: each method states
-    which services may call it.
+    """Lets operators of the installation see and restore orgs, and give an owner to an org
+    that has none who can act. Internal: each method states which services may call it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -59,10 +63,14 @@ class InstallationOrgServiceAsyncStub(InstallationOrgServiceStub):
     """Restores an org that was deleted and is not gone yet. Restoring an org that is open
     changes nothing.
     """
+    SetInstallationOrgOwner: _aio.UnaryUnaryMultiCallable[_installation_org_service_pb2.SetInstallationOrgOwnerRequest, _installation_org_service_pb2.SetInstallationOrgOwnerResponse]  # type: ignore[assignment]
+    """Makes a member the owner of an org all of whose owners are blocked. An org with an
+    owner who can act is refused with `already_exists`, because its owners decide.
+    """
 
 class InstallationOrgServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Lets operators of the installation see and restore orgs. Internal: each method states
-    which services may call it.
+    """Lets operators of the installation see and restore orgs, and give an owner to an org
+    that has none who can act. Internal: each method states which services may call it.
     """
 
     @_abc_1.abstractmethod
@@ -89,6 +97,16 @@ class InstallationOrgServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_installation_org_service_pb2.RestoreInstallationOrgResponse, _abc.Awaitable[_installation_org_service_pb2.RestoreInstallationOrgResponse]]:
         """Restores an org that was deleted and is not gone yet. Restoring an org that is open
         changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def SetInstallationOrgOwner(
+        self,
+        request: _installation_org_service_pb2.SetInstallationOrgOwnerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_installation_org_service_pb2.SetInstallationOrgOwnerResponse, _abc.Awaitable[_installation_org_service_pb2.SetInstallationOrgOwnerResponse]]:
+        """Makes a member the owner of an org all of whose owners are blocked. An org with an
+        owner who can act is refused with `already_exists`, because its owners decide.
         """
 
 def add_InstallationOrgServiceServicer_to_server(servicer: InstallationOrgServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)openagents/control/v1/route_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"\xd6\x01\n\nRouteGroup\x12-\n\x04name\x18\x01 \x01(\tB\x19\x9a\xf4\x18\x15\x08\x01\x18(\"\x0f[a-z][a-z0-9-]*R\x04name\x12;\n\x08prefixes\x18\x02 \x03(\tB\x1f\x9a\xf4\x18\x1b\x18\xc8\x01\"\x12/[A-Za-z0-9._~/-]*(\x01\x30\x32R\x08prefixes\x12\x38\n\x06pinned\x18\x03 \x01(\x0e\x32 .openagents.control.v1.RouteSideR\x06pinned\x12\"\n\x07percent\x18\x04 \x01(\rB\x08\x9a\xf4\x18\x04@dH\x01R\x07percent\"\xf7\x01\n\x06\x43\x61nary\x12\x1b\n\tcanary_id\x18\x01 \x01(\x04R\x08\x63\x61naryId\x12\x14\n\x05group\x18\x02 \x01(\tR\x05group\x12\x18\n\x07percent\x18\x03 \x01(\rR\x07percent\x12\x37\n\tstep_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08stepTime\x12\x35\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x18\n\x07outcome\x18\x06 \x01(\tR\x07outcome\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\"\x86\x01\n\x0bMaintenance\x12\x39\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x16\n\x06notice\x18\x02 \x01(\tR\x06notice\x12$\n\x0eretry_after_ms\x18\x03 \x01(\rR\x0cretryAfterMs\"\x12\n\x10GetRoutesRequest\"\xe9\x01\n\x11GetRoutesResponse\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12\x39\n\x06groups\x18\x02 \x03(\x0b\x32!.openagents.control.v1.RouteGroupR\x06groups\x12\x39\n\x08\x63\x61naries\x18\x03 \x03(\x0b\x32\x1d.openagents.control.v1.CanaryR\x08\x63\x61naries\x12\x44\n\x0bmaintenance\x18\x04 \x01(\x0b\x32\".openagents.control.v1.MaintenanceR\x0bmaintenance\"R\n\x0fSetRouteRequest\x12?\n\x05group\x18\x01 \x01(\x0b\x32!.openagents.control.v1.RouteGroupB\x06\x9a\xf4\x18\x02\x08\x01R\x05group\",\n\x10SetRouteResponse\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\"C\n\x12\x44\x65leteRouteRequest\x12-\n\x04name\x18\x01 \x01(\tB\x19\x9a\xf4\x18\x15\x08\x01\x18(\"\x0f[a-z][a-z0-9-]*R\x04name\"/\n\x13\x44\x65leteRouteResponse\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\"\x17\n\x15RollBackRoutesRequest\"m\n\x16RollBackRoutesResponse\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12\x39\n\x06groups\x18\x02 \x03(\x0b\x32!.openagents.control.v1.RouteGroupR\x06groups\"\x9a\x01\n\x12StartCanaryRequest\x12/\n\x05group\x18\x01 \x01(\tB\x19\x9a\xf4\x18\x15\x08\x01\x18(\"\x0f[a-z][a-z0-9-]*R\x05group\x12$\n\x07hold_ms\x18\x02 \x01(\rB\x0b\x9a\xf4\x18\x07@\x80\xb8\x99)H\x01R\x06holdMs\x12-\n\x0cmin_requests\x18\x03 \x01(\rB\n\x9a\xf4\x18\x06@\xc0\x84=H\x01R\x0bminRequests\"2\n\x13StartCanaryResponse\x12\x1b\n\tcanary_id\x18\x01 \x01(\x04R\x08\x63\x61naryId\"m\n\x17StartMaintenanceRequest\x12\x1f\n\x06notice\x18\x01 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xf4\x03R\x06notice\x12\x31\n\x0eretry_after_ms\x18\x02 \x01(\rB\x0b\x9a\xf4\x18\x07@\x80\xb8\x99)H\x01R\x0cretryAfterMs\"\x1a\n\x18StartMaintenanceResponse\"\x17\n\x15\x45ndMaintenanceRequest\"\x18\n\x16\x45ndMaintenanceResponse\"9\n\x13\x43reateBypassRequest\x12\"\n\x06ttl_ms\x18\x01 \x01(\rB\x0b\x9a\xf4\x18\x07@\x80\xb8\x99)H\x01R\x05ttlMs\"k\n\x14\x43reateBypassResponse\x12\x16\n\x06\x62ypass\x18\x01 \x01(\tR\x06\x62ypass\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime*T\n\tRouteSide\x12\x1a\n\x16ROUTE_SIDE_UNSPECIFIED\x10\x00\x12\x14\n\x10ROUTE_SIDE_SHELL\x10\x01\x12\x15\n\x11ROUTE_SIDE_LEGACY\x10\x02\x32\xc7\x07\n\x0cRouteService\x12o\n\tGetRoutes\x12\'.openagents.control.v1.GetRoutesRequest\x1a(.openagents.control.v1.GetRoutesResponse\"\x0f\x90\x02\x01\xe2\xf3\x18\x08operator\x12i\n\x08SetRoute\x12&.openagents.control.v1.SetRouteRequest\x1a\'.openagents.control.v1.SetRouteResponse\"\x0c\xe2\xf3\x18\x08operator\x12r\n\x0b\x44\x65leteRoute\x12).openagents.control.v1.DeleteRouteRequest\x1a*.openagents.control.v1.DeleteRouteResponse\"\x0c\xe2\xf3\x18\x08operator\x12{\n\x0eRollBackRoutes\x12,.openagents.control.v1.RollBackRoutesRequest\x1a-.openagents.control.v1.RollBackRoutesResponse\"\x0c\xe2\xf3\x18\x08operator\x12r\n\x0bStartCanary\x12).openagents.control.v1.StartCanaryRequest\x1a*.openagents.control.v1.StartCanaryResponse\"\x0c\xe2\xf3\x18\x08operator\x12\x81\x01\n\x10StartMaintenance\x12..openagents.control.v1.StartMaintenanceRequest\x1a/.openagents.control.v1.StartMaintenanceResponse\"\x0c\xe2\xf3\x18\x08operator\x12{\n\x0e\x45ndMaintenance\x12,.openagents.control.v1.EndMaintenanceRequest\x1a-.openagents.control.v1.EndMaintenanceResponse\"\x0c\xe2\xf3\x18\x08operator\x12u\n\x0c\x43reateBypass\x12*.openagents.control.v1.CreateBypassRequest\x1a+.openagents.control.v1.CreateBypassResponse\"\x0c\xe2\xf3\x18\x08operatorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)openagents/control/v1/route_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"\xd6\x01\n\nRouteGroup\x12-\n\x04name\x18\x01 \x01(\tB\x19\x9a\xf4\x18\x15\x08\x01\x18(\"\x0f[a-z][a-z0-9-]*R\x04name\x12;\n\x08prefixes\x18\x02 \x03(\tB\x1f\x9a\xf4\x18\x1b\x18\xc8\x01\"\x12/[A-Za-z0-9._~/-]*(\x01\x30\x32R\x08prefixes\x12\x38\n\x06pinned\x18\x03 \x01(\x0e\x32 .openagents.control.v1.RouteSideR\x06pinned\x12\"\n\x07percent\x18\x04 \x01(\rB\x08\x9a\xf4\x18\x04@dH\x01R\x07percent\"\xf7\x01\n\x06\x43\x61nary\x12\x1b\n\tcanary_id\x18\x01 \x01(\x04R\x08\x63\x61naryId\x12\x14\n\x05group\x18\x02 \x01(\tR\x05group\x12\x18\n\x07percent\x18\x03 \x01(\rR\x07percent\x12\x37\n\tstep_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08stepTime\x12\x35\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndTime\x12\x18\n\x07outcome\x18\x06 \x01(\tR\x07outcome\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\"\x86\x01\n\x0bMaintenance\x12\x39\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x16\n\x06notice\x18\x02 \x01(\tR\x06notice\x12$\n\x0eretry_after_ms\x18\x03 \x01(\rR\x0cretryAfterMs\"\x12\n\x10GetRoutesRequest\"\xe9\x01\n\x11GetRoutesResponse\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12\x39\n\x06groups\x18\x02 \x03(\x0b\x32!.openagents.control.v1.RouteGroupR\x06groups\x12\x39\n\x08\x63\x61naries\x18\x03 \x03(\x0b\x32\x1d.openagents.control.v1.CanaryR\x08\x63\x61naries\x12\x44\n\x0bmaintenance\x18\x04 \x01(\x0b\x32\".openagents.control.v1.MaintenanceR\x0bmaintenance\"\x97\x01\n\x0fSetRouteRequest\x12?\n\x05group\x18\x01 \x01(\x0b\x32!.openagents.control.v1.RouteGroupB\x06\x9a\xf4\x18\x02\x08\x01R\x05group\x12.\n\x10\x65xpected_version\x18\x02 \x01(\x04H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\",\n\x10SetRouteResponse\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\"\x88\x01\n\x12\x44\x65leteRouteRequest\x12-\n\x04name\x18\x01 \x01(\tB\x19\x9a\xf4\x18\x15\x08\x01\x18(\"\x0f[a-z][a-z0-9-]*R\x04name\x12.\n\x10\x65xpected_version\x18\x02 \x01(\x04H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"/\n\x13\x44\x65leteRouteResponse\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\"\\\n\x15RollBackRoutesRequest\x12.\n\x10\x65xpected_version\x18\x01 \x01(\x04H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"m\n\x16RollBackRoutesResponse\x12\x18\n\x07version\x18\x01 \x01(\x04R\x07version\x12\x39\n\x06groups\x18\x02 \x03(\x0b\x32!.openagents.control.v1.RouteGroupR\x06groups\"\xdf\x01\n\x12StartCanaryRequest\x12/\n\x05group\x18\x01 \x01(\tB\x19\x9a\xf4\x18\x15\x08\x01\x18(\"\x0f[a-z][a-z0-9-]*R\x05group\x12$\n\x07hold_ms\x18\x02 \x01(\rB\x0b\x9a\xf4\x18\x07@\x80\xb8\x99)H\x01R\x06holdMs\x12-\n\x0cmin_requests\x18\x03 \x01(\rB\n\x9a\xf4\x18\x06@\xc0\x84=H\x01R\x0bminRequests\x12.\n\x10\x65xpected_version\x18\x04 \x01(\x04H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"2\n\x13StartCanaryResponse\x12\x1b\n\tcanary_id\x18\x01 \x01(\x04R\x08\x63\x61naryId\"m\n\x17StartMaintenanceRequest\x12\x1f\n\x06notice\x18\x01 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xf4\x03R\x06notice\x12\x31\n\x0eretry_after_ms\x18\x02 \x01(\rB\x0b\x9a\xf4\x18\x07@\x80\xb8\x99)H\x01R\x0cretryAfterMs\"\x1a\n\x18StartMaintenanceResponse\"\x17\n\x15\x45ndMaintenanceRequest\"\x18\n\x16\x45ndMaintenanceResponse\"9\n\x13\x43reateBypassRequest\x12\"\n\x06ttl_ms\x18\x01 \x01(\rB\x0b\x9a\xf4\x18\x07@\x80\xb8\x99)H\x01R\x05ttlMs\"k\n\x14\x43reateBypassResponse\x12\x16\n\x06\x62ypass\x18\x01 \x01(\tR\x06\x62ypass\x12;\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime*T\n\tRouteSide\x12\x1a\n\x16ROUTE_SIDE_UNSPECIFIED\x10\x00\x12\x14\n\x10ROUTE_SIDE_SHELL\x10\x01\x12\x15\n\x11ROUTE_SIDE_LEGACY\x10\x02\x32\xc7\x07\n\x0cRouteService\x12o\n\tGetRoutes\x12\'.openagents.control.v1.GetRoutesRequest\x1a(.openagents.control.v1.GetRoutesResponse\"\x0f\x90\x02\x01\xe2\xf3\x18\x08operator\x12i\n\x08SetRoute\x12&.openagents.control.v1.SetRouteRequest\x1a\'.openagents.control.v1.SetRouteResponse\"\x0c\xe2\xf3\x18\x08operator\x12r\n\x0b\x44\x65leteRoute\x12).openagents.control.v1.DeleteRouteRequest\x1a*.openagents.control.v1.DeleteRouteResponse\"\x0c\xe2\xf3\x18\x08operator\x12{\n\x0eRollBackRoutes\x12,.openagents.control.v1.RollBackRoutesRequest\x1a-.openagents.control.v1.RollBackRoutesResponse\"\x0c\xe2\xf3\x18\x08operator\x12r\n\x0bStartCanary\x12).openagents.control.v1.StartCanaryRequest\x1a*.openagents.control.v1.StartCanaryResponse\"\x0c\xe2\xf3\x18\x08operator\x12\x81\x01\n\x10StartMaintenance\x12..openagents.control.v1.StartMaintenanceRequest\x1a/.openagents.control.v1.StartMaintenanceResponse\"\x0c\xe2\xf3\x18\x08operator\x12{\n\x0e\x45ndMaintenance\x12,.openagents.control.v1.EndMaintenanceRequest\x1a-.openagents.control.v1.EndMaintenanceResponse\"\x0c\xe2\xf3\x18\x08operator\x12u\n\x0c\x43reateBypass\x12*.openagents.control.v1.CreateBypassRequest\x1a+.openagents.control.v1.CreateBypassResponse\"\x0c\xe2\xf3\x18\x08operatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -71,8 +71,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTESERVICE'].methods_by_name['EndMaintenance']._serialized_options = b'\342\363\030\010operator'
   _globals['_ROUTESERVICE'].methods_by_name['CreateBypass']._loaded_options = None
   _globals['_ROUTESERVICE'].methods_by_name['CreateBypass']._serialized_options = b'\342\363\030\010operator'
-  _globals['_ROUTESIDE']._serialized_start=1948
-  _globals['_ROUTESIDE']._serialized_end=2032
+  _globals['_ROUTESIDE']._serialized_start=2226
+  _globals['_ROUTESIDE']._serialized_end=2310
   _globals['_ROUTEGROUP']._serialized_start=138
   _globals['_ROUTEGROUP']._serialized_end=352
   _globals['_CANARY']._serialized_start=355
@@ -83,34 +83,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETROUTESREQUEST']._serialized_end=759
   _globals['_GETROUTESRESPONSE']._serialized_start=762
   _globals['_GETROUTESRESPONSE']._serialized_end=995
-  _globals['_SETROUTEREQUEST']._serialized_start=997
-  _globals['_SETROUTEREQUEST']._serialized_end=1079
-  _globals['_SETROUTERESPONSE']._serialized_start=1081
-  _globals['_SETROUTERESPONSE']._serialized_end=1125
-  _globals['_DELETEROUTEREQUEST']._serialized_start=1127
-  _globals['_DELETEROUTEREQUEST']._serialized_end=1194
-  _globals['_DELETEROUTERESPONSE']._serialized_start=1196
-  _globals['_DELETEROUTERESPONSE']._serialized_end=1243
-  _globals['_ROLLBACKROUTESREQUEST']._serialized_start=1245
-  _globals['_ROLLBACKROUTESREQUEST']._serialized_end=1268
-  _globals['_ROLLBACKROUTESRESPONSE']._serialized_start=1270
-  _globals['_ROLLBACKROUTESRESPONSE']._serialized_end=1379
-  _globals['_STARTCANARYREQUEST']._serialized_start=1382
-  _globals['_STARTCANARYREQUEST']._serialized_end=1536
-  _globals['_STARTCANARYRESPONSE']._serialized_start=1538
-  _globals['_STARTCANARYRESPONSE']._serialized_end=1588
-  _globals['_STARTMAINTENANCEREQUEST']._serialized_start=1590
-  _globals['_STARTMAINTENANCEREQUEST']._serialized_end=1699
-  _globals['_STARTMAINTENANCERESPONSE']._serialized_start=1701
-  _globals['_STARTMAINTENANCERESPONSE']._serialized_end=1727
-  _globals['_ENDMAINTENANCEREQUEST']._serialized_start=1729
-  _globals['_ENDMAINTENANCEREQUEST']._serialized_end=1752
-  _globals['_ENDMAINTENANCERESPONSE']._serialized_start=1754
-  _globals['_ENDMAINTENANCERESPONSE']._serialized_end=1778
-  _globals['_CREATEBYPASSREQUEST']._serialized_start=1780
-  _globals['_CREATEBYPASSREQUEST']._serialized_end=1837
-  _globals['_CREATEBYPASSRESPONSE']._serialized_start=1839
-  _globals['_CREATEBYPASSRESPONSE']._serialized_end=1946
-  _globals['_ROUTESERVICE']._serialized_start=2035
-  _globals['_ROUTESERVICE']._serialized_end=3002
+  _globals['_SETROUTEREQUEST']._serialized_start=998
+  _globals['_SETROUTEREQUEST']._serialized_end=1149
+  _globals['_SETROUTERESPONSE']._serialized_start=1151
+  _globals['_SETROUTERESPONSE']._serialized_end=1195
+  _globals['_DELETEROUTEREQUEST']._serialized_start=1198
+  _globals['_DELETEROUTEREQUEST']._serialized_end=1334
+  _globals['_DELETEROUTERESPONSE']._serialized_start=1336
+  _globals['_DELETEROUTERESPONSE']._serialized_end=1383
+  _globals['_ROLLBACKROUTESREQUEST']._serialized_start=1385
+  _globals['_ROLLBACKROUTESREQUEST']._serialized_end=1477
+  _globals['_ROLLBACKROUTESRESPONSE']._serialized_start=1479
+  _globals['_ROLLBACKROUTESRESPONSE']._serialized_end=1588
+  _globals['_STARTCANARYREQUEST']._serialized_start=1591
+  _globals['_STARTCANARYREQUEST']._serialized_end=1814
+  _globals['_STARTCANARYRESPONSE']._serialized_start=1816
+  _globals['_STARTCANARYRESPONSE']._serialized_end=1866
+  _globals['_STARTMAINTENANCEREQUEST']._serialized_start=1868
+  _globals['_STARTMAINTENANCEREQUEST']._serialized_end=1977
+  _globals['_STARTMAINTENANCERESPONSE']._serialized_start=1979
+  _globals['_STARTMAINTENANCERESPONSE']._serialized_end=2005
+  _globals['_ENDMAINTENANCEREQUEST']._serialized_start=2007
+  _globals['_ENDMAINTENANCEREQUEST']._serialized_end=2030
+  _globals['_ENDMAINTENANCERESPONSE']._serialized_start=2032
+  _globals['_ENDMAINTENANCERESPONSE']._serialized_end=2056
+  _globals['_CREATEBYPASSREQUEST']._serialized_start=2058
+  _globals['_CREATEBYPASSREQUEST']._serialized_end=2115
+  _globals['_CREATEBYPASSRESPONSE']._serialized_start=2117
+  _globals['_CREATEBYPASSRESPONSE']._serialized_end=2224
+  _globals['_ROUTESERVICE']._serialized_start=2313
+  _globals['_ROUTESERVICE']._serialized_end=3280
 # @@protoc_insertion_point(module_scope)

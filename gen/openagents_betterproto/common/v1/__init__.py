@@ -126,6 +126,12 @@ class Reason(betterproto.Enum):
      lists the ways that it supports (supported).
     """
 
+    VERSION_CONFLICT = 23
+    """
+    The thing is no longer at the version on which the change is based; the metadata
+     contains the present version (version).
+    """
+
     IN_MAINTENANCE = 40
     """The site is closed for maintenance; nothing was done."""
 

@@ -62,6 +62,15 @@ class OrgOperators:
         found = await self._calls.done(self._stub.GetInstallationOrg, pb.GetInstallationOrgRequest(org_id=org_id))
         return _org(found.org), [member(one) for one in found.members], document(found)
 
+    async def set_owner(self, org_id: str, person: str) -> tuple[Member, JsonDocument]:
+        """Make a member (id or address) the owner of an org none of whose owners can act; return the member.
+
+        Raises also Refusal `already_exists`, `personal_org`, `limit_reached`.
+        """
+        request = pb.SetInstallationOrgOwnerRequest(org_id=org_id, person=person)
+        done = await self._calls.done(self._stub.SetInstallationOrgOwner, request)
+        return member(done.owner), document(done)
+
     async def restore(self, org_id: str) -> InstallationOrg:
         """Open a deleted org again."""
         request = pb.RestoreInstallationOrgRequest(org_id=org_id)

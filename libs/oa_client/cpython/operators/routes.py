@@ -77,7 +77,10 @@ class Routes:
 
 
 class RouteOperators:
-    """RouteService over a channel, with the operators' token. Every method may raise Refusal."""
+    """RouteService over a channel, with the operators' token. Every method may raise Refusal.
+
+    `expected_version`: the version that has to be present, or the change is refused as `version_conflict`.
+    """
 
     def __init__(self, channel: grpc.aio.Channel, token: str) -> None:
         self._stub: RouteServiceAsyncStub = RouteServiceStub(channel)
@@ -93,25 +96,32 @@ class RouteOperators:
         notice = found.maintenance.notice if found.HasField("maintenance") else None
         return Routes(found.version, [_group(one) for one in found.groups], canaries, notice)
 
-    async def set(self, group: RouteGroup) -> int:
+    async def set(self, group: RouteGroup, expected_version: int | None = None) -> int:
         """Replace the group with the same name, or add the group; return the new version."""
         message = pb.RouteGroup(
             name=group.name, prefixes=group.prefixes, pinned=_SIDES[group.pinned], percent=group.percent
         )
-        return int((await self._calls.done(self._stub.SetRoute, pb.SetRouteRequest(group=message))).version)
+        request = pb.SetRouteRequest(group=message, expected_version=expected_version)
+        return int((await self._calls.done(self._stub.SetRoute, request)).version)
 
-    async def delete(self, name: str) -> int:
+    async def delete(self, name: str, expected_version: int | None = None) -> int:
         """Delete a group, and return the new version."""
-        return int((await self._calls.done(self._stub.DeleteRoute, pb.DeleteRouteRequest(name=name))).version)
+        request = pb.DeleteRouteRequest(name=name, expected_version=expected_version)
+        return int((await self._calls.done(self._stub.DeleteRoute, request)).version)
 
-    async def roll_back(self) -> Routes:
+    async def roll_back(self, expected_version: int | None = None) -> Routes:
         """Undo the last change to the groups, and return them."""
-        done = await self._calls.done(self._stub.RollBackRoutes, pb.RollBackRoutesRequest())
+        request = pb.RollBackRoutesRequest(expected_version=expected_version)
+        done = await self._calls.done(self._stub.RollBackRoutes, request)
         return Routes(done.version, [_group(one) for one in done.groups], [], None)
 
-    async def start_canary(self, group: str, hold_ms: int, min_requests: int) -> int:
+    async def start_canary(
+        self, group: str, hold_ms: int, min_requests: int, expected_version: int | None = None
+    ) -> int:
         """Begin to move a group to the shell, and return the canary's number. 0 means the installation's own value."""
-        request = pb.StartCanaryRequest(group=group, hold_ms=hold_ms, min_requests=min_requests)
+        request = pb.StartCanaryRequest(
+            group=group, hold_ms=hold_ms, min_requests=min_requests, expected_version=expected_version
+        )
         return int((await self._calls.done(self._stub.StartCanary, request)).canary_id)
 
     async def start_maintenance(self, notice: str, retry_after_ms: int) -> None:

@@ -92,3 +92,18 @@ async def test_a_get_asks_for_a_token_and_says_nothing_to_other_pages(control: C
     assert reason_of(await control.http.get(f"{GET_CALLER}?{query}")) == "missing_authorization"
     headers = {"authorization": f"Bearer {await control.access_token()}", "origin": "https://evil.example.org"}
     assert reason_of(await control.http.get(f"{GET_CALLER}?{query}", headers=headers)) == "origin_not_allowed"
+
+
+@pytest.mark.parametrize("name", ["access_token", "token", "authorization", "Authorization", "bearer"])
+async def test_a_token_in_a_url_or_a_cookie_is_none(control: Control, name: str) -> None:
+    """So nobody puts one there, where proxies and histories keep it."""
+    token = await control.access_token()
+    for value in (token, f"Bearer%20{token}"):
+        query, cookie = f"{name}={value}", {"cookie": f"{name}={value}"}
+        answers = [
+            await control.http.get(f"{GET_CALLER}?encoding=json&message=%7B%7D&{query}"),
+            await control.http.post(f"{GET_CALLER}?{query}", json={}),
+            await control.http.get(f"{GET_CALLER}?encoding=json&message=%7B%7D", headers=cookie),
+        ]
+        for answer in answers:
+            assert (answer.status_code, reason_of(answer)) == (401, "missing_authorization")

@@ -80,6 +80,7 @@ def test_the_contract_decides_what_is_open_and_for_whom() -> None:
         "openagents.control.v1.InstallationOrgService/ListInstallationOrgs",
         "openagents.control.v1.InstallationOrgService/GetInstallationOrg",
         "openagents.control.v1.InstallationOrgService/RestoreInstallationOrg",
+        "openagents.control.v1.InstallationOrgService/SetInstallationOrgOwner",
         "openagents.control.v1.InstallationSessionService/ListInstallationSessions",
         "openagents.control.v1.InstallationSessionService/RevokeInstallationSessions",
         "openagents.control.v1.PolicyService/Authorize",

@@ -23,6 +23,7 @@ from services.control.tests.cases import DELETE_GRACE, ORIGIN, Cases
 from services.control.tests.harness import GATEWAY_TOKEN, LOOPBACK, OPERATOR_TOKEN, Control, new_id
 
 EMAIL = "ada@example.org"
+BOB = "bob@example.org"
 
 As = Callable[..., Any]
 
@@ -182,6 +183,58 @@ async def test_an_operator_restores_an_org_in_its_grace(cases: Cases, admin: Any
         assert await refusal_of(call) == ("not_found", "org_id")
 
 
+async def _team(cases: Cases) -> tuple[str, StandingPrincipal, StandingPrincipal]:
+    """An org, its owner ada, and its member bob."""
+    ada, bob = await cases.principal(EMAIL), await cases.principal(BOB)
+    org_id = (await cases.orgs.create(ada, "team", ORIGIN)).org.org_id
+    invited = await cases.invitations.create(ada, org_id, BOB, Role.MEMBER, ORIGIN)
+    await cases.invitations.accept(bob, invited.invitation.invitation_id, ORIGIN)
+    return org_id, ada, bob
+
+
+async def test_an_org_whose_owner_is_blocked_gets_another_owner(cases: Cases, admin: Any) -> None:
+    org_id, ada, bob = await _team(cases)
+    orgs = cases.installation_orgs
+    assert await refusal_of(orgs.set_owner(org_id, BOB, ORIGIN)) == ("already_exists", "org_id"), "ada decides"
+    await cases.blocks.block(ada.subject, ORIGIN)
+    owner = await orgs.set_owner(org_id, f" {BOB.upper()}", ORIGIN)
+    assert (owner.user_id, owner.role) == (bob.subject, Role.OWNER)
+    rows = await admin.fetch("SELECT actor, org_id, target, reason FROM control.audit_events WHERE actor = 'operator'")
+    assert (OPERATOR, org_id, bob.subject, "owner") in [tuple(row) for row in rows]
+    assert await refusal_of(orgs.set_owner(org_id, BOB, ORIGIN)) == ("already_exists", "org_id")
+    await cases.members.set_role(bob, org_id, ada.subject, Role.VIEWER, ORIGIN)
+
+
+async def test_only_a_member_who_may_come_in_becomes_the_owner(cases: Cases) -> None:
+    org_id, ada, bob = await _team(cases)
+    stranger = await cases.principal("eve@example.org")
+    orgs = cases.installation_orgs
+    await cases.blocks.block(ada.subject, ORIGIN)
+    await cases.blocks.block(bob.subject, ORIGIN)
+    for who, refused in (
+        (stranger.subject, ("not_found", "person")),
+        ("nobody@example.org", ("not_found", "person")),
+        (ada.subject, ("invalid_value", "person")),
+        (BOB, ("invalid_value", "person")),
+    ):
+        assert await refusal_of(orgs.set_owner(org_id, who, ORIGIN)) == refused
+    assert await refusal_of(orgs.set_owner(stranger.org_id, BOB, ORIGIN)) == ("personal_org", "org_id")
+    assert await refusal_of(orgs.set_owner(new_id("org"), BOB, ORIGIN)) == ("not_found", "org_id")
+    deleted = await _deleted(cases, stranger, "late")
+    assert (await refusal_of(orgs.set_owner(deleted, stranger.subject, ORIGIN)))[0] == "org_deleted"
+
+
+async def test_of_two_operators_who_name_an_owner_one_does(cases: Cases) -> None:
+    org_id, ada, _bob = await _team(cases)
+    ann = await cases.principal("ann@example.org")
+    invited = await cases.invitations.create(ada, org_id, "ann@example.org", Role.VIEWER, ORIGIN)
+    await cases.invitations.accept(ann, invited.invitation.invitation_id, ORIGIN)
+    await cases.blocks.block(ada.subject, ORIGIN)
+    naming = (cases.installation_orgs.set_owner(org_id, who, ORIGIN) for who in (BOB, ann.subject))
+    outcomes = await asyncio.gather(*naming, return_exceptions=True)
+    assert [isinstance(one, Refusal) for one in outcomes].count(True) == 1
+
+
 # ------------------------------------------------------------------------------------------------- the internal port
 
 
@@ -204,6 +257,7 @@ async def test_operators_come_in_by_the_internal_port_and_nobody_else(control: C
     assert [each.email for each in (await orgs.show(org_id))[1]] == [EMAIL]
     assert {one.personal async for one in orgs.list(EMAIL)} == {True, False}
 
+    assert await refusal_of(orgs.set_owner(org_id, EMAIL)) == ("already_exists", "org_id")
     sessions: SessionOperators = at(SessionOperators)
     assert [each.session_id for each in await sessions.list(EMAIL)] == [signed_in["sessionId"]]
     for what in (at(SessionOperators, GATEWAY_TOKEN).revoke(EMAIL), at(OrgOperators, GATEWAY_TOKEN).restore(org_id)):

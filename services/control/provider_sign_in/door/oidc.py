@@ -23,6 +23,7 @@ from joserfc.jws import JWSRegistry
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from services.control.provider_sign_in.domain import Asked, Identity
+from services.control.provider_sign_in.door.bounded import Bounded
 from services.control.provider_sign_in.door.failures import refused, unavailable
 from services.control.provider_sign_in.limits import CLOCK_LEEWAY_S, METADATA_TTL
 
@@ -31,6 +32,7 @@ _SCOPE = "openid email"
 # Algorithms with a private key. With the others, anyone who knows our secret, or anyone at all, could sign.
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA")
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+_USER_INFO = "userinfo_endpoint"
 # Errors of RFC 6749, 5.2, that are about us or about the provider, and not about the code that was presented.
 _NOT_OF_THE_CODE = frozenset({"invalid_client", "unauthorized_client", "server_error", "temporarily_unavailable"})
 
@@ -98,8 +100,8 @@ class OidcProvider:
                 redirect_uri=asked.redirect_uri,
             )
             claims = await self._claims(http, known, tokens, asked.nonce)
-            if "email" not in claims and "userinfo_endpoint" in known.metadata:
-                claims = await _with_user_info(http, known.metadata["userinfo_endpoint"], claims)
+            if "email" not in claims and _USER_INFO in known.metadata:
+                claims = await _with_user_info(http, known.metadata[_USER_INFO], claims)
         email = claims.get("email")
         return Identity(
             issuer=self._client.issuer,
@@ -121,7 +123,7 @@ class OidcProvider:
                     token_endpoint_auth_method=ours.token_auth if ours.secret else "none",
                     scope=_SCOPE,
                     code_challenge_method="S256",
-                    verify=self._tls,
+                    transport=Bounded(httpx2.AsyncHTTPTransport(verify=self._tls, trust_env=False)),
                     trust_env=False,
                     timeout=ours.timeout_s,
                 ) as http,
@@ -183,7 +185,7 @@ def _require_usable(metadata: Mapping[str, Any], issuer: str) -> None:
     if metadata.get("issuer") != issuer:
         raise unavailable(_NAME, "the metadata name another issuer than OA_OIDC_ISSUER")
     secure = urlsplit(issuer).scheme == "https"
-    for name in _ENDPOINTS:
+    for name in (*_ENDPOINTS, _USER_INFO) if _USER_INFO in metadata else _ENDPOINTS:
         scheme = urlsplit(str(metadata.get(name, ""))).scheme
         if scheme != "https" and (secure or scheme != "http"):
             raise unavailable(_NAME, f"{name} has no URL that can be used")

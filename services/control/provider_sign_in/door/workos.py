@@ -12,6 +12,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from workos import AsyncWorkOSClient, AuthorizationError, BadRequestError, UnprocessableEntityError
 
 from services.control.provider_sign_in.domain import Asked, Identity
+from services.control.provider_sign_in.door.bounded import Bounded
 from services.control.provider_sign_in.door.failures import refused, unavailable
 
 _NAME = "workos"
@@ -40,7 +41,9 @@ class WorkOsProvider:
 
     def __init__(self, client: WorkOsClient) -> None:
         self._client = client
-        self._http = httpx2.AsyncClient(trust_env=False, timeout=client.timeout_s)
+        self._http = httpx2.AsyncClient(
+            transport=Bounded(httpx2.AsyncHTTPTransport(trust_env=False)), trust_env=False, timeout=client.timeout_s
+        )
         self._sdk = AsyncWorkOSClient(
             api_key=client.api_key,
             client_id=client.client_id,

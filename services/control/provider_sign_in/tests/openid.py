@@ -65,7 +65,8 @@ class OpenId:
     user: str = "ada"
     users: dict[str, Claims] = field(default_factory=dict)
     tamper: Callable[[str], Any] | None = None
-    answers: dict[str, tuple[int, str]] = field(default_factory=dict)
+    answers: dict[str, tuple[int, str | bytes]] = field(default_factory=dict)
+    """Path -> status and body; bytes are packed."""
     held: threading.Event | None = None
     email_in: str = "id_token"
     asked: list[str] = field(default_factory=list)
@@ -127,7 +128,8 @@ def _app(openid: OpenId) -> Flask:
             openid.held.wait(PATIENCE_S)
         if request.path in openid.answers:
             status, body = openid.answers[request.path]
-            return Response(body, status, content_type="application/json")
+            packed = {"content-encoding": "gzip"} if isinstance(body, bytes) else {}
+            return Response(body, status, packed, content_type="application/json")
         return None
 
     @app.get("/.well-known/openid-configuration")

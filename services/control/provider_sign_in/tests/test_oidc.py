@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from oa_base.refusal import Refusal
 from oa_platform.system.clock import SystemClock
 from services.control.provider_sign_in.domain import Asked, Identity
 from services.control.provider_sign_in.door.oidc import OidcClient, OidcProvider
+from services.control.provider_sign_in.limits import MAX_ANSWER_BYTES
 from services.control.provider_sign_in.tests.openid import (
     CLIENT_ID,
     REDIRECT,
@@ -177,7 +179,7 @@ async def test_a_provider_that_does_not_work_is_unavailable(
 
 BAD_METADATA = [("issuer", "https://evil.example"), ("issuer", None)] + [
     (endpoint, url)
-    for endpoint in ("authorization_endpoint", "token_endpoint", "jwks_uri")
+    for endpoint in ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint")
     for url in ("", "file:///etc/passwd", "hunter2", 7)
 ]
 
@@ -190,6 +192,26 @@ async def test_metadata_are_of_this_issuer_and_lead_to_urls_only(
     openid.answers["/.well-known/openid-configuration"] = (200, json.dumps(about))
     with pytest.raises(Refusal, match="provider_unavailable"):
         await oidc.authorization_url(ASKED)
+
+
+@pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/jwks"])
+async def test_an_answer_has_a_limit(openid: OpenId, oidc: OidcProvider, path: str) -> None:
+    good = openid.provider.provider_configuration.to_json() if path != "/jwks" else json.dumps(openid.provider.jwks)
+    code = await code_of(openid, OidcProvider(oidc._client, SystemClock()))
+    openid.answers[path] = (200, good.ljust(MAX_ANSWER_BYTES + 1))
+    assert (await refusal_of(oidc, code)).reason == "provider_unavailable"
+    openid.answers[path] = (200, good.ljust(MAX_ANSWER_BYTES))
+    assert (await oidc.identity(ASKED, code)).email_verified
+
+
+@pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/jwks", "/token"])
+async def test_a_packed_answer_is_not_unpacked(openid: OpenId, oidc: OidcProvider, path: str) -> None:
+    code = await code_of(openid, OidcProvider(oidc._client, SystemClock()))
+    bomb = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    openid.answers[path] = (200, bomb.compress(b" " * (64 << 20)) + bomb.flush())
+    with structlog.testing.capture_logs() as logs:
+        assert (await refusal_of(oidc, code)).reason == "provider_unavailable"
+    assert logs[0]["error"] == "DecodingError"
 
 
 async def test_a_provider_that_is_slow_or_away_is_unavailable(openid: OpenId, oidc: OidcProvider) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
@@ -13,7 +14,8 @@ from oa_platform.system.clock import SystemClock
 from oa_testing.postgres import Database
 from services.control.provider_sign_in.domain import Asked, Identity
 from services.control.provider_sign_in.door.workos import WorkOsClient, WorkOsProvider
-from services.control.provider_sign_in.tests.workos_api import API_KEY, CLIENT_ID, WorkOsApi, running_workos
+from services.control.provider_sign_in.limits import MAX_ANSWER_BYTES
+from services.control.provider_sign_in.tests.workos_api import ADA, API_KEY, CLIENT_ID, WorkOsApi, running_workos
 from services.control.tests.cases import ORIGIN, cases_on
 from services.control.tests.harness import new_id
 
@@ -66,6 +68,9 @@ async def test_a_code_is_good_once_and_only_with_its_verifier(api: WorkOsApi, wo
         assert "hunter2" not in refused.value.message
 
 
+GOOD = {"user": ADA, "access_token": "a", "refresh_token": "r"}
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -81,6 +86,7 @@ async def test_a_code_is_good_once_and_only_with_its_verifier(api: WorkOsApi, wo
         ((200, '{"user": null}'), "provider_unavailable"),
         ((500, "[]"), "provider_unavailable"),
         ((400, '{"error": {}}'), "provider_refused"),
+        ((200, json.dumps({**GOOD, "access_token": "a" * MAX_ANSWER_BYTES})), "provider_unavailable"),
     ],
 )
 async def test_what_goes_wrong_there_has_a_reason_here(

@@ -23,7 +23,7 @@ from services.control.revocations.app import Page, RevocationFeed
 from services.control.revocations.domain import PlaceChange, Recorded, Revocation
 from services.control.revocations.door import message_of
 from services.control.revocations.limits import RevocationLimits
-from services.control.revocations.store import listener
+from services.control.revocations.store import CHANNEL, listener
 from services.control.tests.cases import ORIGIN, Cases, cases_on
 from services.control.tests.harness import new_id
 from services.control.transactions.limits import MAX_SWEPT_ROWS
@@ -194,6 +194,26 @@ async def test_word_that_got_lost_is_made_up_for_by_a_look(
             "SELECT n, '', 'sva_' || n, '', NULL, now(), 'x' FROM generate_series(1, 2) n"
         )
         assert subjects(await following) == ["sva_1", "sva_2"]
+
+
+async def test_what_another_role_says_on_the_channel_changes_nothing(
+    cases: Cases, control_database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, words = list[dict[str, Any]](), list[int]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, failure: failures.append(failure))
+    feed = RevocationFeed(cases.transactions, clock, LIMITS)
+    hearing = listener(patient_settings(control_database.control), feed, PATIENCE_S)
+    task = asyncio.create_task(hearing.run())
+    await eventually(lambda: hearing.connected)
+    monkeypatch.setattr(feed, "word", words.append)
+    stranger = await asyncpg.connect(control_database.projector)
+    for text in ("", "x", "-1", "9" * 5_000, str(2**63), "7"):
+        await stranger.execute("SELECT pg_notify($1, $2)", CHANNEL, text)
+    await stranger.close()
+    await eventually(lambda: 7 in words)
+    assert (words, failures) == ([7], [])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_broken_listener_and_a_database_that_was_away_lose_nothing(

@@ -52,35 +52,35 @@ class Operators:
         async with self.transactions.autocommit() as tx:
             return Shown(await tx.routes.decided(), list(await tx.routes.newest_canaries()))
 
-    async def set_group(self, group: Group, origin: Origin) -> int:
-        """Add a group, or replace the one with its name. Returns the new version. Raises Refusal `invalid_value`,
-        `limit_reached`."""
+    async def set_group(self, group: Group, origin: Origin, expected: int | None = None) -> int:
+        """Add a group, or replace the one with its name. Returns the new version. `expected`: the version that has to
+        be present, here and below.
+
+        Raises Refusal `invalid_value`, `limit_reached`, `version_conflict`.
+        """
         if group.pinned is not None and group.pinned not in self.sides:
             raise self._no_side(group.pinned, "group.pinned")
         async with self.transactions.begin() as tx:
-            await tx.routes.lock()
-            before = await tx.routes.decided()
+            before = await _decided(tx.routes, expected)
             version = await self._changed(tx.routes, before, before.groups.with_group(group))
             await self._end(tx.routes, group.name, Outcome.REPLACED, Why.NONE)
             await self._audit(tx, Action.ROUTE_SET, origin, group.name)
         return version
 
-    async def delete_group(self, name: str, origin: Origin) -> int:
-        """Delete a group. Returns the new version. Raises Refusal `not_found`."""
+    async def delete_group(self, name: str, origin: Origin, expected: int | None = None) -> int:
+        """Delete a group. Returns the new version. Raises Refusal `not_found`, `version_conflict`."""
         async with self.transactions.begin() as tx:
-            await tx.routes.lock()
-            before = await tx.routes.decided()
+            before = await _decided(tx.routes, expected)
             version = await self._changed(tx.routes, before, before.groups.without(name))
             await self._end(tx.routes, name, Outcome.REPLACED, Why.NONE)
             await self._audit(tx, Action.ROUTE_DELETED, origin, name)
         return version
 
-    async def roll_back(self, origin: Origin) -> tuple[int, Groups]:
+    async def roll_back(self, origin: Origin, expected: int | None = None) -> tuple[int, Groups]:
         """Take back the last change by an operator. Returns the new version and its groups. Raises Refusal `not_found`
-        when none is left."""
+        when none is left, `version_conflict`."""
         async with self.transactions.begin() as tx:
-            await tx.routes.lock()
-            now = await tx.routes.decided()
+            now = await _decided(tx.routes, expected)
             target = await tx.routes.version(now.base)
             if target is None:
                 message = "there is no change that could be taken back; oa admin route set makes one"
@@ -91,15 +91,16 @@ class Operators:
             await self._audit(tx, Action.ROUTES_ROLLED_BACK, origin, f"to version {now.base}")
         return version, groups
 
-    async def start_canary(self, name: str, hold_ms: int, min_requests: int, origin: Origin) -> int:
+    async def start_canary(
+        self, name: str, hold_ms: int, min_requests: int, origin: Origin, expected: int | None = None
+    ) -> int:
         """Begin to move a group to the shell. Returns the canary's number. Raises Refusal `not_found`,
-        `already_exists`, `invalid_value`."""
+        `already_exists`, `invalid_value`, `version_conflict`."""
         for side in Side:
             if side not in self.sides:
                 raise self._no_side(side, "group")
         async with self.transactions.begin() as tx:
-            await tx.routes.lock()
-            before = await tx.routes.decided()
+            before = await _decided(tx.routes, expected)
             group = before.groups.get(name)
             if group is None:
                 raise no_group("group")
@@ -163,3 +164,13 @@ class Operators:
     def _no_side(side: Side, field: str) -> Refusal:
         setting = "OA_WEB_ROOT" if side is Side.SHELL else "OA_LEGACY_URL"
         return Refusal("invalid_value", f"there is no {side} side here; set {setting} of control first", field=field)
+
+
+async def _decided(routes: RouteTables, expected: int | None) -> Decided:
+    """What is decided, for a change that is based on a version, or on any (None). Raises Refusal `version_conflict`."""
+    await routes.lock()
+    decided = await routes.decided()
+    if expected is not None and decided.version != expected:
+        message = f"version {decided.version} is present, by another change; look at it, and decide again"
+        raise Refusal("version_conflict", message, field="expected_version", metadata={"version": str(decided.version)})
+    return decided

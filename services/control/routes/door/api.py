@@ -41,20 +41,23 @@ class RouteApi(RouteServiceServicer):
         """Add or replace a group."""
         given = request.group
         group = Group(given.name, tuple(given.prefixes), _PINS.get(given.pinned), given.percent)
-        return pb.SetRouteResponse(version=await self._operators.set_group(group, _origin()))
+        return pb.SetRouteResponse(version=await self._operators.set_group(group, _origin(), _expected(request)))
 
     async def DeleteRoute(self, request: pb.DeleteRouteRequest, context: Any) -> pb.DeleteRouteResponse:
         """Delete a group."""
-        return pb.DeleteRouteResponse(version=await self._operators.delete_group(request.name, _origin()))
+        version = await self._operators.delete_group(request.name, _origin(), _expected(request))
+        return pb.DeleteRouteResponse(version=version)
 
     async def RollBackRoutes(self, request: pb.RollBackRoutesRequest, context: Any) -> pb.RollBackRoutesResponse:
         """Take back one change."""
-        version, groups = await self._operators.roll_back(_origin())
+        version, groups = await self._operators.roll_back(_origin(), _expected(request))
         return pb.RollBackRoutesResponse(version=version, groups=_groups(groups))
 
     async def StartCanary(self, request: pb.StartCanaryRequest, context: Any) -> pb.StartCanaryResponse:
         """Start a canary at its first step."""
-        canary_id = await self._operators.start_canary(request.group, request.hold_ms, request.min_requests, _origin())
+        canary_id = await self._operators.start_canary(
+            request.group, request.hold_ms, request.min_requests, _origin(), _expected(request)
+        )
         return pb.StartCanaryResponse(canary_id=canary_id)
 
     async def StartMaintenance(self, request: pb.StartMaintenanceRequest, context: Any) -> pb.StartMaintenanceResponse:
@@ -72,6 +75,12 @@ class RouteApi(RouteServiceServicer):
         bypass = await self._operators.create_bypass(request.ttl_ms, _origin())
         expires = datetime.fromtimestamp(bypass.expires_s, UTC)
         return pb.CreateBypassResponse(bypass=bypass.text, expire_time=_time(expires))
+
+
+def _expected(
+    request: pb.SetRouteRequest | pb.DeleteRouteRequest | pb.RollBackRoutesRequest | pb.StartCanaryRequest,
+) -> int | None:
+    return request.expected_version if request.HasField("expected_version") else None
 
 
 def _origin() -> Origin:

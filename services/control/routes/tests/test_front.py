@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,6 +88,32 @@ async def test_groups_move_at_every_replica_and_go_back_with_one_command(
         await both(at, "legacy")
         with pytest.raises(Refusal, match="not_found"):
             await at.operators.delete("app")
+
+
+async def test_an_operator_undoes_no_change_that_another_one_has_just_made(
+    control_database: Database, tmp_path: Path
+) -> None:
+    async with site(control_database, tmp_path) as at:
+        app = RouteGroup("app", ["/app"], "", 10)
+        seen = await at.operators.set(app, expected_version=(await at.operators.read()).version)
+        other = await at.operators.set(RouteGroup("app", ["/app"], "legacy", 0))
+        changes: list[Callable[[int], Awaitable[object]]] = [
+            lambda version: at.operators.set(app, version),
+            lambda version: at.operators.delete("app", version),
+            at.operators.roll_back,
+            lambda version: at.operators.start_canary("app", 0, 0, version),
+        ]
+        for change in changes:
+            with pytest.raises(Refusal, match="version_conflict") as refused:
+                await change(seen)
+            assert (refused.value.field, refused.value.metadata) == ("expected_version", {"version": str(other)})
+        assert (await at.operators.read()).version == other, "nothing was done"
+        assert (await at.operators.roll_back(other)).groups == [app]
+        outcomes = await asyncio.gather(
+            *(at.operators.set(RouteGroup("app", ["/app"], "", percent), other + 1) for percent in (1, 2, 3)),
+            return_exceptions=True,
+        )
+        assert [isinstance(one, Refusal) for one in outcomes].count(False) == 1
 
 
 async def test_cohorts_stick_and_people_may_choose(control_database: Database, tmp_path: Path) -> None:

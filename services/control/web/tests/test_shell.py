@@ -134,7 +134,9 @@ async def test_a_file_that_goes_away_after_it_was_looked_at_is_an_error_and_no_t
         assert (answer.status_code, reason_of(answer)) == (503, "unavailable")
 
 
-@pytest.mark.parametrize("damage", ["changed", "longer", "more", "fewer", "linked", "no manifest"])
+@pytest.mark.parametrize(
+    "damage", ["changed", "longer", "huge", "more", "fewer", "linked", "fifo", "folder", "manifest fifo", "no manifest"]
+)
 async def test_any_difference_is_found(damage: str, tmp_path: Path) -> None:
     root = built_shell(tmp_path / "web")
     verified(root)
@@ -144,6 +146,17 @@ async def test_any_difference_is_found(damage: str, tmp_path: Path) -> None:
             script.write_bytes(b"X" + SCRIPT[1:])
         case "longer":
             script.write_bytes(SCRIPT + b" ")
+        case "huge":
+            os.truncate(script, 1 << 42)  # without a byte on the disk; to read it takes hours
+        case "fifo":
+            script.unlink()
+            os.mkfifo(script)
+        case "folder":
+            script.unlink()
+            script.mkdir()
+        case "manifest fifo":
+            (root / MANIFEST).unlink()
+            os.mkfifo(root / MANIFEST)
         case "more":
             (root / "assets" / "more.js").write_bytes(b"")
         case "fewer":
@@ -182,6 +195,12 @@ GOOD = {"sha256": "0" * 64, "size": 1}
 def test_a_manifest_that_makes_no_sense_is_refused(document: object) -> None:
     with pytest.raises(ManifestError):
         read_manifest(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("content", [b"[" * MAX_MANIFEST_BYTES, b'{"files":' * 100_000, b"\xff", b""], ids=len)
+def test_a_manifest_that_is_no_document_is_refused(content: bytes) -> None:
+    with pytest.raises(ManifestError):
+        read_manifest(content)
 
 
 def test_a_manifest_has_a_bound(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oa_base.refusal import Refusal
+from oa_platform.system.files import open_regular
 from services.runtime.archive.app.archive import ObjectMissing, Objects
 from services.runtime.archive.app.spool import Spool
 
@@ -35,6 +37,8 @@ STAGING_KEPT_S = 3600
 _PIECE_BYTES = 1 << 20
 _RETRY_AFTER_MS = 1000
 _RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
+# What opening a path says if there is no file: nothing, or a folder, FIFO, socket, device or endless link.
+_NO_OBJECT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.ELOOP})
 _NO_BUCKET = "<Code>NoSuchBucket</Code>"
 
 
@@ -61,13 +65,13 @@ class DirectoryObjects:
     async def get(self, name: str) -> AsyncIterator[bytes]:
         """The object in pieces. Raises ObjectMissing, Refusal unavailable."""
         try:
-            with contextlib.closing(await asyncio.to_thread((self._folder / name).open, "rb")) as file:
+            with contextlib.closing(await asyncio.to_thread(open_regular, self._folder / name)) as file:
                 while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
                     yield piece
-        except FileNotFoundError as error:
-            # If the folder itself is missing, nothing is known of the object: its disk may be away.
-            raise (ObjectMissing() if self._folder.is_dir() else _away(error)) from None
         except OSError as error:
+            # If the folder itself is missing, nothing is known of the object: its disk may be away.
+            if error.errno in _NO_OBJECT and self._folder.is_dir():
+                raise ObjectMissing from None
             raise _away(error) from error
 
     def _put(self, path: Path, data: Spool) -> None:

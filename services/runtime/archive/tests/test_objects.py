@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
@@ -119,6 +120,39 @@ async def test_what_is_not_there_is_missing(objects: Objects) -> None:
     for name in ("ab/another", "cd/another", NAME[:-1]):
         with pytest.raises(ObjectMissing):
             await read(objects, name)
+
+
+def _listen_at(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(path))  # the path of a socket has to be short
+
+
+@pytest.mark.parametrize(
+    "what", ["folder", "fifo", "socket", "device", "link to itself", "link to a fifo", "no folder"]
+)
+async def test_what_is_no_file_is_no_object_and_nobody_waits_for_it(tmp_path: Path, what: str) -> None:
+    objects, path = DirectoryObjects(tmp_path), tmp_path / NAME
+    await objects.put(NAME, spool_of(b"x"))
+    path.unlink()
+    match what:
+        case "folder":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case "socket":
+            _listen_at(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "link to itself":
+            path.symlink_to(path)
+        case "link to a fifo":
+            os.mkfifo(tmp_path / "fifo")
+            path.symlink_to(tmp_path / "fifo")
+        case _:
+            path.parent.rmdir()
+            path.parent.write_bytes(b"")
+    with pytest.raises(ObjectMissing):
+        await read(objects)
 
 
 async def test_a_half_written_object_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 Own commits come from the sequencers (`publish`). Hints of other commits come from a fan-out (`hint`) and contain no
 entries. A gap between the head and a known position is a hole, and holes are read from the table, so hints may get
-lost, repeat or come late.
+lost, repeat or come late. They may also be wrong, because whoever reaches the fan-out can send one: a position that the
+table does not have is forgotten.
 """
 
 from __future__ import annotations
@@ -169,11 +170,23 @@ class Tail:
                     if self._partitions[partition.number] is not partition:
                         return ""  # the tail has been restarted
                     if not records:
-                        return "unavailable"  # the table does not yet show entries that are known to be stored
+                        # The table does not show them yet, or a hint was wrong.
+                        return "unavailable" if await self._is_stored(partition) else ""
                     self._offer(partition, records)
         except Refusal as refusal:
             return refusal.reason
         return ""
+
+    async def _is_stored(self, partition: _Partition) -> bool:
+        """Whether something follows on the head, as the log's heads say. If not, nothing is expected any more."""
+        expected = partition.known_head
+        stored = (await self._reader.heads())[partition.number].position
+        if stored > partition.head or partition.known_head != expected:
+            return True
+        _log.warning("wrong_hint", partition=partition.number, position=expected, stored=stored)
+        partition.expect_nothing()
+        self._note_behind(partition)
+        return False
 
     async def _next_page(self, partition: _Partition) -> Sequence[LogRecord]:
         metrics.TAIL_REPAIRS.inc()

@@ -107,11 +107,11 @@ class PostgresFanout(listen.Listener):
             listener()
 
     def _check_told(self, payload: str) -> None:
-        if not (payload.isascii() and payload.isdecimal()):
-            _log.warning("strange_notification")
+        number = listen.told_number(payload)
+        if number is None:
             return
         for listener in self._delivery_checks:
-            listener(int(payload))
+            listener(number)
 
     def _told(self, channel: str, payload: str) -> None:
         if channel == CHECK_CHANNEL:

@@ -7,17 +7,20 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import asyncpg
+
 from oa_platform.telemetry.tracing import sampled_traceparent
 from oa_platform.tests.traces import collected, span
 from oa_runlog.commands import CreateRun
 from oa_runlog.events import EventType
 from oa_testing.postgres import Database, patient_settings
+from oa_testing.waiting import eventually
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.fanout import Fanout, publisher
 from services.runtime.log.domain.batch import Batch, wanted_by
 from services.runtime.log.domain.places import MAX_PLACES, places_of
 from services.runtime.log.domain.records import LogRecord
-from services.runtime.log.store.fanout import PostgresFanout, PostgresNotification
+from services.runtime.log.store.fanout import CHECK_CHANNEL, PostgresFanout, PostgresNotification
 from services.runtime.log.store.log import PostgresLog
 from services.runtime.log.tests.one_sequencer import FAST, ORG, PARTITION, SPEC, USER, replica, run_id_in
 
@@ -101,6 +104,22 @@ async def test_a_fan_out_that_tells_after_the_commit_adds_nothing_to_it(runtime_
         assert await _create(PostgresLog(rig.postgres, PostgresNotification("one")), "told") == 2
         await other.hears_of(2)
         assert other.heard == [2]
+
+
+async def test_what_another_role_says_on_our_channels_is_a_hint_and_fails_nothing(runtime_database: Database) -> None:
+    checks = list[int]()
+    fanout = PostgresFanout(patient_settings(runtime_database.runtime), "one", lambda *_: None, lambda: None, _NEVER_S)
+    fanout.on_delivery_check(checks.append)
+    task = asyncio.create_task(fanout.run())
+    await eventually(lambda: fanout.connected)
+    stranger = await asyncpg.connect(runtime_database.projector)
+    for text in ("", "x", "-1", "²", "1.5", str(2**63), "9" * 5_000, str(2**63 - 1), "7"):
+        await stranger.execute("SELECT pg_notify($1, $2)", CHECK_CHANNEL, text)
+    await stranger.close()
+    await eventually(lambda: 7 in checks)
+    assert checks == [2**63 - 1, 7]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_what_this_replica_committed_itself_is_found_if_its_answer_was_lost(runtime_database: Database) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oa_platform.tests.traces import collected, current_trace_id, span
-from oa_testing.waiting import PATIENCE_S
+from oa_testing.waiting import PATIENCE_S, eventually
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.tail import MAX_TRACED, Tail
 from services.runtime.log.tests.followed import LIMITS, FakeLog, behind, entry, following
@@ -46,6 +47,23 @@ async def test_the_commits_of_others_are_read_up_to_where_word_says() -> None:
         await until(tail, 12)
         assert heard == list(range(1, 13))
         assert log.reads == 3, "pages of 5"
+
+
+@pytest.mark.parametrize("position", [13, 2**63 - 1])
+async def test_a_position_that_the_log_does_not_have_is_forgotten(position: int) -> None:
+    log = FakeLog()
+    async with following(log) as (tail, heard):
+        log.commit(12)
+        tail.hint(0, position)
+        await until(tail, 12)
+        await eventually(lambda: behind() == 0)
+        reads = log.reads
+        tail.publish(log.commit(1))
+        log.commit(1)
+        tail.hint(0, 14)
+        await until(tail, 14)
+        assert heard == list(range(1, 15))
+        assert log.reads == reads + 1, "it reads nothing in vain"
 
 
 async def test_it_knows_the_newest_traced_commits_of_its_entries() -> None:

@@ -12,6 +12,7 @@ from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.pipeline import Pipeline, Place
 from services.runtime.workers.app.ports import WorkerRecord
 from services.runtime.workers.domain.notices import AppendAnswer, Assignment, CancelNotice, Notice
+from services.runtime.workers.limits import WorkerLimits
 
 _FOR_EVER_S = 10.0**9
 """Longer than the life of any token, and longer than a loop can wait."""
@@ -32,7 +33,15 @@ class Lease:
 class Attachment:
     """One stream of a worker: the runs that it holds, when it was last heard, and the notices for it."""
 
-    def __init__(self, worker: WorkerRecord, attachment_id: str, heard_at: float, pending_limit: int) -> None:
+    def __init__(
+        self,
+        worker: WorkerRecord,
+        attachment_id: str,
+        heard_at: float,
+        pending_limit: int,
+        notices_limit: int = WorkerLimits.pending_notices,
+    ) -> None:
+        """`pending_limit`: unanswered appends; `notices_limit`: notices that wait to be sent."""
         self.worker = worker
         self.attachment_id = attachment_id
         self.status: WorkerStatus = worker.status
@@ -49,14 +58,23 @@ class Attachment:
         self.nothing_waits = False
         """No run waits for it, not even for another run's end: the last look left none, and none has come since."""
         self.outbox: asyncio.Queue[Notice | None] = asyncio.Queue()
-        self.is_over = False
+        self.over = asyncio.Event()
+        """Set when the stream is over."""
         self.ended: Exception | None = None
         """Why the authority ended the stream, if it did: a Refusal, or another exception."""
         self.under_way: dict[str, asyncio.Future[Applied]] = {}
         """Run -> the last append to it that has not been answered."""
         self._pending_limit = pending_limit
+        self._notices_limit = notices_limit
+        self._taken = asyncio.Event()
+        """Set when notices were taken from the outbox, or the stream is over."""
         self._expiry: asyncio.TimerHandle | None = None
         self._pending = asyncio.Semaphore(pending_limit)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream is over, or ends after the notices that wait."""
+        return self.over.is_set()
 
     @property
     def free_slots(self) -> int:
@@ -76,6 +94,7 @@ class Attachment:
         """Wait for a notice, and return all queued notices, in order; an empty list once the stream must end."""
         notices: list[Notice] = []
         notice = await self.outbox.get()
+        self._taken.set()
         while notice is not None:
             notices.append(notice)
             if self.outbox.empty():
@@ -103,11 +122,12 @@ class Attachment:
 
     def end(self, reason: Exception | None = None) -> None:
         """End the stream after the queued notices have been sent."""
-        self.is_over = True
+        self.over.set()
         if self._expiry is not None:
             self._expiry.cancel()
         if self.ended is None:
             self.ended = reason
+        self._taken.set()
         self.outbox.put_nowait(None)
 
     def cut(self, reason: Refusal) -> None:
@@ -149,6 +169,12 @@ class Attachment:
         lease.cancel = notice
         if lease.told:
             self.say(notice)
+
+    async def room_for_notices(self) -> None:
+        """Wait until fewer than the maximum of notices wait to be sent, or the stream is over."""
+        while self.outbox.qsize() >= self._notices_limit and not self.is_over:
+            self._taken.clear()
+            await self._taken.wait()
 
     async def acquire_append(self) -> None:
         """Wait until the stream may have one more unanswered append."""

@@ -61,7 +61,9 @@ class Workers:
             raise refusal.under("attach") from None
         worker, attachment_id = await self._register(principal, hello)
         self._on_agents()
-        attachment = Attachment(worker, attachment_id, time.monotonic(), self.limits.pending_appends)
+        attachment = Attachment(
+            worker, attachment_id, time.monotonic(), self.limits.pending_appends, self.limits.pending_notices
+        )
         self._attached.add(attachment)
         try:
             leases = await self._store.leases_of(worker.worker_id)

@@ -21,7 +21,7 @@ from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.app.ports import WorkerRecord
-from services.runtime.workers.domain.notices import DrainingNotice, Hello
+from services.runtime.workers.domain.notices import DrainingNotice, HeldLease, Hello, LeaseLostNotice
 from services.runtime.workers.door import WorkerApi
 from services.runtime.workers.limits import WorkerLimits
 
@@ -91,11 +91,11 @@ def worker(account: str = "sva_1", holds_for_s: float = math.inf) -> WorkerCalle
 class Stream:
     """A stream of a worker whose token holds for so long. A token names an account, and for how long it holds."""
 
-    def __init__(self, holds_for_s: float) -> None:
+    def __init__(self, holds_for_s: float, workers: Quiet | None = None) -> None:
         self.said: asyncio.Queue[pb.AttachRequest] = asyncio.Queue()
         set_caller(worker(holds_for_s=holds_for_s))
         revocations = Revocations(SystemClock())
-        api = WorkerApi(cast("Any", Quiet()), cast("Any", None), Limits(), self._authenticate, revocations)
+        api = WorkerApi(cast("Any", workers or Quiet()), cast("Any", None), Limits(), self._authenticate, revocations)
         self.answers = api.Attach(self._requests(), None)
 
     async def _authenticate(self, token: str) -> WorkerCaller:
@@ -136,6 +136,23 @@ async def test_another_token_takes_the_place_of_the_first(token: str, reason: st
     assert (refusal.reason, refusal.field) == (reason, field)
 
 
+async def test_a_stream_that_is_over_does_not_wait_for_a_worker_that_takes_nothing() -> None:
+    workers, attached = Quiet(), asyncio.Event()
+    workers.limits = WorkerLimits(end_ms=10)
+
+    async def served() -> None:
+        stream = Stream(holds_for_s=0.01, workers=workers)
+        await anext(stream.answers)
+        attached.set()
+        await asyncio.Event().wait()  # as gRPC does while the client takes nothing
+
+    call = asyncio.create_task(served())
+    async with asyncio.timeout(PATIENCE_S):
+        await attached.wait()
+        await asyncio.wait([call])
+    assert call.cancelled()
+
+
 async def test_a_stream_goes_on_when_another_token_has_come() -> None:
     attachment = Attachment(WORKER, "att_1", 0.0, 8)
     attachment.lasts(0.0)
@@ -146,6 +163,39 @@ async def test_a_stream_goes_on_when_another_token_has_come() -> None:
     attachment.lasts(0.0)
     assert await attachment.notices() == []
     assert isinstance(attachment.ended, Refusal)
+
+
+class Told(Quiet):
+    """Says of each lease in a heartbeat that it is lost."""
+
+    def __init__(self) -> None:
+        self.heartbeats = 0
+
+    async def attach(self, _principal: Principal, _hello: Hello) -> Attachment:
+        return Attachment(WORKER, "att_1", 0.0, 8, notices_limit=5)
+
+    def heartbeat(self, attachment: Attachment, held: list[HeldLease]) -> None:
+        self.heartbeats += 1
+        for one in held:
+            attachment.say(LeaseLostNotice(one.run_id, one.lease_epoch))
+
+
+@pytest.mark.parametrize("batched", [False, True])
+async def test_a_worker_that_does_not_read_is_not_read_either(batched: bool) -> None:
+    workers = Told()
+    stream = Stream(holds_for_s=600, workers=workers)
+    await anext(stream.answers)
+    held = [pb.HeldLease(run_id=f"run_01JD8V000000000000000000{number:02}", lease_epoch=1) for number in range(3)]
+    said = [pb.AttachRequest(heartbeat=pb.WorkerHeartbeat(held_leases=held))] * 100
+    for request in [pb.AttachRequest(batch=pb.AttachRequestBatch(requests=said))] if batched else said:
+        stream.said.put_nowait(request)
+    for _ in range(1_000):
+        await asyncio.sleep(0)
+    assert workers.heartbeats == 2, "after two there are more notices than may wait"
+    async with asyncio.timeout(PATIENCE_S):
+        for _ in range(100 * len(held)):
+            assert (await anext(stream.answers)).WhichOneof("message") == "lease_lost"
+    assert workers.heartbeats == 100
 
 
 async def test_a_stream_that_is_cut_says_nothing_more_but_why() -> None:
