@@ -37,7 +37,7 @@ class WorkerLimits:
     """How long a new stream may take to introduce its worker."""
     end_ms: int = 5_000
     """How long a stream that is over waits for its worker to take the last notices."""
-    max_streams_of_org: int = 1_000
+    max_streams_of_org: int = 4_000
     """Maximum number of streams of an org's workers on one replica."""
     retry_initial_ms: int = 1_000
     """Pause before a run whose worker was lost is given to another worker; each further loss doubles it."""
