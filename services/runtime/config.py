@@ -324,6 +324,12 @@ class WorkerSettings:
         _WORKERS.hello_ms,
         doc="Time within which a new stream has to introduce its worker.",
     )
+    end_ms: int = setting(
+        "OA_WORKER_END_MS",
+        integer(10, 600_000),
+        _WORKERS.end_ms,
+        doc="Time that a worker has to take the last messages of a stream that is over; then the stream is cut.",
+    )
     max_streams_of_org: int = setting(
         "OA_WORKER_MAX_STREAMS_OF_ORG",
         integer(1, 1_000_000),
