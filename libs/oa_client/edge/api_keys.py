@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from weakref import WeakKeyDictionary
 
 from oa_client.edge.auth import REFRESH_MARGIN_S
 from oa_client.edge.calls import ATTEMPTS, AccessToken, Edge
@@ -26,7 +27,8 @@ class ApiKeyAccess:
         self._api_key = api_key
         self._token = AccessToken("")
         self._expires_at = 0.0
-        self._exchanging = asyncio.Lock()
+        # A lock belongs to a loop, and a loop that was closed may have left it locked.
+        self._exchanging: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
     @property
     def namespace(self) -> str:
@@ -41,7 +43,7 @@ class ApiKeyAccess:
 
     async def renewed(self, rejected: AccessToken) -> AccessToken:
         """See `AccessTokens`. However many callers wait, the key is exchanged once."""
-        async with self._exchanging:
+        async with self._exchanging.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if not self._token.value or self._token == rejected:
                 request = pb.ExchangeKeyRequest(api_key=self._api_key, use=pb.TOKEN_USE_EDGE)
                 answer = await self._edge.call(_EXCHANGE, request, pb.ExchangeKeyResponse, attempts=ATTEMPTS)

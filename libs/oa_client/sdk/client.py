@@ -57,8 +57,12 @@ _BUILD_ID = f"oa-{SURFACE}/{VERSION}"
 class Client:
     """Starts runs and follows them. Use it in `async with`, or close it.
 
-    One client serves any number of tasks of one event loop. Every method may raise Refusal: `unavailable` and similar
-    reasons after a few attempts, `invalid_api_key`, or the reason why the service refuses the request.
+    One client serves any number of tasks of one event loop. When the loop has been closed, another one may use the
+    client, as with `asyncio.run` twice, and so may a forked process; it opens connections of its own. In another loop
+    while the first one is open, and after `close`, calls raise RuntimeError.
+
+    Every method may raise Refusal: `unavailable` and similar reasons after a few attempts, `invalid_api_key`, or the
+    reason why the service refuses the request.
     """
 
     def __init__(
@@ -102,7 +106,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. The client can't be used any more."""
         await self._http.close()
 
     async def start(
