@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -26,7 +28,10 @@ from oa_client.sdk.runs import RunCanceled, RunFailed, RunHandle
 from oa_khala.topics import run_events
 from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunSpec, Terminal
 from oa_runlog.tests.records import record, text
+from oa_runlog.wire.events import decode_event
 from oa_testing.waiting import PATIENCE_S
+from oa_worker.agents import ChildFailed
+from openagents.runtime.v1 import event_pb2
 
 ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
 RUN = record([text(b"one\n"), text(b"two\n")])
@@ -137,6 +142,65 @@ async def test_a_service_that_does_not_know_the_end_yet_is_not_taken_for_success
         with pytest.raises(Refusal) as refused:
             await handle(gateway, None).result()
     assert refused.value.reason == "unavailable"
+
+
+class Away(Authority):
+    """Refuses calls first, for these reasons."""
+
+    def __init__(self, reasons: list[str], finish: Finish | None) -> None:
+        super().__init__(finish)
+        self.reasons = deque(reasons)
+
+    async def run(self, run_id: str) -> Run:
+        if self.reasons:
+            raise Refusal(self.reasons.popleft(), "try again", retry_after_ms=1)
+        return await super().run(run_id)
+
+
+async def test_the_result_is_waited_for_while_the_service_is_away() -> None:
+    done = Finish("succeeded", "", "")
+    away = Away(["unavailable", "draining", "deadline_exceeded"] * 3, done)
+    assert await RunHandle(RUN.run_id, cast("Commands", away), Subscribing("")).result() == done
+    assert not away.reasons
+
+
+@pytest.mark.parametrize("reason", ["not_found", "invalid_api_key", "internal"])
+async def test_the_result_is_not_waited_for_where_waiting_does_not_help(reason: str) -> None:
+    away = Away([reason], Finish("succeeded", "", ""))
+    with pytest.raises(Refusal) as refused:
+        await RunHandle(RUN.run_id, cast("Commands", away), Subscribing("")).result()
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("given", [-1, "3", None, 1.5, 2**70])
+async def test_an_after_seq_that_is_no_count_is_refused(given: Any) -> None:
+    async with FakeGateway({TOPIC: Topic(list(RUN.events))}).running() as gateway:
+        with pytest.raises(Refusal) as refused:
+            await anext(handle(gateway, None).events(after_seq=given))
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", "after_seq")
+
+
+@pytest.mark.parametrize("copied", [lambda given: pickle.loads(pickle.dumps(given)), copy.copy, copy.deepcopy])  # noqa: S301
+@pytest.mark.parametrize(
+    "given",
+    [
+        RunFailed("run_1", Finish("failed", "timeout", "it took too long")),
+        RunCanceled("run_1", Finish("canceled", "canceled", "")),
+        ChildFailed("run_1", event_pb2.RunFinished(reason="timeout", message="it took too long")),
+        Refusal("invalid_value", "no", field="input"),
+    ],
+)
+def test_exceptions_pass_between_processes(given: Exception, copied: Callable[[Exception], Exception]) -> None:
+    """A pool of processes, or a queue of tasks, carries what was raised in its worker."""
+    found = copied(given)
+    assert (type(found), str(found)) == (type(given), str(given))
+    assert found.__dict__ == given.__dict__
+
+
+@pytest.mark.parametrize("copied", [lambda given: pickle.loads(pickle.dumps(given)), copy.deepcopy])  # noqa: S301
+@pytest.mark.parametrize("given", [ExecSpec(("true",)), *map(decode_event, RUN.events)], ids=repr)
+def test_specs_and_events_pass_between_processes(given: object, copied: Callable[[object], object]) -> None:
+    assert copied(given) == given
 
 
 @dataclass

@@ -31,9 +31,14 @@ class ChildFailed(Exception):
         how = "was canceled" if finish.outcome == pb.RUN_OUTCOME_CANCELED else "failed"
         said = f": {finish.message}" if finish.message else ""
         super().__init__(f"{run_id} {how} ({finish.reason}){said}")
+        self._finish = finish
         self.run_id = run_id
         self.reason = finish.reason
         self.message = finish.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled by their text; pools of processes carry them, and end if they can't.
+        return (type(self), (self.run_id, self._finish))
 
 
 class Child:
