@@ -7,12 +7,15 @@ import json
 import re
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from oa_base.refusal import Refusal
 from oa_wire.json_schema import JsonSchema
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 T = TypeVar("T")
 _HONEST = ConfigDict(ser_json_inf_nan="constants")
@@ -32,7 +35,7 @@ class Misfit(Exception):
 class Shape(Generic[T]):
     """One type. `mode` says whether its values are read ("validation") or written ("serialization")."""
 
-    def __init__(self, stated: type[T], mode: Literal["validation", "serialization"]) -> None:
+    def __init__(self, stated: TypeForm[T], mode: Literal["validation", "serialization"]) -> None:
         """Raises Refusal `invalid_value` for a type that has no form in JSON."""
         try:
             self._adapter = _adapter_of(stated)
@@ -72,13 +75,13 @@ class Shape(Generic[T]):
         return text
 
 
-def _adapter_of(stated: type[T]) -> TypeAdapter[T]:
+def _adapter_of(stated: TypeForm[T]) -> TypeAdapter[T]:
     with contextlib.suppress(PydanticUserError):  # a model has a configuration of its own
         return TypeAdapter(stated, config=_HONEST)
     return TypeAdapter(stated)
 
 
-def _formless(stated: type[T], error: Exception) -> Refusal:
+def _formless(stated: TypeForm[T], error: Exception) -> Refusal:
     if not isinstance(error, PydanticUserError):
         text = f"a value of {type(stated).__qualname__} is no type; state the class, and not a value of it"
         return Refusal("invalid_value", text)
@@ -90,7 +93,7 @@ def _formless(stated: type[T], error: Exception) -> Refusal:
     return Refusal("invalid_value", text)
 
 
-def shape_of(stated: type[T], mode: Literal["validation", "serialization"]) -> Shape[T]:
+def shape_of(stated: TypeForm[T], mode: Literal["validation", "serialization"]) -> Shape[T]:
     """Return the shape of a type, made once. Raises what Shape raises."""
     try:
         return _remembered(cast("Hashable", stated), mode)

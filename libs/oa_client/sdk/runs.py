@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from itertools import count
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from oa_base.backoff import RECONNECT
 from oa_base.catalogue import ClientAction
@@ -21,6 +21,9 @@ from oa_khala.topics import run_events
 from oa_runlog.events import Outcome, RunEvent
 from oa_wire.given import check_count, check_text, check_text_arguments
 from oa_wire.shapes import Misfit, json_text, shape_of
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 T = TypeVar("T")
 
@@ -112,7 +115,7 @@ class RunHandle:
             case _:
                 raise RunFailed(self.run_id, state.finish)
 
-    async def output(self, type_: type[T]) -> T:
+    async def output(self, type_: TypeForm[T]) -> T:
         """Wait for the run's end and return the result of its agent as a value of this type. Raises as `result` does,
         and Refusal `payload_mismatch` if the agent returned nothing, or a value that is not of the type.
         """

@@ -16,7 +16,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
@@ -32,6 +32,9 @@ from oa_worker.sdk.adapter import Assignment, CancelSignal
 from oa_worker.sdk.runs.execution import failed, refused
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease, StartChildRequest
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -85,8 +88,8 @@ async def play(
     death: int | None = None,
     cancel: CancelSignal | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
-    input: type[Any] | None = None,
-    output: type[Any] | None = None,
+    input: TypeForm[Any] | None = None,
+    output: TypeForm[Any] | None = None,
 ) -> Played[Out]:
     """Run an agent with an input to its end. The input is sent as JSON and read as a value of the type that the
     function's annotation states (`Run[Ask]`), as a worker reads it. `input` and `output`: the function's types, if its
@@ -127,8 +130,8 @@ async def play_with_deaths(
     answers: Mapping[str, str] | None = None,
     children: Mapping[str, object] | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
-    input: type[Any] | None = None,
-    output: type[Any] | None = None,
+    input: TypeForm[Any] | None = None,
+    output: TypeForm[Any] | None = None,
 ) -> AsyncIterator[Played[Out]]:
     """Run an agent once for each place where its first worker can die, and once without a death. The arguments are
     those of `play`.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from oa_base.environment import SiteAccess
 from oa_base.refusal import Refusal
@@ -26,6 +26,9 @@ from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Notice
 from oa_worker.sdk.transport.tokens import ApiKeyTokens, TokenSource
 from oa_worker.sdk.worker import Worker as Connection
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -96,7 +99,7 @@ class Worker:
         return self._agents
 
     def agent(
-        self, name: str, *, input: type[In], output: type[Out], description: str = ""
+        self, name: str, *, input: TypeForm[In], output: TypeForm[Out], description: str = ""
     ) -> Callable[[Handler[In, Out]], Handler[In, Out]]:
         """Decorate the function that is the agent `name`. The function stays unchanged, so that tests can call it.
 
