@@ -17,6 +17,8 @@ class AgentLimits:
     """Maximum number of characters that describe an exception."""
     max_step_bytes: int = 192 * 1024
     """Maximum size of a step's result, as JSON; the authority's limit is that of results (OA_RUN_MAX_RESULT_BYTES)."""
+    max_result_bytes: int = 192 * 1024
+    """Maximum size of the result of a run that is played or replayed; the authority's limit is OA_RUN_MAX_RESULT_BYTES."""
     max_checkpoint_bytes: int = 192 * 1024
     """Maximum size of one checkpoint, as JSON; the authority's limit is OA_RUN_MAX_CHECKPOINT_BYTES."""
     progress_interval_ms: int = 1_000

@@ -29,7 +29,7 @@ from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.past import QUIET_TURNS
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, CancelSignal
-from oa_worker.sdk.runs.execution import failed, refused
+from oa_worker.sdk.runs.execution import as_stored, failed, refused
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease, StartChildRequest
 
@@ -114,7 +114,8 @@ async def play(
     shapes = Shape(type(value) if taken is None else taken, "validation"), Shape(returned, "serialization")
     adapter = AgentAdapter("agent", agent, shapes, "", limits)
     spec = pb.RunSpec(adapter="agent", agent=pb.AgentSpec(input_json=json_text(value, "value")))
-    log = _Log(death, [json_text(one, "inputs") for one in inputs], answers or {}, children or {})
+    said = [json_text(one, "inputs") for one in inputs]
+    log = _Log(death, said, answers or {}, children or {}, limits.max_result_bytes)
     for attempt in (1, 2):
         finish = await log.attempt(adapter, Assignment(RUN_ID, attempt, attempt, spec, cancel or CancelSignal()))
         if finish is not None:
@@ -149,8 +150,14 @@ class _Log:
     """The log of one run. The first worker dies at its `death`-th chance; then it can store nothing more."""
 
     def __init__(
-        self, death: int | None, inputs: Sequence[str], answers: Mapping[str, str], children: Mapping[str, object]
+        self,
+        death: int | None,
+        inputs: Sequence[str],
+        answers: Mapping[str, str],
+        children: Mapping[str, object],
+        max_result_bytes: int,
     ) -> None:
+        self._max_result_bytes = max_result_bytes
         self._children = children
         self.events: list[pb.EventBody] = []
         self._inputs = [pb.EventBody(input_received=pb.InputReceived(input_json=text)) for text in inputs]
@@ -197,7 +204,7 @@ class _Log:
             await asyncio.wait({work, dying}, return_when=asyncio.FIRST_COMPLETED)
             if died.is_set():
                 return None
-            return work.result()
+            return as_stored(work.result(), self._max_result_bytes)
         except Refusal as refusal:  # as a worker reports it
             return refused(refusal)
         finally:

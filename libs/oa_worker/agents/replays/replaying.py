@@ -38,7 +38,7 @@ from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.run import Run
 from oa_worker.agents.worker import Worker
 from oa_worker.sdk.adapter import Assignment, CancelSignal, Emit
-from oa_worker.sdk.runs.execution import refused
+from oa_worker.sdk.runs.execution import as_stored, refused
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease
 
@@ -114,7 +114,7 @@ async def replay(
     try:
         await _until_judged(work, history, cancel, patience_ms / 1000)
         if work.done() and history.divergence is None:
-            history.ended(_finish(work))
+            history.ended(_finish(work, limits))
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
@@ -204,9 +204,9 @@ def _input_of(agent: Callable[..., object]) -> Any:
     return stated
 
 
-def _finish(work: asyncio.Future[pb.RunFinished]) -> RunFinished:
+def _finish(work: asyncio.Future[pb.RunFinished], limits: AgentLimits) -> RunFinished:
     try:
-        return finish_from_wire(work.result())
+        return finish_from_wire(as_stored(work.result(), limits.max_result_bytes))
     except Refusal as refusal:  # as a worker reports it
         return finish_from_wire(refused(refusal))
 
