@@ -50,9 +50,7 @@ class SiteAccess:
         check_control_url(control_url)
         api_key = _needed("OA_API_KEY", _secret(env, "OA_API_KEY"))
         proxy = _secret(env, "OA_PROXY")
-        if proxy and _port_of(proxy) is None:  # not shown: it may hold a password
-            text = "OA_PROXY is no URL of a proxy; one is http://proxy.example.com:3128"
-            raise Refusal("invalid_setting", text, field="OA_PROXY")
+        check_proxy(proxy)
         return cls(control_url, api_key, proxy, Path(ca_file) if ca_file else None)
 
 
@@ -64,6 +62,21 @@ def check_control_url(control_url: str) -> int:
         message = f"{shown} is no URL of a control plane; one is http://127.0.0.1:8080"
         raise Refusal("invalid_setting", message, field="OA_CONTROL_URL")
     return port
+
+
+def check_proxy(proxy: str) -> None:
+    """Raise Refusal `invalid_setting` for what is no http(s) URL of a proxy; nothing is none."""
+    if proxy and _port_of(proxy) is None:  # not shown: it may hold a password
+        text = "OA_PROXY is no URL of a proxy; one is http://proxy.example.com:3128"
+        raise Refusal("invalid_setting", text, field="OA_PROXY")
+
+
+def check_khala_url(khala_url: str) -> None:
+    """Raise Refusal `invalid_setting` for what is no ws(s) URL of a gateway; nothing is none."""
+    scheme, rest = khala_url.partition("://")[::2]
+    if khala_url and (scheme not in ("ws", "wss") or _port_of(f"http://{rest}") is None):
+        text = "OA_KHALA_URL is no URL of a gateway; one is wss://khala.example.com/khala/v1/ws"
+        raise Refusal("invalid_setting", text, field="OA_KHALA_URL")
 
 
 def _port_of(url: str) -> int | None:

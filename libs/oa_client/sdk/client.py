@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from oa_base.at_work import RUN_AT_WORK
-from oa_base.environment import SiteAccess
+from oa_base.environment import SiteAccess, check_khala_url, check_proxy
 from oa_base.refusal import Refusal
 from oa_base.version import VERSION
 from oa_client.core.models import Caller
@@ -79,10 +79,14 @@ class Client:
 
         `proxy`: the URL of an HTTP proxy for everything except loopback. `ca_file`: certificates of authorities (PEM)
         that are trusted besides the public ones. `compress` offers gateways to compress their messages, for slow
-        networks. Raises Refusal `invalid_setting`, and `invalid_value` for an argument that is not text.
+        networks. Raises Refusal `invalid_setting`, which names the variable that `from_env` reads, and `invalid_value`
+        for an argument of another type.
         """
         check_text_arguments(control_url=control_url, api_key=api_key, khala_url=khala_url, proxy=proxy)
+        check_flag(compress, "compress")
         site_name(control_url)  # refuses anything that is not a URL
+        check_khala_url(khala_url)
+        check_proxy(proxy)
         self._http = HttpxHttp(proxy, ca_file)
         edge = Edge(control_url, self._http, _BUILD_ID)
         self._commands = Commands(edge, ApiKeyAccess(edge, api_key))

@@ -8,7 +8,7 @@ import pickle
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -36,6 +36,7 @@ from openagents.runtime.v1 import event_pb2
 ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
 RUN = record([text(b"one\n"), text(b"two\n")])
 TOPIC = run_events(RUN.run_id)
+LOCAL = datetime(2026, 1, 1)  # noqa: DTZ001 - what is refused
 
 
 class Authority:
@@ -286,12 +287,14 @@ async def test_what_is_of_another_kind_is_refused_by_its_name_before_anything_is
         (lambda client: client.create_schedule("s", Cron(cast("Any", 5)), "a", {}), "timing.expression"),
         (lambda client: client.create_schedule("s", Every(cast("Any", 60)), "a", {}), "timing.distance"),
         (lambda client: client.create_schedule("s", Every(timedelta(1), cast("Any", "now")), "a", {}), "timing.anchor"),
+        (lambda client: client.create_schedule("s", Every(timedelta(1), LOCAL), "a", {}), "timing.anchor"),
         (lambda client: client.create_schedule("s", Every(timedelta(1)), "a", {}, catch_up=60), "catch_up"),
         (lambda client: client.create_schedule("s", Every(timedelta(1)), "a", {}, catch_up=-timedelta(1)), "catch_up"),
         (lambda client: client.schedule(5).pause(), "name"),
         (lambda client: client.schedule("s").pause(5), "reason"),
         (lambda client: client.schedule("s").trigger(key=5), "key"),
         (lambda client: client.schedule("s").backfill("2026", "2027"), "start"),
+        (lambda client: client.schedule("s").backfill(LOCAL.replace(tzinfo=UTC), LOCAL), "end"),
         (lambda client: client.run(5).state(), "run_id"),
         (lambda client: client.run("run_1").send("x", key=5), "key"),
         (lambda client: client.run("run_1").answer("r1", option=True), "option"),
@@ -305,7 +308,32 @@ async def test_so_it_is_wherever_something_is_given(call: Callable[[Any], Awaita
     assert (refused.value.reason, refused.value.field) == ("invalid_value", field)
 
 
-@pytest.mark.parametrize("given", [{"control_url": 5}, {"api_key": None}, {"khala_url": 5}, {"proxy": None}])
+@pytest.mark.parametrize(
+    ("given", "variable"),
+    [
+        ({"khala_url": "khala.example.com"}, "OA_KHALA_URL"),
+        ({"khala_url": "https://khala.example.com"}, "OA_KHALA_URL"),
+        ({"khala_url": "wss://"}, "OA_KHALA_URL"),
+        ({"proxy": "proxy.example.com:3128"}, "OA_PROXY"),
+        ({"proxy": "ftp://user:secret@proxy.example.com"}, "OA_PROXY"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_it_is_used(given: dict[str, Any], variable: str) -> None:
+    """Otherwise a follower would try it forever."""
+    with pytest.raises(Refusal) as refused:
+        Client("http://127.0.0.1:1", "oak_1", **given)
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", variable)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("khala_url", ["", "ws://127.0.0.1:8090/khala/v1/ws", "wss://[::1]/khala/v1/ws"])
+def test_an_address_of_a_gateway_is_taken(khala_url: str) -> None:
+    Client("http://127.0.0.1:1", "oak_1", khala_url=khala_url)
+
+
+@pytest.mark.parametrize(
+    "given", [{"control_url": 5}, {"api_key": None}, {"khala_url": 5}, {"proxy": None}, {"compress": "yes"}]
+)
 def test_a_client_is_made_of_texts(given: dict[str, Any]) -> None:
     with pytest.raises(Refusal) as refused:
         Client(**{"control_url": "http://127.0.0.1:1", "api_key": "oak_1", **given})
