@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from oa_base.at_work import RUN_AT_WORK
-from oa_base.environment import SiteAccess, check_khala_url, check_proxy
+from oa_base.environment import ApiKey, SiteAccess, check_khala_url, check_proxy
 from oa_base.refusal import Refusal
 from oa_base.version import VERSION
 from oa_client.core.models import Caller
@@ -74,13 +74,17 @@ class Client:
         proxy: str = "",
         ca_file: Path | None = None,
         compress: bool = False,
+        api_key_file: Path | None = None,
     ) -> None:
         """`control_url`: the public edge, https:// for TLS. `khala_url` overrides the address that control gives.
 
         `proxy`: the URL of an HTTP proxy for everything except loopback. `ca_file`: certificates of authorities (PEM)
         that are trusted besides the public ones. `compress` offers gateways to compress their messages, for slow
-        networks. Raises Refusal `invalid_setting`, which names the variable that `from_env` reads, and `invalid_value`
-        for an argument of another type.
+        networks. `api_key_file`: a file that has the key, too, and will have the next one when the key is rotated; the
+        client reads it whenever it exchanges the key.
+
+        Raises Refusal `invalid_setting`, which names the variable that `from_env` reads, and `invalid_value` for an
+        argument of another type.
         """
         check_text_arguments(control_url=control_url, api_key=api_key, khala_url=khala_url, proxy=proxy)
         check_flag(compress, "compress")
@@ -89,7 +93,7 @@ class Client:
         check_proxy(proxy)
         self._http = HttpxHttp(proxy, ca_file)
         edge = Edge(control_url, self._http, _BUILD_ID)
-        self._commands = Commands(edge, ApiKeyAccess(edge, api_key))
+        self._commands = Commands(edge, ApiKeyAccess(edge, ApiKey(api_key, api_key_file).current))
         self._warned = False
         self._following = _Following(self._commands, WebSockets(proxy, ca_file, compress=compress), khala_url)
 
@@ -97,11 +101,19 @@ class Client:
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
         """Return a client from OA_CONTROL_URL and OA_API_KEY, and optionally OA_KHALA_URL, OA_PROXY and OA_CA_FILE.
 
-        The key may also be in the file that OA_API_KEY_FILE names. Raises Refusal(invalid_setting).
+        The key may also be in the file that OA_API_KEY_FILE names, and the client takes the next key from there when
+        the key is rotated. Raises Refusal(invalid_setting).
         """
         site = SiteAccess.from_env(env)
         khala_url = env.get("OA_KHALA_URL", "")
-        return cls(site.control_url, site.api_key, khala_url=khala_url, proxy=site.proxy, ca_file=site.ca_file)
+        return cls(
+            site.control_url,
+            site.api_key,
+            khala_url=khala_url,
+            proxy=site.proxy,
+            ca_file=site.ca_file,
+            api_key_file=site.api_key_file,
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -75,13 +75,19 @@ class Worker:
     ) -> Worker:
         """Create a worker from OA_CONTROL_URL and OA_API_KEY, and from OA_WORKER_NAME, OA_WORKER_SLOTS,
         OA_WORKER_DRAIN_S, OA_PROXY and OA_CA_FILE if they are set. The key may also be in a file that OA_API_KEY_FILE
-        names.
+        names, and the worker takes the next key from there when the key is rotated.
 
         `slots` takes precedence over OA_WORKER_SLOTS; without either it is 1. Raises Refusal `invalid_setting`, naming
         the variable.
         """
         site = SiteAccess.from_env(env)
-        tokens = ApiKeyTokens(site.control_url, site.api_key, proxy=site.proxy, ca_file=site.ca_file)
+        tokens = ApiKeyTokens(
+            site.control_url,
+            site.api_key,
+            proxy=site.proxy,
+            ca_file=site.ca_file,
+            api_key_file=site.api_key_file,
+        )
         name = env.get("OA_WORKER_NAME", "") or socket.gethostname() or "worker"
         drain_ms = _number(env, "OA_WORKER_DRAIN_S", 0, 99_999, DEFAULT_WORKER_LIMITS.drain_timeout_ms // 1000) * 1000
         return cls(

@@ -43,7 +43,7 @@ class FakeEdge:
         raise NotImplementedError
 
     def access(self, key: str = "oak_1") -> ApiKeyAccess:
-        return ApiKeyAccess(Edge("http://edge.test", self, "build", now=lambda: self.now + self.wrong_by), key)
+        return ApiKeyAccess(Edge("http://edge.test", self, "build", now=lambda: self.now + self.wrong_by), lambda: key)
 
 
 async def test_a_key_is_exchanged_once_for_all_who_wait() -> None:

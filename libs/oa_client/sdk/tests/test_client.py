@@ -6,7 +6,7 @@ import asyncio
 import copy
 import pickle
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,17 +20,20 @@ from oa_base.refusal import Refusal
 from oa_client.core.models import Finish, Run
 from oa_client.core.schedules import Cron, Every
 from oa_client.edge.commands import Commands
+from oa_client.edge.tests.answers import connect_error
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, Fault, Topic
 from oa_client.follow.tests.subscribing import Subscribing
 from oa_client.sdk.client import Client
 from oa_client.sdk.queue import Queue, Retry
 from oa_client.sdk.runs import RunCanceled, RunFailed, RunHandle
+from oa_client.transport import HttpAnswer
 from oa_khala.topics import run_events
 from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunSpec, Terminal
 from oa_runlog.tests.records import record, text
 from oa_runlog.wire.events import decode_event
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import ChildFailed
+from openagents.control.v1.service_account_service_pb2 import ExchangeKeyRequest, ExchangeKeyResponse
 from openagents.runtime.v1 import event_pb2
 
 ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
@@ -80,6 +83,30 @@ async def test_the_key_may_be_in_a_file(tmp_path: Path) -> None:
     env = {"OA_CONTROL_URL": ENV["OA_CONTROL_URL"], "OA_API_KEY_FILE": str(tmp_path / "key")}
     async with Client.from_env(env) as client:
         assert repr(client.run(RUN.run_id)) == f"RunHandle({RUN.run_id})"
+
+
+async def test_a_key_that_was_rotated_in_its_file_is_taken_from_there(tmp_path: Path) -> None:
+    """Without a restart: the token of the old key has ended, and the file has the new one by then."""
+    asked: list[str] = []
+    ended = connect_error(Refusal("token_revoked", "the key has ended"))
+
+    async def post(url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+        if "ExchangeKey" in url:
+            asked.append(ExchangeKeyRequest.FromString(body).api_key)
+            answer = ExchangeKeyResponse(token=f"token-{len(asked)}")
+            answer.expire_time.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+            return HttpAnswer(200, answer.SerializeToString())
+        if headers["Authorization"] == "Bearer token-2":
+            return HttpAnswer(200, b"")
+        (tmp_path / "key").write_text("oak_2", "utf-8")
+        return HttpAnswer(401, ended)
+
+    (tmp_path / "key").write_text("oak_1", "utf-8")
+    env = {"OA_CONTROL_URL": ENV["OA_CONTROL_URL"], "OA_API_KEY_FILE": str(tmp_path / "key")}
+    async with Client.from_env(env) as client:
+        client._http.post = post  # type: ignore[method-assign]
+        await client.caller()
+    assert asked == ["oak_1", "oak_2"]
 
 
 async def test_events_go_on_exactly_after_a_break_and_after_a_seq() -> None:
