@@ -12,10 +12,12 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import structlog
 
 from apps.worker.settings import WorkerSettings
+from oa_base.environment import api_key_file
 from oa_base.refusal import Refusal
 from oa_base.visible import LAYOUT, visible
 from oa_platform.config.loading import load
@@ -38,16 +40,24 @@ def main(env: Mapping[str, str]) -> int:
         return 2
     configure_logging(settings.log, "worker")
     try:
-        asyncio.run(_work(settings, {name: value for name, value in env.items() if name not in _OURS}))
+        asyncio.run(
+            _work(settings, api_key_file(env), {name: value for name, value in env.items() if name not in _OURS})
+        )
     except Refusal as refusal:
         _log.error("worker_refused", reason=refusal.reason, message=refusal.message)
         return 1
     return 0
 
 
-async def _work(settings: WorkerSettings, environment: Mapping[str, str]) -> None:
+async def _work(settings: WorkerSettings, key_file: Path | None, environment: Mapping[str, str]) -> None:
     proxy = settings.proxy.reveal() if settings.proxy else ""
-    tokens = ApiKeyTokens(settings.control_url, settings.api_key.reveal(), proxy=proxy, ca_file=settings.ca_file)
+    tokens = ApiKeyTokens(
+        settings.control_url,
+        settings.api_key.reveal(),
+        proxy=proxy,
+        ca_file=settings.ca_file,
+        api_key_file=key_file,
+    )
     name = settings.work.name or socket.gethostname() or "worker"
     adapter = ExecAdapter(environment=environment, allowed=settings.work.exec_env)
     worker = Worker(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,24 @@ def secret_text(env: Mapping[str, str], variable: str) -> str:
         raise ValueError(text) from None
 
 
+class ApiKey:
+    """The API key of a program that may outlive it: a key in a file is read again for each use, so that a program takes
+    the next key without a restart when its key has been rotated.
+    """
+
+    def __init__(self, text: str, file: Path | None = None) -> None:
+        """`text`: the key now. `file`: where it was read, and where the next one will be; None for a key that stays."""
+        self._text = text
+        self._file = file
+
+    def current(self) -> str:
+        """Return the key in the file; while it can't be read, or is empty, the last one that it had."""
+        if self._file is not None:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                self._text = self._file.read_text("utf-8").strip() or self._text
+        return self._text
+
+
 @dataclass(frozen=True)
 class SiteAccess:
     """The site, the identity, and the way to the site."""
@@ -38,6 +57,8 @@ class SiteAccess:
     api_key: str
     proxy: str = ""
     ca_file: Path | None = None
+    api_key_file: Path | None = None
+    """Where the key was read, if it was in a file."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -50,10 +71,14 @@ class SiteAccess:
         check_control_url(control_url)
         api_key = _needed("OA_API_KEY", _secret(env, "OA_API_KEY"))
         proxy = _secret(env, "OA_PROXY")
-        if proxy and _port_of(proxy) is None:  # not shown: it may hold a password
-            text = "OA_PROXY is no URL of a proxy; one is http://proxy.example.com:3128"
-            raise Refusal("invalid_setting", text, field="OA_PROXY")
-        return cls(control_url, api_key, proxy, Path(ca_file) if ca_file else None)
+        check_proxy(proxy)
+        return cls(control_url, api_key, proxy, Path(ca_file) if ca_file else None, api_key_file(env))
+
+
+def api_key_file(env: Mapping[str, str]) -> Path | None:
+    """The file that OA_API_KEY_FILE names."""
+    file = env.get("OA_API_KEY_FILE")
+    return Path(file) if file else None
 
 
 def check_control_url(control_url: str) -> int:
@@ -64,6 +89,21 @@ def check_control_url(control_url: str) -> int:
         message = f"{shown} is no URL of a control plane; one is http://127.0.0.1:8080"
         raise Refusal("invalid_setting", message, field="OA_CONTROL_URL")
     return port
+
+
+def check_proxy(proxy: str) -> None:
+    """Raise Refusal `invalid_setting` for what is no http(s) URL of a proxy; nothing is none."""
+    if proxy and _port_of(proxy) is None:  # not shown: it may hold a password
+        text = "OA_PROXY is no URL of a proxy; one is http://proxy.example.com:3128"
+        raise Refusal("invalid_setting", text, field="OA_PROXY")
+
+
+def check_khala_url(khala_url: str) -> None:
+    """Raise Refusal `invalid_setting` for what is no ws(s) URL of a gateway; nothing is none."""
+    scheme, rest = khala_url.partition("://")[::2]
+    if khala_url and (scheme not in ("ws", "wss") or _port_of(f"http://{rest}") is None):
+        text = "OA_KHALA_URL is no URL of a gateway; one is wss://khala.example.com/khala/v1/ws"
+        raise Refusal("invalid_setting", text, field="OA_KHALA_URL")
 
 
 def _port_of(url: str) -> int | None:

@@ -45,7 +45,7 @@ class Client:
         self.build_id = f"oa-{surface}/{VERSION}"
         self.edge = Edge(control_url, http, self.build_id)
         self.auth = Auth(self.edge, credentials, device_id)
-        self._service_account = ApiKeyAccess(self.edge, api_key) if api_key else None
+        self._service_account = ApiKeyAccess(self.edge, lambda: api_key) if api_key else None
         self.commands = Commands(self.edge, self._service_account or self.auth)
         self._sockets = sockets
         self._surface = surface

@@ -77,9 +77,12 @@ def check_duration(duration: object, field: str) -> None:
 
 
 def check_moment(moment: object, field: str) -> None:
-    """Raise Refusal `invalid_value` for a value that is not a datetime."""
+    """Raise Refusal `invalid_value` for a value that is not a datetime with a time zone."""
     if not isinstance(moment, datetime):
         raise Refusal("invalid_value", f"{field} must be a time; give a datetime", field=field)
+    if moment.tzinfo is None:
+        text = "a time without a zone means another one on each machine; give it one, for example UTC"
+        raise Refusal("invalid_value", text, field=field)
 
 
 def check_kind(value: object, kind: type, field: str) -> None:

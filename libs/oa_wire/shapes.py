@@ -5,20 +5,28 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from oa_base.refusal import Refusal
 from oa_wire.json_schema import JsonSchema
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 T = TypeVar("T")
 _HONEST = ConfigDict(ser_json_inf_nan="constants")
 """A number that JSON doesn't have must be noticed instead of becoming null."""
 MAX_SHAPES = 256
 """Maximum number of shapes that are cached: making one takes longer than reading a thousand values."""
+MAX_PATH_STEPS = 32
+"""Maximum number of steps to the part of a value that has no form in JSON."""
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+"""A key that a path shows as it is."""
 _NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')
 """The numbers of a JSON text, and its strings, which may hold what looks like one."""
 _OF_ARBITRARY_TYPES = ("schema-for-unknown-type", "invalid-for-json-schema")
@@ -32,7 +40,7 @@ class Misfit(Exception):
 class Shape(Generic[T]):
     """One type. `mode` says whether its values are read ("validation") or written ("serialization")."""
 
-    def __init__(self, stated: type[T], mode: Literal["validation", "serialization"]) -> None:
+    def __init__(self, stated: TypeForm[T], mode: Literal["validation", "serialization"]) -> None:
         """Raises Refusal `invalid_value` for a type that has no form in JSON."""
         try:
             self._adapter = _adapter_of(stated)
@@ -72,13 +80,13 @@ class Shape(Generic[T]):
         return text
 
 
-def _adapter_of(stated: type[T]) -> TypeAdapter[T]:
+def _adapter_of(stated: TypeForm[T]) -> TypeAdapter[T]:
     with contextlib.suppress(PydanticUserError):  # a model has a configuration of its own
         return TypeAdapter(stated, config=_HONEST)
     return TypeAdapter(stated)
 
 
-def _formless(stated: type[T], error: Exception) -> Refusal:
+def _formless(stated: TypeForm[T], error: Exception) -> Refusal:
     if not isinstance(error, PydanticUserError):
         text = f"a value of {type(stated).__qualname__} is no type; state the class, and not a value of it"
         return Refusal("invalid_value", text)
@@ -90,7 +98,7 @@ def _formless(stated: type[T], error: Exception) -> Refusal:
     return Refusal("invalid_value", text)
 
 
-def shape_of(stated: type[T], mode: Literal["validation", "serialization"]) -> Shape[T]:
+def shape_of(stated: TypeForm[T], mode: Literal["validation", "serialization"]) -> Shape[T]:
     """Return the shape of a type, made once. Raises what Shape raises."""
     try:
         return _remembered(cast("Hashable", stated), mode)
@@ -134,9 +142,48 @@ def json_text(value: object, field: str) -> str:
 
 def _plain_and_text(value: object, field: str) -> tuple[Any, str]:
     try:
-        plain = _ANYTHING.dump_python(value, mode="json", by_alias=True)
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        text.encode()
+        return _written(value)
     except (TypeError, ValueError):
-        raise Refusal("invalid_value", f"{field} must have a form in JSON; give plain values", field=field) from None
+        where, kind = _formless_part(value)
+        text = f"{field}{where} must have a form in JSON, and this {kind} has none; give plain values"
+        raise Refusal("invalid_value", text, field=field, metadata={"path": f"${where}"}) from None
+
+
+def _written(value: object) -> tuple[Any, str]:
+    plain = _ANYTHING.dump_python(value, mode="json", by_alias=True)
+    text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text.encode()
     return plain, text
+
+
+def _formless_part(value: object) -> tuple[str, str]:
+    """The path and the class of the innermost part that has no form in JSON, as far as it can be told."""
+    path = ""
+    for _ in range(MAX_PATH_STEPS):
+        inner = next(((step, part) for step, part in _parts(value) if not _has_form(part)), None)
+        if inner is None:
+            break
+        path, value = path + inner[0], inner[1]
+    return path, type(value).__name__
+
+
+def _has_form(value: object) -> bool:
+    try:
+        _written(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _parts(value: object) -> Iterable[tuple[str, object]]:
+    if is_dataclass(value) and not isinstance(value, type):
+        return [(f".{each.name}", getattr(value, each.name, None)) for each in fields(value)]
+    match value:
+        case BaseModel():
+            return [(f".{name}", part) for name, part in value]
+        case Mapping():
+            return [(f".{key}" if _NAME.fullmatch(str(key)) else ".*", part) for key, part in value.items()]
+        case list() | tuple():
+            return [(f"[{index}]", part) for index, part in enumerate(value)]
+        case _:
+            return ()

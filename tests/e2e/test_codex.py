@@ -135,6 +135,11 @@ def turns_of(log: list[RunEvent]) -> list[events.TurnStatus]:
     return [kind.status for kind in kinds if isinstance(kind, events.TurnStatusChanged)]
 
 
+def thread_of(log: list[RunEvent]) -> str:
+    """The Codex thread of a turn, as its first event names it."""
+    return next(event.body.codex_thread_id for event in log if isinstance(event.body, events.CodexEvent))
+
+
 async def until_asked(run: RunHandle) -> events.RequestOpened:
     async for event in run.events():
         if isinstance(event.body, events.RequestOpened):
@@ -333,6 +338,12 @@ async def test_kills_in_the_middle_of_a_turn(scene: Scene) -> None:
             log = await log_of(run)
             assert [event.body.attempt for event in log if isinstance(event.body, events.RunStarted)] == [1, 2]
             assert len(scene.model.requests) == 3, "nobody asked the model again"
+
+            scene.model.script([Say("I go on.")])
+            resumed = await scene.start("go on", resume=thread_of(log))
+            result = await resumed.output(dict[str, str])
+            assert (result["codex_thread_id"], result["text"]) == (thread_of(log), "I go on.")
+            assert "the worker dies" in json.dumps(scene.model.requests[-1]), "the thread has what the lost turn began"
 
 
 async def test_the_gateway_is_killed_in_the_middle_of_a_turn(scene: Scene) -> None:

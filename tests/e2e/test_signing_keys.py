@@ -95,7 +95,7 @@ class Load:
         socket = await device.socket(await device.grant())
         await socket.next(frames.Welcome)
         await socket.socket.close()
-        return (await ApiKeyAccess(client.edge, self._key).current()).value
+        return (await ApiKeyAccess(client.edge, lambda: self._key).current()).value
 
     async def until_signed_by(self, kid: str, programs: int) -> None:
         """Until each program has come round often enough with tokens of this key."""

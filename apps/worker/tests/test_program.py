@@ -77,7 +77,7 @@ class Told:
 async def test_it_has_the_time_for_a_drain_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "Worker", Told)
     env = {"OA_CONTROL_URL": "http://127.0.0.1:9", "OA_API_KEY": "oak_test", "OA_WORKER_DRAIN_S": "5"}
-    await program._work(load(WorkerSettings, env), {})
+    await program._work(load(WorkerSettings, env), None, {})
     assert Told.limits.drain_timeout_ms == 5_000
     assert WorkerLimits().drain_timeout_ms == load(WorkerSettings, env | {"OA_WORKER_DRAIN_S": ""}).work.drain_s * 1000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from oa_base.environment import SiteAccess, check_control_url
+from oa_base.environment import ApiKey, SiteAccess, check_control_url
 from oa_base.refusal import Refusal
 
 ENV = {"OA_CONTROL_URL": "https://site.example", "OA_API_KEY": "oak_x"}
@@ -63,3 +63,21 @@ def test_a_password_in_a_url_is_not_shown(url: str) -> None:
     with pytest.raises(Refusal, match="this is no URL of a control plane") as refused:
         check_control_url(url)
     assert "geheim" not in str(refused.value)
+
+
+def test_a_key_in_a_file_is_the_one_that_the_file_has_now(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("oak_1\n", "utf-8")
+    site = SiteAccess.from_env({"OA_CONTROL_URL": "https://site.example", "OA_API_KEY_FILE": str(file)})
+    key = ApiKey(site.api_key, site.api_key_file)
+    assert key.current() == "oak_1"
+    file.write_text("oak_2\n", "utf-8")
+    assert key.current() == "oak_2"
+    for while_it_is_replaced in (lambda: file.write_text("", "utf-8"), lambda: file.write_bytes(b"\xff"), file.unlink):
+        while_it_is_replaced()
+        assert key.current() == "oak_2"
+
+
+def test_a_key_that_is_no_file_stays() -> None:
+    assert ApiKey("oak_1").current() == "oak_1"
+    assert "oak_1" not in repr(ApiKey("oak_1"))

@@ -31,7 +31,8 @@ class Cron:
 
 @dataclass(frozen=True)
 class Every:
-    """Times at a fixed distance: each is a multiple of it away from the anchor, or from the creation without one."""
+    """Times at a fixed distance: each is a multiple of it away from the anchor, or from the creation without one.
+    The anchor has a time zone."""
 
     distance: timedelta
     anchor: datetime | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import os
 import ssl
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -26,6 +28,10 @@ _UNUSED = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy"
 class HttpxHttp:
     """An Http that keeps its connections. Close it, or use it in `async with`.
 
+    The connections belong to the event loop in which they are used first. When that loop has been closed, the next one
+    gets connections of its own, and so does a forked process. A call in another loop while the first one is open, and a
+    call after `close`, raise RuntimeError.
+
     `proxy`: the URL of an HTTP proxy for everything except loopback. Without it none is used, whatever the environment
     says. `ca_file`: certificates of authorities (PEM) that are trusted besides the public ones and this machine's.
     """
@@ -35,6 +41,10 @@ class HttpxHttp:
         self._proxy = proxy
         self._trust = tls_context(ca_file) if ca_file is not None else None
         self._clients: dict[tuple[bool, bool], httpx.AsyncClient] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+        self._binding = threading.Lock()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -44,7 +54,10 @@ class HttpxHttp:
 
     async def close(self) -> None:
         """Close all connections."""
-        for client in self._clients.values():
+        self._bind()
+        self._closed = True
+        while self._clients:
+            _, client = self._clients.popitem()
             await client.aclose()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
@@ -72,7 +85,22 @@ class HttpxHttp:
             ) from None
         return HttpAnswer(answer.status_code, answer.content, dict(answer.headers))
 
+    def _bind(self) -> None:
+        """Let the running loop have the connections. Raises RuntimeError if another one that is open has them."""
+        loop = asyncio.get_running_loop()
+        with self._binding:  # threads, each with a loop of its own, may come at the same time
+            if self._loop is loop:
+                return
+            is_of_parent = self._process != os.getpid()
+            if self._loop is not None and not self._loop.is_closed() and not is_of_parent:
+                raise RuntimeError("this client is in use in another event loop; make a client in each loop")
+            self._clients = {}  # they can't be closed: their loop is gone, or their connections are the parent's
+            self._loop, self._process = loop, os.getpid()
+
     def _client_for(self, url: str) -> httpx.AsyncClient:
+        if self._closed:
+            raise RuntimeError("this client is closed; make another one")
+        self._bind()
         is_local, is_secure = is_loopback(url), urlsplit(url).scheme == "https"
         client = self._clients.get((is_local, is_secure))
         if client is None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+from oa_base.environment import check_khala_url
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.cpython.files import ClientHome, FileCredentialStore, read_json, write_private_json
@@ -120,6 +121,8 @@ class Site:
         api_key: str = "",
         compress: bool = False,
     ) -> None:
+        """Raises Refusal `invalid_setting` for a URL that is none."""
+        check_khala_url(khala_url)
         self.control_url = control_url.rstrip("/")
         self.folder = home.site(control_url)
         self.device_id = home.device_id()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from oa_client.edge.auth import REFRESH_MARGIN_S
 from oa_client.edge.calls import ATTEMPTS, AccessToken, Edge
@@ -21,17 +23,19 @@ class ApiKeyAccess:
     renewed_after = frozenset({"token_expired", "token_revoked"})
     """A client whose token was revoked may be let in again, because an operator can remove a block."""
 
-    def __init__(self, edge: Edge, api_key: str) -> None:
+    def __init__(self, edge: Edge, api_key: Callable[[], str]) -> None:
+        """`api_key` tells the key each time that it is exchanged, because it may have been rotated."""
         self._edge = edge
         self._api_key = api_key
         self._token = AccessToken("")
         self._expires_at = 0.0
-        self._exchanging = asyncio.Lock()
+        # A lock belongs to a loop, and a loop that was closed may have left it locked.
+        self._exchanging: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
     @property
     def namespace(self) -> str:
         """The name under which this machine stores the data of this key's owner. It does not reveal the key."""
-        return f"key-{hashlib.sha256(self._api_key.encode()).hexdigest()[:32]}"
+        return f"key-{hashlib.sha256(self._api_key().encode()).hexdigest()[:32]}"
 
     async def current(self) -> AccessToken:
         """See `AccessTokens`. Raises Refusal `invalid_api_key`."""
@@ -41,9 +45,9 @@ class ApiKeyAccess:
 
     async def renewed(self, rejected: AccessToken) -> AccessToken:
         """See `AccessTokens`. However many callers wait, the key is exchanged once."""
-        async with self._exchanging:
+        async with self._exchanging.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if not self._token.value or self._token == rejected:
-                request = pb.ExchangeKeyRequest(api_key=self._api_key, use=pb.TOKEN_USE_EDGE)
+                request = pb.ExchangeKeyRequest(api_key=self._api_key(), use=pb.TOKEN_USE_EDGE)
                 answer = await self._edge.call(_EXCHANGE, request, pb.ExchangeKeyResponse, attempts=ATTEMPTS)
                 self._token = AccessToken(answer.token)
                 self._expires_at = self._edge.by_our_clock(answer.expire_time)

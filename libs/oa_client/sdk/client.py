@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from oa_base.at_work import RUN_AT_WORK
-from oa_base.environment import SiteAccess
+from oa_base.environment import ApiKey, SiteAccess, check_khala_url, check_proxy
 from oa_base.refusal import Refusal
 from oa_base.version import VERSION
 from oa_client.core.models import Caller
@@ -57,8 +57,12 @@ _BUILD_ID = f"oa-{SURFACE}/{VERSION}"
 class Client:
     """Starts runs and follows them. Use it in `async with`, or close it.
 
-    One client serves any number of tasks of one event loop. Every method may raise Refusal: `unavailable` and similar
-    reasons after a few attempts, `invalid_api_key`, or the reason why the service refuses the request.
+    One client serves any number of tasks of one event loop. When the loop has been closed, another one may use the
+    client, as with `asyncio.run` twice, and so may a forked process; it opens connections of its own. In another loop
+    while the first one is open, and after `close`, calls raise RuntimeError.
+
+    Every method may raise Refusal: `unavailable` and similar reasons after a few attempts, `invalid_api_key`, or the
+    reason why the service refuses the request.
     """
 
     def __init__(
@@ -70,18 +74,26 @@ class Client:
         proxy: str = "",
         ca_file: Path | None = None,
         compress: bool = False,
+        api_key_file: Path | None = None,
     ) -> None:
         """`control_url`: the public edge, https:// for TLS. `khala_url` overrides the address that control gives.
 
         `proxy`: the URL of an HTTP proxy for everything except loopback. `ca_file`: certificates of authorities (PEM)
         that are trusted besides the public ones. `compress` offers gateways to compress their messages, for slow
-        networks. Raises Refusal `invalid_setting`, and `invalid_value` for an argument that is not text.
+        networks. `api_key_file`: a file that has the key, too, and will have the next one when the key is rotated; the
+        client reads it whenever it exchanges the key.
+
+        Raises Refusal `invalid_setting`, which names the variable that `from_env` reads, and `invalid_value` for an
+        argument of another type.
         """
         check_text_arguments(control_url=control_url, api_key=api_key, khala_url=khala_url, proxy=proxy)
+        check_flag(compress, "compress")
         site_name(control_url)  # refuses anything that is not a URL
+        check_khala_url(khala_url)
+        check_proxy(proxy)
         self._http = HttpxHttp(proxy, ca_file)
         edge = Edge(control_url, self._http, _BUILD_ID)
-        self._commands = Commands(edge, ApiKeyAccess(edge, api_key))
+        self._commands = Commands(edge, ApiKeyAccess(edge, ApiKey(api_key, api_key_file).current))
         self._warned = False
         self._following = _Following(self._commands, WebSockets(proxy, ca_file, compress=compress), khala_url)
 
@@ -89,11 +101,19 @@ class Client:
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
         """Return a client from OA_CONTROL_URL and OA_API_KEY, and optionally OA_KHALA_URL, OA_PROXY and OA_CA_FILE.
 
-        The key may also be in the file that OA_API_KEY_FILE names. Raises Refusal(invalid_setting).
+        The key may also be in the file that OA_API_KEY_FILE names, and the client takes the next key from there when
+        the key is rotated. Raises Refusal(invalid_setting).
         """
         site = SiteAccess.from_env(env)
         khala_url = env.get("OA_KHALA_URL", "")
-        return cls(site.control_url, site.api_key, khala_url=khala_url, proxy=site.proxy, ca_file=site.ca_file)
+        return cls(
+            site.control_url,
+            site.api_key,
+            khala_url=khala_url,
+            proxy=site.proxy,
+            ca_file=site.ca_file,
+            api_key_file=site.api_key_file,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,7 +122,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections. The client can't be used any more."""
         await self._http.close()
 
     async def start(

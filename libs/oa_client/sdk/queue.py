@@ -99,9 +99,6 @@ def thread_policy(word: str) -> ThreadPolicy:
 
 def _time_ns(time: datetime) -> int:
     check_moment(time, "queue.not_before")
-    if time.tzinfo is None:
-        text = "a time without a zone means another one on each machine; give it one, for example UTC"
-        raise Refusal("invalid_value", text, field="queue.not_before")
     return ns_of(time)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TypeVar
+from itertools import count
+from typing import TYPE_CHECKING, TypeVar
 
+from oa_base.backoff import RECONNECT
+from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.core.models import AskedRequest, Finish, Run, SyncGrant
 from oa_client.core.store import CursorStore
@@ -16,6 +21,9 @@ from oa_khala.topics import run_events
 from oa_runlog.events import Outcome, RunEvent
 from oa_wire.given import check_count, check_text, check_text_arguments
 from oa_wire.shapes import Misfit, json_text, shape_of
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 T = TypeVar("T")
 
@@ -31,6 +39,10 @@ class RunEnded(Exception):
         super().__init__(f"{run_id} {finish.outcome} ({finish.reason}){said}")
         self.run_id = run_id
         self.finish = finish
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled by their text; pools of processes carry them, and end if they can't.
+        return (type(self), (self.run_id, self.finish))
 
     @property
     def reason(self) -> str:
@@ -64,10 +76,14 @@ class RunHandle:
     async def events(self, *, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:
         """Yield the run's events above `after_seq`, in order: the existing ones, then each as it comes, to the last.
 
-        Each event is yielded once. A broken connection is reopened and continues with exactly the next event. Raises
-        Refusal: `retention_floor_breach` if the events have moved to the archive, and the reason why the log can't be
-        continued if it was replaced meanwhile.
+        Each event is yielded once. A broken connection is reopened and continues with exactly the next event. The
+        service sends all events of the run, also those up to `after_seq`; `Client.topic` continues without them.
+
+        Raises Refusal: `invalid_value` for an `after_seq` that is not a whole number from 0 on,
+        `retention_floor_breach` if the events have moved to the archive, and the reason why the log can't be continued
+        if it was replaced meanwhile.
         """
+        check_count(after_seq, "after_seq")
         tail = RunTail(self._following, CursorStore(), self.run_id)
         async with aclosing(tail.items()) as items:
             async for item in items:
@@ -82,12 +98,13 @@ class RunHandle:
         """Wait for the run's end and return how it succeeded. Raises RunFailed or RunCanceled if it did not.
 
         It waits as long as the run takes, even while a service is unavailable: limit it with `asyncio.timeout`.
-        Canceling the wait does not cancel the run.
+        Canceling the wait does not cancel the run. Raises Refusal `not_found`, `invalid_api_key` and others for which
+        waiting does not help.
         """
-        state = await self.state()
+        state = await self._state_in_time()
         if state.finish is None:
             await self._until_finished()
-            state = await self.state()
+            state = await self._state_in_time()
         if state.finish is None:
             raise Refusal("unavailable", "the service does not know of the end that it told; try again")
         match state.finish.outcome:
@@ -98,7 +115,7 @@ class RunHandle:
             case _:
                 raise RunFailed(self.run_id, state.finish)
 
-    async def output(self, type_: type[T]) -> T:
+    async def output(self, type_: TypeForm[T]) -> T:
         """Wait for the run's end and return the result of its agent as a value of this type. Raises as `result` does,
         and Refusal `payload_mismatch` if the agent returned nothing, or a value that is not of the type.
         """
@@ -144,6 +161,18 @@ class RunHandle:
         """
         check_count(ttl_s, "ttl_s")
         return await self._commands.sync_token([run_events(self.run_id)], surface=SURFACE, ttl_seconds=ttl_s)
+
+    async def _state_in_time(self) -> Run:
+        """Return the state, as soon as the service is there to tell it."""
+        for attempt in count():
+            try:
+                return await self.state()
+            except Refusal as refusal:
+                if refusal.info.action is not ClientAction.RETRY or refusal.reason == "internal":
+                    raise
+                delay_ms = refusal.retry_after_ms or RECONNECT.wait_ms(attempt, random.random())
+                await asyncio.sleep(delay_ms / 1000)
+        raise AssertionError("counting has no end")
 
     async def _until_finished(self) -> None:
         # Unlike `events`, it goes on when the log was replaced: only the end matters.

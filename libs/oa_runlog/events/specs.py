@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
 
@@ -14,6 +14,12 @@ class Terminal:
 
     columns: int = 80
     rows: int = 24
+
+
+def _reduced(spec: ExecSpec | RunSpec) -> tuple[object, ...]:
+    """Return what makes the spec again, for pickle and deepcopy, which refuse a mapping that nobody can change."""
+    values = (getattr(spec, each.name) for each in fields(spec))
+    return type(spec), tuple(dict(value) if isinstance(value, MappingProxyType) else value for value in values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,8 @@ class ExecSpec:
     timeout_ms: int = 0
     stdin: bool = False
     terminal: Terminal | None = None
+
+    __reduce__ = _reduced
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,8 @@ class RunSpec:
     """The class as it was requested, recorded unchanged: `retention` is its meaning."""
     queue: QueuePolicy = AT_ONCE
     thread_policy: ThreadPolicy | None = None
+
+    __reduce__ = _reduced
 
     @property
     def retention(self) -> str:

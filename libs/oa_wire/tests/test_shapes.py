@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
 import pytest
+from pydantic import BaseModel
 
+from oa_base.refusal import Refusal
 from oa_wire import shapes
 from oa_wire.json_schema import JsonSchema
-from oa_wire.shapes import Misfit, Shape, shape_of
+from oa_wire.shapes import Misfit, Shape, json_text, shape_of
 
 
 def test_a_shape_is_made_once_for_a_type_and_a_use() -> None:
@@ -80,3 +82,43 @@ def test_what_is_no_integer_stays_one_of_another_type(stated: Any, text: str, wh
     with pytest.raises(Misfit) as misfit:
         Shape(stated, "validation").read(text)
     assert str(misfit.value).startswith(where)
+
+
+class _Model(BaseModel):
+    blob: bytes = b""
+    many: tuple[float, ...] = ()
+
+
+@dataclass
+class _Record:
+    inside: object = None
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "kind"),
+    [
+        (object(), "$", "object"),
+        ({"a": [1, {"b": float("nan")}]}, "$.a[1].b", "float"),
+        (_Model(blob=b"\xff"), "$.blob", "bytes"),
+        (_Record(_Model(many=(1.0, float("inf")))), "$.inside.many[1]", "float"),
+        ({"a secret key": "\ud800"}, "$.*", "str"),
+        ({"\ud800": 1}, "$", "dict"),
+        ((1, print), "$[1]", "builtin_function_or_method"),
+    ],
+)
+def test_what_has_no_form_in_json_is_named_by_its_path(value: object, path: str, kind: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        json_text(value, "input")
+    assert (refused.value.field, refused.value.metadata) == ("input", {"path": path})
+    assert refused.value.message.startswith(f"input{path[1:]} must have a form in JSON, and this {kind} has none")
+
+
+def test_what_is_nested_without_end_is_refused_too() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    deep: list[object] = []
+    for _ in range(5_000):
+        deep = [deep]
+    for value in (endless, deep):
+        with pytest.raises(Refusal, match="must have a form in JSON"):
+            json_text(value, "input")

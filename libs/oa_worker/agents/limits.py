@@ -17,6 +17,8 @@ class AgentLimits:
     """Maximum number of characters that describe an exception."""
     max_step_bytes: int = 192 * 1024
     """Maximum size of a step's result, as JSON; the authority's limit is that of results (OA_RUN_MAX_RESULT_BYTES)."""
+    max_result_bytes: int = 192 * 1024
+    """Maximum size of the result of a run that is played or replayed; the authority has OA_RUN_MAX_RESULT_BYTES."""
     max_checkpoint_bytes: int = 192 * 1024
     """Maximum size of one checkpoint, as JSON; the authority's limit is OA_RUN_MAX_CHECKPOINT_BYTES."""
     progress_interval_ms: int = 1_000
@@ -33,6 +35,8 @@ MAX_STEP_THREADS = 64
 """Maximum number of steps that a process runs in threads at a time: those whose function is not `async`. More wait."""
 MAX_SLOTS = 1_000
 """Maximum number of runs that a worker has at work at a time, as the contract says."""
+MAX_AGENTS = 32
+"""Maximum number of agents of a worker, as the contract says."""
 SPARE_THREADS = 32
 """Threads of asyncio in a worker's process in addition to one for each slot: some remain when agents block theirs."""
 DEFAULT_AGENT_LIMITS = AgentLimits()

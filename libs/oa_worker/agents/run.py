@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from oa_base.refusal import Refusal
 from oa_wire.given import check_duration, check_flag, check_function, check_text_arguments
@@ -28,6 +28,9 @@ from oa_worker.agents.primitives.times import time_in
 from oa_worker.agents.primitives.within import check_outside_step
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 In_co = TypeVar("In_co", covariant=True)
 P = ParamSpec("P")
@@ -163,9 +166,9 @@ class Run(Saying, Generic[In_co]):
     async def restore(self) -> object: ...
 
     @overload
-    async def restore(self, type_: type[M]) -> M | None: ...
+    async def restore(self, type_: TypeForm[M]) -> M | None: ...
 
-    async def restore(self, type_: type[Any] = object) -> Any:
+    async def restore(self, type_: TypeForm[Any] = object) -> Any:
         """Return the value that was saved last in this run, on any worker; None if nothing was saved.
 
         Raises Refusal `invalid_value` for a value that is not of the type.
@@ -238,9 +241,9 @@ class Run(Saying, Generic[In_co]):
     async def receive(self) -> object: ...
 
     @overload
-    async def receive(self, type_: type[M]) -> M: ...
+    async def receive(self, type_: TypeForm[M]) -> M: ...
 
-    async def receive(self, type_: type[Any] = object) -> Any:
+    async def receive(self, type_: TypeForm[Any] = object) -> Any:
         """Return the next input that somebody sends to the run (`oa run send`, `RunHandle.send`); wait for one.
 
         Every input is received once, in order. After a takeover they are received from the first one on, because the
@@ -259,9 +262,9 @@ class Run(Saying, Generic[In_co]):
     def inbox(self) -> AsyncIterator[object]: ...
 
     @overload
-    def inbox(self, type_: type[M]) -> AsyncIterator[M]: ...
+    def inbox(self, type_: TypeForm[M]) -> AsyncIterator[M]: ...
 
-    async def inbox(self, type_: type[Any] = object) -> AsyncIterator[Any]:
+    async def inbox(self, type_: TypeForm[Any] = object) -> AsyncIterator[Any]:
         """Iterate over all inputs of the run as they come, without end: `async for message in run.inbox(str)`."""
         while True:
             yield await self.receive(type_)

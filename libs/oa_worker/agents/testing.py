@@ -16,7 +16,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
@@ -29,9 +29,12 @@ from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.past import QUIET_TURNS
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, CancelSignal
-from oa_worker.sdk.runs.execution import failed, refused
+from oa_worker.sdk.runs.execution import as_stored, failed, refused
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease, StartChildRequest
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -85,8 +88,8 @@ async def play(
     death: int | None = None,
     cancel: CancelSignal | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
-    input: type[Any] | None = None,
-    output: type[Any] | None = None,
+    input: TypeForm[Any] | None = None,
+    output: TypeForm[Any] | None = None,
 ) -> Played[Out]:
     """Run an agent with an input to its end. The input is sent as JSON and read as a value of the type that the
     function's annotation states (`Run[Ask]`), as a worker reads it. `input` and `output`: the function's types, if its
@@ -111,7 +114,8 @@ async def play(
     shapes = Shape(type(value) if taken is None else taken, "validation"), Shape(returned, "serialization")
     adapter = AgentAdapter("agent", agent, shapes, "", limits)
     spec = pb.RunSpec(adapter="agent", agent=pb.AgentSpec(input_json=json_text(value, "value")))
-    log = _Log(death, [json_text(one, "inputs") for one in inputs], answers or {}, children or {})
+    said = [json_text(one, "inputs") for one in inputs]
+    log = _Log(death, said, answers or {}, children or {}, limits.max_result_bytes)
     for attempt in (1, 2):
         finish = await log.attempt(adapter, Assignment(RUN_ID, attempt, attempt, spec, cancel or CancelSignal()))
         if finish is not None:
@@ -127,8 +131,8 @@ async def play_with_deaths(
     answers: Mapping[str, str] | None = None,
     children: Mapping[str, object] | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
-    input: type[Any] | None = None,
-    output: type[Any] | None = None,
+    input: TypeForm[Any] | None = None,
+    output: TypeForm[Any] | None = None,
 ) -> AsyncIterator[Played[Out]]:
     """Run an agent once for each place where its first worker can die, and once without a death. The arguments are
     those of `play`.
@@ -146,8 +150,14 @@ class _Log:
     """The log of one run. The first worker dies at its `death`-th chance; then it can store nothing more."""
 
     def __init__(
-        self, death: int | None, inputs: Sequence[str], answers: Mapping[str, str], children: Mapping[str, object]
+        self,
+        death: int | None,
+        inputs: Sequence[str],
+        answers: Mapping[str, str],
+        children: Mapping[str, object],
+        max_result_bytes: int,
     ) -> None:
+        self._max_result_bytes = max_result_bytes
         self._children = children
         self.events: list[pb.EventBody] = []
         self._inputs = [pb.EventBody(input_received=pb.InputReceived(input_json=text)) for text in inputs]
@@ -194,7 +204,7 @@ class _Log:
             await asyncio.wait({work, dying}, return_when=asyncio.FIRST_COMPLETED)
             if died.is_set():
                 return None
-            return work.result()
+            return as_stored(work.result(), self._max_result_bytes)
         except Refusal as refusal:  # as a worker reports it
             return refused(refusal)
         finally:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from oa_base.environment import SiteAccess
 from oa_base.refusal import Refusal
@@ -21,11 +21,14 @@ from oa_platform.process.signals import stop_signals
 from oa_wire.given import check_between, check_function, check_text, check_text_arguments
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter, Handler
-from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, MAX_SLOTS, SPARE_THREADS, AgentLimits
+from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, MAX_AGENTS, MAX_SLOTS, SPARE_THREADS, AgentLimits
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Notice
 from oa_worker.sdk.transport.tokens import ApiKeyTokens, TokenSource
 from oa_worker.sdk.worker import Worker as Connection
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -58,8 +61,9 @@ class Worker:
         self._ca_file = ca_file
         self._notify = notify
         self._agents: dict[str, AgentAdapter[Any, Any]] = {}
-        self._drain: Callable[[], object] = lambda: None
+        self._drain: Callable[[], object] = _nothing
         self._draining = False
+        self._serving = False
 
     @classmethod
     def from_env(
@@ -71,13 +75,19 @@ class Worker:
     ) -> Worker:
         """Create a worker from OA_CONTROL_URL and OA_API_KEY, and from OA_WORKER_NAME, OA_WORKER_SLOTS,
         OA_WORKER_DRAIN_S, OA_PROXY and OA_CA_FILE if they are set. The key may also be in a file that OA_API_KEY_FILE
-        names.
+        names, and the worker takes the next key from there when the key is rotated.
 
         `slots` takes precedence over OA_WORKER_SLOTS; without either it is 1. Raises Refusal `invalid_setting`, naming
         the variable.
         """
         site = SiteAccess.from_env(env)
-        tokens = ApiKeyTokens(site.control_url, site.api_key, proxy=site.proxy, ca_file=site.ca_file)
+        tokens = ApiKeyTokens(
+            site.control_url,
+            site.api_key,
+            proxy=site.proxy,
+            ca_file=site.ca_file,
+            api_key_file=site.api_key_file,
+        )
         name = env.get("OA_WORKER_NAME", "") or socket.gethostname() or "worker"
         drain_ms = _number(env, "OA_WORKER_DRAIN_S", 0, 99_999, DEFAULT_WORKER_LIMITS.drain_timeout_ms // 1000) * 1000
         return cls(
@@ -96,16 +106,19 @@ class Worker:
         return self._agents
 
     def agent(
-        self, name: str, *, input: type[In], output: type[Out], description: str = ""
+        self, name: str, *, input: TypeForm[In], output: TypeForm[Out], description: str = ""
     ) -> Callable[[Handler[In, Out]], Handler[In, Out]]:
         """Decorate the function that is the agent `name`. The function stays unchanged, so that tests can call it.
 
         `description` is for people; by default it is the first paragraph of the function's docstring. Raises Refusal
-        for a name that no adapter can have, and for a type that can't be expressed in JSON.
+        for a name that no adapter can have, for a type that can't be expressed in JSON, and for one agent more than 32.
         """
         check_text_arguments(name=name, description=description)
         if name in self._agents:
             raise ValueError(f"there is an agent {name!r} already; give each its own name")
+        if len(self._agents) >= MAX_AGENTS:
+            text = f"a worker has at most {MAX_AGENTS} agents; start another worker for this one"
+            raise Refusal("invalid_value", text, field="name")
         shapes = Shape(input, "validation"), Shape(output, "serialization")
 
         def register(handler: Handler[In, Out]) -> Handler[In, Out]:
@@ -119,7 +132,7 @@ class Worker:
     def run(self) -> None:
         """Work until SIGINT (Ctrl-C), SIGTERM or SIGHUP; then take no new runs, finish the current ones, and return. A
         second signal, any of the three, ends the process at once with status 130. In a thread other than the main one,
-        which gets the signals, work until `drain`.
+        which gets the signals, work until `drain`. Afterwards, the worker can be run again.
 
         Raises Refusal when it is pointless to continue (with a revoked key, for example).
         """
@@ -128,9 +141,18 @@ class Worker:
         asyncio.run(self._run_until_signal())
 
     async def serve(self) -> None:
-        """Do the same within a program of your own, until `drain`."""
+        """Do the same within a program of your own, until `drain`. Raises RuntimeError while the worker is at work."""
         if not self._agents:
             raise ValueError("the worker has no agent; decorate a function with worker.agent")
+        if self._serving:
+            raise RuntimeError("this worker is at work already; create another one")
+        self._serving = True
+        try:
+            await self._serve()
+        finally:
+            self._drain, self._draining, self._serving = _nothing, False, False
+
+    async def _serve(self) -> None:
         adapters = list(self._agents.values())
         connection = Connection(
             self._name,
@@ -150,7 +172,10 @@ class Worker:
         await connection.run()
 
     def drain(self) -> None:
-        """Finish the current runs, take no new ones, then return from `run` or `serve`. Call it from any thread."""
+        """Finish the current runs, take no new ones, then return from `run` or `serve`. Call it from any thread.
+
+        Before `run` or `serve`, it ends the next one as soon as it begins.
+        """
         self._draining = True
         with contextlib.suppress(RuntimeError):  # the worker's loop is closed: it has ended
             self._drain()
@@ -163,6 +188,10 @@ class Worker:
         is_main = threading.current_thread() is threading.main_thread()
         with stop_signals(lambda number: self.drain()) if is_main else contextlib.nullcontext():
             await self.serve()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _within_a_loop() -> bool:

@@ -16,12 +16,14 @@ KEY = "oak_secret"
 
 @contextmanager
 def edge(
-    status: int, body: bytes, date: str = "", tls: ssl.SSLContext | None = None
+    status: int, body: bytes, date: str = "", tls: ssl.SSLContext | None = None, *, keeps_connections: bool = False
 ) -> Iterator[tuple[str, list[bytes]]]:
     """An HTTP server that always answers so; gives its URL and what it was sent."""
     seen: list[bytes] = []
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if keeps_connections else "HTTP/1.0"
+
         def do_POST(self) -> None:
             seen.append(self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(status)

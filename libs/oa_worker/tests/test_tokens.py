@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +85,13 @@ async def test_an_error_names_the_proxy_and_not_its_password(dead_proxies: dict[
     assert "secret" not in caught.value.message
     with pytest.raises(Refusal, match=r"without a proxy .https_proxy is not used"):
         await ApiKeyTokens("http://control.invalid", KEY).get()
+
+
+async def test_a_key_that_was_rotated_in_its_file_is_taken_from_there(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    with edge(200, granted()) as (url, seen):
+        tokens = ApiKeyTokens(url, KEY, api_key_file=file)
+        await tokens.get()
+        file.write_text("oak_next\n", "utf-8")
+        await tokens.get()
+    assert [pb.ExchangeKeyRequest.FromString(body).api_key for body in seen] == [KEY, "oak_next"]

@@ -17,6 +17,7 @@ from apps.cli.output import Output
 from apps.cli.program import Cli, command, worker_group
 from apps.cli.settings import running_stack
 from apps.worker.work_settings import MAX_SLOTS
+from oa_base.environment import api_key_file
 from oa_base.refusal import Refusal
 from oa_client.cpython.files import read_json, write_private_json
 from oa_localstack.installation.state import read_state
@@ -100,7 +101,13 @@ async def _api_key(cli: Cli, key_file: Path, name: str) -> str:
 
 async def _work(cli: Cli, name: str, adapters: list[ExecAdapter | CodexAdapter], slots: int, api_key: str) -> None:
     proxy = cli.settings.proxy.reveal() if cli.settings.proxy else ""
-    tokens = ApiKeyTokens(cli.site.control_url, api_key, proxy=proxy, ca_file=cli.settings.ca_file)
+    tokens = ApiKeyTokens(
+        cli.site.control_url,
+        api_key,
+        proxy=proxy,
+        ca_file=cli.settings.ca_file,
+        api_key_file=api_key_file(cli.env) if cli.settings.api_key is not None else None,
+    )
     view = _View(cli.output)
     stopped = _local_stack_stopped(cli)
 

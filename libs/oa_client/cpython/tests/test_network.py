@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -172,3 +175,61 @@ async def test_a_farewell_that_is_given_up_ends_the_connection() -> None:
         await said.wait()
         closing.cancel()
         await ended.wait()
+
+
+_IN_THREE_LOOPS = """
+import asyncio, sys
+from oa_client.cpython.network import HttpxHttp
+http = HttpxHttp()
+async def call():
+    return (await http.post(sys.argv[1], b"", {})).body.decode()
+print(*[asyncio.run(call()) for _ in range(3)])
+asyncio.run(http.close())
+"""
+
+
+def test_the_loop_after_one_that_was_closed_has_connections_of_its_own() -> None:
+    """In a process of its own: in this one, a loop must not be closed before its connections."""
+    with edge(200, b"yes", keeps_connections=True) as (url, seen):
+        command = [sys.executable, "-c", _IN_THREE_LOOPS, url]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.stdout, done.stderr, len(seen)) == ("yes yes yes\n", "", 3)
+
+
+def test_another_loop_is_told_to_have_a_client_of_its_own() -> None:
+    http = HttpxHttp()
+    with edge(200, b"yes", keeps_connections=True) as (url, _), asyncio.Runner() as first:
+        assert first.run(http.post(url, b"", {})).body == b"yes"
+        with asyncio.Runner() as second:
+            for call in (http.post(url, b"", {}), http.close()):
+                with pytest.raises(RuntimeError, match="make a client in each loop"):
+                    second.run(call)
+        assert first.run(http.post(url, b"", {})).body == b"yes"
+        first.run(http.close())
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_connections_of_its_own() -> None:
+    """Even one that a running loop forks: nothing tells that the parent's loop does not run in the child."""
+    http = HttpxHttp()
+    with edge(200, b"yes", keeps_connections=True) as (url, _), asyncio.Runner() as runner:
+        assert runner.run(http.post(url, b"", {})).body == b"yes"
+        child = os.fork()
+        if not child:
+            try:
+                answer = asyncio.new_event_loop().run_until_complete(http.post(url, b"", {}))
+                os._exit(0 if answer.body == b"yes" else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert runner.run(http.post(url, b"", {})).body == b"yes"
+        runner.run(http.close())
+
+
+async def test_a_client_that_is_closed_says_so() -> None:
+    http = HttpxHttp()
+    await http.close()
+    with pytest.raises(RuntimeError, match="closed; make another one"):
+        await http.get("http://127.0.0.1:9")
+    await http.close()

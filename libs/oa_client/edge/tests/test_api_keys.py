@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from email.utils import formatdate
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from oa_client.edge.api_keys import ApiKeyAccess
 from oa_client.edge.calls import AccessToken, Edge
 from oa_client.edge.tests.answers import connect_error
 from oa_client.transport import HttpAnswer
+from oa_testing.waiting import PATIENCE_S
 from openagents.control.v1 import service_account_service_pb2 as pb
 
 NOW = 1_000_000.0
@@ -41,7 +43,7 @@ class FakeEdge:
         raise NotImplementedError
 
     def access(self, key: str = "oak_1") -> ApiKeyAccess:
-        return ApiKeyAccess(Edge("http://edge.test", self, "build", now=lambda: self.now + self.wrong_by), key)
+        return ApiKeyAccess(Edge("http://edge.test", self, "build", now=lambda: self.now + self.wrong_by), lambda: key)
 
 
 async def test_a_key_is_exchanged_once_for_all_who_wait() -> None:
@@ -85,3 +87,30 @@ async def test_what_is_kept_is_the_keys_own_and_does_not_tell_it() -> None:
     names = {edge.access(key).namespace for key in ("oak_1", "oak_2", "oak_1")}
     assert len(names) == 2
     assert not any("oak" in name for name in names)
+
+
+class SilentEdge(FakeEdge):
+    """Does not answer the first call."""
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+        if not self.asked:
+            self.asked.append(pb.ExchangeKeyRequest.FromString(body))
+            await asyncio.get_running_loop().create_future()
+        return await super().post(url, body, headers)
+
+
+def test_a_loop_that_ends_in_the_middle_of_an_exchange_keeps_nobody_waiting_in_the_next_one() -> None:
+    access = SilentEdge().access()
+    loop = asyncio.new_event_loop()
+    waiting = [loop.create_task(access.current()) for _ in range(2)]  # the second one waits for the first
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+    async def both() -> tuple[AccessToken, AccessToken]:
+        async with asyncio.timeout(PATIENCE_S):
+            return await asyncio.gather(access.current(), access.current())
+
+    assert len(set(asyncio.run(both()))) == 1
+    for task in reversed(waiting):  # nothing else ends them
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        cast("Coroutine[Any, Any, object]", task.get_coro()).close()

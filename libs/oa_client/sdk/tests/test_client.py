@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,19 +20,26 @@ from oa_base.refusal import Refusal
 from oa_client.core.models import Finish, Run
 from oa_client.core.schedules import Cron, Every
 from oa_client.edge.commands import Commands
+from oa_client.edge.tests.answers import connect_error
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, Fault, Topic
 from oa_client.follow.tests.subscribing import Subscribing
 from oa_client.sdk.client import Client
 from oa_client.sdk.queue import Queue, Retry
 from oa_client.sdk.runs import RunCanceled, RunFailed, RunHandle
+from oa_client.transport import HttpAnswer
 from oa_khala.topics import run_events
 from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunSpec, Terminal
 from oa_runlog.tests.records import record, text
+from oa_runlog.wire.events import decode_event
 from oa_testing.waiting import PATIENCE_S
+from oa_worker.agents import ChildFailed
+from openagents.control.v1.service_account_service_pb2 import ExchangeKeyRequest, ExchangeKeyResponse
+from openagents.runtime.v1 import event_pb2
 
 ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
 RUN = record([text(b"one\n"), text(b"two\n")])
 TOPIC = run_events(RUN.run_id)
+LOCAL = datetime(2026, 1, 1)  # noqa: DTZ001 - what is refused
 
 
 class Authority:
@@ -74,6 +83,30 @@ async def test_the_key_may_be_in_a_file(tmp_path: Path) -> None:
     env = {"OA_CONTROL_URL": ENV["OA_CONTROL_URL"], "OA_API_KEY_FILE": str(tmp_path / "key")}
     async with Client.from_env(env) as client:
         assert repr(client.run(RUN.run_id)) == f"RunHandle({RUN.run_id})"
+
+
+async def test_a_key_that_was_rotated_in_its_file_is_taken_from_there(tmp_path: Path) -> None:
+    """Without a restart: the token of the old key has ended, and the file has the new one by then."""
+    asked: list[str] = []
+    ended = connect_error(Refusal("token_revoked", "the key has ended"))
+
+    async def post(url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+        if "ExchangeKey" in url:
+            asked.append(ExchangeKeyRequest.FromString(body).api_key)
+            answer = ExchangeKeyResponse(token=f"token-{len(asked)}")
+            answer.expire_time.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
+            return HttpAnswer(200, answer.SerializeToString())
+        if headers["Authorization"] == "Bearer token-2":
+            return HttpAnswer(200, b"")
+        (tmp_path / "key").write_text("oak_2", "utf-8")
+        return HttpAnswer(401, ended)
+
+    (tmp_path / "key").write_text("oak_1", "utf-8")
+    env = {"OA_CONTROL_URL": ENV["OA_CONTROL_URL"], "OA_API_KEY_FILE": str(tmp_path / "key")}
+    async with Client.from_env(env) as client:
+        client._http.post = post  # type: ignore[method-assign]
+        await client.caller()
+    assert asked == ["oak_1", "oak_2"]
 
 
 async def test_events_go_on_exactly_after_a_break_and_after_a_seq() -> None:
@@ -137,6 +170,65 @@ async def test_a_service_that_does_not_know_the_end_yet_is_not_taken_for_success
         with pytest.raises(Refusal) as refused:
             await handle(gateway, None).result()
     assert refused.value.reason == "unavailable"
+
+
+class Away(Authority):
+    """Refuses calls first, for these reasons."""
+
+    def __init__(self, reasons: list[str], finish: Finish | None) -> None:
+        super().__init__(finish)
+        self.reasons = deque(reasons)
+
+    async def run(self, run_id: str) -> Run:
+        if self.reasons:
+            raise Refusal(self.reasons.popleft(), "try again", retry_after_ms=1)
+        return await super().run(run_id)
+
+
+async def test_the_result_is_waited_for_while_the_service_is_away() -> None:
+    done = Finish("succeeded", "", "")
+    away = Away(["unavailable", "draining", "deadline_exceeded"] * 3, done)
+    assert await RunHandle(RUN.run_id, cast("Commands", away), Subscribing("")).result() == done
+    assert not away.reasons
+
+
+@pytest.mark.parametrize("reason", ["not_found", "invalid_api_key", "internal"])
+async def test_the_result_is_not_waited_for_where_waiting_does_not_help(reason: str) -> None:
+    away = Away([reason], Finish("succeeded", "", ""))
+    with pytest.raises(Refusal) as refused:
+        await RunHandle(RUN.run_id, cast("Commands", away), Subscribing("")).result()
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("given", [-1, "3", None, 1.5, 2**70])
+async def test_an_after_seq_that_is_no_count_is_refused(given: Any) -> None:
+    async with FakeGateway({TOPIC: Topic(list(RUN.events))}).running() as gateway:
+        with pytest.raises(Refusal) as refused:
+            await anext(handle(gateway, None).events(after_seq=given))
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", "after_seq")
+
+
+@pytest.mark.parametrize("copied", [lambda given: pickle.loads(pickle.dumps(given)), copy.copy, copy.deepcopy])  # noqa: S301
+@pytest.mark.parametrize(
+    "given",
+    [
+        RunFailed("run_1", Finish("failed", "timeout", "it took too long")),
+        RunCanceled("run_1", Finish("canceled", "canceled", "")),
+        ChildFailed("run_1", event_pb2.RunFinished(reason="timeout", message="it took too long")),
+        Refusal("invalid_value", "no", field="input"),
+    ],
+)
+def test_exceptions_pass_between_processes(given: Exception, copied: Callable[[Exception], Exception]) -> None:
+    """A pool of processes, or a queue of tasks, carries what was raised in its worker."""
+    found = copied(given)
+    assert (type(found), str(found)) == (type(given), str(given))
+    assert found.__dict__ == given.__dict__
+
+
+@pytest.mark.parametrize("copied", [lambda given: pickle.loads(pickle.dumps(given)), copy.deepcopy])  # noqa: S301
+@pytest.mark.parametrize("given", [ExecSpec(("true",)), *map(decode_event, RUN.events)], ids=repr)
+def test_specs_and_events_pass_between_processes(given: object, copied: Callable[[object], object]) -> None:
+    assert copied(given) == given
 
 
 @dataclass
@@ -222,12 +314,14 @@ async def test_what_is_of_another_kind_is_refused_by_its_name_before_anything_is
         (lambda client: client.create_schedule("s", Cron(cast("Any", 5)), "a", {}), "timing.expression"),
         (lambda client: client.create_schedule("s", Every(cast("Any", 60)), "a", {}), "timing.distance"),
         (lambda client: client.create_schedule("s", Every(timedelta(1), cast("Any", "now")), "a", {}), "timing.anchor"),
+        (lambda client: client.create_schedule("s", Every(timedelta(1), LOCAL), "a", {}), "timing.anchor"),
         (lambda client: client.create_schedule("s", Every(timedelta(1)), "a", {}, catch_up=60), "catch_up"),
         (lambda client: client.create_schedule("s", Every(timedelta(1)), "a", {}, catch_up=-timedelta(1)), "catch_up"),
         (lambda client: client.schedule(5).pause(), "name"),
         (lambda client: client.schedule("s").pause(5), "reason"),
         (lambda client: client.schedule("s").trigger(key=5), "key"),
         (lambda client: client.schedule("s").backfill("2026", "2027"), "start"),
+        (lambda client: client.schedule("s").backfill(LOCAL.replace(tzinfo=UTC), LOCAL), "end"),
         (lambda client: client.run(5).state(), "run_id"),
         (lambda client: client.run("run_1").send("x", key=5), "key"),
         (lambda client: client.run("run_1").answer("r1", option=True), "option"),
@@ -241,7 +335,32 @@ async def test_so_it_is_wherever_something_is_given(call: Callable[[Any], Awaita
     assert (refused.value.reason, refused.value.field) == ("invalid_value", field)
 
 
-@pytest.mark.parametrize("given", [{"control_url": 5}, {"api_key": None}, {"khala_url": 5}, {"proxy": None}])
+@pytest.mark.parametrize(
+    ("given", "variable"),
+    [
+        ({"khala_url": "khala.example.com"}, "OA_KHALA_URL"),
+        ({"khala_url": "https://khala.example.com"}, "OA_KHALA_URL"),
+        ({"khala_url": "wss://"}, "OA_KHALA_URL"),
+        ({"proxy": "proxy.example.com:3128"}, "OA_PROXY"),
+        ({"proxy": "ftp://user:secret@proxy.example.com"}, "OA_PROXY"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_it_is_used(given: dict[str, Any], variable: str) -> None:
+    """Otherwise a follower would try it forever."""
+    with pytest.raises(Refusal) as refused:
+        Client("http://127.0.0.1:1", "oak_1", **given)
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", variable)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("khala_url", ["", "ws://127.0.0.1:8090/khala/v1/ws", "wss://[::1]/khala/v1/ws"])
+def test_an_address_of_a_gateway_is_taken(khala_url: str) -> None:
+    Client("http://127.0.0.1:1", "oak_1", khala_url=khala_url)
+
+
+@pytest.mark.parametrize(
+    "given", [{"control_url": 5}, {"api_key": None}, {"khala_url": 5}, {"proxy": None}, {"compress": "yes"}]
+)
 def test_a_client_is_made_of_texts(given: dict[str, Any]) -> None:
     with pytest.raises(Refusal) as refused:
         Client(**{"control_url": "http://127.0.0.1:1", "api_key": "oak_1", **given})

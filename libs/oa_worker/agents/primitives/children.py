@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
@@ -17,6 +17,9 @@ from oa_worker.agents.primitives.within import check_outside_step
 from oa_worker.sdk.adapter import Assignment
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import StartChildRequest
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 M = TypeVar("M")
 _TYPES = ("child.started", "child.finished")
@@ -31,9 +34,14 @@ class ChildFailed(Exception):
         how = "was canceled" if finish.outcome == pb.RUN_OUTCOME_CANCELED else "failed"
         said = f": {finish.message}" if finish.message else ""
         super().__init__(f"{run_id} {how} ({finish.reason}){said}")
+        self._finish = finish
         self.run_id = run_id
         self.reason = finish.reason
         self.message = finish.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are pickled by their text; pools of processes carry them, and end if they can't.
+        return (type(self), (self.run_id, self._finish))
 
 
 class Child:
@@ -50,9 +58,9 @@ class Child:
     async def result(self) -> object: ...
 
     @overload
-    async def result(self, type_: type[M]) -> M: ...
+    async def result(self, type_: TypeForm[M]) -> M: ...
 
-    async def result(self, type_: type[Any] = object) -> Any:
+    async def result(self, type_: TypeForm[Any] = object) -> Any:
         """Wait for the child's end and return its agent's result, as a value of the type.
 
         Raises ChildFailed if the child did not succeed, and Refusal `payload_mismatch` for a result that is not of the

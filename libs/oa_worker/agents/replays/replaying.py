@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from oa_base.refusal import Refusal
 from oa_runlog.events import RunFinished
@@ -38,9 +38,12 @@ from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.run import Run
 from oa_worker.agents.worker import Worker
 from oa_worker.sdk.adapter import Assignment, CancelSignal, Emit
-from oa_worker.sdk.runs.execution import refused
+from oa_worker.sdk.runs.execution import as_stored, refused
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 R = TypeVar("R")
 Agent = Worker | Callable[[Run[Any]], Coroutine[Any, Any, Any]]
@@ -82,8 +85,8 @@ async def replay(
     recorded: RecordedRun | Path | str,
     *,
     name: str = "",
-    input: type[Any] | None = None,
-    output: type[Any] | None = None,
+    input: TypeForm[Any] | None = None,
+    output: TypeForm[Any] | None = None,
     raised: Mapping[str, BaseException] | None = None,
     limits: AgentLimits = DEFAULT_AGENT_LIMITS,
     patience_ms: int = DEFAULT_AGENT_LIMITS.past_patience_ms,
@@ -111,7 +114,7 @@ async def replay(
     try:
         await _until_judged(work, history, cancel, patience_ms / 1000)
         if work.done() and history.divergence is None:
-            history.ended(_finish(work))
+            history.ended(_finish(work, limits))
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
@@ -169,7 +172,12 @@ async def _moves(work: asyncio.Future[Any], history: History, within_s: float | 
 
 
 def _adapter(
-    agent: Agent, run: RecordedRun, name: str, input: type[Any] | None, output: type[Any] | None, limits: AgentLimits
+    agent: Agent,
+    run: RecordedRun,
+    name: str,
+    input: TypeForm[Any] | None,
+    output: TypeForm[Any] | None,
+    limits: AgentLimits,
 ) -> AgentAdapter[Any, Any]:
     of = run.spec.adapter
     if isinstance(agent, Worker):
@@ -196,9 +204,9 @@ def _input_of(agent: Callable[..., object]) -> Any:
     return stated
 
 
-def _finish(work: asyncio.Future[pb.RunFinished]) -> RunFinished:
+def _finish(work: asyncio.Future[pb.RunFinished], limits: AgentLimits) -> RunFinished:
     try:
-        return finish_from_wire(work.result())
+        return finish_from_wire(as_stored(work.result(), limits.max_result_bytes))
     except Refusal as refusal:  # as a worker reports it
         return finish_from_wire(refused(refusal))
 

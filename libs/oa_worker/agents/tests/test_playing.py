@@ -139,3 +139,14 @@ async def test_a_child_fails_with_the_reason_that_its_worker_gives(raised: BaseE
     finish = await finish_of(fails, output=str)
     played = await play(parent, Ask("x"), children={"k": raised})
     assert played.result == [finish.reason, finish.message]
+
+
+@pytest.mark.parametrize(("chars", "reason"), [(192 * 1024 - 2, ""), (192 * 1024 - 1, "payload_too_large")])
+async def test_a_result_that_no_log_takes_fails_the_run(chars: int, reason: str) -> None:
+    """As with a worker: the authority refuses it. The quotes of the JSON text count."""
+
+    async def wordy(run: Run[int]) -> str:
+        return "x" * run.input
+
+    played = await play(wordy, chars)
+    assert played.finish.reason == reason

@@ -18,6 +18,7 @@ from oa_runlog.tests import values
 from oa_runlog.tests.records import stored
 from oa_runlog.wire import decode_event
 from oa_worker.agents import Run, Worker
+from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.replays.replaying import Agent, replay, replay_folder
 from oa_worker.agents.testing import play, play_with_deaths
@@ -579,3 +580,12 @@ async def test_types_that_are_not_stated_are_asked_for() -> None:
 
     with pytest.raises(TypeError, match="give them as `input` and `output`"):
         await replay(local, await of_the_shop())
+
+
+async def test_a_run_that_failed_because_of_the_size_of_its_result_fails_again() -> None:
+    async def wordy(run: Run[int]) -> str:
+        return "x" * run.input
+
+    run = recorded(await play(wordy, 192 * 1024), 192 * 1024)
+    assert (await replay(wordy, run, name="a")).is_same
+    assert not (await replay(wordy, run, name="a", limits=AgentLimits(max_result_bytes=1 << 20))).is_same

@@ -103,6 +103,15 @@ def refused(refusal: Refusal) -> RunFinished:
     return failed(refusal.reason, message)
 
 
+def as_stored(finish: RunFinished, max_result_bytes: int) -> RunFinished:
+    """The finish that an authority with this limit stores: a run whose result is larger has failed."""
+    size = len(finish.result_json.encode())
+    if size <= max_result_bytes:
+        return finish
+    text = f"the result has {size} bytes; send at most {max_result_bytes}, and a reference to what is larger"
+    return failed("payload_too_large", text)
+
+
 def failed(reason: str, message: str) -> RunFinished:
     """The finish of a run that failed, as a worker states it."""
     return RunFinished(outcome=event_pb2.RUN_OUTCOME_FAILED, reason=reason, message=message[:2000])

@@ -13,6 +13,7 @@ import httpx
 from google.protobuf.message import DecodeError
 
 from oa_base.catalogue import ClientAction
+from oa_base.environment import ApiKey
 from oa_base.refusal import Refusal
 from oa_wire.connect import from_connect
 from oa_wire.http_dates import seconds_of
@@ -89,7 +90,8 @@ class ApiKeyTokens:
 
     `runtime_address` overrides the address that control gives, for workers behind another network. `proxy` is the URL
     of an HTTP proxy for all but loopback; the environment's are not used. `ca_file` holds certificates of authorities
-    (PEM) that are trusted besides the public ones.
+    (PEM) that are trusted besides the public ones. `api_key_file`: a file that has the key, too, and will have the next
+    one when the key is rotated; it is read for each exchange.
     """
 
     def __init__(
@@ -100,18 +102,19 @@ class ApiKeyTokens:
         runtime_address: str = "",
         proxy: str = "",
         ca_file: Path | None = None,
+        api_key_file: Path | None = None,
     ) -> None:
         """Raises Refusal(invalid_setting) for a `ca_file` that can't be used."""
         is_plain = urlsplit(control_url).scheme == "http" and ca_file is None
         self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else tls_context(ca_file)
         self._url = control_url.rstrip("/") + _EXCHANGE_PATH
-        self._api_key = api_key
+        self._api_key = ApiKey(api_key, api_key_file)
         self._runtime_address = runtime_address
         self._way = Way(proxy, urlsplit(control_url).hostname or "")
 
     async def get(self) -> WorkerToken:
         """See `TokenSource`."""
-        request = pb.ExchangeKeyRequest(api_key=self._api_key, use=pb.TOKEN_USE_WORKER)
+        request = pb.ExchangeKeyRequest(api_key=self._api_key.current(), use=pb.TOKEN_USE_WORKER)
         answer = await self._post(request.SerializeToString())
         try:
             response = pb.ExchangeKeyResponse.FromString(answer.content)
