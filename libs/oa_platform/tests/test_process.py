@@ -340,6 +340,18 @@ def test_why_a_service_did_not_start_is_one_line_that_drives_no_terminal(capsys:
     assert capsys.readouterr().err == r"sample: start_failed: It said: \x1b[2J\u202e" + "\n"
 
 
+def test_a_variable_that_no_program_reads_is_said_with_the_one_that_was_meant() -> None:
+    """It may be a limit that somebody believes to be in force. Settings of other services are none of its business."""
+    with _service(OA_DRAIN_DEADLINES="3", OA_SMTP_HOST="mail.example", OA_HMAC_KEY_FILE="/none") as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGTERM)
+        _, records, _, _ = service.end()
+    said = [record for record in records if record["event"] == "unknown_setting"]
+    assert [(one["level"], one["variable"], one["similar"]) for one in said] == [
+        ("warning", "OA_DRAIN_DEADLINES", "OA_DRAIN_DEADLINE_S")
+    ]
+
+
 def test_a_service_beyond_loopback_without_certificates_is_refused() -> None:
     with _service(OA_GRPC_ADDRESS="0.0.0.0:0") as service:
         code, _, _, err = service.end()
