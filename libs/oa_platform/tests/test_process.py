@@ -187,6 +187,17 @@ def test_a_stop_that_would_not_end_in_time_is_refused_at_the_start(env: dict[str
     assert named in err
 
 
+@pytest.mark.parametrize(("skew_ms", "code"), [("2500", 0), ("2501", 2)])
+def test_two_services_that_are_ready_take_each_others_tokens(skew_ms: str, code: int) -> None:
+    with _service(OA_CLOCK_SKEW_MAX_MS=skew_ms) as service:
+        if code == 0:
+            service.until(200)
+            service.process.send_signal(signal.SIGTERM)
+        ended, _, _, err = service.end()
+    assert ended == code
+    assert (f"OA_CLOCK_SKEW_MAX_MS ({skew_ms}) is more than half of OA_CLOCK_LEEWAY_MS (5000)" in err) == bool(code)
+
+
 @pytest.mark.parametrize("which", ["OPS", "GRPC"])
 def test_a_port_in_use_is_one_line_that_names_port_and_variable(which: str) -> None:
     with socket.socket() as taken:
