@@ -459,7 +459,8 @@ class ClockSettings:
         if 2 * self.max_skew_ms > self.leeway_ms:
             text = (
                 f"OA_CLOCK_SKEW_MAX_MS ({self.max_skew_ms}) is more than half of OA_CLOCK_LEEWAY_MS "
-                f"({self.leeway_ms}), so two services that are ready could refuse each other's tokens; lower it, or raise the leeway"
+                f"({self.leeway_ms}), so two services that are ready could refuse each other's tokens; lower it, or "
+                "raise the leeway"
             )
             yield "OA_CLOCK_SKEW_MAX_MS", text
 
