@@ -17,8 +17,9 @@ from oa_testing.waiting import PATIENCE_S
 PAGE = REPOSITORY / "docs" / "operations" / "scaling.md"
 ROLES = {"control": "control_app", "runtime": "runtime_app", "projector": "projector_app"}
 _TERM = re.compile(r"(?:(\d+) \* )?\(replicas of (\w+) \+ 1\)")
-OF_THE_ROLE = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE usename = current_user"
-BESIDE = "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND application_name = $1"
+_OWN = "FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user"
+OF_THE_ROLE = f"SELECT DISTINCT application_name {_OWN}"
+BESIDE = f"SELECT count(*) {_OWN} AND application_name = $1"
 
 
 def _counted() -> dict[str, int]:
