@@ -9,15 +9,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from oa_base.catalogue import is_reason
 from oa_localstack.stack import Stack
+from oa_platform.system.clock import SystemClock
+from oa_platform.telemetry import metrics
+from oa_platform.tls.certificates import Certificates
+from oa_platform.tls.pair import PairFiles
 from oa_testing.plain_http import plain_http
 from oa_testing.postgres import REPOSITORY
 from oa_testing.waiting import PATIENCE_S
+from services.control.routes.app.canaries import Canaries
 from services.runtime.log.limits import SequencerLimits
 from tests.deploy.go_modules import BUILD_TIMEOUT_S, FETCH_TIMEOUT_S, SchemasMissing, built
 
@@ -26,6 +32,8 @@ SEVERITIES = {"page", "ticket"}
 # Made by Prometheus itself, for each target.
 FOREIGN_METRICS = {"up"}
 _WORDS = re.compile(r"\b(?:oa_[a-z0-9_]+|up)\b")
+_GROWTH = re.compile(r"increase\((?P<name>oa_[a-z0-9_]+)(?P<labels>\{[^}]*\})?\[")
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
 _REASONS = re.compile(r'\breason=~?"([a-z_|]+)"')
 PAGES_WITH_METRICS = ("observability.md", "scaling.md", "tls.md")
 _METRICS_OF_PAGE = re.compile(r"`(oa_[a-z0-9_]+)`")
@@ -46,6 +54,15 @@ class Alert:
     def metrics(self) -> set[str]:
         """The metrics that it looks at."""
         return set(_WORDS.findall(self.expression))
+
+    @property
+    def counters(self) -> list[tuple[str, set[tuple[str, str]]]]:
+        """The counters of which it wants to know the first growth, each with the labels that it asks for."""
+        if "> 0" not in self.expression:
+            return []
+        return [
+            (found["name"], set(_LABEL.findall(found["labels"] or ""))) for found in _GROWTH.finditer(self.expression)
+        ]
 
 
 def _alerts() -> list[Alert]:
@@ -119,14 +136,54 @@ async def test_only_a_service_that_follows_control_says_when_it_heard_what_was_r
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_every_metric_is_one_that_a_running_stack_shows(shared_stack: Stack) -> None:
-    ports = shared_stack.ports
-    shown = set()
+async def test_counters_whose_growth_is_alerted_are_there_before_they_count(shared_stack: Stack) -> None:
+    """To Prometheus, a counter that first shows as 1 has not grown: the alert would miss what happens once."""
+    # Parts that a local stack does without.
+    Canaries(cast("Any", None), SystemClock(), cast("Any", None), 1.0)
+    Certificates(PairFiles("service", cast("Any", None), Path("none"), Path("none")), SystemClock(), 1000)
+    texts = [*await _metrics_of_all(shared_stack), metrics.render().decode()]
+    series = [
+        (name, set(_LABEL.findall(labels)))
+        for text in texts
+        for name, labels in re.findall(r"^(oa_\w+?)(\{.*\})? \S+$", text, re.MULTILINE)
+    ]
+    asked = [(alert.name, name, labels) for alert in ALERTS for name, labels in alert.counters]
+    assert len(asked) >= 10
+    missing = [alert for alert, name, labels in asked if not any(name == one and labels <= its for one, its in series)]
+    assert missing == []
+    # Each door counts its own refusals.
+    doors = {dict(labels).get("surface", "") for name, labels in series if name == "oa_refusals_total"}
+    assert doors == {"grpc", "http", "ws"}
+
+
+async def _metrics_of_all(stack: Stack) -> list[str]:
+    ports = stack.ports
     async with plain_http() as client:
-        for port in (ports.control_ops, ports.runtime_ops, ports.projector_ops, ports.gateway_ops):
-            text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
-            for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE):
-                shown |= {name + part for part in _HISTOGRAM_PARTS} if kind == "histogram" else {name}
+        return [
+            (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+            for port in (ports.control_ops, ports.runtime_ops, ports.projector_ops, ports.gateway_ops)
+        ]
+
+
+def test_a_service_of_which_nothing_is_left_is_missed() -> None:
+    """Where targets are discovered, one that is gone is no target, and `up` has no series for it."""
+    [rule] = [alert for alert in ALERTS if alert.name == "ServiceMissing"]
+    words = ("control", "runtime", "projector", "khala")
+    assert sorted(rule.metrics, key=lambda name: words.index(name.split("_")[1])) == [
+        "oa_control_maintenance",
+        "oa_runtime_queue_commands",
+        "oa_projector_connected",
+        "oa_khala_connections",
+    ]
+    assert rule.expression.count("absent(") == len(words)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_metric_is_one_that_a_running_stack_shows(shared_stack: Stack) -> None:
+    shown = set()
+    for text in await _metrics_of_all(shared_stack):
+        for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE):
+            shown |= {name + part for part in _HISTOGRAM_PARTS} if kind == "histogram" else {name}
     used = {metric for alert in ALERTS for metric in alert.metrics}
     for page in PAGES_WITH_METRICS:
         used |= set(_METRICS_OF_PAGE.findall((REPOSITORY / "docs" / "operations" / page).read_text("utf-8")))

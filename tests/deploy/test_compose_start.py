@@ -73,6 +73,10 @@ class Machine:
         own = str(self._tls / name)
         return [sys.executable, *(self._moved(word.replace("/etc/openagents/tls", own)) for word in words[2:])]
 
+    def port(self, published: int) -> str:
+        """Where a published port is here."""
+        return self._ports[str(published)]
+
     def _moved(self, text: str) -> str:
         return re.sub(r"(?<=:)(\d{4})(?=/|$)", lambda match: self._ports.get(match[0], match[0]), text)
 
@@ -141,6 +145,24 @@ async def test_everything_starts_in_the_order_of_the_file(
             else:
                 assert await _status(machine.command(name), machine.environment(name), log) == 0, _text(log)
         assert [name for name in SETTINGS if '"plaintext"' in _text(tmp_path / f"{name}.log")] == []
+        assert "settings" in await _of_an_operator(machine, secrets / "openagents-operator", "keys", "list")
+
+
+async def _of_an_operator(machine: Machine, files: Path, *words: str) -> str:
+    """What `oa admin` says to somebody who has what the page names: the port on this machine, and four files."""
+    environment = {
+        "OA_CONTROL_GRPC": f"localhost:{machine.port(9080)}",
+        "OA_OPERATOR_TOKEN_FILE": str(files / "service-token"),
+        "OA_TLS_CERT_FILE": str(files / "tls.crt"),
+        "OA_TLS_KEY_FILE": str(files / "tls.key"),
+        "OA_TLS_CA_FILE": str(files / "ca.crt"),
+    }
+    command = [sys.executable, "-m", "apps.cli", "admin", *words]
+    process = await asyncio.create_subprocess_exec(*command, env=_PATH | environment, stdout=subprocess.PIPE)
+    async with asyncio.timeout(PATIENCE_S):
+        said, _ = await process.communicate()
+    assert process.returncode == 0
+    return said.decode()
 
 
 def _in_order(services: dict[str, Document]) -> list[str]:

@@ -114,11 +114,14 @@ async def test_control_is_deployed_saved_and_restored_as_the_page_says(place: Pl
     events = "SELECT count(*) FROM control.audit_events"
     assert await place.rows("openagents-control", events) == 1
     await place.rows("openagents-migrate", "TRUNCATE control.audit_events CASCADE")
-    (restore,) = _blocks("Restore")
+    restore, new_epoch = _blocks("Restore")
     await place.run(restore)
     assert await place.rows("openagents-control", events) == 1
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await place.rows("openagents-control", "DELETE FROM control.audit_events")
+    await place.run(new_epoch)
+    ordered = "SELECT count(*) FROM runtime.log_epochs WHERE cause = 'ordered' AND given_by = 'ann'"
+    assert await place.rows("openagents-runtime", ordered) == 1
 
 
 def test_the_page_names_every_secret_of_control() -> None:

@@ -84,6 +84,13 @@ def test_every_pod_is_restricted(overlay: str) -> None:
         assert_restricted(workload)
 
 
+def test_only_the_autoscaler_says_how_many_pods_there_are(overlay: str) -> None:
+    """What is applied would else undo, at every upgrade, what it has decided under load."""
+    scaled = {name_of(one) for one in of_kind(overlay, "HorizontalPodAutoscaler")}
+    assert scaled == set(SETTINGS)
+    assert [name_of(one) for one in of_kind(overlay, "Deployment") if "replicas" in one["spec"]] == []
+
+
 def test_every_image_is_of_this_project_and_has_a_version(overlay: str) -> None:
     for workload in _workloads(overlay):
         for container in containers_of(workload):

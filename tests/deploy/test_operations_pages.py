@@ -36,8 +36,8 @@ def commands(page: str, section: str) -> list[str]:
 
 
 def _compose_commands() -> list[list[str]]:
-    """The words of every `docker compose` in the pages, without what follows a pipe."""
-    text = "\n".join(page.read_text("utf-8") for page in sorted(PAGES.glob("*.md")))
+    """The words of every `docker compose` in the pages, without what follows a pipe. A line may go on in the next."""
+    text = "\n".join(page.read_text("utf-8") for page in sorted(PAGES.glob("*.md"))).replace("\\\n", " ")
     return [shlex.split(found) for found in re.findall(r"docker compose ([^\n`|>;]+)", text)]
 
 

@@ -33,7 +33,8 @@ class OperatorSettings:
         target(),
         peer_port("control_grpc"),
         doc="Address of control's internal port, for `oa admin` with `user`, `session`, `org`, `audit`, `keys`, "
-        "`policy`, `route` and `maintenance`.",
+        "`policy`, `route` and `maintenance`. Where services have certificates, `OA_TLS_CERT_FILE`, `OA_TLS_KEY_FILE` "
+        "and `OA_TLS_CA_FILE` name the operator's.",
     )
     token: Secret | None = setting(
         "OA_OPERATOR_TOKEN",

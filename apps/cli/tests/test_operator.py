@@ -45,7 +45,7 @@ class _Control:
 
 @asynccontextmanager
 async def control_that_wants_a_certificate(authority: Authority) -> AsyncIterator[int]:
-    own = authority.issue()
+    own = authority.issue("localhost")
     pairs = [(own.key, own.certificate)]
     credentials = grpc.ssl_server_credentials(pairs, authority.certificate, require_client_auth=True)
     server = grpc.aio.server()
@@ -72,6 +72,13 @@ async def test_it_shows_its_certificate_and_its_token(tmp_path: Path) -> None:
         assert await _name_of({"OA_CONTROL_GRPC": f"localhost:{port}", **env}) == "operators"
         with pytest.raises(Refusal, match="unavailable"):
             await _name_of({"OA_CONTROL_GRPC": f"localhost:{port}"})
+        with pytest.raises(Refusal, match=r"\(Hostname Verification Check failed\); see to OA_CONTROL_GRPC$"):
+            await _name_of({"OA_CONTROL_GRPC": f"127.0.0.1:{port}", **env})
+        other = tmp_path / "other"
+        other.mkdir()
+        strange = env | {"OA_TLS_CA_FILE": str(Authority().write(other))}
+        with pytest.raises(Refusal, match=r"\(certificate signature failure\); see to OA_CONTROL_GRPC$"):
+            await _name_of({"OA_CONTROL_GRPC": f"localhost:{port}", **strange})
 
 
 async def test_nothing_is_said_in_the_clear_to_elsewhere_unless_that_is_allowed() -> None:

@@ -72,6 +72,8 @@ class JwksCache:
         self._tried_at = float("-inf")
         self._reached = False
         self._task: asyncio.Task[None] | None = None
+        for outcome in ("ok", "failed"):
+            JWKS_FETCHES.labels(outcome)  # shown before it counts, so that an alert sees it grow
 
     async def __aenter__(self) -> Self:
         """Read the file, try to fetch, and keep refreshing. Control need not be up."""

@@ -20,6 +20,7 @@ docs/config.md is made from `describe`.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from oa_base.refusal import Refusal
 from oa_base.visible import is_text
 from oa_platform.config import ports
 from oa_platform.config.parsers import Address, Parser, Secret, Target
+from oa_platform.config.variables import VARIABLES
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -133,6 +135,16 @@ def load(settings_class: type[S], env: Mapping[str, str]) -> S:
     own = (problem for one in groups_of(loaded) for problem in getattr(one, "problems", tuple)())
     refuse([*_too_long(loaded), *own])
     return loaded
+
+
+def unknown_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables that look like settings and are none of any program, each with the setting that is most like it.
+
+    A program does not read the settings of others, so it can't tell a misspelled name unless it knows all.
+    """
+    ours = sorted(name for name in env if name.startswith("OA_"))
+    unknown = [name for name in ours if not {name, name.removesuffix("_FILE")} & VARIABLES]
+    return {name: next(iter(difflib.get_close_matches(name, VARIABLES, 1)), "") for name in unknown}
 
 
 def refuse(problems: Iterable[Problem]) -> None:

@@ -437,7 +437,7 @@ CLOCK_LEEWAY_MS = 5_000
 class ClockSettings:
     """How far the clocks of two machines may differ.
 
-    Two services that are both ready may be twice `max_skew_ms` apart: keep that below `leeway_ms`.
+    Two services that are both ready may be twice `max_skew_ms` apart, which must not be more than `leeway_ms`.
     """
 
     leeway_ms: int = setting(
@@ -450,8 +450,19 @@ class ClockSettings:
         "OA_CLOCK_SKEW_MAX_MS",
         integer(1, 600_000),
         2_000,
-        doc="Maximum difference from the clock of Postgres or control; a service that differs by more is not ready.",
+        doc="Maximum difference from the clock of Postgres or control; a service that differs by more is not ready. At "
+        "most half of OA_CLOCK_LEEWAY_MS.",
     )
+
+    def problems(self) -> Iterator[Problem]:
+        """A difference at which both are ready and refuse each other's tokens."""
+        if 2 * self.max_skew_ms > self.leeway_ms:
+            text = (
+                f"OA_CLOCK_SKEW_MAX_MS ({self.max_skew_ms}) is more than half of OA_CLOCK_LEEWAY_MS "
+                f"({self.leeway_ms}), so two services that are ready could refuse each other's tokens; lower it, or "
+                "raise the leeway"
+            )
+            yield "OA_CLOCK_SKEW_MAX_MS", text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,16 @@ class UnusableServer(ConnectionError):
         """Whether waiting may help; otherwise somebody has to act."""
 
 
+class RefusedRole(UnusableServer):
+    """A server that does not let the role in. `kind` is the name of the error, which tells why."""
+
+    def __init__(self, where: str, kind: str, variable: str = "OA_DATABASE_URL") -> None:
+        hint = f"correct {variable}" if variable else "give another one"
+        why = f"the database at {where} refuses the role ({kind}); {hint}"
+        super().__init__(why, reason="invalid_setting", blamed=variable)
+        self.kind = kind
+
+
 def complaint(facts: Facts, where: str, may_lose_commits: bool) -> UnusableServer | None:
     """Why a server is not usable; None if it is."""
     if not facts.own_session:
@@ -114,6 +124,15 @@ def pooled(where: str) -> UnusableServer:
         "notifications, prepared statements and time limits don't bear; name the server itself in OA_DATABASE_URL"
     )
     return UnusableServer(text, reason="invalid_setting")
+
+
+def full(where: str) -> UnusableServer:
+    """A server that has as many connections as it allows."""
+    text = (
+        f"the database at {where} takes no more connections; raise max_connections of the server or the CONNECTION "
+        "LIMIT of the database or the role, or lower OA_DATABASE_POOL_MAX"
+    )
+    return UnusableServer(text)
 
 
 def _unfit(text: str) -> UnusableServer:

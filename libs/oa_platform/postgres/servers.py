@@ -18,7 +18,7 @@ import asyncpg
 
 from oa_base.refusal import Refusal
 from oa_platform.config.dsn import Host, database_hosts, database_location
-from oa_platform.postgres.facts import ASK, Facts, UnusableServer, complaint, facts_of, pooled
+from oa_platform.postgres.facts import ASK, Facts, RefusedRole, UnusableServer, complaint, facts_of, full, pooled
 
 if TYPE_CHECKING:
     # Generic in the type stubs only.
@@ -39,16 +39,14 @@ _NOT_NOW = (
     asyncpg.exceptions.CannotConnectNowError,
     asyncpg.exceptions.AdminShutdownError,
     asyncpg.exceptions.CrashShutdownError,
-    asyncpg.exceptions.TooManyConnectionsError,
     asyncpg.exceptions.TargetServerAttributeNotMatched,
 )
-# Errors that waiting doesn't heal.
-_MISCONFIGURED = (
+# Answers of a server that does not let the role in.
+_TURNED_AWAY = (
     asyncpg.exceptions.InvalidPasswordError,
     asyncpg.exceptions.InvalidAuthorizationSpecificationError,
     asyncpg.exceptions.InvalidCatalogNameError,
     asyncpg.exceptions.InsufficientPrivilegeError,
-    asyncpg.exceptions.ClientConfigurationError,
 )
 # Errors of a statement that was prepared on a different server session than it runs on.
 _SWAPPED = (
@@ -107,7 +105,7 @@ async def open_connection(target: Target) -> RawConnection:
                 if error is None:
                     return attempt.result()
                 errors.append(error)
-        raise min(errors, key=_rank)
+        raise _telling(errors)
     finally:
         await _abandon(attempts)
 
@@ -125,6 +123,10 @@ async def _attempt(target: Target, host: Host | None) -> RawConnection:
             if "startup parameter" in str(error):
                 raise pooled(where) from None
             raise
+        except asyncpg.exceptions.TooManyConnectionsError:
+            raise full(where) from None
+        except _TURNED_AWAY as error:
+            raise RefusedRole(where, type(error).__name__) from None
         try:
             await require(connection, target, where)
         except BaseException:
@@ -148,11 +150,17 @@ def may_heal(error: BaseException) -> bool:
     return isinstance(error, _NOT_NOW)
 
 
-def _rank(error: BaseException) -> int:
-    """Rank the error of one of several hosts: if one may come back, they all may; and a host that answers says more."""
-    if not may_heal(error):
-        return 2
-    return 0 if isinstance(error, UnusableServer) else 1
+def _telling(errors: list[BaseException]) -> BaseException:
+    """Choose the error to raise of those of all hosts. One of a server that answers says more than one of a host that
+    is gone, and if one host may come back, they all may."""
+    error = min(errors, key=_rank)
+    if isinstance(error, UnusableServer):
+        error.may_heal = any(may_heal(one) for one in errors)
+    return error
+
+
+def _rank(error: BaseException) -> tuple[bool, bool]:
+    return not isinstance(error, UnusableServer), not may_heal(error)
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]], timeout_s: float) -> T:
@@ -188,12 +196,13 @@ def refusing_start(dsn: str, variable: str) -> Iterator[None]:
 
 def _start_refusal(error: BaseException, dsn: str, variable: str) -> Refusal | None:
     where, kind = database_location(dsn), type(error).__name__
+    if isinstance(error, RefusedRole):
+        return RefusedRole(where, error.kind, variable).refusal
     if isinstance(error, UnusableServer):
         return error.refusal
     if may_heal(error):
         hint = f"{variable} says where it is" if variable else "try again"
         return Refusal("unavailable", f"the database at {where} can't be reached ({kind}); {hint}", field=variable)
-    if isinstance(error, _MISCONFIGURED):
-        hint = f"correct {variable}" if variable else "give another one"
-        return Refusal("invalid_setting", f"the database at {where} refuses the role ({kind}); {hint}", field=variable)
+    if isinstance(error, asyncpg.exceptions.ClientConfigurationError):
+        return RefusedRole(where, kind, variable).refusal
     return None

@@ -52,7 +52,7 @@ import structlog
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_base.visible import visible
-from oa_platform.config.loading import load
+from oa_platform.config.loading import load, unknown_variables
 from oa_platform.config.shared import ServiceSettings
 from oa_platform.health.failures import refusal_of
 from oa_platform.health.readiness import Readiness
@@ -171,6 +171,8 @@ def run_service(
         sys.exit(_report(settings_class.service, refusal))
     forget_proxies(os.environ)
     configure_logging(settings.log, settings.service)
+    for variable, similar in unknown_variables(env).items():
+        _log.warning("unknown_setting", variable=variable, similar=similar)
     end_tracing = configure_tracing(settings.service, env)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

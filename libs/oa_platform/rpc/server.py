@@ -28,6 +28,7 @@ from oa_platform.config.shared import GrpcServerSettings
 from oa_platform.http.server import bind
 from oa_platform.rpc.calls import CallGuard
 from oa_platform.rpc.credentials import server_credentials
+from oa_platform.telemetry import metrics
 from oa_platform.tls.protection import PLAIN, Protection
 
 S = TypeVar("S")
@@ -53,6 +54,7 @@ class GrpcServer:
         self._protection = protection
         self._variable = variable
         self._reflection = reflection
+        metrics.show_refusals("grpc")
         self._guard = CallGuard(settings, authenticator, certified=protection.certificates is not None)
         self._server = grpc.aio.server(interceptors=[self._guard], options=_options(settings))
         self._health = health_aio.HealthServicer()

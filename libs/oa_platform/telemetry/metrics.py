@@ -16,6 +16,8 @@ REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 
+_ALERTED = ("internal", "clock_skew")
+"""Refusals of which an alert wants to know the first one."""
 OK_REASON = "ok"
 """The label `reason` of calls that were not refused."""
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -62,6 +64,15 @@ QUARANTINED = Counter(
     registry=REGISTRY,
 )
 READY = Gauge("oa_ready", "1 while the process is ready.", registry=REGISTRY)
+
+
+def show_refusals(surface: str) -> None:
+    """Show the counters of those refusals at 0, because to Prometheus, a counter that first shows as 1 has not grown.
+
+    `surface` is where the caller will refuse, as of `count_refusal`.
+    """
+    for reason in _ALERTED:
+        REFUSALS.labels(reason, surface)
 
 
 def count_refusal(reason: str, surface: str) -> None:

@@ -199,6 +199,17 @@ def test_a_stop_that_would_not_end_in_time_is_refused_at_the_start(env: dict[str
     assert named in err
 
 
+@pytest.mark.parametrize(("skew_ms", "code"), [("2500", 0), ("2501", 2)])
+def test_two_services_that_are_ready_take_each_others_tokens(skew_ms: str, code: int) -> None:
+    with _service(OA_CLOCK_SKEW_MAX_MS=skew_ms) as service:
+        if code == 0:
+            service.until(200)
+            service.process.send_signal(signal.SIGTERM)
+        ended, _, _, err = service.end()
+    assert ended == code
+    assert (f"OA_CLOCK_SKEW_MAX_MS ({skew_ms}) is more than half of OA_CLOCK_LEEWAY_MS (5000)" in err) == bool(code)
+
+
 @pytest.mark.parametrize("which", ["OPS", "GRPC"])
 def test_a_port_in_use_is_one_line_that_names_port_and_variable(which: str) -> None:
     with socket.socket() as taken:
@@ -350,6 +361,18 @@ def test_a_service_knows_of_no_proxy(dead_proxies: dict[str, str]) -> None:
 def test_why_a_service_did_not_start_is_one_line_that_drives_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert _report("sample", Refusal("start_failed", "It said:\n\x1b[2J\u202e")) == EXIT_REFUSED
     assert capsys.readouterr().err == r"sample: start_failed: It said: \x1b[2J\u202e" + "\n"
+
+
+def test_a_variable_that_no_program_reads_is_said_with_the_one_that_was_meant() -> None:
+    """It may be a limit that somebody believes to be in force. Settings of other services are none of its business."""
+    with _service(OA_DRAIN_DEADLINES="3", OA_SMTP_HOST="mail.example", OA_HMAC_KEY_FILE="/none") as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGTERM)
+        _, records, _, _ = service.end()
+    said = [record for record in records if record["event"] == "unknown_setting"]
+    assert [(one["level"], one["variable"], one["similar"]) for one in said] == [
+        ("warning", "OA_DRAIN_DEADLINES", "OA_DRAIN_DEADLINE_S")
+    ]
 
 
 def test_a_service_beyond_loopback_without_certificates_is_refused() -> None:

@@ -212,6 +212,49 @@ async def test_no_such_host_is_unavailable(empty_database: Database) -> None:
         assert (await _refused(postgres.check())).reason == "unavailable"
 
 
+@pytest.mark.parametrize(
+    ("sqlstate", "reason", "says"),
+    [
+        ("53300", "unavailable", "takes no more connections; raise max_connections"),
+        ("28P01", "invalid_setting", "refuses the role (InvalidPasswordError); correct OA_DATABASE_URL"),
+        ("28000", "invalid_setting", "refuses the role (InvalidAuthorizationSpecificationError)"),
+    ],
+)
+@pytest.mark.parametrize("gone", [False, True], ids=["one host", "beside a host that is gone"])
+async def test_a_server_that_lets_nobody_in_says_so_to_operators(
+    empty_database: Database, sqlstate: str, reason: str, says: str, *, gone: bool
+) -> None:
+    """Callers are told to try again: after a password was changed, that is no defect."""
+    settings = _settings(empty_database.owner, pool_min=0)
+    async with pg_front(empty_database.port) as front, Postgres(settings, "test") as postgres:
+        hosts = [*([f"127.0.0.1:{free_port()}"] if gone else []), f"127.0.0.1:{front.port}"]
+        dsn = empty_database.owner.replace(f"127.0.0.1:{empty_database.port}", ",".join(hosts))
+        postgres._target = replace(postgres._target, dsn=dsn)
+        await postgres.expire()
+        front.refusals = [(sqlstate, "no")] * 1000
+        refusal = await _refused(postgres.check())
+        assert (refusal.reason, refusal.field) == (reason, "OA_DATABASE_URL")
+        assert f"the database at 127.0.0.1:{front.port}/{empty_database.name} {says}" in refusal.message
+        assert (await _refused(_write(postgres))).reason == "unavailable"
+        refused = await _refused_start(_settings(dsn))
+        assert (refused.reason, says in refused.message) == (reason, True)
+        front.refusals = []
+        await postgres.check()
+
+
+async def test_a_role_that_is_refused_is_waited_for_only_beside_a_host_that_may_come_back(
+    empty_database: Database,
+) -> None:
+    async with pg_front(empty_database.port) as front:
+        address = f"127.0.0.1:{empty_database.port}"
+        alone = empty_database.owner.replace(address, f"127.0.0.1:{front.port}")
+        front.refusals = [("28P01", "no")]
+        assert (await _refused_start(_settings(alone, start_timeout_s=60))).reason == "invalid_setting"
+        beside = empty_database.owner.replace(address, f"127.0.0.1:{free_port()},127.0.0.1:{front.port}")
+        front.refusals = [("28P01", "no")]
+        await _started(_settings(beside, start_timeout_s=60))
+
+
 # ------------------------------------------------------------------------------------------------- read-only servers
 
 
@@ -449,7 +492,7 @@ async def test_a_server_that_refuses_for_the_moment_is_waited_for(empty_database
 async def test_too_many_connections_are_waited_for(empty_database: Database) -> None:
     async with _admin(empty_database.admin) as admin:
         await admin.execute(f"ALTER DATABASE {empty_database.name} CONNECTION LIMIT 0")
-        assert "TooManyConnectionsError" in (await _refused_start(_settings(empty_database.owner))).message
+        assert "takes no more connections" in (await _refused_start(_settings(empty_database.owner))).message
         waiting = asyncio.create_task(_started(_settings(empty_database.owner, start_timeout_s=60)))
         await admin.execute(f"ALTER DATABASE {empty_database.name} CONNECTION LIMIT -1")
         await waiting

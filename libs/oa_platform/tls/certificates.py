@@ -33,6 +33,8 @@ class Certificates:
         self._contents: Contents | None = None
         self._said = ""
         self._task: asyncio.Task[None] | None = None
+        for outcome in ("ok", "failed"):
+            TLS_RELOADS.labels(files.name, outcome)  # shown before it counts, so that an alert sees it grow
 
     async def __aenter__(self) -> Self:
         """Read the files, and watch them from now on. Raises Refusal(invalid_setting)."""

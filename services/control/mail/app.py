@@ -92,6 +92,8 @@ class Delivery:
         self._carrier = carrier
         self._writers = writers
         self._queued = Word()
+        for outcome in Outcome:
+            MAILS.labels(outcome)  # shown before it counts, so that an alert sees it grow
 
     def wake(self) -> None:
         """Look for mail at once, because something was queued here."""

@@ -17,7 +17,7 @@ from oa_base.refusal import Refusal
 from oa_platform.process.word import Word
 from oa_platform.system.ids import new_id
 from services.runtime.authority import metrics
-from services.runtime.authority.domain import Found, Head, NewEpoch, judge
+from services.runtime.authority.domain import EpochCause, Found, Head, NewEpoch, judge
 
 _log = structlog.get_logger(__name__)
 
@@ -59,6 +59,8 @@ class Lineage:
         self._changed: list[Callable[[Mapping[int, Head]], None]] = []
         self._turn = asyncio.Lock()
         self._word = Word()
+        for cause in (EpochCause.EVENTS_MISSING, EpochCause.HISTORY_UNKNOWN):
+            metrics.EPOCHS_GIVEN.labels(cause)  # shown before it counts, so that an alert sees it grow
 
     @property
     def epoch(self) -> str:

@@ -110,7 +110,7 @@ class Cluster:
         for job in self.objects.of_kind("Job"):
             await self._new_pod(job, self.objects).run_to_the_end()
         deployments = [one for one in self.objects.of_kind("Deployment") if not names or name_of(one) in names]
-        pods = [self._started(one) for one in deployments for _ in range(one["spec"]["replicas"])]
+        pods = [self._started(one) for one in deployments for _ in range(self._replicas(one))]
         await self.until(lambda: all(pod.ready for pod in pods))
         endpoints = [found for _, found in self._services.values()]
         await self.until(lambda: bool(names) or all(found.now() for found in endpoints))
@@ -143,7 +143,8 @@ class Cluster:
     async def _roll(self, deployment: Document) -> None:
         spec, name = deployment["spec"], name_of(deployment)
         bounds = spec["strategy"]["rollingUpdate"]
-        most, least = spec["replicas"] + bounds["maxSurge"], spec["replicas"] - bounds["maxUnavailable"]
+        replicas = self._replicas(deployment)
+        most, least = replicas + bounds["maxSurge"], replicas - bounds["maxUnavailable"]
         old = [pod for pod in self._pods if pod.labels["app.kubernetes.io/name"] == name]
         new: list[Pod] = []
 
@@ -152,14 +153,20 @@ class Cluster:
             return [pod for pod in (*old, *new) if pod.ready_since is not None and pod.ready_since <= before]
 
         async with asyncio.TaskGroup() as stopping:
-            while old or len(available()) < spec["replicas"]:
-                if len(new) < spec["replicas"] and len(old) + len(new) < most:
+            while old or len(available()) < replicas:
+                if len(new) < replicas and len(old) + len(new) < most:
                     new.append(self._started(deployment))
                 elif old and len(available()) > least:
                     stopping.create_task(self._stop(old.pop(0)))
                 else:
                     self.check()
                     await asyncio.sleep(_POLL_S)
+
+    def _replicas(self, deployment: Document) -> int:
+        """As many as it says, or as its autoscaler begins with."""
+        if (said := deployment["spec"].get("replicas")) is not None:
+            return int(said)
+        return int(self.objects.one("HorizontalPodAutoscaler", name_of(deployment))["spec"]["minReplicas"])
 
     async def _stop(self, pod: Pod) -> None:
         self.stopped.append(pod)

@@ -34,4 +34,11 @@ def _refusal(error: grpc.aio.AioRpcError) -> Refusal:
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_METADATA_KEY and isinstance(value, bytes) and (refusal := from_status_bytes(value)):
             return refusal
-    return from_code(error.code().name, "control's internal port can't be called; see to OA_CONTROL_GRPC")
+    return from_code(error.code().name, f"control's internal port can't be called{_why(error)}; see to OA_CONTROL_GRPC")
+
+
+def _why(error: grpc.aio.AioRpcError) -> str:
+    """The end of what gRPC says of a connection that failed: a port that nobody listens on, or a certificate."""
+    _, said, last = (error.details() or "").partition("last error: ")
+    words = last.removesuffix(": OK").rstrip(".")  # "OK" is what the system call said of a handshake that failed
+    return f" ({words.rpartition(': ')[2]})" if said else ""

@@ -57,6 +57,7 @@ class AroundRequests:
         self._app = app
         self._max_head_bytes = max_head_bytes
         self._allowed_origins = frozenset(allowed_origins)
+        metrics.show_refusals("http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

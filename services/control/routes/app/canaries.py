@@ -35,6 +35,8 @@ class Canaries:
         self._book = book
         self._interval_s = interval_s
         self._measured: dict[_Key, Measured] = {}
+        for outcome in Outcome:
+            metrics.CANARY_ENDS.labels(outcome.value)  # shown before it counts, so that an alert sees it grow
 
     def take(self, group: str, side: Side, status: int, took_ms: float) -> None:
         """Count an answer to a divided request, for the step that this replica knows of."""

@@ -11,6 +11,7 @@ from oa_platform.config.parsers import Address
 from oa_platform.http.proxies import client_network, is_within
 from oa_platform.http.server import bind
 from oa_platform.system.ids import new_id
+from oa_platform.telemetry.metrics import show_refusals
 from oa_platform.tls.certificates import server_context
 from oa_platform.tls.protection import PLAIN, Protection
 from services.khala_gateway.admission.app import Admission
@@ -48,6 +49,7 @@ class WebSocketServer:
         self._draining = False
         self._server: asyncio.Server | None = None
         self.port = 0
+        show_refusals("ws")
 
     async def __aenter__(self) -> Self:
         """Listen. Raises Refusal: port_in_use, or invalid_setting for an address that needs TLS."""

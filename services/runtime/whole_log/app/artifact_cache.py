@@ -93,6 +93,8 @@ class ArtifactCache:
         self._limits = limits
         self._kept: OrderedDict[str, OpenArtifact] = OrderedDict()
         self._turn = asyncio.Lock()
+        for reason in ("archive_damaged", "unavailable"):
+            metrics.ARTIFACT_CACHE_FAILURES.labels(reason)  # shown before it counts, so that an alert sees it grow
 
     @asynccontextmanager
     async def taken(self, run_ids: Sequence[str]) -> AsyncIterator[Mapping[str, OpenArtifact | Refusal]]:
