@@ -215,12 +215,20 @@ class History:
         assert recorded is not None  # else nothing ends the wait
         return recorded.run_id
 
+    def has_end_of(self, run_id: str) -> bool:
+        """Whether the log has the end of this child."""
+        return run_id in self._ended
+
     async def end_of_child(self, run_id: str) -> RunFinished:
         """Return how a child ended."""
         seq, finish = self._ended.get(run_id, (None, None))
         await self._wait("end", "", f"the end of {run_id}", 0, seq)
         assert finish is not None  # else nothing ends the wait
         return finish
+
+    def has_input(self, number: int) -> bool:
+        """Whether the log has the input with this number, from 1."""
+        return number <= len(self._inputs)
 
     async def input(self, number: int) -> str:
         """Return the input with this number, from 1, as JSON text."""
