@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -128,6 +128,16 @@ class History:
         }
         """Kinds of things that are numbered -> the last number that the log has."""
 
+    @property
+    def ended_children(self) -> Collection[str]:
+        """Ids of the children whose ends the log has."""
+        return self._ended.keys()
+
+    @property
+    def input_count(self) -> int:
+        """How many inputs the log has."""
+        return len(self._inputs)
+
     def begins_in(self, task: asyncio.Task[Any]) -> None:
         """Note the function's own task: other tasks that ask are branches."""
         self._own_task = task
@@ -215,20 +225,12 @@ class History:
         assert recorded is not None  # else nothing ends the wait
         return recorded.run_id
 
-    def has_end_of(self, run_id: str) -> bool:
-        """Whether the log has the end of this child."""
-        return run_id in self._ended
-
     async def end_of_child(self, run_id: str) -> RunFinished:
         """Return how a child ended."""
         seq, finish = self._ended.get(run_id, (None, None))
         await self._wait("end", "", f"the end of {run_id}", 0, seq)
         assert finish is not None  # else nothing ends the wait
         return finish
-
-    def has_input(self, number: int) -> bool:
-        """Whether the log has the input with this number, from 1."""
-        return number <= len(self._inputs)
 
     async def input(self, number: int) -> str:
         """Return the input with this number, from 1, as JSON text."""

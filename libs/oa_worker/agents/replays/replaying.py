@@ -280,7 +280,7 @@ class _ReplayedChildren(Children):
         return Child(self, await self._history.child(spec, wanted, has_branches=self._past.has_branches))
 
     async def finish_of(self, run_id: str) -> pb.RunFinished:
-        if not self._history.has_end_of(run_id):
+        if run_id not in self._history.ended_children:
             await check_not_canceling(self._assignment)
         return finish_to_wire(await self._history.end_of_child(run_id))
 
@@ -293,7 +293,7 @@ class _ReplayedInbox(Inbox):
         self._waiting = 0
 
     async def arrival(self) -> None:
-        if not self._history.has_input(self._heard + self._waiting + 1):
+        if self._heard + self._waiting >= self._history.input_count:
             await check_not_canceling(self._assignment)
         self._waiting += 1
         try:
