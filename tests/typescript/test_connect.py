@@ -72,3 +72,4 @@ async def test_on_a_page_of_another_origin(options: dict[str, Any], origin: str)
             pytest.skip(f"no Chromium can be started here: {first['message']}")
         done = await browser.until("text", finished=True, otherwise="defect")
         assert json.loads(done["text"]) == [CALLED, minted(options)]
+    assert browser.left == []
