@@ -9,6 +9,7 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.program import Cli, command, member_group
+from apps.cli.times import time_words
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.core.orgs import ROLES, Member
@@ -89,7 +90,7 @@ async def list_members(cli: Cli, org_id: str) -> Exit:
         members = await every_member(client, await org_of(client, org_id))
     for each in members:
         cli.output.document(each.document)
-    rows = [[each.user_id, each.role, each.joined_at[:19], each.email] for each in members]
+    rows = [[each.user_id, each.role, time_words(each.joined_at), each.email] for each in members]
     cli.output.table(["person", "role", "since", "e-mail"], rows)
     return Exit.OK
 
@@ -105,7 +106,7 @@ async def invite(cli: Cli, email: str, role: str, org_id: str) -> Exit:
         invitation = await client.commands.orgs.invite(await org_of(client, org_id), email, role)
     cli.output.say(
         f"Invited {invitation.email} as {invitation.role} ({invitation.invitation_id}), "
-        f"until {invitation.expires_at[:19]}Z."
+        f"until {time_words(invitation.expires_at)}."
     )
     cli.output.document(invitation.document)
     return Exit.OK
