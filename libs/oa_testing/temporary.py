@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-SHARED = "OA_TEST_SHARED_TEMPORARY"
+SHARED = "TESTS_SHARED_TMPDIR"
 """The variable that names it, once a session has a folder of its own (`oa_testing.suite.left_files`)."""
 
 
