@@ -7,6 +7,7 @@ import structlog
 from hypothesis import settings
 
 pytest_plugins = [
+    "oa_testing.suite.left_files",
     "oa_testing.suite.plugin",
     "oa_testing.suite.long_first",
     "oa_testing.suite.measured",

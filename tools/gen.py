@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.buf import NPM_BIN, REPO, BufError, run_buf
+from tools.descriptions import DESCRIPTIONS, descriptions
 
 # The contracts that also become dataclass models: the messages that travel to a client on the sync plane.
 BETTERPROTO_SOURCES = (
@@ -67,6 +68,9 @@ def generate(root: Path, out: Path) -> None:
         _generate_some(root, Path(folder), "buf.gen.betterproto.yaml", BETTERPROTO_SOURCES)
         shutil.move(Path(folder) / "openagents", out / "openagents_betterproto")
     _write_inits(out)
+    if texts := descriptions(root):
+        (out / DESCRIPTIONS).parent.mkdir(parents=True, exist_ok=True)
+        (out / DESCRIPTIONS).write_text(texts, "utf-8")
 
 
 def _generate_some(root: Path, out: Path, template: str, sources: tuple[str, ...]) -> None:

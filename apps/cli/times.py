@@ -1,4 +1,4 @@
-"""Times and durations as a person writes them on the command line."""
+"""Times and durations as a person writes them on the command line, and times as `oa` shows them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d)", re.ASCII)
+_TO_SECONDS = len("2026-12-01T08:00:00")
 _UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -15,6 +16,13 @@ _UNITS = {
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
 }
+
+
+def time_words(time: str) -> str:
+    """Return a time of the contracts (RFC 3339, in UTC) as it is shown to people: to the second, and with its zone, so
+    that nobody takes it for local time. Empty if there is none. Options that take a time take it in this form.
+    """
+    return f"{time[:_TO_SECONDS]}Z" if time else ""
 
 
 class Duration(click.ParamType[timedelta]):

@@ -26,6 +26,7 @@ from oa_platform.config.loading import load
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres import preparation
 from oa_platform.postgres.planes import OWNER, ROLES
+from oa_testing.temporary import shared_temporary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _SHM = Path("/dev/shm")
@@ -203,7 +204,7 @@ def scratch_directory() -> Path:
     Also removes directories of test processes that were killed.
     """
     roomy = _SHM.is_dir() and shutil.disk_usage(_SHM).free >= _SHM_NEEDED_BYTES
-    parent = _SHM if roomy else Path(tempfile.gettempdir())
+    parent = _SHM if roomy else shared_temporary()
     for stale in parent.glob(f"{_PREFIX}*-*"):
         pid = stale.name.removeprefix(_PREFIX).split("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)) and _is_ours(stale):
@@ -228,7 +229,7 @@ class _Reservations:
     """
 
     def __init__(self) -> None:
-        path = Path(tempfile.gettempdir()) / f"oa-test-ports-{os.geteuid()}"
+        path = shared_temporary() / f"oa-test-ports-{os.geteuid()}"
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._given: deque[int] = deque()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from tests.house.files import SourceFile, parsed, python_files
 
 ROOM = "apps/cli/"
+TIMES = "apps/cli/times.py"
 DOOR = ("apps/cli/output.py", "apps/cli/sink.py")
 _PRINTING_MODULES = {"rich", "logging", "structlog", "getpass", "curses", "readline"}
 _MEASURES = "rich.cells"
@@ -49,6 +50,18 @@ def _ways(node: ast.AST) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, f"{module}.{name}") for name in taken)
 
 
+def cut_times(files: list[SourceFile]) -> list[str]:
+    """Slices of texts, in the program's room, that end as those of times do: without the time's zone."""
+    found = []
+    for file in files:
+        if file.path.startswith(ROOM) and not file.is_test and file.path != TIMES:
+            for node in ast.walk(parsed(file)):
+                match node:
+                    case ast.Subscript(slice=ast.Slice(lower=None, upper=ast.Constant(value=10 | 16 | 19))):
+                        found.append(f"{file.path}:{node.lineno}")
+    return found
+
+
 def _planted(text: str, path: str = "apps/cli/x.py") -> list[str]:
     return [way.split(" ", 1)[1] for way in ways_round_the_door([SourceFile(path, text)])]
 
@@ -66,3 +79,10 @@ def test_the_program_writes_through_its_door_only() -> None:
     assert _planted("view.show(item)\nsys.exit(1)\nclick.option('--x')\n") == []
     for elsewhere in (*DOOR, "apps/cli/tests/test_x.py", "libs/x.py"):
         assert _planted("print(1)\n", elsewhere) == []
+
+
+def test_times_are_shown_by_one_function_with_their_zone() -> None:
+    assert cut_times(python_files()) == []
+    assert cut_times([SourceFile("apps/cli/x.py", "row = [one.created_at[:19], one.note[:80]]\n")]) == [
+        "apps/cli/x.py:1"
+    ]

@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from oa_testing.waiting import eventually
 from tests.house.files import REPO
+from tools.descriptions import as_text
 from tools.pauses import run, stopped_below
 
 PROJECT = "openagents-runtime"
@@ -176,3 +177,11 @@ def test_bootstrap_without_a_usable_python_says_which_it_needs(tmp_path: Path) -
     assert done.returncode == 1
     assert "PYTHON=/bin/false is not CPython 3.11 or newer" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_a_comment_of_a_contract_is_text_without_its_line_breaks() -> None:
+    assert as_text(" Asks for the end of a\n run.\n\n Asking again changes\n nothing.\n") == (
+        "Asks for the end of a run.\n\nAsking again changes nothing."
+    )
+    assert as_text(" One of:\n - a, which\n   is long\n - b\n") == "One of:\n- a, which is long\n- b"
+    assert as_text("") == ""

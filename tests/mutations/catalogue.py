@@ -538,6 +538,18 @@ _CLIENT = (
         (Edit(ClientConnection.ended, "(reason == _REVOKED and self.tokens.revoked_again())", "False"),),
         _CLIENT_TESTS,
     ),
+    Mutation(
+        "refused_without_end",
+        "a client asks for tokens without end while no gateway takes them",
+        (Edit(ClientTokens.refused_again, "self._refused_in_a_row += 1", "pass"),),
+        _CLIENT_TESTS,
+    ),
+    Mutation(
+        "taken_token_counts_as_refused",
+        "a client gives up after so many tokens have ended, although gateways took tokens in between",
+        (Edit(ClientTokens.welcomed, "self._refused_in_a_row = 0", "pass"),),
+        _CLIENT_TESTS,
+    ),
 )
 
 MUTATIONS = {one.name: one for one in (*_SOURCES, *_GATEWAY, *_SESSION, *_CLIENT)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -51,6 +53,8 @@ class Follower:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.lines: list[Line] = []
+        self.left: list[str] | None = None
+        """The files that it left in the folder for temporary files, once it has ended."""
 
     @property
     def seqs(self) -> list[int]:
@@ -77,20 +81,38 @@ class Follower:
 
 @asynccontextmanager
 async def following(program: str, options: Mapping[str, Any]) -> AsyncIterator[Follower]:
-    """A program of the package's tests, that is told `options`; it ends with the block."""
-    process = await asyncio.create_subprocess_exec(
-        "node", f"build/test/{program}.js", json.dumps(options), cwd=PACKAGE,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=16 * 1024 * 1024,
-    )  # fmt: skip
-    follower = Follower(process)
+    """A program of the package's tests, that is told `options`. It ends with the block, and leaves no files."""
+    with TemporaryDirectory(prefix="oa-typescript-") as folder:
+        process = await asyncio.create_subprocess_exec(
+            "node", f"build/test/{program}.js", json.dumps(options), cwd=PACKAGE,
+            env={**os.environ, "TMPDIR": folder, "CHROMIUM_HOME": str(NODE_MODULES / ".chromium")},
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=16 * 1024 * 1024,
+        )  # fmt: skip
+        follower = Follower(process)
+        try:
+            yield follower
+        except BaseException:
+            sys.stderr.write(f"{program} said at last: {follower.lines[-3:]}\n")
+            raise
+        finally:
+            await _end(process)
+            follower.left = _names(folder)
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """The program ends with its standard input. One that does not is killed."""
+    assert process.stdin is not None
+    process.stdin.close()
     try:
-        yield follower
-    except BaseException:
-        sys.stderr.write(f"{program} said at last: {follower.lines[-3:]}\n")
-        raise
-    finally:
-        if process.returncode is None:
-            process.kill()
+        async with asyncio.timeout(PATIENCE_S):
+            # Its output is read to the end, because a full pipe would hold it up.
+            await process.communicate()
+    except TimeoutError:
+        process.kill()
         await process.wait()
 
 

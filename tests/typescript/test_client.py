@@ -57,7 +57,10 @@ def test_the_example_of_its_readme_is_strict_typescript_with_or_without_the_type
     compiled("tsconfig.build.json")
     (example,) = re.findall(r"```ts\n(.*?)```", (PACKAGE / "README.md").read_text("utf-8"), re.DOTALL)
     program = PACKAGE / "build" / "readme.ts"
-    program.write_text(f"declare const session: {{ accessToken: string; deviceId: string }};\n{example}", "utf-8")
+    program.write_text(
+        f"declare const session: {{ accessToken: string; deviceId: string; refresh(): Promise<string> }};\n{example}",
+        "utf-8",
+    )
     strict = ["--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--skipLibCheck", "false"]
     alone = ["--ignoreConfig", "--noEmit", "--module", "nodenext", "--target", "es2022", "--types", "node"]
     for library in ("es2022", "es2022,dom"):

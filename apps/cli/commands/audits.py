@@ -9,7 +9,7 @@ import click
 
 from apps.cli.exits import Exit
 from apps.cli.program import Cli
-from apps.cli.times import MOMENT
+from apps.cli.times import MOMENT, time_words
 from oa_client.core.audit import OUTCOMES, AuditEvent, AuditPage
 from oa_runlog.proof.audit import AuditHead, VerifiedAuditLog, read_audit_head
 
@@ -83,7 +83,7 @@ def show(cli: Cli, events: list[AuditEvent]) -> None:
         return
     rows = [
         [
-            each.time[:19],
+            time_words(each.time),
             each.action,
             f"{each.outcome} {each.reason}".strip(),
             each.actor,

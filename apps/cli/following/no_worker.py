@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
 
 from apps.cli.output import Output
+from apps.cli.times import time_words
+from oa_base.clock import time_of
 from oa_base.visible import visible
 from oa_client.follow.items import Began, Broken, Item, Seen
 from oa_runlog import events
@@ -56,17 +57,13 @@ def _what_it_waits_for(spec: events.RunSpec) -> str:
     """Return what a run may wait for on purpose; empty if only a worker can be missing."""
     queue = spec.queue
     if queue.not_before_ns is not None and queue.not_before_ns > time.time_ns():
-        return f"It waits until {_time(queue.not_before_ns)}, as its --not-before says."
+        return f"It waits until {time_words(time_of(queue.not_before_ns).isoformat())}, as its --not-before says."
     if queue.concurrency is not None:
         limit = queue.concurrency.limit
         return f"It may wait for others: at most {limit} with its concurrency key run at a time."
     if spec.thread_id and spec.thread_policy is not None:
         return "It may wait for an older run of its thread."
     return ""
-
-
-def _time(at_ns: int) -> str:
-    return datetime.fromtimestamp(at_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _what_to_start(adapter: str) -> str:

@@ -10,11 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from apps.cli.following.stdin_notes import StdinNotes
 from apps.cli.output import bytes_words, clipped, ms_words
-from oa_base.refusal import Refusal
 from oa_client.core.models import RunAt
 from oa_runlog import events
-from oa_runlog.stdin import read_piece
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class RunRenderer:
         self._tools: dict[str, str] = {}
         self._is_command = False
         self._has_terminal = False
+        self._stdin = StdinNotes()
 
     def begin(self, at: RunAt) -> None:
         """Take note of what the run is, if it is shown from a snapshot on."""
@@ -115,8 +115,11 @@ class RunRenderer:
                 return [self._line(f"child {run_id} {finish_words(finish)}")]
             case events.InputReceived() if self._has_terminal:
                 return []  # it is the terminal that shows what is typed: a note for each key would tear it apart
+            case events.InputReceived(sent_by=sent_by, input_json=said) if self._is_command:
+                words = self._stdin.words(sent_by, said)
+                return [self._line(words)] if words else []
             case events.InputReceived(sent_by=sent_by, input_json=said):
-                return [self._line(f"{sent_by} {_stdin_words(said) if self._is_command else f'says {said}'}")]
+                return [self._line(f"{sent_by} says {said}")]
             case _:
                 return []
 
@@ -165,18 +168,6 @@ class RunRenderer:
 
     def _line(self, text: str, style: str = "dim") -> Note:
         return Note(clipped(text, self._width), style)
-
-
-def _stdin_words(said: str) -> str:
-    """Describe an input of a command without its bytes, which are the command's business."""
-    try:
-        piece = read_piece(said)
-    except Refusal:  # from a release that knows other forms
-        return f"says {said}"
-    wrote = f"writes {bytes_words(len(piece.data))} to the command"
-    if not piece.ends:
-        return wrote
-    return f"{wrote}, and that is all" if piece.data else "ends the command's input"
 
 
 def _request_words(asked: events.RequestOpened) -> str:

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from apps.cli.tests.program import TIMEOUT_S, Program
 from oa_localstack.installation.ports import HOST
 from oa_platform.process.interrupts import STATUS
 from oa_testing.peers.listener import Listener
+from oa_testing.postgres import REPOSITORY
 
 WHEN_IMPORTED = """
 import os, signal, sys
@@ -26,12 +28,15 @@ class Interrupt:
         if name == moment:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
-from openagents._oa import main
-main()
+from {module} import {function}
+{function}()
 """
 """`oa` that gets SIGINT when it begins to load the module that its first argument names."""
 LIST = ("run", "list")
+SCRIPT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]["oa"]
 MOMENTS = [
+    ("openagents", LIST),
+    ("pkgutil", LIST),
     ("apps.cli.__main__", LIST),
     ("apps.cli.program", LIST),
     ("click", ("--help",)),
@@ -48,7 +53,9 @@ MOMENTS = [
 
 def _interrupted(home: Path, moment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = Program(home, {"OA_CONTROL_URL": "http://127.0.0.1:9", "OA_API_KEY": "oak_test"})._env
-    command = [sys.executable, "-c", WHEN_IMPORTED, moment, *arguments]
+    module, _, function = SCRIPT.partition(":")
+    program = WHEN_IMPORTED.format(module=module, function=function)
+    command = [sys.executable, "-c", program, moment, *arguments]
     return subprocess.run(command, env=env, cwd=home, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 

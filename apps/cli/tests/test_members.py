@@ -11,13 +11,14 @@ from apps.cli.commands.orgs import members
 from oa_base.refusal import Refusal
 from oa_client.core.orgs import Member
 
-STRASSE, STREET, RENE, BOB, EVE = (f"usr_01JD8V0000000000000000000{letter}" for letter in "ABCDE")
+STRASSE, STREET, RENE, BOB, EVE, ADA = (f"usr_01JD8V0000000000000000000{letter}" for letter in "ABCDEF")
 ADDRESSES = {
     STREET: "stra\u00dfe@example.org",
     STRASSE: "strasse@example.org",
     RENE: "ren\u00e9@example.org",
     BOB: "bob@xn--exmple-jua.org",
     EVE: "eve@strasse.org",
+    ADA: "ada@xn--strae-oqa.example",
 }
 
 
@@ -43,6 +44,7 @@ async def meant(person: str) -> str:
         (unicodedata.normalize("NFD", "Ren\u00e9@example.org"), RENE),
         ("bob@ex\u00e5mple.org", BOB),
         ("BOB@XN--EXMPLE-JUA.org", BOB),
+        ("ada@stra\u00dfe.example", ADA),
         (BOB, BOB),
     ],
 )
@@ -56,6 +58,7 @@ async def test_an_address_is_that_of_one_person_however_it_is_typed(typed: str, 
         ("bob@example.org", "not_found"),
         ("bob@", "not_found"),
         ("eve@stra\u00dfe.org", "not_found"),
+        ("ada@strasse.example", "not_found"),
         (f"bob@{'x' * 64}.org", "not_found"),
         ("bob", "invalid_value"),
         ("usr_1", "invalid_value"),

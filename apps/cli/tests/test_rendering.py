@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from itertools import pairwise
 
 import pytest
@@ -256,6 +258,33 @@ def test_what_a_command_reads_is_told_by_its_size() -> None:
         "usr_1 writes 2 bytes to the command, and that is all",
         "usr_1 ends the command's input",
         'usr_1 says {"from":"tomorrow"}',
+    ]
+
+
+def test_a_large_file_for_a_command_is_told_in_few_notes_that_add_up() -> None:
+    spec = ev.RunSpec("exec", ev.ExecSpec(("sort",), stdin=True))
+    piece = json.dumps({"base64": base64.b64encode(bytes(128 << 10)).decode()})
+    said = [*[piece] * 100, '"a line"', '{"end":true}']
+    lines = shown(ev.RunCreated("usr_1", "org_1", spec), *(ev.InputReceived("usr_1", text) for text in said))
+    assert [each.text for each in lines if isinstance(each, Note)] == [
+        "usr_1 writes 128.0 KiB to the command",
+        *(f"usr_1 writes {size} more to the command" for size in ("128.0 KiB", "256.0 KiB", "512.0 KiB", "1.0 MiB")),
+        *(f"usr_1 writes {size} more to the command" for size in ("2.0 MiB", "4.0 MiB")),
+        "usr_1 writes 4.5 MiB more to the command, and that is all",
+    ]
+
+
+def test_the_pieces_of_two_people_are_counted_apart() -> None:
+    spec = ev.RunSpec("exec", ev.ExecSpec(("sort",), stdin=True))
+    piece = json.dumps({"text": "x" * 5_000})
+    said = [("usr_1", piece), ("usr_2", piece), ("usr_1", '"a line"'), ("usr_2", piece), ("usr_2", '{"end":true}')]
+    lines = shown(ev.RunCreated("usr_1", "org_1", spec), *(ev.InputReceived(*each) for each in said))
+    assert [each.text for each in lines if isinstance(each, Note)] == [
+        "usr_1 writes 4.9 KiB to the command",
+        "usr_2 writes 4.9 KiB to the command",
+        "usr_1 writes 7 bytes to the command",
+        "usr_2 writes 4.9 KiB more to the command",
+        "usr_2 ends the command's input",
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from apps.cli.__main__ import run
 from apps.cli.exits import Exit
-from apps.cli.times import DURATION, DURATION_OR_ZERO, MOMENT, UP_TO_A_DAY
+from apps.cli.times import DURATION, DURATION_OR_ZERO, MOMENT, UP_TO_A_DAY, time_words
 from openagents.common.v1 import options_pb2
 from openagents.control.v1 import route_service_pb2
 
@@ -117,3 +117,17 @@ def test_what_is_no_time(text: str) -> None:
 def test_a_wait_that_is_none_says_how_to_write_one() -> None:
     with pytest.raises(click.BadParameter, match="10s, 5m, 2h"):
         MOMENT.convert("+soon", None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("2026-12-01T12:00:00Z", "2026-12-01T12:00:00Z"),
+        ("2026-12-01T12:00:00.123456Z", "2026-12-01T12:00:00Z"),
+        ("", ""),
+    ],
+)
+def test_a_time_is_shown_to_the_second_and_with_its_zone(given: str, shown: str) -> None:
+    assert time_words(given) == shown
+    if shown:
+        assert MOMENT.convert(shown, None, None).replace(microsecond=0).isoformat() == shown.replace("Z", "+00:00")

@@ -37,6 +37,12 @@ export interface ClientOptions {
   readonly deviceId: string;
   /** Name and version of the program, for the gateway's logs. */
   readonly clientBuildId?: string;
+  /**
+   * Topics of owners, such as `runsOf("org_…")`, for which tokens are requested instead of for each such topic by name.
+   * A client that follows many runs then needs one token for them, and none for a later run. For an owner that is not
+   * granted, the client asks for the topics by name.
+   */
+  readonly grants?: readonly string[];
   /** Where cursors are kept. The default forgets them with the process. */
   readonly cursors?: CursorStore;
   /** The WebSocket class. Needed in Node before 22, which has none of its own. */
@@ -87,7 +93,8 @@ export class KhalaClient {
     this.#cursors = options.cursors ?? new MemoryCursors();
     this.#webSocket = options.webSocket ?? defaultWebSocket();
     this.#url = options.khalaUrl ?? "";
-    this.#session = new Session(options.deviceId, options.clientBuildId ?? BUILD_ID, this.#limits, RUN_CHAINS);
+    const { deviceId, clientBuildId = BUILD_ID, grants = [] } = options;
+    this.#session = new Session(deviceId, clientBuildId, this.#limits, RUN_CHAINS, grants);
   }
 
   /** Counts of what has come so far, over all topics. */
@@ -115,8 +122,8 @@ export class KhalaClient {
       throw new Refusal("already_exists", "this client follows the topic already; use that loop", { field: "name" });
     }
     // Topics that were left because their readers are slow count here, and not in the session.
-    if (this.#followed.size >= this.#limits.maxTopics) {
-      const text = `a client follows at most ${this.#limits.maxTopics} topics; leave one first, or make another client`;
+    if (!this.#session.hasRoom([...this.#followed.keys(), name])) {
+      const text = `a token names at most ${this.#limits.maxTopics} topics; leave one first, or make another client`;
       throw new Refusal("too_many_topics", text, { field: "name" });
     }
     const takesSnapshots = options.snapshots ?? !name.startsWith("run:");
@@ -261,7 +268,8 @@ export class KhalaClient {
       this.#do(this.#session.token({ text, topics: new Set(grant.topics), expiresInMs, refused }, at()));
     } catch (error) {
       const refusal = error instanceof Refusal ? error : new Refusal("internal", `no token: ${String(error)}`);
-      if (refusal.field === "topics" && isFinal(refusal.reason)) {
+      // If grants were among what was asked for, the session asks for their topics by name.
+      if (refusal.field === "topics" && isFinal(refusal.reason) && topics.every((name) => this.#followed.has(name))) {
         this.#failAll(topics, refusal);
         return;
       }

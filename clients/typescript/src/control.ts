@@ -33,7 +33,10 @@ const REASON_OF_STATUS: Readonly<Record<number, string>> = {
   504: "deadline_exceeded",
 };
 
-/** A sync token, what it grants, and the address of Khala. `refused`: topics that it lacks, each with the reason. */
+/**
+ * A sync token, the topics and grants of owners that it grants, and the address of Khala. `refused`: what was asked for
+ * and not granted, each with the reason.
+ */
 export interface SyncGrant {
   readonly token: string;
   readonly topics: readonly string[];
@@ -43,8 +46,9 @@ export interface SyncGrant {
 }
 
 /**
- * Gets a sync token for topics. Rejects with Refusal when no token is available; with `field` "topics" when that is
- * because none of the topics can be granted, which ends these topics and not the client.
+ * Gets a sync token for topics, and for grants of owners if the client has some. Rejects with Refusal when no token is
+ * available; with `field` "topics" when that is because none of the topics can be granted, which ends these topics and
+ * not the client.
  */
 export type TokenSource = (topics: readonly string[]) => Promise<SyncGrant>;
 
@@ -72,8 +76,12 @@ export type Surface = "cli" | "sdk" | "web" | "desktop" | "mobile" | "worker" | 
 export interface ControlOptions {
   /** Where control listens, for example "https://openagents.example". */
   readonly url: string;
-  /** The access token, or a function that returns the current one, because an access token lives for minutes. */
-  readonly accessToken: string | (() => string | Promise<string>);
+  /**
+   * The access token, or a function that returns the current one, because an access token lives for an hour. If control
+   * says that the token has expired, the function is called once more with that token as `rejected`: it then returns
+   * another one, or the same if it has no other.
+   */
+  readonly accessToken: string | ((rejected?: string) => string | Promise<string>);
   /** Where the tokens are used, which determines what they may open. The default is "web". */
   readonly surface?: Surface;
   /** Name and version of the program. The default is that of this package. A site may require a newer version. */
@@ -89,16 +97,21 @@ export function controlTokens(options: ControlOptions): TokenSource {
   const { url, accessToken, surface = "web", clientBuildId = BUILD_ID } = options;
   checkAddress(url);
   const send = options.fetch ?? globalThis.fetch.bind(globalThis);
+  const method = url.replace(/\/$/, "") + METHOD;
   return async (topics) => {
-    const bearer = typeof accessToken === "string" ? accessToken : await accessToken();
     const request = create(MintSyncTokenRequestSchema, { topics: [...topics], surface });
-    const answer = await post(
-      send,
-      url.replace(/\/$/, "") + METHOD,
-      headersFor(bearer, clientBuildId),
-      toJson(MintSyncTokenRequestSchema, request),
-    );
-    return grant(answer);
+    const minted = async (bearer: string): Promise<SyncGrant> =>
+      grant(await post(send, method, headersFor(bearer, clientBuildId), toJson(MintSyncTokenRequestSchema, request)));
+    if (typeof accessToken === "string") return minted(accessToken);
+    const bearer = await accessToken();
+    try {
+      return await minted(bearer);
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.reason !== "token_expired") throw error;
+      const renewed = await accessToken(bearer);
+      if (renewed === bearer) throw error;
+      return minted(renewed);
+    }
   };
 }
 

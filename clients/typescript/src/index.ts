@@ -5,6 +5,7 @@ export { controlTokens, type ControlOptions, type Surface, type SyncGrant, type 
 export type { ClientAction } from "./core/catalogue.js";
 export { SESSION_LIMITS, type SessionLimits } from "./core/commands.js";
 export type { Cursor } from "./core/frames.js";
+export { runsOf } from "./core/grants.js";
 export type { Counts } from "./core/topics.js";
 export {
   MemoryCursors,

@@ -2,9 +2,12 @@
  * The example page in a headless Chromium. Told by JSON in its first argument: `page`, and `fields` of its form. It
  * fills them in, and prints the page's text whenever that has changed. On standard input it takes the orders `reload`,
  * on which it loads the page anew, and `offline` and `online`, on which the browser's network goes and comes. Origins count
- * for it as for anybody's browser. What the browser itself says of the page goes to standard error.
+ * for it as for anybody's browser. What the browser itself says of the page goes to standard error. It ends with its
+ * standard input. The browser is unpacked once, into CHROMIUM_HOME; its profile is in the folder for temporary files.
  */
 
+import { existsSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import chromium from "@sparticuz/chromium";
@@ -20,13 +23,34 @@ const say = (line: object): void => console.log(JSON.stringify(line));
 
 async function started(): Promise<Browser> {
   try {
-    const executablePath = await chromium.executablePath();
+    const executablePath = await unpacked();
     const args = chromium.args.filter((one) => one !== "--disable-web-security");
     return await browsers.launch({ executablePath, args: [...args, "--no-proxy-server"], headless: true });
   } catch (error) {
     say({ kind: "absent", message: String(error).split("\n")[0] });
     process.exit();
   }
+}
+
+// The package unpacks into the folder for temporary files, and takes what it finds there for whole. So it gets an empty
+// folder, which has its name once all is in it.
+async function unpacked(): Promise<string> {
+  const { CHROMIUM_HOME: home, TMPDIR: before } = process.env;
+  if (home === undefined || before === undefined) throw new Error("CHROMIUM_HOME and TMPDIR must be set");
+  if (!existsSync(home)) {
+    const staging = mkdtempSync(`${home}-`);
+    process.env["TMPDIR"] = staging;
+    try {
+      await chromium.executablePath();
+      renameSync(staging, home);
+    } catch (error) {
+      rmSync(staging, { recursive: true, force: true });
+      if (!existsSync(home)) throw error; // else another program was quicker
+    } finally {
+      process.env["TMPDIR"] = before;
+    }
+  }
+  return join(home, "chromium");
 }
 
 async function follow(page: Page): Promise<void> {
@@ -42,7 +66,9 @@ page.on("pageerror", (error) => say({ kind: "defect", message: String(error) }))
 page.on("console", (message) => console.error(`${message.type()}: ${message.text()}`));
 page.on("requestfailed", (request) => console.error(`failed: ${request.url()}: ${request.failure()?.errorText}`));
 page.on("framenavigated", (frame) => console.error(`at: ${frame.url().split("?")[0]}`));
-createInterface({ input: process.stdin }).on("line", (order) => {
+const orders = createInterface({ input: process.stdin });
+orders.on("close", () => void browser.close().finally(() => process.exit()));
+orders.on("line", (order) => {
   void (order === "reload" ? follow(page) : context.setOffline(order === "offline")).then(() =>
     say({ kind: "done", order }),
   );

@@ -6,6 +6,7 @@ import {
   KhalaClient,
   MemoryCursors,
   Refusal,
+  runsOf,
   type ClientOptions,
   type Cursor,
   type SyncGrant,
@@ -494,4 +495,58 @@ test("a limit that would have a client do nothing, or never rest, is refused wit
 
 test("without a WebSocket class it says what to pass", { skip: "WebSocket" in globalThis }, () => {
   assert.throws(() => new KhalaClient({ tokens: gatewayWith().tokens, deviceId: "dev_1" }), /pass one/);
+});
+
+const ALL_RUNS = runsOf("org_01J9ZQ6T5W3M8K2N4P7R1S0V6X");
+
+test("all runs of an owner need one token, however many they are", async () => {
+  const gateway = gatewayWith("a");
+  const asked: (readonly string[])[] = [];
+  const tokens = (topics: readonly string[]) => (asked.push(topics), gateway.tokens(topics));
+  const client = clientOf(gateway, { tokens, grants: [ALL_RUNS], limits: { maxTopics: 1 } });
+  assert.deepEqual(await take(client.topic(T), 1), ["event 1 a"]);
+  assert.deepEqual(asked, [[ALL_RUNS]]);
+  const later = client.topic(T.replace("V6X", "V6Y"));
+  void later.next();
+  await setImmediate();
+  assert.deepEqual(gateway.heard.slice(2), ["subscribe from the start"]);
+  assert.equal((await rejection(client.topic("user:usr_1:runs").next())).reason, "too_many_topics");
+  assert.equal(asked.length, 1);
+  client.close();
+});
+
+test("for an owner that is not granted, topics are asked for by name", async () => {
+  const gateway = gatewayWith("a");
+  const asked: (readonly string[])[] = [];
+  const none = new Refusal("surface_policy_denied", "name the topics", { field: "topics" });
+  const tokens = async (topics: readonly string[]) => {
+    asked.push(topics);
+    return topics.includes(ALL_RUNS) ? Promise.reject(none) : gateway.tokens(topics);
+  };
+  const client = clientOf(gateway, { tokens, grants: [ALL_RUNS] });
+  assert.deepEqual(await take(client.topic(T), 1), ["event 1 a"]);
+  assert.deepEqual(asked, [[ALL_RUNS], [T]]);
+  client.close();
+});
+
+test("what is no owner of runs has no grant", () => {
+  for (const id of ["", "run_01J9ZQ6T5W3M8K2N4P7R1S0V6X", "org_1", "org_01J9ZQ6T5W3M8K2N4P7R1S0V6X\n"]) {
+    assert.throws(() => runsOf(id), { reason: "invalid_topic", field: "ownerId" });
+  }
+});
+
+test("tokens that no gateway takes end the client, with the reason of the last", async (context) => {
+  context.mock.method(Math, "random", () => 0);
+  const gateway = gatewayWith("a");
+  let asked = 0;
+  const tokens = (topics: readonly string[]) => ((asked += 1), gateway.tokens(topics));
+  const client = clientOf(gateway, { tokens, limits: { maxRefusedTokens: 3 } });
+  gateway.hear = (socket) => {
+    socket.says(error("invalid_token"));
+    socket.ends(4401);
+  };
+  const refusal = await rejection(client.topic(T).next());
+  assert.deepEqual([refusal.reason, refusal.action, asked], ["invalid_token", "reauthenticate", 3]);
+  assert.match(refusal.message, /^3 tokens in a row were refused/);
+  assert.equal((await rejection(client.topic(T).next())).reason, "invalid_token");
 });

@@ -1,5 +1,6 @@
-/** The calls of `connect.ts` in Node, as the first argument says in JSON; prints what became of them. */
+/** The calls and the sync token of `connect.ts` in Node, as the first argument says in JSON; prints what became of them. */
 
-import { calls } from "./connect.js";
+import { calls, minted } from "./connect.js";
 
-console.log(JSON.stringify({ kind: "called", results: await calls(JSON.parse(process.argv[2]!)) }));
+const options = JSON.parse(process.argv[2]!);
+console.log(JSON.stringify({ kind: "called", results: await calls(options), minted: await minted(options) }));

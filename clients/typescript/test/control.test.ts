@@ -100,3 +100,25 @@ test("an address that is none is refused at once, and an access token that is no
   const tokens = controlTokens({ url: "http://control", accessToken: "line\nbreak", fetch: assert.fail });
   await assert.rejects(tokens([T]), refused("invalid_setting"));
 });
+
+test("an access token that has expired is renewed once", async () => {
+  // google.rpc.ErrorInfo{reason: "token_expired"}
+  const value = Buffer.from("\n\x0dtoken_expired", "latin1").toString("base64");
+  const body = { code: "unauthenticated", details: [{ type: "google.rpc.ErrorInfo", value }] };
+  const good = { token: "sync", khalaUrl: "ws://khala" };
+  const bearers: (string | null)[] = [];
+  const fetch = async (_: unknown, init: RequestInit = {}): Promise<Response> => {
+    bearers.push(new Headers(init.headers).get("authorization"));
+    return bearers.at(-1) === "Bearer new" ? Response.json(good) : Response.json(body, { status: 401 });
+  };
+  const source = (accessToken: string | ((rejected?: string) => string)) =>
+    controlTokens({ url: "http://control", accessToken, fetch });
+  assert.equal((await source((rejected) => (rejected === "old" ? "new" : "old"))([T])).token, "sync");
+  assert.deepEqual(bearers.splice(0), ["Bearer old", "Bearer new"]);
+  await assert.rejects(source((rejected) => `${rejected ?? ""}.`)([T]), refused("token_expired"));
+  assert.deepEqual(bearers.splice(0), ["Bearer .", "Bearer .."], "once, not twice");
+  for (const accessToken of ["old", () => "old"]) {
+    await assert.rejects(source(accessToken)([T]), refused("token_expired"));
+    assert.deepEqual(bearers.splice(0), ["Bearer old"], "there is no other token");
+  }
+});

@@ -1,7 +1,7 @@
 /**
  * Follows a topic and prints every update as a line of JSON. Told by JSON in its first argument: `khalaUrl`, `topic`,
  * `tokens` (as many sync tokens as are needed, one after the other), and maybe `cursor` as text. On standard input it
- * takes the orders `suspend`, `resume`, `counts` and `close`.
+ * takes the orders `suspend`, `resume`, `counts` and `close`; it ends with it.
  */
 
 import { createInterface } from "node:readline";
@@ -32,7 +32,9 @@ const client = new KhalaClient({
   onConnection: (open, message) => say({ kind: "connection", open, message }),
 });
 
-createInterface({ input: process.stdin }).on("line", (order) => {
+const orders = createInterface({ input: process.stdin });
+orders.on("close", () => process.exit());
+orders.on("line", (order) => {
   if (order === "counts") say({ kind: "counts", ...client.counts });
   else client[order as "suspend" | "resume" | "close"]();
 });

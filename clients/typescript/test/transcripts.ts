@@ -27,6 +27,7 @@ export interface Step {
 
 export interface Transcript {
   readonly chains: string;
+  readonly grants: readonly string[];
   readonly counts: Counts;
   readonly steps: readonly Step[];
 }
@@ -48,8 +49,9 @@ export function readTranscript(text: string): Transcript {
 }
 
 /** Tells a new session what the transcript says, and throws where it answers otherwise. */
-export function replay({ chains, counts, steps }: Transcript): void {
-  const session = new Session("dev_1", "test/1", SESSION_LIMITS, chains === "concatenated" ? CONCATENATED : NO_CHAINS);
+export function replay({ chains, grants, counts, steps }: Transcript): void {
+  const values = chains === "concatenated" ? CONCATENATED : NO_CHAINS;
+  const session = new Session("dev_1", "test/1", SESSION_LIMITS, values, grants);
   steps.forEach(({ call, args, ...answer }, index) => {
     const commands = tell(session, call, args);
     const { state, generation, wakeAtMs } = session;

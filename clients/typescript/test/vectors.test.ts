@@ -8,9 +8,9 @@ for (const [name, transcript] of vectors()) {
 }
 
 test("another answer than the vector's is noticed", () => {
-  const [, { chains, counts, steps }] = vectors().find(([name]) => name === "the_way_up.json")!;
+  const [, { steps, ...rest }] = vectors().find(([name]) => name === "the_way_up.json")!;
   const last = steps.at(-1)!;
   const otherwise = [...steps.slice(0, -1), { ...last, wakeAtMs: 1 }];
-  assert.throws(() => replay({ chains, counts, steps: otherwise }), /step \d+: frame/);
-  assert.throws(() => replay({ chains, counts: { ...counts, applied: 7 }, steps }), /counts/);
+  assert.throws(() => replay({ ...rest, steps: otherwise }), /step \d+: frame/);
+  assert.throws(() => replay({ ...rest, counts: { ...rest.counts, applied: 7 }, steps }), /counts/);
 });

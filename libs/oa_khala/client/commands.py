@@ -42,6 +42,8 @@ class ClientLimits:
     token_margin_ms: int = 5_000
     # A new token is assumed to live at least this long until the gateway says how long it does.
     min_token_life_ms: int = 30_000
+    # After this many tokens in a row that gateways refused, the session ends: what gives the tokens is wrong.
+    max_refused_tokens: int = 10
     # After this many repairs of one topic without progress, the client asks for it later; after this many of those, it
     # asks another gateway.
     max_repairs: int = 3

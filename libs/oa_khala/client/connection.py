@@ -24,6 +24,7 @@ from oa_khala.frames import ClientFrame, ErrorFrame, Hello, Ping, RefreshToken, 
 # A connection that ends for a reason with one of these actions is not tried again.
 FATAL = frozenset({ClientAction.FIX_REQUEST, ClientAction.GIVE_UP, ClientAction.UPGRADE, ClientAction.STOP_WORK})
 _REVOKED = "token_revoked"
+_CHECK = "check that what gives the tokens belongs to the gateway's site"
 
 
 class Connection:
@@ -40,6 +41,7 @@ class Connection:
         self.tokens = Tokens(limits, grants)
         self.deadlines = Deadlines(limits)
         self.reconnecting = Reconnecting()
+        self._limits = limits
         self._topics = topics
         self._out = out
         self.end_reason = ""
@@ -134,8 +136,9 @@ class Connection:
         if action in FATAL or (reason == _REVOKED and self.tokens.revoked_again()):
             self.fail(reason, message)
             return
-        if action is ClientAction.REAUTHENTICATE:
-            self.tokens.expired()
+        if action is ClientAction.REAUTHENTICATE and self.tokens.refused_again():
+            self.fail(reason, f"{self._limits.max_refused_tokens} tokens in a row were refused; {_CHECK}: {message}")
+            return
         self.reconnecting.failed(at, retry_after_ms)
         self.want(Step.LOST, at)
 

@@ -42,6 +42,9 @@ from oa_khala.frames import (
     Welcome,
 )
 
+# The actions of the reasons for which control gives no token because it grants nothing of what was asked for.
+_NOT_GRANTED = frozenset({ClientAction.FIX_REQUEST, ClientAction.GIVE_UP})
+
 
 class ClientSession:
     """See the module. `state`, `generation`, `wake_at_ms`, `counts` and `cursor()` may be read at any time."""
@@ -202,8 +205,11 @@ class ClientSession:
         backoff or `retry_after_ms`, whichever is longer."""
         if self.state is State.STOPPED:
             return []
-        self._connection.tokens.refused(at, retry_after_ms)
-        if action_of(reason) in FATAL | {ClientAction.REAUTHENTICATE}:
+        tokens, action = self._connection.tokens, action_of(reason)
+        tokens.refused(at, retry_after_ms)
+        if action in _NOT_GRANTED and tokens.drop_grants():
+            self._connection.need_token()
+        elif action in FATAL | {ClientAction.REAUTHENTICATE}:
             self._connection.fail(reason, message)
         return self._commands()
 

@@ -28,6 +28,7 @@ class Tokens:
         self._grants = frozenset(grants)
         self._attempts = 0
         self._revoked = False
+        self._refused_in_a_row = 0
 
     @property
     def held(self) -> bool:
@@ -68,6 +69,13 @@ class Tokens:
         self._lives(max(token.expires_in_ms, self._limits.min_token_life_ms), now_ms)
         return self._wanted - token.topics
 
+    def drop_grants(self) -> bool:
+        """Note that nothing that was asked for is granted. True if grants of owners were among it: from now on, their
+        topics are asked for by name."""
+        asked = bool(self._grants & self._wanted)
+        self._grants = frozenset()
+        return asked
+
     def refused(self, at: Instant, retry_after_ms: int) -> None:
         """Note the answer that no token is available now: ask again later, and not before `retry_after_ms`."""
         self._asked = False
@@ -84,6 +92,7 @@ class Tokens:
     def welcomed(self, left_ms: int, now_ms: int) -> None:
         """Take from the gateway how much longer the token that it was shown lives."""
         self._revoked = False
+        self._refused_in_a_row = 0
         if self._token is not None and self._token.text == self._shown:
             self._lives(left_ms, now_ms)
 
@@ -92,9 +101,12 @@ class Tokens:
         again, self._revoked = self._revoked, True
         return again
 
-    def expired(self) -> None:
-        """Drop the token: the gateway no longer takes it."""
+    def refused_again(self) -> bool:
+        """Drop the token, which the gateway does not take. True if so many in a row were refused, none of them having
+        been taken, that another one won't help."""
         self._token = None
+        self._refused_in_a_row += 1
+        return self._refused_in_a_row >= self._limits.max_refused_tokens
 
     def cut(self) -> None:
         """Note that the connection is gone: the next one has seen no token."""

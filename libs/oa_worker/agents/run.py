@@ -247,7 +247,9 @@ class Run(Saying, Generic[In_co]):
         """Return the next input that somebody sends to the run (`oa run send`, `RunHandle.send`); wait for one.
 
         Every input is received once, in order. After a takeover they are received from the first one on, because the
-        function begins again. Raises Refusal `invalid_value` for an input that is not of the type.
+        function begins again. Raises Refusal `invalid_value` for an input that is not of the type. After the run's
+        cancel was requested, the inputs that came before it can still be received, and then it raises
+        `invalid_transition` at once.
         """
         check_outside_step("an input")
         shape = shape_of(type_, "validation")

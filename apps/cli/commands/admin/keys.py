@@ -9,6 +9,7 @@ import click
 from apps.cli.admin.operator import operators
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, signing_keys_group
+from apps.cli.times import time_words
 from oa_client.cpython.operators.signing_keys import SigningKey, SigningKeyOperators
 
 
@@ -37,7 +38,7 @@ async def rotate(cli: Cli, stolen: str) -> Exit:
         keys = await operator.rotate(stolen)
     _show(cli, keys)
     newest = keys[-1]
-    when = "signs from now on" if newest.state == "signing" else f"signs from {newest.signs_from[:19]}Z on"
+    when = "signs from now on" if newest.state == "signing" else f"signs from {time_words(newest.signs_from)} on"
     cli.output.note(f"{newest.key_id} {when}. See it: oa admin keys list")
     return Exit.OK
 
@@ -49,9 +50,9 @@ def _show(cli: Cli, keys: Sequence[SigningKey]) -> None:
         [
             each.key_id,
             each.state,
-            "settings" if each.from_settings else each.created_at[:19],
-            each.signs_from[:19],
-            each.ends_at[:19],
+            "settings" if each.from_settings else time_words(each.created_at),
+            time_words(each.signs_from),
+            time_words(each.ends_at),
         ]
         for each in keys
     ]

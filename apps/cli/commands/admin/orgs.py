@@ -9,6 +9,7 @@ import click
 from apps.cli.admin.operator import operators
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, admin_org_group, command
+from apps.cli.times import time_words
 from oa_client.cpython.operators.orgs import InstallationOrg, OrgOperators
 
 _org = click.argument("org_id")
@@ -44,7 +45,7 @@ async def show_org(cli: Cli, org_id: str) -> Exit:
     _table(cli, [found])
     cli.output.table(
         ["member", "role", "since", "address"],
-        [[each.user_id, each.role, each.joined_at[:19], each.email] for each in members],
+        [[each.user_id, each.role, time_words(each.joined_at), each.email] for each in members],
     )
     return Exit.OK
 
@@ -82,7 +83,7 @@ async def set_owner(cli: Cli, org_id: str, person: str) -> Exit:
 
 def _table(cli: Cli, orgs: Sequence[InstallationOrg]) -> None:
     rows = [
-        [one.org_id, _state(one), str(one.members), str(one.service_accounts), one.created_at[:19], one.name]
+        [one.org_id, _state(one), str(one.members), str(one.service_accounts), time_words(one.created_at), one.name]
         for one in orgs
     ]
     cli.output.table(["org", "state", "members", "accounts", "created", "name"], rows, elastic="name")
@@ -90,7 +91,7 @@ def _table(cli: Cli, orgs: Sequence[InstallationOrg]) -> None:
 
 def _state(one: InstallationOrg) -> str:
     if one.gone_at:
-        return f"gone since {one.gone_at[:19]}Z"
+        return f"gone since {time_words(one.gone_at)}"
     if one.deletes_at:
-        return f"deleted, gone at {one.deletes_at[:19]}Z"
+        return f"deleted, gone at {time_words(one.deletes_at)}"
     return "own" if one.personal else "open"

@@ -7,6 +7,7 @@ import click
 from apps.cli.admin.operator import operators
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, admin_session_group, command
+from apps.cli.times import time_words
 from oa_client.cpython.operators.sessions import SessionOperators
 
 
@@ -25,7 +26,13 @@ async def list_sessions(cli: Cli, person: str, revoked: bool) -> Exit:
         cli.output.note("No session." if revoked else "No session. Those that were revoked: --all")
         return Exit.OK
     rows = [
-        [each.session_id, each.device_id, each.created_at[:19], each.refreshed_at[:19], each.revoke_reason]
+        [
+            each.session_id,
+            each.device_id,
+            time_words(each.created_at),
+            time_words(each.refreshed_at),
+            each.revoke_reason,
+        ]
         for each in sessions
     ]
     cli.output.table(["session", "device", "created", "refreshed", "revoked"], rows)

@@ -7,6 +7,7 @@ import click
 from apps.cli.admin.operator import operators
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, user_group
+from apps.cli.times import time_words
 from oa_client.cpython.operators.subjects import Subject, SubjectOperators
 
 
@@ -46,6 +47,6 @@ async def unblock_user(cli: Cli, who: str) -> Exit:
 
 def _show(cli: Cli, subject: Subject) -> None:
     cli.output.document(subject.document)
-    blocked = subject.blocked_at[:19] or "no"
+    blocked = time_words(subject.blocked_at) or "no"
     row = [subject.subject, blocked, str(subject.live_sessions), str(subject.live_keys), subject.org_id, subject.name]
     cli.output.table(["id", "blocked", "sessions", "keys", "org", "name"], [row])

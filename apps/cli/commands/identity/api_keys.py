@@ -11,7 +11,7 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.following.ids import LATEST, Kind, Listed, meant
 from apps.cli.program import Cli, command, key_group
-from apps.cli.times import DURATION, DURATION_OR_ZERO
+from apps.cli.times import DURATION, DURATION_OR_ZERO, time_words
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.client import Client
@@ -81,7 +81,10 @@ async def list_keys(cli: Cli, account: str, personal: bool, ended: bool) -> Exit
     for each in accounts:
         cli.output.document(each.document)
     if accounts:
-        rows = [[each.service_account_id, each.created_at[:19], each.revoked_at[:19], each.name] for each in accounts]
+        rows = [
+            [each.service_account_id, time_words(each.created_at), time_words(each.revoked_at), each.name]
+            for each in accounts
+        ]
         cli.output.table(["service account", "created", "revoked", "name"], rows)
     else:
         cli.output.note("No service account. Make one: oa key create NAME")
@@ -125,7 +128,7 @@ async def rotate(cli: Cli, key: str, overlap: timedelta, idempotency_key: str) -
             raise Refusal(
                 refusal.reason, message, metadata=refusal.metadata, retry_after_ms=refusal.retry_after_ms
             ) from None
-    cli.output.note(f"Made {new.key.api_key_id}. The old key ends at {new.old_expires_at[:19]}. The new one:")
+    cli.output.note(f"Made {new.key.api_key_id}. The old key ends at {time_words(new.old_expires_at)}. The new one:")
     cli.output.say(new.api_key, whole=True)
     cli.output.document(new.document)
     return Exit.OK
@@ -162,9 +165,9 @@ def _show(cli: Cli, keys: Iterable[ApiKey], *, ended: bool) -> None:
         [
             key.api_key_id,
             key.prefix,
-            key.created_at[:19],
-            key.revoked_at[:19] or key.expires_at[:19],
-            key.last_used_at[:19],
+            time_words(key.created_at),
+            time_words(key.revoked_at) or time_words(key.expires_at),
+            time_words(key.last_used_at),
             " ".join(key.scopes),
             key.name,
         ]

@@ -9,6 +9,7 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.program import Cli, command, session_group
+from apps.cli.times import time_words
 from oa_client.client import Client
 
 _SESSION = Kind("session", "session_id", "oa session list", ("ses_",))
@@ -29,8 +30,8 @@ async def list_sessions(cli: Cli, revoked: bool) -> Exit:
             each.session_id,
             "*" if each.current else "",
             each.device_id,
-            each.created_at[:19],
-            each.refreshed_at[:19],
+            time_words(each.created_at),
+            time_words(each.refreshed_at),
             each.revoke_reason,
         ]
         for each in sessions

@@ -10,6 +10,7 @@ from apps.cli.commands.orgs.members import org_of, org_option
 from apps.cli.exits import Exit
 from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.program import Cli, command, invitation_group
+from apps.cli.times import time_words
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.core.orgs import Invitation
@@ -81,7 +82,7 @@ async def resend(cli: Cli, invitation_id: str, org_id: str) -> Exit:
     async with cli.site_of_person.client() as client:
         org = await org_of(client, org_id)
         invitation = await client.commands.orgs.resend(org, await _sent(client, org, invitation_id))
-    cli.output.say(f"Sent the mail to {invitation.email} again. Open until {invitation.expires_at[:19]}Z.")
+    cli.output.say(f"Sent the mail to {invitation.email} again. Open until {time_words(invitation.expires_at)}.")
     cli.output.document(invitation.document)
     return Exit.OK
 
@@ -131,7 +132,7 @@ def _row(invitation: Invitation, *, sent: bool) -> list[str]:
     return [
         invitation.invitation_id,
         invitation.role,
-        invitation.expires_at[:19],
+        time_words(invitation.expires_at),
         other,
         invitation.org_id,
         invitation.org_name,

@@ -9,6 +9,7 @@ import click
 from apps.cli.exits import Exit
 from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.program import Cli, command, member_group
+from apps.cli.times import time_words
 from oa_base.refusal import Refusal
 from oa_client.client import Client
 from oa_client.core.orgs import ROLES, Member
@@ -21,6 +22,7 @@ person_argument = click.argument("person")
 
 
 _ORG = Kind("org", "org_id", "oa org list", ("org_",))
+_ASCII_PREFIX = "xn--"
 _PERSON = Kind("member", "person", "oa member list", ("usr_",))
 
 
@@ -57,8 +59,8 @@ async def user_id_of(client: Client, org_id: str, person: str) -> str:
             message = f"this is neither an e-mail address nor an id (usr_…); look with `{_PERSON.lists}`"
             raise Refusal("invalid_value", message, field="person")
         return person
-    address = _canonical(person)
-    found = [each.user_id for each in await every_member(client, org_id) if each.email == address]
+    typed = unicodedata.normalize("NFC", person.strip().lower())
+    found = [each.user_id for each in await every_member(client, org_id) if typed in _spellings(each.email)]
     if not found:
         raise Refusal(
             "not_found", "the org has no member with that address; look with `oa member list`", field="person"
@@ -66,18 +68,18 @@ async def user_id_of(client: Client, org_id: str, person: str) -> str:
     return found[0]
 
 
-def _canonical(typed: str) -> str:
-    """Return an address in the form in which control stores it. Names that are only alike, as with ß and ss, are those
-    of different people."""
-    composed = unicodedata.normalize("NFC", typed.strip())
-    name, _, domain = unicodedata.normalize("NFC", composed.lower()).rpartition("@")
+def _spellings(address: str) -> set[str]:
+    """Return an address as control lists it, and with its domain as people write it: control lists that in ASCII."""
+    name, _, domain = address.rpartition("@")
     try:
-        encoded = domain.encode("idna")
-        # Python's IDNA makes ss of an ß, which is another domain by now.
-        same = encoded.decode() == domain or encoded.decode("idna") == domain
+        readable = ".".join(map(_label, domain.split(".")))
     except UnicodeError:
-        same = False
-    return f"{name}@{encoded.decode() if same else domain}"
+        return {address}
+    return {address, f"{name}@{readable}"}
+
+
+def _label(label: str) -> str:
+    return label.removeprefix(_ASCII_PREFIX).encode().decode("punycode") if label.startswith(_ASCII_PREFIX) else label
 
 
 @member_group.command("list", epilog="Example: oa member list")
@@ -89,7 +91,7 @@ async def list_members(cli: Cli, org_id: str) -> Exit:
         members = await every_member(client, await org_of(client, org_id))
     for each in members:
         cli.output.document(each.document)
-    rows = [[each.user_id, each.role, each.joined_at[:19], each.email] for each in members]
+    rows = [[each.user_id, each.role, time_words(each.joined_at), each.email] for each in members]
     cli.output.table(["person", "role", "since", "e-mail"], rows)
     return Exit.OK
 
@@ -105,7 +107,7 @@ async def invite(cli: Cli, email: str, role: str, org_id: str) -> Exit:
         invitation = await client.commands.orgs.invite(await org_of(client, org_id), email, role)
     cli.output.say(
         f"Invited {invitation.email} as {invitation.role} ({invitation.invitation_id}), "
-        f"until {invitation.expires_at[:19]}Z."
+        f"until {time_words(invitation.expires_at)}."
     )
     cli.output.document(invitation.document)
     return Exit.OK

@@ -7,6 +7,7 @@ import click
 from apps.cli.commands.orgs.members import meant_org, person_argument, user_id_of
 from apps.cli.exits import Exit
 from apps.cli.program import Cli, command, org_group
+from apps.cli.times import time_words
 from oa_client.core.orgs import Org
 
 org_argument = click.argument("org_id")
@@ -110,7 +111,9 @@ async def delete(cli: Cli, org_id: str) -> Exit:
         org_id = await meant_org(client, org_id)
         closed = await client.commands.orgs.delete(org_id)
         await client.auth.catch_up(org_id)
-    cli.output.say(f"Deleted {closed.org_id} ({closed.name}). Until {closed.deletes_at[:19]}Z: oa org restore {org_id}")
+    cli.output.say(
+        f"Deleted {closed.org_id} ({closed.name}). Until {time_words(closed.deletes_at)}: oa org restore {org_id}"
+    )
     cli.output.document(closed.document)
     return Exit.OK
 
@@ -130,5 +133,5 @@ async def restore(cli: Cli, org_id: str) -> Exit:
 
 def _state(org: Org) -> str:
     if org.deletes_at:
-        return f"gone at {org.deletes_at[:19]}Z"
+        return f"gone at {time_words(org.deletes_at)}"
     return "own" if org.personal else ""

@@ -8,6 +8,7 @@ from apps.cli.exits import Exit
 from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.following.run_ids import meant_run
 from apps.cli.program import Cli, command, request_group, run_id_argument
+from apps.cli.times import time_words
 from oa_client.client import Client
 from oa_client.core.models import AskedRequest
 
@@ -35,7 +36,7 @@ async def list_requests(cli: Cli, run_id: str, settled: bool) -> Exit:
 def _row(one: AskedRequest) -> list[str]:
     answers = ", ".join(name if name == label else f"{name}: {label}" for name, label in one.options.items())
     answer = one.answer if one.state == "answered" else "" if one.state == "open" else f"expired {one.answer}".strip()
-    return [one.request_id, one.title, answers or "a text", one.deadline_at[:19], answer]
+    return [one.request_id, one.title, answers or "a text", time_words(one.deadline_at), answer]
 
 
 @request_group.command("answer", epilog="Example: oa request answer latest r1 yes")

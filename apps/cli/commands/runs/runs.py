@@ -20,6 +20,7 @@ from apps.cli.input.stdin import attached
 from apps.cli.input.tty import terminal_like_ours
 from apps.cli.output import Output, bytes_words, error_document, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
+from apps.cli.times import time_words
 from oa_base.refusal import Refusal
 from oa_base.visible import visible_json
 from oa_client.client import Client
@@ -99,7 +100,14 @@ async def list_runs(cli: Cli, limit: int, status: str | None, mine: bool) -> Exi
         cli.output.document(run.document)
     headers = ["run", "status", "title", "created", "events", "output"]
     rows = [
-        [run.run_id, run.status, run.title, run.created_at[:19], str(run.latest_seq), bytes_words(run.text_bytes)]
+        [
+            run.run_id,
+            run.status,
+            run.title,
+            time_words(run.created_at),
+            str(run.latest_seq),
+            bytes_words(run.text_bytes),
+        ]
         for run in page.runs
     ]
     if any(run.progress for run in page.runs):
@@ -306,11 +314,11 @@ def _show_run(output: Output, run: Run, progress: str) -> None:
         ["adapter", run.adapter],
         *([["worker", run.worker_id or "none"]] if run.worker_id or not run.ended else []),
         ["attempts", str(run.attempt)],
-        ["created", run.created_at],
+        ["created", time_words(run.created_at)],
         ["retention", run.retention_class],
         *([["parent", run.parent_run_id]] if run.parent_run_id else []),
-        *([["not before", run.not_before]] if run.not_before and not run.ended else []),
-        *([["deadline", run.deadline]] if run.deadline and not run.ended else []),
+        *([["not before", time_words(run.not_before)]] if run.not_before and not run.ended else []),
+        *([["deadline", time_words(run.deadline)]] if run.deadline and not run.ended else []),
         ["events", str(run.latest_seq)],
         ["chain head", run.chain_head.hex()],
     ]

@@ -12,7 +12,7 @@ from apps.cli.exits import Exit
 from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, schedule_group
-from apps.cli.times import DURATION, MOMENT
+from apps.cli.times import DURATION, MOMENT, time_words
 from oa_client.client import Client
 from oa_client.core.schedules import OVERLAPS, Cron, Every, Schedule, ScheduleDetails, ScheduledTime, milliseconds
 from oa_runlog.events import RunSpec, Terminal
@@ -66,7 +66,7 @@ async def create(
     async with cli.site.client() as client:
         made = await client.commands.schedules.create(name, timing, spec, overlap=overlap, catch_up_ms=catch_up_ms)
     cli.output.document(made.document)
-    cli.output.say(f"{made.name} starts its first run at {made.next_at[:19]}Z.")
+    cli.output.say(f"{made.name} starts its first run at {time_words(made.next_at)}.")
     return Exit.OK
 
 
@@ -158,7 +158,7 @@ async def backfill(cli: Cli, schedule: str, start: datetime, end: datetime) -> E
     for one in runs:
         cli.output.document(one.document)
     if runs:
-        rows = [[one.nominal_at[:19], one.run_id, "had one" if one.existed else "started"] for one in runs]
+        rows = [[time_words(one.nominal_at), one.run_id, "had one" if one.existed else "started"] for one in runs]
         cli.output.table(["time", "run", ""], rows)
     else:
         cli.output.note("It has no time in this range.")
@@ -208,7 +208,7 @@ def _timing(expression: str, time_zone: str | None, every: timedelta | None, anc
 
 
 def _row(one: Schedule) -> list[str]:
-    next_at = one.next_at[:19] if one.status == "active" else ""
+    next_at = time_words(one.next_at) if one.status == "active" else ""
     return [one.name, one.status, one.timing, next_at, str(one.started), str(one.skipped), str(one.refused)]
 
 
@@ -219,7 +219,7 @@ def _show(output: Output, found: ScheduleDetails) -> None:
         ["id", one.schedule_id],
         ["status", f"{one.status}: {one.pause_reason}" if one.pause_reason else one.status],
         ["times", one.timing],
-        ["next", ", ".join(time[:19] for time in found.next_times) or "none"],
+        ["next", ", ".join(time_words(time) for time in found.next_times) or "none"],
         ["adapter", one.adapter],
         ["owner", one.owner],
         ["overlap", one.overlap],
@@ -235,4 +235,4 @@ def _show(output: Output, found: ScheduleDetails) -> None:
 def _fate(time: ScheduledTime) -> list[str]:
     outcome = time.outcome if time.times == 1 else f"{time.times} {time.outcome}"
     why = time.run_id or f"{time.reason}: {time.message}"
-    return [time.nominal_at[:19], time.cause, outcome, why]
+    return [time_words(time.nominal_at), time.cause, outcome, why]

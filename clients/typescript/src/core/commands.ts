@@ -9,8 +9,8 @@ export interface Instant {
 }
 
 /**
- * A sync token: its text, the topics that it grants, and how long it remains valid. `refused` holds topics that were
- * requested and not granted, each with its reason.
+ * A sync token: its text, what it grants (topics, and grants of owners), and how long it remains valid. `refused` holds
+ * what was requested and not granted, each with its reason.
  */
 export interface SyncToken {
   readonly text: string;
@@ -31,6 +31,8 @@ export interface SessionLimits {
   readonly tokenMarginMs: number;
   /** A new token is assumed to live at least this long until the gateway says how long it does. */
   readonly minTokenLifeMs: number;
+  /** After this many tokens in a row that gateways refused, the session ends: what gives the tokens is wrong. */
+  readonly maxRefusedTokens: number;
   /**
    * After this many repairs of one topic without progress, the client asks for it later; after this many of those, it
    * asks another gateway.
@@ -38,7 +40,7 @@ export interface SessionLimits {
   readonly maxRepairs: number;
   /** Maximum size of a snapshot taken in parts, all parts together, in bytes. */
   readonly maxSnapshotBytes: number;
-  /** Topics that one client may follow at a time: a token can name no more. */
+  /** Topics, and grants of owners, that the client asks a token for: a token can name no more. */
   readonly maxTopics: number;
   /** Topics in one Subscribe frame. */
   readonly subscribeBatch: number;
@@ -51,6 +53,7 @@ export const SESSION_LIMITS: SessionLimits = {
   refreshAtFraction: 0.8,
   tokenMarginMs: 5_000,
   minTokenLifeMs: 30_000,
+  maxRefusedTokens: 10,
   maxRepairs: 3,
   maxSnapshotBytes: 16 * 1024 * 1024,
   maxTopics: 128,

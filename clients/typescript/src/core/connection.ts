@@ -9,6 +9,7 @@ import type { Subscriptions } from "./subscriptions.js";
 import { Tokens } from "./tokens.js";
 
 const REVOKED = "token_revoked";
+const CHECK = "check that what gives the tokens belongs to the gateway's site";
 
 /**
  * The current connection. Commands go to `out`; `generation` distinguishes its reports from those of earlier ones.
@@ -21,11 +22,13 @@ export class Connection {
   readonly tokens: Tokens;
   readonly deadlines: Deadlines;
   readonly reconnecting = new Reconnecting();
+  readonly #limits: SessionLimits;
   readonly #topics: Subscriptions;
   readonly #out: Command[];
 
-  constructor(topics: Subscriptions, limits: SessionLimits, out: Command[]) {
-    this.tokens = new Tokens(limits);
+  constructor(topics: Subscriptions, limits: SessionLimits, out: Command[], grants: Iterable<string>) {
+    this.#limits = limits;
+    this.tokens = new Tokens(limits, grants);
     this.deadlines = new Deadlines(limits);
     this.#topics = topics;
     this.#out = out;
@@ -133,7 +136,10 @@ export class Connection {
       this.fail(reason, message);
       return;
     }
-    if (reason !== "" && actionOf(reason) === "reauthenticate") this.tokens.expired();
+    if (reason !== "" && actionOf(reason) === "reauthenticate" && this.tokens.refusedAgain()) {
+      this.fail(reason, `${this.#limits.maxRefusedTokens} tokens in a row were refused; ${CHECK}: ${message}`);
+      return;
+    }
     this.reconnecting.failed(at, retryAfterMs);
     this.want("lost", at);
   }

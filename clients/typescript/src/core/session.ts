@@ -10,7 +10,7 @@
  * expect them (`states`) are dropped too.
  */
 
-import { actionOf, isFinal } from "./catalogue.js";
+import { actionOf, isFinal, type ClientAction } from "./catalogue.js";
 import {
   NO_CHAINS,
   SESSION_LIMITS,
@@ -27,6 +27,9 @@ import { isRunning, type State } from "./states.js";
 import { Subscriptions } from "./subscriptions.js";
 import type { Counts, Next, Topic } from "./topics.js";
 
+// The actions of the reasons for which control gives no token because it grants nothing of what was asked for.
+const NOT_GRANTED: ReadonlySet<ClientAction> = new Set(["fix_request", "give_up"]);
+
 /** See the module. `state`, `generation`, `wakeAtMs`, `counts` and `cursor()` may be read at any time. */
 export class Session {
   readonly #deviceId: string;
@@ -36,18 +39,19 @@ export class Session {
   readonly #topics: Subscriptions;
   readonly #connection: Connection;
 
-  /** `chains` binds cursors to what was applied; without it they are only numbers. */
+  /** `chains` binds cursors to what was applied; without it they are only numbers. `grants`: see `Tokens`. */
   constructor(
     deviceId: string,
     clientBuildId: string,
     limits: SessionLimits = SESSION_LIMITS,
     chains: Chains = NO_CHAINS,
+    grants: Iterable<string> = [],
   ) {
     this.#deviceId = deviceId;
     this.#clientBuildId = clientBuildId;
     this.#limits = limits;
     this.#topics = new Subscriptions(limits, chains);
-    this.#connection = new Connection(this.#topics, limits, this.#out);
+    this.#connection = new Connection(this.#topics, limits, this.#out, grants);
   }
 
   /** Where the session stands. */
@@ -92,6 +96,11 @@ export class Session {
       this.#connection.ask([topic]);
     }
     return this.#commands();
+  }
+
+  /** Whether one token can have all of `topics`. */
+  hasRoom(topics: readonly string[]): boolean {
+    return this.#connection.tokens.hasRoom(topics);
   }
 
   /** Stop following `topic`; its cursor stays persisted. */
@@ -210,8 +219,10 @@ export class Session {
    */
   noToken(reason: string, message: string, at: Instant, retryAfterMs = 0): Command[] {
     if (this.state === "stopped") return [];
-    this.#connection.tokens.refused(at, retryAfterMs);
-    if (isFinal(reason) || actionOf(reason) === "reauthenticate") this.#connection.fail(reason, message);
+    const { tokens } = this.#connection;
+    tokens.refused(at, retryAfterMs);
+    if (NOT_GRANTED.has(actionOf(reason)) && tokens.dropGrants()) this.#connection.needToken();
+    else if (isFinal(reason) || actionOf(reason) === "reauthenticate") this.#connection.fail(reason, message);
     return this.#commands();
   }
 

@@ -3,6 +3,7 @@
 import { waitMs } from "./backoff.js";
 import type { Instant, NeedToken, SessionLimits, SyncToken } from "./commands.js";
 import { NEVER } from "./deadlines.js";
+import { opens } from "./grants.js";
 
 /** `retryAtMs` is when to ask again after no token was available, `refreshAtMs` when the current one ages. */
 export class Tokens {
@@ -16,9 +17,13 @@ export class Tokens {
   #wanted: readonly string[] = [];
   #attempts = 0;
   #revoked = false;
+  #refusedInARow = 0;
+  #grants: ReadonlySet<string>;
 
-  constructor(limits: SessionLimits) {
+  /** `grants`: topics of owners to ask for instead of each topic by name, as in `grants`. */
+  constructor(limits: SessionLimits, grants: Iterable<string> = []) {
     this.#limits = limits;
+    this.#grants = new Set(grants);
   }
 
   /** Whether there is a token. */
@@ -28,7 +33,7 @@ export class Tokens {
 
   /** Whether the token grants `topic`. */
   grants(topic: string): boolean {
-    return this.#token !== null && this.#token.topics.has(topic);
+    return this.#token !== null && (this.#token.topics.has(topic) || opens(this.#token.topics, topic));
   }
 
   /** Whether the token is worth a connection. */
@@ -41,16 +46,20 @@ export class Tokens {
     this.retryAtMs = this.refreshAtMs = NEVER;
     if (wanted.length === 0 || this.#asked) return null;
     this.#asked = true;
-    this.#wanted = wanted;
-    return { kind: "needToken", topics: wanted };
+    this.#wanted = this.#named(wanted);
+    return { kind: "needToken", topics: this.#wanted };
   }
 
-  /** Take `token` as the answer. Returns what was asked for and not granted. */
+  /**
+   * Take `token` as the answer. Returns what was asked for and not granted. Grants of owners that were denied are no
+   * longer asked for: their topics are asked for by name from then on.
+   */
   granted(token: SyncToken, nowMs: number): readonly string[] {
     this.#asked = false;
     this.#attempts = 0;
     this.retryAtMs = NEVER;
     this.#token = token;
+    this.#grants = new Set([...this.#grants].filter((grant) => token.topics.has(grant)));
     // `expiresInMs` may be anything if it was computed with a wrong clock; WELCOME then says what is true.
     this.#lives(Math.max(token.expiresInMs, this.#limits.minTokenLifeMs), nowMs);
     return this.#wanted.filter((topic) => !token.topics.has(topic));
@@ -58,7 +67,17 @@ export class Tokens {
 
   /** Whether one token can have `wanted`: control refuses a request for more as a whole. */
   hasRoom(wanted: readonly string[]): boolean {
-    return wanted.length <= this.#limits.maxTopics;
+    return this.#named(wanted).length <= this.#limits.maxTopics;
+  }
+
+  /**
+   * Note that nothing that was asked for is granted. True if grants of owners were among it: from now on, their topics
+   * are asked for by name.
+   */
+  dropGrants(): boolean {
+    const asked = this.#wanted.some((name) => this.#grants.has(name));
+    this.#grants = new Set();
+    return asked;
   }
 
   /** Note the answer that no token is available now: ask again later, and not before `retryAfterMs`. */
@@ -78,6 +97,7 @@ export class Tokens {
   /** Take from the gateway how much longer the token that it was shown lives. */
   welcomed(leftMs: number, nowMs: number): void {
     this.#revoked = false;
+    this.#refusedInARow = 0;
     if (this.#token !== null && this.#token.text === this.#shown) this.#lives(leftMs, nowMs);
   }
 
@@ -88,14 +108,24 @@ export class Tokens {
     return again;
   }
 
-  /** Drop the token: the gateway no longer takes it. */
-  expired(): void {
+  /**
+   * Drop the token, which the gateway does not take. True if so many in a row were refused, none of them having been
+   * taken, that another one won't help.
+   */
+  refusedAgain(): boolean {
     this.#token = null;
+    this.#refusedInARow += 1;
+    return this.#refusedInARow >= this.#limits.maxRefusedTokens;
   }
 
   /** Note that the connection is gone: the next one has seen no token. */
   cut(): void {
     this.#shown = null;
+  }
+
+  #named(wanted: readonly string[]): readonly string[] {
+    const byName = wanted.filter((topic) => !this.#grants.has(topic) && !opens(this.#grants, topic));
+    return [...this.#grants, ...byName];
   }
 
   #lives(leftMs: number, nowMs: number): void {

@@ -60,11 +60,11 @@ class RunSummary(_message.Message):
     worker_id: _builtins.str
     """Worker of the newest attempt."""
     attempt: _builtins.int
-    """Attempts so far."""
+    """Number of attempts so far."""
     text_bytes: _builtins.int
     """Bytes of text deltas, all streams."""
     tool_calls: _builtins.int
-    """Tool calls."""
+    """Number of tool calls."""
     total_tokens: _builtins.int
     """Tokens read and written, all models."""
     thread_id: _builtins.str

@@ -121,9 +121,9 @@ class GetConsistencyProofRequest(_message.Message):
     OLD_SIZE_FIELD_NUMBER: _builtins.int
     NEW_SIZE_FIELD_NUMBER: _builtins.int
     old_size: _builtins.int
-    """Size of the earlier log."""
+    """Number of receipts in the earlier log."""
     new_size: _builtins.int
-    """Size of the later log."""
+    """Number of receipts in the later log."""
     def __init__(
         self,
         *,

@@ -101,7 +101,7 @@ class Run(_message.Message):
     worker_id: _builtins.str
     """Worker that holds the lease; empty when none does."""
     attempt: _builtins.int
-    """Attempts so far."""
+    """Number of attempts so far."""
     events_topic: _builtins.str
     """Topic of its events."""
     parent_run_id: _builtins.str
@@ -262,7 +262,7 @@ class RunTotals(_message.Message):
     messages: _builtins.int
     """Messages."""
     tool_calls: _builtins.int
-    """Tool calls."""
+    """Number of tool calls."""
     tool_results: _builtins.int
     """Tool results."""
     tool_failures: _builtins.int

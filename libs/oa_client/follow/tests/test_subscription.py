@@ -17,7 +17,7 @@ from oa_client.cpython.sqlite_store import SqliteStore
 from oa_client.follow.subscription import Subscription
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, Topic
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
-from oa_khala.client.commands import Apply
+from oa_khala.client.commands import Apply, ClientLimits
 from oa_khala.client.topics import Counts
 from oa_khala.frames import Cursor, ErrorFrame
 from oa_runlog.proof.chain import chain_over
@@ -235,6 +235,18 @@ async def test_a_refused_token_is_replaced() -> None:
     async with gateway(2, fault).running() as served, subscription(FakeTokens(served.url), MemoryStore()) as subscribed:
         assert seqs(await follow_to(subscribed, 2)) == [1, 2]
     assert [hello.token for hello in served.hellos] == ["token-1", "token-2"]
+
+
+async def test_tokens_that_no_gateway_takes_end_the_subscription() -> None:
+    limits = ClientLimits(max_refused_tokens=3)
+    faults = [Fault(close_with=ErrorFrame("", "invalid_token", "of another site")) for _ in range(9)]
+    async with gateway(1, *faults).running() as served:
+        tokens = FakeTokens(served.url)
+        async with Subscription(DEVICE, "oa-test/0.1.0", tokens, WebSockets(), MemoryStore(), limits=limits) as client:
+            with pytest.raises(Refusal, match=r"3 tokens in a row were refused.*of another site") as caught:
+                await follow_to(client, 1)
+    assert caught.value.reason == "invalid_token"
+    assert [hello.token for hello in served.hellos] == ["token-1", "token-2", "token-3"]
 
 
 async def test_a_revoked_token_is_replaced_once() -> None:

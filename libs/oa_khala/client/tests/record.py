@@ -40,10 +40,8 @@ class Recorder:
     def session(
         self, device_id: str, client_build_id: str, *, chains: Chains | None = None, grants: Collection[str] = ()
     ) -> ClientSession:
-        """Stands in for `ClientSession`. One that asks for owners' topics is not recorded: that is Python's alone."""
-        if grants:
-            return ClientSession(device_id, client_build_id, chains=chains, grants=grants)
-        self.sessions.append(Recorded(device_id, client_build_id, chains=chains))
+        """Stands in for `ClientSession`."""
+        self.sessions.append(Recorded(device_id, client_build_id, chains=chains, grants=grants))
         return self.sessions[-1]
 
 

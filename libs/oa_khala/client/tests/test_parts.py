@@ -52,7 +52,7 @@ def test_a_connection_sees_each_token_once() -> None:
     assert [tokens.show(), tokens.show()] == ["t", None]
     tokens.cut()
     assert tokens.show() == "t"
-    tokens.expired()
+    assert not tokens.refused_again()
     assert not tokens.held
 
 

@@ -3,7 +3,15 @@
 import pytest
 
 from oa_khala import frames
-from oa_khala.client.commands import Connect, Instant, NeedToken, SessionFailed, SyncToken, TopicFailed
+from oa_khala.client.commands import (
+    ClientLimits,
+    Connect,
+    Instant,
+    NeedToken,
+    SessionFailed,
+    SyncToken,
+    TopicFailed,
+)
 from oa_khala.client.states import State
 from oa_khala.client.tests.driver import TTL_MS, Driver, T, U
 
@@ -62,6 +70,51 @@ def test_a_session_that_control_has_ended_gets_no_token_and_stops() -> None:
     driver = Driver(T).open(T)
     _revoked(driver)
     assert driver.do("no_token", "token_revoked", "sign in")[-1] == SessionFailed("token_revoked", "sign in")
+
+
+def _not_taken(driver: Driver, number: int) -> None:
+    """Control gives one more token, and the gateway does not take it."""
+    driver.token(T, text=f"token {number}")
+    driver.do("connected", driver.session.generation)
+    driver.frame(frames.ErrorFrame("", "invalid_token", "the signature is wrong"))
+    driver.do("disconnected", driver.session.generation)
+
+
+def test_so_many_tokens_in_a_row_that_no_gateway_takes_end_the_session() -> None:
+    limit = ClientLimits().max_refused_tokens
+    driver = Driver(T)
+    driver.do("start")
+    for number in range(1, limit):
+        _not_taken(driver, number)
+        assert driver.out == [NeedToken(frozenset({T}))]
+    _not_taken(driver, limit)
+    (failed,) = driver.only(SessionFailed)
+    assert (failed.reason, str(limit) in failed.message) == ("invalid_token", True)
+    assert (driver.session.state, driver.session.wake_at_ms) == (State.STOPPED, None)
+
+
+def test_a_token_that_was_taken_starts_the_count_of_refused_ones_anew() -> None:
+    driver = Driver(T)
+    driver.do("start")
+    for number in range(ClientLimits().max_refused_tokens):
+        _not_taken(driver, number)
+        driver.token(T, text=f"good {number}")
+        driver.do("connected", driver.session.generation)
+        driver.welcome()
+        driver.frame(frames.ErrorFrame("", "token_expired", "get another token"))
+        driver.do("disconnected", driver.session.generation)
+    assert driver.out == [NeedToken(frozenset({T}))]
+
+
+def test_an_outage_is_tried_again_however_long_it_lasts() -> None:
+    driver = Driver(T)
+    driver.do("start")
+    driver.token(T)
+    for number in range(4 * ClientLimits().max_refused_tokens):
+        reason = ("unavailable", "overloaded", "clock_skew", "")[number % 4]
+        at = Instant(0, 0.5)
+        out = driver.session.disconnected(driver.session.generation, at, reason, "away")
+        assert [type(command) for command in out] == [Connect]
 
 
 def test_the_token_is_refreshed_in_time_on_the_open_connection() -> None:
@@ -196,6 +249,13 @@ def test_with_an_owner_that_is_not_granted_topics_are_asked_for_by_name() -> Non
     driver.token(T, U, text="second")
     assert frames.Subscribe(((T, None),)) in driver.sent()
     assert driver.only(NeedToken) == []
+
+
+def test_when_nothing_that_was_asked_for_is_granted_the_topics_of_the_owner_are_asked_for_by_name() -> None:
+    driver = Driver(T, grants=(ORG_RUNS,))
+    assert driver.do("start") == [NeedToken(frozenset({ORG_RUNS}))]
+    assert driver.do("no_token", "surface_policy_denied", "name the topics") == [NeedToken(frozenset({T}))]
+    assert driver.do("no_token", "surface_policy_denied", "no")[-1] == SessionFailed("surface_policy_denied", "no")
 
 
 def test_topics_that_a_grant_opens_do_not_count_against_what_a_token_can_name() -> None:

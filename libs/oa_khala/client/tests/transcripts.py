@@ -1,7 +1,8 @@
 """What a session was told and what it answered, as JSON: every client in every language gives the same answers.
 
-A transcript is an object: `chains`, the name of what makes its chain values, `counts`, what had come in the end, and
-`steps`. A step is `call`, `args`, `commands`, and then where the session stands: `state`, `generation`, `wake_at_ms`.
+A transcript is an object: `chains`, the name of what makes its chain values, `grants`, the topics of owners that it
+asks for, `counts`, what had come in the end, and `steps`. A step is `call`, `args`, `commands`, and then where the
+session stands: `state`, `generation`, `wake_at_ms`.
 Frames and commands have their kind in `kind`, bytes are hexadecimal, sets are sorted.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -45,14 +46,21 @@ CHAINS: dict[str, Callable[[], Chains]] = {"none": NoChains, "concatenated": Con
 class Recorded(ClientSession):
     """A session that writes down what happens to it: `steps`."""
 
-    def __init__(self, device_id: str, client_build_id: str, *, chains: Chains | None = None) -> None:
-        super().__init__(device_id, client_build_id, chains=chains)
+    def __init__(
+        self, device_id: str, client_build_id: str, *, chains: Chains | None = None, grants: Collection[str] = ()
+    ) -> None:
+        super().__init__(device_id, client_build_id, chains=chains, grants=grants)
+        self.grants = sorted(grants)
         self.chains = "none" if chains is None else type(chains).__name__.lower()
         self.steps: list[dict[str, Any]] = []
 
     def transcript(self) -> dict[str, Any]:
         """What was written down, as JSON's values."""
-        return {"chains": self.chains, "counts": asdict(self.counts), "steps": self.steps}
+        return _transcript(self.chains, self.grants, self, self.steps)
+
+
+def _transcript(chains: str, grants: list[str], session: ClientSession, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"chains": chains, "grants": grants, "counts": asdict(session.counts), "steps": steps}
 
 
 def _recorded(call: str) -> Callable[..., list[Command]]:
@@ -80,19 +88,20 @@ def answer(session: ClientSession, commands: list[Command]) -> dict[str, Any]:
 
 def replayed(transcript: dict[str, Any]) -> dict[str, Any]:
     """The transcript as a new session answers the same calls now."""
-    session = ClientSession("dev_1", "test/1", chains=CHAINS[transcript["chains"]]())
+    grants = transcript["grants"]
+    session = ClientSession("dev_1", "test/1", chains=CHAINS[transcript["chains"]](), grants=grants)
     steps = []
     for step in transcript["steps"]:
         commands = getattr(session, step["call"])(*decoded(step["args"]))
         steps.append({"call": step["call"], "args": step["args"], **answer(session, commands)})
-    return {"chains": transcript["chains"], "counts": asdict(session.counts), "steps": steps}
+    return _transcript(transcript["chains"], grants, session, steps)
 
 
 def write(path: Path, transcript: dict[str, Any]) -> None:
     """The transcript as a file, a step a line."""
     lines = ",\n".join(json.dumps(step, separators=(",", ":")) for step in transcript["steps"])
-    counts = json.dumps(transcript["counts"], separators=(",", ":"))
-    path.write_text(f'{{"chains":"{transcript["chains"]}","counts":{counts},"steps":[\n{lines}\n]}}\n', "utf-8")
+    head = json.dumps({name: transcript[name] for name in ("chains", "grants", "counts")}, separators=(",", ":"))
+    path.write_text(f'{head[:-1]},"steps":[\n{lines}\n]}}\n', "utf-8")
 
 
 # ------------------------------------------------------------------------------------------------- values <-> JSON

@@ -14,6 +14,8 @@ from oa_khala.frames import Cursor, Plan
 RUN_A = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 RUN_B = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
 LIST = "user:usr_01J9ZQ6T5W3M8K2N4P7R1S0V6X:runs"
+ALL_RUNS = "run:org_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
+ALL_WORKERS = "worker:org_01J9ZQ6T5W3M8K2N4P7R1S0V6X:lifecycle"
 TOPICS = (RUN_A, RUN_B, LIST)
 EPOCHS = ("e1", "e1", "e1", "e2")
 TOPIC_ERRORS = (
@@ -25,7 +27,9 @@ ENDS = (
     "overloaded", "rate_limited", "from_2040",
 )  # fmt: skip
 FINAL_ENDS = ("protocol_violation", "origin_not_allowed", "unsupported_protocol_version")
-MINT_ERRORS = ("unavailable", "unavailable", "rate_limited", "reauth_required", "missing_scope")
+MINT_ERRORS = (
+    "unavailable", "unavailable", "rate_limited", "reauth_required", "missing_scope", "surface_policy_denied",
+)  # fmt: skip
 
 
 class Walk:
@@ -34,7 +38,8 @@ class Walk:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         chains = Concatenated() if self.rng.random() < 0.5 else None
-        self.session = Recorded("dev_1", "test/1", chains=chains)
+        grants = ((), (), (ALL_RUNS,), (ALL_RUNS, ALL_WORKERS))[self.rng.randrange(4)]
+        self.session = Recorded("dev_1", "test/1", chains=chains, grants=grants)
         self.now_ms = 0
         self.tokens = 0
         self.due: list[Callable[[], None]] = []

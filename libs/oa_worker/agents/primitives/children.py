@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
 from oa_wire.shapes import Misfit, shape_of
-from oa_worker.agents.primitives.ending import or_canceled
+from oa_worker.agents.primitives.ending import check_not_canceling, or_canceled
 from oa_worker.agents.primitives.numbers import Numbers, numbers_of
 from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.within import check_outside_step
@@ -64,7 +64,8 @@ class Child:
         """Wait for the child's end and return its agent's result, as a value of the type.
 
         Raises ChildFailed if the child did not succeed, and Refusal `payload_mismatch` for a result that is not of the
-        type.
+        type. After the cancel of this run was requested, it raises `invalid_transition` at once unless the child had
+        already ended.
         """
         shape = shape_of(type_, "validation")
         async with self._children.waiting():
@@ -136,7 +137,10 @@ class Children:
             raise _other_input(request.child_id, request.spec.adapter) from None
 
     async def finish_of(self, run_id: str) -> pb.RunFinished:
-        """Wait for a child's end, and return its finish. Raises Refusal once the run is no longer this worker's."""
+        """Wait for a child's end, and return its finish. Raises Refusal once the run is no longer this worker's, and at
+        once if the child had not ended when the run's cancel was requested: the log does not get its end any more."""
+        # As of now: a task that waits already is canceled by the function, if the function wants that.
+        is_canceling = self._assignment.cancel.requested
         while True:
             told = self._assignment.news.count  # before the read, so that news during the read leads to another read
             await self._read()
@@ -144,6 +148,8 @@ class Children:
                 seq, finish = self._finished[run_id]
                 await self._past.turn_of(seq)
                 return finish
+            if is_canceling:
+                await check_not_canceling(self._assignment)
             await self._assignment.news.after(told)
 
     async def _read(self) -> None:

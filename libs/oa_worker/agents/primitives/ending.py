@@ -1,4 +1,5 @@
-"""A run that is to end: nobody answers its questions any more, and it starts no runs.
+"""A run that is to end: nobody answers its questions any more, it starts no runs, and its log gets no more inputs and
+ends of children.
 
 The authority may refuse a call for such a run before word of the cancel reaches this worker.
 """
@@ -19,12 +20,14 @@ class RunCanceling(Refusal):
     """The run's cancel was requested. A function that lets this pass ends as canceled."""
 
     def __init__(self) -> None:
-        text = "the run is being canceled; clean up without asking people or starting runs"
+        what = "asking people, starting runs, or waiting for inputs or children"
+        text = f"the run is being canceled; clean up without {what}"
         super().__init__("invalid_transition", text)
 
 
 async def check_not_canceling(assignment: Assignment) -> None:
-    """Raise RunCanceling once the cancel was requested. Call it before anything is asked for."""
+    """Raise RunCanceling once the cancel was requested. Call it before anything is asked for, or is waited for that the
+    log does not have."""
     if assignment.cancel.requested:
         await asyncio.sleep(0)  # a function that asks again and again must not keep the cancel from reaching it
         raise RunCanceling

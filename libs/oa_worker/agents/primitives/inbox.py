@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from oa_worker.agents.primitives.ending import check_not_canceling
 from oa_worker.agents.primitives.past import Past
 from oa_worker.sdk.adapter import Assignment
 
@@ -24,11 +25,16 @@ class Inbox:
         self._unheard: deque[tuple[int, str]] = deque()
 
     async def arrival(self) -> None:
-        """Wait until there is an input to take. Raises Refusal once the run is no longer this worker's."""
+        """Wait until there is an input to take. Raises Refusal once the run is no longer this worker's, and at once if
+        there is none after the run's cancel was requested: there won't be one any more."""
+        # As of now: a task that waits already is canceled by the function, if the function wants that.
+        is_canceling = self._assignment.cancel.requested
         while not self._unheard:
             told = self._assignment.news.count  # before the read, so that news during the read leads to another read
             await self._read()
             if not self._unheard:
+                if is_canceling:
+                    await check_not_canceling(self._assignment)
                 await self._assignment.news.after(told)
         await self._past.turn_of(self._unheard[0][0])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -127,6 +127,16 @@ class History:
             "child": _last_number(self._children),
         }
         """Kinds of things that are numbered -> the last number that the log has."""
+
+    @property
+    def ended_children(self) -> Collection[str]:
+        """Ids of the children whose ends the log has."""
+        return self._ended.keys()
+
+    @property
+    def input_count(self) -> int:
+        """How many inputs the log has."""
+        return len(self._inputs)
 
     def begins_in(self, task: asyncio.Task[Any]) -> None:
         """Note the function's own task: other tasks that ask are branches."""

@@ -29,6 +29,7 @@ from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.declared import declared_input, declared_output
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.children import Child, Children
+from oa_worker.agents.primitives.ending import check_not_canceling
 from oa_worker.agents.primitives.inbox import Inbox
 from oa_worker.agents.primitives.past import QUIET_TURNS, Past
 from oa_worker.agents.primitives.requests import Requests, Settled, id_of
@@ -287,6 +288,8 @@ class _ReplayedChildren(Children):
         return Child(self, await self._history.child(spec, wanted, has_branches=self._past.has_branches))
 
     async def finish_of(self, run_id: str) -> pb.RunFinished:
+        if run_id not in self._history.ended_children:
+            await check_not_canceling(self._assignment)
         return finish_to_wire(await self._history.end_of_child(run_id))
 
 
@@ -298,6 +301,8 @@ class _ReplayedInbox(Inbox):
         self._waiting = 0
 
     async def arrival(self) -> None:
+        if self._heard + self._waiting >= self._history.input_count:
+            await check_not_canceling(self._assignment)
         self._waiting += 1
         try:
             text = await self._history.input(self._heard + self._waiting)

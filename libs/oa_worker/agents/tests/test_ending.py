@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_worker.agents import Run
+from oa_worker.agents import Child, Run
 from oa_worker.agents.replays.replaying import replay
 from oa_worker.agents.testing import Played, play
 from oa_worker.agents.tests.recordings import recorded
@@ -90,13 +90,31 @@ async def choose_in_time(run: Run[Ask]) -> None:
     await run.choose("Which?", ["a", "b"], deadline=timedelta(seconds=3))
 
 
+async def receive_input(run: Run[Ask]) -> None:
+    await run.receive(str)
+
+
+async def take_from_inbox(run: Run[Ask]) -> None:
+    async for _ in run.inbox(str):
+        pass
+
+
+async def await_child(run: Run[Ask]) -> None:
+    await Child(run._children, "run_00000000000000000000000001").result()
+
+
 async def two_at_once(run: Run[Ask]) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(start_child(run))
         group.create_task(ask_for_text(run))
 
 
-@pytest.mark.parametrize("act", [start_child, await_deadline, ask_for_text, choose_in_time, two_at_once])
+ACTS = [
+    start_child, await_deadline, ask_for_text, choose_in_time, receive_input, take_from_inbox, await_child, two_at_once
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("way", ["it lets it pass", "it turns it into the cancel", "it asks again"])
 async def test_what_is_asked_for_after_the_cancel_is_refused_and_the_run_is_canceled(act: Act, way: str) -> None:
     asked = list[str]()
@@ -121,8 +139,53 @@ async def test_what_is_asked_for_after_the_cancel_is_refused_and_the_run_is_canc
     (end,) = runtime.logs[RUN].events
     finish = end.run_finished
     assert (finish.outcome, finish.reason, finish.message) == (CANCELED, "canceled", "ended on request"), finish
-    said = "invalid_transition: the run is being canceled; clean up without asking people or starting runs"
+    said = (
+        "invalid_transition: the run is being canceled; clean up without asking people, starting runs, or waiting for "
+        "inputs or children"
+    )
     assert act is two_at_once or asked in ([], [said])
+
+
+async def test_what_the_log_has_at_the_cancel_can_still_be_had() -> None:
+    cancel, heard = CancelSignal(), list[object]()
+
+    async def agent(run: Run[Ask]) -> Answer:
+        child = await run.start_child("quote", None)
+        cancel.request("enough", 600_000)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            heard.append(await child.result(str))
+            async for message in run.inbox(str):
+                heard.append(message)
+        raise AssertionError
+
+    played = await play(agent, Ask("tea"), inputs=["a", "b"], children={"quote": "12.50"}, cancel=cancel)
+    assert (played.finish.outcome, heard) == (CANCELED, ["12.50", "a", "b"])
+
+
+async def test_a_replay_of_a_run_that_waited_after_its_cancel_is_the_same() -> None:
+    cancel, heard = CancelSignal(), list[str]()
+
+    async def agent(run: Run[Ask]) -> Answer:
+        child = await run.start_child("quote", None)
+        if not cancel.requested:
+            asyncio.get_running_loop().call_soon(cancel.request, "enough", 600_000)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await child.result(str)
+            for wait in (run.receive, Child(run._children, "run_00000000000000000000000009").result):
+                try:
+                    await wait(str)
+                except Refusal as refusal:
+                    heard.append(refusal.reason)
+        raise AssertionError
+
+    played = await play(agent, Ask("tea"), children={"quote": "12.50"}, cancel=cancel)
+    assert (played.finish.outcome, heard) == (CANCELED, ["invalid_transition"] * 2)
+    (await replay(agent, recorded(played, Ask("tea"), cancel_at=2))).check(whole=True)
+    assert heard == ["invalid_transition"] * 4
 
 
 async def test_a_function_that_asks_without_end_still_hears_of_its_cancel() -> None:

@@ -1,4 +1,5 @@
-"""The edge as an OpenAPI 3.1 document, made at its start from the same descriptors as the edge itself.
+"""The edge as an OpenAPI 3.1 document, made from the same descriptors as the edge itself, and from the comments of the
+contracts.
 
 The document describes JSON as the edge writes it. The edge also reads the other forms that proto3 JSON allows: names
 as the contract spells them, whole numbers as strings, enum values as numbers, and `null` for fields that are not set.
@@ -6,7 +7,7 @@ as the contract spells them, whole numbers as strings, enum values as numbers, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.rpc import code_pb2
@@ -21,17 +22,19 @@ _ERROR = "Error"
 _FRESH = " A person with a session must have signed in recently."
 
 
-def openapi(methods: Iterable[Method]) -> Json:
-    """The document, with every method and every message of a request or answer."""
+def openapi(methods: Iterable[Method], texts: Mapping[str, str]) -> Json:
+    """The document, with every method and every message of a request or answer. `texts`: the contracts' comments."""
     ordered = sorted(methods, key=lambda method: method.name)
     requests: list[Any] = [method.request_type.DESCRIPTOR for method in ordered]
     answers: list[Any] = [method.response_type.DESCRIPTOR for method in ordered]
-    schemas = {_ERROR: _error()} | schemas_of(requests, answers)
+    schemas = {_ERROR: _error()} | schemas_of(requests, answers, texts)
+    services = sorted({method.name.rpartition("/")[0] for method in ordered})
     return {
         "openapi": "3.1.0",
         "info": {"title": "OpenAgents Runtime", "version": "v1"},
         "servers": [{"url": "/"}],
-        "paths": {f"/{method.name}": _path(method) for method in ordered},
+        "tags": [{"name": _tag(service), "description": texts[service]} for service in services],
+        "paths": {f"/{method.name}": _path(method, texts) for method in ordered},
         "components": {
             "schemas": schemas,
             "securitySchemes": {"access_token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
@@ -42,30 +45,34 @@ def openapi(methods: Iterable[Method]) -> Json:
 # ------------------------------------------------------------------------------------------------- methods
 
 
-def _path(method: Method) -> Json:
+def _tag(service: str) -> str:
+    return service.rpartition(".")[2]
+
+
+def _path(method: Method, texts: Mapping[str, str]) -> Json:
     request = reference(method.request_type.DESCRIPTOR.full_name)
     body = {"required": True, "content": {"application/json": {"schema": request}}}
-    path = {"post": _operation(method, "post") | {"requestBody": body}}
+    path = {"post": _operation(method, "post", texts) | {"requestBody": body}}
     if method.reads_only:
-        path["get"] = _operation(method, "get") | {"parameters": _parameters(request)}
+        path["get"] = _operation(method, "get", texts) | {"parameters": _parameters(request)}
     return path
 
 
-def _operation(method: Method, verb: str) -> Json:
-    service, _, name = method.name.rpartition("/")
-    service = service.rpartition(".")[2]
-    operation: Json = {
+def _operation(method: Method, verb: str, texts: Mapping[str, str]) -> Json:
+    full_service, _, name = method.name.rpartition("/")
+    service = _tag(full_service)
+    who = _who(method.access)
+    told = texts[f"{full_service}.{name}"]
+    return {
         "operationId": f"{service}_{name}" if verb == "post" else f"{service}_{name}_get",
         "tags": [service],
+        "description": f"{told}\n\n{who}" if who else told,
         "responses": {
             "200": _answer("What it answers.", reference(method.response_type.DESCRIPTOR.full_name)),
             "default": _answer("A refusal.", reference(_ERROR)),
         },
         "security": [] if isinstance(method.access, Public) else [{"access_token": []}],
     }
-    if told := _who(method.access):
-        operation["description"] = told
-    return operation
 
 
 def _who(access: Access) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.auth.jwks import JWKS_PATH
 from oa_platform.health.clock_watch import CLOCK_HEADER
+from services.control.edge.door.comments import comments
 from services.control.edge.door.edge import Edge
 from services.control.edge.door.middleware import AroundRequests
 from services.control.edge.door.openapi import OPENAPI_PATH, openapi
@@ -49,10 +51,11 @@ class _Routes:
         self._edge = edge
         self._web = web
         self._clock = clock
-        methods = _as_json(openapi(edge.methods))
+        # Made when somebody asks for it: most starts of control are for other things.
+        methods = functools.cache(lambda: _as_json(openapi(edge.methods, comments())))
         self._documents = {
             JWKS_PATH.encode(): _Document("jwks", "application/jwk-set+json", lambda: _as_json(jwks())),
-            OPENAPI_PATH.encode(): _Document("openapi", "application/json", lambda: methods),
+            OPENAPI_PATH.encode(): _Document("openapi", "application/json", methods),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -35,15 +35,15 @@ def reference(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def schemas_of(requests: Iterable[Descriptor], answers: Iterable[Descriptor]) -> Json:
-    """Full name -> schema, for these messages and all messages in them.
+def schemas_of(requests: Iterable[Descriptor], answers: Iterable[Descriptor], texts: Mapping[str, str]) -> Json:
+    """Full name -> schema, for these messages and all messages in them. `texts`: full name -> what describes it.
 
     A message of requests states what the edge checks besides single fields: one member of each oneof is set. If it is
     in no answer, it states also that it has no other members. Answers get new members with new releases.
     """
     asked, told = _reachable(requests), _reachable(answers)
     return {
-        name: _message(descriptor, is_asked=name in asked, is_closed=name not in told)
+        name: _message(descriptor, texts, is_asked=name in asked, is_closed=name not in told)
         for name, descriptor in (asked | told).items()
     }
 
@@ -61,8 +61,9 @@ def _reachable(descriptors: Iterable[Descriptor]) -> dict[str, Descriptor]:
     return found
 
 
-def _message(descriptor: Descriptor, *, is_asked: bool, is_closed: bool) -> Json:
-    schema: Json = {"type": "object", "properties": {field.json_name: _field(field) for field in descriptor.fields}}
+def _message(descriptor: Descriptor, texts: Mapping[str, str], *, is_asked: bool, is_closed: bool) -> Json:
+    properties = {field.json_name: _field(field) | _described(field, texts) for field in descriptor.fields}
+    schema: Json = {"type": "object", "description": texts[descriptor.full_name], "properties": properties}
     if required := [field.json_name for field in descriptor.fields if _is_required(field)]:
         schema["required"] = required
     choices = [oneof for oneof in descriptor.oneofs if not is_synthetic(oneof)]
@@ -73,6 +74,18 @@ def _message(descriptor: Descriptor, *, is_asked: bool, is_closed: bool) -> Json
     if is_asked and is_closed:
         schema["additionalProperties"] = False
     return schema
+
+
+def _described(field: FieldDescriptor, texts: Mapping[str, str]) -> Json:
+    """The field's comment, and those of the values of its enum."""
+    text = texts[field.full_name]
+    if field.enum_type is not None:
+        values = (
+            f"- `{value.name}`: {texts[f'{field.enum_type.full_name}.{value.name}']}"
+            for value in field.enum_type.values
+        )
+        text = "\n".join((f"{text}\n", *values))
+    return {"description": text}
 
 
 def _rules(field: FieldDescriptor) -> options_pb2.FieldRules:

@@ -13,12 +13,13 @@ from jsonschema import Draft202012Validator
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
 from services.control.edge.door.codec import Codec, decode, encode
+from services.control.edge.door.comments import comments
 from services.control.edge.door.methods import Method, open_methods
 from services.control.edge.door.openapi import openapi
 from services.control.policy.domain import Public
 from services.control.tests.harness import Control, reason_of
 
-DOCUMENT = openapi(open_methods().values())
+DOCUMENT = openapi(open_methods().values(), comments())
 
 
 def validator(name: str) -> Draft202012Validator:
@@ -43,6 +44,32 @@ def test_every_schema_is_one_and_every_reference_leads_somewhere() -> None:
         Draft202012Validator.check_schema(schema)
     parts = json.dumps(DOCUMENT).split('"$ref": "#/components/schemas/')[1:]
     assert {part.partition('"')[0] for part in parts} <= schemas.keys()
+
+
+def test_every_service_method_message_and_field_is_described() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    described = {
+        **{tag["name"]: tag for tag in DOCUMENT["tags"]},
+        **{one["operationId"]: one for path in DOCUMENT["paths"].values() for one in path.values()},
+        **schemas,
+        **{
+            f"{name}.{field}": one
+            for name, schema in schemas.items()
+            if name != "Error"
+            for field, one in schema["properties"].items()
+        },
+    }
+    assert [name for name, one in described.items() if name != "Error" and not one.get("description")] == []
+    used = {tag for path in DOCUMENT["paths"].values() for one in path.values() for tag in one["tags"]}
+    assert used == {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+def test_a_description_is_the_comment_and_says_who_may_call_and_what_values_mean() -> None:
+    path = DOCUMENT["paths"]["/openagents.runtime.v1.RunService/CancelRun"]
+    said = "Asks for a run to end. Asking again changes nothing.\n\nNeeds the scope runs.write."
+    assert path["post"]["description"] == said
+    status = DOCUMENT["components"]["schemas"]["openagents.runtime.v1.Run"]["properties"]["status"]
+    assert "\n- `RUN_STATUS_CANCELED`: " in status["description"]
 
 
 def test_a_name_of_a_well_known_type_is_in_its_list() -> None:

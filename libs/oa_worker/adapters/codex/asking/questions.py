@@ -87,11 +87,18 @@ def asked_for(title: str, detail: str, options: Mapping[str, str]) -> pb.Request
 
 async def together(asking: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run all of them at the same time. The first one that fails ends the others, and its exception is raised."""
+    tasks = [asyncio.ensure_future(one) for one in asking]
+    if not tasks:
+        return []
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in asking]
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+        # Not a TaskGroup: before CPython 3.13, its failure hides a cancel that comes at the same moment.
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
     return [task.result() for task in tasks]
 
 

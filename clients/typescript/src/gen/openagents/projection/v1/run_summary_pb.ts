@@ -83,7 +83,7 @@ export type RunSummary = Message<"openagents.projection.v1.RunSummary"> & {
   workerId: string;
 
   /**
-   * Attempts so far.
+   * Number of attempts so far.
    *
    * @generated from field: uint32 attempt = 9;
    */
@@ -126,7 +126,7 @@ export type RunSummary = Message<"openagents.projection.v1.RunSummary"> & {
   textBytes: bigint;
 
   /**
-   * Tool calls.
+   * Number of tool calls.
    *
    * @generated from field: uint64 tool_calls = 15;
    */

@@ -88,7 +88,7 @@ export type Run = Message<"openagents.runtime.v1.Run"> & {
   workerId: string;
 
   /**
-   * Attempts so far.
+   * Number of attempts so far.
    *
    * @generated from field: uint32 attempt = 10;
    */
@@ -252,7 +252,7 @@ export type RunTotals = Message<"openagents.runtime.v1.RunTotals"> & {
   messages: bigint;
 
   /**
-   * Tool calls.
+   * Number of tool calls.
    *
    * @generated from field: uint64 tool_calls = 3;
    */
