@@ -126,6 +126,7 @@ ADMIN_COMMANDS: dict[str, Sequence[str]] = {
     "admin maintenance on": ("--notice", WORD),
     "admin org list": ("--person", WORD),
     "admin org restore": (WORD,),
+    "admin org set-owner": (WORD, WORD),
     "admin org show": (WORD,),
     "admin policy explain": (WORD, "--org", WORD, "--session", WORD, "--scope", WORD, "--owner", WORD),
     "admin route canary": (WORD,),
