@@ -23,6 +23,9 @@ MAX_MESSAGE_BYTES = 1000
 once with three characters for each byte that isn't ASCII, once in base64."""
 MAX_METADATA_BYTES = 1500
 """Maximum size of the metadata on the wire: names, values and the field together."""
+LOST_STATUS = "Internal error from Core"
+"""What grpc.aio says, with the code INTERNAL, of a call that the other side ended while a message was being sent. The
+status that the other side gave is lost."""
 _FIELD_KEY = "field"
 
 # The reason for a status without our ErrorInfo, made by a transport or a proxy and not by one of our handlers.
@@ -112,6 +115,8 @@ def _from_status(status: status_pb2.Status) -> Refusal | None:
 
 def from_code(grpc_code: str, details: str) -> Refusal:
     """Return the nearest refusal for a bare gRPC code ("UNAVAILABLE") with its text."""
+    if grpc_code == "INTERNAL" and details == LOST_STATUS:
+        return Refusal("unavailable", "the call was ended while it was sending, and nobody knows why; call again")
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"

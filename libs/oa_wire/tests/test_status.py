@@ -76,6 +76,8 @@ def test_details_that_are_broken_inside_are_none() -> None:
     [
         ("UNAVAILABLE", "connection refused", "unavailable"),
         ("UNKNOWN", "", "internal"),
+        ("INTERNAL", "Internal error from Core", "unavailable"),
+        ("INTERNAL", "a defect", "internal"),
         ("RESOURCE_EXHAUSTED", "", "overloaded"),
         ("RESOURCE_EXHAUSTED", "CLIENT: Sent message larger than max (9 vs. 4)", "request_too_large"),
     ],
