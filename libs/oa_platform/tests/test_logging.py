@@ -10,6 +10,7 @@ from typing import Any, TextIO, TypeVar
 
 import pytest
 import structlog
+from grpc._cython import cygrpc
 
 from oa_base.visible import LAYOUT, visible
 from oa_platform.config.shared import LogSettings
@@ -64,6 +65,33 @@ def test_request_and_trace_are_in_every_record(stream: io.StringIO) -> None:
         expected = current_trace_id()
     for record in _records(stream):
         assert (record["request_id"], record["trace_id"]) == ("req-9", expected)
+
+
+def test_a_client_that_went_away_is_no_error_with_a_traceback(stream: io.StringIO) -> None:
+    """gRPC logs it as one; what else it logs stays an error."""
+    grpc = logging.getLogger("grpc._cython.cygrpc")
+    for error in (cygrpc.ExecuteBatchError("Failed"), ValueError("broken")):
+        try:
+            raise error
+        except Exception as raised:  # noqa: BLE001 - as gRPC does
+            grpc.exception("%s raised by servicer method [/a.B/C]", type(raised).__name__)
+    gone, broken = _records(stream)
+    assert (gone["event"], gone["level"], "exception" in gone) == ("grpc_caller_gone", "info", False)
+    assert gone["detail"] == "ExecuteBatchError raised by servicer method [/a.B/C]"
+    assert (broken["level"], "ValueError: broken" in broken["exception"]) == ("error", True)
+
+
+def test_a_client_that_went_away_is_below_a_higher_level() -> None:
+    out = io.StringIO()
+    before = logging.getLogger().handlers, logging.getLogger().level
+    try:
+        configure_logging(LogSettings(level="warning", format="json"), "test-service", out)
+        logging.getLogger("grpc._cython.cygrpc").error("away", exc_info=cygrpc.ExecuteBatchError("Failed"))
+    finally:
+        logging.getLogger().handlers, level = before
+        logging.getLogger().setLevel(level)
+        structlog.reset_defaults()
+    assert out.getvalue() == ""
 
 
 def test_a_traceback_is_in_the_record_without_secrets(stream: io.StringIO) -> None:
