@@ -74,6 +74,8 @@ async def test_it_shows_its_certificate_and_its_token(tmp_path: Path) -> None:
             await _name_of({"OA_CONTROL_GRPC": f"localhost:{port}"})
         with pytest.raises(Refusal, match=r"\(Hostname Verification Check failed\); see to OA_CONTROL_GRPC$"):
             await _name_of({"OA_CONTROL_GRPC": f"127.0.0.1:{port}", **env})
+        with pytest.raises(Refusal, match="name all replicas by one DNS name"):
+            await _name_of({"OA_CONTROL_GRPC": f"127.0.0.1:{port},127.0.0.2:{port}", **env})
         other = tmp_path / "other"
         other.mkdir()
         strange = env | {"OA_TLS_CA_FILE": str(Authority().write(other))}

@@ -1,6 +1,7 @@
 """A record is one line with what is known about the call, and without secrets."""
 
 import asyncio
+import importlib
 import io
 import json
 import logging
@@ -10,7 +11,6 @@ from typing import Any, TextIO, TypeVar
 
 import pytest
 import structlog
-from grpc._cython import cygrpc
 
 from oa_base.visible import LAYOUT, visible
 from oa_platform.config.shared import LogSettings
@@ -19,6 +19,7 @@ from oa_platform.telemetry.logging import REDACTED, configure_logging, redact
 from oa_platform.tests.traces import current_trace_id, span
 
 T = TypeVar("T", bound=TextIO)
+CallerGone: type[Exception] = importlib.import_module("grpc._cython.cygrpc").ExecuteBatchError
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1c3JfMSJ9.c2lnbmF0dXJl"
 
 
@@ -70,7 +71,7 @@ def test_request_and_trace_are_in_every_record(stream: io.StringIO) -> None:
 def test_a_client_that_went_away_is_no_error_with_a_traceback(stream: io.StringIO) -> None:
     """gRPC logs it as one; what else it logs stays an error."""
     grpc = logging.getLogger("grpc._cython.cygrpc")
-    for error in (cygrpc.ExecuteBatchError("Failed"), ValueError("broken")):
+    for error in (CallerGone("Failed"), ValueError("broken")):
         try:
             raise error
         except Exception as raised:  # noqa: BLE001 - as gRPC does
@@ -86,7 +87,7 @@ def test_a_client_that_went_away_is_below_a_higher_level() -> None:
     before = logging.getLogger().handlers, logging.getLogger().level
     try:
         configure_logging(LogSettings(level="warning", format="json"), "test-service", out)
-        logging.getLogger("grpc._cython.cygrpc").error("away", exc_info=cygrpc.ExecuteBatchError("Failed"))
+        logging.getLogger("grpc._cython.cygrpc").error("away", exc_info=CallerGone("Failed"))
     finally:
         logging.getLogger().handlers, level = before
         logging.getLogger().setLevel(level)

@@ -493,7 +493,11 @@ async def test_a_start_that_waits_for_the_database_says_so_once(empty_database: 
     async with pg_front(empty_database.port) as front:
         dsn = empty_database.owner.replace(f":{empty_database.port}", f":{front.port}")
         settings = _settings(dsn, start_timeout_s=60)
-        for start in (lambda: _started(settings), lambda: check_schema(settings, "runtime", tmp_path)):
+        starts: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: _started(settings),
+            lambda: check_schema(settings, "runtime", tmp_path),
+        )
+        for start in starts:
             front.refusals = [("57P03", "no")] * 3
             with structlog.testing.capture_logs() as logs:
                 await start()
