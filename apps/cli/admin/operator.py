@@ -74,8 +74,8 @@ def operators_audit_heads(env: Mapping[str, str]) -> FileAuditHeads:
 
     Raises Refusal(invalid_setting).
     """
-    control = load(OperatorSettings, env).control
-    return FileAuditHeads(ClientHome(client_home(load_settings(env))).site(f"http://{control}"))
+    first = load(OperatorSettings, env).control.addresses[0]
+    return FileAuditHeads(ClientHome(client_home(load_settings(env))).site(f"http://{first}"))
 
 
 def _channel(settings: OperatorSettings) -> grpc.aio.Channel:
