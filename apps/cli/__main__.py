@@ -5,19 +5,18 @@ Every command, even `oa --version`, pays for the imports of this module: see `pr
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from oa_platform.process import interrupts
+from oa_platform.process.first import silence_grpc
 
 if TYPE_CHECKING:
     from apps.cli.program import Cli
 
 interrupts.ends_at_once()
-# gRPC's own log lines are for its developers.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+silence_grpc()
 # httpx has a command line of its own, which loads rich and pygments with every command here. Nobody calls it.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 

@@ -6,25 +6,29 @@ SIGTERM drains it: it takes no further run, finishes those that it has, and ends
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import socket
-import sys
-from collections.abc import Mapping
-from pathlib import Path
+from oa_platform.process.first import silence_grpc
 
-import structlog
+silence_grpc()
 
-from apps.worker.settings import WorkerSettings
-from oa_base.environment import api_key_file
-from oa_base.refusal import Refusal
-from oa_base.visible import LAYOUT, visible
-from oa_platform.config.loading import load
-from oa_platform.process.signals import stop_signals
-from oa_platform.telemetry.logging import configure_logging
-from oa_worker import ApiKeyTokens, ExecAdapter, Worker, WorkerLimits
-from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken
+import asyncio  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import socket  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Mapping  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import structlog  # noqa: E402
+
+from apps.worker.settings import WorkerSettings  # noqa: E402
+from oa_base.environment import api_key_file  # noqa: E402
+from oa_base.refusal import Refusal  # noqa: E402
+from oa_base.visible import LAYOUT, visible  # noqa: E402
+from oa_platform.config.loading import load  # noqa: E402
+from oa_platform.process.signals import stop_signals  # noqa: E402
+from oa_platform.telemetry.logging import configure_logging  # noqa: E402
+from oa_worker import ApiKeyTokens, ExecAdapter, Worker, WorkerLimits  # noqa: E402
+from oa_worker.sdk.notices import Attached, Detached, Notice, RunLeft, RunTaken  # noqa: E402
 
 _log = structlog.get_logger(__name__)
 _OURS = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")

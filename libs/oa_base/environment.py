@@ -17,7 +17,7 @@ _PORTS = {"http": 80, "https": 443}
 def secret_text(env: Mapping[str, str], variable: str) -> str:
     """A secret: the variable's text, or that of the file that the variable with `_FILE` appended names; else "".
 
-    Raises ValueError for a file that can't be read, and if both are set: one of them would be a mistake.
+    Raises ValueError for a file that can't be read or is empty, and if both are set: one of them would be a mistake.
     """
     text, file_variable = env.get(variable, ""), f"{variable}_FILE"
     if not env.get(file_variable):
@@ -25,10 +25,13 @@ def secret_text(env: Mapping[str, str], variable: str) -> str:
     if text:
         raise ValueError(f"{variable} and {file_variable} are both set; unset one of them")
     try:
-        return Path(env[file_variable]).read_text("utf-8").strip()
+        text = Path(env[file_variable]).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         text = f"{file_variable} names a file that can't be read ({type(error).__name__}); name one that can"
         raise ValueError(text) from None
+    if not text:
+        raise ValueError(f"{file_variable} names a file that is empty; write the secret into it, or unset the variable")
+    return text
 
 
 class ApiKey:

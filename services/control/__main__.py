@@ -1,8 +1,8 @@
 """Control: people, tokens and the public edge. Run with `python -m services.control`."""
 
-from oa_platform.process.gc_pauses import hold_garbage_collection
+from oa_platform.process.first import before_imports
 
-hold_garbage_collection()
+before_imports()
 
 from oa_platform.process.lifecycle import run_service  # noqa: E402
 from services.control.config import ControlSettings  # noqa: E402

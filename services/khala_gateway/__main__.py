@@ -1,8 +1,8 @@
 """The gateway: delivers topics to clients over WebSocket. Run with `python -m services.khala_gateway`."""
 
-from oa_platform.process.gc_pauses import hold_garbage_collection
+from oa_platform.process.first import before_imports
 
-hold_garbage_collection()
+before_imports()
 
 from oa_platform.process.lifecycle import run_service  # noqa: E402
 from services.khala_gateway.config import GatewaySettings  # noqa: E402

@@ -1,8 +1,8 @@
 """The projector: read models and summary topics from runtime's log. Run with `python -m services.projector`."""
 
-from oa_platform.process.gc_pauses import hold_garbage_collection
+from oa_platform.process.first import before_imports
 
-hold_garbage_collection()
+before_imports()
 
 from oa_platform.process.lifecycle import run_service  # noqa: E402
 from services.projector.config import ProjectorSettings  # noqa: E402

@@ -1,8 +1,8 @@
 """The runtime: the authority of runs and their log. Run with `python -m services.runtime`."""
 
-from oa_platform.process.gc_pauses import hold_garbage_collection
+from oa_platform.process.first import before_imports
 
-hold_garbage_collection()
+before_imports()
 
 from oa_platform.process.lifecycle import run_service  # noqa: E402
 from services.runtime.config import RuntimeSettings  # noqa: E402

@@ -20,6 +20,7 @@ from oa_platform.config.callers import OPERATOR
 from oa_platform.config.loading import group, load, peer_port, setting
 from oa_platform.config.parsers import Secret, Target, secret_text, target
 from oa_platform.config.shared import TlsSettings
+from oa_platform.tls.protection import check_has_name
 
 T = TypeVar("T")
 
@@ -73,8 +74,8 @@ def operators_audit_heads(env: Mapping[str, str]) -> FileAuditHeads:
 
     Raises Refusal(invalid_setting).
     """
-    control = load(OperatorSettings, env).control
-    return FileAuditHeads(ClientHome(client_home(load_settings(env))).site(f"http://{control}"))
+    first = load(OperatorSettings, env).control.addresses[0]
+    return FileAuditHeads(ClientHome(client_home(load_settings(env))).site(f"http://{first}"))
 
 
 def _channel(settings: OperatorSettings) -> grpc.aio.Channel:
@@ -86,6 +87,7 @@ def _channel(settings: OperatorSettings) -> grpc.aio.Channel:
             message = f"{where}; set OA_TLS_CERT_FILE, or OA_ALLOW_PLAINTEXT=true"
             raise Refusal("invalid_setting", message, field="OA_TLS_CERT_FILE")
         return grpc.aio.insecure_channel(str(settings.control), options=options)
+    check_has_name(settings.control, "OA_CONTROL_GRPC")
     files = {"OA_TLS_CA_FILE": tls.ca_file, "OA_TLS_KEY_FILE": tls.key_file, "OA_TLS_CERT_FILE": tls.cert_file}
     credentials = grpc.ssl_channel_credentials(*(_read(file, variable) for variable, file in files.items()))
     return grpc.aio.secure_channel(str(settings.control), credentials, options=options)

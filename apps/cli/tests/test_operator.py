@@ -12,11 +12,12 @@ import grpc.aio
 import pytest
 
 from apps.cli.__main__ import run
-from apps.cli.admin.operator import operators
+from apps.cli.admin.operator import operators, operators_audit_heads
 from apps.cli.exits import Exit
 from oa_base.refusal import Refusal
 from oa_client.cpython.operators.subjects import SubjectOperators
 from oa_platform.config.ports import PORT_OFFSETS
+from oa_runlog.proof.audit import AuditHead
 from oa_testing.peers.authority import Authority
 from oa_testing.postgres import free_port
 from openagents.control.v1 import block_service_pb2 as pb
@@ -74,11 +75,23 @@ async def test_it_shows_its_certificate_and_its_token(tmp_path: Path) -> None:
             await _name_of({"OA_CONTROL_GRPC": f"localhost:{port}"})
         with pytest.raises(Refusal, match=r"\(Hostname Verification Check failed\); see to OA_CONTROL_GRPC$"):
             await _name_of({"OA_CONTROL_GRPC": f"127.0.0.1:{port}", **env})
+        with pytest.raises(Refusal, match="name all replicas by one DNS name"):
+            await _name_of({"OA_CONTROL_GRPC": f"127.0.0.1:{port},127.0.0.2:{port}", **env})
         other = tmp_path / "other"
         other.mkdir()
         strange = env | {"OA_TLS_CA_FILE": str(Authority().write(other))}
         with pytest.raises(Refusal, match=r"\(certificate signature failure\); see to OA_CONTROL_GRPC$"):
             await _name_of({"OA_CONTROL_GRPC": f"localhost:{port}", **strange})
+
+
+def test_what_was_verified_of_one_installation_is_not_held_against_another(tmp_path: Path) -> None:
+    """Whatever form the address has, each control has a file of its own."""
+    controls = ("127.0.0.1:9080", "dns:///a.test:9080", "b.test:9080", "b.test:9081", "10.0.0.1:9080,10.0.0.2:9080")
+    for control in controls:
+        env = {"OA_CLIENT_HOME": str(tmp_path), "OA_CONTROL_GRPC": control}
+        assert operators_audit_heads(env).load("org_1") is None
+        operators_audit_heads(env).save("org_1", AuditHead(1, bytes(32)))
+    assert len(list(tmp_path.rglob("audit-heads.json"))) == len(controls)
 
 
 async def test_nothing_is_said_in_the_clear_to_elsewhere_unless_that_is_allowed() -> None:

@@ -97,6 +97,23 @@ async def test_it_trusts_the_authority_of_a_site_that_has_its_own(tmp_path: Path
     assert (status, err) == (0, "")
 
 
+async def test_a_handshake_that_fails_is_in_the_log_and_not_on_stderr(tmp_path: Path) -> None:
+    """gRPC's core would write a line of its own form for each attempt."""
+    authority, issued = Authority(), Authority("Another authority").issue()
+    runtime = FakeRuntime({})
+    tls = server_context(tmp_path, authority.issue())
+    credentials = grpc.ssl_server_credentials([(issued.key, issued.certificate)])
+    async with runtime.running(credentials), control(runtime, tls) as url, asyncio.timeout(TIMEOUT_S):
+        env = {"OA_CONTROL_URL": url, "OA_API_KEY": "oak_test", "OA_CA_FILE": str(authority.write(tmp_path))}
+        process = await _started(env)
+        assert process.stdout is not None
+        while b'"detached"' not in (line := await process.stdout.readline()):
+            assert line, "it ended by itself"
+        process.send_signal(signal.SIGTERM)
+        _, _, err = await _ended(process)
+    assert err == ""
+
+
 async def test_an_authority_that_is_none_ends_it(tmp_path: Path) -> None:
     env = {"OA_CONTROL_URL": "https://127.0.0.1:9", "OA_API_KEY": "oak_test", "OA_CA_FILE": str(tmp_path / "none")}
     status, lines, _ = await _ended(await _started(env))

@@ -165,7 +165,7 @@ class GrpcServerSettings:
 
 def doc_of_target(service: str) -> str:
     """The documentation of a setting for another service's address."""
-    return f"Address of {service}. Calls are spread over all healthy addresses."
+    return f"Address of {service}. Calls are spread over all healthy addresses. Several only without certificates."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ from oa_base.visible import LAYOUT, visible
 from oa_platform.config.loading import load, setting
 from oa_platform.config.parsers import Secret, number, postgres_url
 from oa_platform.config.shared import DatabaseSettings
-from oa_platform.postgres.servers import Target, connect
+from oa_platform.postgres.servers import BROKEN, OnWait, Target, connect, log_wait, may_heal
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -50,6 +50,8 @@ STATEMENT_LOCK_TIMEOUT_MS = 2_000
 """Maximum wait of one statement for its lock. Later statements on the same table wait behind it meanwhile."""
 RETRY_PAUSE_S = 1.0
 """Pause before a migration that did not get its locks is tried again."""
+_NO_LOCK = (asyncpg.exceptions.LockNotAvailableError, asyncpg.exceptions.DeadlockDetectedError)
+"""Errors of a migration whose locks somebody else has, or who also waits for one of the migration's own."""
 _LOCK_KEY = 0x0A_9E_17_5D
 _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9_]+\.sql")
 
@@ -172,17 +174,24 @@ async def migrate(
     """
     files = read_directory(directory)
     connection = await _connect(dsn, URL_VARIABLE, start_timeout_s)
+    names: list[str] = []
     try:
         await _lock(connection)
         async with connection.transaction():
             await connection.execute(_CREATE_RECORD)
-        names = []
         for migration in steps(files, await _applied(connection, service), contract=contract):
             await _apply(connection, service, migration)
             names.append(migration.name)
-        return names
+    except BROKEN as error:
+        if not (connection.is_closed() or may_heal(error)):
+            raise
+        message = (
+            f"the connection ended ({type(error).__name__}); each migration is stored whole or not at all: try again"
+        )
+        raise Refusal("unavailable", message, field=URL_VARIABLE) from error
     finally:
         await connection.close()
+    return names
 
 
 async def check(
@@ -191,13 +200,14 @@ async def check(
     directory: Path,
     start_timeout_s: float = START_TIMEOUT_S,
     variable: str = "OA_DATABASE_URL",
+    on_wait: OnWait | None = None,
 ) -> None:
     """Raise Refusal(migration_refused) unless the database has all migrations in `directory` that expand.
 
-    It may also have those of a newer release, as long as they take nothing away.
+    It may also have those of a newer release, as long as they take nothing away. `on_wait`: see `servers.patiently`.
     """
     files = read_directory(directory)
-    applied = await read_applied(dsn, service, start_timeout_s, variable)
+    applied = await read_applied(dsn, service, start_timeout_s, variable, on_wait)
     missing = [file for file in pending(files, applied) if not file.contracts]
     if missing:
         raise _refused(
@@ -206,10 +216,14 @@ async def check(
 
 
 async def read_applied(
-    dsn: str, service: str, start_timeout_s: float = START_TIMEOUT_S, variable: str = URL_VARIABLE
+    dsn: str,
+    service: str,
+    start_timeout_s: float = START_TIMEOUT_S,
+    variable: str = URL_VARIABLE,
+    on_wait: OnWait | None = None,
 ) -> list[Migration]:
     """The record of the applied migrations, in order; messages call the DSN `variable`. Raises Refusal(unavailable)."""
-    connection = await _connect(dsn, variable, start_timeout_s)
+    connection = await _connect(dsn, variable, start_timeout_s, on_wait)
     try:
         return await _applied(connection, service)
     except asyncpg.exceptions.UndefinedTableError:
@@ -221,12 +235,13 @@ async def read_applied(
 async def check_schema(settings: DatabaseSettings, service: str, directory: Path) -> None:
     """`check` for a service's start, unless OA_DATABASE_CHECK_MIGRATIONS is off."""
     if settings.check_migrations:
-        await check(settings.url.reveal(), service, directory, settings.start_timeout_s)
+        dsn = settings.url.reveal()
+        await check(dsn, service, directory, settings.start_timeout_s, on_wait=log_wait(dsn))
 
 
-async def _connect(dsn: str, variable: str, start_timeout_s: float) -> Connection:
+async def _connect(dsn: str, variable: str, start_timeout_s: float, on_wait: OnWait | None = None) -> Connection:
     # Nothing that is acknowledged here can be lost unnoticed: a service checks at its start what was applied.
-    return await connect(Target(dsn, CONNECT_TIMEOUT_S, True, {}), start_timeout_s, variable)
+    return await connect(Target(dsn, CONNECT_TIMEOUT_S, True, {}), start_timeout_s, variable, on_wait)
 
 
 async def _lock(connection: Connection) -> None:
@@ -263,9 +278,11 @@ async def _applied_now(connection: Connection, service: str, migration: Migratio
             await connection.execute(migration.sql)
             await connection.execute(_INSERT_APPLIED, service, migration.number, migration.name, migration.checksum)
         return True
-    except asyncpg.exceptions.LockNotAvailableError:
+    except _NO_LOCK:
         return False
     except asyncpg.PostgresError as error:
+        if connection.is_closed() or may_heal(error):
+            raise
         raise _refused(
             f"{migration.name} can't be applied ({error}); nothing of it was stored: mend it, and try again"
         ) from error

@@ -36,6 +36,7 @@ from oa_platform.postgres.servers import (
     RawConnection,
     Target,
     ask,
+    log_wait,
     open_connection,
     patiently,
     refusing_start,
@@ -84,7 +85,8 @@ class Postgres:
     async def __aenter__(self) -> Self:
         """Connect, waiting for the database up to `start_timeout_s`; raises Refusal unavailable, invalid_setting."""
         with refusing_start(self._target.dsn, "OA_DATABASE_URL"):
-            self._pool = await patiently(self._create_pool, self._settings.start_timeout_s)
+            dsn, timeout_s = self._target.dsn, self._settings.start_timeout_s
+            self._pool = await patiently(self._create_pool, timeout_s, log_wait(dsn))
         self._usable.set(1)
         self._watching = asyncio.create_task(self._watch(), name="postgres-watch")
         return self

@@ -9,7 +9,7 @@ from oa_platform.config.loading import groups_of
 from oa_platform.config.shared import DatabaseSettings, ServiceSettings
 from oa_platform.postgres.planes import PLANES
 from oa_platform.postgres.pool import target_of
-from oa_platform.postgres.servers import RawConnection, connect
+from oa_platform.postgres.servers import RawConnection, connect, log_wait
 
 _ASK = """
 SELECT session_user AS name,
@@ -49,7 +49,8 @@ async def check_roles(settings: ServiceSettings) -> None:
     schema = next((plane.schema for plane in PLANES if plane.service == settings.service), "")
     for one in groups_of(settings):
         if isinstance(one, DatabaseSettings):
-            connection = await connect(target_of(one, settings.service), one.start_timeout_s, "OA_DATABASE_URL")
+            target = target_of(one, settings.service)
+            connection = await connect(target, one.start_timeout_s, "OA_DATABASE_URL", log_wait(target.dsn))
             try:
                 await _check(connection, schema)
             finally:

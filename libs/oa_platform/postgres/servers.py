@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
+import structlog
 
 from oa_base.refusal import Refusal
 from oa_platform.config.dsn import Host, database_hosts, database_location
@@ -54,6 +55,9 @@ _SWAPPED = (
     asyncpg.exceptions.DuplicatePreparedStatementError,
 )
 T = TypeVar("T")
+OnWait = Callable[[BaseException], None]
+"""Receives the error for which somebody begins to wait for the database."""
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -163,8 +167,11 @@ def _rank(error: BaseException) -> tuple[bool, bool]:
     return not isinstance(error, UnusableServer), not may_heal(error)
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]], timeout_s: float) -> T:
-    """The result of `attempt`, repeated while waiting may help, up to `timeout_s`; raises the error of the last one."""
+async def patiently(attempt: Callable[[], Awaitable[T]], timeout_s: float, on_wait: OnWait | None = None) -> T:
+    """The result of `attempt`, repeated while waiting may help, up to `timeout_s`; raises the error of the last one.
+
+    `on_wait` receives the error of the first attempt, if it is not the last one.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     while True:
@@ -173,13 +180,26 @@ async def patiently(attempt: Callable[[], Awaitable[T]], timeout_s: float) -> T:
         except Exception as error:
             if not may_heal(error) or loop.time() >= deadline:
                 raise
+            if on_wait is not None:
+                on_wait(error)
+                on_wait = None
         await asyncio.sleep(_RETRY_S)
 
 
-async def connect(target: Target, timeout_s: float, variable: str = "") -> RawConnection:
+def log_wait(dsn: str) -> OnWait:
+    """For a service that starts: log which database it waits for, and why. A tool's output is not a log."""
+
+    def log(error: BaseException) -> None:
+        why = str(error) if isinstance(error, UnusableServer) else type(error).__name__
+        _log.warning("waiting_for_database", database=database_location(dsn), why=why)
+
+    return log
+
+
+async def connect(target: Target, timeout_s: float, variable: str = "", on_wait: OnWait | None = None) -> RawConnection:
     """A tool's connection; waits up to `timeout_s` for the database. Raises Refusal unavailable, invalid_setting."""
     with refusing_start(target.dsn, variable):
-        return await patiently(lambda: open_connection(target), timeout_s)
+        return await patiently(lambda: open_connection(target), timeout_s, on_wait)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ service is ready are hidden from the collector for good, and full collections be
 While a service starts, it makes little garbage and hundreds of thousands of objects that stay. Collections that look at
 them take a tenth of the time that the start takes, so there are none:
 
-    hold_garbage_collection()  # before the other imports
+    hold_garbage_collection()  # before the other imports: `first.before_imports` does it
     ...
     calm_garbage_collection()  # the service is ready
 """

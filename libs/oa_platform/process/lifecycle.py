@@ -2,7 +2,7 @@
 
     """The runtime: the authority of runs and their log. Run with `python -m services.runtime`."""
 
-    hold_garbage_collection()  # before the other imports; see `gc_pauses`
+    before_imports()  # see `first`
 
     async def start(settings: RuntimeSettings, process: Process) -> None:
         clock = process.clock

@@ -47,6 +47,9 @@ _QUIET = ("httpx", "httpcore", "asyncio", "uvicorn.error", "uvicorn.access")
 _WITH_LINES = ("exception", "stack")
 # Says again and again, with a traceback, that it could not connect; `oa_platform.postgres.pool` says it once.
 _SILENT = ("asyncpg.pool",)
+# The logger of gRPC's servers, and its error when a client is gone before it has been answered.
+_GRPC = "grpc._cython.cygrpc"
+_CALLER_GONE = "ExecuteBatchError"
 
 _JSON = json.JSONEncoder(sort_keys=True, default=str)
 _REMEMBERED_KEYS = 1024
@@ -88,6 +91,8 @@ def configure_logging(settings: LogSettings, service: str, stream: TextIO | None
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _SILENT:
         logging.getLogger(name).setLevel(logging.ERROR)
+    grpc = logging.getLogger(_GRPC)
+    grpc.filters = [_CallersGone()]
 
 
 class _Logger:
@@ -114,6 +119,21 @@ class _Handler(logging.Handler):
             self.handleError(record)
         else:
             self._lines.write(line)
+
+
+class _CallersGone(logging.Filter):
+    """Makes an everyday record of what gRPC reports as an error with a traceback: its core took no answer to a call, as
+    when the client has just gone away."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; False if its new level is not logged."""
+        error = record.exc_info[1] if record.exc_info else None
+        if type(error).__name__ != _CALLER_GONE:
+            return True
+        record.detail = record.getMessage()
+        record.msg, record.args, record.exc_info = "grpc_caller_gone", (), None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        return logging.getLogger(record.name).isEnabledFor(record.levelno)
 
 
 def _capture(logger: _Logger, method: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:

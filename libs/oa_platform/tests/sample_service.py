@@ -1,17 +1,21 @@
 """A service for the tests of `oa_platform.process`: it does nothing, in the ways that the environment asks for."""
 
-import asyncio
-import os
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from oa_platform.process.first import before_imports
 
-from oa_base.refusal import Refusal
-from oa_platform.auth.authenticator import Authenticator
-from oa_platform.config.shared import ServiceSettings
-from oa_platform.process.lifecycle import Process, run_service
-from oa_platform.rpc.server import GrpcServer
-from oa_platform.tests.grpc_sample import Echo, Request, Response, add_echo
+before_imports()
+
+import asyncio  # noqa: E402
+import os  # noqa: E402
+from collections.abc import AsyncIterator  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+from typing import Any, ClassVar  # noqa: E402
+
+from oa_base.refusal import Refusal  # noqa: E402
+from oa_platform.auth.authenticator import Authenticator  # noqa: E402
+from oa_platform.config.shared import ServiceSettings  # noqa: E402
+from oa_platform.process.lifecycle import Process, run_service  # noqa: E402
+from oa_platform.rpc.server import GrpcServer  # noqa: E402
+from oa_platform.tests.grpc_sample import Echo, Request, Response, add_echo  # noqa: E402
 
 
 @dataclass(frozen=True, kw_only=True)

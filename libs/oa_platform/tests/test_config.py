@@ -30,6 +30,7 @@ class Sample(ServiceSettings):
     inner: Inner = group(Inner)
     name: str = setting("OA_NAME", text(5), doc="A name.")
     key: Secret = setting("OA_KEY", secret_text(), doc="A key.")
+    other: Secret = setting("OA_OTHER_KEY", secret_text(), Secret(""), doc="A key that may be missing.")
     place: Path | None = setting("OA_PLACE", path(), None, doc="A place.")
 
 
@@ -109,6 +110,15 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     env = {"OA_NAME": "x", "OA_SERVICE_TOKEN": "t", **DEVELOPMENT, "OA_KEY_FILE": str(tmp_path / "key")}
     assert load(Sample, env).key.reveal() == "from a file"
     assert "OA_KEY_FILE names a file that can't be read" in _refusal({**env, "OA_KEY_FILE": "/nonexistent"}).message
+
+
+@pytest.mark.parametrize("variable", ["OA_KEY", "OA_OTHER_KEY"], ids=["required", "optional"])
+def test_a_secret_whose_file_is_empty_is_not_one_that_is_not_set(variable: str, tmp_path: Path) -> None:
+    """A secret that was being replaced: with its default, an optional one would go unnoticed."""
+    (tmp_path / "key").write_text("\n")
+    env = {name: text for name, text in REQUIRED.items() if name != variable}
+    message = _refusal({**env, f"{variable}_FILE": str(tmp_path / "key")}).message
+    assert f"{variable}_FILE names a file that is empty; write the secret into it" in message
 
 
 def test_a_secret_that_is_given_in_both_ways_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A record is one line with what is known about the call, and without secrets."""
 
 import asyncio
+import importlib
 import io
 import json
 import logging
@@ -18,6 +19,7 @@ from oa_platform.telemetry.logging import REDACTED, configure_logging, redact
 from oa_platform.tests.traces import current_trace_id, span
 
 T = TypeVar("T", bound=TextIO)
+CallerGone: type[Exception] = importlib.import_module("grpc._cython.cygrpc").ExecuteBatchError
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1c3JfMSJ9.c2lnbmF0dXJl"
 
 
@@ -64,6 +66,33 @@ def test_request_and_trace_are_in_every_record(stream: io.StringIO) -> None:
         expected = current_trace_id()
     for record in _records(stream):
         assert (record["request_id"], record["trace_id"]) == ("req-9", expected)
+
+
+def test_a_client_that_went_away_is_no_error_with_a_traceback(stream: io.StringIO) -> None:
+    """gRPC logs it as one; what else it logs stays an error."""
+    grpc = logging.getLogger("grpc._cython.cygrpc")
+    for error in (CallerGone("Failed"), ValueError("broken")):
+        try:
+            raise error
+        except Exception as raised:  # noqa: BLE001 - as gRPC does
+            grpc.exception("%s raised by servicer method [/a.B/C]", type(raised).__name__)
+    gone, broken = _records(stream)
+    assert (gone["event"], gone["level"], "exception" in gone) == ("grpc_caller_gone", "info", False)
+    assert gone["detail"] == "ExecuteBatchError raised by servicer method [/a.B/C]"
+    assert (broken["level"], "ValueError: broken" in broken["exception"]) == ("error", True)
+
+
+def test_a_client_that_went_away_is_below_a_higher_level() -> None:
+    out = io.StringIO()
+    before = logging.getLogger().handlers, logging.getLogger().level
+    try:
+        configure_logging(LogSettings(level="warning", format="json"), "test-service", out)
+        logging.getLogger("grpc._cython.cygrpc").error("away", exc_info=CallerGone("Failed"))
+    finally:
+        logging.getLogger().handlers, level = before
+        logging.getLogger().setLevel(level)
+        structlog.reset_defaults()
+    assert out.getvalue() == ""
 
 
 def test_a_traceback_is_in_the_record_without_secrets(stream: io.StringIO) -> None:

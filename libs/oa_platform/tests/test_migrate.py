@@ -160,6 +160,40 @@ async def test_a_migration_that_never_gets_its_lock_is_refused(
     await reader.close()
 
 
+async def test_a_migration_that_loses_a_deadlock_is_tried_again(
+    empty_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service locked the same tables in another order, and Postgres chose to end the migration."""
+    monkeypatch.setattr(module, "RETRY_PAUSE_S", 0.01)
+    tries = ("0001_first.sql", "CREATE SEQUENCE runtime.tries;")
+    loses = "DO $$ BEGIN IF nextval('runtime.tries') = 1 THEN RAISE SQLSTATE '40P01'; END IF; END $$;"
+    directory = _write(tmp_path / "m", tries, ("0002_second.sql", loses))
+    assert await migrate(empty_database.owner, "runtime", directory) == ["0001_first.sql", "0002_second.sql"]
+    assert await _fetchval(empty_database.owner, "SELECT last_value FROM runtime.tries") == 2
+
+
+async def test_a_migration_whose_connection_ends_is_unavailable_and_the_next_try_applies_it(
+    empty_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is wrong with the migration: a server that restarts, or a network that breaks, ended it."""
+    monkeypatch.setattr(module, "STATEMENT_LOCK_TIMEOUT_MS", 600_000)
+    directory = _write(tmp_path / "m", ONE)
+    await migrate(empty_database.owner, "runtime", directory)
+    holder = await asyncpg.connect(empty_database.owner)
+    third = ("0002_third.sql", EXPAND[1])
+    async with holder.transaction(), asyncio.timeout(60):
+        await holder.execute("LOCK TABLE runtime.first")
+        migrating = asyncio.create_task(migrate(empty_database.owner, "runtime", _write(directory, ONE, third)))
+        end = "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_locks WHERE relation = 'runtime.first'::regclass"
+        while not await _fetchval(empty_database.owner, f"{end} AND NOT granted"):
+            await asyncio.sleep(0.02)
+        with pytest.raises(Refusal) as caught:
+            await migrating
+    assert (caught.value.reason, caught.value.field) == ("unavailable", module.URL_VARIABLE)
+    assert await migrate(empty_database.owner, "runtime", directory) == [third[0]]
+    await holder.close()
+
+
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [

@@ -152,6 +152,34 @@ def test_a_service_that_listens_everywhere_is_reached_at_each_address(host: str)
                 socket.create_connection((address, port), PATIENCE_S).close()
 
 
+def test_what_grpc_says_about_connections_of_strangers_is_not_on_stderr(tmp_path: Path) -> None:
+    """Its lines are not of the log's form, and a port scan brings one for each connection."""
+    authority = Authority()
+    cert_file, key_file = authority.issue().write(tmp_path)
+    files = {"OA_TLS_CERT_FILE": cert_file, "OA_TLS_KEY_FILE": key_file, "OA_TLS_CA_FILE": authority.write(tmp_path)}
+    with _service(**{name: str(file) for name, file in files.items()}) as service:
+        while not _scanned(service):
+            time.sleep(0.02)
+        service.process.send_signal(signal.SIGTERM)
+        code, _, _, err = service.end()
+    assert (code, err) == (0, "")
+
+
+def _scanned(service: Service) -> bool:
+    """Whether a client without TLS reached the port and was sent away."""
+    assert service.process.poll() is None
+    try:
+        with socket.create_connection(("127.0.0.1", service.grpc_port), PATIENCE_S) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while stranger.recv(1024):
+                pass
+    except ConnectionResetError:
+        return True
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def test_a_process_that_starts_is_alive_and_not_ready() -> None:
     with _service(SAMPLE_MODE="hang") as service:
         assert service.until(503).json()["failures"] == {"process": "starting"}

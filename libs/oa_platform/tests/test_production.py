@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import asyncpg
 import pytest
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_base.refusal import Refusal
@@ -18,6 +19,7 @@ from oa_platform.config.loading import group, load
 from oa_platform.config.production import DEVELOPMENT_MARK, others_may_read, weakness
 from oa_platform.config.shared import DatabaseSettings, JwksSettings, ServiceSettings
 from oa_platform.postgres.roles import check_roles
+from oa_testing.peers.pg_front import pg_front
 from oa_testing.postgres import DEVELOPMENT, ON_FAST, Database
 
 GOOD_TOKEN = secrets.token_urlsafe(32)
@@ -119,6 +121,14 @@ async def test_a_service_signs_in_as_a_role_that_owns_nothing(runtime_database: 
     assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_DATABASE_URL")
     with pytest.raises(Refusal, match=r"'oa_owner', which owns .*runtime"):
         await check_roles(_stored(runtime_database.owner))
+
+
+async def test_the_first_look_at_the_database_says_that_it_waits(runtime_database: Database) -> None:
+    async with pg_front(runtime_database.port) as front:
+        front.refusals = [("57P03", "no")] * 2
+        with structlog.testing.capture_logs() as logs:
+            await check_roles(_stored(runtime_database.runtime.replace(f":{runtime_database.port}", f":{front.port}")))
+    assert [log["event"] for log in logs] == ["waiting_for_database"]
 
 
 @pytest.mark.parametrize("lost", ["SELECT ON runtime.runs", "USAGE ON SCHEMA runtime"])

@@ -21,7 +21,7 @@ from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres import facts as server_facts
 from oa_platform.postgres.facts import Facts, complaint, is_tight, no_room
 from oa_platform.postgres.listen import Listener
-from oa_platform.postgres.migrate import migrate
+from oa_platform.postgres.migrate import check_schema, migrate
 from oa_platform.postgres.pool import Postgres
 from oa_platform.postgres.preparation import connect_admin
 from oa_testing.peers.pg_front import pg_front
@@ -487,6 +487,24 @@ async def test_a_server_that_refuses_for_the_moment_is_waited_for(empty_database
         front.refusals = [*TEMPORARY]
         refusal = await _refused_start(_settings(through(empty_database.owner)))
         assert (refusal.reason, refusal.field) == ("unavailable", "OA_DATABASE_URL")
+
+
+async def test_a_start_that_waits_for_the_database_says_so_once(empty_database: Database, tmp_path: Path) -> None:
+    async with pg_front(empty_database.port) as front:
+        dsn = empty_database.owner.replace(f":{empty_database.port}", f":{front.port}")
+        settings = _settings(dsn, start_timeout_s=60)
+        starts: tuple[Callable[[], Awaitable[object]], ...] = (
+            lambda: _started(settings),
+            lambda: check_schema(settings, "runtime", tmp_path),
+        )
+        for start in starts:
+            front.refusals = [("57P03", "no")] * 3
+            with structlog.testing.capture_logs() as logs:
+                await start()
+            assert not front.refusals
+            (said,) = (log for log in logs if log["event"] == "waiting_for_database")
+            assert said["database"] == f"127.0.0.1:{front.port}/{empty_database.name}"
+            assert said["why"] == "CannotConnectNowError"
 
 
 async def test_too_many_connections_are_waited_for(empty_database: Database) -> None:

@@ -13,7 +13,7 @@ from cryptography import x509
 from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
-from oa_platform.config.parsers import Address
+from oa_platform.config.parsers import Address, target
 from oa_platform.config.shared import EdgeTlsSettings, TlsSettings
 from oa_platform.system.clock import SystemClock
 from oa_platform.telemetry.metrics import REGISTRY
@@ -209,6 +209,18 @@ def test_elsewhere_without_a_certificate_is_refused(host: str) -> None:
             ask()
         assert "OA_ALLOW_PLAINTEXT=true" in refused.value.message
     Protection().check_url(f"https://{address}/x", "OA_CONTROL_URL")
+
+
+async def test_listed_addresses_have_no_name_in_a_certificate(files: PairFiles) -> None:
+    """gRPC would compare every replica's certificate with the whole list: no call would ever get through."""
+    listed = target().parse("127.0.0.1:1,127.0.0.2:1")
+    assert Protection().for_channel(listed) is None
+    async with _certificates(files) as certificates:
+        protection = Protection(certificates)
+        assert protection.for_channel(target().parse("dns:///runtime.test:1")) is certificates
+        with pytest.raises(Refusal, match="name all replicas by one DNS name") as refused:
+            protection.for_channel(listed)
+    assert (refused.value.reason, refused.value.field) == ("invalid_setting", "OA_TLS_CERT_FILE")
 
 
 def test_plaintext_that_is_allowed_is_said() -> None:

@@ -41,8 +41,11 @@ class Protection:
         return self.certificates
 
     def for_channel(self, target: Target | Address) -> Certificates | None:
-        """The same for calls to another service."""
+        """The same for calls to another service. Raises Refusal(invalid_setting) for listed addresses, too, if there
+        are certificates: gRPC compares those of all replicas with the whole list, and finds it in none."""
         self._check(target.is_loopback, f"calls go to {target}", "")
+        if self.certificates is not None:
+            check_has_name(target, self.variables.certificate)
         return self.certificates
 
     def check_url(self, url: str, variable: str, secure: str = "https") -> None:
@@ -73,6 +76,13 @@ class Protection:
         if self.allow_plaintext:
             _log.warning("plaintext", what=what, allowed_by="OA_ALLOW_PLAINTEXT")
         return self.allow_plaintext
+
+
+def check_has_name(target: Target | Address, variable: str) -> None:
+    """Raise Refusal(invalid_setting) for a target that stands for no single name in a certificate."""
+    if isinstance(target, Target) and len(target.addresses) > 1:
+        hint = "with certificates, name all replicas by one DNS name, which each of their certificates has"
+        raise Refusal("invalid_setting", f"calls go to the addresses {target}; {hint}", field=variable)
 
 
 @cache  # reading the system's authorities takes tens of milliseconds

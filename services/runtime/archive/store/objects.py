@@ -174,6 +174,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _away(error: Exception) -> Refusal:
-    """A refusal without the error's text, which may name hosts and paths: that is for the log."""
-    text = f"the archive can't be reached now ({type(error).__name__}); try again"
+    """A refusal without the error's text, which may name hosts and paths. The system's name of an error, such as ENOSPC
+    or EROFS, tells a full disk from one that is read-only."""
+    number = error.errno if isinstance(error, OSError) and error.errno else 0
+    kind = errno.errorcode.get(number, type(error).__name__)
+    text = f"the archive can't be reached now ({kind}); try again"
     return Refusal("unavailable", text, retry_after_ms=_RETRY_AFTER_MS)

@@ -167,6 +167,7 @@ async def test_a_half_written_object_is_none(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(Refusal) as caught:
         await objects.put("object", spool_of(b"x"))
     assert caught.value.reason == "unavailable"
+    assert caught.value.message == "the archive can't be reached now (ENOSPC); try again"
     assert files_in(tmp_path) == ["before"]
     with pytest.raises(ObjectMissing):
         await read(objects, "object")

@@ -1,0 +1,28 @@
+"""What a program does before its other imports, because these read the environment and make many objects.
+
+from oa_platform.process.first import before_imports
+
+before_imports()
+...  # the other imports
+"""
+
+from __future__ import annotations
+
+import os
+
+from oa_platform.process.gc_pauses import hold_garbage_collection
+
+
+def before_imports() -> None:
+    """Call as the first thing in a service's process."""
+    hold_garbage_collection()
+    silence_grpc()
+
+
+def silence_grpc() -> None:
+    """Keep the log lines of gRPC's core off stderr; call before gRPC is imported, which reads the variable then.
+
+    They are for gRPC's developers, in a format of their own among the records of the log: one for each port scan and
+    each connection that breaks. Whoever sets GRPC_VERBOSITY gets them.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
