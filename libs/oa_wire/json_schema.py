@@ -56,7 +56,7 @@ class JsonSchema:
         try:
             self._root = read_json(text)
         except Unstrict as error:
-            raise _no_schema(f"the schema has no one meaning as JSON: {error}") from None
+            raise _no_schema(f"the schema must be JSON with one meaning: {error}") from None
         except ValueError:
             raise _no_schema("the schema must be one JSON text") from None
         if not isinstance(self._root, dict | bool):

@@ -60,7 +60,7 @@ def _read(read: Callable[[str], object], text: str, field: str) -> str:
     try:
         read(text)
     except Unstrict as error:
-        raise Refusal("invalid_value", f"{field} has no one meaning as JSON: {error}", field=field) from None
+        raise Refusal("invalid_value", f"{field} must be JSON with one meaning: {error}", field=field) from None
     except ValueError:
         raise Refusal("invalid_value", f"{field} must be one JSON text", field=field) from None
     return text
