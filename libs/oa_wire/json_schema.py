@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from oa_base.refusal import Refusal
-from oa_wire.strict_text import read_json
+from oa_wire.strict_text import Unstrict, read_json
 
 MAX_STEPS = 20_000
 """Maximum number of comparisons for one value; the rest of it is not checked."""
@@ -55,8 +55,10 @@ class JsonSchema:
         """Raises Refusal `invalid_value` for a text that is not a schema, or one that refers to another document."""
         try:
             self._root = read_json(text)
+        except Unstrict as error:
+            raise _no_schema(f"the schema must be JSON with one meaning: {error}") from None
         except ValueError:
-            raise _no_schema("the schema must be one JSON text, without doubled keys") from None
+            raise _no_schema("the schema must be one JSON text") from None
         if not isinstance(self._root, dict | bool):
             raise _no_schema("a schema must be a JSON object or a boolean")
         if isinstance(self._root, dict) and self._root.get("$schema", DIALECT) not in (DIALECT, f"{DIALECT}#"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 MAX_JSON_DEPTH = 100
@@ -33,6 +34,20 @@ def read_json(text: str | bytes) -> Any:
         raise _too_deep() from None
     _check_depth(value)
     return value
+
+
+def check_whole(text: str) -> None:
+    """Check that a text that `read_json` reads holds no half of a surrogate pair (`"\\ud800"`), for which UTF-8 has no
+    bytes. Raises Unstrict. `read_json` reads such texts, because stored ones may have them."""
+    if _MAY_BE_HALF.search(text) is None:
+        return
+    try:
+        json.dumps(read_json(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Unstrict("a text in it holds half a character; give whole ones") from None
+
+
+_MAY_BE_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_base64(text: str) -> bytes:

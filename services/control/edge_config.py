@@ -220,7 +220,8 @@ class WebSettings:
         "OA_LEGACY_IDLE_TIMEOUT_S",
         number(0.05, 3600),
         60.0,
-        doc="Maximum time without a byte of a request to the legacy side, or of its answer.",
+        doc="Maximum time without a byte of a request to the legacy side, or of its answer's body, and maximum time "
+        "from the end of the request to the end of the answer's headers.",
     )
 
     def legacy_limits(self) -> LegacyLimits:

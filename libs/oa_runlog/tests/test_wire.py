@@ -297,6 +297,37 @@ def test_a_command_that_nothing_can_start_is_refused_to_the_caller(
     assert (refused.value.reason, refused.value.field) == (reason, field)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('"\\ud800"', "half a character"),
+        ('{"\\uDFFF": 1}', "half a character"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ("NaN", "NaN"),
+        ("[" * 200 + "]" * 200, "deeper"),
+        ("{", "one JSON text"),
+    ],
+)
+def test_an_input_that_readers_would_not_read_alike_is_refused_to_the_caller(text: str, said: str) -> None:
+    spec = event_pb2.RunSpec(adapter="a", agent=event_pb2.AgentSpec(input_json=text))
+    with pytest.raises(Refusal, match=said) as refused:
+        wire.asked_spec_from_wire(spec, path="spec.")
+    assert (refused.value.reason, refused.value.field) == ("invalid_value", "spec.agent.input_json")
+
+
+def test_whole_characters_may_be_written_as_pairs_and_as_text_about_halves() -> None:
+    for text in ('"\\ud83d\\ude00"', '"\\\\ud800"'):
+        spec = event_pb2.RunSpec(adapter="a", agent=event_pb2.AgentSpec(input_json=text))
+        assert wire.asked_spec_from_wire(spec).input == ev.AgentSpec(text)
+
+
+def test_half_characters_that_an_earlier_release_took_can_be_read_from_its_log() -> None:
+    spec = ev.RunSpec("a", ev.AgentSpec('"\\ud800"'))
+    created = wire.encode_body(ev.RunCreated(values.USER_ID, values.ORG_ID, spec))
+    event = wire.decode_event(wire.encode_event(values.RUN_ID, 1, 1, 0, created))
+    assert event.body == ev.RunCreated(values.USER_ID, values.ORG_ID, spec)
+
+
 def test_a_command_may_have_empty_arguments_and_empty_variables() -> None:
     command = event_pb2.ExecSpec(argv=["a", ""], environment={"A": "", "b c": "=", "é": "x"})
     asked = wire.asked_spec_from_wire(event_pb2.RunSpec(adapter="exec", exec=command))

@@ -24,7 +24,7 @@ from oa_runlog.wire.bodies import (
     received_body,
 )
 from oa_runlog.wire.events import EventEncoder, decode_event, encode_event, event_from_wire, recorded_ns
-from oa_runlog.wire.fields import json_text
+from oa_runlog.wire.fields import asked_json_text, json_text
 from oa_runlog.wire.finishes import decode_finish, encode_finish, finish_from_wire, finish_to_wire
 from oa_runlog.wire.queues import decode_queue, encode_queue
 from oa_runlog.wire.receipts import receipt_from_wire, receipt_to_wire
@@ -35,6 +35,7 @@ from oa_runlog.wire.specs import asked_spec_from_wire, decode_spec, encode_spec,
 __all__ = [
     "BodyMessage",
     "EventEncoder",
+    "asked_json_text",
     "asked_spec_from_wire",
     "body_from_wire",
     "body_to_wire",

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
 from oa_base.refusal import Refusal
-from oa_wire.strict_text import read_json
+from oa_wire.strict_text import Unstrict, check_whole, read_json
 
 M = TypeVar("M", bound=ProtoMessage)
 E = TypeVar("E", bound=enum.StrEnum)
@@ -47,10 +47,22 @@ def need(value: Any, field: str) -> Any:
 
 def json_text(text: str, field: str) -> str:
     """Return `text`. Raises Refusal `invalid_value`, naming `field`, if it is not one unambiguous JSON text."""
+    return _read(read_json, text, field)
+
+
+def asked_json_text(text: str, field: str) -> str:
+    """Return `text`, which `json_text` takes and somebody sends now. Raises Refusal `invalid_value` for half
+    characters, which logs of earlier releases may hold."""
+    return _read(check_whole, text, field)
+
+
+def _read(read: Callable[[str], object], text: str, field: str) -> str:
     try:
-        read_json(text)
+        read(text)
+    except Unstrict as error:
+        raise Refusal("invalid_value", f"{field} must be JSON with one meaning: {error}", field=field) from None
     except ValueError:
-        raise Refusal("invalid_value", f"{field} must be one JSON text, without doubled keys", field=field) from None
+        raise Refusal("invalid_value", f"{field} must be one JSON text", field=field) from None
     return text
 
 

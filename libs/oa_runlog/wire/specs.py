@@ -9,7 +9,7 @@ from google.protobuf.message import Message as ProtoMessage
 
 from oa_base.refusal import Refusal
 from oa_runlog import events
-from oa_runlog.wire.fields import EnumMap, json_text, parse, part
+from oa_runlog.wire.fields import EnumMap, asked_json_text, json_text, parse, part
 from oa_runlog.wire.queues import checked_queue, queue_to_wire
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
@@ -55,11 +55,14 @@ def spec_from_wire(message: event_pb2.RunSpec, *, path: str = "") -> events.RunS
 
 def asked_spec_from_wire(message: event_pb2.RunSpec, *, path: str = "") -> events.RunSpec:
     """The spec that a caller asks for. Raises Refusal as `spec_from_wire` does, and for a command that nothing can
-    start. These are not rules of the contract, because logs and schedules of earlier releases hold such commands.
+    start, or an input with half characters. These are not rules of the contract, because logs and schedules of earlier
+    releases hold such specs.
     """
     spec = spec_from_wire(message, path=path)
     if isinstance(spec.input, events.ExecSpec):
         _check_can_start(spec.input, f"{path}exec.")
+    elif isinstance(spec.input, events.AgentSpec):
+        asked_json_text(spec.input.input_json, f"{path}agent.input_json")
     return spec
 
 

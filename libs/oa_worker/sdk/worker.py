@@ -134,9 +134,9 @@ class Worker:
             except Refusal as refusal:
                 if self._left.is_set():
                     return
-                steady = self._waits.was_steady()
-                failures = 0 if steady else failures + 1
-                revoked = 0 if steady else revoked
+                failures += 1
+                if self._waits.was_steady():  # its token was good, so what was refused before is no longer in a row
+                    failures, rejected, revoked = 0, 0, 0
                 if refusal.reason == _REVOKED:
                     revoked += 1
                     await self._runs.lose_all(refusal)  # the authority has given the runs to others

@@ -171,6 +171,21 @@ async def test_a_worker_whose_fresh_token_is_revoked_too_ends_and_says_so() -> N
     assert len([notice for notice in notices if isinstance(notice, Detached)]) == 1
 
 
+async def test_a_worker_outlives_any_number_of_rotations_of_its_key() -> None:
+    """Only tokens that are refused in a row end a worker. Each of these has carried a stream for a while."""
+    limits = replace(QUICK, steady_after_ms=0)
+    rotations = limits.max_rejected_tokens + 2
+    async with scripted().running() as runtime:
+        working = asyncio.create_task(Worker("test", [Patient()], FakeTokens(runtime), limits=limits).run())
+        for rotation in range(1, rotations + 1):
+            await runtime.until(lambda n=rotation: runtime.streams == n and len(runtime.held) >= n)  # type: ignore[misc]
+            runtime.refuse(REVOKED)
+        await runtime.until(lambda: runtime.streams == rotations + 1)
+        assert not working.done()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
 async def test_a_worker_whose_account_was_revoked_ends_when_its_key_gives_no_token_any_more() -> None:
     async with scripted().running() as runtime:
         adapter, tokens = Patient(), FakeTokens(runtime)

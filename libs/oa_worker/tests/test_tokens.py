@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 import time
 from email.utils import formatdate
@@ -12,7 +14,10 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_testing.peers.forward_proxy import ForwardProxy
+from oa_testing.peers.listener import Listener
+from oa_testing.waiting import PATIENCE_S
 from oa_wire.status import to_status
+from oa_worker.sdk.transport import tokens
 from oa_worker.sdk.transport.tokens import ApiKeyTokens
 from oa_worker.tests.fake_edge import KEY, edge, granted
 from openagents.control.v1 import service_account_service_pb2 as pb
@@ -66,6 +71,23 @@ async def test_an_edge_that_is_not_there() -> None:
     assert (caught.value.reason, KEY in caught.value.message) == ("unavailable", False)
 
 
+async def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "EXCHANGE_TIMEOUT_S", 0.5)
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    async with Listener(drip) as server, asyncio.timeout(PATIENCE_S):
+        with pytest.raises(Refusal) as caught:
+            await ApiKeyTokens(f"http://127.0.0.1:{server.port}", KEY).get()
+    assert caught.value.reason == "unavailable"
+
+
 async def test_loopback_is_reached_past_every_proxy(dead_proxies: dict[str, str]) -> None:
     with edge(200, granted()) as (url, _):
         assert (await ApiKeyTokens(url, KEY, proxy="http://127.0.0.1:9").get()).token == "token"
@@ -90,8 +112,8 @@ async def test_an_error_names_the_proxy_and_not_its_password(dead_proxies: dict[
 async def test_a_key_that_was_rotated_in_its_file_is_taken_from_there(tmp_path: Path) -> None:
     file = tmp_path / "key"
     with edge(200, granted()) as (url, seen):
-        tokens = ApiKeyTokens(url, KEY, api_key_file=file)
-        await tokens.get()
+        source = ApiKeyTokens(url, KEY, api_key_file=file)
+        await source.get()
         file.write_text("oak_next\n", "utf-8")
-        await tokens.get()
+        await source.get()
     assert [pb.ExchangeKeyRequest.FromString(body).api_key for body in seen] == [KEY, "oak_next"]

@@ -57,7 +57,7 @@ class RunApi(RunServiceServicer):
         self, request: run_service_pb2.SendInputRequest, context: Any
     ) -> run_service_pb2.SendInputResponse:
         """Send input to a run."""
-        text = wire.json_text(request.input_json, "input_json")
+        text = wire.asked_json_text(wire.json_text(request.input_json, "input_json"), "input_json")
         applied = await self._runs.send(current_principal(), request.run_id, request.idempotency_key, text)
         return run_service_pb2.SendInputResponse(seq=applied.first_seq, already_sent=applied.repeated)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from openagents.control.v1 import service_account_service_pb2 as pb
 
 _EXCHANGE_PATH = "/openagents.control.v1.ServiceAccountService/ExchangeKey"
 EXCHANGE_TIMEOUT_S = 10.0
+"""Maximum time of an exchange in all. A worker waits for it, and its stream ends with its token."""
 # A fresh token has not expired: a clock is wrong, here or there, and clocks get corrected.
 OF_CLOCKS = {"token_expired", "token_too_old", "clock_skew"}
 
@@ -133,9 +135,13 @@ class ApiKeyTokens:
         try:
             # A transport of our own, because httpx would otherwise use the environment's proxies.
             transport = httpx.AsyncHTTPTransport(verify=self._trust, proxy=self._way.proxy or None)
-            async with httpx.AsyncClient(timeout=EXCHANGE_TIMEOUT_S, transport=transport) as client:
+            # The client's own time limit is one for each read.
+            async with (
+                asyncio.timeout(EXCHANGE_TIMEOUT_S),
+                httpx.AsyncClient(timeout=EXCHANGE_TIMEOUT_S, transport=transport) as client,
+            ):
                 answer = await client.post(self._url, content=body, headers=headers)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TimeoutError) as error:
             message = (
                 f"control can't be reached at {self._url}{self._way.words} ({type(error).__name__}); is it running?"
             )

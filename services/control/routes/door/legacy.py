@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
@@ -28,7 +30,9 @@ from services.control.routes.limits import LegacyLimits
 
 _log = structlog.get_logger(__name__)
 _OVERLOADED_RETRY_MS = 500
-_KEEP_ALIVE_S = 20.0
+_NO_LINGER = struct.pack("ii", 1, 0)
+"""`SO_LINGER` of 0 s. An address pair could otherwise not be used for a minute after a connection that we close, and
+there are too few of them for a connection each request."""
 _HOP_BY_HOP = frozenset(
     {
         "connection",
@@ -70,15 +74,20 @@ class Legacy:
 
     The upstream gets the Host that the client asked for, and in X-Forwarded-For, -Host and -Proto how the request
     came here. Values that these headers had before count only from trusted proxies.
+
+    Each request has a connection of its own. If the upstream sends more than its answer's length, or a body where an
+    answer has none (to a HEAD, for example), the rest would otherwise be the answer to the next person's request.
     """
 
     def __init__(self, url: str, limits: LegacyLimits, trusted: Sequence[IpNetwork]) -> None:
         self._url = httpx.URL(url)
         self._limits = limits
         self._trusted = trusted
-        pool = httpx.Limits(max_connections=limits.max_requests, keepalive_expiry=_KEEP_ALIVE_S)
+        pool = httpx.Limits(max_connections=limits.max_requests, max_keepalive_connections=0)
         # A bare transport, because a client would keep one person's cookies and send them for the next person.
-        self._transport = httpx.AsyncHTTPTransport(limits=pool, trust_env=False)
+        self._transport = httpx.AsyncHTTPTransport(
+            limits=pool, trust_env=False, socket_options=[(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)]
+        )
         self._requests: Counter[str] = Counter()
 
     async def __aenter__(self) -> Legacy:
@@ -125,12 +134,14 @@ class Legacy:
         `request_too_large`, `invalid_value`, `malformed_message`."""
         outgoing = self._outgoing(request)
         try:
-            return await self._transport.handle_async_request(outgoing)
+            async with asyncio.timeout(None) as until_head:
+                outgoing.extensions["trace"] = _limiting(until_head, self._limits.idle_timeout_s)
+                return await self._transport.handle_async_request(outgoing)
         except httpx.LocalProtocolError:
             # This is about what the client sent: the upstream had no part in it.
             message = "this request has a header that can't be passed on; send only printable characters"
             raise Refusal("malformed_message", message) from None
-        except httpx.TimeoutException:
+        except (httpx.TimeoutException, TimeoutError):
             message = "the legacy side did not answer in time, and may have done what was asked; look before you retry"
             raise Refusal("deadline_exceeded", message) from None
         except ClientDisconnect:
@@ -185,7 +196,7 @@ class Legacy:
         cookies = without_our_cookies("; ".join(request.headers.getlist("cookie")))
         if cookies:
             headers.append(("cookie", cookies))
-        return [*headers, *self._way(request), (REQUEST_ID_KEY, current_request_id())]
+        return [*headers, *self._way(request), (REQUEST_ID_KEY, current_request_id()), ("connection", "close")]
 
     def _way(self, request: Request) -> Headers:
         peer = request.client.host if request.client else ""
@@ -196,6 +207,17 @@ class Legacy:
             ("x-forwarded-host", given.get("x-forwarded-host") or request.headers.get("host", "")),
             ("x-forwarded-proto", given.get("x-forwarded-proto") or request.scope["scheme"]),
         ]
+
+
+def _limiting(timeout: asyncio.Timeout, limit_s: float) -> Callable[[str, object], Awaitable[None]]:
+    """A trace of httpx that limits the time from the end of the request to the end of the answer's head. Each byte of a
+    head, and each interim answer (1xx), would otherwise extend it."""
+
+    async def trace(step: str, _info: object) -> None:
+        if step == "http11.receive_response_headers.started":
+            timeout.reschedule(asyncio.get_running_loop().time() + limit_s)
+
+    return trace
 
 
 def _has_body(request: Request) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,9 @@ from typing import Any, NamedTuple, cast
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_testing.peers.listener import Listener
 from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
 from services.control.routes.domain.groups import Group, Groups, Side
 from services.control.routes.door.front import Front
 from services.control.routes.door.legacy import Legacy
@@ -83,6 +86,21 @@ class Taken(NamedTuple):
     status: int
 
 
+def web_request(method: str, *headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    """The ASGI scope of a request for /echo."""
+    return {
+        "type": "http",
+        "method": method,
+        "path": "/echo",
+        "raw_path": b"/echo",
+        "query_string": b"",
+        "headers": list(headers),
+        "scheme": "http",
+        "client": ("127.0.0.1", 1),
+        "state": {},
+    }
+
+
 async def measured(idle_timeout_s: float, *chunks: bytes | None) -> tuple[str, list[Taken]]:
     """The reason for which a body of 5 declared bytes was refused, and what the canaries took. None never comes."""
     taken: list[Taken] = []
@@ -106,19 +124,8 @@ async def measured(idle_timeout_s: float, *chunks: bytes | None) -> tuple[str, l
     limits = LegacyLimits(**(vars(LIMITS) | {"idle_timeout_s": idle_timeout_s}))
     async with legacy_process() as url, Legacy(url, limits, ()) as legacy:
         front = Front(cast("Any", book), cast("Any", canaries), page, legacy)
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/echo",
-            "raw_path": b"/echo",
-            "query_string": b"",
-            "headers": [(b"host", b"x"), (b"content-length", b"5")],
-            "scheme": "http",
-            "client": ("127.0.0.1", 1),
-            "state": {},
-        }
         with pytest.raises(Refusal) as refused:
-            await front(scope, receive, send)
+            await front(web_request("POST", (b"host", b"x"), (b"content-length", b"5")), receive, send)
     return refused.value.reason, taken
 
 
@@ -129,3 +136,55 @@ async def test_a_body_of_another_length_is_no_failure_of_ours_or_of_the_legacy_s
 
 async def test_a_client_that_is_slow_does_not_count_for_a_canary() -> None:
     assert await measured(0.05, b"12", None) == ("deadline_exceeded", [])
+
+
+# ------------------------------------------------------------------------------------------------- a bad legacy side
+
+
+async def answers(idle_timeout_s: float, said: bytes, *methods: str, endless: bytes = b"") -> list[bytes]:
+    """The bodies of the answers to requests, one after the other, to a server that answers each with `said`, and then
+    `endless` again and again, a moment apart."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(said)
+                while endless:
+                    writer.write(endless)
+                    await writer.drain()
+                    await asyncio.sleep(idle_timeout_s / 10)
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    bodies = []
+    limits = LegacyLimits(**(vars(LIMITS) | {"idle_timeout_s": idle_timeout_s}))
+    async with Listener(serve) as server, Legacy(f"http://127.0.0.1:{server.port}", limits, ()) as legacy:
+        for method in methods:
+            sent: list[Any] = []
+
+            async def send(message: Any, sent: list[Any] = sent) -> None:
+                sent.append(message)
+
+            await legacy(web_request(method, (b"host", b"x")), receive, send)
+            bodies.append(b"".join(message.get("body", b"") for message in sent))
+    return bodies
+
+
+FOREIGN_ANSWER = b"HTTP/1.1 200 OK\r\nset-cookie: session=1\r\ncontent-length: 6\r\n\r\nfor me"
+
+
+async def test_what_follows_an_answer_is_not_the_answer_to_the_next_person() -> None:
+    longer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok" + FOREIGN_ANSWER
+    assert await answers(60, longer, "GET", "GET", "GET") == [b"ok", b"ok", b"ok"]
+    body_of_head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(FOREIGN_ANSWER) + FOREIGN_ANSWER
+    assert await answers(60, body_of_head, "HEAD", "GET") == [b"", FOREIGN_ANSWER]
+
+
+@pytest.mark.parametrize("endless", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"x"], ids=["interim answers", "a head"])
+async def test_an_answer_whose_head_never_ends_is_given_up(endless: bytes) -> None:
+    said = b"HTTP/1.1 200 OK\r\nx-long: " if endless == b"x" else b""
+    with pytest.raises(Refusal) as refused:
+        async with asyncio.timeout(PATIENCE_S):
+            await answers(0.5, said, "GET", endless=endless)
+    assert refused.value.reason == "deadline_exceeded"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -11,8 +13,10 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_testing.postgres import Database
+from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2
 from openagents.runtime.v1 import worker_service_pb2 as pb
+from services.runtime.agents.domain import Agent, check_agents
 from services.runtime.tests.rig import (
     FakeWorker,
     Replica,
@@ -20,6 +24,7 @@ from services.runtime.tests.rig import (
     finish,
     refusing,
 )
+from services.runtime.workers.app import workers
 
 ASK = {"type": "object", "properties": {"question": {"type": "string"}}, "required": ["question"]}
 GOOD = '{"question": "why"}'
@@ -160,3 +165,22 @@ async def test_an_agent_that_is_no_adapter_of_its_worker_is_refused(runtime: Rep
     hello = pb.WorkerHello(name="n", adapters=["exec"], max_concurrent_runs=1, agents=[support()])
     await call.write(pb.AttachRequest(attach=hello))
     assert (await refused(refusing(call.read()))).field == "attach.agents[0].name"
+
+
+async def test_nobody_waits_while_the_schemas_of_a_worker_are_read(
+    runtime: Replica, who: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, may_go_on = threading.Event(), threading.Event()
+
+    def check(agents: Sequence[Agent], adapters: Sequence[str]) -> None:
+        reading.set()
+        assert may_go_on.wait(PATIENCE_S), "the event loop waits for this"
+        check_agents(agents, adapters)
+
+    monkeypatch.setattr(workers, "check_agents", check)
+    attaching = asyncio.create_task(attached(runtime, who, support(ASK)))
+    await asyncio.to_thread(reading.wait, PATIENCE_S)
+    await ask(runtime, who, "k", "17")
+    may_go_on.set()
+    worker = await attaching
+    assert (await worker.next("assignment")).assignment.run.spec.agent.input_json == "17"

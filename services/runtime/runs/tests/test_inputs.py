@@ -88,7 +88,13 @@ async def test_a_run_that_ends_hears_nothing(runtime: Replica, who: Somebody) ->
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("{", "invalid_value"), ('{"a":1,"a":2}', "invalid_value"), ("1e999", "invalid_value"), ("", "missing_field")],
+    [
+        ("{", "invalid_value"),
+        ('{"a":1,"a":2}', "invalid_value"),
+        ("1e999", "invalid_value"),
+        ('"\\ud800"', "invalid_value"),
+        ("", "missing_field"),
+    ],
 )
 async def test_what_is_no_json_is_refused(text: str, reason: str, runtime: Replica, who: Somebody) -> None:
     run_id = await agent_run(runtime, who)

@@ -51,14 +51,12 @@ class Workers:
         self.lease_holders = LeaseHolders(store)
         self.broken = Quarantine("leases", "run_id")
         """Runs that can't be taken from workers that have ended."""
+        self._checking_agents = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
 
     async def attach(self, principal: Principal, hello: Hello) -> Attachment:
         """Attach the worker. Raises Refusal not_found, owner_mismatch, unavailable, invalid_value for agents."""
-        try:
-            check_agents(hello.agents, hello.adapters)
-        except Refusal as refusal:
-            raise refusal.under("attach") from None
+        await self._check_agents(hello)
         worker, attachment_id = await self._register(principal, hello)
         self._on_agents()
         attachment = Attachment(
@@ -74,6 +72,17 @@ class Workers:
         _log.info("worker_attached", worker_id=worker.worker_id, org_id=worker.org_id, adapters=worker.adapters)
         self._attached.on_worker_free()
         return attachment
+
+    async def _check_agents(self, hello: Hello) -> None:
+        """Check the agents. Their schemas may be megabytes, so a thread reads them: one worker's at a time, because
+        threads take turns with the event loop."""
+        if not hello.agents:
+            return
+        try:
+            async with self._checking_agents:
+                await asyncio.to_thread(check_agents, hello.agents, hello.adapters)
+        except Refusal as refusal:
+            raise refusal.under("attach") from None
 
     async def _register(self, principal: Principal, hello: Hello) -> tuple[WorkerRecord, str]:
         worker = WorkerRecord(
