@@ -18,6 +18,7 @@ LASTING = frozenset(
         "invalid_input",
         "invalid_result",
         "invalid_spec",
+        "payload_too_large",
         "step_mismatch",
         "working_directory_not_found",
     }
