@@ -17,7 +17,7 @@ from oa_platform.auth.keys import generate_key, load_key
 from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.http.server import HttpServer
-from oa_platform.postgres.migrate import check_schema
+from oa_platform.postgres.at_start import check_schema
 from oa_platform.postgres.pool import Connection, Postgres
 from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.client import open_channel

@@ -13,7 +13,7 @@ from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.frames.publishing import frame_publisher
 from oa_platform.health.clock_watch import ClockWatch
-from oa_platform.postgres.migrate import check_schema
+from oa_platform.postgres.at_start import check_schema
 from oa_platform.postgres.pool import Postgres
 from oa_platform.process.lifecycle import Process
 from oa_platform.process.revocations import follow_revocations

@@ -20,7 +20,7 @@ from oa_platform.config.callers import OPERATOR
 from oa_platform.config.loading import group, load, peer_port, setting
 from oa_platform.config.parsers import Secret, Target, secret_text, target
 from oa_platform.config.shared import TlsSettings
-from oa_platform.tls.protection import check_has_name
+from oa_platform.tls.names import check_has_name
 
 T = TypeVar("T")
 

@@ -32,8 +32,7 @@ from oa_base.refusal import Refusal
 from oa_base.visible import LAYOUT, visible
 from oa_platform.config.loading import load, setting
 from oa_platform.config.parsers import Secret, number, postgres_url
-from oa_platform.config.shared import DatabaseSettings
-from oa_platform.postgres.servers import BROKEN, OnWait, Target, connect, log_wait, may_heal
+from oa_platform.postgres.servers import BROKEN, OnWait, Target, connect, may_heal
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -230,13 +229,6 @@ async def read_applied(
         return []
     finally:
         await connection.close()
-
-
-async def check_schema(settings: DatabaseSettings, service: str, directory: Path) -> None:
-    """`check` for a service's start, unless OA_DATABASE_CHECK_MIGRATIONS is off."""
-    if settings.check_migrations:
-        dsn = settings.url.reveal()
-        await check(dsn, service, directory, settings.start_timeout_s, on_wait=log_wait(dsn))
 
 
 async def _connect(dsn: str, variable: str, start_timeout_s: float, on_wait: OnWait | None = None) -> Connection:

@@ -30,13 +30,13 @@ from oa_base.refusal import Refusal
 from oa_platform.config.dsn import database_location
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.health.failures import DATABASE_CHANGED, DATABASE_FULL, RETRY_AFTER_MS, refusal_of
+from oa_platform.postgres.at_start import log_wait
 from oa_platform.postgres.facts import UnusableServer, is_tight, no_room
 from oa_platform.postgres.servers import (
     BROKEN,
     RawConnection,
     Target,
     ask,
-    log_wait,
     open_connection,
     patiently,
     refusing_start,

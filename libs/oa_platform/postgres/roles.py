@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import groups_of
 from oa_platform.config.shared import DatabaseSettings, ServiceSettings
+from oa_platform.postgres.at_start import log_wait
 from oa_platform.postgres.planes import PLANES
 from oa_platform.postgres.pool import target_of
-from oa_platform.postgres.servers import RawConnection, connect, log_wait
+from oa_platform.postgres.servers import RawConnection, connect
 
 _ASK = """
 SELECT session_user AS name,

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
-import structlog
 
 from oa_base.refusal import Refusal
 from oa_platform.config.dsn import Host, database_hosts, database_location
@@ -57,7 +56,6 @@ _SWAPPED = (
 T = TypeVar("T")
 OnWait = Callable[[BaseException], None]
 """Receives the error for which somebody begins to wait for the database."""
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -184,16 +182,6 @@ async def patiently(attempt: Callable[[], Awaitable[T]], timeout_s: float, on_wa
                 on_wait(error)
                 on_wait = None
         await asyncio.sleep(_RETRY_S)
-
-
-def log_wait(dsn: str) -> OnWait:
-    """For a service that starts: log which database it waits for, and why. A tool's output is not a log."""
-
-    def log(error: BaseException) -> None:
-        why = str(error) if isinstance(error, UnusableServer) else type(error).__name__
-        _log.warning("waiting_for_database", database=database_location(dsn), why=why)
-
-    return log
 
 
 async def connect(target: Target, timeout_s: float, variable: str = "", on_wait: OnWait | None = None) -> RawConnection:

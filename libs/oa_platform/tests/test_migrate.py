@@ -13,7 +13,8 @@ from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Secret
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres import migrate as module
-from oa_platform.postgres.migrate import check, check_schema, migrate, read_directory
+from oa_platform.postgres.at_start import check_schema
+from oa_platform.postgres.migrate import check, migrate, read_directory
 from oa_testing.postgres import Database, free_port
 
 ONE = ("0001_first.sql", "CREATE TABLE runtime.first (n int);")

@@ -19,9 +19,10 @@ from oa_platform.config.dsn import check_database_url, database_hosts, database_
 from oa_platform.config.parsers import Secret
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres import facts as server_facts
+from oa_platform.postgres.at_start import check_schema
 from oa_platform.postgres.facts import Facts, complaint, is_tight, no_room
 from oa_platform.postgres.listen import Listener
-from oa_platform.postgres.migrate import check_schema, migrate
+from oa_platform.postgres.migrate import migrate
 from oa_platform.postgres.pool import Postgres
 from oa_platform.postgres.preparation import connect_admin
 from oa_testing.peers.pg_front import pg_front

@@ -22,6 +22,7 @@ from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Address, Target, is_loopback
 from oa_platform.config.shared import OR_PLAIN, EdgeTlsSettings, TlsSettings, without_certificate
 from oa_platform.tls.certificates import Certificates
+from oa_platform.tls.names import check_has_name
 from oa_platform.tls.pair import EDGE, SERVICE, PairFiles, Variables
 
 _log = structlog.get_logger(__name__)
@@ -76,13 +77,6 @@ class Protection:
         if self.allow_plaintext:
             _log.warning("plaintext", what=what, allowed_by="OA_ALLOW_PLAINTEXT")
         return self.allow_plaintext
-
-
-def check_has_name(target: Target | Address, variable: str) -> None:
-    """Raise Refusal(invalid_setting) for a target that stands for no single name in a certificate."""
-    if isinstance(target, Target) and len(target.addresses) > 1:
-        hint = "with certificates, name all replicas by one DNS name, which each of their certificates has"
-        raise Refusal("invalid_setting", f"calls go to the addresses {target}; {hint}", field=variable)
 
 
 @cache  # reading the system's authorities takes tens of milliseconds
