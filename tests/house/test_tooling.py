@@ -133,6 +133,7 @@ async def test_a_pause_stops_what_runs_below_and_leaves_alone_what_a_test_has_st
         await eventually(lambda: len(below()) == 2)
         running, stopped = below()
         stopped.suspend()
+        await eventually(lambda: _is_stopped(stopped))
         with stopped_below(shell.pid):
             await eventually(lambda: _is_stopped(running))
         await eventually(lambda: not _is_stopped(running))
