@@ -5,7 +5,7 @@ leaves that one out for a while, and goes on with the others:
 
     broken = Quarantine("watchdog", "run_id")
     overdue = await store.overdue_runs(page, broken)        # without `broken.ids`
-    await asyncio.gather(*(broken.attempt(run_id, end(run_id)) for run_id in overdue))
+    await asyncio.gather(*(broken.attempt(run_id, partial(end, run_id)) for run_id in overdue))
 
 A failure that concerns all of them, such as a database that is away, is raised: then the whole look has failed.
 """
@@ -107,10 +107,10 @@ class Quarantine:
                 raise
             self.take(one, error)
 
-    async def attempt(self, one: str, work: Awaitable[T]) -> T | None:
-        """Wait for the work on one thing and return its result; None if it failed as in `containing`."""
+    async def attempt(self, one: str, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Do the work on one thing and return its result; None if it failed as in `containing`."""
         try:
-            return await work
+            return await work()
         except Exception as error:
             if concerns_all(error):
                 raise

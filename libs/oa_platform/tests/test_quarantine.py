@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -33,8 +35,8 @@ async def test_what_fails_by_itself_is_left_out_said_and_counted_and_tried_again
     broken = Quarantine("tests", "run_id", QuarantineLimits(retry_s=60), now)
     before, defect = value_of(QUARANTINED.labels("tests")), ValueError("x")
     with capture_logs() as lines:
-        await broken.attempt("run_1", _failing(defect))
-        assert await broken.attempt("run_2", _fine()) == "done"
+        await broken.attempt("run_1", lambda: _failing(defect))
+        assert await broken.attempt("run_2", _fine) == "done"
     assert lines == [
         {
             "event": "quarantined",
@@ -56,14 +58,14 @@ async def test_what_fails_by_itself_is_left_out_said_and_counted_and_tried_again
 async def test_what_concerns_all_is_raised(error: Exception) -> None:
     broken = Quarantine("tests", "run_id")
     with pytest.raises(type(error)):
-        await broken.attempt("run_1", _failing(error))
+        await broken.attempt("run_1", partial(_failing, error))
     assert broken.ids == []
 
 
 async def test_a_refusal_for_a_defect_concerns_the_one_and_is_an_error_with_its_traceback() -> None:
     broken, defect = Quarantine("tests", "run_id"), Refusal("internal", "a defect of ours")
     with capture_logs() as lines:
-        await broken.attempt("run_1", _failing(defect))
+        await broken.attempt("run_1", lambda: _failing(defect))
     assert broken.ids == ["run_1"]
     assert [(line["log_level"], line["exc_info"]) for line in lines] == [("error", defect)]
 

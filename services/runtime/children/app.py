@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -189,11 +190,13 @@ class Children:
         """Tell parents, and end orphans. Raises Refusal unavailable."""
         broken, page = self._broken, self._limits.page
         ended = await self._families.ended(page, broken)
-        told = await asyncio.gather(*(broken.attempt(child.run_id, self._told(child)) for child in ended))
+        told = await asyncio.gather(*(broken.attempt(child.run_id, partial(self._told, child)) for child in ended))
         if told:
             await self._families.told([run_id for run_id in told if run_id is not None])
         orphans = await self._families.orphans(page, broken.ids)
-        await asyncio.gather(*(broken.attempt(orphan.run_id, self._log.do(_cancel(orphan))) for orphan in orphans))
+        await asyncio.gather(
+            *(broken.attempt(orphan.run_id, partial(self._log.do, _cancel(orphan))) for orphan in orphans)
+        )
         if len(ended) == page or len(orphans) == page:
             self._word.give()
 

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -87,7 +88,7 @@ class Places:
         for _ in range(len(self._heard)):
             await self._take_first()
         runs = await self._store.open_runs(self._limits.page, self._broken.ids)
-        await asyncio.gather(*(self._broken.attempt(one.run_id, self._log.do(_cancel(one))) for one in runs))
+        await asyncio.gather(*(self._broken.attempt(one.run_id, partial(self._log.do, _cancel(one))) for one in runs))
         if runs:
             _log.info("runs_of_deleted_orgs_canceled", runs=len(runs))
         if len(runs) == self._limits.page:

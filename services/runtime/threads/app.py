@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -68,7 +69,7 @@ class Threads:
     async def look_once(self) -> None:
         """Request the end of interrupted runs. Raises Refusal unavailable."""
         found = await self._store.interrupted(self._page, self._broken.ids)
-        await asyncio.gather(*(self._broken.attempt(one.run_id, self._log.do(_cancel(one))) for one in found))
+        await asyncio.gather(*(self._broken.attempt(one.run_id, partial(self._log.do, _cancel(one))) for one in found))
 
 
 def _cancel(one: Interrupted) -> RequestCancel:

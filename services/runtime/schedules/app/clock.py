@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -113,7 +114,9 @@ class ScheduleClock:
                 note_survived(_log, "schedule_broken", error, **_about(schedule))
                 done.append(_Moved(schedule, unusable(schedule, _defect()), ()))
         standings = await change.standings(due) if due else []
-        moving = ((one, self._move(one, standing, change.now)) for one, standing in zip(due, standings, strict=True))
+        moving = (
+            (one, partial(self._move, one, standing, change.now)) for one, standing in zip(due, standings, strict=True)
+        )
         moves = await asyncio.gather(*(self._broken.attempt(one.schedule.schedule_id, move) for one, move in moving))
         return done + [one for one in moves if one is not None]
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from oa_base.identity import Principal
@@ -174,7 +175,7 @@ class Schedules:
     async def _turn(self, schedule_ids: Sequence[str], to: Callable[[Schedule], Schedule]) -> None:
         """Apply the decision `to` to each of them, as it is under its lock."""
         for schedule_id in schedule_ids:
-            await self._broken.attempt(schedule_id, self._turn_one(schedule_id, to))
+            await self._broken.attempt(schedule_id, partial(self._turn_one, schedule_id, to))
 
     async def _turn_one(self, schedule_id: str, to: Callable[[Schedule], Schedule]) -> None:
         async with self._store.changing(schedule_id) as change:

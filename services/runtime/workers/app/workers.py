@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -216,4 +217,4 @@ class Workers:
         A run whose lease can't be ended because of a defect holds up no other; the watchdog tries it again later.
         """
         commands = [LoseLease(lease.run_id, lease.worker_id, lease.lease_epoch) for lease in leases]
-        await asyncio.gather(*(self.broken.attempt(one.run_id, self._log.do(one)) for one in commands))
+        await asyncio.gather(*(self.broken.attempt(one.run_id, partial(self._log.do, one)) for one in commands))
