@@ -9,7 +9,6 @@ from hypothesis import settings
 pytest_plugins = [
     "oa_testing.suite.left_files",
     "oa_testing.suite.plugin",
-    "oa_testing.suite.frozen",
     "oa_testing.suite.long_first",
     "oa_testing.suite.measured",
     "oa_testing.suite.open_connections",
