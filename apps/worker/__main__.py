@@ -6,19 +6,19 @@ SIGTERM drains it: it takes no further run, finishes those that it has, and ends
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
 from oa_platform.process.first import silence_grpc
 
 silence_grpc()
-
-import asyncio  # noqa: E402
-import os  # noqa: E402
-import signal  # noqa: E402
-import socket  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Mapping  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-import structlog  # noqa: E402
 
 from apps.worker.settings import WorkerSettings  # noqa: E402
 from oa_base.environment import api_key_file  # noqa: E402

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.control.edge.door.openapi import OPENAPI_PATH
+from services.control.edge.door.openapi.document import OPENAPI_PATH
 from tests.fuzz.fire import under_fire
 from tests.fuzz.scene import Scene
 

@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 from oa_base.backoff import RECONNECT
@@ -164,15 +163,16 @@ class RunHandle:
 
     async def _state_in_time(self) -> Run:
         """Return the state, as soon as the service is there to tell it."""
-        for attempt in count():
+        failures = 0
+        while True:
             try:
                 return await self.state()
             except Refusal as refusal:
                 if refusal.info.action is not ClientAction.RETRY or refusal.reason == "internal":
                     raise
-                delay_ms = refusal.retry_after_ms or RECONNECT.wait_ms(attempt, random.random())
-                await asyncio.sleep(delay_ms / 1000)
-        raise AssertionError("counting has no end")
+                delay_ms = refusal.retry_after_ms or RECONNECT.wait_ms(failures, random.random())
+            failures += 1
+            await asyncio.sleep(delay_ms / 1000)
 
     async def _until_finished(self) -> None:
         # Unlike `events`, it goes on when the log was replaced: only the end matters.

@@ -26,7 +26,7 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.keys import from_jwks, thumbprint, to_jwks
 from oa_platform.config.shared import JwksSettings
 from oa_platform.health.clock_watch import CLOCK_HEADER, CONTROL, ClockWatch, Moment
-from oa_platform.telemetry.metrics import JWKS_FETCHES
+from oa_platform.telemetry.metrics import JWKS_FETCHES, show_at_zero
 from oa_platform.tls.protection import PLAIN, Protection
 from oa_wire.strict_text import read_json
 
@@ -72,8 +72,7 @@ class JwksCache:
         self._tried_at = float("-inf")
         self._reached = False
         self._task: asyncio.Task[None] | None = None
-        for outcome in ("ok", "failed"):
-            JWKS_FETCHES.labels(outcome)  # shown before it counts, so that an alert sees it grow
+        show_at_zero(JWKS_FETCHES, ("ok", "failed"))
 
     async def __aenter__(self) -> Self:
         """Read the file, try to fetch, and keep refreshing. Control need not be up."""

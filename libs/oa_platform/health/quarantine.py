@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from oa_platform.health.failures import reason_of, refusal_of
-from oa_platform.telemetry.metrics import QUARANTINED
+from oa_platform.telemetry.metrics import QUARANTINED, show_at_zero
 
 _log = structlog.get_logger(__name__)
 _OF_ALL = frozenset({"unavailable", "overloaded", "draining", "deadline_exceeded"})
@@ -70,7 +70,7 @@ class Quarantine:
         """Thing -> when it may be tried again; the earliest first."""
         self.taken = 0
         """How many times something was left out because of an error."""
-        QUARANTINED.labels(task)  # so that the metric exists before the first one
+        show_at_zero(QUARANTINED, (task,))
 
     @property
     def ids(self) -> list[str]:
@@ -109,13 +109,10 @@ class Quarantine:
 
     async def attempt(self, one: str, work: Callable[[], Awaitable[T]]) -> T | None:
         """Do the work on one thing and return its result; None if it failed as in `containing`."""
-        try:
-            return await work()
-        except Exception as error:
-            if concerns_all(error):
-                raise
-            self.take(one, error)
-            return None
+        result: T | None = None
+        with self.containing(one):
+            result = await work()
+        return result  # noqa: RET504 - `containing` may have ended its block before
 
     def decoded(self, rows: Iterable[R], decode: Callable[[R], T]) -> list[T]:
         """The things in some rows, without those whose rows can't be decoded."""

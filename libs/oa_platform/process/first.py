@@ -1,9 +1,11 @@
 """What a program does before its other imports, because these read the environment and make many objects.
 
-from oa_platform.process.first import before_imports
+    from oa_platform.process.first import before_imports
 
-before_imports()
-...  # the other imports
+    before_imports()
+    ...  # the other imports
+
+That is for services. Programs that end soon, or that are mostly somebody else's, call `silence_grpc` only.
 """
 
 from __future__ import annotations

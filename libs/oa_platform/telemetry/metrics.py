@@ -7,6 +7,9 @@ Names start with `oa_` and end with a unit, if any; labels have few values: reas
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import product
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -66,13 +69,18 @@ QUARANTINED = Counter(
 READY = Gauge("oa_ready", "1 while the process is ready.", registry=REGISTRY)
 
 
-def show_refusals(surface: str) -> None:
-    """Show the counters of those refusals at 0, because to Prometheus, a counter that first shows as 1 has not grown.
+def show_at_zero(counter: Counter, *values: Iterable[str]) -> None:
+    """Show a counter at 0 before it counts, for all combinations of these values of its labels, in their order.
 
-    `surface` is where the caller will refuse, as of `count_refusal`.
+    To Prometheus, a counter that first shows as 1 has not grown, so an alert would not see the first event.
     """
-    for reason in _ALERTED:
-        REFUSALS.labels(reason, surface)
+    for labels in product(*values):
+        counter.labels(*labels)
+
+
+def show_refusals(surface: str) -> None:
+    """Show the counters of refusals of which an alert wants to know the first one. `surface`: as of `count_refusal`."""
+    show_at_zero(REFUSALS, _ALERTED, (surface,))
 
 
 def count_refusal(reason: str, surface: str) -> None:

@@ -14,7 +14,7 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
-from oa_platform.telemetry.metrics import TLS_NOT_AFTER, TLS_RELOADS
+from oa_platform.telemetry.metrics import TLS_NOT_AFTER, TLS_RELOADS, show_at_zero
 from oa_platform.tls.pair import Contents, Pair, PairFiles, pair_of, read_contents
 
 _log = structlog.get_logger(__name__)
@@ -33,8 +33,7 @@ class Certificates:
         self._contents: Contents | None = None
         self._said = ""
         self._task: asyncio.Task[None] | None = None
-        for outcome in ("ok", "failed"):
-            TLS_RELOADS.labels(files.name, outcome)  # shown before it counts, so that an alert sees it grow
+        show_at_zero(TLS_RELOADS, (files.name,), ("ok", "failed"))
 
     async def __aenter__(self) -> Self:
         """Read the files, and watch them from now on. Raises Refusal(invalid_setting)."""

@@ -13,6 +13,7 @@ import structlog
 from oa_base.clock import Clock
 from oa_platform.health.failures import note_survived
 from oa_platform.process.word import Word
+from oa_platform.telemetry.metrics import show_at_zero
 from services.control.mail.domain.letters import Kind, Letter, Mail, Outcome, next_try
 from services.control.mail.limits import CLAIM_MARGIN, LOOK_INTERVAL_S, MAX_DELIVERIES
 from services.control.mail.metrics import LOOKS_FAILED, MAILS, OLDEST
@@ -92,8 +93,7 @@ class Delivery:
         self._carrier = carrier
         self._writers = writers
         self._queued = Word()
-        for outcome in Outcome:
-            MAILS.labels(outcome)  # shown before it counts, so that an alert sees it grow
+        show_at_zero(MAILS, Outcome)
 
     def wake(self) -> None:
         """Look for mail at once, because something was queued here."""

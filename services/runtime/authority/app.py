@@ -16,6 +16,7 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_platform.process.word import Word
 from oa_platform.system.ids import new_id
+from oa_platform.telemetry.metrics import show_at_zero
 from services.runtime.authority import metrics
 from services.runtime.authority.domain import EpochCause, Found, Head, NewEpoch, judge
 
@@ -59,8 +60,7 @@ class Lineage:
         self._changed: list[Callable[[Mapping[int, Head]], None]] = []
         self._turn = asyncio.Lock()
         self._word = Word()
-        for cause in (EpochCause.EVENTS_MISSING, EpochCause.HISTORY_UNKNOWN):
-            metrics.EPOCHS_GIVEN.labels(cause)  # shown before it counts, so that an alert sees it grow
+        show_at_zero(metrics.EPOCHS_GIVEN, (EpochCause.EVENTS_MISSING, EpochCause.HISTORY_UNKNOWN))
 
     @property
     def epoch(self) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from oa_base.identity import Principal
@@ -102,36 +101,29 @@ class WorkerApi(WorkerServiceServicer):
         caller = current_caller()
         assert isinstance(caller, WorkerCaller)  # because the contract says so for this method
         with self._streams.room(caller.principal.org_id):
-            async with aclosing(self._served(requests, caller)) as answers:
-                async for answer in answers:
-                    yield answer
-
-    async def _served(
-        self, requests: AsyncIterator[pb.AttachRequest], caller: WorkerCaller
-    ) -> AsyncGenerator[pb.AttachResponse]:
-        principal, first = caller.principal, await self._first(requests)
-        attachment = await self._workers.attach(principal, _hello(first.attach))
-        attachment.lasts(caller.holds_for_s)
-        unwatch = self._revocations.watch(caller.holder, lambda why: self._workers.revoked(attachment, why))
-        reading = asyncio.create_task(self._read(requests, principal, attachment))
-        ending = asyncio.create_task(self._cut_off(attachment, asyncio.current_task()))
-        try:
-            yield self._attached(attachment)
-            while notices := await attachment.notices():
-                for responses in batches(_noted(notice) for notice in notices):
-                    if len(responses) > 1 and first.attach.takes_batches:
-                        yield pb.AttachResponse(batch=pb.AttachResponseBatch(responses=responses))
-                    else:
-                        for response in responses:
-                            yield response
-            if attachment.ended is not None:
-                raise attachment.ended
-        finally:
-            unwatch()
-            self._workers.detach(attachment)
-            reading.cancel()
-            ending.cancel()
-            await asyncio.gather(reading, ending, return_exceptions=True)
+            principal, first = caller.principal, await self._first(requests)
+            attachment = await self._workers.attach(principal, _hello(first.attach))
+            attachment.lasts(caller.holds_for_s)
+            unwatch = self._revocations.watch(caller.holder, lambda why: self._workers.revoked(attachment, why))
+            reading = asyncio.create_task(self._read(requests, principal, attachment))
+            ending = asyncio.create_task(self._cut_off(attachment, asyncio.current_task()))
+            try:
+                yield self._attached(attachment)
+                while notices := await attachment.notices():
+                    for responses in batches(_noted(notice) for notice in notices):
+                        if len(responses) > 1 and first.attach.takes_batches:
+                            yield pb.AttachResponse(batch=pb.AttachResponseBatch(responses=responses))
+                        else:
+                            for response in responses:
+                                yield response
+                if attachment.ended is not None:
+                    raise attachment.ended
+            finally:
+                unwatch()
+                self._workers.detach(attachment)
+                reading.cancel()
+                ending.cancel()
+                await asyncio.gather(reading, ending, return_exceptions=True)
 
     async def _cut_off(self, attachment: Attachment, call: asyncio.Task[Any] | None) -> None:
         """End the call of a stream that is over and whose worker takes nothing more, not even why."""

@@ -15,10 +15,10 @@ from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.auth.jwks import JWKS_PATH
 from oa_platform.health.clock_watch import CLOCK_HEADER
-from services.control.edge.door.comments import comments
 from services.control.edge.door.edge import Edge
 from services.control.edge.door.middleware import AroundRequests
-from services.control.edge.door.openapi import OPENAPI_PATH, openapi
+from services.control.edge.door.openapi.comments import comments
+from services.control.edge.door.openapi.document import OPENAPI_PATH, openapi
 
 _METHODS = b"/openagents."
 """The prefix of every method's path."""

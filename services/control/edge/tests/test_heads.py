@@ -9,7 +9,7 @@ import pytest
 
 from oa_platform.auth.jwks import JWKS_PATH
 from oa_testing.postgres import Database
-from services.control.edge.door.openapi import OPENAPI_PATH
+from services.control.edge.door.openapi.document import OPENAPI_PATH
 from services.control.tests.harness import Control, raw, reason_of, running_control
 from services.control.tests.web import SCRIPT_NAME, built_shell
 

@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
 from services.control.edge.door.codec import Codec, decode, encode
-from services.control.edge.door.comments import comments
 from services.control.edge.door.methods import Method, open_methods
-from services.control.edge.door.openapi import openapi
+from services.control.edge.door.openapi.comments import comments
+from services.control.edge.door.openapi.document import openapi
 from services.control.policy.domain import Public
 from services.control.tests.harness import Control, reason_of
 

@@ -13,6 +13,7 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_platform.health.failures import note_survived
+from oa_platform.telemetry.metrics import show_at_zero
 from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.routes import metrics
 from services.control.routes.app.book import RouteBook
@@ -35,8 +36,7 @@ class Canaries:
         self._book = book
         self._interval_s = interval_s
         self._measured: dict[_Key, Measured] = {}
-        for outcome in Outcome:
-            metrics.CANARY_ENDS.labels(outcome.value)  # shown before it counts, so that an alert sees it grow
+        show_at_zero(metrics.CANARY_ENDS, Outcome)
 
     def take(self, group: str, side: Side, status: int, took_ms: float) -> None:
         """Count an answer to a divided request, for the step that this replica knows of."""

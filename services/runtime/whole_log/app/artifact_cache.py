@@ -18,6 +18,7 @@ from typing import Protocol
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.telemetry.metrics import show_at_zero
 from oa_runlog.events import EventType
 from oa_runlog.proof.replay import read_event_line
 from services.runtime.archive.app.archive import Archived
@@ -93,8 +94,7 @@ class ArtifactCache:
         self._limits = limits
         self._kept: OrderedDict[str, OpenArtifact] = OrderedDict()
         self._turn = asyncio.Lock()
-        for reason in ("archive_damaged", "unavailable"):
-            metrics.ARTIFACT_CACHE_FAILURES.labels(reason)  # shown before it counts, so that an alert sees it grow
+        show_at_zero(metrics.ARTIFACT_CACHE_FAILURES, ("archive_damaged", "unavailable"))
 
     @asynccontextmanager
     async def taken(self, run_ids: Sequence[str]) -> AsyncIterator[Mapping[str, OpenArtifact | Refusal]]:

@@ -17,6 +17,7 @@ import structlog
 
 from oa_platform.health.failures import note_survived
 from oa_platform.health.quarantine import Quarantine
+from oa_platform.telemetry.metrics import show_at_zero
 from oa_runlog.commands import CancelDeadline, TimeLimit
 from services.runtime.log.app.log import Log
 from services.runtime.workers import metrics
@@ -60,8 +61,7 @@ class Watchdog:
         self._broken = Quarantine("watchdog", "run_id")
         self._failing_since_s: float | None = None
         self._sent_away = False
-        for cause in LossCause:
-            metrics.WORKERS_LOST.labels(cause)  # so that the metric exists before the first loss
+        show_at_zero(metrics.WORKERS_LOST, LossCause)
 
     async def run(self) -> None:
         """Run until canceled."""

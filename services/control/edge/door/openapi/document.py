@@ -14,7 +14,7 @@ from google.rpc import code_pb2
 
 from oa_wire.connect import connect_code
 from services.control.edge.door.methods import Method
-from services.control.edge.door.schemas import Json, reference, schemas_of
+from services.control.edge.door.openapi.schemas import Json, reference, schemas_of
 from services.control.policy.domain import Access, AnyPrincipal, Public, Scoped, SessionOnly
 
 OPENAPI_PATH = "/openapi.json"

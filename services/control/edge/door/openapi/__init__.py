@@ -1,0 +1,1 @@
+"""The description of the edge for programs: an OpenAPI document."""
