@@ -39,6 +39,7 @@ on stderr says why), 130 after a signal in the drain.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import resource
 import signal
@@ -165,6 +166,7 @@ def run_service(
 ) -> NoReturn:
     """Run the service until a signal ends it, and exit. See the module's docstring."""
     _leave_no_core_file()
+    faulthandler.enable()  # a crash writes to stderr where every thread was; names only, no values
     try:
         settings = load(settings_class, env)
     except Refusal as refusal:

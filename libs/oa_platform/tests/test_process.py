@@ -152,6 +152,16 @@ def test_a_service_that_listens_everywhere_is_reached_at_each_address(host: str)
                 socket.create_connection((address, port), PATIENCE_S).close()
 
 
+def test_a_crash_says_where_it_happened() -> None:
+    with _service() as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGSEGV)
+        code, _, _, err = service.end()
+    assert code == -signal.SIGSEGV
+    assert err.startswith("Fatal Python error: Segmentation fault")
+    assert "lifecycle.py" in err
+
+
 def test_what_grpc_says_about_connections_of_strangers_is_not_on_stderr(tmp_path: Path) -> None:
     """Its lines are not of the log's form, and a port scan brings one for each connection."""
     authority = Authority()
