@@ -14,7 +14,7 @@ from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.frames import Form
 from oa_wire.rules import check_rules
-from oa_wire.strict_json import merge_json
+from oa_wire.strict.json import merge_json
 from openagents.common.v1 import cursor_pb2, errors_pb2
 from openagents.sync.v1 import client_frame_pb2, frame_pb2
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from oa_base.refusal import Refusal
 from oa_runlog.events import ExecSpec
-from oa_wire.strict_text import read_base64, read_json
+from oa_wire.strict.text import read_base64, read_json
 
 MAX_PIECE_BYTES = 128 * 1024
 """Maximum number of bytes in one input, in base64 too, unless the installation has lowered OA_RUN_MAX_INPUT_BYTES."""

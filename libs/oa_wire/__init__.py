@@ -1,7 +1,7 @@
 """Shared code for every reader of messages: the rules a message must satisfy, and the form of a refusal on each wire.
 
 - `rules`: checks a message against the `FieldRules` of its own descriptors.
-- `strict_json`, `strict_text`: proto3 JSON, JSON and base64 with one meaning each.
+- `strict`: messages, proto3 JSON, JSON and base64 with one meaning each.
 - `status`, `connect`: a refusal as `google.rpc.Status` and as Connect's error JSON; both can be read back.
 
 Pure: no I/O.

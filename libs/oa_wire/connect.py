@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from oa_base.refusal import Refusal
 from oa_wire.status import from_code, from_status_bytes, to_status
-from oa_wire.strict_text import read_any_base64, read_json
+from oa_wire.strict.text import read_any_base64, read_json
 
 _TYPE_URL = "type.googleapis.com/"
 _DETAIL_TYPES: tuple[type[Message], ...] = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)

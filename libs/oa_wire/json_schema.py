@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from oa_base.refusal import Refusal
-from oa_wire.strict_text import Unstrict, read_json
+from oa_wire.strict.text import Unstrict, read_json
 
 MAX_STEPS = 20_000
 """Maximum number of comparisons for one value; the rest of it is not checked."""

@@ -8,7 +8,7 @@ import hmac
 from google.protobuf.message import DecodeError
 
 from oa_base.refusal import Refusal
-from oa_wire.strict_text import read_any_base64
+from oa_wire.strict.text import read_any_base64
 from openagents.common.v1 import paging_pb2
 
 

@@ -5,7 +5,7 @@ a oneof has a member, because in these contracts a oneof always says "one of the
 holds a number that it has (`invalid_enum`); that a string holds no NUL, which no database and no operating system takes
 (`invalid_value`); and that a time is in the years 1 to 9999 (`invalid_value`). Refusals name the field
 ("spec.exec.argv[2]") and never echo its value. Unknown fields pass here: doors that refuse them read with
-`known_fields`. Other messages of google.protobuf are not checked.
+`strict.fields`. Other messages of google.protobuf are not checked.
 
 Checks are compiled once per message type; a message of ten fields costs a few microseconds.
 """

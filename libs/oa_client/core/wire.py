@@ -27,7 +27,7 @@ from oa_client.core.models import (
 from oa_runlog.events import DEFAULT_RETENTION_CLASS, RunEvent
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.wire import decode_event, receipt_from_wire, receipt_to_wire
-from oa_wire.strict_json import merge_document, merge_json
+from oa_wire.strict.json import merge_document, merge_json
 from openagents.common.v1 import errors_pb2
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import run_summary_pb2

@@ -20,7 +20,7 @@ from oa_base.environment import check_control_url
 from oa_base.refusal import Refusal
 from oa_client.edge.auth import Credentials
 from oa_client.edge.new_ids import new_device_id
-from oa_wire.strict_text import read_json as read_json_text
+from oa_wire.strict.text import read_json as read_json_text
 
 LOCK_TIMEOUT_S = 60.0
 """Longer than a refresh may take, because the process that refreshes holds the lock."""

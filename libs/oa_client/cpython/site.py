@@ -15,7 +15,7 @@ from oa_client.cpython.files import ClientHome, FileCredentialStore, read_json, 
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.cpython.sqlite_store import SqliteStore
 from oa_runlog.proof.audit import AuditHead, read_audit_head
-from oa_wire.strict_text import read_base64
+from oa_wire.strict.text import read_base64
 
 
 class FilePins:

@@ -14,7 +14,7 @@ from oa_base.refusal import Refusal
 from oa_client.core import wire
 from oa_client.core.models import JsonDocument
 from oa_runlog.wire import decode_event
-from oa_wire.strict_text import read_base64, read_json
+from oa_wire.strict.text import read_base64, read_json
 
 _MEMBERS = {"seq", "event", "bytes"}
 

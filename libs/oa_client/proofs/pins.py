@@ -7,7 +7,7 @@ from typing import Protocol
 
 from oa_base.refusal import Refusal
 from oa_runlog.proof.receipt import key_id_of
-from oa_wire.strict_text import read_base64
+from oa_wire.strict.text import read_base64
 
 _KEY_BYTES = 32
 """An Ed25519 public key."""

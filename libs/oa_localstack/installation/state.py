@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from oa_localstack.files import replace
 from oa_localstack.processes.child import send_signal
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 
 _CLOCK_SLACK_S = 0.5
 _POLL_S = 0.01

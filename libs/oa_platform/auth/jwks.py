@@ -28,7 +28,7 @@ from oa_platform.config.shared import JwksSettings
 from oa_platform.health.clock_watch import CLOCK_HEADER, CONTROL, ClockWatch, Moment
 from oa_platform.telemetry.metrics import JWKS_FETCHES, show_at_zero
 from oa_platform.tls.protection import PLAIN, Protection
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 
 JWKS_PATH = "/.well-known/jwks.json"
 MAX_JWKS_BYTES = 256 * 1024

@@ -19,7 +19,7 @@ from nacl.bindings import crypto_sign, crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
 from oa_platform.auth.keys import SigningKey
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 
 ALGORITHM = "EdDSA"
 _REMEMBERED_HEADERS = 64

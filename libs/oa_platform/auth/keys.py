@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from oa_platform.config.loading import Problem
 from oa_platform.config.production import weakness
-from oa_wire.strict_text import read_any_base64
+from oa_wire.strict.text import read_any_base64
 
 _PUBLIC_KEY_BYTES = 32
 _PUBLIC_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)

@@ -17,7 +17,7 @@ from oa_base.refusal import Refusal
 from oa_runlog.canonical import Canonical, canonical_json
 from oa_runlog.proof.chain import chain_next
 from oa_runlog.proof.sequence import in_sequence
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 
 MAX_LINE_BYTES = 64 << 10
 """Maximum size of a line of a file."""

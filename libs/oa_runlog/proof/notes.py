@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from oa_base.refusal import Refusal
 from oa_runlog.proof.ed25519 import signature_fits
-from oa_wire.strict_text import read_base64
+from oa_wire.strict.text import read_base64
 
 MAX_NOTE_BYTES = 64 * 1024
 """Maximum length of a note: a checkpoint with more cosignatures than there are witnesses."""

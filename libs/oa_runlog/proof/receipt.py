@@ -14,7 +14,7 @@ from typing import Any
 from oa_runlog.canonical import Canonical, canonical_json
 from oa_runlog.events import Outcome
 from oa_runlog.state import TOTAL_NAMES, RunState, Totals
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 
 VERSION = 1
 """Version of the members."""

@@ -23,7 +23,7 @@ from oa_runlog.events import EventType, RunEvent
 from oa_runlog.proof.chain import chain_next, chain_start
 from oa_runlog.proof.receipt import SignedReceipt, rfc3339
 from oa_runlog.proof.sequence import in_sequence
-from oa_wire.strict_text import read_base64, read_json
+from oa_wire.strict.text import read_base64, read_json
 
 FORMAT = "openagents.replay.v1"
 """Name of the format, in the header of each artifact."""

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 
 from oa_base.refusal import Refusal
-from oa_wire.strict_text import Unstrict, check_whole, read_json
+from oa_wire.strict.text import Unstrict, check_whole, read_json
 
 M = TypeVar("M", bound=ProtoMessage)
 E = TypeVar("E", bound=enum.StrEnum)

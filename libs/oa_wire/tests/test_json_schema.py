@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
 from oa_wire.json_schema import MAX_DEPTH, MAX_PATH_CHARS, MAX_STEPS, JsonSchema
-from oa_wire.strict_text import MAX_JSON_DEPTH
+from oa_wire.strict.text import MAX_JSON_DEPTH
 
 NAMES = st.sampled_from(["a", "b", "c"])
 TYPES = st.sampled_from(["null", "boolean", "string", "number", "integer", "array", "object"])

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from oa_base.refusal import Refusal
-from oa_wire.strict_json import merge_json
+from oa_wire.strict.json import merge_json
 
 Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
-from oa_wire.strict_json import merge_json
-from oa_wire.strict_text import MAX_JSON_DEPTH, read_any_base64, read_base64, read_json
+from oa_wire.strict.json import merge_json
+from oa_wire.strict.text import MAX_JSON_DEPTH, read_any_base64, read_base64, read_json
 from openagents.runtime.v1 import event_pb2, receipt_pb2
 
 _values = st.recursive(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mimetypes import MimeTypes
 from pathlib import PurePosixPath
 
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 from services.control.web.limits import ASSET_MAX_AGE_S, MAX_FILES
 
 MANIFEST = "asset-manifest.json"

@@ -10,7 +10,7 @@ from functools import lru_cache
 from oa_base.refusal import Refusal
 from oa_runlog.events import AgentSpec, RunSpec
 from oa_wire.json_schema import JsonSchema
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 
 MAX_READ_SCHEMAS = 64
 """Maximum number of parsed schemas that are cached."""

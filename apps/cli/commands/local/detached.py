@@ -17,7 +17,7 @@ from oa_localstack.installation.state import StackState, read_state
 from oa_localstack.processes.child import TAIL_LINES
 from oa_localstack.services import python_module
 from oa_platform.process.signals import stop_signals
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 
 _POLL_S = 0.05
 

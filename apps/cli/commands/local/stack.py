@@ -25,7 +25,7 @@ from oa_localstack.processes.supervision import Change, Event
 from oa_localstack.services import ask
 from oa_localstack.stack import Stack
 from oa_platform.config.callers import SERVICES
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 
 _STYLES = {Change.DIED: "red", Change.GAVE_UP: "bold red", Change.RESTARTED: "yellow"}
 _SAMPLE = re.compile(r"^(oa_projector_position|oa_projector_lag_events)\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)

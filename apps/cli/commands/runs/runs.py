@@ -31,7 +31,7 @@ from oa_client.follow.items import Began, Broken, Item, Seen
 from oa_client.follow.run_tail import RunTail
 from oa_runlog import events
 from oa_runlog.stdin import StdinPiece, piece_json
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 
 _START_EXAMPLES = """\
 Example: oa run start --title nightly -- make test

@@ -28,7 +28,7 @@ from oa_runlog.events import (
     StepCompleted,
 )
 from oa_runlog.wire import body_to_wire
-from oa_wire.strict_text import read_json
+from oa_wire.strict.text import read_json
 from oa_worker.agents.primitives import children, requests
 from oa_worker.agents.primitives.numbers import Numbers
 from oa_worker.agents.primitives.requests import Settled

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from oa_base.refusal import Refusal
-from oa_wire.strict_text import read_any_base64
+from oa_wire.strict.text import read_any_base64
 from services.control.edge.domain import check_protocol_version
 from services.control.edge.door.body import Packing, packing_of, read_body, unpacked
 from services.control.edge.door.codec import Codec, codec_of

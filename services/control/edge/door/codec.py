@@ -10,8 +10,8 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from oa_base.refusal import Refusal
-from oa_wire.known_fields import read_known
-from oa_wire.strict_json import merge_json
+from oa_wire.strict.fields import read_known
+from oa_wire.strict.json import merge_json
 
 M = TypeVar("M", bound=Message)
 

@@ -4,8 +4,8 @@ import pytest
 from google.protobuf.message import DecodeError, Message
 
 from oa_base.refusal import Refusal
-from oa_wire.known_fields import MAX_LOOKED_AT, read_known
-from oa_wire.strict_json import merge_json
+from oa_wire.strict.fields import MAX_LOOKED_AT, read_known
+from oa_wire.strict.json import merge_json
 from openagents.runtime.v1 import event_pb2, run_service_pb2, worker_service_pb2
 from openagents.sync.v1 import topic_service_pb2
 

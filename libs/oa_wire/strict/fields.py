@@ -1,4 +1,4 @@
-"""Protobuf as strict as `strict_json`: a field that the contract doesn't have is refused, not skipped.
+"""Protobuf as strict as `json`: a field that the contract doesn't have is refused, not skipped.
 
 protobuf's own reader keeps such fields apart, at any depth, and serializes them with the message. This module notices
 them that way, without looking at each field. A known number with another wire type counts as such a field. The reader

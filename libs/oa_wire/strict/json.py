@@ -1,7 +1,7 @@
 """Strict proto3 JSON: a field that the contract doesn't know is refused, and a refusal names the field at fault.
 
 protobuf's own parser is lenient about shapes (it reads a text or a list in place of an object as an empty message) and
-about the texts of numbers (`strict_scalars`), and names fields only in prose. So this module checks these first, and
+about the texts of numbers (`scalars`), and names fields only in prose. So this module checks these first, and
 when the parser refuses a value, it searches for the smallest part that the parser refuses by itself.
 """
 
@@ -16,8 +16,8 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from oa_base.refusal import Refusal
-from oa_wire.strict_scalars import check_key, check_scalar, check_time
-from oa_wire.strict_text import Unstrict, read_json
+from oa_wire.strict.scalars import check_key, check_scalar, check_time
+from oa_wire.strict.text import Unstrict, read_json
 
 _WELL_KNOWN = "google.protobuf."
 _WRAPPERS = frozenset(

@@ -15,7 +15,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from oa_wire.strict_text import read_any_base64
+from oa_wire.strict.text import read_any_base64
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
