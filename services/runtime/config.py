@@ -18,7 +18,7 @@ from oa_platform.config.shared import (
     RevocationSettings,
     ServiceSettings,
 )
-from oa_runlog.decide import Limits
+from oa_runlog.authority.decide import Limits
 from oa_topics.store import TopicLimits
 from services.runtime.archive_settings import ArchiveSettings, ArtifactCacheSettings, ArtifactSettings
 from services.runtime.children.limits import ChildLimits

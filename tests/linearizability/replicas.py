@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
-from oa_runlog import commands
-from oa_runlog.decide import Limits
+from oa_runlog.authority import commands
+from oa_runlog.authority.decide import Limits
 from oa_runlog.events import Custom, EventBody, ExecSpec, Outcome, RunFinished, RunSpec
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState

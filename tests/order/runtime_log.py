@@ -15,8 +15,8 @@ from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
 from oa_runlog import wire
-from oa_runlog.commands import Append, AssignRun, CreateRun
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Append, AssignRun, CreateRun
+from oa_runlog.authority.decide import Limits
 from oa_runlog.events import Custom, ExecSpec, RunSpec
 from oa_runlog.partitions import partition_of
 from oa_runlog.proof.receipt import SignedReceipt

@@ -4,7 +4,7 @@ The names and rules are those of proto/openagents/runtime/v1/event.proto; `oa_ru
 are integers: nanoseconds since the Unix epoch, UTC.
 
 - `event`: an event. `run`, `work`, `codex`: the bodies of events.
-- `specs`: what a run executes. `json_values`: JSON in events.
+- `specs`: what a run executes. `titles`: the title of a run without one. `json_values`: JSON in events.
 
 Callers import from here. The modules are for each other.
 """
@@ -48,6 +48,7 @@ from oa_runlog.events.specs import (
     Terminal,
     ThreadPolicy,
 )
+from oa_runlog.events.titles import titled
 from oa_runlog.events.work import (
     CheckpointSaved,
     ChildStarted,
@@ -123,4 +124,5 @@ __all__ = [
     "Usage",
     "Verification",
     "event_type",
+    "titled",
 ]

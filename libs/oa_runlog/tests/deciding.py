@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append, Command, CreateRun
-from oa_runlog.decide import Accepted, KnownKey, Limits, decide
+from oa_runlog.authority.commands import Append, Command, CreateRun
+from oa_runlog.authority.decide import Accepted, KnownKey, Limits, decide
 from oa_runlog.events import EventBody, EventType, ExecSpec, Outcome, RunFinished, RunSpec, TextDelta, TextStream
 from oa_runlog.state import RunState
 from oa_runlog.tests.values import ORG_ID, RUN_ID, USER_ID, WORKER_ID

@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 from hypothesis import settings
 
-from oa_runlog.commands import Command
-from oa_runlog.decide import Accepted, Decision
+from oa_runlog.authority.commands import Command
+from oa_runlog.authority.decide import Accepted, Decision
 from oa_runlog.events import RESERVED, AgentSpec, EventType, Outcome, QueuePolicy, RetryPolicy, RunSpec
 from oa_runlog.tests.run_model.life import Life
 from oa_runlog.tests.run_model.one_run import WORKERS

@@ -14,9 +14,9 @@ from google.protobuf.message import DecodeError
 
 from oa_base.refusal import Refusal
 from oa_runlog.events import SCHEMA_VERSION, RunEvent
-from oa_runlog.upcast import upcast
 from oa_runlog.wire.bodies import checked_body
 from oa_runlog.wire.fields import need, parse, part
+from oa_runlog.wire.upcast import upcast
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 

@@ -18,11 +18,11 @@ from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.process.word import Word
-from oa_runlog.commands import CreateRun, RequestCancel, TellChild
+from oa_runlog.authority.commands import CreateRun, RequestCancel, TellChild
 from oa_runlog.events import AgentSpec, ChildFinished, ChildStarted, EventType, RunFinished, RunSpec
 from oa_runlog.fingerprint import text_sha256
-from oa_runlog.reducer import invalid_transition
 from oa_runlog.state import RunStatus
+from oa_runlog.state.reducer import invalid_transition
 from services.runtime.agents.app import Agents
 from services.runtime.children.limits import ChildLimits
 from services.runtime.log.app.log import Create, Log

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oa_runlog.decide import Limits
+from oa_runlog.authority.decide import Limits
 from oa_testing.postgres import Database
 from oa_topics.store import TopicLimits
 from services.runtime.archive.limits import ArchiveLimits, ArtifactLimits

@@ -77,9 +77,9 @@ async def test_random_programs(runtime_database: Database) -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        "oa_runlog.decide._check_lease",
-        "oa_runlog.decide._check_reserved",
-        "oa_runlog.decide._check_expected_seq",
+        "oa_runlog.authority.decide._check_lease",
+        "oa_runlog.authority.decide._check_reserved",
+        "oa_runlog.authority.decide._check_expected_seq",
         "services.runtime.requests.app.check_answer",
     ],
 )

@@ -17,7 +17,7 @@ import structlog
 from oa_platform.health.failures import note_survived
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.process.word import Word
-from oa_runlog.commands import RequestCancel
+from oa_runlog.authority.commands import RequestCancel
 from services.runtime.log.app.log import Log
 
 _log = structlog.get_logger(__name__)

@@ -13,8 +13,8 @@ from oa_platform.auth.identity import WorkerCaller, current_caller, current_prin
 from oa_platform.auth.revocations import Revocations
 from oa_platform.rpc.refusals import note_refusal
 from oa_runlog import wire
-from oa_runlog.commands import Append, EncodedBody
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Append, EncodedBody
+from oa_runlog.authority.decide import Limits
 from oa_wire.batches import batches
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import run_pb2

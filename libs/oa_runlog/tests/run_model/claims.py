@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from oa_base.clock import SECOND_NS
-from oa_runlog.decide import Limits
+from oa_runlog.authority.decide import Limits
 from oa_runlog.events import (
     RESERVED,
     AttemptFailed,
@@ -24,7 +24,7 @@ from oa_runlog.events import (
     RunStarted,
     StepCompleted,
 )
-from oa_runlog.transitions import next_status
+from oa_runlog.state.transitions import next_status
 
 Events = Sequence[RunEvent]
 

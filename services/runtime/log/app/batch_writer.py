@@ -9,8 +9,8 @@ from typing import Protocol
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import CreateRun
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import CreateRun
+from oa_runlog.authority.decide import Limits
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head

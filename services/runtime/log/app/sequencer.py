@@ -22,8 +22,8 @@ import structlog
 
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import RETRY_AFTER_MS, refusal_of
-from oa_runlog.commands import Command
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Command
+from oa_runlog.authority.decide import Limits
 from services.runtime.log import metrics
 from services.runtime.log.app.batch_writer import BatchWriter, Seal
 from services.runtime.log.app.command_queue import CommandQueue

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun, SendInput, SettleRequest, TellChild
-from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
+from oa_runlog.authority.commands import Append, AssignRun, Command, CreateRun, SendInput, SettleRequest, TellChild
+from oa_runlog.authority.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from oa_runlog.commands import AssignRun, Command, CreateRun
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import AssignRun, Command, CreateRun
+from oa_runlog.authority.decide import Limits
 from oa_runlog.events import QueuePolicy, ThreadPolicy
 from oa_runlog.state import RunState
 

@@ -11,12 +11,12 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Append, AssignRun, Command, CreateRun
+from oa_runlog.authority.decide import Limits
 from oa_runlog.events import EventBody, ExecSpec, RunSpec, TextDelta, TextStream
 from oa_runlog.partitions import partition_of
 from oa_runlog.proof.signing import ReceiptSigner
-from oa_runlog.reducer import replay
+from oa_runlog.state.reducer import replay
 from oa_testing.postgres import patient_settings
 from services.runtime.log.app.sequencer import Sequencer
 from services.runtime.log.domain.batch import Applied

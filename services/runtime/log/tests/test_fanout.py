@@ -11,7 +11,7 @@ import asyncpg
 
 from oa_platform.telemetry.tracing import sampled_traceparent
 from oa_platform.tests.traces import collected, span
-from oa_runlog.commands import CreateRun
+from oa_runlog.authority.commands import CreateRun
 from oa_runlog.events import EventType
 from oa_testing.postgres import Database, patient_settings
 from oa_testing.waiting import eventually

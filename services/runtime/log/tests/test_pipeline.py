@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from oa_base.catalogue import ClientAction, all_reasons, reason_info
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append, AssignRun, CreateRun
-from oa_runlog.decide import KnownKey, Limits
+from oa_runlog.authority.commands import Append, AssignRun, CreateRun
+from oa_runlog.authority.decide import KnownKey, Limits
 from oa_runlog.events import ExecSpec, RunSpec, TextDelta, TextStream
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head

@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from oa_runlog.commands import Command, CreateRun, RequestCancel
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Command, CreateRun, RequestCancel
+from oa_runlog.authority.decide import Limits
 from oa_runlog.events import Outcome, RunFinished
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database

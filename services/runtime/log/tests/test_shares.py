@@ -11,8 +11,8 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun
-from oa_runlog.decide import KnownKey, Limits
+from oa_runlog.authority.commands import Append, AssignRun, Command, CreateRun
+from oa_runlog.authority.decide import KnownKey, Limits
 from oa_runlog.events import Concurrency, ExecSpec, Outcome, QueuePolicy, RunFinished, RunSpec, ThreadPolicy
 from oa_runlog.state import RunState, RunStatus
 from oa_testing.postgres import Database

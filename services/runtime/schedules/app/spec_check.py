@@ -8,8 +8,8 @@ from oa_base.clock import ns_of
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.commands import CreateRun
-from oa_runlog.decide import Limits, decide
+from oa_runlog.authority.commands import CreateRun
+from oa_runlog.authority.decide import Limits, decide
 from services.runtime.agents.app import Agents
 
 

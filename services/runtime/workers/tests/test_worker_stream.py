@@ -15,8 +15,8 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.identity import WorkerCaller, set_caller
 from oa_platform.auth.revocations import Revocations
 from oa_platform.system.clock import SystemClock
-from oa_runlog.decide import Limits
-from oa_runlog.state import WorkerStatus
+from oa_runlog.authority.decide import Limits
+from oa_runlog.workers import WorkerStatus
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from services.runtime.workers.app.attachment import Attachment

@@ -28,10 +28,10 @@ from oa_runlog.events import (
     Usage,
     Verification,
 )
-from oa_runlog.lawful import fault_of
 from oa_runlog.proof.chain import chain_next, chain_start
-from oa_runlog.state import RunState, RunStatus
-from oa_runlog.transitions import allowed_triggers, next_status, trigger
+from oa_runlog.state.lawful import fault_of
+from oa_runlog.state.run import RunState, RunStatus
+from oa_runlog.state.transitions import allowed_triggers, next_status, trigger
 
 
 class Fold:

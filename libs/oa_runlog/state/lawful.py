@@ -22,7 +22,7 @@ from oa_runlog.events import (
     RunFinished,
     RunStarted,
 )
-from oa_runlog.state import RunState, RunStatus
+from oa_runlog.state.run import RunState, RunStatus
 
 _AUTHORITY = 0
 

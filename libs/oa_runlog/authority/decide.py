@@ -15,7 +15,7 @@ from oa_base.clock import MS_NS
 from oa_base.rate import Rate, take
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.commands import (
+from oa_runlog.authority.commands import (
     Append,
     AssignRun,
     CancelDeadline,
@@ -29,6 +29,7 @@ from oa_runlog.commands import (
     TellChild,
     TimeLimit,
 )
+from oa_runlog.authority.retries import retry_ns
 from oa_runlog.events import (
     DEFAULT_RETENTION_CLASS,
     RESERVED,
@@ -47,10 +48,9 @@ from oa_runlog.events import (
     RunStarted,
     StepCompleted,
 )
-from oa_runlog.reducer import Fold, invalid_transition
-from oa_runlog.retries import retry_ns
 from oa_runlog.state import FINAL_STATUS, RunState, RunStatus
-from oa_runlog.transitions import next_status
+from oa_runlog.state.reducer import Fold, invalid_transition
+from oa_runlog.state.transitions import next_status
 
 AUTHORITY = 0
 """Lease epoch of the events that the authority writes itself."""
