@@ -12,8 +12,8 @@ from oa_base.refusal import Refusal
 from oa_wire.given import check_named_texts, check_texts
 from oa_wire.rules import check_rules
 from oa_worker.agents.primitives.ending import or_canceled
-from oa_worker.agents.primitives.numbers import Numbers, numbers_of
-from oa_worker.agents.primitives.past import Past
+from oa_worker.agents.primitives.takeover.numbers import Numbers, numbers_of
+from oa_worker.agents.primitives.takeover.past import Past
 from oa_worker.agents.primitives.times import time_in
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
