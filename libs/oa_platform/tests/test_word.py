@@ -19,6 +19,17 @@ async def test_word_is_heard_once_however_often_it_was_given() -> None:
     await waiting
 
 
+async def test_a_wait_without_a_limit_hears_word_once() -> None:
+    word = Word()
+    word.give()
+    await word.heard()
+    waiting = asyncio.create_task(word.heard())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    word.give()
+    await waiting
+
+
 async def test_without_word_the_time_ends_the_wait() -> None:
     word = Word()
     await word.within(0)

@@ -14,6 +14,7 @@ from oa_base.identity import REVOCATION_KEPT_S
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
 from oa_platform.health.failures import note_survived
+from oa_platform.process.word import Word
 from oa_platform.system.events import until_set
 from services.control.revocations import metrics
 from services.control.revocations.domain import Recorded, Revocation
@@ -73,7 +74,7 @@ class RevocationFeed:
         self._limits = limits
         self._ring = self._ring_at(0)
         self._looked_s = clock.monotonic()
-        self._word = asyncio.Event()
+        self._word = Word()
         self._followers: set[asyncio.Event] = set()
 
     async def start(self) -> None:
@@ -89,7 +90,7 @@ class RevocationFeed:
     def word(self, position: int) -> None:
         """The database has come to this position. It may be late, come twice, or get lost."""
         if position > self._ring.head:
-            self._word.set()
+            self._word.give()
 
     def looked(self, known: int, position: int) -> None:
         """The database was asked where it stands, when `known` was the head here."""
@@ -106,15 +107,14 @@ class RevocationFeed:
     async def run(self) -> None:
         """Read what was revoked, until cancelled."""
         while True:
-            await self._word.wait()
-            self._word.clear()
+            await self._word.heard()
             try:
                 while await self._read_on():
                     pass
             except Exception as error:  # noqa: BLE001 - what is known grows old, and its readers see that
                 note_survived(_log, "revocations_not_read", error)
                 await asyncio.sleep(self._limits.retry_s)
-                self._word.set()
+                self._word.give()
 
     async def follow(self, after_position: int) -> AsyncGenerator[Page]:
         """Pages without end; an empty one is a sign of life. The reader paces it. Raises Refusal `overloaded`,
