@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from services.control.transactions.limits import SWEEP_INTERVAL_S
 
 _log = structlog.get_logger(__name__)
@@ -51,10 +51,8 @@ async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]], interval_s: floa
     while True:
         await asyncio.sleep(interval_s)
         for sweep in sweeps:
-            try:
+            with surviving(_log, "sweep_failed", sweep=sweep.__qualname__):
                 await sweep()
-            except Exception as error:  # noqa: BLE001 - what nobody needs any more must not keep people out
-                note_survived(_log, "sweep_failed", error, sweep=sweep.__qualname__)
 
 
 async def keep_writing(write_down: Callable[[], Awaitable[None]], interval_s: float, still_waits: str) -> None:
@@ -64,10 +62,8 @@ async def keep_writing(write_down: Callable[[], Awaitable[None]], interval_s: fl
     """
 
     async def attempt() -> None:
-        try:
+        with surviving(_log, still_waits):  # people are served without what is written here
             await write_down()
-        except Exception as error:  # noqa: BLE001 - people are served without what is written here
-            note_survived(_log, still_waits, error)
 
     try:
         while True:

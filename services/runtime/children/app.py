@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.process.word import Word
 from oa_runlog.authority.commands import CreateRun, RequestCancel, TellChild
@@ -180,10 +180,8 @@ class Children:
         """Run until canceled."""
         while True:
             await self._word.within(self._limits.interval_ms / 1000)
-            try:
+            with surviving(_log, "children_not_seen"):
                 await self.look_once()
-            except Exception as error:  # noqa: BLE001 - the next look may succeed, and the next process would fail, too
-                note_survived(_log, "children_not_seen", error)
             await asyncio.sleep(self._limits.pause_ms / 1000)
 
     async def look_once(self) -> None:
