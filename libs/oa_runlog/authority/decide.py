@@ -31,6 +31,7 @@ from oa_runlog.authority.commands import (
 )
 from oa_runlog.authority.retries import retry_ns
 from oa_runlog.events import (
+    AUTHORITY,
     DEFAULT_RETENTION_CLASS,
     RESERVED,
     AgentSpec,
@@ -51,9 +52,6 @@ from oa_runlog.events import (
 from oa_runlog.state import FINAL_STATUS, RunState, RunStatus
 from oa_runlog.state.reducer import Fold, invalid_transition
 from oa_runlog.state.transitions import next_status
-
-AUTHORITY = 0
-"""Lease epoch of the events that the authority writes itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from oa_runlog.events.codex import (
     TurnStatus,
     TurnStatusChanged,
 )
-from oa_runlog.events.event import RESERVED, SCHEMA_VERSION, EventBody, EventType, RunEvent, event_type
+from oa_runlog.events.event import AUTHORITY, RESERVED, SCHEMA_VERSION, EventBody, EventType, RunEvent, event_type
 from oa_runlog.events.json_values import Json, JsonObject
 from oa_runlog.events.run import (
     AttemptFailed,
@@ -70,6 +70,7 @@ from oa_runlog.events.work import (
 
 __all__ = [
     "AT_ONCE",
+    "AUTHORITY",
     "DEFAULT_RETENTION_CLASS",
     "RESERVED",
     "SCHEMA_VERSION",

@@ -13,6 +13,7 @@ from oa_base.clock import LAST_NS, MS_NS
 from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.events import (
+    AUTHORITY,
     AttemptFailed,
     EventBody,
     ExecutorLost,
@@ -163,7 +164,7 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
             return replace(state, fenced=True, failures=state.failures + 1, not_before_ns=retry_ns)
         case RunFinished() as finish:
             # A finish by the authority takes the lease back: nothing that the holder still writes counts.
-            fenced = state.fenced or event.lease_epoch == 0
+            fenced = state.fenced or event.lease_epoch == AUTHORITY
             return replace(state, finish=finish, finish_ns=event.recorded_ns, fenced=fenced)
         case _:
             return state
