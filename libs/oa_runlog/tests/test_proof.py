@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
 from oa_runlog.authority.commands import Append, AssignRun, Command, CreateRun
-from oa_runlog.authority.decide import Accepted, Limits, decide
+from oa_runlog.authority.decide import Accepted, decide
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.canonical import canonical_json
 from oa_runlog.events import ExecSpec, Outcome, RunFinished, RunSpec, TextDelta, TextStream, ToolCall, Usage
 from oa_runlog.fingerprint import fingerprint
@@ -43,7 +44,7 @@ def _record(run_id: str = RUN_ID) -> tuple[list[bytes], RunState]:
     ]
     state, log = None, []
     for command in commands:
-        decided = decide(state, command, Limits(), NOW)
+        decided = decide(state, command, RunLimits(), NOW)
         assert isinstance(decided, Accepted)
         state = decided.state
         log += [event.data for event in decided.events]

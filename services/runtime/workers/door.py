@@ -14,7 +14,7 @@ from oa_platform.auth.revocations import Revocations
 from oa_platform.rpc.refusals import note_refusal
 from oa_runlog import wire
 from oa_runlog.authority.commands import Append, EncodedBody
-from oa_runlog.authority.decide import Limits
+from oa_runlog.authority.limits import RunLimits
 from oa_wire.batches import batches
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import run_pb2
@@ -51,7 +51,7 @@ class WorkerApi(WorkerServiceServicer):
         self,
         workers: Workers,
         held_runs: HeldRuns,
-        run_limits: Limits,
+        run_limits: RunLimits,
         authenticate: Authenticate,
         revocations: Revocations,
     ) -> None:

@@ -10,7 +10,7 @@ import structlog
 
 from oa_base.refusal import Refusal
 from oa_runlog.authority.commands import CreateRun
-from oa_runlog.authority.decide import Limits
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
@@ -44,7 +44,7 @@ class Seal(Protocol):
 class BatchWriter:
     """Decides batches from the cache if that is enough, and otherwise from the database."""
 
-    def __init__(self, run_limits: Limits, seal: Seal, cache: LogCache) -> None:
+    def __init__(self, run_limits: RunLimits, seal: Seal, cache: LogCache) -> None:
         self._run_limits = run_limits
         self._seal = seal
         self._cache = cache
