@@ -299,6 +299,14 @@ async def attached(runtime: Doors, who: Somebody, slots: int = 4) -> FakeWorker:
     return worker
 
 
+async def started(runtime: Doors, who: Somebody, worker: FakeWorker, key: str = "k") -> str:
+    """A run that the attached worker holds with epoch 1."""
+    run = await runtime.create(who, key)
+    assignment = (await worker.next("assignment")).assignment
+    assert (assignment.run.run_id, assignment.lease_epoch) == (run.run_id, 1)
+    return str(run.run_id)
+
+
 async def cancel(runtime: Doors, who: Somebody, run_id: str) -> run_pb2.Run:
     """The run, once its cancel was asked for."""
     request = run_service_pb2.CancelRunRequest(run_id=run_id, reason="enough")
