@@ -2,6 +2,5 @@
 
 - `first`, `gc_pauses`: what a program does before its imports. `start_oa`, `interrupts`: the beginning of `oa`.
 - `signals`: the signals that stop a program. `descriptors`: a process that has no descriptors left.
-- `word`: tells a task that there may be something to do. `together`: questions that share a round trip.
 - `revocations`, `places`: follow what control revokes, and remember who has lost a place.
 """

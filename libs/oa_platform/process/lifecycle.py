@@ -64,7 +64,7 @@ from oa_platform.process.descriptors import watch_descriptors
 from oa_platform.process.gc_pauses import calm_garbage_collection
 from oa_platform.process.signals import stop_signals
 from oa_platform.system.clock import SystemClock
-from oa_platform.system.events import until_set
+from oa_platform.tasks.events import until_set
 from oa_platform.telemetry.logging import configure_logging
 from oa_platform.telemetry.tracing import configure_tracing
 from oa_platform.tls.protection import PLAIN, service_protection

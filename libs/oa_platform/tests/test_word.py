@@ -2,7 +2,7 @@
 
 import asyncio
 
-from oa_platform.process.word import Word
+from oa_platform.tasks.word import Word
 
 NEVER_S = 3600.0
 

@@ -14,8 +14,8 @@ from oa_base.identity import REVOCATION_KEPT_S
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
 from oa_platform.health.failures import note_survived
-from oa_platform.process.word import Word
-from oa_platform.system.events import until_set
+from oa_platform.tasks.events import until_set
+from oa_platform.tasks.word import Word
 from services.control.revocations import metrics
 from services.control.revocations.domain import Recorded, Revocation
 from services.control.revocations.limits import RevocationLimits
@@ -62,7 +62,7 @@ class Page(NamedTuple):
 
 
 class RevocationFeed:
-    """What one replica hands on to all who follow. `start` first; `run` follows the database until cancelled.
+    """What one replica hands on to all who follow. `start` first; `run` follows the database until canceled.
 
     All replicas write to one order, and each of them reads all of it: word of a commit comes by notification, and what
     counts is read from the table.
@@ -105,7 +105,7 @@ class RevocationFeed:
         self.word(position)
 
     async def run(self) -> None:
-        """Read what was revoked, until cancelled."""
+        """Read what was revoked, until canceled."""
         while True:
             await self._word.heard()
             try:

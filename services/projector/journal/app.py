@@ -139,7 +139,7 @@ class Pruner:
         self._retention = retention
 
     async def run(self) -> None:
-        """Prune periodically until cancelled."""
+        """Prune periodically until canceled."""
         while True:
             with surviving(_log, "journals_not_pruned"):  # journals that are too long are read all the same
                 await self.prune()

@@ -115,7 +115,7 @@ class _Partition:
 
 
 class Tail:
-    """Runs sessions until cancelled or halted."""
+    """Runs sessions until canceled or halted."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Tail:
 
     async def _until_ended(self) -> tuple[str, Exception] | None:
         """Run one session, and return what ended it; None when the log was refused."""
-        # In a separate task: if a group of tasks fails and is cancelled at the same time, the failure hides the
+        # In a separate task: if a group of tasks fails and is canceled at the same time, the failure hides the
         # cancellation, and nobody sees it (CPython before 3.13).
         session = asyncio.create_task(self._session())
         try:

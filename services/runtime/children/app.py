@@ -17,7 +17,7 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import surviving
 from oa_platform.health.quarantine import Quarantine
-from oa_platform.process.word import Word
+from oa_platform.tasks.word import Word
 from oa_runlog.authority.commands import CreateRun, RequestCancel, TellChild
 from oa_runlog.events import AgentSpec, ChildFinished, ChildStarted, EventType, RunFinished, RunSpec
 from oa_runlog.fingerprint import text_sha256

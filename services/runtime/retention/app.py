@@ -36,7 +36,7 @@ class RetentionWatch:
         self._unknown: set[str] = set()
 
     async def run(self) -> None:
-        """Look from time to time until cancelled."""
+        """Look from time to time until canceled."""
         while True:
             with surviving(_log, "retention_not_seen"):
                 await self.look()

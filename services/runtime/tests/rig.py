@@ -271,7 +271,7 @@ async def refusal_of_call(call: Any) -> Refusal:
 
 
 async def keep_beating(worker: FakeWorker) -> None:
-    """Signs of life, until cancelled. The one that is being sent is sent: gRPC cancels a call with a write of it."""
+    """Signs of life, until canceled. The one that is being sent is sent: gRPC cancels a call with a write of it."""
     while True:
         await asyncio.shield(worker.heartbeat())
         await asyncio.sleep(0.1)

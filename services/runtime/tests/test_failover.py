@@ -66,7 +66,7 @@ class Writer:
         self.refused = 0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until canceled."""
         number = 0
         while True:
             outcome = await _outcome(self._rig, append(self.run_id, f"k{number}"), self.acknowledged)

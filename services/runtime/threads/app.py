@@ -16,7 +16,7 @@ import structlog
 
 from oa_platform.health.failures import surviving
 from oa_platform.health.quarantine import Quarantine
-from oa_platform.process.word import Word
+from oa_platform.tasks.word import Word
 from oa_runlog.authority.commands import RequestCancel
 from services.runtime.log.app.log import Log
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from oa_platform.system.events import until_set
+from oa_platform.tasks.events import until_set
 from oa_runlog.events import EventType
 from services.runtime.log.domain.records import LogRecord
 from services.runtime.worker_watch.domain import StandingWorker

@@ -14,8 +14,8 @@ from typing import Protocol
 from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
-from oa_platform.process.together import Together
 from oa_platform.system.ids import new_id
+from oa_platform.tasks.together import Together
 from services.control.api_keys.app.uses import KeyUses, UseStore
 from services.control.api_keys.domain import (
     API_KEY_BYTES,

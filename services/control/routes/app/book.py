@@ -8,7 +8,7 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_platform.health.failures import note_survived
-from oa_platform.process.word import Word
+from oa_platform.tasks.word import Word
 from services.control.routes import metrics
 from services.control.routes.app.tables import Decided, Routed
 from services.control.transactions.app import Transactions

@@ -9,8 +9,8 @@ import structlog
 from oa_platform.config.parsers import Address
 from oa_platform.http.proxies import client_network, is_within
 from oa_platform.http.server import bind
-from oa_platform.system.events import until_set
 from oa_platform.system.ids import new_id
+from oa_platform.tasks.events import until_set
 from oa_platform.telemetry.metrics import show_refusals
 from oa_platform.tls.certificates import server_context
 from oa_platform.tls.protection import PLAIN, Protection

@@ -131,7 +131,7 @@ def _apply(batch: Batch, one: PendingCommand) -> Answer:
     answer: Answer
     try:
         answer = batch.apply(one.command, one.partition, one.place)
-    except Exception:  # noqa: BLE001 - a defect in one command must not take its neighbours with it
+    except Exception:  # noqa: BLE001 - a defect in one command must not take its neighbors with it
         _log.exception("command_failed", command=type(one.command).__name__, run_id=one.command.run_id)
         answer = Refusal("internal", "a defect of ours, which was logged; tell the operators when it was")
     if one.place is not None:

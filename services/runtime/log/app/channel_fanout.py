@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from oa_fanout.channel import Channel, Heard
-from oa_platform.process.word import Word
+from oa_platform.tasks.word import Word
 from oa_platform.telemetry.tracing import sampled_traceparent
 from services.runtime.log import metrics
 from services.runtime.log.app.fanout import Hint
@@ -39,7 +39,7 @@ class ChannelFanout:
         self._word.give()
 
     async def run(self) -> None:
-        """Send and receive texts until cancelled."""
+        """Send and receive texts until canceled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._channel.run())
             tasks.create_task(self._say())

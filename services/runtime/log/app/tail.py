@@ -76,7 +76,7 @@ def _size(record: LogRecord) -> int:
 
 
 class Tail:
-    """Follows all partitions. Call `start` first; `run` repairs holes until cancelled."""
+    """Follows all partitions. Call `start` first; `run` repairs holes until canceled."""
 
     def __init__(self, reader: LogPages, limits: TailLimits) -> None:
         self._reader = reader
@@ -148,7 +148,7 @@ class Tail:
     # ------------------------------------------------------------------------------------------------- repair
 
     async def run(self) -> None:
-        """Read missing entries until cancelled. A partition that can't be read holds up no other."""
+        """Read missing entries until canceled. A partition that can't be read holds up no other."""
         while True:
             await self._behind.wait()
             self._behind.clear()

@@ -59,7 +59,7 @@ class PostgresNotification:
 class PostgresFanout(listen.Listener):
     """Calls `hint` for every partition that has grown, and `new_epoch` when the log has another one.
 
-    `run` goes on until cancelled, whatever happens to the connection.
+    `run` goes on until canceled, whatever happens to the connection.
     """
 
     def __init__(

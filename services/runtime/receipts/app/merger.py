@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from oa_platform.health.failures import note_survived
-from oa_platform.system.events import until_set
+from oa_platform.tasks.events import until_set
 from oa_runlog.events import EventType
 from oa_runlog.proof.merkle import Frontier
 from oa_runlog.proof.signing import NoteSigner, sign_checkpoint
@@ -41,7 +41,7 @@ class Merger:
             self._wake.set()
 
     async def run(self) -> None:
-        """Merge until cancelled: soon after a run has finished, and from time to time."""
+        """Merge until canceled: soon after a run has finished, and from time to time."""
         while True:
             try:
                 await self.merge_all()

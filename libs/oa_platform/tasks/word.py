@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from oa_platform.system.events import until_set
+from oa_platform.tasks.events import until_set
 
 
 class Word:
