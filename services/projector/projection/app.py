@@ -20,6 +20,7 @@ import structlog
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived
+from oa_platform.tasks.ending import cancel_and_wait
 from services.projector.projection.domain import (
     Checkpoint,
     LogBatch,
@@ -151,8 +152,7 @@ class Tail:
         try:
             await asyncio.wait([session])
         finally:
-            session.cancel()
-            await asyncio.gather(session, return_exceptions=True)
+            await cancel_and_wait(session)
         ended: tuple[str, Exception] | None = None
         try:
             session.result()
