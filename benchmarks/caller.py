@@ -96,7 +96,7 @@ class Caller:
         return await self._log.DescribeLog(log_service_pb2.DescribeLogRequest(), metadata=AS_PROJECTOR)
 
     async def listen(self, described: log_service_pb2.DescribeLogResponse) -> None:
-        """Hear everything after these heads, until cancelled."""
+        """Hear everything after these heads, until canceled."""
         request = log_service_pb2.TailLogRequest(epoch=described.epoch, after=described.heads)
         async for message in self._log.TailLog(request, metadata=AS_PROJECTOR):
             for event in map(event_pb2.RunEvent.FromString, message.events):

@@ -264,7 +264,7 @@ class _Client:
     doubled: int = 0
 
     async def follow(self, number: int, key: SigningKey, balancer: _Balancer) -> None:
-        """Follow the run until cancelled."""
+        """Follow the run until canceled."""
         mint, store = _Tokens(key), MemoryStore()
         async with Subscription(f"dev_{number}", "oa-bench/0", mint, balancer, store) as subscription:
             await subscription.follow(TOPIC)

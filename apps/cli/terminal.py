@@ -8,8 +8,8 @@ import re
 from oa_base.visible import LAYOUT, visible
 
 RESET = "\x1b[0m"
-_COLOUR = r"\x1b\[[0-9;:]{0,64}m"
-_SPECIAL = re.compile(rf"(?P<colour>{_COLOUR})|(?P<line>\r+\n?)|[^ -~\n\t]")
+_COLOR = r"\x1b\[[0-9;:]{0,64}m"
+_SPECIAL = re.compile(rf"(?P<color>{_COLOR})|(?P<line>\r+\n?)|[^ -~\n\t]")
 # The beginning of a color sequence or of a line ending, which the next piece may complete.
 _UNFINISHED = re.compile(r"(?:\r+|\x1b(?:\[[0-9;:]{0,64})?)\Z")
 _RESETS = frozenset({RESET, "\x1b[m"})
@@ -48,7 +48,7 @@ class TerminalText:
         return _SPECIAL.sub(self._show, text)
 
     def _show(self, found: re.Match[str]) -> str:
-        if found["colour"]:
+        if found["color"]:
             self._coloured = found[0] not in _RESETS
             return found[0]
         return "\n" if found["line"] else visible(found[0], LAYOUT)
@@ -56,4 +56,4 @@ class TerminalText:
 
 def uncoloured(text: str) -> str:
     """Return the text without its colors."""
-    return re.sub(_COLOUR, "", text)
+    return re.sub(_COLOR, "", text)

@@ -17,5 +17,5 @@ class Channel(Protocol):
         ...
 
     async def run(self) -> None:
-        """Receive from the others until cancelled, reconnecting as often as necessary."""
+        """Receive from the others until canceled, reconnecting as often as necessary."""
         ...

@@ -110,7 +110,7 @@ class NatsConnection:
             self._tell(subject)
 
     async def run(self) -> None:
-        """Keep the connection open until cancelled."""
+        """Keep the connection open until canceled."""
         attempt = 0
         while True:
             try:
@@ -218,7 +218,7 @@ class NatsChannel:
         await self._connection.publish(self._subject, text.encode())
 
     async def run(self) -> None:
-        """Receive from the others until cancelled."""
+        """Receive from the others until canceled."""
         await self._connection.run()
 
     def _take(self, data: bytes) -> None:

@@ -60,9 +60,9 @@ _OWNED = tuple(
 )
 
 
-def parse_grant(text: str, *, field: str = "topic") -> Topic | AllOf:
-    """Return the topic, or the topics of an owner, that `text` names. Raises Refusal `invalid_topic` naming `field`."""
-    return _all_of(text) or parse_topic(text, field=field)
+def parse_grant(text: str) -> Topic | AllOf:
+    """Return the topic, or the topics of an owner, that `text` names. Raises Refusal `invalid_topic`."""
+    return _all_of(text) or parse_topic(text)
 
 
 def runs_of(owner_id: str) -> str:

@@ -48,7 +48,7 @@ async def _run(stack: Stack, on_ready: Callable[[], None]) -> Event:
     return await stack.wait_given_up()
 
 
-async def stop_running(home: Path, timeout_s: float = STOP_PATIENCE_S) -> bool:
+async def stop_running(home: Path) -> bool:
     """Ask the supervisor of the stack in `home` to stop it, and wait; False when none runs.
 
     Raises Refusal(deadline_exceeded) when it takes too long.
@@ -58,13 +58,12 @@ async def stop_running(home: Path, timeout_s: float = STOP_PATIENCE_S) -> bool:
         return False
     send_signal(state.supervisor.pid, signal.SIGTERM)
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(STOP_PATIENCE_S):
             while _is_running(home, state):
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
-        message = (
-            f"the stack in {home} (pid {state.supervisor.pid}) did not stop within {timeout_s:g} s; look at its logs"
-        )
+        which = f"the stack in {home} (pid {state.supervisor.pid})"
+        message = f"{which} did not stop within {STOP_PATIENCE_S:g} s; look at its logs"
         raise Refusal("deadline_exceeded", message) from None
     return True
 

@@ -10,5 +10,5 @@ The modules are grouped in rooms; import from the modules. Each room may use tho
 - `health`: readiness, clocks, failures of what we depend on.
 - `telemetry`: logs, metrics, traces.
 - `config`: settings from the environment.
-- `system`: the clock and new ids.
+- `system`, `tasks`: the clock and new ids; how tasks wait for one another.
 """

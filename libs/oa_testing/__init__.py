@@ -1,4 +1,7 @@
 """Support for tests: databases in milliseconds, a clock that tests control, a network that breaks on request.
 
-Rooms: `suite`, for a run of pytest; `peers`, servers and programs that the project talks to, real or stand-ins.
+- `suite`: for a run of pytest. `peers`: servers and programs that the project talks to, real or stand-ins.
+- `postgres`: databases. `stack`: a whole stack. `clock`: clocks. `waiting`, `locks`: waiting for what must happen.
+- `processes`: processes that a test starts. `metrics`: the value of a metric. `plain_http`: HTTP without TLS.
+- `temporary`: files that all sessions share.
 """

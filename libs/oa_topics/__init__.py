@@ -5,6 +5,7 @@
 - `watcher`: what one Watch stream carries. Pure.
 - `hub`: what is committed, to all watchers.
 - `publisher`: frames published once for all gateways that take them from there.
+- `delivery_checks`: whether what a source commits arrives.
 - `wire`: live frames as messages.
 - `servicer`: TopicService on gRPC, for every source.
 """

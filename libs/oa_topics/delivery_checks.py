@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 class DeliveryChecks:
     """The checks of one source. `commit` commits the next number, and raises Refusal when it can't. The code that
-    hears of the commit calls `heard`. `run` goes on until cancelled."""
+    hears of the commit calls `heard`. `run` goes on until canceled."""
 
     def __init__(self, commit: Callable[[], Awaitable[None]], interval_s: float = INTERVAL_S) -> None:
         self._commit = commit

@@ -64,7 +64,7 @@ class _Feed:
 
 
 class TopicHub:
-    """See the module. `run` repairs until cancelled; with a publisher, `run_heads` has to run, too."""
+    """See the module. `run` repairs until canceled; with a publisher, `run_heads` has to run, too."""
 
     def __init__(
         self, store: TopicStore, limits: TopicLimits, report: HubReport, publisher: Publisher | None = None
@@ -173,7 +173,7 @@ class TopicHub:
             watcher.restart()
 
     async def run(self) -> None:
-        """Repair known holes, and look for unknown ones. Runs until cancelled."""
+        """Repair known holes, and look for unknown ones. Runs until canceled."""
         poll_s = self._limits.poll_interval_ms / 1000
         clock = asyncio.get_running_loop().time
         poll_at = clock() + poll_s if poll_s else None
@@ -194,7 +194,7 @@ class TopicHub:
                 poll_at = clock() + poll_s
 
     async def run_heads(self) -> None:
-        """Report regularly where topics with published frames stand, until cancelled."""
+        """Report regularly where topics with published frames stand, until canceled."""
         while True:
             await asyncio.sleep(HEADS_INTERVAL_S)
             self.tell_heads()

@@ -61,7 +61,7 @@ class FramePublisher:
         self._put(CHECK, pb.WatchTopicsResponse(delivery_check=number))
 
     async def run(self) -> None:
-        """Pass waiting messages to the transport until cancelled."""
+        """Pass waiting messages to the transport until canceled."""
         while True:
             await self._news.wait()
             self._news.clear()

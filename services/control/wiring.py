@@ -59,6 +59,7 @@ from services.control.edge.door.methods import open_methods
 from services.control.edge.door.protocol import Connections, limited_protocol
 from services.control.edge.door.routes import edge_app
 from services.control.edge_config import WebSettings
+from services.control.housekeeping.app import keep_sweeping
 from services.control.installation.app import InstallationOrgs, InstallationSessions
 from services.control.installation.door import InstallationOrgApi, InstallationSessionApi
 from services.control.installation.store import PostgresInstallationOrgs
@@ -117,7 +118,7 @@ from services.control.sync_tokens.door import RuntimeOwnership, SyncTokenApi
 from services.control.sync_tokens.store import PostgresMints
 from services.control.tokens.app import TokenIssuer, TokenSigner
 from services.control.tokens.door import CurrentSigner, JwtVerifier, KeyRing
-from services.control.transactions.app import Transactions, keep_sweeping
+from services.control.transactions.app import Transactions
 from services.control.transactions.store import PostgresTransactions
 from services.control.upstreams.door import GrpcUpstreams
 from services.control.web.app import Releases

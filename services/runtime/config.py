@@ -18,7 +18,7 @@ from oa_platform.config.shared import (
     RevocationSettings,
     ServiceSettings,
 )
-from oa_runlog.decide import Limits
+from oa_runlog.authority.limits import RunLimits
 from oa_topics.store import TopicLimits
 from services.runtime.archive_settings import ArchiveSettings, ArtifactCacheSettings, ArtifactSettings
 from services.runtime.children.limits import ChildLimits
@@ -30,7 +30,7 @@ from services.runtime.retention.domain import RetentionClasses
 from services.runtime.schedule_settings import ScheduleSettings
 from services.runtime.workers.limits import WorkerLimits
 
-_RUN, _SEQUENCER, _TAIL, _TOPICS = Limits(), SequencerLimits(), TailLimits(), TopicLimits(watched_topics=200_000)
+_RUN, _SEQUENCER, _TAIL, _TOPICS = RunLimits(), SequencerLimits(), TailLimits(), TopicLimits(watched_topics=200_000)
 _WORKERS, _REQUESTS, _CHILDREN = WorkerLimits(), RequestLimits(), ChildLimits()
 _MERGE, _REPLAY = MergeLimits(), ReplayLimits()
 
@@ -98,9 +98,9 @@ class RunSettings:
         doc="Time within which a worker has to end a canceled run.",
     )
 
-    def limits(self, retention: RetentionClasses) -> Limits:
-        """The settings as `Limits`, with the classes that a run can have."""
-        return Limits(retention_classes=retention.names, **vars(self))
+    def limits(self, retention: RetentionClasses) -> RunLimits:
+        """The settings as `RunLimits`, with the classes that a run can have."""
+        return RunLimits(retention_classes=retention.names, **vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)

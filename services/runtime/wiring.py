@@ -26,7 +26,7 @@ from oa_platform.rpc.refusals import note_refusal
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.ids import new_id
 from oa_platform.tls.protection import Protection, edge_protection
-from oa_runlog.decide import Limits
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.proof.checkpoint import log_origin
 from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
 from oa_topics.delivery_checks import DeliveryChecks
@@ -204,7 +204,7 @@ class _Replica:
     reads: PostgresReads
 
     @property
-    def run_limits(self) -> Limits:
+    def run_limits(self) -> RunLimits:
         """The limits of a run."""
         return self.settings.runs.limits(self.settings.archive.classes)
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_runlog import reducer, upcast, wire
-from oa_runlog.state import RunState, RunStatus, WorkerStatus
-from oa_runlog.transitions import RUN_TRANSITIONS, TRIGGERS, WORKER_TRANSITIONS, WorkerTrigger, trigger
+from oa_runlog import wire
+from oa_runlog.state import RunState, RunStatus, reducer
+from oa_runlog.state.transitions import RUN_TRANSITIONS, TRIGGERS, trigger
+from oa_runlog.wire import upcast
+from oa_runlog.workers import WORKER_TRANSITIONS, WorkerStatus, WorkerTrigger
 from openagents.runtime.v1 import event_pb2
 from tests.contract.histories import record, workers
 from tests.contract.histories.check import NOW_ALLOWED, HistoryChanged, check
@@ -251,7 +253,7 @@ def test_what_a_release_did_not_know_contradicts_nothing_that_it_recorded() -> N
 def test_what_is_allowed_on_purpose_since_a_later_release_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     history = _recorded("waiting")
     more = {**RUN_TRANSITIONS, (RunStatus.CREATED, "usage"): RunStatus.CREATED}
-    monkeypatch.setattr("oa_runlog.transitions.RUN_TRANSITIONS", more)
+    monkeypatch.setattr("oa_runlog.state.transitions.RUN_TRANSITIONS", more)
     with pytest.raises(HistoryChanged):
         check(history)
     check(history, now_allowed={("created", "usage"): "0.2.0"})

@@ -11,11 +11,14 @@ from typing import Any, TypeVar
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_runlog import decide, reducer, transitions, wire
+from oa_runlog import wire
+from oa_runlog import workers as worker_machine
+from oa_runlog.authority import decide
 from oa_runlog.events import EventBody, ExecutorLost, QueuePolicy, RunEvent, RunFinished, RunStarted
 from oa_runlog.proof.chain import chain_next
-from oa_runlog.state import TOTAL_NAMES, RunState, RunStatus, Totals, WorkerStatus
-from oa_runlog.transitions import RUN_TRANSITIONS, TRIGGERS, WORKER_TRANSITIONS, WorkerTrigger
+from oa_runlog.state import TOTAL_NAMES, RunState, RunStatus, Totals, reducer, transitions
+from oa_runlog.state.transitions import RUN_TRANSITIONS, TRIGGERS
+from oa_runlog.workers import WORKER_TRANSITIONS, WorkerStatus, WorkerTrigger
 from tests.contract.histories import workers
 from tests.contract.histories.check import check
 from tests.contract.histories.history import load
@@ -110,7 +113,7 @@ def test_every_mutation_of_the_table_of_runs_makes_a_history_fail(monkeypatch: p
 def test_every_mutation_of_the_table_of_workers_makes_a_walk_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     survivors = []
     for name, table in WORKER_MUTANTS.items():
-        monkeypatch.setattr(transitions, "WORKER_TRANSITIONS", MappingProxyType(table))
+        monkeypatch.setattr(worker_machine, "WORKER_TRANSITIONS", MappingProxyType(table))
         if not _a_walk_fails():
             survivors.append(name)
     assert survivors == []

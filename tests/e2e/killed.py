@@ -15,6 +15,7 @@ import pytest
 
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import FAST, free_port
+from oa_testing.processes import killed_at_end
 from oa_testing.stack import StackUnderTest
 from tests.e2e.callers import Caller, caller_of
 from tests.house.files import REPO
@@ -47,12 +48,8 @@ async def example(caller: Caller, file: str) -> AsyncIterator[asyncio.subprocess
     """A worker with the agent of an example."""
     env = {**os.environ, **caller.env, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     process = await asyncio.create_subprocess_exec(sys.executable, str(REPO / "examples" / file), env=env)
-    try:
+    async with killed_at_end(process):
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 def module_of(file: str, env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from oa_testing.postgres import REPOSITORY
+from oa_testing.processes import killed_at_end
 
 ROOTS = ("", "libs", "gen")
 _MIGRATIONS = "services/runtime/migrations"
@@ -54,12 +55,8 @@ class Release:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "services.runtime", env=self.environment(own), stdout=out, stderr=out
             )
-        try:
+        async with killed_at_end(process):
             yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
 
 
 TODAYS = Release(REPOSITORY)

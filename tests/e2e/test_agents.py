@@ -12,6 +12,7 @@ from pathlib import Path
 
 from apps.cli.exits import Exit
 from apps.cli.tests.program import TIMEOUT_S, Program
+from oa_testing.processes import killed_at_end
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import World, signed_in
 from tests.house.files import REPO
@@ -28,12 +29,8 @@ async def example(world: World) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(EXAMPLE), env=env, stderr=asyncio.subprocess.PIPE
     )
-    try:
+    async with killed_at_end(process):
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def test_the_example_answers_what_a_person_asks(stack: StackUnderTest, tmp_path: Path) -> None:

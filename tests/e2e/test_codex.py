@@ -23,6 +23,7 @@ from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.peers.codex import ASKING, codex_environment, installed_codex
 from oa_testing.peers.model_server import PATIENTLY, Call, ModelServer, Say, Wait
 from oa_testing.postgres import FAST, free_port
+from oa_testing.processes import killed_at_end
 from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import eventually
 from openagents import Client, Refusal, RunCanceled, RunEvent, RunFailed, RunHandle, events
@@ -209,12 +210,8 @@ async def talking(scene: Scene, *arguments: str) -> AsyncIterator[asyncio.subpro
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    try:
+    async with killed_at_end(process):
         yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def shown(process: asyncio.subprocess.Process, words: str) -> str:

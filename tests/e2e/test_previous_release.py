@@ -107,7 +107,7 @@ async def _write(doors: Doors, key: SigningKey) -> Seen:
 
 
 async def _follow(doors: Doors, seen: Seen) -> None:
-    """Everything in the log, each event once, until cancelled."""
+    """Everything in the log, each event once, until canceled."""
     after = [cursor_pb2.LogPosition(partition=partition) for partition in range(PARTITIONS)]
     async for batch in doors.log.TailLog(log_service_pb2.TailLogRequest(after=after), metadata=AS_PROJECTOR):
         for event in map(event_pb2.RunEvent.FromString, batch.events):

@@ -1,4 +1,4 @@
-"""`openagents` as a program uses it, against a real stack: runs are started, followed, awaited and cancelled."""
+"""`openagents` as a program uses it, against a real stack: runs are started, followed, awaited and canceled."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ async def test_json(scene: Scene, target: Target) -> None:
 
 
 @pytest.mark.parametrize("target", OPEN, ids=str)
-async def test_protobuf(scene: Scene, target: Target) -> None:
+async def test_wrong_bytes_are_refused_and_harm_nothing(scene: Scene, target: Target) -> None:
     """Bytes that are no message, a field of tomorrow (as in JSON), bodies that are too large or of another type."""
     good = target.request((await EXAMPLES[target.path](scene, target.process))[0]).SerializeToString()
     async with under_fire(scene, "control") as tally:
@@ -171,14 +171,14 @@ _ANY = st.sampled_from([target for target in OPEN if target.path not in _END_OUR
 
 @settings(max_examples=150)
 @given(target=_ANY, document=_JSON)
-async def test_random_json(scene: Scene, target: Target, document: Any) -> None:
+async def test_random_json_is_refused_or_taken(scene: Scene, target: Target, document: Any) -> None:
     body = json.dumps(document).encode("utf-8", "surrogatepass")
     _look(await _post(scene, target, body))
 
 
 @settings(max_examples=150)
 @given(target=_ANY, body=st.binary(max_size=200))
-async def test_random_bytes(scene: Scene, target: Target, body: bytes) -> None:
+async def test_random_bytes_are_refused_or_taken(scene: Scene, target: Target, body: bytes) -> None:
     _look(await _post(scene, target, body, PROTO))
 
 

@@ -62,7 +62,7 @@ def _code(outcome: Outcome) -> str:
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form.value))
 @pytest.mark.parametrize("body", BODIES)
-async def test_frames(scene: Scene, body: str, form: Form) -> None:
+async def test_a_wrong_frame_ends_its_connection_and_nothing_else(scene: Scene, body: str, form: Form) -> None:
     """A wrong frame ends its connection with a typed ERROR and the close code of its reason; the gateway goes on."""
     examples = await _examples(scene)
     hello = None if body == "hello" else examples["hello"]

@@ -194,7 +194,7 @@ async def test_values_that_are_nested_too_deeply(scene: Scene) -> None:
 
 @settings(max_examples=200)
 @given(target=st.sampled_from(REACHABLE), data=st.binary(max_size=200))
-async def test_random_bytes(scene: Scene, target: Target, data: bytes) -> None:
+async def test_random_bytes_are_refused_or_taken(scene: Scene, target: Target, data: bytes) -> None:
     tally = Tally()
     tally.look(data.hex(), await _call(scene, target, [data]), may_pass=True)
     tally.settle()

@@ -62,6 +62,18 @@ def test_tests_named_in_documents_exist() -> None:
     assert missing_tests([SourceFile("docs/x.md", text)]) == ["tests/gone.py::test_x", f"{here}::test_gone"]
 
 
+def test_the_page_on_architecture_lists_the_features_of_each_service() -> None:
+    page = (REPO / "docs/architecture.md").read_text("utf-8")
+    for service in ("control", "khala_gateway", "projector", "runtime"):
+        features = {module.parent.name for module in (REPO / "services" / service).glob("*/__init__.py")} - {"tests"}
+        listed = {
+            name
+            for row in re.findall(rf"^\| `{service}` \| (`.*)$", page, re.M)
+            for name in re.findall(r"`(\w+)`", row)
+        }
+        assert listed == features, service
+
+
 def test_pages_made_from_code_are_current() -> None:
     assert list(gen_docs.outdated(REPO)) == []
 

@@ -15,7 +15,10 @@ from tests.house.files import REPO
 RULES = (REPO / ".importlinter").read_text("utf-8")
 SERVICES = ("control", "khala_gateway", "projector", "runtime")
 FEATURE_MODULES = ("app", "domain", "door", "limits", "metrics", "store", "ws_door")
-PLATFORM_ROOMS = ("auth", "config", "frames", "health", "http", "postgres", "process", "rpc", "system", "telemetry")
+PLATFORM_ROOMS = (
+    *("auth", "config", "frames", "health", "http"),
+    *("postgres", "process", "rpc", "system", "tasks", "telemetry"),
+)
 WORKER_ROOMS = ("adapters", "agents", "sdk")
 LOCALSTACK_ROOMS = ("installation", "postgres", "processes")
 KHALA_ROOMS = ("client", "server")

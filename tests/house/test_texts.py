@@ -9,7 +9,7 @@ from tests.house.files import SourceFile, parsed, python_files, tracked
 ROOMS = ("apps/", "libs/", "services/")
 NO_ADVICE_ROOMS = {
     "libs/oa_runlog/proof/": "verdicts: what was shown stands, and whoever asked decides what it is worth",
-    "libs/oa_runlog/reducer.py": "says of stored events why they are no run, for those verdicts",
+    "libs/oa_runlog/state/reducer.py": "says of stored events why they are no run, for those verdicts",
 }
 """Room -> why its refusals don't say what to do next."""
 NO_ADVICE = {

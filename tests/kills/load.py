@@ -47,7 +47,7 @@ class People:
         self.ended: set[str] = set()
 
     async def go_on(self, pause_s: float) -> None:
-        """One run after the other, until cancelled."""
+        """One run after the other, until canceled."""
         while True:
             await self.one_run()
             await asyncio.sleep(self._chance.uniform(0, 2 * pause_s))
@@ -95,7 +95,7 @@ class Auditor:
         self.kept: list[Checkpoint] = []
 
     async def go_on(self, pause_s: float) -> None:
-        """Until cancelled."""
+        """Until canceled."""
         while True:
             await self.look()
             await asyncio.sleep(pause_s)

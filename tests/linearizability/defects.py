@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
-from oa_runlog.commands import Append, CancelDeadline, Command
-from oa_runlog.decide import decide
+from oa_runlog.authority.commands import Append, CancelDeadline, Command
+from oa_runlog.authority.decide import decide
 from oa_runlog.state import RunState, RunStatus
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.ports import LogSession, LogStore, LogTransaction

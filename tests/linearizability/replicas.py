@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
-from oa_runlog import commands
-from oa_runlog.decide import Limits
+from oa_runlog.authority import commands
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import Custom, EventBody, ExecSpec, Outcome, RunFinished, RunSpec
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
@@ -52,7 +52,7 @@ from .workload import Notebook, Recorder, Uncertain
 REPLICAS = 3
 ORG, USER = new_id("org"), new_id("usr")
 # A cancel's deadline is there at once: it is carried out when a client says so.
-_LIMITS = Limits(events_per_second=10_000_000, burst_events=10_000_000, max_requeues=2, cancel_deadline_ms=0)
+_LIMITS = RunLimits(events_per_second=10_000_000, burst_events=10_000_000, max_requeues=2, cancel_deadline_ms=0)
 UNCERTAIN = frozenset({"unavailable", "overloaded", "deadline_exceeded"})
 """Refusals after which the command may have been carried out, or may be still."""
 _KEY = Ed25519PrivateKey.generate()

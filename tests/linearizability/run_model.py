@@ -1,7 +1,7 @@
 """What one run is to its clients: the single copy that concurrent histories are checked against.
 
-Written from the contract (docs/protocol/append.md), not from `oa_runlog.decide`, and without everything that does not
-matter for order: bytes, chains, sizes, pace.
+Written from the contract (docs/protocol/append.md), not from `oa_runlog.authority.decide`, and without everything that
+does not matter for order: bytes, chains, sizes, pace.
 """
 
 from __future__ import annotations

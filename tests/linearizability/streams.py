@@ -105,7 +105,7 @@ class StreamClient:
     _again: list[Append] = field(default_factory=list)
 
     async def work(self) -> None:
-        """Until everything is sent, or cancelled."""
+        """Until everything is sent, or canceled."""
         me = asyncio.current_task()
         assert me is not None
         # A stream that breaks hides a cancellation that comes at the same time (CPython before 3.13).

@@ -56,7 +56,7 @@ class Run(Protocol):
         ...
 
     async def meanwhile(self, recorder: Recorder, notebook: Notebook) -> None:
-        """What happens to the run besides; cancelled when the clients are done."""
+        """What happens to the run besides; canceled when the clients are done."""
         ...
 
 

@@ -7,17 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun, LoseLease
-from oa_runlog.decide import Accepted, Limits, decide
+from oa_runlog.authority.commands import Append, AssignRun, Command, CreateRun, LoseLease
+from oa_runlog.authority.decide import Accepted, decide
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import ExecSpec, RunSpec, TextDelta, TextStream
-from oa_runlog.state import RunState, WorkerStatus
+from oa_runlog.state import RunState
+from oa_runlog.workers import WorkerStatus
 from services.runtime.log.domain.records import RunRecord
 from services.runtime.workers.app.ports import LeaseRecord, Seen, WorkerRecord
 from services.runtime.workers.domain.vigil import SignOfLife
 
 ORG = "org_1"
 SPEC = RunSpec("exec", ExecSpec(("true",)))
-LIMITS = Limits(events_per_second=1_000_000, burst_events=1_000_000, max_requeues=1_000)
+LIMITS = RunLimits(events_per_second=1_000_000, burst_events=1_000_000, max_requeues=1_000)
 _LIVE = (WorkerStatus.STARTING, WorkerStatus.RUNNING, WorkerStatus.DRAINING)
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from oa_base.identity import Principal, PrincipalKind
 from oa_base.refusal import Refusal
-from oa_runlog.commands import AssignRun
+from oa_runlog.authority.commands import AssignRun
 from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.app.watchdog import Watchdog

@@ -15,8 +15,8 @@ from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
 from oa_runlog import wire
-from oa_runlog.commands import Append, AssignRun, CreateRun
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Append, AssignRun, CreateRun
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import Custom, ExecSpec, RunSpec
 from oa_runlog.partitions import partition_of
 from oa_runlog.proof.receipt import SignedReceipt
@@ -43,7 +43,7 @@ from tests.order.harness import Trouble, Uncertain
 ORG, USER = new_id("org"), new_id("usr")
 CONTENDED_PARTITIONS = (0, 1)
 """All runs of the test live here, so that all replicas write the same partitions all the time."""
-_FAST = Limits(events_per_second=10_000_000, burst_events=10_000_000)
+_FAST = RunLimits(events_per_second=10_000_000, burst_events=10_000_000)
 _LOST_WORD_SHARE = 0.3
 _LOST_ANSWER_SHARE = 0.02
 _RETRY = frozenset({"unavailable", "overloaded", "deadline_exceeded"})

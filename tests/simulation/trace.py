@@ -33,7 +33,7 @@ class Trace:
         """`kept`: how many lines; None for all."""
         self._notes: deque[tuple[float, str, str, object]] = deque(maxlen=kept)
         self.is_over = False
-        """Whether the schedule has ended. What its tasks still do when they are cancelled is no part of it."""
+        """Whether the schedule has ended. What its tasks still do when they are canceled is no part of it."""
 
     def note(self, who: str, what: str, about: object = "") -> None:
         """`who` did `what`; `about` is a frame, or anything whose text tells more. It must not change later."""

@@ -53,7 +53,7 @@ def test_what_is_no_growth(memory: Sequence[float]) -> None:
     assert complaints(_samples(memory)) == []
 
 
-def test_what_is_growth() -> None:
+def test_growth_of_memory_descriptors_or_threads_is_a_complaint() -> None:
     assert complaints(_samples([SIZE + n * MIB for n in range(80)])) == ["memory grew from 149.5 to 169.5 MiB"]
     assert complaints(_samples([SIZE], descriptors=range(80))) == ["descriptors grew from 50 to 70"]
     assert complaints(_samples([SIZE], threads=range(80))) == ["threads grew from 50 to 70"]

@@ -58,7 +58,7 @@ def minted(options: dict[str, Any]) -> dict[str, Any]:
     return {"granted": granted, "refused": "owner_mismatch", "asked": 2, "renewals": 1}
 
 
-async def test_in_node(options: dict[str, Any]) -> None:
+async def test_a_connect_client_in_node_calls_and_gets_a_token(options: dict[str, Any]) -> None:
     async with following("connect_in_node", options) as program:
         line = await program.until("called")
         assert (line["results"], line["minted"]) == (CALLED, minted(options))

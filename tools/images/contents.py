@@ -17,18 +17,18 @@ from tools.images.targets import TARGETS, Target
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def contents(target: Target, checkout: Path = CHECKOUT) -> dict[Path, Path]:
+def contents(target: Target) -> dict[Path, Path]:
     """Path in the image's code folder -> file of the checkout."""
-    modules = imports_of(target.programs, checkout).ours.values()
-    files = {file: _source(checkout, file) for file in modules}
+    modules = imports_of(target.programs, CHECKOUT).ours.values()
+    files = {file: _source(file) for file in modules}
     for service in target.migrations:
-        for path in sorted((checkout / "services" / service).rglob("migrations/*.sql")):
-            files[path.relative_to(checkout)] = path
+        for path in sorted((CHECKOUT / "services" / service).rglob("migrations/*.sql")):
+            files[path.relative_to(CHECKOUT)] = path
     return files
 
 
-def _source(checkout: Path, file: Path) -> Path:
-    return next(checkout / root / file for root in ROOTS if (checkout / root / file).is_file())
+def _source(file: Path) -> Path:
+    return next(CHECKOUT / root / file for root in ROOTS if (CHECKOUT / root / file).is_file())
 
 
 def main(arguments: list[str]) -> int:

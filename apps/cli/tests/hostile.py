@@ -29,7 +29,7 @@ from oa_runlog.canonical import canonical_json
 from oa_runlog.proof.audit import audit_start
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.replay import artifact_lines
-from oa_runlog.reducer import replay
+from oa_runlog.state.reducer import replay
 from oa_runlog.tests.records import SIGNER, START_NS
 from oa_runlog.wire import encode_body, encode_event, receipt_to_wire
 from openagents.control.v1 import audit_service_pb2

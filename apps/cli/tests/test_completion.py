@@ -43,7 +43,7 @@ async def test_oa_completes_a_command(shell: str, tmp_path: Path) -> None:
     assert "stop" not in asked.stdout.decode()
 
 
-async def test_as_json(tmp_path: Path) -> None:
+async def test_json_holds_the_script(tmp_path: Path) -> None:
     (document,) = (await Program(tmp_path)("completion", "fish", "--json")).documents
     assert document["shell"] == "fish"
     assert "complete" in document["script"]

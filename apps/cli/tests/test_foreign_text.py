@@ -248,7 +248,9 @@ def test_every_command_is_here() -> None:
 
 
 @pytest.mark.parametrize("command", ADMIN_COMMANDS)
-def test_what_admin_says(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_command_for_operators_lets_text_control_a_terminal(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("OA_ADMIN_DATABASE_URL", "OA_MIGRATE_DATABASE_URL", "OA_CONTROL_GRPC", "OA_OPERATOR_TOKEN"):
         monkeypatch.setenv(name, WORD)
     out, err = screens(monkeypatch, terminal=True)
@@ -321,7 +323,7 @@ def _names(value: Any) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------- the stack and workers
 
 
-def test_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oa_up_lets_no_text_control_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world(tmp_path, monkeypatch, refusing=False, with_output=False)
 
     class Stack(SimpleNamespace):
@@ -346,7 +348,7 @@ def test_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SHOWN in seen(err)
 
 
-def test_status_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oa_status_and_oa_down_let_no_text_control_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world(tmp_path, monkeypatch, refusing=False, with_output=False)
     monkeypatch.setenv("OA_CONTROL_URL", CONTROL_URL)
     out, err = screens(monkeypatch, terminal=True)
@@ -376,7 +378,7 @@ def test_status_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     seen(out, err)
 
 
-def test_worker_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oa_worker_start_lets_no_text_control_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world(tmp_path, monkeypatch, refusing=False, with_output=False)
 
     class Worker:
@@ -396,7 +398,7 @@ def test_worker_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SHOWN in seen(err), "the new service account"
 
 
-def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oa_demo_lets_no_text_control_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every word of the story; what it tells of comes over the ways of the commands above."""
     told = HostileRun(with_output=True)
     out, err = screens(monkeypatch, terminal=True)

@@ -50,7 +50,7 @@ def a_cli(folder: Path) -> MagicMock:
 
 
 @pytest.mark.parametrize(("body", "goes_on"), [(STARTED, True), (FINISHED, False)], ids=["at work", "over"])
-async def test_of_a_run(
+async def test_an_interrupted_follow_says_whether_the_run_goes_on(
     body: RunStarted | RunFinished, goes_on: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cli, tail = a_cli(tmp_path), Tail(body)
@@ -64,7 +64,7 @@ async def test_of_a_run(
 
 
 @pytest.mark.parametrize(("body", "goes_on"), [(STARTED, True), (FINISHED, False)], ids=["at work", "over"])
-async def test_of_a_turn(
+async def test_an_interrupted_turn_says_whether_it_goes_on(
     body: RunStarted | RunFinished, goes_on: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cli, tail, client = a_cli(tmp_path), Tail(body), AsyncMock()

@@ -52,7 +52,9 @@ async def meaning(kind: Kind, text: str, listed: Sequence[Listed]) -> str:
         (REQUEST, "latest", REQUESTS, "r10"),
     ],
 )
-async def test_what_is_meant(kind: Kind, text: str, listed: Sequence[Listed], found: str) -> None:
+async def test_a_text_means_the_thing_that_it_names(
+    kind: Kind, text: str, listed: Sequence[Listed], found: str
+) -> None:
     assert await meaning(kind, text, listed) == found
 
 

@@ -60,7 +60,7 @@ def _interrupted(home: Path, moment: str, *arguments: str) -> subprocess.Complet
 
 
 @pytest.mark.parametrize(("moment", "arguments"), MOMENTS, ids=lambda value: value if isinstance(value, str) else "")
-def test_while_modules_load(moment: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_ctrl_c_while_modules_load_ends_with_one_line(moment: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = _interrupted(tmp_path, moment, *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (Exit.INTERRUPTED, "", "interrupted\n")
 
@@ -69,7 +69,7 @@ def test_the_moment_is_what_interrupts(tmp_path: Path) -> None:
     assert _interrupted(tmp_path, "no.such.module", *LIST).returncode == Exit.UNREACHABLE
 
 
-def test_as_json(tmp_path: Path) -> None:
+def test_with_json_an_interruption_is_an_error_document(tmp_path: Path) -> None:
     for moment in ("apps.cli.program", "apps.cli.failures"):
         done = _interrupted(tmp_path, moment, *LIST, "--json")
         assert (done.returncode, done.stdout) == (Exit.INTERRUPTED, "")
@@ -77,7 +77,7 @@ def test_as_json(tmp_path: Path) -> None:
     assert _interrupted(tmp_path, "click", "run", "start", "--", "x", "--json").stderr == "interrupted\n"
 
 
-def test_one_status() -> None:
+def test_both_homes_of_the_status_agree() -> None:
     assert STATUS == Exit.INTERRUPTED
 
 

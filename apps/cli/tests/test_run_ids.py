@@ -48,7 +48,7 @@ CLIENT = cast("Client", FakeSite())
         ("latest", IDS[2]),
     ],
 )
-async def test_what_is_meant(text: str, meant: str, tmp_path: Path) -> None:
+async def test_a_text_means_the_run_that_it_names(text: str, meant: str, tmp_path: Path) -> None:
     assert await meant_run(CLIENT, tmp_path, text) == meant
 
 

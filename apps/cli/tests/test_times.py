@@ -26,7 +26,7 @@ from openagents.control.v1 import route_service_pb2
         ("1d", timedelta(days=1)),
     ],
 )
-def test_a_duration(text: str, expected: timedelta) -> None:
+def test_a_duration_is_a_number_and_a_unit(text: str, expected: timedelta) -> None:
     assert DURATION.convert(text, None, None) == expected
 
 
@@ -98,7 +98,7 @@ def test_a_key_may_be_replaced_without_an_overlap(monkeypatch: pytest.MonkeyPatc
     assert run(("key", "rotate", "apk_01JD8V0000000000000000000A", "--overlap", "0s")) == Exit.SIGN_IN
 
 
-def test_a_time() -> None:
+def test_a_time_is_iso_8601_or_an_offset_from_now() -> None:
     noon = datetime(2026, 12, 1, 12, tzinfo=UTC)
     assert MOMENT.convert("2026-12-01T12:00:00Z", None, None) == noon
     assert MOMENT.convert("2026-12-01T12:00", None, None) == noon

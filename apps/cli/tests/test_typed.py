@@ -23,7 +23,7 @@ async def all_lines() -> list[str]:
     return lines
 
 
-async def test_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lines_of_a_file_are_read_without_blank_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "lines"
     file.write_bytes("one\n\n   \n zwölf \nbad \xff\n".encode("utf-8", "surrogateescape") + b"\xff\nlast")
     with file.open() as stdin:
@@ -55,7 +55,7 @@ async def test_a_pipe_gives_each_line_as_it_comes(monkeypatch: pytest.MonkeyPatc
             assert await typed.next() is None
 
 
-async def test_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_empty_or_missing_input_has_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     for stdin in (None, io.TextIOWrapper(io.BytesIO(b""))):
         monkeypatch.setattr(sys, "stdin", stdin)
         assert await all_lines() == []

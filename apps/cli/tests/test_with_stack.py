@@ -168,7 +168,7 @@ async def _exported(program: Program, tmp_path: Path) -> bytes:
     return await asyncio.to_thread((tmp_path / "audit.jsonl").read_bytes)
 
 
-async def test_a_schedule(ann: Program) -> None:
+async def test_a_schedule_shows_is_triggered_backfilled_and_deleted(ann: Program) -> None:
     """What is scheduled shows, runs on request and for times that are past, and ends."""
     cron = ("--cron", "30 2 * * *", "--time-zone", "Europe/Zurich")
     made = await ann("schedule", "create", "nightly", *cron, "--json", "--", "sh", "-c", "echo nightly")

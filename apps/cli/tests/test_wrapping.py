@@ -53,7 +53,9 @@ def test_what_fits_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("title", TITLES, ids=range(len(TITLES)))
-def test_on_a_terminal(title: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_long_text_is_wrapped_below_itself(
+    title: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, err = screens(monkeypatch, terminal=True)
     monkeypatch.setenv("COLUMNS", str(width))
     output = Output()

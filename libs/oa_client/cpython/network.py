@@ -162,14 +162,14 @@ def is_loopback(url: str) -> bool:
     return host == "localhost"
 
 
-def words_of_way(url: str, proxy: str, env: Mapping[str, str] = os.environ) -> str:
+def words_of_way(url: str, proxy: str) -> str:
     """The route of a call, for its error: through which proxy, or past which proxy that the environment names."""
     if is_loopback(url):
         return ""
     if proxy:
         parts = urlsplit(proxy)  # without its password
         return f" through the proxy {parts.scheme}://{parts.hostname}:{parts.port} ({PROXY_VARIABLE})"
-    unused = next((name for name in _UNUSED if env.get(name)), "")
+    unused = next((name for name in _UNUSED if os.environ.get(name)), "")
     return f" without a proxy ({unused} is not used: set {PROXY_VARIABLE} to go through one)" if unused else ""
 
 

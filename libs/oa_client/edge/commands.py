@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
@@ -70,18 +70,14 @@ class Commands:
         *,
         title: str = "",
         working_directory: str = "",
-        environment: Mapping[str, str] | None = None,
-        timeout_ms: int = 0,
-        stdin: bool = False,
         retention_class: str = "",
         idempotency_key: str = "",
     ) -> Run:
-        """Create a run of a command. The key makes a repeated call safe; without one a new key is made. `stdin`:
-        inputs of the run go to the command's standard input.
+        """Create a run of a command. The key makes a repeated call safe; without one a new key is made.
 
         Raises Refusal `invalid_value` for a retention class that the installation does not have; "" is its default.
         """
-        command = ExecSpec(tuple(argv), working_directory, environment or {}, timeout_ms, stdin)
+        command = ExecSpec(tuple(argv), working_directory)
         spec = RunSpec("exec", command, title, retention_class=retention_class)
         return await self.create_run(spec, idempotency_key)
 

@@ -77,7 +77,6 @@ class Subscription:
         khala_url: str = "",
         max_batch: int = MAX_BATCH,
         limits: ClientLimits | None = None,
-        now_ms: Callable[[], int] | None = None,
         grants: Collection[str] = (),
     ) -> None:
         """`khala_url` overrides the address that comes with the token.
@@ -96,7 +95,6 @@ class Subscription:
         self._fixed_url = khala_url
         self._url: str = khala_url
         self._max_batch = max_batch
-        self._now_ms = now_ms or (lambda: int(asyncio.get_running_loop().time() * 1000))
         self._inputs: asyncio.Queue[Callable[[], list[Command]]] = asyncio.Queue(MAX_QUEUED_FRAMES)
         self._links: dict[int, _Link] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -179,7 +177,7 @@ class Subscription:
     async def _next_commands(self) -> list[Command]:
         """Wait for an input or a timer. Inputs that are already waiting are taken along, up to a batch."""
         wake_at_ms = self._session.wake_at_ms
-        timeout_s = None if wake_at_ms is None else max(0, wake_at_ms - self._now_ms()) / 1000
+        timeout_s = None if wake_at_ms is None else max(0, wake_at_ms - _now_ms()) / 1000
         try:
             async with asyncio.timeout(timeout_s):
                 commands = (await self._inputs.get())()
@@ -187,12 +185,12 @@ class Subscription:
             return self._session.timer(self._at())
         while len(commands) < self._max_batch and not self._inputs.empty():
             commands += self._inputs.get_nowait()()
-        if wake_at_ms is not None and self._now_ms() >= wake_at_ms:
+        if wake_at_ms is not None and _now_ms() >= wake_at_ms:
             commands += self._session.timer(self._at())
         return commands
 
     def _at(self) -> Instant:
-        return Instant(self._now_ms(), random.random())  # jitter, not a secret
+        return Instant(_now_ms(), random.random())  # jitter, not a secret
 
     # ------------------------------------------------------------------------------------------------------ commands
 
@@ -365,3 +363,7 @@ def _decoded(data: bytes) -> ServerFrame:
         return wire.decode_server_frame(data, Form.PROTO)
     except Refusal as refusal:
         raise SocketClosed(f"the gateway sent what is no frame: {refusal.message}", code=1002) from None
+
+
+def _now_ms() -> int:
+    return int(asyncio.get_running_loop().time() * 1000)

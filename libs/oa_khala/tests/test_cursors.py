@@ -34,7 +34,7 @@ WITH_SNAPSHOT = TopicState("e", 10, 500, snapshot_available=True)
         (Cursor("e", 399), WITH_SNAPSHOT, Stale("replay_budget_exceeded")),
     ],
 )
-def test_the_table(cursor: Cursor | None, state: TopicState, wanted: Start | Stale) -> None:
+def test_each_cursor_has_its_plan_or_is_stale(cursor: Cursor | None, state: TopicState, wanted: Start | Stale) -> None:
     assert plan_subscription(cursor, state, BUDGET) == wanted
 
 

@@ -34,14 +34,14 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    behaviour = os.environ.get("STAND_IN", "ready")
-    _say(f"stand-in: {behaviour}")
+    behavior = os.environ.get("STAND_IN", "ready")
+    _say(f"stand-in: {behavior}")
     mark = Path(os.environ.get("STAND_IN_MARK", os.devnull))
-    if behaviour == "crash" or (behaviour == "once" and mark.exists()):
+    if behavior == "crash" or (behavior == "once" and mark.exists()):
         sys.exit(3)
-    if behaviour == "once":
+    if behavior == "once":
         mark.touch()
-    signal.signal(signal.SIGTERM, (lambda *_: _say("told")) if behaviour == "deaf" else lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, (lambda *_: _say("told")) if behavior == "deaf" else lambda *_: sys.exit(0))
     host, _, port = os.environ["OA_OPS_ADDRESS"].partition(":")
     HTTPServer((host, int(port)), Readiness).serve_forever()
 

@@ -57,8 +57,8 @@ async def make_stack(scratch: Path) -> AsyncIterator[MakeStack]:
     """Makes stacks with stand-ins for services; those that run are stopped at the end."""
     made: list[StackUnderTest] = []
 
-    def make(behaviour: dict[str, str] | None = None, **options: Any) -> StackUnderTest:
-        overrides = {name: {"STAND_IN": how} for name, how in (behaviour or {}).items()}
+    def make(behavior: dict[str, str] | None = None, **options: Any) -> StackUnderTest:
+        overrides = {name: {"STAND_IN": how} for name, how in (behavior or {}).items()}
         given: dict[str, Any] = {
             "home": scratch / "home",
             "port_base": free_port(tuple(PORT_OFFSETS.values())),
@@ -242,15 +242,15 @@ async def test_one_home_runs_one_stack(make_stack: MakeStack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "said"),
+    ("behavior", "said"),
     [("crash", "ended with status 3"), ("never", "was not ready after {} s (/readyz: 503 the stand-in waits")],
 )
 async def test_a_service_that_does_not_start_is_named_with_its_last_log_lines(
-    make_stack: MakeStack, behaviour: str, said: str
+    make_stack: MakeStack, behavior: str, said: str
 ) -> None:
     """Where the stand-ins don't answer within the limit, because the machine is slow, a longer one is tried."""
     for limit in ("1", "10", "100"):
-        stack = make_stack({"projector": behaviour}, env={**os.environ, "OA_READY_TIMEOUT_S": limit})
+        stack = make_stack({"projector": behavior}, env={**os.environ, "OA_READY_TIMEOUT_S": limit})
         with pytest.raises(Refusal) as refusal:
             await stack.start()
         assert refusal.value.reason == "start_failed"
@@ -261,7 +261,7 @@ async def test_a_service_that_does_not_start_is_named_with_its_last_log_lines(
             break
 
     assert told, refusal.value.message
-    assert f"stand-in: {behaviour}" in refusal.value.message
+    assert f"stand-in: {behavior}" in refusal.value.message
 
 
 @pytest.mark.parametrize("name", [POSTGRES, *SERVICES])
@@ -325,7 +325,7 @@ async def test_a_service_that_does_not_drain_is_killed(make_stack: MakeStack) ->
     assert not psutil.pid_exists(pid)
 
 
-def _supervisor(stack: StackUnderTest, behaviour: str = "ready", said: str = "ready\n") -> subprocess.Popen[str]:
+def _supervisor(stack: StackUnderTest, behavior: str = "ready", said: str = "ready\n") -> subprocess.Popen[str]:
     """A supervisor in a process of its own, as `oa up` is; returns when it has `said` that.
 
     It says when Postgres has started, and when the whole stack is ready.
@@ -346,7 +346,7 @@ stack = stack_module.Stack(Path({str(stack.home)!r}), port_base={stack.ports.con
                            on_event=lambda event: event.name == "postgres" and print(event.change.value, flush=True))
 asyncio.run(run_until_stopped(stack, lambda: print("ready", flush=True)))
 """
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), "STAND_IN": behaviour}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), "STAND_IN": behavior}
     process = subprocess.Popen([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     while (line := process.stdout.readline()) != said:

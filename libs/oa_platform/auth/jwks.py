@@ -26,6 +26,7 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.keys import from_jwks, thumbprint, to_jwks
 from oa_platform.config.shared import JwksSettings
 from oa_platform.health.clock_watch import CLOCK_HEADER, CONTROL, ClockWatch, Moment
+from oa_platform.tasks.ending import cancel_and_wait
 from oa_platform.telemetry.metrics import JWKS_FETCHES, show_at_zero
 from oa_platform.tls.protection import PLAIN, Protection
 from oa_wire.strict.text import read_json
@@ -85,8 +86,7 @@ class JwksCache:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel_and_wait(self._task)
 
     async def check(self) -> None:
         """Readiness: raises Refusal(unavailable) while there are no keys at all."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -21,7 +20,7 @@ import structlog
 from oa_base.clock import Clock
 from oa_base.identity import REVOCATION_KEPT_S, TokenHolder
 from oa_base.refusal import Refusal
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 
 _log = structlog.get_logger(__name__)
 Listener = Callable[["Revocation"], None]
@@ -153,12 +152,13 @@ class Revocations:
                 self._watched.pop(name, None)
 
     def _tell(self, revocation: Revocation) -> None:
+        """Tell those whom it concerns. A defect at one of them keeps it from nobody else."""
         for listener in self._listeners:
-            with _containing(revocation):
+            with surviving(_log, "revocation_not_taken", position=revocation.position):
                 listener(revocation)
         for watched in list(self._watched.get(revocation.name, ())):
             if revocation.ends(watched.holder):
-                with _containing(revocation):
+                with surviving(_log, "revocation_not_taken", position=revocation.position):
                     watched.on_revoked(_revoked())
 
     def _forget(self, now: float) -> None:
@@ -169,15 +169,6 @@ class Revocations:
                 others.remove(revocation)
             if not others:
                 self._by_name.pop(revocation.name, None)
-
-
-@contextmanager
-def _containing(revocation: Revocation) -> Iterator[None]:
-    """A block that tells one of those whom a revocation concerns. A defect there keeps it from nobody else."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - what a token opened elsewhere must end all the same
-        note_survived(_log, "revocation_not_taken", error, position=revocation.position)
 
 
 def _names(holder: TokenHolder) -> Iterator[str]:

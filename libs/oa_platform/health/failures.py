@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
@@ -84,3 +86,13 @@ def note_survived(log: Any, event: str, error: Exception, **fields: object) -> N
         log.warning(event, reason=error.reason, **fields)
     else:
         log.error(event, reason=reason_of(error), exc_info=error, **fields)
+
+
+@contextmanager
+def surviving(log: Any, event: str, **fields: object) -> Iterator[None]:
+    """A block whose errors are logged and end nothing else: the next look may succeed, and the next process would meet
+    the same defect."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - this is what the block is for
+        note_survived(log, event, error, **fields)

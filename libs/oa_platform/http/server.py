@@ -34,7 +34,6 @@ class HttpServer:
         *,
         variable: str,
         drain_s: float = 3.0,
-        limit_concurrency: int | None = None,
         protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol,
         protection: Protection = PLAIN,
     ) -> None:
@@ -55,7 +54,6 @@ class HttpServer:
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(drain_s)),
-            limit_concurrency=limit_concurrency,
         )
         self._config = config
         self._server = _EmbeddedServer(config)

@@ -29,7 +29,7 @@ from oa_base.refusal import Refusal
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.pool import target_of
 from oa_platform.postgres.servers import open_connection, require
-from oa_platform.system.events import until_set
+from oa_platform.tasks.events import until_set
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -83,7 +83,7 @@ class Listener:
             raise Refusal("unavailable", "notifications of the database don't arrive now; wait until it is back")
 
     async def run(self) -> None:
-        """Listen until cancelled, reconnecting forever."""
+        """Listen until canceled, reconnecting forever."""
         failures = 0
         while True:
             try:

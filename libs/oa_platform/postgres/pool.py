@@ -42,6 +42,7 @@ from oa_platform.postgres.servers import (
     refusing_start,
     require,
 )
+from oa_platform.tasks.ending import cancel_and_wait
 from oa_platform.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ class Postgres:
         if pool is None:
             return
         if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+            await cancel_and_wait(self._watching)
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await pool.close()

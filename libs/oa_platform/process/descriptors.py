@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def watch_descriptors(look_every_s: float = LOOK_EVERY_S) -> None:
-    """Check until cancelled."""
+    """Check until canceled."""
     loop = asyncio.get_running_loop()
     short, said_at = False, 0.0
     while True:

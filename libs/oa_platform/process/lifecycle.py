@@ -44,7 +44,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
@@ -64,7 +64,8 @@ from oa_platform.process.descriptors import watch_descriptors
 from oa_platform.process.gc_pauses import calm_garbage_collection
 from oa_platform.process.signals import stop_signals
 from oa_platform.system.clock import SystemClock
-from oa_platform.system.events import until_set
+from oa_platform.tasks.ending import cancel_and_wait
+from oa_platform.tasks.events import until_set
 from oa_platform.telemetry.logging import configure_logging
 from oa_platform.telemetry.tracing import configure_tracing
 from oa_platform.tls.protection import PLAIN, service_protection
@@ -114,7 +115,7 @@ class Process:
         """Run `work` until the drain reaches it, and cancel it then. If it fails, the process stops and exits 1."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
-        self._parts.push_async_callback(_cancelled, task)
+        self._parts.push_async_callback(cancel_and_wait, task)  # `_ended` has logged its error
 
     def stop(self) -> None:
         """Begin to stop."""
@@ -153,29 +154,23 @@ class Process:
             self._hurry.set()
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)  # `_ended` has logged its error
-
-
 def run_service(
     settings_class: type[S],
     start: Callable[[S, Process], Awaitable[None]],
-    env: Mapping[str, str] = os.environ,
     clock: Clock | None = None,
 ) -> NoReturn:
     """Run the service until a signal ends it, and exit. See the module's docstring."""
     _leave_no_core_file()
     faulthandler.enable()  # a crash writes to stderr where every thread was; names only, no values
     try:
-        settings = load(settings_class, env)
+        settings = load(settings_class, os.environ)
     except Refusal as refusal:
         sys.exit(_report(settings_class.service, refusal))
     forget_proxies(os.environ)
     configure_logging(settings.log, settings.service)
-    for variable, similar in unknown_variables(env).items():
+    for variable, similar in unknown_variables(os.environ).items():
         _log.warning("unknown_setting", variable=variable, similar=similar)
-    end_tracing = configure_tracing(settings.service, env)
+    end_tracing = configure_tracing(settings.service, os.environ)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             code = runner.run(_run(settings, start, clock))
@@ -248,9 +243,7 @@ async def _start(settings: S, start: Callable[[S, Process], Awaitable[None]], pr
         message = f"not started within {deadline_s:g} s; raise OA_START_DEADLINE_S"
         raise Refusal("start_failed", message, field="OA_START_DEADLINE_S")
     finally:
-        for task in (starting, stopping):
-            task.cancel()
-        await asyncio.gather(starting, stopping, return_exceptions=True)
+        await cancel_and_wait(starting, stopping)
 
 
 async def _checked(settings: S, start: Callable[[S, Process], Awaitable[None]], process: Process) -> None:

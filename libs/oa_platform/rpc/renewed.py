@@ -22,6 +22,7 @@ import grpc.aio
 
 from oa_platform.rpc.credentials import channel_credentials
 from oa_platform.rpc.repeats import Repeats, connection_lost
+from oa_platform.tasks.ending import cancel_and_wait
 from oa_platform.tls.certificates import Certificates
 
 _WITHOUT_END_S = 10 * 365 * 86_400.0
@@ -60,9 +61,7 @@ class RenewedChannel(grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """See `grpc.aio.Channel`: calls that still run on former channels are ended as well."""
         former, self._former = self._former, {}
-        for closing in former.values():
-            closing.cancel()
-        await asyncio.gather(*former.values(), return_exceptions=True)
+        await cancel_and_wait(*former.values())
         await asyncio.gather(*(channel.close(grace) for channel in (*former, self._channel)))
 
     @property

@@ -87,7 +87,7 @@ class RevocationWatch:
             raise Refusal("unavailable", text)
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow until canceled."""
         attempt = 0
         while True:
             heard = await self._follow()

@@ -53,7 +53,7 @@ RUN_ID = f"run_{'0' * 26}"
         ("", MethodPolicy(Need.SERVICE)),
     ],
 )
-def test_policies(method: str, policy: MethodPolicy) -> None:
+def test_each_method_has_its_policy(method: str, policy: MethodPolicy) -> None:
     assert policy_of(method) == policy
 
 

@@ -44,7 +44,7 @@ def _refusal(env: Mapping[str, str]) -> Refusal:
     return caught.value
 
 
-def test_defaults() -> None:
+def test_what_is_not_set_has_its_default() -> None:
     settings = load(Sample, REQUIRED)
     assert settings.inner == Inner(limit=5, upstream=Target((Address("127.0.0.1", 9082),)))
     assert (settings.name, settings.key.reveal(), settings.place) == ("x", "hush", None)

@@ -178,7 +178,7 @@ async def test_nobody_is_served_without_identity(kind: str, caller: str) -> None
         assert world.echo.seen == 0
 
 
-async def test_an_unknown_method() -> None:
+async def test_an_unknown_method_is_refused_and_counted() -> None:
     async with running() as (_, stub):
         assert (await refused(_call(stub, "nowhere", "a"))).reason == "unknown_method"
     assert _count("oa_rpcs_total", method="unknown", reason="unknown_method") > 0

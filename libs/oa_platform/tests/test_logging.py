@@ -141,7 +141,7 @@ def console() -> Iterator[io.StringIO]:
     yield from _configured("console", io.StringIO())
 
 
-def test_lines_for_people(console: io.StringIO) -> None:
+def test_lines_for_people_name_fields_and_hide_secrets(console: io.StringIO) -> None:
     structlog.get_logger().info("run_created", run_id="run_1", token="geheim")
     assert "run_created" in console.getvalue()
     assert "run_id=run_1" in console.getvalue()

@@ -254,7 +254,7 @@ def _command(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
 
 
-def test_the_command(empty_database: Database, tmp_path: Path) -> None:
+def test_the_command_applies_once_and_refuses_a_changed_file(empty_database: Database, tmp_path: Path) -> None:
     directory = str(_write(tmp_path / "m", ONE))
     first = _command("runtime", directory, url=empty_database.owner)
     assert (first.returncode, first.stdout) == (0, "applied 0001_first.sql\n")

@@ -94,12 +94,12 @@ BAD: list[tuple[Parser[Any], str]] = [
 
 
 @pytest.mark.parametrize(("parser", "given", "value"), GOOD)
-def test_taken(parser: Parser[Any], given: str, value: object) -> None:
+def test_a_value_that_fits_is_taken(parser: Parser[Any], given: str, value: object) -> None:
     assert parser.parse(given) == value
 
 
 @pytest.mark.parametrize(("parser", "given"), BAD)
-def test_refused(parser: Parser[Any], given: str) -> None:
+def test_a_value_that_does_not_fit_is_refused(parser: Parser[Any], given: str) -> None:
     with pytest.raises(ValueError):
         parser.parse(given)
 

@@ -52,7 +52,7 @@ async def client(readiness: Readiness) -> AsyncIterator[httpx.AsyncClient]:
         await made.aclose()
 
 
-async def test_ready(client: httpx.AsyncClient, readiness: Readiness) -> None:
+async def test_a_service_whose_checks_pass_is_ready(client: httpx.AsyncClient, readiness: Readiness) -> None:
     readiness.add("database", _fine)
     answer = await client.get("/readyz")
     assert answer.status_code == 200
@@ -88,7 +88,7 @@ async def test_only_a_running_process_is_ready(client: httpx.AsyncClient, readin
     assert (answer.status_code, answer.json()["failures"]) == (503, {"process": phase})
 
 
-async def test_metrics(client: httpx.AsyncClient) -> None:
+async def test_metrics_of_the_service_and_of_its_process_are_shown(client: httpx.AsyncClient) -> None:
     metrics.count_refusal("not_found", "http")
     answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import note_survived, surviving
 
 
 def test_a_refusal_is_a_warning_and_a_defect_an_error_with_its_traceback() -> None:
@@ -19,3 +22,18 @@ def test_a_refusal_is_a_warning_and_a_defect_an_error_with_its_traceback() -> No
         {"event": "mail_not_seen", "log_level": "warning", "reason": "unavailable", "sweep": "mails"},
         {"event": "mail_not_seen", "log_level": "error", "reason": "KeyError", "exc_info": defect},
     ]
+
+
+def _fail(error: BaseException) -> None:
+    raise error
+
+
+def test_a_block_that_survives_logs_its_error_and_ends_nothing_else() -> None:
+    with capture_logs() as lines, surviving(structlog.get_logger(), "mail_not_seen", sweep="mails"):
+        _fail(Refusal("unavailable", "the database is away; try again"))
+    assert lines == [{"event": "mail_not_seen", "log_level": "warning", "reason": "unavailable", "sweep": "mails"}]
+
+
+def test_a_block_that_survives_errors_ends_when_it_is_canceled() -> None:
+    with pytest.raises(asyncio.CancelledError), surviving(structlog.get_logger(), "mail_not_seen"):
+        _fail(asyncio.CancelledError())

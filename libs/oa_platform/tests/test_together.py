@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_platform.process.together import MAX_TOGETHER, Together
+from oa_platform.tasks.together import MAX_TOGETHER, Together
 from oa_testing.waiting import PATIENCE_S, eventually
 
 

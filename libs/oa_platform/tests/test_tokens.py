@@ -122,7 +122,9 @@ def test_incomplete_claims_are_not_signed(clock: FakeClock, claim: str) -> None:
         (lambda p: p.update(org_id=7), "invalid_token"),
     ],
 )
-async def test_wrong_claims(clock: FakeClock, change: Callable[[dict[str, Any]], None], reason: str) -> None:
+async def test_wrong_claims_are_refused_by_their_reason(
+    clock: FakeClock, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
     payload = _payload(clock)
     await _verify(_encode(payload), clock)  # right, before the change
     change(payload)
@@ -224,7 +226,7 @@ async def test_other_algorithms_are_refused(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"typ": "JWT"}, {"typ": None}, {"kid": ""}, {"kid": "other"}], ids=str)
-async def test_wrong_headers(clock: FakeClock, headers: dict[str, Any]) -> None:
+async def test_wrong_headers_are_refused(clock: FakeClock, headers: dict[str, Any]) -> None:
     assert await _reason(_encode(_payload(clock), **headers), clock) == "invalid_token"
 
 

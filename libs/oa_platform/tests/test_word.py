@@ -2,7 +2,7 @@
 
 import asyncio
 
-from oa_platform.process.word import Word
+from oa_platform.tasks.word import Word
 
 NEVER_S = 3600.0
 
@@ -13,6 +13,17 @@ async def test_word_is_heard_once_however_often_it_was_given() -> None:
     word.give()
     await word.within(NEVER_S)
     waiting = asyncio.create_task(word.within(NEVER_S))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    word.give()
+    await waiting
+
+
+async def test_a_wait_without_a_limit_hears_word_once() -> None:
+    word = Word()
+    word.give()
+    await word.heard()
+    waiting = asyncio.create_task(word.heard())
     await asyncio.sleep(0)
     assert not waiting.done()
     word.give()

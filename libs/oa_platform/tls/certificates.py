@@ -14,6 +14,7 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
+from oa_platform.tasks.ending import cancel_and_wait
 from oa_platform.telemetry.metrics import TLS_NOT_AFTER, TLS_RELOADS, show_at_zero
 from oa_platform.tls.pair import Contents, Pair, PairFiles, pair_of, read_contents
 
@@ -45,8 +46,7 @@ class Certificates:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel_and_wait(self._task)
 
     async def look(self) -> None:
         """Take up changed files, if they can be used."""

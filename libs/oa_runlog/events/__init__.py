@@ -4,7 +4,7 @@ The names and rules are those of proto/openagents/runtime/v1/event.proto; `oa_ru
 are integers: nanoseconds since the Unix epoch, UTC.
 
 - `event`: an event. `run`, `work`, `codex`: the bodies of events.
-- `specs`: what a run executes. `json_values`: JSON in events.
+- `specs`: what a run executes. `titles`: the title of a run without one. `json_values`: JSON in events.
 
 Callers import from here. The modules are for each other.
 """
@@ -19,7 +19,7 @@ from oa_runlog.events.codex import (
     TurnStatus,
     TurnStatusChanged,
 )
-from oa_runlog.events.event import RESERVED, SCHEMA_VERSION, EventBody, EventType, RunEvent, event_type
+from oa_runlog.events.event import AUTHORITY, RESERVED, SCHEMA_VERSION, EventBody, EventType, RunEvent, event_type
 from oa_runlog.events.json_values import Json, JsonObject
 from oa_runlog.events.run import (
     AttemptFailed,
@@ -48,6 +48,7 @@ from oa_runlog.events.specs import (
     Terminal,
     ThreadPolicy,
 )
+from oa_runlog.events.titles import titled
 from oa_runlog.events.work import (
     CheckpointSaved,
     ChildStarted,
@@ -69,6 +70,7 @@ from oa_runlog.events.work import (
 
 __all__ = [
     "AT_ONCE",
+    "AUTHORITY",
     "DEFAULT_RETENTION_CLASS",
     "RESERVED",
     "SCHEMA_VERSION",
@@ -123,4 +125,5 @@ __all__ = [
     "Usage",
     "Verification",
     "event_type",
+    "titled",
 ]

@@ -37,6 +37,8 @@ from oa_runlog.events.work import (
 
 SCHEMA_VERSION = 1
 """Version of the events that are written today."""
+AUTHORITY = 0
+"""Lease epoch of the events that the authority writes itself."""
 
 
 class EventType(enum.StrEnum):

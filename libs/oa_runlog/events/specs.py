@@ -63,7 +63,7 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When a run that a worker ended as failed is tried again: see `oa_runlog.retries`.
+    """When a run that a worker ended as failed is tried again: see `oa_runlog.authority.retries`.
 
     `max_failures` includes the last failure. Pauses are in milliseconds; `max_delay_ms` 0 is one day. Without
     `reasons`, the policy covers all reasons that another attempt may overcome.

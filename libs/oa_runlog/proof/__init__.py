@@ -4,6 +4,7 @@
 - `verify`: checks a receipt against a record or an artifact. `outcome`: the part of `verify` that needs no key.
 - `replay`: runs as files.
 - `merkle`: the tree over all receipts. `checkpoint`: the statement of its size and root. `notes`: its signed form.
+- `audit`: the hash chain over an org's audit log.
 - `ed25519`: whether a signature fits. `signing`: making signatures.
 
 Only `ed25519` and `signing` import `cryptography`. `chain`, `sequence`, `receipt`, `outcome`, `replay` and `merkle`

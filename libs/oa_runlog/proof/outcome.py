@@ -5,8 +5,8 @@ from __future__ import annotations
 from oa_base.refusal import Refusal
 from oa_runlog.events import RunEvent
 from oa_runlog.proof.receipt import ReceiptFacts, facts_of
-from oa_runlog.reducer import advance
 from oa_runlog.state import RunState
+from oa_runlog.state.reducer import advance
 
 
 def next_state(state: RunState | None, event: RunEvent, data: bytes) -> RunState:

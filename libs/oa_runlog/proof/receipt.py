@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from oa_base.clock import SECOND_NS
 from oa_runlog.canonical import Canonical, canonical_json
 from oa_runlog.events import Outcome
 from oa_runlog.state import TOTAL_NAMES, RunState, Totals
@@ -19,7 +20,6 @@ from oa_wire.strict.text import read_json
 VERSION = 1
 """Version of the members."""
 
-_NS = 1_000_000_000
 _KEY_ID_BYTES = 12
 
 
@@ -96,7 +96,7 @@ def facts_of(state: RunState, log_epoch: str, kid: str) -> ReceiptFacts:
 
 def rfc3339(ns: int) -> str:
     """A time as text: "2026-11-22T16:57:33.123456000Z"."""
-    seconds, nanos = divmod(ns, _NS)
+    seconds, nanos = divmod(ns, SECOND_NS)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanos:09d}Z"
 
 

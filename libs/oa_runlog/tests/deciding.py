@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append, Command, CreateRun
-from oa_runlog.decide import Accepted, KnownKey, Limits, decide
+from oa_runlog.authority.commands import Append, Command, CreateRun
+from oa_runlog.authority.decide import Accepted, KnownKey, decide
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import EventBody, EventType, ExecSpec, Outcome, RunFinished, RunSpec, TextDelta, TextStream
 from oa_runlog.state import RunState
 from oa_runlog.tests.values import ORG_ID, RUN_ID, USER_ID, WORKER_ID
 
 NOW = 1_795_366_653_000_000_000
 SECOND = 1_000_000_000
-LIMITS = Limits(max_event_bytes=1000, max_append_bytes=1500, events_per_second=10, burst_events=20)
+LIMITS = RunLimits(max_event_bytes=1000, max_append_bytes=1500, events_per_second=10, burst_events=20)
 SPEC = RunSpec("exec", ExecSpec(("git", "log")))
 TEXT = TextDelta(TextStream.STDOUT, b"x")
 SUCCEEDED, FAILED, CANCELED = (RunFinished(outcome) for outcome in Outcome)
 
 
-def accepted(state: RunState | None, command: Command, now_ns: int = NOW, limits: Limits = LIMITS) -> RunState:
+def accepted(state: RunState | None, command: Command, now_ns: int = NOW, limits: RunLimits = LIMITS) -> RunState:
     """The state after a command that must be accepted."""
     decision = decide(state, command, limits, now_ns)
     assert isinstance(decision, Accepted), decision

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oa_runlog import events as ev
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.signing import ReceiptSigner
-from oa_runlog.reducer import replay
+from oa_runlog.state.reducer import replay
 from oa_runlog.tests import values
 from oa_runlog.wire import encode_body, encode_event
 

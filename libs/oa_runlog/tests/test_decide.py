@@ -9,7 +9,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.commands import (
+from oa_runlog.authority.commands import (
     Append,
     AssignRun,
     CancelDeadline,
@@ -19,7 +19,7 @@ from oa_runlog.commands import (
     SendInput,
     SettleRequest,
 )
-from oa_runlog.decide import Accepted, KnownKey, Unchanged, decide
+from oa_runlog.authority.decide import Accepted, KnownKey, Unchanged, decide
 from oa_runlog.events import (
     AgentSpec,
     CheckpointSaved,

@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 from hypothesis import settings
 
-from oa_runlog.commands import Command
-from oa_runlog.decide import Accepted, Decision
+from oa_runlog.authority.commands import Command
+from oa_runlog.authority.decide import Accepted, Decision
 from oa_runlog.events import RESERVED, AgentSpec, EventType, Outcome, QueuePolicy, RetryPolicy, RunSpec
 from oa_runlog.tests.run_model.life import Life
 from oa_runlog.tests.run_model.one_run import WORKERS
@@ -71,6 +71,6 @@ def test_the_rules_have_every_command_and_reach_what_only_the_authority_writes()
 
 
 @pytest.mark.parametrize("first", range(0, WALKS, PART))
-def test_long_walks(first: int) -> None:
+def test_long_random_walks_hold_what_is_claimed_of_runs(first: int) -> None:
     for seed in range(first, first + PART):
         walk(AnyRun(), seed, STEPS)

@@ -11,7 +11,7 @@ import hashlib
 import pytest
 
 from oa_runlog import events as ev
-from oa_runlog.commands import Append, CreateRun, EncodedBody, TellChild
+from oa_runlog.authority.commands import Append, CreateRun, EncodedBody, TellChild
 from oa_runlog.fingerprint import fingerprint
 from oa_runlog.proof.notes import VerifierKey
 from oa_runlog.proof.receipt import key_id_of

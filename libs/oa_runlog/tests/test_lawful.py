@@ -29,7 +29,7 @@ from oa_runlog.proof.chain import chain_over
 from oa_runlog.proof.receipt import SignedReceipt, read_facts
 from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.proof.verify import verify_artifact, verify_record
-from oa_runlog.reducer import replay
+from oa_runlog.state.reducer import replay
 from oa_runlog.tests.records import KEY, KEYS, SIGNER, record, stored, text
 from oa_runlog.tests.values import ORG_ID, OTHER_WORKER_ID, RUN_ID, USER_ID, WORKER_ID
 

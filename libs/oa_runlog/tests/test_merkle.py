@@ -110,12 +110,12 @@ def subproof(m: int, leaves: list[bytes], whole: bool) -> list[bytes]:
 # ------------------------------------------------------------------------------------------------- tests
 
 
-def test_the_published_roots() -> None:
+def test_roots_are_those_that_are_published() -> None:
     log = Log([leaf_hash(leaf) for leaf in LEAVES])
     assert log.roots == [EMPTY_ROOT, *ROOTS]
 
 
-def test_the_published_proofs() -> None:
+def test_proofs_are_those_that_are_published() -> None:
     log = Log([leaf_hash(leaf) for leaf in LEAVES])
     assert [one.hex()[:8] for one in log.inclusion(0, 8)] == ["96a296d2", "5f083f0a", "6b47aaf2"]
     assert [one.hex()[:8] for one in log.inclusion(5, 8)] == ["bc1a0643", "ca854ea1", "d37ee418"]

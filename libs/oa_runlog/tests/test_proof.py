@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
+from oa_runlog.authority.commands import Append, AssignRun, Command, CreateRun
+from oa_runlog.authority.decide import Accepted, decide
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.canonical import canonical_json
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun
-from oa_runlog.decide import Accepted, Limits, decide
 from oa_runlog.events import ExecSpec, Outcome, RunFinished, RunSpec, TextDelta, TextStream, ToolCall, Usage
 from oa_runlog.fingerprint import fingerprint
 from oa_runlog.partitions import partition_of
@@ -24,8 +25,8 @@ from oa_runlog.proof.chain import chain_next, chain_over, chain_start
 from oa_runlog.proof.receipt import SignedReceipt, facts_of, read_facts
 from oa_runlog.proof.signing import ReceiptSigner
 from oa_runlog.proof.verify import verify_receipt, verify_record
-from oa_runlog.reducer import replay
 from oa_runlog.state import MAX_TOTAL, RunState, Totals
+from oa_runlog.state.reducer import replay
 from oa_runlog.tests.values import ORG_ID, OTHER_RUN_ID, RUN_ID, USER_ID, WORKER_ID
 
 NOW = 1_795_366_653_123_456_000
@@ -43,7 +44,7 @@ def _record(run_id: str = RUN_ID) -> tuple[list[bytes], RunState]:
     ]
     state, log = None, []
     for command in commands:
-        decided = decide(state, command, Limits(), NOW)
+        decided = decide(state, command, RunLimits(), NOW)
         assert isinstance(decided, Accepted)
         state = decided.state
         log += [event.data for event in decided.events]

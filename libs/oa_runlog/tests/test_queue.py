@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from oa_base.clock import LAST_NS
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.commands import AssignRun, CancelDeadline, CreateRun, LoseLease, RequestCancel, TimeLimit
-from oa_runlog.decide import Accepted, KnownKey, Unchanged, decide
+from oa_runlog.authority.commands import AssignRun, CancelDeadline, CreateRun, LoseLease, RequestCancel, TimeLimit
+from oa_runlog.authority.decide import Accepted, KnownKey, Unchanged, decide
+from oa_runlog.authority.retries import DAY_MS, LASTING, pause_ms
 from oa_runlog.events import (
     AttemptFailed,
     ExecSpec,
@@ -23,9 +24,8 @@ from oa_runlog.events import (
     RunFinished,
     RunSpec,
 )
-from oa_runlog.reducer import replay
-from oa_runlog.retries import DAY_MS, LASTING, pause_ms
 from oa_runlog.state import RunState, RunStatus
+from oa_runlog.state.reducer import replay
 from oa_runlog.tests.deciding import LIMITS, NOW, SECOND, TEXT, accepted, append, refused, types
 from oa_runlog.tests.values import ORG_ID, OTHER_WORKER_ID, RUN_ID, USER_ID, WORKER_ID
 

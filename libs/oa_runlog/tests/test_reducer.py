@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.events import TextDelta, TextStream
-from oa_runlog.reducer import Fold, advance, replay
 from oa_runlog.state import RunState
+from oa_runlog.state.reducer import Fold, advance, replay
 from oa_runlog.tests import values
 from oa_runlog.tests.records import Record, record, records
 

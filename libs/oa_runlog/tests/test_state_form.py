@@ -10,7 +10,7 @@ import pytest
 
 from oa_runlog.events import Concurrency, ExecResult, Outcome, QueuePolicy, RetryPolicy, RunFinished
 from oa_runlog.state import MAX_TOTAL, RunState, RunStatus, Totals
-from oa_runlog.state_form import state_form, state_hash
+from oa_runlog.state.form import state_form, state_hash
 
 NOON_NS = 1_795_608_000 * 10**9
 FULL = RunState(

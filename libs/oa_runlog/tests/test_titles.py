@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
-from oa_runlog.titles import TITLE_MAX_CHARS, titled
+from oa_runlog.events.titles import TITLE_MAX_CHARS, titled
 
 INPUTS = st.builds(PromptSpec, st.text(max_size=400)) | st.builds(
     ExecSpec, st.lists(st.text(max_size=150), max_size=4).map(tuple)

@@ -5,16 +5,9 @@ from __future__ import annotations
 import pytest
 
 from oa_runlog.events import EventType, Outcome
-from oa_runlog.state import RunStatus, WorkerStatus
-from oa_runlog.transitions import (
-    FINISHED,
-    RUN_TRANSITIONS,
-    TRIGGERS,
-    WORKER_TRANSITIONS,
-    WorkerTrigger,
-    allowed_triggers,
-    next_worker_status,
-)
+from oa_runlog.state import RunStatus
+from oa_runlog.state.transitions import FINISHED, RUN_TRANSITIONS, TRIGGERS, allowed_triggers
+from oa_runlog.workers import WORKER_TRANSITIONS, WorkerStatus, WorkerTrigger, next_worker_status
 
 FINAL = [status for status in RunStatus if status.is_final]
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_runlog import upcast as upcasting
 from oa_runlog import wire
 from oa_runlog.events import SCHEMA_VERSION, Outcome, RunCreated, RunEvent, RunFinished
 from oa_runlog.proof.chain import chain_over
-from oa_runlog.reducer import replay
 from oa_runlog.state import RunStatus
-from oa_runlog.upcast import STEPS, Step, upcast
+from oa_runlog.state.reducer import replay
+from oa_runlog.wire import upcast as upcasting
+from oa_runlog.wire.upcast import STEPS, Step, upcast
 from openagents.runtime.v1 import event_pb2
 
 RUN = "run_01K0000000000000000000000A"

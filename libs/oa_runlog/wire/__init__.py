@@ -7,7 +7,7 @@ the same value gives the same bytes in every process.
 - `events`: whole events. `bodies`: their bodies. `specs`, `queues`, `finishes`, `codex`, `requests`, `json_values`:
   parts of bodies.
 - `runs`: a run as the authority shows it. `receipts`: signed receipts.
-- `fields`: the functions with which all of them read messages.
+- `fields`: the functions with which all of them read messages. `upcast`: reads older events as today's.
 
 Callers import from here. The modules are for each other.
 """

@@ -12,17 +12,17 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from oa_base.clock import LAST_NS, SECOND_NS
 from oa_base.refusal import Refusal
 from oa_runlog.events import SCHEMA_VERSION, RunEvent
-from oa_runlog.upcast import upcast
 from oa_runlog.wire.bodies import checked_body
 from oa_runlog.wire.fields import need, parse, part
+from oa_runlog.wire.upcast import upcast
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import event_pb2
 
-_NS = 1_000_000_000
-_MAX_SECONDS = 253_402_300_799
-"""The end of the year 9999: the last time that a google.protobuf.Timestamp may hold."""
+_MAX_SECONDS = LAST_NS // SECOND_NS
+"""The last time that a google.protobuf.Timestamp may hold."""
 
 _SEQ_TAG = bytes([event_pb2.RunEvent.SEQ_FIELD_NUMBER << 3])
 _BODY_TAG = bytes([event_pb2.RunEvent.BODY_FIELD_NUMBER << 3 | 2])
@@ -41,7 +41,7 @@ class EventEncoder:
     """
 
     def __init__(self, run_id: str, recorded_ns: int, lease_epoch: int) -> None:
-        seconds, nanos = divmod(recorded_ns, _NS)
+        seconds, nanos = divmod(recorded_ns, SECOND_NS)
         common = event_pb2.RunEvent(lease_epoch=lease_epoch, schema_version=SCHEMA_VERSION)
         common.recorded_time.seconds = seconds
         common.recorded_time.nanos = nanos
@@ -93,10 +93,10 @@ def recorded_ns(data: bytes) -> int:
         time = event_pb2.RunEvent.FromString(data).recorded_time
     except DecodeError:
         return 0
-    return int(time.seconds) * _NS + int(time.nanos)
+    return int(time.seconds) * SECOND_NS + int(time.nanos)
 
 
 def _ns(time: Any, field: str) -> int:
-    if not 0 <= time.nanos < _NS or not 0 <= time.seconds <= _MAX_SECONDS:
+    if not 0 <= time.nanos < SECOND_NS or not 0 <= time.seconds <= _MAX_SECONDS:
         raise Refusal("invalid_value", f"{field} must be a time since 1970", field=field)
-    return int(time.seconds) * _NS + int(time.nanos)
+    return int(time.seconds) * SECOND_NS + int(time.nanos)

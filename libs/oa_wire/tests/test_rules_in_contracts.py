@@ -112,7 +112,7 @@ def _refused(message: Message) -> Refusal:
     ],
     ids=str,
 )
-def test_within_the_rules(fields: dict[str, Any]) -> None:
+def test_what_is_within_the_rules_is_taken(fields: dict[str, Any]) -> None:
     check_rules(TOP(**{**GOOD, **fields}))
 
 

@@ -16,7 +16,7 @@ from oa_wire.shapes import Misfit, Shape
 from oa_worker.agents.failures import AgentExit, AgentFailure, cause_in, words_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.primitives.ending import is_canceling
-from oa_worker.agents.primitives.within import leave_steps
+from oa_worker.agents.primitives.steps.within import leave_steps
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb

@@ -15,17 +15,17 @@ from oa_wire.given import check_duration, check_flag, check_function, check_text
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape, json_text, shape_of
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.agents.primitives.calling import called
 from oa_worker.agents.primitives.checkpoints import Checkpoints
 from oa_worker.agents.primitives.children import Child, Children
 from oa_worker.agents.primitives.ending import check_not_canceling
 from oa_worker.agents.primitives.inbox import Inbox
-from oa_worker.agents.primitives.past import Past
 from oa_worker.agents.primitives.requests import Requests, Settled, options_of
-from oa_worker.agents.primitives.saying import RunLog, Saying
-from oa_worker.agents.primitives.steps import Steps, arguments_of, check_name, result_shape
+from oa_worker.agents.primitives.saying.saying import RunLog, Saying
+from oa_worker.agents.primitives.steps.calling import called
+from oa_worker.agents.primitives.steps.steps import Steps, arguments_of, check_name, result_shape
+from oa_worker.agents.primitives.steps.within import check_outside_step
+from oa_worker.agents.primitives.takeover.past import Past
 from oa_worker.agents.primitives.times import time_in
-from oa_worker.agents.primitives.within import check_outside_step
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 

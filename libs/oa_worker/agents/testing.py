@@ -26,7 +26,7 @@ from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.declared import declared_input, declared_output
 from oa_worker.agents.failures import AgentExit, AgentFailure, cause_in, words_of
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
-from oa_worker.agents.primitives.past import QUIET_TURNS
+from oa_worker.agents.primitives.takeover.past import QUIET_TURNS
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, CancelSignal
 from oa_worker.sdk.runs.execution import as_stored, failed, refused

@@ -145,7 +145,7 @@ class Worker:
                     rejected += refusal.reason not in OF_CLOCKS
                 if self._hopeless(refusal, rejected) or revoked > 1:
                     raise
-                delay_ms = max(refusal.retry_after_ms, self._waits.backoff_ms(failures))
+                delay_ms = self._waits.retry_ms(refusal, failures)
                 _log.warning("not attached: %s; trying again in %d ms", refusal, delay_ms)
                 self._notify(Detached(refusal, delay_ms))
                 await asyncio.sleep(delay_ms / 1000)
@@ -251,7 +251,7 @@ class Worker:
                 if refusal.info.action is not ClientAction.RETRY:
                     raise
                 failures += 1
-                delay_ms = max(refusal.retry_after_ms, self._waits.backoff_ms(failures))
+                delay_ms = self._waits.retry_ms(refusal, failures)
                 _log.warning("no new token: %s; trying again in %d ms", refusal, delay_ms)
                 await asyncio.sleep(delay_ms / 1000)
 

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from oa_base.clock import Clock
 from services.control.audit.domain import Action, AuditEntry, Origin
-from services.control.transactions.app import Transactions, keep_writing
+from services.control.housekeeping.app import keep_writing
+from services.control.transactions.app import Transactions
 
 INTERVAL_S = 60.0
 MAX_NETWORKS = 1000
@@ -65,7 +66,7 @@ class RefusedCredentials:
             raise
 
     async def keep_writing(self, interval_s: float = INTERVAL_S) -> None:
-        """Store the counts each minute, and once more when cancelled."""
+        """Store the counts each minute, and once more when canceled."""
         await keep_writing(self.write_down, interval_s, still_waits="audit_of_refusals_waits")
 
 

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from oa_platform.postgres.pool import Connection
+from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.invitations.domain.invitation import Ended, Invitation, Made, Shown
 from services.control.invitations.limits import MAX_OPEN
 from services.control.policy.domain import Role
-from services.control.transactions.limits import MAX_SWEPT_ROWS
 
 _COLUMNS = """i.invitation_id, i.org_id, i.email, i.role, i.invited_by, i.created_at, i.sent_at, i.expires_at,
     i.mails, i.ended"""

@@ -12,7 +12,7 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_platform.health.failures import note_survived
-from oa_platform.process.word import Word
+from oa_platform.tasks.word import Word
 from oa_platform.telemetry.metrics import show_at_zero
 from services.control.mail.domain.letters import Kind, Letter, Mail, Outcome, next_try
 from services.control.mail.limits import CLAIM_MARGIN, LOOK_INTERVAL_S, MAX_DELIVERIES
@@ -100,7 +100,7 @@ class Delivery:
         self._queued.give()
 
     async def run(self) -> None:
-        """Deliver until cancelled. A look that fails is repeated."""
+        """Deliver until canceled. A look that fails is repeated."""
         while True:
             try:
                 busy = await self.deliver_due() == MAX_DELIVERIES

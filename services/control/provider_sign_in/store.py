@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from oa_platform.postgres.pool import Connection
+from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.orgs.domain import User
 from services.control.provider_sign_in.domain import Begun, Identity
-from services.control.transactions.limits import MAX_SWEPT_ROWS
 
 ADD = """
 INSERT INTO control.provider_sign_ins (sign_in_id, provider, device_id, redirect_uri, created_at)

@@ -14,7 +14,8 @@ from oa_base.identity import REVOCATION_KEPT_S
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
 from oa_platform.health.failures import note_survived
-from oa_platform.system.events import until_set
+from oa_platform.tasks.events import until_set
+from oa_platform.tasks.word import Word
 from services.control.revocations import metrics
 from services.control.revocations.domain import Recorded, Revocation
 from services.control.revocations.limits import RevocationLimits
@@ -61,7 +62,7 @@ class Page(NamedTuple):
 
 
 class RevocationFeed:
-    """What one replica hands on to all who follow. `start` first; `run` follows the database until cancelled.
+    """What one replica hands on to all who follow. `start` first; `run` follows the database until canceled.
 
     All replicas write to one order, and each of them reads all of it: word of a commit comes by notification, and what
     counts is read from the table.
@@ -73,7 +74,7 @@ class RevocationFeed:
         self._limits = limits
         self._ring = self._ring_at(0)
         self._looked_s = clock.monotonic()
-        self._word = asyncio.Event()
+        self._word = Word()
         self._followers: set[asyncio.Event] = set()
 
     async def start(self) -> None:
@@ -89,7 +90,7 @@ class RevocationFeed:
     def word(self, position: int) -> None:
         """The database has come to this position. It may be late, come twice, or get lost."""
         if position > self._ring.head:
-            self._word.set()
+            self._word.give()
 
     def looked(self, known: int, position: int) -> None:
         """The database was asked where it stands, when `known` was the head here."""
@@ -104,17 +105,16 @@ class RevocationFeed:
         self.word(position)
 
     async def run(self) -> None:
-        """Read what was revoked, until cancelled."""
+        """Read what was revoked, until canceled."""
         while True:
-            await self._word.wait()
-            self._word.clear()
+            await self._word.heard()
             try:
                 while await self._read_on():
                     pass
             except Exception as error:  # noqa: BLE001 - what is known grows old, and its readers see that
                 note_survived(_log, "revocations_not_read", error)
                 await asyncio.sleep(self._limits.retry_s)
-                self._word.set()
+                self._word.give()
 
     async def follow(self, after_position: int) -> AsyncGenerator[Page]:
         """Pages without end; an empty one is a sign of life. The reader paces it. Raises Refusal `overloaded`,

@@ -11,9 +11,9 @@ from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.listen import Connection as ListeningConnection
 from oa_platform.postgres.listen import Listener, told_number
 from oa_platform.postgres.pool import Connection
+from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.revocations.app import RevocationFeed
 from services.control.revocations.domain import PlaceChange, Recorded, Revocation
-from services.control.transactions.limits import MAX_SWEPT_ROWS
 
 CHANNEL = "control_revocations"
 

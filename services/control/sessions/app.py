@@ -10,8 +10,8 @@ from typing import Protocol
 from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
-from oa_platform.process.together import Together
 from oa_platform.system.ids import new_id
+from oa_platform.tasks.together import Together
 from services.control.audit.app import Audited
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin, by
 from services.control.mail import app as mail_app

@@ -10,9 +10,9 @@ import asyncpg
 from oa_base.clock import ns_of, time_of
 from oa_base.rate import Taken, take
 from oa_platform.postgres.pool import Connection
+from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.sign_in.domain.challenge import Challenge, Ended, Party
 from services.control.sign_in.domain.shares import Share
-from services.control.transactions.limits import MAX_SWEPT_ROWS
 
 _COLUMNS = "challenge_id, email, device_id, code_hash, created_at, guesses, ended"
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import SigningKey, thumbprint, to_jwks
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from services.control.audit.app import Audited
 from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.signing_keys import metrics
@@ -108,10 +108,8 @@ class SigningKeys:
         """Read the keys again and again, until canceled."""
         while True:
             await asyncio.sleep(self._limits.look_interval_s)
-            try:
+            with surviving(_log, "signing_keys_not_read"):  # the keys that are known go on signing
                 await self._read()
-            except Exception as error:  # noqa: BLE001 - the keys that are known go on signing
-                note_survived(_log, "signing_keys_not_read", error)
 
     @property
     def signing(self) -> SigningKey:

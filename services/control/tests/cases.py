@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from oa_base.clock import Clock
 from oa_base.rate import Rate
@@ -155,3 +157,10 @@ async def cases_on(
             **others,
         )
         yield Cases(dependencies, letters, runs)
+
+
+async def reason_of(call: Awaitable[object]) -> str:
+    """The reason for which a call is refused."""
+    with pytest.raises(Refusal) as refused:
+        await call
+    return refused.value.reason

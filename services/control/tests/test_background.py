@@ -14,6 +14,7 @@ import structlog
 from oa_platform.auth.keys import generate_key
 from oa_testing.clock import FakeClock
 from oa_testing.waiting import eventually
+from services.control.housekeeping.app import keep_sweeping
 from services.control.revocations.app import RevocationFeed
 from services.control.revocations.limits import RevocationLimits
 from services.control.routes.app.book import RouteBook
@@ -25,7 +26,6 @@ from services.control.signing_keys.door import SealedKeys
 from services.control.signing_keys.limits import SigningKeyLimits
 from services.control.tests.cases import ORIGIN, Cases
 from services.control.tests.harness import HMAC_KEY
-from services.control.transactions.app import keep_sweeping
 
 SOON_S = 0.02
 Logs = list[Any]

@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from oa_client.cpython.operators.routes import RouteOperators
+from oa_testing.processes import killed_at_end
 from oa_testing.waiting import PATIENCE_S
 from services.control.tests.harness import LOOPBACK, OPERATOR_TOKEN, Control
 from services.control.web.domain import MANIFEST
@@ -70,11 +71,7 @@ async def legacy_process() -> AsyncIterator[str]:
     """The URL of a legacy upstream, while it runs."""
     process = await asyncio.create_subprocess_exec(sys.executable, str(_LEGACY), stdout=PIPE)
     assert process.stdout is not None
-    try:
+    async with killed_at_end(process):
         async with asyncio.timeout(PATIENCE_S):
             port = int(await process.stdout.readline())
         yield f"http://127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()

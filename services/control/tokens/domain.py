@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from oa_base.clock import ns_of
+from oa_base.clock import MS_NS, ns_of
 from oa_base.identity import (
     EDGE_AUDIENCE,
     ISSUER,
@@ -125,7 +125,7 @@ class _Lifetime:
 def _claims(
     kind: TokenKind, subject: str, audience: str, jti: str, lifetime: _Lifetime, rest: Mapping[str, object]
 ) -> Claims:
-    issued, issued_ms = divmod(ns_of(lifetime.issued_at) // 1_000_000, 1000)
+    issued, issued_ms = divmod(ns_of(lifetime.issued_at) // MS_NS, 1000)
     registered = {
         "iss": ISSUER,
         "sub": subject,

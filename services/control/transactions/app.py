@@ -6,18 +6,10 @@ of them. So features share transactions without knowing each other's tables.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
-import structlog
-
 from oa_base.refusal import Refusal
-from oa_platform.health.failures import note_survived
-from services.control.transactions.limits import SWEEP_INTERVAL_S
-
-_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -43,35 +35,3 @@ def settled(outcome: T | Refusal) -> T:
     if isinstance(outcome, Refusal):
         raise outcome
     return outcome
-
-
-async def keep_sweeping(*sweeps: Callable[[], Awaitable[None]], interval_s: float = SWEEP_INTERVAL_S) -> None:
-    """Sweep until canceled. A sweep that fails, for whatever reason, is tried again after the next interval, and holds
-    up no other one."""
-    while True:
-        await asyncio.sleep(interval_s)
-        for sweep in sweeps:
-            try:
-                await sweep()
-            except Exception as error:  # noqa: BLE001 - what nobody needs any more must not keep people out
-                note_survived(_log, "sweep_failed", error, sweep=sweep.__qualname__)
-
-
-async def keep_writing(write_down: Callable[[], Awaitable[None]], interval_s: float, still_waits: str) -> None:
-    """Call `write_down` every `interval_s`, and once more when canceled.
-
-    If `write_down` fails, it keeps what it has; this is logged as `still_waits`.
-    """
-
-    async def attempt() -> None:
-        try:
-            await write_down()
-        except Exception as error:  # noqa: BLE001 - people are served without what is written here
-            note_survived(_log, still_waits, error)
-
-    try:
-        while True:
-            await asyncio.sleep(interval_s)
-            await attempt()
-    finally:
-        await attempt()

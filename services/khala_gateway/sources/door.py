@@ -155,7 +155,7 @@ class GrpcTopicSource:
             raise Refusal("unavailable", f"{self.name} delivers nothing now; wait until it does")
 
     async def run(self) -> None:
-        """Keep the stream up until cancelled."""
+        """Keep the stream up until canceled."""
         attempt = 0
         loop = asyncio.get_running_loop()
         while True:
@@ -178,7 +178,7 @@ class GrpcTopicSource:
         return not self._stands or self._liveness.stopped(_now_s())
 
     async def run_looking(self) -> None:
-        """Check periodically, until cancelled, whether the source delivers.
+        """Check periodically, until canceled, whether the source delivers.
 
         An open stream proves nothing: a source whose process or database has stopped keeps it open. So the stream has
         to bring delivery checks. Until it does, the source is asked for something that it has to look up.

@@ -12,7 +12,7 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic, TopicClass
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from oa_platform.telemetry.tracing import sampled_traceparent
 from oa_topics.hub import TopicHub
 from oa_topics.store import StateAt, TopicDescription
@@ -139,12 +139,10 @@ class Pruner:
         self._retention = retention
 
     async def run(self) -> None:
-        """Prune periodically until cancelled."""
+        """Prune periodically until canceled."""
         while True:
-            try:
+            with surviving(_log, "journals_not_pruned"):  # journals that are too long are read all the same
                 await self.prune()
-            except Exception as error:  # noqa: BLE001 - journals that are too long are read all the same
-                note_survived(_log, "journals_not_pruned", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     async def prune(self) -> None:

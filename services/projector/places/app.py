@@ -51,7 +51,7 @@ class Places:
             self._heard.put_nowait(revocation)
 
     async def run(self) -> None:
-        """Remember the changes that arrive, one after another, until cancelled."""
+        """Remember the changes that arrive, one after another, until canceled."""
         while True:
             change = await self._heard.get()
             try:

@@ -20,6 +20,7 @@ import structlog
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived
+from oa_platform.tasks.ending import cancel_and_wait
 from services.projector.projection.domain import (
     Checkpoint,
     LogBatch,
@@ -115,7 +116,7 @@ class _Partition:
 
 
 class Tail:
-    """Runs sessions until cancelled or halted."""
+    """Runs sessions until canceled or halted."""
 
     def __init__(
         self,
@@ -145,14 +146,13 @@ class Tail:
 
     async def _until_ended(self) -> tuple[str, Exception] | None:
         """Run one session, and return what ended it; None when the log was refused."""
-        # In a separate task: if a group of tasks fails and is cancelled at the same time, the failure hides the
+        # In a separate task: if a group of tasks fails and is canceled at the same time, the failure hides the
         # cancellation, and nobody sees it (CPython before 3.13).
         session = asyncio.create_task(self._session())
         try:
             await asyncio.wait([session])
         finally:
-            session.cancel()
-            await asyncio.gather(session, return_exceptions=True)
+            await cancel_and_wait(session)
         ended: tuple[str, Exception] | None = None
         try:
             session.result()

@@ -26,10 +26,10 @@ from oa_runlog.events import (
     TextDelta,
     ToolCall,
     Usage,
+    titled,
 )
 from oa_runlog.state import MAX_TOTAL, RunStatus
-from oa_runlog.titles import titled
-from oa_runlog.transitions import next_status, trigger
+from oa_runlog.state.transitions import next_status, trigger
 from services.projector.journal.domain import JournalEntry
 from services.projector.notifications.domain import Encode, notifications
 from services.projector.places.domain import Place

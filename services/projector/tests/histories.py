@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
 from oa_runlog import events as e
-from oa_runlog.reducer import advance
 from oa_runlog.state import RunState
+from oa_runlog.state.reducer import advance
 from services.projector.projection.domain import LogBatch
 
 START_NS = 1_700_000_000_000_000_000

@@ -53,7 +53,7 @@ Turns = Callable[[], AbstractAsyncContextManager[Turn | None]]
 
 
 class WorkersFollower:
-    """See the module. `run` continues until cancelled."""
+    """See the module. `run` continues until canceled."""
 
     def __init__(
         self,

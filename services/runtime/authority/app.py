@@ -14,8 +14,8 @@ from typing import Protocol
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_platform.process.word import Word
 from oa_platform.system.ids import new_id
+from oa_platform.tasks.word import Word
 from oa_platform.telemetry.metrics import show_at_zero
 from services.runtime.authority import metrics
 from services.runtime.authority.domain import EpochCause, Found, Head, NewEpoch, judge
@@ -49,7 +49,7 @@ def new_epoch_name() -> str:
 
 
 class Lineage:
-    """The log's lineage as one replica knows it. Call `open` first; `run` watches until cancelled."""
+    """The log's lineage as one replica knows it. Call `open` first; `run` watches until canceled."""
 
     def __init__(self, histories: Histories, replica_id: str, interval_s: float) -> None:
         self._histories = histories

@@ -15,14 +15,14 @@ from typing import Protocol
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from oa_platform.health.quarantine import Quarantine
-from oa_platform.process.word import Word
-from oa_runlog.commands import CreateRun, RequestCancel, TellChild
+from oa_platform.tasks.word import Word
+from oa_runlog.authority.commands import CreateRun, RequestCancel, TellChild
 from oa_runlog.events import AgentSpec, ChildFinished, ChildStarted, EventType, RunFinished, RunSpec
 from oa_runlog.fingerprint import text_sha256
-from oa_runlog.reducer import invalid_transition
 from oa_runlog.state import RunStatus
+from oa_runlog.state.reducer import invalid_transition
 from services.runtime.agents.app import Agents
 from services.runtime.children.limits import ChildLimits
 from services.runtime.log.app.log import Create, Log
@@ -180,10 +180,8 @@ class Children:
         """Run until canceled."""
         while True:
             await self._word.within(self._limits.interval_ms / 1000)
-            try:
+            with surviving(_log, "children_not_seen"):
                 await self.look_once()
-            except Exception as error:  # noqa: BLE001 - the next look may succeed, and the next process would fail, too
-                note_survived(_log, "children_not_seen", error)
             await asyncio.sleep(self._limits.pause_ms / 1000)
 
     async def look_once(self) -> None:

@@ -19,8 +19,8 @@ import structlog
 from oa_platform.auth.revocations import PlaceChange, Revocation
 from oa_platform.health.failures import note_survived
 from oa_platform.health.quarantine import Quarantine, concerns_all
-from oa_platform.process.word import Word
-from oa_runlog.commands import RequestCancel
+from oa_platform.tasks.word import Word
+from oa_runlog.authority.commands import RequestCancel
 from services.runtime.log.app.log import Log
 from services.runtime.places.limits import PlaceLimits
 

@@ -8,10 +8,10 @@ from contextlib import aclosing
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.commands import SettleRequest
-from oa_runlog.decide import not_found
+from oa_runlog.authority.checks import not_found
+from oa_runlog.authority.commands import SettleRequest
 from oa_runlog.events import EventType, RequestAnswered, RequestExpired, RequestOpened, RunEvent
-from oa_runlog.reducer import invalid_transition
+from oa_runlog.state.reducer import invalid_transition
 from services.runtime.log.app.log import Log
 from services.runtime.log.app.ports import RunEvents
 from services.runtime.log.domain.batch import Applied

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from services.runtime.retention import metrics
 from services.runtime.retention.domain import RetentionClasses
 
@@ -36,12 +36,10 @@ class RetentionWatch:
         self._unknown: set[str] = set()
 
     async def run(self) -> None:
-        """Look from time to time until cancelled."""
+        """Look from time to time until canceled."""
         while True:
-            try:
+            with surviving(_log, "retention_not_seen"):
                 await self.look()
-            except Exception as error:  # noqa: BLE001 - runs go on without a metric
-                note_survived(_log, "retention_not_seen", error)
             await asyncio.sleep(self._poll_ms / 1000)
 
     async def look(self) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from oa_base.identity import Principal
-from oa_runlog.commands import CreateRun, RequestCancel, SendInput
-from oa_runlog.decide import not_found
+from oa_runlog.authority.checks import not_found
+from oa_runlog.authority.commands import CreateRun, RequestCancel, SendInput
 from oa_runlog.events import ExecSpec, RunSpec, ThreadPolicy
 from oa_runlog.stdin import check_is_heard
 from services.runtime.agents.app import Agents

@@ -271,7 +271,7 @@ async def refusal_of_call(call: Any) -> Refusal:
 
 
 async def keep_beating(worker: FakeWorker) -> None:
-    """Signs of life, until cancelled. The one that is being sent is sent: gRPC cancels a call with a write of it."""
+    """Signs of life, until canceled. The one that is being sent is sent: gRPC cancels a call with a write of it."""
     while True:
         await asyncio.shield(worker.heartbeat())
         await asyncio.sleep(0.1)
@@ -297,6 +297,14 @@ async def attached(runtime: Doors, who: Somebody, slots: int = 4) -> FakeWorker:
     worker = FakeWorker(runtime, who, slots=slots)
     await worker.attach()
     return worker
+
+
+async def started(runtime: Doors, who: Somebody, worker: FakeWorker, key: str = "k") -> str:
+    """A run that the attached worker holds with epoch 1."""
+    run = await runtime.create(who, key)
+    assignment = (await worker.next("assignment")).assignment
+    assert (assignment.run.run_id, assignment.lease_epoch) == (run.run_id, 1)
+    return str(run.run_id)
 
 
 async def cancel(runtime: Doors, who: Somebody, run_id: str) -> run_pb2.Run:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oa_runlog.decide import Limits
+from oa_runlog.authority.limits import RunLimits
 from oa_testing.postgres import Database
 from oa_topics.store import TopicLimits
 from services.runtime.archive.limits import ArchiveLimits, ArtifactLimits
@@ -71,5 +71,5 @@ def test_every_limit_can_be_set_and_has_its_default_until_it_is(settings: Any, l
 
 
 def test_the_limits_of_runs_and_topics_have_what_is_not_set_too() -> None:
-    assert RunSettings().limits(KEEP_ALL) == Limits()
+    assert RunSettings().limits(KEEP_ALL) == RunLimits()
     assert TopicSettings().limits() == TopicLimits(watched_topics=200_000, poll_interval_ms=0)

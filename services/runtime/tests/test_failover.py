@@ -13,7 +13,7 @@ from oa_base.refusal import Refusal
 from oa_localstack.postgres.server import PostgresServer
 from oa_platform.config.parsers import Secret
 from oa_platform.health.readiness import Readiness
-from oa_runlog.commands import Command, CreateRun
+from oa_runlog.authority.commands import Command, CreateRun
 from oa_testing.postgres import Database
 from services.runtime.config import TailSettings
 from services.runtime.log.tests.one_sequencer import (
@@ -66,7 +66,7 @@ class Writer:
         self.refused = 0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until canceled."""
         number = 0
         while True:
             outcome = await _outcome(self._rig, append(self.run_id, f"k{number}"), self.acknowledged)

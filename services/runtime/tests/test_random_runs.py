@@ -67,7 +67,7 @@ def seeds() -> list[int]:
     return list(range(int(first), int(end) if colon else int(first) + 1))
 
 
-async def test_random_programs(runtime_database: Database) -> None:
+async def test_answers_and_logs_of_random_programs_match_the_model(runtime_database: Database) -> None:
     chosen = seeds()
     answers = await run_programs(runtime_database, chosen)
     if len(chosen) >= SEEDS:
@@ -77,9 +77,9 @@ async def test_random_programs(runtime_database: Database) -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        "oa_runlog.decide._check_lease",
-        "oa_runlog.decide._check_reserved",
-        "oa_runlog.decide._check_expected_seq",
+        "oa_runlog.authority.decide.check_lease",
+        "oa_runlog.authority.decide.check_reserved",
+        "oa_runlog.authority.decide.check_expected_seq",
         "services.runtime.requests.app.check_answer",
     ],
 )

@@ -14,10 +14,10 @@ from typing import Protocol
 
 import structlog
 
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from oa_platform.health.quarantine import Quarantine
-from oa_platform.process.word import Word
-from oa_runlog.commands import RequestCancel
+from oa_platform.tasks.word import Word
+from oa_runlog.authority.commands import RequestCancel
 from services.runtime.log.app.log import Log
 
 _log = structlog.get_logger(__name__)
@@ -61,10 +61,8 @@ class Threads:
         """Run until canceled: look when a run may interrupt others, and at intervals."""
         while True:
             await self._word.within(self._interval_ms / 1000)
-            try:
+            with surviving(_log, "threads_not_seen"):
                 await self.look_once()
-            except Exception as error:  # noqa: BLE001 - the next look may succeed, and the next process would fail, too
-                note_survived(_log, "threads_not_seen", error)
 
     async def look_once(self) -> None:
         """Request the end of interrupted runs. Raises Refusal unavailable."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from oa_runlog import wire
 from oa_runlog.events import RequestAnswered, RequestExpired, RequestOpened
-from oa_runlog.state import RunStatus, WorkerStatus
+from oa_runlog.state import RunStatus
+from oa_runlog.workers import WorkerStatus
 
 
 @dataclass(frozen=True, slots=True)

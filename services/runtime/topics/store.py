@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import asyncpg
 
 from oa_platform.postgres.pool import Postgres
-from oa_runlog.state import WorkerStatus
+from oa_runlog.workers import WorkerStatus
 from services.runtime.topics.domain import RunStanding, WorkerEvent, WorkerStanding
 
 _READ_STANDINGS = """

@@ -7,10 +7,10 @@ loses no change, and many changes cost one look.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+from oa_platform.tasks.events import until_set
 from oa_runlog.events import EventType
 from services.runtime.log.domain.records import LogRecord
 from services.runtime.worker_watch.domain import StandingWorker
@@ -67,8 +67,6 @@ class WorkerWatch:
                     yield fresh
                 is_first = False
                 await asyncio.sleep(self._limits.pause_ms / 1000)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._limits.interval_ms / 1000):
-                        await wake.wait()
+                await until_set(wake, self._limits.interval_ms / 1000)
         finally:
             self._watchers.discard(wake)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oa_runlog.state import WorkerStatus
+from oa_runlog.workers import WorkerStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from oa_platform.postgres.pool import Postgres
-from oa_runlog.state import WorkerStatus
+from oa_runlog.workers import WorkerStatus
 from services.runtime.worker_watch.domain import StandingWorker
 
 _READ_STANDING = """

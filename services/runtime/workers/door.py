@@ -12,9 +12,10 @@ from oa_khala.topics import run_events
 from oa_platform.auth.identity import WorkerCaller, current_caller, current_principal
 from oa_platform.auth.revocations import Revocations
 from oa_platform.rpc.refusals import note_refusal
+from oa_platform.tasks.ending import cancel_and_wait
 from oa_runlog import wire
-from oa_runlog.commands import Append, EncodedBody
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Append, EncodedBody
+from oa_runlog.authority.limits import RunLimits
 from oa_wire.batches import batches
 from oa_wire.rules import check_rules
 from openagents.runtime.v1 import run_pb2
@@ -51,7 +52,7 @@ class WorkerApi(WorkerServiceServicer):
         self,
         workers: Workers,
         held_runs: HeldRuns,
-        run_limits: Limits,
+        run_limits: RunLimits,
         authenticate: Authenticate,
         revocations: Revocations,
     ) -> None:
@@ -121,9 +122,7 @@ class WorkerApi(WorkerServiceServicer):
             finally:
                 unwatch()
                 self._workers.detach(attachment)
-                reading.cancel()
-                ending.cancel()
-                await asyncio.gather(reading, ending, return_exceptions=True)
+                await cancel_and_wait(reading, ending)
 
     async def _cut_off(self, attachment: Attachment, call: asyncio.Task[Any] | None) -> None:
         """End the call of a stream that is over and whose worker takes nothing more, not even why."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from oa_base.refusal import Refusal
-from oa_runlog import reducer, wire
+from oa_runlog import wire
 from oa_runlog.events import RunEvent
 from oa_runlog.proof.chain import chain_over
-from oa_runlog.state import RunState
-from oa_runlog.state_form import state_form, state_hash
-from oa_runlog.transitions import trigger
+from oa_runlog.state import RunState, reducer
+from oa_runlog.state.form import state_form, state_hash
+from oa_runlog.state.transitions import trigger
 from tests.contract.histories.history import Attempted, History, Stored
 
 Pair = tuple[str, str]

@@ -46,7 +46,7 @@ class History:
     """What was recorded of one run.
 
     `release` recorded it; `triggers` are all that its table knew, sorted. `state` is the state at the end in the form
-    of `oa_runlog.state_form`, `state_hash` its hash, `chain_head` the chain over the stored bytes, in hexadecimal.
+    of `oa_runlog.state.form`, `state_hash` its hash, `chain_head` the chain over the stored bytes, in hexadecimal.
     """
 
     release: str

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oa_base.refusal import Refusal
-from oa_runlog import reducer, wire
+from oa_runlog import wire
 from oa_runlog.proof.chain import chain_over
-from oa_runlog.state import RunState
-from oa_runlog.state_form import state_form, state_hash
-from oa_runlog.transitions import TRIGGERS, trigger
+from oa_runlog.state import RunState, reducer
+from oa_runlog.state.form import state_form, state_hash
+from oa_runlog.state.transitions import TRIGGERS, trigger
 from tests.contract.histories import stories, workers
 from tests.contract.histories.check import allowed_in
 from tests.contract.histories.history import Attempted, History, Stored, dump

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from oa_base.refusal import Refusal
-from oa_runlog import decide as deciding
 from oa_runlog import wire
-from oa_runlog.commands import (
+from oa_runlog.authority import decide as deciding
+from oa_runlog.authority.commands import (
     Append,
     AssignRun,
     CancelDeadline,
@@ -23,7 +23,8 @@ from oa_runlog.commands import (
     TellChild,
     TimeLimit,
 )
-from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged
+from oa_runlog.authority.decide import Accepted, Decision, KnownKey, Unchanged
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import (
     AttemptFailed,
     CheckpointSaved,
@@ -59,13 +60,13 @@ from oa_runlog.events import (
     Verification,
 )
 from oa_runlog.state import RunState
-from oa_runlog.transitions import TRIGGERS, next_status, trigger
+from oa_runlog.state.transitions import TRIGGERS, next_status, trigger
 
 ORG, USER = "org_01K0000000000000000000000D", "usr_01K0000000000000000000000C"
 WORKERS = ("wrk_01K0000000000000000000000B", "wrk_01K0000000000000000000000E")
 SPEC = RunSpec("exec", ExecSpec(("git", "log", "--stat")))
 # Said here rather than left to the defaults: a setting of tomorrow must not change what is recorded.
-LIMITS = Limits(max_requeues=3, cancel_deadline_ms=10_000)
+LIMITS = RunLimits(max_requeues=3, cancel_deadline_ms=10_000)
 
 _START_NS = 1_795_608_000_123_456_789
 _MS_NS = 1_000_000

@@ -9,9 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from oa_runlog import transitions
-from oa_runlog.state import WorkerStatus
-from oa_runlog.transitions import WorkerTrigger
+from oa_runlog.workers import WorkerStatus, WorkerTrigger, next_worker_status
 from tests.contract.histories.check import HistoryChanged
 
 FORMAT = 1
@@ -48,7 +46,7 @@ def _walk(shows: str, happened: Iterable[WorkerTrigger]) -> Walk:
     status: WorkerStatus | None = None
     steps = []
     for what in happened:
-        after = transitions.next_worker_status(status, what)
+        after = next_worker_status(status, what)
         steps.append((what, after))
         status = after or status
     return Walk(shows, tuple(steps))

@@ -103,7 +103,7 @@ class Pod:
             self.exit_status = await self._sandbox.stop(self.spec["terminationGracePeriodSeconds"])
 
     def kill(self) -> None:
-        """At the end of a test. Its probes end with it: one that is cancelled in a handshake leaves its socket open."""
+        """At the end of a test. Its probes end with it: one that is canceled in a handshake leaves its socket open."""
         if self._sandbox is not None:
             self._sandbox.kill()
 

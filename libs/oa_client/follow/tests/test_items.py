@@ -13,7 +13,7 @@ from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_runlog.events import RunCreated
 from oa_runlog.proof.chain import chain_over
-from oa_runlog.reducer import replay
+from oa_runlog.state.reducer import replay
 from oa_runlog.tests.records import record, text
 from oa_runlog.wire import decode_event, run_to_wire
 from openagents.runtime.v1 import run_pb2

@@ -17,7 +17,7 @@ def test_nothing_stated_is_no_policy() -> None:
     assert policy_of(Queue()) == AT_ONCE
 
 
-def test_all_of_it() -> None:
+def test_every_field_becomes_one_of_the_policy() -> None:
     queue = Queue(
         priority=-3,
         not_before=NOON,

@@ -23,7 +23,7 @@ from oa_khala.client.topics import Counts
 from oa_khala.frames import Cursor, Plan, TopicState
 
 
-def test_the_way_up() -> None:
+def test_a_new_client_gets_a_token_connects_subscribes_and_catches_up() -> None:
     driver = Driver(T)
     assert driver.do("start") == [NeedToken(frozenset({T}))]
     assert driver.token(T) == [Connect(1, 0)]

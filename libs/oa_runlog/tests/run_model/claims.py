@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from oa_base.clock import SECOND_NS
-from oa_runlog.decide import Limits
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import (
     RESERVED,
     AttemptFailed,
@@ -24,12 +24,12 @@ from oa_runlog.events import (
     RunStarted,
     StepCompleted,
 )
-from oa_runlog.transitions import next_status
+from oa_runlog.state.transitions import next_status
 
 Events = Sequence[RunEvent]
 
 
-def every_transition_is_in_the_table(events: Events, limits: Limits) -> None:
+def every_transition_is_in_the_table(events: Events, limits: RunLimits) -> None:
     """From the creation to the finish, which is the last event."""
     status = None
     for event in events:
@@ -39,7 +39,7 @@ def every_transition_is_in_the_table(events: Events, limits: Limits) -> None:
     assert finishes in ([], [len(events)]), "the finish is the last event, and there is one"
 
 
-def every_event_is_under_the_lease_of_its_time(events: Events, limits: Limits) -> None:
+def every_event_is_under_the_lease_of_its_time(events: Events, limits: RunLimits) -> None:
     """Leases count from 1, one at a time. What is reserved is under none, all work under the one that is held."""
     held = starts = 0
     for event in events:
@@ -60,7 +60,7 @@ def every_event_is_under_the_lease_of_its_time(events: Events, limits: Limits) -
             assert event.lease_epoch == 0, "the authority's word under a lease"
 
 
-def a_run_is_lost_and_tried_again_as_often_as_it_may_be(events: Events, limits: Limits) -> None:
+def a_run_is_lost_and_tried_again_as_often_as_it_may_be(events: Events, limits: RunLimits) -> None:
     """By the limits and by its policy; and no attempt begins before its time, or after a cancel."""
     queue = events[0].body.spec.queue if events and isinstance(events[0].body, RunCreated) else None
     failures = requeues = earliest_ns = 0
@@ -83,7 +83,7 @@ def a_run_is_lost_and_tried_again_as_often_as_it_may_be(events: Events, limits: 
     assert requeues <= limits.max_requeues
 
 
-def events_come_no_faster_than_they_may(events: Events, limits: Limits) -> None:
+def events_come_no_faster_than_they_may(events: Events, limits: RunLimits) -> None:
     """What workers append, and what is said to the run: a burst at once, and then so many a second."""
     left, last_ns = float(limits.burst_events), 0
     for event in events:
@@ -94,7 +94,7 @@ def events_come_no_faster_than_they_may(events: Events, limits: Limits) -> None:
             assert left >= 0
 
 
-def a_request_has_one_end(events: Events, limits: Limits) -> None:
+def a_request_has_one_end(events: Events, limits: RunLimits) -> None:
     """The first answer, or the end of its time, after it was opened."""
     opened, settled = set[str](), Counter[str]()
     for event in events:
@@ -107,20 +107,20 @@ def a_request_has_one_end(events: Events, limits: Limits) -> None:
     assert set(settled.values()) <= {1}
 
 
-def a_step_has_one_result(events: Events, limits: Limits) -> None:
+def a_step_has_one_result(events: Events, limits: RunLimits) -> None:
     """Agents do their steps in order and go on where the log ends: what one that lost the run says is not in it."""
     ordinals = [event.body.ordinal for event in events if isinstance(event.body, StepCompleted)]
     assert ordinals == list(range(1, len(ordinals) + 1))
 
 
-def a_child_starts_and_ends_once(events: Events, limits: Limits) -> None:
+def a_child_starts_and_ends_once(events: Events, limits: RunLimits) -> None:
     """Whoever tells it, and how often."""
     bodies = [event.body for event in events]
     told = Counter((type(body), body.run_id) for body in bodies if isinstance(body, ChildStarted | ChildFinished))
     assert set(told.values()) <= {1}
 
 
-ALL: tuple[Callable[[Events, Limits], None], ...] = (
+ALL: tuple[Callable[[Events, RunLimits], None], ...] = (
     every_transition_is_in_the_table,
     every_event_is_under_the_lease_of_its_time,
     a_run_is_lost_and_tried_again_as_often_as_it_may_be,

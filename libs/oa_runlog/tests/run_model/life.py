@@ -8,10 +8,18 @@ from hypothesis.stateful import initialize, precondition, rule
 from oa_base.clock import MS_NS, SECOND_NS
 from oa_base.refusal import Refusal
 from oa_runlog import events as ev
-from oa_runlog.commands import Append, AssignRun, CancelDeadline, CreateRun, LoseLease, RequestCancel, TimeLimit
-from oa_runlog.decide import Accepted, Unchanged
+from oa_runlog.authority.commands import (
+    Append,
+    AssignRun,
+    CancelDeadline,
+    CreateRun,
+    LoseLease,
+    RequestCancel,
+    TimeLimit,
+)
+from oa_runlog.authority.decide import Accepted, Unchanged
+from oa_runlog.authority.retries import DAY_MS, LASTING
 from oa_runlog.events import RESERVED, EventBody, EventType, RunFinished, RunSpec
-from oa_runlog.retries import DAY_MS, LASTING
 from oa_runlog.state import RunStatus
 from oa_runlog.tests import values
 from oa_runlog.tests.run_model.one_run import LIMITS, WORKERS, OneRun, outcome

@@ -8,16 +8,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.commands import Append, Command, CreateRun, SendInput, SettleRequest, TellChild
-from oa_runlog.decide import Accepted, Decision, KnownKey, Limits, Unchanged, decide
+from oa_runlog.authority.commands import Append, Command, CreateRun, SendInput, SettleRequest, TellChild
+from oa_runlog.authority.decide import Accepted, Decision, KnownKey, Unchanged, decide
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import EventBody, RunEvent
 from oa_runlog.proof.chain import chain_over
-from oa_runlog.reducer import replay
 from oa_runlog.state import RunState, RunStatus
+from oa_runlog.state.reducer import replay
 from oa_runlog.tests.run_model import claims
 from oa_runlog.tests.values import ORG_ID, OTHER_WORKER_ID, RUN_ID, WORKER_ID
 
-LIMITS = Limits(
+LIMITS = RunLimits(
     max_event_bytes=300,
     max_append_bytes=500,
     max_result_bytes=100,

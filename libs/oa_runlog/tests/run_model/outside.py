@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import (
+from oa_runlog.authority.commands import (
     Append,
     AssignRun,
     CancelDeadline,
@@ -18,7 +18,7 @@ from oa_runlog.commands import (
     TellChild,
     TimeLimit,
 )
-from oa_runlog.decide import decide
+from oa_runlog.authority.decide import decide
 from oa_runlog.events import (
     ChildFinished,
     EventBody,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from oa_runlog.commands import Append, SendInput, SettleRequest, TellChild
-from oa_runlog.decide import Accepted, Unchanged
+from oa_runlog.authority.commands import Append, SendInput, SettleRequest, TellChild
+from oa_runlog.authority.decide import Accepted, Unchanged
 from oa_runlog.events import (
     ChildFinished,
     ChildStarted,

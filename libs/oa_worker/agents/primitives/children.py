@@ -11,9 +11,9 @@ from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
 from oa_wire.shapes import Misfit, shape_of
 from oa_worker.agents.primitives.ending import check_not_canceling, or_canceled
-from oa_worker.agents.primitives.numbers import Numbers, numbers_of
-from oa_worker.agents.primitives.past import Past
-from oa_worker.agents.primitives.within import check_outside_step
+from oa_worker.agents.primitives.steps.within import check_outside_step
+from oa_worker.agents.primitives.takeover.numbers import Numbers, numbers_of
+from oa_worker.agents.primitives.takeover.past import Past
 from oa_worker.sdk.adapter import Assignment
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import StartChildRequest

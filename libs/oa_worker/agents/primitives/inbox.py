@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from oa_worker.agents.primitives.ending import check_not_canceling
-from oa_worker.agents.primitives.past import Past
+from oa_worker.agents.primitives.takeover.past import Past
 from oa_worker.sdk.adapter import Assignment
 
 

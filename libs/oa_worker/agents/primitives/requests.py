@@ -8,18 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import timedelta
 
+from oa_base.clock import SECOND_NS
 from oa_base.refusal import Refusal
 from oa_wire.given import check_named_texts, check_texts
 from oa_wire.rules import check_rules
 from oa_worker.agents.primitives.ending import or_canceled
-from oa_worker.agents.primitives.numbers import Numbers, numbers_of
-from oa_worker.agents.primitives.past import Past
+from oa_worker.agents.primitives.takeover.numbers import Numbers, numbers_of
+from oa_worker.agents.primitives.takeover.past import Past
 from oa_worker.agents.primitives.times import time_in
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
 _TYPES = ("request.opened", "request.answered", "request.expired")
-_NS = 10**9
 What = tuple[int, str, tuple[tuple[str, str], ...], str]
 """Distinguishes a request from others: its kind, its title, its options, each with the text that people see, and its
 detail.
@@ -158,7 +158,7 @@ def options_of(options: Sequence[str] | Mapping[str, str]) -> list[pb.RequestOpt
 def _left_s(request: pb.RequestOpened) -> float | None:
     if not request.HasField("deadline_time"):
         return None
-    return max(0.0, (request.deadline_time.ToNanoseconds() - time.time_ns()) / _NS)
+    return max(0.0, (request.deadline_time.ToNanoseconds() - time.time_ns()) / SECOND_NS)
 
 
 def id_of(number: int) -> str:

@@ -30,9 +30,9 @@ from oa_runlog.events import (
 from oa_runlog.wire import body_to_wire
 from oa_wire.strict.text import read_json
 from oa_worker.agents.primitives import children, requests
-from oa_worker.agents.primitives.numbers import Numbers
 from oa_worker.agents.primitives.requests import Settled
-from oa_worker.agents.primitives.steps import Step
+from oa_worker.agents.primitives.steps.steps import Step
+from oa_worker.agents.primitives.takeover.numbers import Numbers
 from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.sdk.adapter import News
 from openagents.runtime.v1 import event_pb2 as pb

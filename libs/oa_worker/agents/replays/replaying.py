@@ -31,9 +31,9 @@ from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.children import Child, Children
 from oa_worker.agents.primitives.ending import check_not_canceling
 from oa_worker.agents.primitives.inbox import Inbox
-from oa_worker.agents.primitives.past import QUIET_TURNS, Past
 from oa_worker.agents.primitives.requests import Requests, Settled, id_of
-from oa_worker.agents.primitives.steps import Step, Steps, fingerprint_of, read_result
+from oa_worker.agents.primitives.steps.steps import Step, Steps, fingerprint_of, read_result
+from oa_worker.agents.primitives.takeover.past import QUIET_TURNS, Past
 from oa_worker.agents.replays.history import Divergence, History
 from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.run import Run

@@ -9,7 +9,7 @@ from typing import Any
 from oa_runlog import events as ev
 from oa_runlog import wire
 from oa_runlog.proof.replay import artifact_lines
-from oa_runlog.reducer import replay
+from oa_runlog.state.reducer import replay
 from oa_runlog.tests import values
 from oa_runlog.tests.records import SIGNER, stored
 from oa_wire.shapes import Shape, json_text

@@ -14,7 +14,7 @@ import pytest
 from oa_runlog.fingerprint import text_sha256
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import AgentLimits, Run
-from oa_worker.agents.primitives.past import Past
+from oa_worker.agents.primitives.takeover.past import Past
 from oa_worker.agents.replays.replaying import replay
 from oa_worker.agents.testing import play, play_with_deaths
 from oa_worker.agents.tests.recordings import recorded

@@ -12,7 +12,7 @@ import pytest
 from oa_testing.waiting import PATIENCE_S, eventually
 from oa_worker.agents.failures import AgentExit
 from oa_worker.agents.limits import MAX_STEP_THREADS
-from oa_worker.agents.primitives.calling import called
+from oa_worker.agents.primitives.steps.calling import called
 
 WHERE: ContextVar[str] = ContextVar("WHERE", default="")
 

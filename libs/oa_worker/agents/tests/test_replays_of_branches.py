@@ -10,7 +10,7 @@ from typing import Any
 
 from oa_runlog import events as ev
 from oa_worker.agents import Run
-from oa_worker.agents.primitives.past import QUIET_TURNS
+from oa_worker.agents.primitives.takeover.past import QUIET_TURNS
 from oa_worker.agents.replays.recorded import RecordedRun
 from oa_worker.agents.replays.replaying import replay
 from oa_worker.agents.testing import play

@@ -81,4 +81,4 @@ class AuthorityCalls:
                 elif refusal.info.action is not ClientAction.RETRY:
                     raise
                 failures += 1
-                await asyncio.sleep(max(refusal.retry_after_ms, self._waits.backoff_ms(failures)) / 1000)
+                await asyncio.sleep(self._waits.retry_ms(refusal, failures) / 1000)

@@ -1,4 +1,4 @@
-"""How long a worker waits before it attaches again, and for the answer."""
+"""How long a worker waits before it tries again, and for an answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from oa_base.backoff import Backoff
+from oa_base.refusal import Refusal
 from oa_worker.sdk.limits import WorkerLimits
 
 
@@ -31,16 +32,20 @@ class Waits:
             return False
         return asyncio.get_running_loop().time() - self.attached_at_s >= self._limits.steady_after_ms / 1000
 
-    def backoff_ms(self, failures: int) -> int:
-        """Return the wait after so many failures in a row. After a steady stream, the first try is at once."""
-        if failures == 0:
-            return 0
-        max_ms = self._within_lost(self._limits.reconnect_max_ms, 8)
-        return Backoff(self._limits.reconnect_min_ms, max_ms).wait_ms(failures - 1, random.random())
+    def retry_ms(self, refusal: Refusal, failures: int) -> int:
+        """Return the wait before another try after so many failures in a row, of which `refusal` is the last. After a
+        steady stream, the first try is at once."""
+        return max(refusal.retry_after_ms, self._backoff_ms(failures))
 
     def attach_timeout_s(self) -> float:
         """Maximum wait for the answer to `attach`."""
         return self._within_lost(self._limits.attach_timeout_ms, 4) / 1000
+
+    def _backoff_ms(self, failures: int) -> int:
+        if failures == 0:
+            return 0
+        max_ms = self._within_lost(self._limits.reconnect_max_ms, 8)
+        return Backoff(self._limits.reconnect_min_ms, max_ms).wait_ms(failures - 1, random.random())
 
     def _within_lost(self, max_ms: int, share: int) -> int:
         return max_ms if self._idle.is_set() else min(max_ms, self._lost_after_ms // share)

@@ -14,8 +14,8 @@ from typing import Protocol
 from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
-from oa_platform.process.together import Together
 from oa_platform.system.ids import new_id
+from oa_platform.tasks.together import Together
 from services.control.api_keys.app.uses import KeyUses, UseStore
 from services.control.api_keys.domain import (
     API_KEY_BYTES,
@@ -310,15 +310,15 @@ class ApiKeys:
         """End keys that have expired, because a key that was rotated may have tokens that live longer."""
         async with self._transactions.begin() as tx:
             now = self._clock.now()
-            expired = await tx.api_keys.expired(now)
-            for key in expired:
-                reason = EndReason.ROTATED if key.replaced_by else EndReason.EXPIRED
-                entry = AuditEntry(
-                    Action.KEY_REVOKED, Origin(), key.owner, key.org_id, key.api_key_id, reason=reason.value
-                )
+            ended = [
+                (key, EndReason.ROTATED if key.replaced_by else EndReason.EXPIRED)
+                for key in await tx.api_keys.expired(now)
+            ]
+            for key, reason in ended:
+                entry = AuditEntry(Action.KEY_REVOKED, Origin(), key.owner, key.org_id, key.api_key_id, reason.value)
                 await tx.audit.add(entry, now)
-            for key in expired:
-                await _end(tx, key.api_key_id, EndReason.ROTATED if key.replaced_by else EndReason.EXPIRED, now)
+            for key, reason in ended:
+                await _end(tx, key.api_key_id, reason, now)
 
     async def exchange(self, text: str, use: Use, origin: Origin) -> IssuedToken:
         """Exchange a key for a token, which does not outlive the key. Raises Refusal `invalid_api_key`, which is the

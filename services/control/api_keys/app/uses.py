@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from services.control.api_keys.limits import MAX_NOTED_KEYS, USES_WRITTEN_EVERY_S
-from services.control.transactions.app import Transactions, keep_writing
+from services.control.housekeeping.app import keep_writing
+from services.control.transactions.app import Transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +62,5 @@ class KeyUses:
             raise
 
     async def keep_writing(self, interval_s: float = USES_WRITTEN_EVERY_S) -> None:
-        """Store the uses each minute, and once more when cancelled."""
+        """Store the uses each minute, and once more when canceled."""
         await keep_writing(self.write_down, interval_s, still_waits="uses_of_keys_wait")

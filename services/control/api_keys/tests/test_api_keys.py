@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,7 +18,7 @@ from services.control.api_keys.domain import PERSON_KEY_SCOPES, EndReason, Use
 from services.control.api_keys.limits import MAX_NOTED_KEYS
 from services.control.policy.domain import Role, Scope, Scoped, SessionOnly, StandingPrincipal, role_scopes
 from services.control.sync_tokens.domain import Surface
-from services.control.tests.cases import ORIGIN, Cases
+from services.control.tests.cases import ORIGIN, Cases, reason_of
 from services.control.tests.harness import new_id
 
 DAY_S = 86_400
@@ -28,12 +27,6 @@ SEEN = "SELECT count(*) FROM control.audit_events WHERE action = $1 AND reason =
 
 async def personal(cases: Cases, person: StandingPrincipal, ttl_s: int = DAY_S, *scopes: str) -> NewKey:
     return await cases.api_keys.create(person, "", Wanted("laptop", scopes, ttl_s), ORIGIN)
-
-
-async def reason_of(call: Awaitable[object]) -> str:
-    with pytest.raises(Refusal) as refused:
-        await call
-    return refused.value.reason
 
 
 async def edge_token(cases: Cases, key: str) -> str:

@@ -29,7 +29,7 @@ class Sealer:
         self._limits = limits
 
     async def run(self) -> None:
-        """Seal until cancelled. A failed attempt is repeated."""
+        """Seal until canceled. A failed attempt is repeated."""
         while True:
             try:
                 await self.seal_all()

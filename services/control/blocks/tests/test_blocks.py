@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -16,16 +15,10 @@ from services.control.audit.domain import OPERATOR
 from services.control.audit_log.domain import Filters, Outcome
 from services.control.sessions.app import SessionTokens
 from services.control.sign_in.domain.challenge import code_of
-from services.control.tests.cases import ORIGIN, Cases
+from services.control.tests.cases import ORIGIN, Cases, reason_of
 from services.control.tests.harness import HMAC_KEY, new_id
 
 EMAIL = "ada@example.org"
-
-
-async def reason_of(call: Awaitable[object]) -> str:
-    with pytest.raises(Refusal) as refused:
-        await call
-    return refused.value.reason
 
 
 async def test_a_blocked_person_is_out_and_stays_out_until_a_new_sign_in(cases: Cases, clock: FakeClock) -> None:

@@ -13,7 +13,7 @@ from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.config.parsers import IpNetwork
 from oa_platform.http.proxies import client_network
-from oa_platform.system.events import LoopTurn
+from oa_platform.tasks.events import LoopTurn
 from oa_platform.telemetry.context import current_request_id
 from oa_wire.rules import check_rules
 from services.control.audit.app import RefusedCredentials

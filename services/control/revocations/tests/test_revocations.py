@@ -19,6 +19,7 @@ from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database, patient_settings
 from oa_testing.waiting import PATIENCE_S, eventually
 from openagents.control.v1 import revocation_service_pb2
+from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.revocations.app import Page, RevocationFeed
 from services.control.revocations.domain import PlaceChange, Recorded, Revocation
 from services.control.revocations.door import message_of
@@ -26,7 +27,6 @@ from services.control.revocations.limits import RevocationLimits
 from services.control.revocations.store import CHANNEL, listener
 from services.control.tests.cases import ORIGIN, Cases, cases_on
 from services.control.tests.harness import new_id
-from services.control.transactions.limits import MAX_SWEPT_ROWS
 from services.control.wiring import MIGRATIONS
 
 LIMITS = RevocationLimits(ring_items=8, page_items=3, look_interval_s=0.2, alive_interval_s=0.2, retry_s=0.05)

@@ -8,6 +8,7 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_platform.health.failures import note_survived
+from oa_platform.tasks.word import Word
 from services.control.routes import metrics
 from services.control.routes.app.tables import Decided, Routed
 from services.control.transactions.app import Transactions
@@ -26,7 +27,7 @@ class RouteBook:
     def __init__(self, transactions: Transactions[Routed], clock: Clock) -> None:
         self._transactions = transactions
         self._clock = clock
-        self._word = asyncio.Event()
+        self._word = Word()
         self._decided: Decided | None = None
 
     async def start(self) -> None:
@@ -42,25 +43,24 @@ class RouteBook:
 
     def word(self) -> None:
         """Take note that something may have changed."""
-        self._word.set()
+        self._word.give()
 
     def looked(self, change: int) -> None:
         """Take the number of changes that was read from the database."""
         metrics.LOOKED.set(self._clock.time())
         if change != self.decided.change:
-            self._word.set()
+            self._word.give()
 
     async def run(self) -> None:
         """Read the decisions after each change, until canceled."""
         while True:
-            await self._word.wait()
-            self._word.clear()
+            await self._word.heard()
             try:
                 await self._read()
             except Exception as error:  # noqa: BLE001 - the decisions that are known still hold
                 note_survived(_log, "routes_not_read", error)
                 await asyncio.sleep(_RETRY_S)
-                self._word.set()
+                self._word.give()
 
     async def _read(self) -> None:
         async with self._transactions.autocommit() as tx:

@@ -12,7 +12,7 @@ import asyncio
 import structlog
 
 from oa_base.clock import Clock
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from oa_platform.telemetry.metrics import show_at_zero
 from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.routes import metrics
@@ -49,10 +49,8 @@ class Canaries:
         """Report and judge, until canceled."""
         while True:
             await asyncio.sleep(self._interval_s)
-            try:
+            with surviving(_log, "canaries_wait"):
                 await self.turn()
-            except Exception as error:  # noqa: BLE001 - a canary that waits must not close the site
-                note_survived(_log, "canaries_wait", error)
 
     async def turn(self) -> None:
         """Report, and judge each known canary. Raises Refusal `unavailable`; the measurements are then kept."""

@@ -173,7 +173,9 @@ def test_a_step_is_taken_only_by_a_shell_that_is_as_good(
         (4, (500, 0, 10), (100, 0, 10), Verdict.FINISH),
     ],
 )
-def test_the_gate(step: int, legacy: tuple[int, int, float], shell: tuple[int, int, float], expected: Verdict) -> None:
+def test_a_canary_advances_waits_or_goes_back_by_what_was_measured(
+    step: int, legacy: tuple[int, int, float], shell: tuple[int, int, float], expected: Verdict
+) -> None:
     late = NOW + timedelta(seconds=60)
     assert judge(canary(step), late, measured(*legacy), measured(*shell))[0] is expected
     early = judge(canary(step), late - timedelta(milliseconds=1), measured(*legacy), measured(*shell))[0]

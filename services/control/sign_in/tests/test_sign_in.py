@@ -16,12 +16,12 @@ from oa_platform.system.clock import SystemClock
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
 from services.control.audit.domain import Origin
+from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.mail.domain.letters import Outcome
 from services.control.sign_in.app import SignedIn, Started
 from services.control.sign_in.domain.challenge import code_of
 from services.control.tests.cases import LIMITS, ORIGIN, Cases, cases_on
 from services.control.tests.harness import HMAC_KEY, new_id
-from services.control.transactions.limits import MAX_SWEPT_ROWS
 
 EMAIL = "ada@example.org"
 DEVICE = new_id("dev")

@@ -8,6 +8,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_khala.cursors import STALE_REASONS
 from oa_khala.frames import TopicState
+from oa_platform.tasks.ending import cancel_and_wait
 from services.khala_gateway.feeds import metrics
 from services.khala_gateway.feeds.app.topic_feed import TopicFeed
 from services.khala_gateway.feeds.limits import HubLimits
@@ -44,10 +45,7 @@ class Repairs:
 
     async def stop(self) -> None:
         """Stop all repairs."""
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*self._running.values())
 
     async def _repair(self, held: TopicFeed) -> None:
         """Read history until nothing is missing, with backoff while it is not available."""

@@ -1,7 +1,6 @@
 """The WebSocket port: admission in front, drain at the end."""
 
 import asyncio
-import contextlib
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +10,7 @@ from oa_platform.config.parsers import Address
 from oa_platform.http.proxies import client_network, is_within
 from oa_platform.http.server import bind
 from oa_platform.system.ids import new_id
+from oa_platform.tasks.events import until_set
 from oa_platform.telemetry.metrics import show_refusals
 from oa_platform.tls.certificates import server_context
 from oa_platform.tls.protection import PLAIN, Protection
@@ -92,9 +92,7 @@ class WebSocketServer:
         if not self.sockets:
             return
         timeout_ms = self._limits.drain_window_ms + self._limits.socket.close_timeout_ms
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_ms / 1000):
-                await self._all_gone.wait()
+        await until_set(self._all_gone, timeout_ms / 1000)
 
     def _new_socket(self) -> Socket:
         socket = Socket(self, self._limits.socket)

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
+from oa_platform.tasks.ending import cancel_and_wait
 
 T = TypeVar("T")
 
@@ -40,9 +41,7 @@ class Hedges:
             return first.result()
         finally:
             self._free += len(calls) - 1
-            for one in calls:
-                one.cancel()
-            await asyncio.gather(*calls, return_exceptions=True)
+            await cancel_and_wait(*calls)
 
 
 def _answer_of(calls: Sequence[asyncio.Future[T]]) -> asyncio.Future[T] | None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_runlog import events as e
-from oa_runlog.reducer import advance
 from oa_runlog.state import MAX_TOTAL, RunStatus
+from oa_runlog.state.reducer import advance
 from services.projector.projection.domain import LogRefused
 from services.projector.summaries.domain import (
     VERSION,

@@ -52,7 +52,7 @@ class Archiver:
         """Runs that could not be archived. They don't hold up the others."""
 
     async def run(self) -> None:
-        """Archive runs that are due, until cancelled."""
+        """Archive runs that are due, until canceled."""
         while True:
             try:
                 while await self.archive_page():

@@ -42,6 +42,7 @@ from services.runtime.tests.rig import (
     refusing,
     replica,
     runtime_settings,
+    started,
     text,
 )
 
@@ -142,12 +143,6 @@ async def new_epoch(database: Database, *arguments: str) -> tuple[int, bytes, by
     out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out, err
-
-
-async def started(runtime: Replica, who: Somebody, worker: FakeWorker, key: str = "k") -> str:
-    run = await runtime.create(who, key)
-    await worker.next("assignment")
-    return str(run.run_id)
 
 
 async def test_the_command_gives_a_new_epoch_to_all_replicas_with_a_record_of_it(

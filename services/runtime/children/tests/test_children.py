@@ -11,7 +11,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from oa_runlog.commands import TellChild
+from oa_runlog.authority.commands import TellChild
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import event_pb2, run_pb2, worker_service_pb2

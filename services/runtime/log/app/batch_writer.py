@@ -9,8 +9,8 @@ from typing import Protocol
 import structlog
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import CreateRun
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import CreateRun
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
@@ -44,7 +44,7 @@ class Seal(Protocol):
 class BatchWriter:
     """Decides batches from the cache if that is enough, and otherwise from the database."""
 
-    def __init__(self, run_limits: Limits, seal: Seal, cache: LogCache) -> None:
+    def __init__(self, run_limits: RunLimits, seal: Seal, cache: LogCache) -> None:
         self._run_limits = run_limits
         self._seal = seal
         self._cache = cache
@@ -131,7 +131,7 @@ def _apply(batch: Batch, one: PendingCommand) -> Answer:
     answer: Answer
     try:
         answer = batch.apply(one.command, one.partition, one.place)
-    except Exception:  # noqa: BLE001 - a defect in one command must not take its neighbours with it
+    except Exception:  # noqa: BLE001 - a defect in one command must not take its neighbors with it
         _log.exception("command_failed", command=type(one.command).__name__, run_id=one.command.run_id)
         answer = Refusal("internal", "a defect of ours, which was logged; tell the operators when it was")
     if one.place is not None:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from oa_fanout.channel import Channel, Heard
-from oa_platform.process.word import Word
+from oa_platform.tasks.word import Word
 from oa_platform.telemetry.tracing import sampled_traceparent
 from services.runtime.log import metrics
 from services.runtime.log.app.fanout import Hint
-from services.runtime.log.domain.places import places_of, texts_of
+from services.runtime.log.domain.positions import positions_of, texts_of
 
 _log = structlog.get_logger(__name__)
 _LOOK_S = 60.0
@@ -39,7 +39,7 @@ class ChannelFanout:
         self._word.give()
 
     async def run(self) -> None:
-        """Send and receive texts until cancelled."""
+        """Send and receive texts until canceled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._channel.run())
             tasks.create_task(self._say())
@@ -56,11 +56,11 @@ class ChannelFanout:
         first, _, others = text.partition(" ")
         traceparent, text = ("", text) if ":" in first else (first, others)
         try:
-            places = places_of(text)
+            positions = positions_of(text)
         except ValueError:
             _log.warning("strange_notification")
             return
-        for partition, position in places:
+        for partition, position in positions:
             self._hint(partition, position, traceparent)
 
 

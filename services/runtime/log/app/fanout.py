@@ -29,7 +29,7 @@ class Fanout(Protocol):
         ...
 
     async def run(self) -> None:
-        """Call the hint for everything that others have committed, until cancelled."""
+        """Call the hint for everything that others have committed, until canceled."""
         ...
 
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from oa_runlog.commands import Command, CreateRun
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Command, CreateRun
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.partitions import partition_of
 from services.runtime.authority.domain import Installation
 from services.runtime.log.app.batch_writer import Seal
@@ -30,7 +30,7 @@ class Log:
         self,
         installation: Installation,
         store: LogStore,
-        run_limits: Limits,
+        run_limits: RunLimits,
         limits: SequencerLimits,
         seal: Seal,
         publish: Publish,

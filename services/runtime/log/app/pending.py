@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanContext
 
 from oa_base.refusal import Refusal
 from oa_platform.telemetry.tracing import sampled_context
-from oa_runlog.commands import Append, Command
+from oa_runlog.authority.commands import Append, Command
 from services.runtime.log import metrics
 from services.runtime.log.domain.batch import Answer, Applied
 from services.runtime.log.domain.pipeline import Place

@@ -22,8 +22,8 @@ import structlog
 
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import RETRY_AFTER_MS, refusal_of
-from oa_runlog.commands import Command
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Command
+from oa_runlog.authority.limits import RunLimits
 from services.runtime.log import metrics
 from services.runtime.log.app.batch_writer import BatchWriter, Seal
 from services.runtime.log.app.command_queue import CommandQueue
@@ -44,7 +44,7 @@ class Sequencer:
     """Drains the queue of its partitions. `run` does the work until `close` has let it finish."""
 
     def __init__(
-        self, store: LogStore, run_limits: Limits, limits: SequencerLimits, seal: Seal, publish: Publish
+        self, store: LogStore, run_limits: RunLimits, limits: SequencerLimits, seal: Seal, publish: Publish
     ) -> None:
         self._store = store
         self._limits = limits

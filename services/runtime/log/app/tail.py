@@ -19,7 +19,7 @@ from prometheus_client import Gauge
 
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from oa_platform.telemetry.tracing import sampled_traceparent
 from services.runtime.authority.domain import Head
 from services.runtime.log import metrics
@@ -76,7 +76,7 @@ def _size(record: LogRecord) -> int:
 
 
 class Tail:
-    """Follows all partitions. Call `start` first; `run` repairs holes until cancelled."""
+    """Follows all partitions. Call `start` first; `run` repairs holes until canceled."""
 
     def __init__(self, reader: LogPages, limits: TailLimits) -> None:
         self._reader = reader
@@ -129,10 +129,8 @@ class Tail:
         if not new:
             return
         for listener in self._listeners:
-            try:
+            with surviving(_log, "listener_failed", partition=partition.number, position=new[0].position):
                 listener(new)
-            except Exception as error:  # noqa: BLE001 - what is stored reaches everybody else
-                note_survived(_log, "listener_failed", error, partition=partition.number, position=new[0].position)
         for bell in self._bells:
             bell.ring((partition.number,))
 
@@ -150,7 +148,7 @@ class Tail:
     # ------------------------------------------------------------------------------------------------- repair
 
     async def run(self) -> None:
-        """Read missing entries until cancelled. A partition that can't be read holds up no other."""
+        """Read missing entries until canceled. A partition that can't be read holds up no other."""
         while True:
             await self._behind.wait()
             self._behind.clear()

@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun, SendInput, SettleRequest, TellChild
-from oa_runlog.decide import Accepted, KnownKey, Limits, NewEvent, Unchanged, decide
+from oa_runlog.authority.commands import Append, AssignRun, Command, CreateRun, SendInput, SettleRequest, TellChild
+from oa_runlog.authority.decide import Accepted, KnownKey, NewEvent, Unchanged, decide
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
@@ -132,7 +133,7 @@ class Batch:
         self,
         heads: Mapping[int, Head],
         snapshot: Snapshot,
-        limits: Limits,
+        limits: RunLimits,
         counted: Mapping[Share, int] = NO_SHARES,
         lenders: Mapping[str, str] = NO_LENDERS,
     ) -> None:

@@ -21,11 +21,11 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from oa_base.clock import MS_NS
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Snapshot
 
-_MS_NS = 1_000_000
 MAX_CAUTION = 64
 """Maximum number of batches for which a partition is read, after others were found to write it too."""
 
@@ -53,7 +53,7 @@ class LogCache:
 
     def __init__(self, max_runs: int, max_age_ms: int) -> None:
         self._max_runs = max_runs
-        self._max_age_ns = max_age_ms * _MS_NS
+        self._max_age_ns = max_age_ms * MS_NS
         self._partitions: dict[int, _Partition] = {}
         self._runs = 0
         self._clock: tuple[int, int] | None = None

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from oa_runlog.commands import AssignRun, Command, CreateRun
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import AssignRun, Command, CreateRun
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import QueuePolicy, ThreadPolicy
 from oa_runlog.state import RunState
 
@@ -44,7 +44,7 @@ class Share(NamedTuple):
     name: str = ""
 
 
-def bounds_of(command: Command, runs: Mapping[str, RunState], limits: Limits) -> dict[Share, int]:
+def bounds_of(command: Command, runs: Mapping[str, RunState], limits: RunLimits) -> dict[Share, int]:
     """The shares that grow with the command, and how many runs each may have then."""
     match command:
         case AssignRun(run_id) if run := runs.get(run_id):
@@ -66,7 +66,7 @@ def _of_creation(command: CreateRun) -> dict[Share, int]:
     return bounds
 
 
-def _of_start(org_id: str, user_id: str, queue: QueuePolicy, thread_id: str, limits: Limits) -> dict[Share, int]:
+def _of_start(org_id: str, user_id: str, queue: QueuePolicy, thread_id: str, limits: RunLimits) -> dict[Share, int]:
     """`thread_id`: the thread in which the run has to have its turn; empty for none."""
     bounds: dict[Share, int] = {}
     if limits.max_running_per_org:
@@ -98,7 +98,7 @@ def is_of_families(shares: Iterable[Share]) -> bool:
     return any(share.kind in _OF_FAMILIES for share in shares)
 
 
-def shares_to_grow(commands: Iterable[Command], runs: Mapping[str, RunState], limits: Limits) -> list[Share]:
+def shares_to_grow(commands: Iterable[Command], runs: Mapping[str, RunState], limits: RunLimits) -> list[Share]:
     """All shares that grow with the commands, some of which may create the runs of others."""
     shares: dict[Share, int] = {}
     created: dict[str, CreateRun] = {}

@@ -18,7 +18,7 @@ from oa_platform.postgres import listen
 from oa_platform.telemetry.tracing import sampled_traceparent
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.fanout import Hint
-from services.runtime.log.domain.places import MAX_PLACES, places_of, places_text
+from services.runtime.log.domain.positions import MAX_POSITIONS, positions_of, positions_text
 from services.runtime.log.store import sql
 
 CHANNEL = "runtime_log"
@@ -50,16 +50,16 @@ class PostgresNotification:
 
         If the commit is traced, its span is the current one.
         """
-        places = [(partition, head.position) for partition, head in heads.items()]
+        positions = [(partition, head.position) for partition, head in heads.items()]
         traceparent = sampled_traceparent()
         sender = f"{self._replica_id};{traceparent}" if traceparent else self._replica_id
-        return (f"{sender} {places_text(places[:MAX_PLACES])}",)
+        return (f"{sender} {positions_text(positions[:MAX_POSITIONS])}",)
 
 
 class PostgresFanout(listen.Listener):
     """Calls `hint` for every partition that has grown, and `new_epoch` when the log has another one.
 
-    `run` goes on until cancelled, whatever happens to the connection.
+    `run` goes on until canceled, whatever happens to the connection.
     """
 
     def __init__(
@@ -123,10 +123,10 @@ class PostgresFanout(listen.Listener):
         if payload == _WORKERS:
             self._tell_of_workers()
             return
-        sender, _, places = payload.partition(" ")
+        sender, _, positions = payload.partition(" ")
         replica_id, _, traceparent = sender.partition(";")
         try:
-            heads = places_of(places)
+            heads = positions_of(positions)
         except ValueError:
             _log.warning("strange_notification")
             return

@@ -15,9 +15,10 @@ from oa_platform.health.failures import note_survived
 from oa_platform.postgres.columns import columns
 from oa_platform.postgres.pool import Connection, Postgres
 from oa_runlog import wire
-from oa_runlog.commands import CreateRun
-from oa_runlog.decide import KnownKey
-from oa_runlog.state import RunState, WorkerStatus
+from oa_runlog.authority.commands import CreateRun
+from oa_runlog.authority.decide import KnownKey
+from oa_runlog.state import RunState
+from oa_runlog.workers import WorkerStatus
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Changes, CreateKey, Snapshot, Wanted
 from services.runtime.log.domain.shares import Share, ShareKind, is_of_families

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from oa_base.refusal import Refusal
-from oa_runlog.decide import KnownKey
+from oa_runlog.authority.decide import KnownKey
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.batch import Changes, CreateKey, Snapshot, Wanted, create_key

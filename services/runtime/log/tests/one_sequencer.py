@@ -11,12 +11,12 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
 from oa_platform.system.ids import new_id
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Append, AssignRun, Command, CreateRun
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import EventBody, ExecSpec, RunSpec, TextDelta, TextStream
 from oa_runlog.partitions import partition_of
 from oa_runlog.proof.signing import ReceiptSigner
-from oa_runlog.reducer import replay
+from oa_runlog.state.reducer import replay
 from oa_testing.postgres import patient_settings
 from services.runtime.log.app.sequencer import Sequencer
 from services.runtime.log.domain.batch import Applied
@@ -28,7 +28,7 @@ from services.runtime.tests.keys import RECEIPT_KEY
 
 ORG, USER, WORKER = new_id("org"), new_id("usr"), new_id("wrk")
 SPEC = RunSpec("exec", ExecSpec(("true",)))
-FAST = Limits(events_per_second=1_000_000, burst_events=1_000_000)
+FAST = RunLimits(events_per_second=1_000_000, burst_events=1_000_000)
 PARTITION = 3
 SIGNER = ReceiptSigner(RECEIPT_KEY)
 
@@ -51,7 +51,7 @@ def append(run_id: str, key: str, *bodies: EventBody, epoch: int = 1) -> Append:
 class Rig:
     """One replica's sequencer, and what it published: the records of PARTITION, and the size of each batch."""
 
-    def __init__(self, postgres: Postgres, name: str, limits: Limits, sequencer: SequencerLimits) -> None:
+    def __init__(self, postgres: Postgres, name: str, limits: RunLimits, sequencer: SequencerLimits) -> None:
         self.postgres = postgres
         self.published: list[LogRecord] = []
         self.batches: list[int] = []
@@ -82,7 +82,7 @@ class Rig:
 async def replica(
     dsn: str,
     name: str = "one",
-    limits: Limits = FAST,
+    limits: RunLimits = FAST,
     sequencer: SequencerLimits | None = None,
     *,
     may_lose_commits: bool = True,

@@ -20,7 +20,7 @@ from services.runtime.authority.domain import Head
 from services.runtime.log.app.channel_fanout import ChannelFanout
 from services.runtime.log.app.fanout import publisher
 from services.runtime.log.app.tail import Tail
-from services.runtime.log.domain.places import MAX_PLACES, places_of, places_text, texts_of
+from services.runtime.log.domain.positions import MAX_POSITIONS, positions_of, positions_text, texts_of
 from services.runtime.log.tests.followed import FakeLog, following
 
 PARTITIONS = 3
@@ -142,10 +142,10 @@ async def test_a_text_that_is_none_of_ours_is_passed_over() -> None:
 
 
 def test_many_partitions_take_several_texts_that_fit_into_any_message() -> None:
-    positions = dict.fromkeys(range(10_000, 10_000 + 2 * MAX_PLACES + 1), 2**63 - 1)
+    positions = dict.fromkeys(range(10_000, 10_000 + 2 * MAX_POSITIONS + 1), 2**63 - 1)
     texts = list(texts_of(positions))
     assert len(texts) == 3
     assert all(len(text) < 8000 for text in texts)
-    assert dict(place for text in texts for place in places_of(text)) == positions
+    assert dict(position for text in texts for position in positions_of(text)) == positions
     assert list(texts_of({})) == []
-    assert places_text([(1, 2)]) == "1:2"
+    assert positions_text([(1, 2)]) == "1:2"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oa_runlog.commands import Append
+from oa_runlog.authority.commands import Append
 from oa_runlog.events import TextDelta, TextStream
 from services.runtime.log.app.command_queue import CommandQueue
 from services.runtime.log.app.pending import PendingBatch, PendingCommand

@@ -11,14 +11,14 @@ import asyncpg
 
 from oa_platform.telemetry.tracing import sampled_traceparent
 from oa_platform.tests.traces import collected, span
-from oa_runlog.commands import CreateRun
+from oa_runlog.authority.commands import CreateRun
 from oa_runlog.events import EventType
 from oa_testing.postgres import Database, patient_settings
 from oa_testing.waiting import eventually
 from services.runtime.authority.domain import Head
 from services.runtime.log.app.fanout import Fanout, publisher
 from services.runtime.log.domain.batch import Batch, wanted_by
-from services.runtime.log.domain.places import MAX_PLACES, places_of
+from services.runtime.log.domain.positions import MAX_POSITIONS, positions_of
 from services.runtime.log.domain.records import LogRecord
 from services.runtime.log.store.fanout import CHECK_CHANNEL, PostgresFanout, PostgresNotification
 from services.runtime.log.store.log import PostgresLog
@@ -93,7 +93,7 @@ async def test_a_traced_commit_is_told_with_its_trace_and_replicas_of_before_rea
         await other.hears_of(2)
     assert other.traces == ["", traceparent]
     assert traceparent
-    assert places_of(payload.partition(" ")[2]) == [(PARTITION, 2)]
+    assert positions_of(payload.partition(" ")[2]) == [(PARTITION, 2)]
 
 
 async def test_a_fan_out_that_tells_after_the_commit_adds_nothing_to_it(runtime_database: Database) -> None:
@@ -156,11 +156,11 @@ async def _store_on_a_head_that_has_moved(store: PostgresLog) -> None:
 
 
 def test_a_notification_fits_whatever_a_batch_has_grown() -> None:
-    heads = {number: Head(2**63 - 1, b"") for number in range(10_000, 10_000 + 2 * MAX_PLACES)}
+    heads = {number: Head(2**63 - 1, b"") for number in range(10_000, 10_000 + 2 * MAX_POSITIONS)}
     with collected(), span("commit"):
         (payload,) = PostgresNotification("rep_" + "0" * 26).arguments(heads)
     assert len(payload) < 8000
-    assert len(payload.split(" ")) == 1 + MAX_PLACES
+    assert len(payload.split(" ")) == 1 + MAX_POSITIONS
 
 
 class _Remembered:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from oa_base.catalogue import ClientAction, all_reasons, reason_info
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append, AssignRun, CreateRun
-from oa_runlog.decide import KnownKey, Limits
+from oa_runlog.authority.commands import Append, AssignRun, CreateRun
+from oa_runlog.authority.decide import KnownKey
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import ExecSpec, RunSpec, TextDelta, TextStream
 from oa_runlog.state import RunState
 from services.runtime.authority.domain import Head
@@ -22,7 +23,7 @@ from services.runtime.log.domain.pipeline import Pipeline, Place, out_of_order
 
 ORG, USER, WORKER = "org_1", "usr_1", "wrk_1"
 RUN_ID = "run_01JD0000000000000000000000"
-LIMITS = Limits(events_per_second=1_000_000, burst_events=1_000_000)
+LIMITS = RunLimits(events_per_second=1_000_000, burst_events=1_000_000)
 FOR_NOW = Refusal("unavailable", "the database is away")
 FOR_GOOD = Refusal("payload_too_large", "too large")
 STORED = object()
@@ -118,7 +119,7 @@ def apply(batch: Batch, command: Append, place: Place | None) -> Answer:
     return answer
 
 
-def a_batch(limits: Limits, known: dict[tuple[str, str], KnownKey] | None = None, state: RunState = RUN) -> Batch:
+def a_batch(limits: RunLimits, known: dict[tuple[str, str], KnownKey] | None = None, state: RunState = RUN) -> Batch:
     snapshot = Snapshot(10**18, "log_1", {RUN_ID: state}, known or {}, {})
     return Batch({0: Head(2, b"")}, snapshot, limits)
 
@@ -128,7 +129,7 @@ def reason_of(answer: Answer) -> str:
 
 
 def test_a_fast_run_is_not_overtaken_by_its_smaller_appends() -> None:
-    batch, made = a_batch(Limits(events_per_second=1, burst_events=10)), Pipeline(8)
+    batch, made = a_batch(RunLimits(events_per_second=1, burst_events=10)), Pipeline(8)
     sizes = {"a": 8, "b": 5, "c": 1}
     answers = [apply(batch, append(key, size), made.place(key)) for key, size in sizes.items()]
     assert [reason_of(answer) for answer in answers] == ["", "publish_rate_limited", "append_out_of_order"]
@@ -138,7 +139,7 @@ def test_a_fast_run_is_not_overtaken_by_its_smaller_appends() -> None:
 
 def test_without_a_place_nothing_is_held_back() -> None:
     """Appends outside of a stream have no order."""
-    batch = a_batch(Limits(events_per_second=1, burst_events=10))
+    batch = a_batch(RunLimits(events_per_second=1, burst_events=10))
     answers = [apply(batch, append(key, size), None) for key, size in {"a": 8, "b": 5, "c": 1}.items()]
     assert [reason_of(answer) for answer in answers] == ["", "publish_rate_limited", ""]
 
@@ -146,7 +147,7 @@ def test_without_a_place_nothing_is_held_back() -> None:
 def test_a_batch_that_fails_leaves_the_pipeline_as_it_was() -> None:
     made = Pipeline(8)
     for _ in range(2):
-        batch = a_batch(Limits(events_per_second=1, burst_events=10))
+        batch = a_batch(RunLimits(events_per_second=1, burst_events=10))
         answers = [apply(batch, append(key, 8), made.place(key)) for key in "ab"]
         assert [reason_of(answer) for answer in answers] == ["", "publish_rate_limited"]
     assert awaited(made, "c") == ""

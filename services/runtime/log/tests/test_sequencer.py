@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from oa_runlog.commands import Command, CreateRun, RequestCancel
-from oa_runlog.decide import Limits
+from oa_runlog.authority.commands import Command, CreateRun, RequestCancel
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import Outcome, RunFinished
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
@@ -131,7 +131,7 @@ async def test_the_receipt_is_stored_with_the_finish(rig: Rig) -> None:
 
 
 async def test_the_pace_of_a_run_is_held_across_replicas(runtime_database: Database) -> None:
-    slow = Limits(events_per_second=1, burst_events=4)
+    slow = RunLimits(events_per_second=1, burst_events=4)
     dsn = runtime_database.runtime
     async with replica(dsn, "one", slow) as one, replica(dsn, "two", slow) as two:
         run_id = await one.started_run()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun
+from oa_runlog.authority.commands import Append, AssignRun, Command, CreateRun
 from oa_runlog.partitions import partition_of
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.state import RunState

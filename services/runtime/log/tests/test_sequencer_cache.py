@@ -13,9 +13,9 @@ import pytest_asyncio
 
 from oa_platform.system.ids import new_id
 from oa_runlog import wire
-from oa_runlog.commands import Append, AssignRun, CreateRun, LoseLease, RequestCancel
+from oa_runlog.authority.commands import Append, AssignRun, CreateRun, LoseLease, RequestCancel
 from oa_runlog.events import Concurrency, Outcome, QueuePolicy, RunFinished
-from oa_runlog.state import WorkerStatus
+from oa_runlog.workers import WorkerStatus
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from services.runtime.log import metrics

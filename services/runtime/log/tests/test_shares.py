@@ -11,8 +11,9 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from oa_runlog.commands import Append, AssignRun, Command, CreateRun
-from oa_runlog.decide import KnownKey, Limits
+from oa_runlog.authority.commands import Append, AssignRun, Command, CreateRun
+from oa_runlog.authority.decide import KnownKey
+from oa_runlog.authority.limits import RunLimits
 from oa_runlog.events import Concurrency, ExecSpec, Outcome, QueuePolicy, RunFinished, RunSpec, ThreadPolicy
 from oa_runlog.state import RunState, RunStatus
 from oa_testing.postgres import Database
@@ -34,14 +35,14 @@ def run(run_id: str, user_id: str = USER, limit: int = 2, key: str = "deploy") -
 
 
 def test_a_run_counts_in_each_bounded_share() -> None:
-    limits = Limits(max_running_per_org=9, max_running_per_person=3)
+    limits = RunLimits(max_running_per_org=9, max_running_per_person=3)
     runs = {"run_1": run("run_1"), "run_2": run("run_2", key="")}
     assert bounds_of(AssignRun("run_1", WORKER), runs, limits) == {
         Share(ShareKind.ORG, ORG): 9,
         Share(ShareKind.PERSON, ORG, USER): 3,
         SHARE: 2,
     }
-    assert bounds_of(AssignRun("run_2", WORKER), runs, Limits()) == {}
+    assert bounds_of(AssignRun("run_2", WORKER), runs, RunLimits()) == {}
 
 
 def test_only_what_is_given_to_a_worker_makes_a_share_grow() -> None:
@@ -51,8 +52,8 @@ def test_only_what_is_given_to_a_worker_makes_a_share_grow() -> None:
         AssignRun("run_1", WORKER),
         AssignRun("run_9", WORKER),
     ]
-    assert shares_to_grow(commands, runs, Limits()) == [SHARE]
-    assert shares_to_grow(commands[:1], runs, Limits()) == []
+    assert shares_to_grow(commands, runs, RunLimits()) == [SHARE]
+    assert shares_to_grow(commands[:1], runs, RunLimits()) == []
 
 
 def create(policy: ThreadPolicy | None, thread_id: str = "thr", key: str = "k") -> CreateRun:
@@ -63,8 +64,8 @@ def create(policy: ThreadPolicy | None, thread_id: str = "thr", key: str = "k") 
 def test_a_run_that_has_had_its_turn_keeps_it() -> None:
     waiting = replace(run("run_1", key=""), thread_id="thr")
     turn = Share(ShareKind.THREAD, ORG, "thr")
-    assert bounds_of(AssignRun("run_1", WORKER), {"run_1": waiting}, Limits()) == {turn: 1}
-    assert bounds_of(AssignRun("run_1", WORKER), {"run_1": replace(waiting, attempt=1)}, Limits()) == {}
+    assert bounds_of(AssignRun("run_1", WORKER), {"run_1": waiting}, RunLimits()) == {turn: 1}
+    assert bounds_of(AssignRun("run_1", WORKER), {"run_1": replace(waiting, attempt=1)}, RunLimits()) == {}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_a_run_that_has_had_its_turn_keeps_it() -> None:
 def test_who_is_not_to_wait_is_refused_beside_others_of_one_batch(
     policies: list[ThreadPolicy], created: list[bool]
 ) -> None:
-    batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", {}, {}, {}), Limits(), {OPEN: 0})
+    batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", {}, {}, {}), RunLimits(), {OPEN: 0})
     answers = [batch.apply(create(policy, key=str(n)), 3) for n, policy in enumerate(policies)]
     assert [isinstance(answer, Applied) for answer in answers] == created
     assert {answer.reason for answer in answers if isinstance(answer, Refusal)} <= {"thread_busy"}
@@ -88,7 +89,7 @@ def test_who_is_not_to_wait_is_refused_beside_others_of_one_batch(
 def test_a_repetition_is_answered_as_the_first_time_though_the_thread_is_busy() -> None:
     command = create(ThreadPolicy.REJECT)
     known = {(ORG, USER, "k"): KnownKey(command.run_id, command.fingerprint, 1, 1)}
-    batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", {}, {}, known), Limits(), {OPEN: 1})
+    batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", {}, {}, known), RunLimits(), {OPEN: 1})
     answer = batch.apply(command, 3)
     assert isinstance(answer, Applied)
     assert answer.repeated
@@ -98,7 +99,7 @@ def test_a_repetition_is_answered_as_the_first_time_though_the_thread_is_busy() 
 def test_one_batch_passes_no_limit(held: int, given: int) -> None:
     runs = {name: run(name) for name in ("run_1", "run_2", "run_3")}
     snapshot = Snapshot(0, "log_1", runs, {}, {})
-    batch = Batch({3: Head(0, b"")}, snapshot, Limits(), {SHARE: held})
+    batch = Batch({3: Head(0, b"")}, snapshot, RunLimits(), {SHARE: held})
     answers = [batch.apply(AssignRun(name, WORKER), 3) for name in runs]
     assert [isinstance(answer, Applied) for answer in answers] == [True] * given + [False] * (3 - given)
     assert all(answer.reason == "invalid_transition" for answer in answers if isinstance(answer, Refusal))
@@ -107,7 +108,7 @@ def test_one_batch_passes_no_limit(held: int, given: int) -> None:
 def test_each_run_states_its_own_limit_of_the_key() -> None:
     """One that may run alone waits; one that may run beside two others goes."""
     runs = {"run_1": run("run_1", limit=1), "run_2": run("run_2", limit=3)}
-    batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", runs, {}, {}), Limits(), {SHARE: 2})
+    batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", runs, {}, {}), RunLimits(), {SHARE: 2})
     assert isinstance(batch.apply(AssignRun("run_1", WORKER), 3), Refusal)
     assert isinstance(batch.apply(AssignRun("run_2", WORKER), 3), Applied)
 
@@ -115,16 +116,15 @@ def test_each_run_states_its_own_limit_of_the_key() -> None:
 def test_a_run_takes_the_place_of_its_parent_or_its_own_and_each_place_is_taken_once() -> None:
     runs = {name: run(name, key="") for name in ("run_1", "run_2", "run_3", "run_4")}
     lenders = {"run_1": "run_p", "run_2": "run_p", "run_3": "run_3"}
-    limits, everybody = Limits(max_running_per_org=2), Share(ShareKind.ORG, ORG)
+    limits, everybody = RunLimits(max_running_per_org=2), Share(ShareKind.ORG, ORG)
     batch = Batch({3: Head(0, b"")}, Snapshot(0, "log_1", runs, {}, {}), limits, {everybody: 2}, lenders)
     answers = [batch.apply(AssignRun(name, WORKER), 3) for name in runs]
     assert [isinstance(answer, Applied) for answer in answers] == [True, False, True, False]
 
 
 def test_a_key_is_a_lock_and_nobody_lends_it() -> None:
-    batch = Batch(
-        {3: Head(0, b"")}, Snapshot(0, "log_1", {"run_1": run("run_1")}, {}, {}), Limits(), {SHARE: 2}, {"run_1": "p"}
-    )
+    snapshot = Snapshot(0, "log_1", {"run_1": run("run_1")}, {}, {})
+    batch = Batch({3: Head(0, b"")}, snapshot, RunLimits(), {SHARE: 2}, {"run_1": "p"})
     assert isinstance(batch.apply(AssignRun("run_1", WORKER), 3), Refusal)
 
 

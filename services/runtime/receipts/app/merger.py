@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from oa_platform.health.failures import note_survived
+from oa_platform.tasks.events import until_set
 from oa_runlog.events import EventType
 from oa_runlog.proof.merkle import Frontier
 from oa_runlog.proof.signing import NoteSigner, sign_checkpoint
@@ -40,7 +41,7 @@ class Merger:
             self._wake.set()
 
     async def run(self) -> None:
-        """Merge until cancelled: soon after a run has finished, and from time to time."""
+        """Merge until canceled: soon after a run has finished, and from time to time."""
         while True:
             try:
                 await self.merge_all()
@@ -50,13 +51,10 @@ class Merger:
             await self._pause()
 
     async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(self._limits.poll_ms / 1000):
-                await self._wake.wait()
+        await until_set(self._wake, self._limits.poll_ms / 1000)
+        if self._wake.is_set():
             # Runs that finish at the same time go into one checkpoint.
             await asyncio.sleep(self._limits.pause_ms / 1000)
-        except TimeoutError:
-            pass
         self._wake.clear()
 
     async def merge_all(self) -> None:

@@ -8,15 +8,16 @@ from oa_base.clock import ns_of
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.commands import CreateRun
-from oa_runlog.decide import Limits, decide
+from oa_runlog.authority.commands import CreateRun
+from oa_runlog.authority.decide import decide
+from oa_runlog.authority.limits import RunLimits
 from services.runtime.agents.app import Agents
 
 
 class SpecCheck:
     """Decides about a run as the log does, and creates none. It does not look at the run's thread."""
 
-    def __init__(self, agents: Agents, run_limits: Limits) -> None:
+    def __init__(self, agents: Agents, run_limits: RunLimits) -> None:
         self._agents = agents
         self._run_limits = run_limits
 

@@ -11,7 +11,7 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.telemetry.metrics import REGISTRY
-from oa_runlog.commands import CreateRun
+from oa_runlog.authority.commands import CreateRun
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import schedule_service_pb2 as pb

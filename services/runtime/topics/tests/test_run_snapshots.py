@@ -11,8 +11,8 @@ import pytest
 from oa_khala.topics import run_events
 from oa_runlog import wire
 from oa_runlog.proof.chain import chain_next, chain_start
-from oa_runlog.reducer import replay
 from oa_runlog.state import TOTAL_NAMES, RunState, RunStatus
+from oa_runlog.state.reducer import replay
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1 import run_pb2, run_service_pb2

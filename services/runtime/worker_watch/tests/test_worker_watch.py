@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from oa_runlog.events import EventType
-from oa_runlog.state import WorkerStatus
+from oa_runlog.workers import WorkerStatus
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import worker_pb2, worker_service_pb2
 from openagents.runtime.v1 import worker_watch_service_pb2 as pb

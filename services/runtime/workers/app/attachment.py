@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import Append
-from oa_runlog.state import WorkerStatus
+from oa_runlog.authority.commands import Append
+from oa_runlog.workers import WorkerStatus
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.pipeline import Pipeline, Place
 from services.runtime.workers.app.ports import WorkerRecord

@@ -17,8 +17,8 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived
 from oa_platform.health.quarantine import Quarantine, concerns_all
-from oa_platform.process.word import Word
-from oa_runlog.commands import AssignRun, CreateRun
+from oa_platform.tasks.word import Word
+from oa_runlog.authority.commands import AssignRun, CreateRun
 from services.runtime.log.app.log import Log
 from services.runtime.log.domain.batch import Applied
 from services.runtime.log.domain.records import RunRecord

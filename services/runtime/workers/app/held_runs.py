@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from oa_base.identity import Principal
-from oa_runlog.decide import not_found, stale_epoch
+from oa_runlog.authority.checks import not_found, stale_epoch
 from oa_runlog.events import EventType, RunSpec
 from services.runtime.children.app import Children
 from services.runtime.log.app.ports import RunEvents

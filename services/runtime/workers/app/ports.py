@@ -8,7 +8,7 @@ from typing import Protocol
 
 from oa_platform.health.quarantine import Quarantine
 from oa_runlog.events import RunSpec
-from oa_runlog.state import WorkerStatus
+from oa_runlog.workers import WorkerStatus
 from services.runtime.agents.domain import Agent
 from services.runtime.workers.domain.vigil import SignOfLife
 

@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from services.runtime.workers import metrics
 from services.runtime.workers.app.ports import WorkerStore
 
@@ -24,10 +24,8 @@ class QueueWatch:
     async def run(self) -> None:
         """Run until canceled."""
         while True:
-            try:
+            with surviving(_log, "queue_not_seen"):
                 await self.look()
-            except Exception as error:  # noqa: BLE001 - runs go on without a metric
-                note_survived(_log, "queue_not_seen", error)
             await asyncio.sleep(self._interval_ms / 1000)
 
     async def look(self) -> None:

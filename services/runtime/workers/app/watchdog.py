@@ -18,7 +18,7 @@ import structlog
 from oa_platform.health.failures import note_survived
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.telemetry.metrics import show_at_zero
-from oa_runlog.commands import CancelDeadline, TimeLimit
+from oa_runlog.authority.commands import CancelDeadline, TimeLimit
 from services.runtime.log.app.log import Log
 from services.runtime.workers import metrics
 from services.runtime.workers.app.attached import AttachedWorkers

@@ -15,9 +15,8 @@ from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.system.ids import new_id
-from oa_runlog.commands import Append, LoseLease
-from oa_runlog.state import WorkerStatus
-from oa_runlog.transitions import WorkerTrigger, next_worker_status
+from oa_runlog.authority.commands import Append, LoseLease
+from oa_runlog.workers import WorkerStatus, WorkerTrigger, next_worker_status
 from services.runtime.agents.domain import check_agents
 from services.runtime.log.app.log import Log
 from services.runtime.log.domain.batch import Applied

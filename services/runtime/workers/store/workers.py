@@ -11,7 +11,7 @@ from oa_platform.health.quarantine import Quarantine
 from oa_platform.postgres.columns import columns
 from oa_platform.postgres.pool import Postgres
 from oa_runlog import wire
-from oa_runlog.state import WorkerStatus
+from oa_runlog.workers import WorkerStatus
 from services.runtime.agents.domain import agents_document
 from services.runtime.workers.app.ports import LeaseRecord, Queue, QueueRules, Seen, Waiting, WaitingRun, WorkerRecord
 from services.runtime.workers.domain.vigil import SignOfLife

@@ -16,9 +16,9 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Secret
-from oa_runlog.commands import Append
+from oa_runlog.authority.commands import Append
 from oa_runlog.events import Message, MessageRole
-from oa_runlog.state import WorkerStatus
+from oa_runlog.workers import WorkerStatus
 from oa_testing.metrics import value_of
 from oa_testing.peers.fault_proxy import FaultProxy
 from oa_testing.postgres import Database

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from oa_base.refusal import Refusal
-from oa_runlog.state import WorkerStatus
+from oa_runlog.workers import WorkerStatus
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
 from services.runtime.tests.rig import (

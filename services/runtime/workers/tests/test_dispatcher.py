@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_runlog.commands import AssignRun, CreateRun
+from oa_runlog.authority.commands import AssignRun, CreateRun
 from oa_runlog.events import Concurrency, ExecSpec, QueuePolicy, RunSpec, ThreadPolicy
-from oa_runlog.state import WorkerStatus
+from oa_runlog.workers import WorkerStatus
 from services.runtime.log.domain.batch import Applied
 from services.runtime.workers.app.attachment import Attachment
 from services.runtime.workers.app.dispatcher import Dispatcher

@@ -11,8 +11,8 @@ import pytest
 
 from oa_base.catalogue import is_reason
 from oa_platform.system.ids import new_id
-from oa_runlog.reducer import replay
 from oa_runlog.state import RunStatus
+from oa_runlog.state.reducer import replay
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2
 from services.runtime.tests.rig import FakeWorker, Replica, Somebody, finish, replica, runtime_settings, somebody, text

@@ -13,25 +13,16 @@ from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2, run_service_pb2, worker_service_pb2
 from services.runtime.tests.rig import (
     PATIENT_WORKERS,
-    FakeWorker,
-    Replica,
     Somebody,
     attached,
     keep_beating,
     replica,
     runtime_settings,
+    started,
 )
 from services.runtime.workers.app.ports import QueueRules
 from services.runtime.workers.limits import WorkerLimits
 from services.runtime.workers.store.workers import PostgresWorkers
-
-
-async def started(runtime: Replica, who: Somebody, worker: FakeWorker, key: str = "k") -> str:
-    """A run that the attached worker holds with epoch 1."""
-    run = await runtime.create(who, key)
-    assignment = (await worker.next("assignment")).assignment
-    assert (assignment.run.run_id, assignment.lease_epoch) == (run.run_id, 1)
-    return str(run.run_id)
 
 
 async def test_a_run_whose_worker_was_lost_has_a_pause(runtime_database: Database, who: Somebody) -> None:

@@ -170,7 +170,7 @@ class Greedy:
         self.changes: list[tuple[float, int]] = []
 
     async def work(self) -> None:
-        """Until cancelled."""
+        """Until canceled."""
         async with asyncio.TaskGroup() as ending:
             while True:
                 message: Any = await self._worker.call.read()

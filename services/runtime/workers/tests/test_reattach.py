@@ -12,7 +12,8 @@ import pytest
 from oa_base.identity import Principal, PrincipalKind
 from oa_runlog import wire
 from oa_runlog.events import EventBody, ExecSpec, ExecutorLost, RunCancelRequested, RunSpec, RunStarted, event_type
-from oa_runlog.state import RunState, RunStatus, WorkerStatus
+from oa_runlog.state import RunState, RunStatus
+from oa_runlog.workers import WorkerStatus
 from services.runtime.log.domain.records import LogRecord, RunRecord
 from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.attachment import Attachment

@@ -15,8 +15,8 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.identity import WorkerCaller, set_caller
 from oa_platform.auth.revocations import Revocations
 from oa_platform.system.clock import SystemClock
-from oa_runlog.decide import Limits
-from oa_runlog.state import WorkerStatus
+from oa_runlog.authority.limits import RunLimits
+from oa_runlog.workers import WorkerStatus
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import worker_service_pb2 as pb
 from services.runtime.workers.app.attachment import Attachment
@@ -64,7 +64,7 @@ async def test_what_goes_wrong_reaches_who_answers_the_call(error: Exception) ->
     """So a defect is logged with its traceback, and a database that went away is `unavailable`, not `internal`."""
     set_caller(WorkerCaller(Principal(PrincipalKind.WORKER, "sva_1", "org_1")))
     workers = cast("Any", BrokenWorkers(error))
-    api = WorkerApi(workers, cast("Any", None), Limits(), cast("Any", None), Revocations(SystemClock()))
+    api = WorkerApi(workers, cast("Any", None), RunLimits(), cast("Any", None), Revocations(SystemClock()))
     answers = api.Attach(_requests(), None)
     assert (await anext(answers)).WhichOneof("message") == "attached"
     with pytest.raises(type(error)) as caught:
@@ -95,7 +95,9 @@ class Stream:
         self.said: asyncio.Queue[pb.AttachRequest] = asyncio.Queue()
         set_caller(worker(holds_for_s=holds_for_s))
         revocations = Revocations(SystemClock())
-        api = WorkerApi(cast("Any", workers or Quiet()), cast("Any", None), Limits(), self._authenticate, revocations)
+        api = WorkerApi(
+            cast("Any", workers or Quiet()), cast("Any", None), RunLimits(), self._authenticate, revocations
+        )
         self.answers = api.Attach(self._requests(), None)
 
     async def _authenticate(self, token: str) -> WorkerCaller:

@@ -35,6 +35,7 @@ from services.runtime.tests.rig import (
     replica,
     runtime_settings,
     somebody,
+    started,
     text,
     until_status,
 )
@@ -48,14 +49,6 @@ async def quick(runtime_database: Database, who: Somebody) -> AsyncIterator[Repl
     settings = runtime_settings(runtime_database, workers=QUICK_WORKERS, runs=QUICK_RUNS)
     async with replica(settings, who.key) as runtime:
         yield runtime
-
-
-async def started(runtime: Replica, who: Somebody, worker: FakeWorker, key: str = "k") -> str:
-    """A run that the attached worker holds with epoch 1."""
-    run = await runtime.create(who, key)
-    assignment = (await worker.next("assignment")).assignment
-    assert (assignment.run.run_id, assignment.lease_epoch) == (run.run_id, 1)
-    return str(run.run_id)
 
 
 def held(run_id: str, epoch: int = 1) -> worker_service_pb2.HeldLease:

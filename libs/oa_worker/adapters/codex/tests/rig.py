@@ -90,7 +90,7 @@ class Log:
 
     @property
     def kinds(self) -> list[str]:
-        """What happened, in words; neighbours of one kind once."""
+        """What happened, in words; neighbors of one kind once."""
         words = [_words(event) for event in self.events]
         return [word for at, word in enumerate(words) if at == 0 or word != words[at - 1]]
 

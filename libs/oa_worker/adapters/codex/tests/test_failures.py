@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from oa_runlog.retries import LASTING
+from oa_runlog.authority.retries import LASTING
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.codex.adapter import CodexAdapter, CodexSettings
 from oa_worker.adapters.codex.inputs import YEAR_MS

@@ -15,7 +15,7 @@ from oa_worker.adapters.codex.tests.rig import Log, assignment, at_work, real
 from openagents.runtime.v1 import event_pb2 as pb
 
 
-async def test_a_turn(tmp_path: Path) -> None:
+async def test_a_turn_of_the_real_codex_succeeds(tmp_path: Path) -> None:
     log = Log()
     async with ModelServer() as model, asyncio.timeout(PATIENCE_S):
         adapter = real(tmp_path, model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 
-from oa_runlog.events import AgentSpec, ExecSpec, PromptSpec, RunSpec
+from oa_runlog.events.specs import AgentSpec, ExecSpec, PromptSpec, RunSpec
 
 TITLE_MAX_CHARS = 200
 """Maximum length of a title, as in the rule of RunSpec.title."""

@@ -11,8 +11,8 @@ from oa_wire.given import check_count, check_flag, check_text, check_text_argume
 from oa_wire.rules import check_rules
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.agents.primitives.json_values import struct_of, value_of
-from oa_worker.agents.primitives.progress import Progress
+from oa_worker.agents.primitives.saying.json_values import struct_of, value_of
+from oa_worker.agents.primitives.saying.progress import Progress
 from oa_worker.sdk.adapter import Emit
 from openagents.runtime.v1 import event_pb2 as pb
 

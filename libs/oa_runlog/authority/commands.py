@@ -1,4 +1,4 @@
-"""The commands: everything that can change a run. `oa_runlog.decide` decides them."""
+"""The commands: everything that can change a run. `oa_runlog.authority.decide` decides them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from oa_runlog.events import (
     RequestExpired,
     RunSpec,
     event_type,
+    titled,
 )
 from oa_runlog.fingerprint import fingerprint
-from oa_runlog.titles import titled
 
 
 class EncodedBody(NamedTuple):

@@ -1,4 +1,4 @@
-"""Where a run and a worker stand, as plain values. A run's state is a function of its events: see `reducer`."""
+"""Where a run stands, as plain values. A run's state is a function of its events: see `reducer`."""
 
 from __future__ import annotations
 
@@ -35,16 +35,6 @@ FINAL_STATUS = {
     Outcome.CANCELED: RunStatus.CANCELED,
 }
 """The status that each outcome leads to."""
-
-
-class WorkerStatus(enum.StrEnum):
-    """Where a worker stands."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    DRAINING = "draining"
-    STOPPED = "stopped"
-    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)

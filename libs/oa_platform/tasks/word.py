@@ -1,10 +1,10 @@
-"""Tells a task that there may be something to do, for which it looks now and then anyway."""
+"""Tells a task that there may be something to do."""
 
 from __future__ import annotations
 
 import asyncio
 
-from oa_platform.system.events import until_set
+from oa_platform.tasks.events import until_set
 
 
 class Word:
@@ -16,6 +16,11 @@ class Word:
     def give(self) -> None:
         """Say that there may be something to do."""
         self._given.set()
+
+    async def heard(self) -> None:
+        """Return when the word is given. It counts as heard then."""
+        await self._given.wait()
+        self._given.clear()
 
     async def within(self, seconds: float) -> None:
         """Return when the word is given, or when the time is over. The word counts as heard then."""

@@ -13,6 +13,7 @@ from oa_base.clock import LAST_NS, MS_NS
 from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.events import (
+    AUTHORITY,
     AttemptFailed,
     EventBody,
     ExecutorLost,
@@ -28,10 +29,10 @@ from oa_runlog.events import (
     Usage,
     Verification,
 )
-from oa_runlog.lawful import fault_of
 from oa_runlog.proof.chain import chain_next, chain_start
-from oa_runlog.state import RunState, RunStatus
-from oa_runlog.transitions import allowed_triggers, next_status, trigger
+from oa_runlog.state.lawful import fault_of
+from oa_runlog.state.run import RunState, RunStatus
+from oa_runlog.state.transitions import allowed_triggers, next_status, trigger
 
 
 class Fold:
@@ -163,7 +164,7 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
             return replace(state, fenced=True, failures=state.failures + 1, not_before_ns=retry_ns)
         case RunFinished() as finish:
             # A finish by the authority takes the lease back: nothing that the holder still writes counts.
-            fenced = state.fenced or event.lease_epoch == 0
+            fenced = state.fenced or event.lease_epoch == AUTHORITY
             return replace(state, finish=finish, finish_ns=event.recorded_ns, fenced=fenced)
         case _:
             return state

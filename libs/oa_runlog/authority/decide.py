@@ -12,10 +12,22 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from oa_base.clock import MS_NS
-from oa_base.rate import Rate, take
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.commands import (
+from oa_runlog.authority.checks import (
+    check_event_size,
+    check_expected_seq,
+    check_input,
+    check_lease,
+    check_reserved,
+    check_retention,
+    check_size,
+    check_sizes,
+    idempotency_conflict,
+    not_found,
+    pace,
+)
+from oa_runlog.authority.commands import (
     Append,
     AssignRun,
     CancelDeadline,
@@ -29,12 +41,12 @@ from oa_runlog.commands import (
     TellChild,
     TimeLimit,
 )
+from oa_runlog.authority.limits import RunLimits
+from oa_runlog.authority.retries import retry_ns
 from oa_runlog.events import (
-    DEFAULT_RETENTION_CLASS,
-    RESERVED,
-    AgentSpec,
+    AUTHORITY,
     AttemptFailed,
-    CheckpointSaved,
+    EventBody,
     EventType,
     ExecutorLost,
     InputReceived,
@@ -43,39 +55,11 @@ from oa_runlog.events import (
     RunCreated,
     RunEvent,
     RunFinished,
-    RunSpec,
     RunStarted,
-    StepCompleted,
 )
-from oa_runlog.reducer import Fold, invalid_transition
-from oa_runlog.retries import retry_ns
 from oa_runlog.state import FINAL_STATUS, RunState, RunStatus
-from oa_runlog.transitions import next_status
-
-AUTHORITY = 0
-"""Lease epoch of the events that the authority writes itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of runs. All of them are settings of the runtime service, see docs/config.md.
-
-    `max_running_per_…`: how many runs of an org, and of one person in it, workers may hold at a time, not counting
-    ancestors of other runs that they hold; 0 is no limit.
-    """
-
-    max_event_bytes: int = 262_144
-    max_append_bytes: int = 1_048_576
-    max_input_bytes: int = 196_608
-    max_result_bytes: int = 196_608
-    max_checkpoint_bytes: int = 196_608
-    events_per_second: int = 240
-    burst_events: int = 500
-    max_requeues: int = 3
-    cancel_deadline_ms: int = 10_000
-    retention_classes: frozenset[str] = frozenset({DEFAULT_RETENTION_CLASS})
-    max_running_per_org: int = 0
-    max_running_per_person: int = 0
+from oa_runlog.state.reducer import Fold, invalid_transition
+from oa_runlog.state.transitions import next_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +103,7 @@ Decision = Accepted | Unchanged | Refusal
 
 
 def decide(
-    state: RunState | None, command: Command, limits: Limits, now_ns: int, known: KnownKey | None = None
+    state: RunState | None, command: Command, limits: RunLimits, now_ns: int, known: KnownKey | None = None
 ) -> Decision:
     """Decide `command` for the run in `state` (None: there is no such run), at `now_ns`.
 
@@ -132,7 +116,7 @@ def decide(
 
 
 def _decide(
-    state: RunState | None, command: Command, limits: Limits, now_ns: int, known: KnownKey | None
+    state: RunState | None, command: Command, limits: RunLimits, now_ns: int, known: KnownKey | None
 ) -> Accepted | Unchanged:
     if isinstance(command, CreateRun):
         return _create(command, limits, now_ns, known)
@@ -159,67 +143,43 @@ def _decide(
             return _time_limit(state, now_ns)
 
 
-def not_found() -> Refusal:
-    """The refusal for a run that does not exist or that the caller may not know of."""
-    return Refusal("not_found", "there is no such run that you may see; check the id", field="run_id")
-
-
-def stale_epoch(state: RunState, lease_epoch: int) -> Refusal:
-    """The refusal for a lease that is not the run's current one."""
-    text = f"lease {lease_epoch} of this run is over; stop working on it"
-    return Refusal("stale_epoch", text, field="lease_epoch", metadata={"current_epoch": str(state.lease_epoch)})
-
-
 # ------------------------------------------------------------------------------------------------- create
 
 
-def _create(command: CreateRun, limits: Limits, now_ns: int, known: KnownKey | None) -> Accepted | Unchanged:
+def _create(command: CreateRun, limits: RunLimits, now_ns: int, known: KnownKey | None) -> Accepted | Unchanged:
     if known is not None:
         if known.fingerprint != command.fingerprint:
-            raise _idempotency_conflict()
+            raise idempotency_conflict()
         return Unchanged(known.run_id, known.first_seq, known.first_seq)
-    _check_retention(command.spec, limits)
-    _check_input(command.spec, limits)
+    check_retention(command.spec, limits)
+    check_input(command.spec, limits)
     if command.fault is not None:
         raise command.fault
     created = EncodedBody.of(RunCreated(command.user_id, command.org_id, command.spec, command.parent_run_id))
-    _check_event_size("spec", created, limits)
+    check_event_size("spec", created, limits)
     return _store(None, command.run_id, [created], AUTHORITY, now_ns)
-
-
-def _check_retention(spec: RunSpec, limits: Limits) -> None:
-    if spec.retention in limits.retention_classes:
-        return
-    classes = ", ".join(sorted(limits.retention_classes))
-    text = f"there is no such retention class here; there are: {classes}"
-    raise Refusal("invalid_value", text, field="spec.retention_class", metadata={"retention_classes": classes})
-
-
-def _check_input(spec: RunSpec, limits: Limits) -> None:
-    if isinstance(spec.input, AgentSpec):
-        _check_size("spec.agent.input_json", len(spec.input.input_json.encode()), limits.max_input_bytes)
 
 
 # ------------------------------------------------------------------------------------------------- append
 
 
 def _append(
-    state: RunState, command: Append, limits: Limits, now_ns: int, known: KnownKey | None
+    state: RunState, command: Append, limits: RunLimits, now_ns: int, known: KnownKey | None
 ) -> Accepted | Unchanged:
     if state.org_id != command.org_id:
         raise not_found()
     if known is not None:
         if known.fingerprint != command.fingerprint:
-            raise _idempotency_conflict()
+            raise idempotency_conflict()
         return Unchanged(state.run_id, known.first_seq, known.first_seq + known.count - 1)
-    _check_lease(state, command)
-    _check_expected_seq(state, command)
-    _check_reserved(command)
+    check_lease(state, command)
+    check_expected_seq(state, command)
+    check_reserved(command)
     repeated = _check_transitions(state, command)
     if repeated is not None:
         return repeated
-    _check_sizes(command.events, limits)
-    paced = replace(state, paced_until_ns=_pace(state, len(command.events), limits, now_ns))
+    check_sizes(command.events, limits)
+    paced = replace(state, paced_until_ns=pace(state, len(command.events), limits, now_ns))
     return _store_work(paced, command, now_ns)
 
 
@@ -246,32 +206,6 @@ def _failed_attempt(state: RunState, command: Append, now_ns: int) -> AttemptFai
     return AttemptFailed(state.worker_id, state.lease_epoch, state.attempt, failure, when_ns)
 
 
-def _idempotency_conflict() -> Refusal:
-    text = "the idempotency key was used before with other content; choose a new key for new content"
-    return Refusal("idempotency_conflict", text, field="idempotency_key")
-
-
-def _check_lease(state: RunState, command: Append) -> None:
-    is_current = command.lease_epoch == state.lease_epoch and command.worker_id == state.worker_id
-    if is_current and not state.fenced and state.lease_epoch > 0:
-        return
-    raise stale_epoch(state, command.lease_epoch)
-
-
-def _check_expected_seq(state: RunState, command: Append) -> None:
-    if command.expected_seq is None or command.expected_seq == state.latest_seq:
-        return
-    text = f"the run stands at seq {state.latest_seq}, not at {command.expected_seq}; read on and decide again"
-    raise Refusal("seq_conflict", text, field="expected_seq", metadata={"current_seq": str(state.latest_seq)})
-
-
-def _check_reserved(command: Append) -> None:
-    for index, (kind, _, _) in enumerate(command.events):
-        if kind in RESERVED:
-            text = f"only the authority appends {kind}; leave it out"
-            raise Refusal("event_reserved", text, field=f"events[{index}]", metadata={"event": str(kind)})
-
-
 def _check_transitions(state: RunState, command: Append) -> Unchanged | None:
     """Check the whole batch against the table. Returns Unchanged for the finish that the run already has."""
     if state.finish is not None and len(command.events) == 1:
@@ -296,52 +230,9 @@ def _check_transitions(state: RunState, command: Append) -> Unchanged | None:
 
 def _finish_again(state: RunState, finish: RunFinished, again: RunFinished) -> Unchanged:
     if FINAL_STATUS[again.outcome] is state.status:
-        return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
+        return _unchanged(state)
     text = f"the run has finished: {finish.outcome}; append nothing more to it"
     raise Refusal("already_finished", text, field="events[0]", metadata={"outcome": str(finish.outcome)})
-
-
-def _check_sizes(events: Sequence[EncodedBody], limits: Limits) -> None:
-    for index, (_, body, _) in enumerate(events):
-        if isinstance(body, RunFinished | StepCompleted):
-            kind = "run_finished" if isinstance(body, RunFinished) else "step_completed"
-            field = f"events[{index}].{kind}.result_json"
-            _check_size(field, len(body.result_json.encode()), limits.max_result_bytes)
-        elif isinstance(body, CheckpointSaved):
-            field = f"events[{index}].checkpoint_saved.state_json"
-            _check_size(field, len(body.state_json.encode()), limits.max_checkpoint_bytes)
-    sizes = [len(data) for _, _, data in events]
-    if max(sizes) > limits.max_event_bytes:
-        index = next(index for index, size in enumerate(sizes) if size > limits.max_event_bytes)
-        raise _too_large(f"events[{index}]", sizes[index], limits.max_event_bytes, "in pieces")
-    if sum(sizes) > limits.max_append_bytes:
-        raise _too_large("events", sum(sizes), limits.max_append_bytes, "in pieces")
-
-
-def _check_event_size(field: str, event: EncodedBody, limits: Limits) -> None:
-    """Check an event that the authority makes of what a caller has sent; `field` is the only part that can be large."""
-    _check_size(field, len(event.data), min(limits.max_event_bytes, limits.max_append_bytes))
-
-
-def _check_size(field: str, size: int, limit: int) -> None:
-    if size > limit:
-        raise _too_large(field, size, limit, "and a reference to what is larger")
-
-
-def _too_large(field: str, size: int, limit: int, how: str) -> Refusal:
-    text = f"{field} has {size} bytes; send at most {limit}, {how}"
-    return Refusal("payload_too_large", text, field=field, metadata={"limit_bytes": str(limit)})
-
-
-def _pace(state: RunState, events: int, limits: Limits, now_ns: int) -> int:
-    """The new `paced_until_ns`: when the run's whole burst is available again."""
-    rate = Rate.per_second(limits.events_per_second, limits.burst_events)
-    taken = take(rate, state.paced_until_ns, now_ns, events)
-    if taken.wait_ns == 0:
-        return taken.full_at_ns
-    text = f"a run takes {limits.events_per_second} events a second, {limits.burst_events} at once; slow down"
-    limit = {"events_per_second": str(limits.events_per_second)}
-    raise Refusal("publish_rate_limited", text, field="events", metadata=limit, retry_after_ms=taken.wait_ms)
 
 
 # ------------------------------------------------------------------------------------------------- leases and cancels
@@ -361,7 +252,7 @@ def _request_cancel(state: RunState, command: RequestCancel, now_ns: int) -> Acc
     if state.org_id != command.org_id:
         raise not_found()
     if state.status.is_final or state.cancel_requested_ns is not None:
-        return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
+        return _unchanged(state)
     events = [EncodedBody.of(RunCancelRequested(command.requested_by, command.reason))]
     if not state.is_leased:
         waited = "before a worker had it" if state.attempt == 0 else "while it waited for another worker"
@@ -370,27 +261,26 @@ def _request_cancel(state: RunState, command: RequestCancel, now_ns: int) -> Acc
 
 
 def _send_input(
-    state: RunState, command: SendInput, limits: Limits, now_ns: int, known: KnownKey | None
+    state: RunState, command: SendInput, limits: RunLimits, now_ns: int, known: KnownKey | None
 ) -> Accepted | Unchanged:
     if state.org_id != command.org_id:
         raise not_found()
     if known is not None:
         if known.fingerprint != command.fingerprint:
-            raise _idempotency_conflict()
+            raise idempotency_conflict()
         return Unchanged(state.run_id, known.first_seq, known.first_seq)
     body = command.event.body
-    if next_status(state.status, body) is None:
-        raise invalid_transition(state.status, body)
+    _check_transition(state, body)
     if isinstance(body, InputReceived):
-        _check_size("input_json", len(body.input_json.encode()), limits.max_input_bytes)
-    _check_event_size("input_json", command.event, limits)
-    paced_until_ns = _pace(state, 1, limits, now_ns)
+        check_size("input_json", len(body.input_json.encode()), limits.max_input_bytes)
+    check_event_size("input_json", command.event, limits)
+    paced_until_ns = pace(state, 1, limits, now_ns)
     accepted = _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
     return replace(accepted, state=replace(accepted.state, paced_until_ns=paced_until_ns))
 
 
 def _settle_request(
-    state: RunState, command: SettleRequest, limits: Limits, now_ns: int, known: KnownKey | None
+    state: RunState, command: SettleRequest, limits: RunLimits, now_ns: int, known: KnownKey | None
 ) -> Accepted | Unchanged:
     if state.org_id != command.org_id:
         raise not_found()
@@ -400,23 +290,21 @@ def _settle_request(
         raise Refusal("request_settled", text, field="request_id", metadata={"seq": str(known.first_seq)})
     if known is not None:
         return Unchanged(state.run_id, known.first_seq, known.first_seq)
-    if next_status(state.status, command.event.body) is None:
-        raise invalid_transition(state.status, command.event.body)
-    _check_event_size("text", command.event, limits)
+    _check_transition(state, command.event.body)
+    check_event_size("text", command.event, limits)
     return _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
 
 
 def _tell_child(state: RunState, command: TellChild, now_ns: int, known: KnownKey | None) -> Accepted | Unchanged:
     if known is not None:
         return Unchanged(state.run_id, known.first_seq, known.first_seq)
-    if next_status(state.status, command.event.body) is None:
-        raise invalid_transition(state.status, command.event.body)
+    _check_transition(state, command.event.body)
     return _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
 
 
-def _lose_lease(state: RunState, command: LoseLease, limits: Limits, now_ns: int) -> Accepted | Unchanged:
+def _lose_lease(state: RunState, command: LoseLease, limits: RunLimits, now_ns: int) -> Accepted | Unchanged:
     if not state.is_leased or (state.worker_id, state.lease_epoch) != (command.worker_id, command.lease_epoch):
-        return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
+        return _unchanged(state)
     canceling = state.cancel_requested_ns is not None
     losses = state.attempt - state.failures
     requeued = not canceling and losses <= limits.max_requeues
@@ -430,11 +318,11 @@ def _lose_lease(state: RunState, command: LoseLease, limits: Limits, now_ns: int
     return _store(state, state.run_id, events, AUTHORITY, now_ns)
 
 
-def _cancel_deadline(state: RunState, limits: Limits, now_ns: int) -> Accepted | Unchanged:
+def _cancel_deadline(state: RunState, limits: RunLimits, now_ns: int) -> Accepted | Unchanged:
     asked_ns = state.cancel_requested_ns
     is_due = asked_ns is not None and now_ns - asked_ns >= limits.cancel_deadline_ms * MS_NS
     if state.status.is_final or not is_due:
-        return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
+        return _unchanged(state)
     text = f"the worker did not end it within {limits.cancel_deadline_ms} ms"
     return _store(state, state.run_id, [_canceled("cancel_deadline", text)], AUTHORITY, now_ns)
 
@@ -442,7 +330,7 @@ def _cancel_deadline(state: RunState, limits: Limits, now_ns: int) -> Accepted |
 def _time_limit(state: RunState, now_ns: int) -> Accepted | Unchanged:
     is_due = state.deadline_ns is not None and now_ns >= state.deadline_ns
     if state.status.is_final or state.status is RunStatus.CANCELING or not is_due:
-        return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
+        return _unchanged(state)
     if state.attempt == 0:
         text = f"no worker started it within {state.queue.start_timeout_ms} ms; start one, or give it more time"
         finish = RunFinished(Outcome.FAILED, "start_timeout", text)
@@ -450,6 +338,15 @@ def _time_limit(state: RunState, now_ns: int) -> Accepted | Unchanged:
         text = f"it did not end within {state.queue.run_timeout_ms} ms of its first start; give it more time"
         finish = RunFinished(Outcome.FAILED, "run_timeout", text)
     return _store(state, state.run_id, [EncodedBody.of(finish)], AUTHORITY, now_ns)
+
+
+def _check_transition(state: RunState, body: EventBody) -> None:
+    if next_status(state.status, body) is None:
+        raise invalid_transition(state.status, body)
+
+
+def _unchanged(state: RunState) -> Unchanged:
+    return Unchanged(state.run_id, state.latest_seq, state.latest_seq)
 
 
 def _canceled(reason: str, message: str) -> EncodedBody:

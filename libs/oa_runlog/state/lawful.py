@@ -8,6 +8,7 @@ back), the number of attempts, and the wait for a cancel (both are settings).
 from __future__ import annotations
 
 from oa_runlog.events import (
+    AUTHORITY,
     AttemptFailed,
     ChildFinished,
     ChildStarted,
@@ -22,16 +23,14 @@ from oa_runlog.events import (
     RunFinished,
     RunStarted,
 )
-from oa_runlog.state import RunState, RunStatus
-
-_AUTHORITY = 0
+from oa_runlog.state.run import RunState, RunStatus
 
 
 def fault_of(state: RunState | None, event: RunEvent) -> str:
     """Return what is wrong with `event` as the next one of a run in `state`, whose status allows it; "" if nothing."""
     body = event.body
     if state is None or isinstance(body, RunCreated):
-        return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority creates a run")
+        return _unless(event.lease_epoch == AUTHORITY, "it is under a lease, and only the authority creates a run")
     if state.ending and not isinstance(body, RunFinished):
         return "the executor was lost for good, and only the finish may follow"
     match body:
@@ -42,9 +41,9 @@ def fault_of(state: RunState | None, event: RunEvent) -> str:
         case AttemptFailed():
             return _failed_attempt(state, event, body)
         case RunCancelRequested():
-            return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority cancels")
+            return _unless(event.lease_epoch == AUTHORITY, "it is under a lease, and only the authority cancels")
         case InputReceived() | RequestAnswered() | RequestExpired() | ChildStarted() | ChildFinished():
-            return _unless(event.lease_epoch == _AUTHORITY, "it is under a lease, and only the authority hears others")
+            return _unless(event.lease_epoch == AUTHORITY, "it is under a lease, and only the authority hears others")
         case RunFinished():
             return _finish(state, event, body)
         case _:
@@ -52,7 +51,7 @@ def fault_of(state: RunState | None, event: RunEvent) -> str:
 
 
 def _start(state: RunState, event: RunEvent, body: RunStarted) -> str:
-    if event.lease_epoch != _AUTHORITY:
+    if event.lease_epoch != AUTHORITY:
         return "it is under a lease, and only the authority starts a run"
     if state.is_leased:
         return "a worker holds the run, and was not lost"
@@ -61,7 +60,7 @@ def _start(state: RunState, event: RunEvent, body: RunStarted) -> str:
 
 
 def _loss(state: RunState, event: RunEvent, body: ExecutorLost) -> str:
-    if event.lease_epoch != _AUTHORITY:
+    if event.lease_epoch != AUTHORITY:
         return "it is under a lease, and only the authority says who was lost"
     held = (state.worker_id, state.lease_epoch, state.attempt)
     if not state.is_leased or (body.worker_id, body.lease_epoch, body.attempt) != held:
@@ -70,7 +69,7 @@ def _loss(state: RunState, event: RunEvent, body: ExecutorLost) -> str:
 
 
 def _failed_attempt(state: RunState, event: RunEvent, body: AttemptFailed) -> str:
-    if event.lease_epoch != _AUTHORITY:
+    if event.lease_epoch != AUTHORITY:
         return "it is under a lease, and only the authority says that a run is tried again"
     held = (state.worker_id, state.lease_epoch, state.attempt)
     if not state.is_leased or (body.worker_id, body.lease_epoch, body.attempt) != held:
@@ -81,7 +80,7 @@ def _failed_attempt(state: RunState, event: RunEvent, body: AttemptFailed) -> st
 
 
 def _finish(state: RunState, event: RunEvent, body: RunFinished) -> str:
-    if event.lease_epoch != _AUTHORITY:
+    if event.lease_epoch != AUTHORITY:
         return _work(state, event)
     if state.status is RunStatus.CANCELING:
         return _unless(body.outcome is Outcome.CANCELED, "the authority ends a run being canceled in no other way")

@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from oa_runlog.canonical import Canonical, canonical_json
-from oa_runlog.state import MAX_TOTAL, RunState
+from oa_runlog.state.run import MAX_TOTAL, RunState
 
 
 def state_form(state: RunState | None) -> Canonical:

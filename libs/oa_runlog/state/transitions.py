@@ -1,13 +1,12 @@
-"""The state machines of a run and of a worker, as tables. A transition that is not in a table is invalid."""
+"""The state machine of a run, as a table. A transition that is not in the table is invalid."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from oa_runlog.events import EventBody, EventType, Outcome, RunFinished, event_type
-from oa_runlog.state import RunStatus, WorkerStatus
+from oa_runlog.state.run import RunStatus
 
 FINISHED = {outcome: f"{EventType.RUN_FINISHED}:{outcome}" for outcome in Outcome}
 """The finish is three triggers, one for each outcome: "run.finished:succeeded", …"""
@@ -82,47 +81,3 @@ def next_status(status: RunStatus | None, body: EventBody) -> RunStatus | None:
 def allowed_triggers(status: RunStatus | None) -> tuple[str, ...]:
     """Return the triggers that a run in `status` allows, in the order of the table."""
     return tuple(what for (before, what) in RUN_TRANSITIONS if before is status)
-
-
-class WorkerTrigger(enum.StrEnum):
-    """What happens to a worker."""
-
-    ATTACH = "attach"
-    HEARTBEAT = "heartbeat"
-    DRAIN = "drain"
-    GOODBYE = "goodbye"
-    SILENCE = "silence"
-
-
-_STARTING, _WORKING, _DRAINING = WorkerStatus.STARTING, WorkerStatus.RUNNING, WorkerStatus.DRAINING
-
-WORKER_TRANSITIONS: Mapping[tuple[WorkerStatus | None, WorkerTrigger], WorkerStatus] = MappingProxyType(
-    {
-        (None, WorkerTrigger.ATTACH): _STARTING,
-        (_STARTING, WorkerTrigger.ATTACH): _STARTING,
-        (_STARTING, WorkerTrigger.HEARTBEAT): _WORKING,
-        (_STARTING, WorkerTrigger.DRAIN): _DRAINING,
-        (_STARTING, WorkerTrigger.GOODBYE): WorkerStatus.STOPPED,
-        (_STARTING, WorkerTrigger.SILENCE): WorkerStatus.LOST,
-        # Reconnected to another replica, or to the same one before its silence was noticed.
-        (_WORKING, WorkerTrigger.ATTACH): _STARTING,
-        (_WORKING, WorkerTrigger.HEARTBEAT): _WORKING,
-        (_WORKING, WorkerTrigger.DRAIN): _DRAINING,
-        (_WORKING, WorkerTrigger.GOODBYE): WorkerStatus.STOPPED,
-        (_WORKING, WorkerTrigger.SILENCE): WorkerStatus.LOST,
-        (_DRAINING, WorkerTrigger.ATTACH): _STARTING,
-        (_DRAINING, WorkerTrigger.HEARTBEAT): _DRAINING,
-        (_DRAINING, WorkerTrigger.DRAIN): _DRAINING,
-        (_DRAINING, WorkerTrigger.GOODBYE): WorkerStatus.STOPPED,
-        (_DRAINING, WorkerTrigger.SILENCE): WorkerStatus.LOST,
-        # A process that comes back after all: its leases are gone, but it may take new ones.
-        (WorkerStatus.LOST, WorkerTrigger.ATTACH): _STARTING,
-        (WorkerStatus.STOPPED, WorkerTrigger.ATTACH): _STARTING,
-    }
-)
-"""Status and trigger -> the next status. None is the status of a worker that was never seen."""
-
-
-def next_worker_status(status: WorkerStatus | None, what: WorkerTrigger) -> WorkerStatus | None:
-    """Return the worker's status after `what`, None when the table does not allow it."""
-    return WORKER_TRANSITIONS.get((status, what))

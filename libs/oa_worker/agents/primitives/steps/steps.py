@@ -20,9 +20,9 @@ from oa_wire.given import check_text
 from oa_wire.rules import check_rules
 from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
 from oa_worker.agents.limits import AgentLimits
-from oa_worker.agents.primitives.numbers import Numbers
-from oa_worker.agents.primitives.past import Past
-from oa_worker.agents.primitives.within import check_outside_step, within_step
+from oa_worker.agents.primitives.steps.within import check_outside_step, within_step
+from oa_worker.agents.primitives.takeover.numbers import Numbers
+from oa_worker.agents.primitives.takeover.past import Past
 from oa_worker.agents.signatures import returned_by
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb

@@ -1,0 +1,1 @@
+"""Work that is done now and then, beside what callers ask for."""
