@@ -9,7 +9,8 @@ CPU time of the gateway's process, kernel included. Each client has a token of i
   topic, or each follows one of its own.
 - **storm**: all reconnect at once with the same cursor, and get the events that they missed. The note says how often
   the source was read.
-- **idle**: all are subscribed, and nothing happens but one heartbeat for each.
+- **idle**: all are subscribed, and nothing happens but one heartbeat for each. In a second row, each client also sends
+  a ping as often as our clients do, and the answer takes the place of its heartbeat.
 - **websockets** (peer): the handshake alone by the library `websockets`, which answers the upgrade and then discards
   all input; no token, no frame, no topic.
 - **bare Ed25519** (floor): one check of one signature by libsodium.
@@ -45,6 +46,7 @@ from benchmarks.measure import Figures, report
 from benchmarks.sockets import Subscriber, allow_sockets
 from oa_base.identity import ISSUER, KHALA_AUDIENCE, SYNC_CLAIMS_VERSION
 from oa_khala.frames import Cursor, Form
+from oa_khala.server.limits import SessionLimits
 from oa_khala.topics import run_events
 from oa_khala.wire import event_frame
 from oa_platform.auth.jwks import StaticKeys
@@ -66,8 +68,10 @@ FIRST_CLIENTS = 100
 """Number of clients that are there before the measured ones come."""
 AT_A_TIME = 64
 """Number of handshakes that the clients have in progress at a time."""
-IDLE_S = 15.0
-"""The interval between heartbeats, so that each client has one."""
+IDLE_S = SessionLimits().heartbeat_interval_ms / 1000
+"""So that each client has one heartbeat."""
+PING_EVERY_S = SessionLimits().idle_timeout_ms / 3 / 1000
+"""How often our clients show a gateway that they are alive."""
 PATIENCE_S = 120.0
 _TTL_S = 600
 _BARE = "bare"
@@ -110,16 +114,17 @@ async def until(reached: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def clients(
-    port: int, given: Sequence[str], after_seq: int = -1, topics: Iterable[str] | None = None
+    port: int, given: Sequence[str], after_seq: int = -1, topics: Iterable[str] | None = None, *, ping: bool = False
 ) -> AsyncIterator[None]:
     """Clients in a process of their own, for a block: one for each of `given`, a token or `_BARE` for none.
 
-    All follow the same topic, or each its own of `topics`.
+    All follow the same topic, or each its own of `topics`. With `ping` they show that they are alive.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".tokens") as file:
         file.writelines(f"{token} {topic}\n" for token, topic in zip(given, topics or repeat(TOPIC), strict=False))
         file.flush()
         command = [sys.executable, "-m", "benchmarks.khala_connect", "--read", str(port), file.name, str(after_seq)]
+        command += ["--ping"] * ping
         process = await asyncio.create_subprocess_exec(*command)
         try:
             yield
@@ -184,11 +189,24 @@ async def connect_and_idle(count: int, idle_s: float) -> list[Figures]:
             await until(lambda: subscribed() == target)
             note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
             rows = [_a_client("khala_gateway", "connect and subscribe", count, spent, note)]
-            idle = _Spent()
-            await asyncio.sleep(idle_s)
-            note = f"{idle.cpu_s / idle_s * 100:.2f} % of a core"
-            rows.append(Figures("khala_gateway", "idle", count, idle.cpu_s, note=note))
+            rows.append(await _idle("idle", count, idle_s))
         return rows
+
+
+async def pinging(count: int, idle_s: float) -> list[Figures]:
+    """Measure clients that are idle and show that they are alive."""
+    key = generate_key()
+    async with _warm_gateway(key) as server:
+        target = subscribed() + count
+        async with clients(server.port, tokens(key, [TOPIC] * count), ping=True):
+            await until(lambda: subscribed() == target)
+            return [await _idle("idle, with pings", count, idle_s)]
+
+
+async def _idle(setting: str, count: int, idle_s: float) -> Figures:
+    idle = _Spent()
+    await asyncio.sleep(idle_s)
+    return Figures("khala_gateway", setting, count, idle.cpu_s, note=f"{idle.cpu_s / idle_s * 100:.2f} % of a core")
 
 
 async def apart(count: int) -> list[Figures]:
@@ -269,6 +287,7 @@ async def measured(count: int, storming: int, missed: int, idle_s: float = IDLE_
         signatures(count),
         *await _alone(handshakes, count),
         *await _alone(connect_and_idle, count, idle_s),
+        *await _alone(pinging, count, idle_s),
         *await _alone(apart, count),
         *await _alone(storm, storming, missed),
     ]
@@ -296,7 +315,7 @@ def _run(part: Part, *arguments: float) -> list[Figures]:
 # ------------------------------------------------------------------------------------------------- the clients' process
 
 
-async def _come(port: int, given: Sequence[Sequence[str]], after_seq: int) -> None:
+async def _come(port: int, given: Sequence[Sequence[str]], after_seq: int, ping: bool) -> None:
     loop = asyncio.get_running_loop()
     cursor = Cursor(EPOCH, after_seq) if after_seq >= 0 else None
     free = asyncio.Semaphore(AT_A_TIME)
@@ -305,6 +324,9 @@ async def _come(port: int, given: Sequence[Sequence[str]], after_seq: int) -> No
         async with free:
             _, client = await loop.create_connection(lambda: Subscriber(token, topic, cursor=cursor), "127.0.0.1", port)
             await client.heard.wait()
+        while ping:
+            await asyncio.sleep(PING_EVERY_S)
+            client.ping()
 
     await asyncio.gather(*starmap(one, given))
     await asyncio.sleep(3600)
@@ -320,6 +342,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--missed", type=int, default=300, help="events that each of them missed")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--read", nargs=3, metavar=("PORT", "TOKENS", "AFTER"), help=argparse.SUPPRESS)
+    parser.add_argument("--ping", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -330,7 +353,7 @@ def main() -> None:
         port, file, after_seq = arguments.read
         given = [line.split() for line in Path(file).read_text("ascii").splitlines()]
         allow_sockets(len(given))
-        uvloop.run(_come(int(port), given, int(after_seq)))
+        uvloop.run(_come(int(port), given, int(after_seq), arguments.ping))
         return
     rows = asyncio.run(measured(arguments.clients, arguments.storm, arguments.missed))
     report("Letting clients in: clients a second of the gateway's CPU", rows, arguments.json)

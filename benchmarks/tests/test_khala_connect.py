@@ -14,6 +14,7 @@ def test_every_row_is_measured() -> None:
         ("websockets", "handshake alone", 5),
         ("khala_gateway", "connect and subscribe", 5),
         ("khala_gateway", "idle", 5),
+        ("khala_gateway", "idle, with pings", 5),
         ("khala_gateway", "connect and subscribe, a topic each", 5),
         ("khala_gateway", "storm, 3 missed each", 4),
     ]

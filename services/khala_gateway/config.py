@@ -210,7 +210,7 @@ class SessionSettings:
     """One connection."""
 
     hello_deadline_ms: int = _ms("OA_KHALA_HELLO_DEADLINE_MS", 5_000, "Maximum wait for the first frame.")
-    heartbeat_interval_ms: int = _ms("OA_KHALA_HEARTBEAT_MS", 15_000, "Interval between HEARTBEAT frames.")
+    heartbeat_interval_ms: int = _ms("OA_KHALA_HEARTBEAT_MS", 25_000, "Interval between HEARTBEAT frames.")
     idle_timeout_ms: int = _ms("OA_KHALA_IDLE_TIMEOUT_MS", 60_000, "Maximum silence of a client.")
     slow_consumer_ms: int = _ms(
         "OA_KHALA_SLOW_CONSUMER_MS", 30_000, "Maximum time during which a client takes no byte of what waits for it."

@@ -35,7 +35,7 @@ class ClientLimits:
     connect_timeout_ms: int = 10_000
     hello_timeout_ms: int = 10_000
     # The connection is dead after this many heartbeat intervals without a frame.
-    silent_heartbeats: float = 2.5
+    silent_heartbeats: float = 1.5
     # A new token is requested when this fraction of the old one's life is over.
     refresh_at_fraction: float = 0.8
     # A token that is about to expire is not worth a connection.

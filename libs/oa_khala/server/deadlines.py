@@ -7,6 +7,9 @@ NEVER = 1 << 62
 # How many times per `slow_consumer_ms` the session checks whether a client takes anything. A client that takes nothing
 # is closed at most one check late.
 _LOOKS = 4
+# How many times per heartbeat interval any heartbeats are due. Connections whose heartbeats are due at the same time
+# share their text and one turn of the event loop: a heartbeat by itself costs several times as much.
+_BEATS = 100
 
 # If two deadlines have passed, the first one here is reported.
 _ENDS = {
@@ -41,7 +44,7 @@ class Deadlines:
     def opened(self, now_ms: int) -> None:
         """Note that Hello has been answered: heartbeats begin."""
         self._ends_at_ms["hello_timeout"] = NEVER
-        self._beat_at_ms = now_ms + self._limits.heartbeat_interval_ms
+        self.beaten(now_ms)
 
     def granted(self, expires_at_ms: int) -> None:
         """Note that the token in force from now on expires at `expires_at_ms`."""
@@ -78,12 +81,15 @@ class Deadlines:
         """Return why the connection ends now; None when it continues."""
         return next((_ENDS[reason] for reason, at_ms in self._ends_at_ms.items() if now_ms >= at_ms), None)
 
-    def beat(self, now_ms: int) -> bool:
-        """Whether a heartbeat is due; the next one is due an interval from now."""
-        if now_ms < self._beat_at_ms:
-            return False
-        self._beat_at_ms = now_ms + self._limits.heartbeat_interval_ms
-        return True
+    def beats(self, now_ms: int) -> bool:
+        """Whether a heartbeat is due."""
+        return now_ms >= self._beat_at_ms
+
+    def beaten(self, now_ms: int) -> None:
+        """Note that the client gets a heartbeat: the next one is due in an interval or a little less."""
+        interval_ms = self._limits.heartbeat_interval_ms
+        together_ms = max(1, interval_ms // _BEATS)
+        self._beat_at_ms = (now_ms + interval_ms) // together_ms * together_ms
 
     def _next_look(self, now_ms: int) -> int:
         return now_ms + max(1, self._limits.slow_consumer_ms // _LOOKS)

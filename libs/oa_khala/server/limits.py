@@ -8,7 +8,7 @@ class SessionLimits:
     """Limits of one connection. Times in milliseconds."""
 
     hello_deadline_ms: int = 5_000
-    heartbeat_interval_ms: int = 15_000
+    heartbeat_interval_ms: int = 25_000
     idle_timeout_ms: int = 60_000
     # How long a client may take none of the bytes that wait for it.
     slow_consumer_ms: int = 30_000

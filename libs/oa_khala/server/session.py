@@ -118,7 +118,7 @@ class ServerSession:
         refusal = self._deadlines.end(now_ms)
         if refusal is not None:
             return self.refused(refusal)
-        return [self._heartbeat(0, now_ms)] if self._deadlines.beat(now_ms) else []
+        return [self._heartbeat(0, now_ms)] if self._deadlines.beats(now_ms) else []
 
     @property
     def wake_at_ms(self) -> int:
@@ -150,6 +150,7 @@ class ServerSession:
                 return [self._heartbeat(frame.nonce, now_ms)]
 
     def _heartbeat(self, nonce: int, now_ms: int) -> SendFrame:
+        self._deadlines.beaten(now_ms)
         return SendFrame(frames.Heartbeat(self.subscriptions.heads(), now_ms, nonce))
 
     def _welcome(self, grant: Grant, now_ms: int) -> list[Command]:

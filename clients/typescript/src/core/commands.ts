@@ -49,7 +49,7 @@ export interface SessionLimits {
 export const SESSION_LIMITS: SessionLimits = {
   connectTimeoutMs: 10_000,
   helloTimeoutMs: 10_000,
-  silentHeartbeats: 2.5,
+  silentHeartbeats: 1.5,
   refreshAtFraction: 0.8,
   tokenMarginMs: 5_000,
   minTokenLifeMs: 30_000,

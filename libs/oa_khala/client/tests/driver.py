@@ -54,7 +54,7 @@ class Driver:
         return self.do("token", SyncToken(text, frozenset(topics), TTL_MS, refused))
 
     def welcome(self) -> list[Command]:
-        return self.frame(frames.Welcome("con_1", 15_000, 60_000, 128, 65_536, 1_000, 1_000 + TTL_MS))
+        return self.frame(frames.Welcome("con_1", 25_000, 60_000, 128, 65_536, 1_000, 1_000 + TTL_MS))
 
     def open(self, *topics: str) -> "Driver":
         self.do("start")

@@ -75,9 +75,9 @@ def test_each_stage_of_a_connection_has_its_deadline() -> None:
     deadlines.greeted(1_000)
     assert deadlines.give_up_at_ms == 1_000 + LIMITS.hello_timeout_ms
     deadlines.welcomed(2_000, heartbeat_interval_ms=1_000, idle_timeout_ms=3_000)
-    assert (deadlines.give_up_at_ms, deadlines.ping_at_ms) == (4_500, 3_000)
+    assert (deadlines.give_up_at_ms, deadlines.ping_at_ms) == (3_500, 3_000)
     deadlines.heard(3_000)
-    assert deadlines.give_up_at_ms == 5_500
+    assert deadlines.give_up_at_ms == 4_500
     assert [deadlines.ping(2_999), deadlines.ping(3_000), deadlines.ping(3_000), deadlines.ping(4_000)] == [
         None, 1, None, 2,
     ]  # fmt: skip
@@ -122,7 +122,7 @@ def test_a_snapshot_that_is_too_large_ends_its_topic_and_the_gateway_is_told() -
     session.start(at)
     session.token(SyncToken("token", frozenset({T}), 300_000), at)
     session.connected(1, at)
-    session.frame(1, frames.Welcome("con_1", 15_000, 60_000, 128, 65_536, 0, 300_000), at)
+    session.frame(1, frames.Welcome("con_1", 25_000, 60_000, 128, 65_536, 0, 300_000), at)
     session.frame(1, frames.Subscribed(T, "e1", 0, 9, frames.Plan.SNAPSHOT, 9), at)
     assert session.frame(1, frames.Snapshot(T, 9, b"five!", part=1, parts=3), at) == []
     failed, unsubscribed = session.frame(1, frames.Snapshot(T, 9, b"!", part=2, parts=3), at)

@@ -13,7 +13,7 @@ from oa_khala.client.states import NEXT, RUNNING, State, Step, WrongStep, after,
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 AT = Instant(1_000, 0.5)
-WELCOME = frames.Welcome("con_1", 15_000, 60_000, 128, 65_536, 1_000, 301_000)
+WELCOME = frames.Welcome("con_1", 25_000, 60_000, 128, 65_536, 1_000, 301_000)
 TOKEN = SyncToken("token", frozenset({T}), 300_000)
 
 

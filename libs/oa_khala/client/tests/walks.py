@@ -103,7 +103,7 @@ class Walk:
     def welcome(self) -> frames.Welcome:
         """WELCOME of some gateway."""
         left_ms = self.rng.choice((300_000, 60_000, 0))
-        return frames.Welcome("con_1", self.rng.choice((15_000, 1_000)), 60_000, 128, 65_536, 1_000, 1_000 + left_ms)
+        return frames.Welcome("con_1", self.rng.choice((25_000, 1_000)), 60_000, 128, 65_536, 1_000, 1_000 + left_ms)
 
     def serve(self, topic: str, cursor: Cursor | None, generation: int) -> None:
         """A gateway answers one topic of Subscribe, mostly as it should, and sends what follows."""

@@ -89,7 +89,7 @@ def test_hello_is_welcomed() -> None:
     session = made()
     session.frame(HELLO, NOW)
     assert session.token_accepted(GRANT, NOW) == [
-        SendFrame(frames.Welcome("con_1", 15_000, 60_000, 128, 65_536, NOW, NOW + TTL_MS))
+        SendFrame(frames.Welcome("con_1", 25_000, 60_000, 128, 65_536, NOW, NOW + TTL_MS))
     ]
 
 
@@ -352,14 +352,16 @@ def test_nothing_closes_before_its_time() -> None:
         assert errors(session.timer(NOW + ms)) == []
 
 
-def test_heartbeats_come_at_their_interval() -> None:
+def test_heartbeats_come_at_their_interval_and_the_answer_to_a_ping_is_one() -> None:
     session = opened()
     beats: list[int] = []
     while len(beats) < 3:
         wake = session.wake_at_ms
         session.heard(wake)
         beats += [wake - NOW for command in session.timer(wake) if isinstance(command, SendFrame)]
-    assert beats == [15_000, 30_000, 45_000]
+    assert beats == [25_000, 50_000, 75_000]
+    session.frame(frames.Ping(7), NOW + 80_000)
+    assert session.wake_at_ms == NOW + 105_000
 
 
 def test_draining_is_announced_and_carried_out_when_due() -> None:
