@@ -333,6 +333,24 @@ def _control_url() -> DefaultFrom[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuarantineSettings:
+    """How long, and how many, things are left out by a background task that can't handle them because of a defect."""
+
+    retry_s: float = setting(
+        "OA_QUARANTINE_RETRY_S",
+        number(0.05, 86_400),
+        60.0,
+        doc="Pause before a background task tries a run again that it could not handle because of a defect.",
+    )
+    max_things: int = setting(
+        "OA_QUARANTINE_THINGS",
+        integer(1, 1_000_000),
+        1_000,
+        doc="Maximum number of runs that a background task leaves out at a time; the oldest makes room.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class JwksSettings:
     """The source of control's public keys."""
 
