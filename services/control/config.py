@@ -36,6 +36,7 @@ from oa_platform.config.shared import (
     EdgeTlsSettings,
     GrpcClientSettings,
     ProxySettings,
+    QuarantineSettings,
     ServiceSettings,
     doc_of_target,
 )
@@ -299,9 +300,9 @@ class AuditSettings:
         doc="Age in days at which audit events are deleted. The hash chain of the remaining events stays verifiable.",
     )
 
-    def limits(self) -> AuditLogLimits:
+    def limits(self, quarantine: QuarantineSettings) -> AuditLogLimits:
         """The limits in the form that the audit log takes."""
-        return AuditLogLimits(kept_for=timedelta(days=self.retention_days))
+        return AuditLogLimits(kept_for=timedelta(days=self.retention_days), quarantine=quarantine)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -411,6 +412,7 @@ class ControlSettings(ServiceSettings):
     api_keys: ApiKeySettings = group(ApiKeySettings)
     mail: MailSettings = group(MailSettings)
     audit: AuditSettings = group(AuditSettings)
+    quarantine: QuarantineSettings = group(QuarantineSettings)
     keys: KeySettings = group(KeySettings)
     peers: PeerSettings = group(PeerSettings)
     web: WebSettings = group(WebSettings)

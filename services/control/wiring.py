@@ -288,7 +288,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
         providers=await _providers(settings.providers, process),
         provider_rule=settings.providers.rule(),
     )
-    cases = UseCases(dependencies, settings.sign_in.limits(), settings.audit.limits())
+    cases = UseCases(dependencies, settings.sign_in.limits(), settings.audit.limits(settings.quarantine))
     process.background("mail", cases.delivery.run())
     operators = Operators(
         transactions=dependencies.transactions,

@@ -13,14 +13,17 @@ from oa_platform.config.shared import (
     FrameSettings,
     GrpcClientSettings,
     JwksSettings,
+    QuarantineSettings,
     RevocationSettings,
     ServiceSettings,
     doc_of_target,
 )
 from oa_topics.store import TopicLimits
 from services.projector.projection.limits import TailLimits
+from services.projector.set_aside.limits import SetAsideLimits
 
 _TAIL = TailLimits()
+_SET_ASIDE = SetAsideLimits()
 _MIN_CONNECTIONS = 2
 
 
@@ -59,6 +62,13 @@ class TailSettings:
         _TAIL.heads_interval_ms,
         doc="Interval between checks of the log's heads.",
     )
+    set_aside_runs: int = setting(
+        "OA_PROJECTOR_SET_ASIDE_RUNS",
+        integer(0, 100_000),
+        _SET_ASIDE.max_runs,
+        doc="Maximum number of runs that are set aside because a defect keeps them from being applied. With more, the "
+        "partition of the next one waits.",
+    )
 
     def limits(self) -> TailLimits:
         """The limits for the tail."""
@@ -69,6 +79,10 @@ class TailSettings:
             backoff_max_ms=self.backoff_max_ms,
             heads_interval_ms=self.heads_interval_ms,
         )
+
+    def set_aside_limits(self) -> SetAsideLimits:
+        """The limits for runs that are set aside."""
+        return SetAsideLimits(max_runs=self.set_aside_runs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +143,7 @@ class ProjectorSettings(ServiceSettings):
     tail: TailSettings = group(TailSettings)
     topics: TopicSettings = group(TopicSettings)
     frames: FrameSettings = group(FrameSettings)
+    quarantine: QuarantineSettings = group(QuarantineSettings)
 
     def problems(self) -> Iterator[Problem]:
         """Report, beside what no service takes, a pool that following workers would use up."""

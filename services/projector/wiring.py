@@ -13,6 +13,7 @@ from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.frames.publishing import frame_publisher
 from oa_platform.health.clock_watch import ClockWatch
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.postgres.at_start import check_schema
 from oa_platform.postgres.pool import Postgres
 from oa_platform.process.lifecycle import Process
@@ -44,6 +45,8 @@ from services.projector.projection.app import Tail
 from services.projector.projection.door import GrpcLogSource
 from services.projector.projection.metrics import Progress, ProgressCollector
 from services.projector.projection.store import PostgresCheckpointStore, PostgresCheckpointWriter
+from services.projector.set_aside.app import Retries
+from services.projector.set_aside.store import PostgresSetAside, PostgresSetAsideWriter
 from services.projector.summaries.app import Reads, SummaryProjection, Transaction, Transactions
 from services.projector.summaries.domain import PROJECTION, VERSION, Codec, Encoders
 from services.projector.summaries.door import ReadApi, SummaryCodec
@@ -75,7 +78,11 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     process.background("pruner", Pruner(PostgresJournalStore(postgres)).run())
 
     checkpoints = PostgresCheckpointStore(postgres, PROJECTION, VERSION)
-    projection = SummaryProjection(transactions(postgres, codec), Encoders(codec.encode, encode_notification), hub)
+    broken, aside = Quarantine("projection", "run_id", settings.quarantine), settings.tail.set_aside_limits()
+    encoders = Encoders(codec.encode, encode_notification)
+    projection = SummaryProjection(transactions(postgres, codec), encoders, hub, broken, aside)
+    retries = Retries(PostgresSetAside(postgres, VERSION), projection.catch_up, broken, aside)
+    process.background("set aside", retries.run())
     channel = await process.enter(
         open_channel(settings.tail.runtime, settings.client, settings.identity.service_token, process.protection)
     )
@@ -132,6 +139,7 @@ def transactions(postgres: Postgres, codec: Codec) -> Transactions:
             yield Transaction(
                 PostgresCheckpointWriter(connection),
                 PostgresSummaryWriter(connection, codec),
+                PostgresSetAsideWriter(connection, VERSION),
                 PostgresPlaceReader(connection),
                 PostgresJournalWriter(connection),
             )

@@ -15,6 +15,7 @@ from oa_platform.config.shared import (
     FrameSettings,
     GrpcClientSettings,
     JwksSettings,
+    QuarantineSettings,
     RevocationSettings,
     ServiceSettings,
 )
@@ -521,6 +522,7 @@ class RuntimeSettings(ServiceSettings):
     artifacts: ArtifactSettings = group(ArtifactSettings)
     archive: ArchiveSettings = group(ArchiveSettings)
     artifact_cache: ArtifactCacheSettings = group(ArtifactCacheSettings)
+    quarantine: QuarantineSettings = group(QuarantineSettings)
 
     def problems(self) -> Iterator[Problem]:
         """Report, beside what no service takes, a receipt key that can't be used, a port of workers that anybody could

@@ -358,7 +358,8 @@ def _look_after_workers(
     replica: _Replica, log: Log, tail: Tail, lineage: Lineage, requests: Requests, tokens: _WorkerTokens
 ) -> _Workers:
     settings, process = replica.settings, replica.process
-    limits, cancel_deadline_ms = settings.workers.limits(), settings.runs.cancel_deadline_ms
+    limits = replace(settings.workers.limits(), quarantine=settings.quarantine)
+    cancel_deadline_ms = settings.runs.cancel_deadline_ms
     store = PostgresWorkers(replica.postgres, replica.replica_id)
     attached = AttachedWorkers(replica.reads, limits, cancel_deadline_ms)
     agents = Agents(PostgresAgents(replica.postgres))
@@ -378,7 +379,8 @@ def _look_after_workers(
     lineage.on_change(lambda _: workers.lease_holders.forget())
     lineage.on_change(lambda _: attached.restart())
     families = PostgresFamilies(replica.postgres)
-    children = Children(log, dispatcher.create, families, agents, settings.children.limits())
+    child_limits = replace(settings.children.limits(), quarantine=settings.quarantine)
+    children = Children(log, dispatcher.create, families, agents, child_limits)
     process.background("children", children.run())
     tail.listen(children.on_records)
     held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, children, limits)
@@ -396,7 +398,8 @@ def _watch_workers(replica: _Replica, tail: Tail, fanout: PostgresFanout) -> Wor
 
 def _merge_receipts(replica: _Replica, tail: Tail, signer: NoteSigner, key_id: str) -> PostgresReceiptLog:
     store = PostgresReceiptLog(replica.postgres)
-    merger = Merger(store, signer, key_id, replica.settings.merge.limits())
+    limits = replace(replica.settings.merge.limits(), quarantine=replica.settings.quarantine)
+    merger = Merger(store, signer, key_id, limits)
     tail.listen(merger.on_records)
     replica.process.background("merger", merger.run())
     return store
@@ -414,8 +417,13 @@ def _serve_runs(
     """Serve runs, schedules, and the receipts and replays of finished runs."""
     settings = replica.settings
     limits = settings.workers.limits()
-    pace = {"interval_ms": limits.watch_interval_ms, "page": limits.watch_page}
-    threads = Threads(log, PostgresThreads(replica.postgres), **pace)
+    threads = Threads(
+        log,
+        PostgresThreads(replica.postgres),
+        interval_ms=limits.watch_interval_ms,
+        page=limits.watch_page,
+        quarantine=settings.quarantine,
+    )
     replica.process.background("threads", threads.run())
     runs = Runs(log, workers.dispatcher.create, replica.reads, workers.agents, threads)
     schedules = _schedules(replica, runs, workers.agents)
@@ -439,14 +447,15 @@ def _follow_ends(replica: _Replica, revocations: Revocations, on_end: Sequence[O
 def _follow_places(replica: _Replica, revocations: Revocations, log: Log, schedules: Schedules) -> None:
     """Stop people and accounts that have lost a place from starting runs, and end the runs of deleted orgs."""
     store = PostgresPlaces(replica.postgres)
-    places = Places(store, log, schedules.end_place, schedules.reopen, PlaceLimits())
+    limits = PlaceLimits(quarantine=replica.settings.quarantine)
+    places = Places(store, log, schedules.end_place, schedules.reopen, limits)
     revocations.listen(places.on_revocation)
     replica.process.background("places", places.run())
 
 
 def _schedules(replica: _Replica, runs: Runs, agents: Agents) -> Schedules:
     """Create the schedules, and start the clock that starts their runs."""
-    limits = replica.settings.schedules.limits()
+    limits = replace(replica.settings.schedules.limits(), quarantine=replica.settings.quarantine)
     store = PostgresSchedules(replica.postgres, limits.kept_times)
     specs = SpecCheck(agents, replica.run_limits)
     replica.process.background("schedules", ScheduleClock(store, runs, specs, limits).run())

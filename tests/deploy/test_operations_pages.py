@@ -129,6 +129,26 @@ def test_kubectl_knows_the_commands_of_the_pages_and_their_options() -> None:
     assert refused == [["kubectl", "logs", "--no-such-option"]]
 
 
+def test_the_restore_on_kubernetes_has_the_steps_of_the_other_page_in_their_order() -> None:
+    """The same commands, between one that stops every Deployment and one that starts them all."""
+
+    def commands(page: str, title: str) -> list[str]:
+        text = (PAGES / page).read_text("utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0].replace("\\\n", " ")
+        return [" ".join(each.split()) for each in re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE)]
+
+    here, there = commands("kubernetes.md", "Restore a backup"), commands("control.md", "Restore")
+    assert [each for each in here if each in there] == there
+    assert len(there) >= 3
+    of_all = [each.split() for each in here if each.startswith("kubectl -n openagents scale")]
+    deployments = {
+        path.name for path in (REPOSITORY / "deploy" / "k8s" / "base").iterdir() if (path / "deployment.yaml").exists()
+    }
+    assert [set(words[5:-1]) for words in of_all] == [deployments, deployments]
+    stop, start = (here.index(" ".join(words)) for words in of_all)
+    assert all(stop < here.index(each) < start for each in there)
+    assert "projection-stopped.md#making-the-read-models-anew" in (PAGES / "kubernetes.md").read_text("utf-8")
+
+
 def test_every_secret_that_is_made_is_explained(tmp_path: Path) -> None:
     page = (PAGES / "secrets.md").read_text("utf-8")
     for name, keys in new_secrets("db.example:5432").items():

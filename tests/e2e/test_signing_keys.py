@@ -30,7 +30,7 @@ from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, World, signed_in
 pytestmark = pytest.mark.long
 
 CONTROL = {"OA_SIGNING_KEY_PUBLISHED_S": "15"}
-VERIFIER = {"OA_JWKS_REFRESH_S": "1"}
+VERIFIER = {"OA_JWKS_REFRESH_S": "1", "OA_JWKS_MIN_REFRESH_S": "1"}
 ROUNDS = 3
 PAUSE_S = 0.2
 """Between two rounds of a program: other tests work meanwhile."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import stat
 from asyncio.subprocess import PIPE, STDOUT
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -13,14 +14,26 @@ import pytest
 
 from apps.cli.__main__ import run
 from apps.cli.admin.secrets import DATABASE_MANIFEST, MANIFEST, new_secrets, role_secret
+from apps.cli.commands.admin.keys import words_of_rotation
 from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
+from oa_client.cpython.operators.signing_keys import SigningKey
 from oa_localstack.postgres.binaries import find_binaries
 from oa_localstack.postgres.server import PostgresServer
 from oa_platform.postgres.planes import ROLES
 from oa_platform.postgres.preparation import migrate_service
 
 SERVICES = ("control", "khala-gateway", "projector", "runtime")
+
+
+def test_a_rotation_says_what_every_service_must_have_done_by_when() -> None:
+    times = {"created_at": "2026-01-01T00:00:00.5Z", "signs_from": "2026-01-01T00:10:00.5Z", "ends_at": ""}
+    waiting = SigningKey(key_id="new", state="published", from_settings=False, document={}, **times)
+    assert words_of_rotation(waiting) == (
+        "new signs from 2026-01-01T00:10:00Z on; every service has to fetch it before, so check that "
+        "OA_JWKS_REFRESH_S of each ends earlier"
+    )
+    assert words_of_rotation(replace(waiting, state="signing")) == "new signs from now on"
 
 
 def test_nobody_else_can_read_the_secrets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,9 @@ from oa_base.refusal import Refusal
 from oa_client.transport import HttpAnswer, Socket, SocketClosed
 
 HTTP_TIMEOUT_S = 30.0
+"""Maximum silence of a site: while connecting, while it takes a request, and between two parts of its answer."""
+HTTP_CALL_TIMEOUT_S = 120.0
+"""Maximum time of a whole call, also with a site that is never silent for long."""
 PROXY_VARIABLE = "OA_PROXY"
 CA_VARIABLE = "OA_CA_FILE"
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
@@ -72,9 +75,13 @@ class HttpxHttp:
         where = f"{urlsplit(url).scheme}://{urlsplit(_shown(url)).netloc}"
         way = words_of_way(url, self._proxy)
         try:
-            answer = await self._client_for(url).request(method, url, content=body, headers=dict(headers))
+            async with asyncio.timeout(HTTP_CALL_TIMEOUT_S):
+                answer = await self._client_for(url).request(method, url, content=body, headers=dict(headers))
         except httpx.TimeoutException:
             message = f"{where} did not answer within {HTTP_TIMEOUT_S:g} s{way}; try again"
+            raise Refusal("deadline_exceeded", message) from None
+        except TimeoutError:
+            message = f"{where} did not complete its answer within {HTTP_CALL_TIMEOUT_S:g} s{way}; try again"
             raise Refusal("deadline_exceeded", message) from None
         except httpx.HTTPError as error:
             message = f"{where} can't be reached{way} ({_said(error)}); is it running? `oa up` starts a stack"

@@ -6,18 +6,24 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from oa_base.backoff import RECONNECT
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
+from oa_client.core.cursors import read_cursor, write_cursor
 from oa_client.core.models import AskedRequest, Finish, Run, SyncGrant
 from oa_client.core.store import CursorStore
+from oa_client.core.wire import run_at
 from oa_client.edge.commands import Commands
 from oa_client.follow.items import EventsArchived, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail, Subscribes
+from oa_client.sdk.topics import UpdateKind, topic_updates
+from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
-from oa_runlog.events import Outcome, RunEvent
+from oa_runlog.events import Outcome, RunEvent, RunFinished
+from oa_runlog.wire import decode_event
 from oa_wire.given import check_count, check_text, check_text_arguments
 from oa_wire.shapes import Misfit, json_text, shape_of
 
@@ -57,6 +63,10 @@ class RunCanceled(RunEnded):
     """The run was ended on request."""
 
 
+def _replaced(reason: str) -> Refusal:
+    return Refusal.received(reason, "the log was replaced while it was followed; read the events from the start")
+
+
 class RunHandle:
     """A run at the service. It continues whether or not anybody holds its handle."""
 
@@ -75,23 +85,61 @@ class RunHandle:
     async def events(self, *, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:
         """Yield the run's events above `after_seq`, in order: the existing ones, then each as it comes, to the last.
 
-        Each event is yielded once. A broken connection is reopened and continues with exactly the next event. The
-        service sends all events of the run, also those up to `after_seq`; `Client.topic` continues without them.
+        Each event is yielded once. A broken connection is reopened and continues with exactly the next event. With
+        `after_seq`, a snapshot of the run says first where its log stands; events up to `after_seq` are not sent.
 
         Raises Refusal: `invalid_value` for an `after_seq` that is not a whole number from 0 on,
         `retention_floor_breach` if the events have moved to the archive, and the reason why the log can't be continued
         if it was replaced meanwhile.
         """
         check_count(after_seq, "after_seq")
+        topic = run_events(self.run_id)
+        began = await self._beginning(topic) if after_seq else None
+        if began is None:
+            async for event in self._all_events():
+                if event.seq > after_seq:
+                    yield event
+            return
+        cursor, state = began
+        if state.latest_seq <= after_seq and state.ended:
+            return
+        # Without a chain value, the service compares numbers only.
+        at = replace(cursor, applied_seq=after_seq, chain=b"") if after_seq < state.latest_seq else cursor
+        async with aclosing(topic_updates(self._following, {topic: write_cursor(at)}, snapshots=False)) as updates:
+            async for update in updates:
+                if update.refusal is not None:
+                    raise update.refusal
+                if update.kind is UpdateKind.RESTARTED:
+                    archived = update.reason == "retention_floor_breach"
+                    raise EventsArchived(self.run_id) if archived else _replaced(update.reason)
+                if update.kind is UpdateKind.EVENT:
+                    event = decode_event(update.payload)
+                    if event.seq > after_seq:
+                        yield event
+                    if isinstance(event.body, RunFinished):
+                        return
+
+    async def _all_events(self) -> AsyncGenerator[RunEvent, None]:
         tail = RunTail(self._following, CursorStore(), self.run_id)
         async with aclosing(tail.items()) as items:
             async for item in items:
                 match item:
-                    case Seen(event=event) if event.seq > after_seq:
+                    case Seen(event=event):
                         yield event
                     case StartedOver(reason=reason):
-                        message = "the log was replaced while it was followed; read the events from the start"
-                        raise Refusal.received(reason, message)
+                        raise _replaced(reason)
+
+    async def _beginning(self, topic: str) -> tuple[Cursor, Run] | None:
+        """Where the log stands, and the run there; None if the site gives no snapshot of runs."""
+        async with aclosing(topic_updates(self._following, {topic: ""}, snapshots=True)) as updates:
+            async for update in updates:
+                if update.refusal is not None:
+                    raise update.refusal
+                if update.kind is UpdateKind.SNAPSHOT:
+                    return read_cursor(update.cursor), run_at(update.payload).run
+                if update.kind is not UpdateKind.RESTARTED:
+                    return None
+        return None
 
     async def result(self) -> Finish:
         """Wait for the run's end and return how it succeeded. Raises RunFailed or RunCanceled if it did not.

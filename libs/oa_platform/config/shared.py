@@ -333,6 +333,24 @@ def _control_url() -> DefaultFrom[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuarantineSettings:
+    """How long, and how many, things are left out by a background task that can't handle them because of a defect."""
+
+    retry_s: float = setting(
+        "OA_QUARANTINE_RETRY_S",
+        number(0.05, 86_400),
+        60.0,
+        doc="Pause before a background task tries a run again that it could not handle because of a defect.",
+    )
+    max_things: int = setting(
+        "OA_QUARANTINE_THINGS",
+        integer(1, 1_000_000),
+        1_000,
+        doc="Maximum number of runs that a background task leaves out at a time; the oldest makes room.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class JwksSettings:
     """The source of control's public keys."""
 
@@ -344,14 +362,29 @@ class JwksSettings:
         doc="File that caches the keys, so that tokens can be verified after a restart while control is down.",
     )
     refresh_interval_s: float = setting(
-        "OA_JWKS_REFRESH_S", number(1, 86_400), 300.0, doc="Interval between refreshes of the keys."
+        "OA_JWKS_REFRESH_S",
+        number(1, 86_400),
+        300.0,
+        doc="Interval between refreshes of the keys. It must be less than OA_SIGNING_KEY_PUBLISHED_S of control.",
     )
     min_refresh_interval_s: float = setting(
-        "OA_JWKS_MIN_REFRESH_S", number(0.05, 3600), 2.0, doc="Minimum pause between fetches for an unknown key id."
+        "OA_JWKS_MIN_REFRESH_S",
+        number(0.05, 3600),
+        2.0,
+        doc="Minimum pause between fetches, also for an unknown key id; at most OA_JWKS_REFRESH_S.",
     )
     fetch_timeout_s: float = setting(
         "OA_JWKS_FETCH_TIMEOUT_S", number(0.05, 60), 3.0, doc="Maximum time to fetch the keys."
     )
+
+    def problems(self) -> Iterator[Problem]:
+        """A pause that makes refreshes come later than they are said to, so that a new key may sign before."""
+        if self.min_refresh_interval_s > self.refresh_interval_s:
+            text = (
+                f"OA_JWKS_MIN_REFRESH_S ({self.min_refresh_interval_s:g}) is longer than OA_JWKS_REFRESH_S "
+                f"({self.refresh_interval_s:g}), so the keys would be fetched too late for a rotation; lower it"
+            )
+            yield "OA_JWKS_MIN_REFRESH_S", text
 
     def production_problems(self) -> Iterator[Problem]:
         """Keys that come over a network on which anybody could replace them."""

@@ -13,13 +13,13 @@ A failure that concerns all of them, such as a database that is away, is raised:
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from oa_platform.config.shared import QuarantineSettings
 from oa_platform.health.failures import reason_of, refusal_of
 from oa_platform.telemetry.metrics import QUARANTINED, show_at_zero
 
@@ -38,17 +38,7 @@ class _Row(Protocol):
 R = TypeVar("R", bound=_Row)
 
 
-@dataclass(frozen=True, kw_only=True)
-class QuarantineLimits:
-    """How long things are left out, and how many."""
-
-    retry_s: float = 60.0
-    """Pause before a thing that could not be handled is tried again."""
-    max_things: int = 1_000
-    """Maximum number of things that are left out at a time. The one that is to be tried again first makes room."""
-
-
-_DEFAULTS = QuarantineLimits()
+_DEFAULTS = QuarantineSettings()
 
 
 class Quarantine:
@@ -58,7 +48,7 @@ class Quarantine:
         self,
         task: str,
         kind: str,
-        limits: QuarantineLimits = _DEFAULTS,
+        limits: QuarantineSettings = _DEFAULTS,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`task`: its name in logs and metrics. `kind`: the name of the ids in logs, and of their column in rows."""
@@ -113,6 +103,37 @@ class Quarantine:
         with self.containing(one):
             result = await work()
         return result  # noqa: RET504 - `containing` may have ended its block before
+
+    async def together(self, ids: Sequence[str], work: Callable[[Sequence[str]], Awaitable[int]]) -> int:
+        """Do work on many things at once, which does it on all of them or on none, and return how many it handled.
+
+        When it fails because of a defect, it is done on halves, until what fails alone is left out. If nothing at all
+        can be handled, the defect is raised, because it is not one of a single thing. Raises what concerns all of them.
+        """
+        failures: list[tuple[str, Exception]] = []
+        done = await self._halving(ids, work, failures)
+        if failures and not done:
+            raise failures[0][1]
+        for one, error in failures:
+            self.take(one, error)
+        return done
+
+    async def _halving(
+        self,
+        ids: Sequence[str],
+        work: Callable[[Sequence[str]], Awaitable[int]],
+        failures: list[tuple[str, Exception]],
+    ) -> int:
+        try:
+            return await work(ids)
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            middle = len(ids) // 2
+            if not middle:
+                failures += [(one, error) for one in ids]
+                return 0
+            return sum([await self._halving(half, work, failures) for half in (ids[:middle], ids[middle:])])
 
     def decoded(self, rows: Iterable[R], decode: Callable[[R], T]) -> list[T]:
         """The things in some rows, without those whose rows can't be decoded."""

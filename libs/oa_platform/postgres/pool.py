@@ -30,7 +30,7 @@ from oa_base.refusal import Refusal
 from oa_platform.config.dsn import database_location
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.health.failures import DATABASE_CHANGED, DATABASE_FULL, RETRY_AFTER_MS, refusal_of
-from oa_platform.postgres.at_start import log_wait
+from oa_platform.postgres.at_start import waiting_for_database
 from oa_platform.postgres.facts import UnusableServer, is_tight, no_room
 from oa_platform.postgres.servers import (
     BROKEN,
@@ -85,9 +85,9 @@ class Postgres:
 
     async def __aenter__(self) -> Self:
         """Connect, waiting for the database up to `start_timeout_s`; raises Refusal unavailable, invalid_setting."""
-        with refusing_start(self._target.dsn, "OA_DATABASE_URL"):
-            dsn, timeout_s = self._target.dsn, self._settings.start_timeout_s
-            self._pool = await patiently(self._create_pool, timeout_s, log_wait(dsn))
+        dsn = self._target.dsn
+        with refusing_start(dsn, "OA_DATABASE_URL"), waiting_for_database(dsn) as on_wait:
+            self._pool = await patiently(self._create_pool, self._settings.start_timeout_s, on_wait)
         self._usable.set(1)
         self._watching = asyncio.create_task(self._watch(), name="postgres-watch")
         return self

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import groups_of
 from oa_platform.config.shared import DatabaseSettings, ServiceSettings
-from oa_platform.postgres.at_start import log_wait
+from oa_platform.postgres.at_start import waiting_for_database
 from oa_platform.postgres.planes import PLANES
 from oa_platform.postgres.pool import target_of
 from oa_platform.postgres.servers import RawConnection, connect
@@ -51,7 +51,8 @@ async def check_roles(settings: ServiceSettings) -> None:
     for one in groups_of(settings):
         if isinstance(one, DatabaseSettings):
             target = target_of(one, settings.service)
-            connection = await connect(target, one.start_timeout_s, "OA_DATABASE_URL", log_wait(target.dsn))
+            with waiting_for_database(target.dsn) as on_wait:
+                connection = await connect(target, one.start_timeout_s, "OA_DATABASE_URL", on_wait)
             try:
                 await _check(connection, schema)
             finally:

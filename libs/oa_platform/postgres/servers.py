@@ -168,7 +168,7 @@ def _rank(error: BaseException) -> tuple[bool, bool]:
 async def patiently(attempt: Callable[[], Awaitable[T]], timeout_s: float, on_wait: OnWait | None = None) -> T:
     """The result of `attempt`, repeated while waiting may help, up to `timeout_s`; raises the error of the last one.
 
-    `on_wait` receives the error of the first attempt, if it is not the last one.
+    `on_wait` receives the error of each attempt except the last one.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
@@ -180,7 +180,6 @@ async def patiently(attempt: Callable[[], Awaitable[T]], timeout_s: float, on_wa
                 raise
             if on_wait is not None:
                 on_wait(error)
-                on_wait = None
         await asyncio.sleep(_RETRY_S)
 
 

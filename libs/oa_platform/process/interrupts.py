@@ -1,10 +1,9 @@
 """Handles Ctrl-C while `oa` loads, and while it ends: with one line and status 130, not a traceback from some import.
 
 While a command is at work, Ctrl-C is an exception, as everywhere in Python, because there may be something to clean up.
-This module is light, because it is loaded before everything else.
+This module is light, because it is loaded before everything else: until it is, Python's own handler shows a traceback.
 """
 
-import contextlib
 import os
 import signal
 import sys
@@ -32,6 +31,8 @@ def is_an_exception() -> None:
 def end(*_: object) -> None:
     """Report the interruption, and end the process. Nothing is lost, because `oa` writes its output at once."""
     own = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
-    with contextlib.suppress(OSError):
+    try:  # noqa: SIM105 - `contextlib` takes longer to load than the rest of this module
         os.write(2, AS_JSON if "--json" in own else PLAIN)
+    except OSError:
+        pass
     os._exit(STATUS)

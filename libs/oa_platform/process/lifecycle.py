@@ -57,6 +57,7 @@ from oa_platform.config.loading import load, unknown_variables
 from oa_platform.config.shared import ServiceSettings
 from oa_platform.health.failures import refusal_of
 from oa_platform.health.readiness import Readiness
+from oa_platform.health.start_wait import said_of_start_waits
 from oa_platform.http.ops import ops_server
 from oa_platform.http.proxies import forget_proxies
 from oa_platform.postgres.roles import check_roles
@@ -240,7 +241,9 @@ async def _start(settings: S, start: Callable[[S, Process], Awaitable[None]], pr
             return True
         if process.stopping.is_set():
             return False
-        message = f"not started within {deadline_s:g} s; raise OA_START_DEADLINE_S"
+        waits = said_of_start_waits()
+        cause = f", because it waits for {waits}" if waits else ""
+        message = f"not started within {deadline_s:g} s{cause}; raise OA_START_DEADLINE_S"
         raise Refusal("start_failed", message, field="OA_START_DEADLINE_S")
     finally:
         await cancel_and_wait(starting, stopping)

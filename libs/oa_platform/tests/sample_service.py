@@ -12,7 +12,9 @@ from typing import Any, ClassVar  # noqa: E402
 
 from oa_base.refusal import Refusal  # noqa: E402
 from oa_platform.auth.authenticator import Authenticator  # noqa: E402
-from oa_platform.config.shared import ServiceSettings  # noqa: E402
+from oa_platform.config.loading import load  # noqa: E402
+from oa_platform.config.shared import DatabaseSettings, ServiceSettings  # noqa: E402
+from oa_platform.postgres.pool import Postgres  # noqa: E402
 from oa_platform.process.lifecycle import Process, run_service  # noqa: E402
 from oa_platform.rpc.server import GrpcServer  # noqa: E402
 from oa_platform.tests.grpc_sample import Echo, Request, Response, add_echo  # noqa: E402
@@ -68,6 +70,8 @@ async def start(settings: SampleSettings, process: Process) -> None:
     mode = os.environ.get("SAMPLE_MODE", "")
     if mode == "proxies":
         os.write(1, f"{sorted(name for name in os.environ if name.lower().endswith('_proxy'))}\n".encode())
+    if mode == "database":
+        await process.enter(Postgres(load(DatabaseSettings, os.environ), "runtime"))
     if mode == "hang":
         await asyncio.Event().wait()
     if mode == "refuse":

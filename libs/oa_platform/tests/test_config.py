@@ -165,3 +165,17 @@ def test_a_service_has_two_tokens_at_a_time_and_no_third() -> None:
         load(Sample, {**REQUIRED, "OA_ACCEPTED_SERVICES": ",".join(three)})
     with pytest.raises(Refusal, match="OA_ACCEPTED_SERVICES"):
         load(Sample, {**REQUIRED, "OA_ACCEPTED_SERVICES": f"{two[0]},projector={token_hash('old')}"})
+
+
+@pytest.mark.parametrize(("refresh_s", "is_refused"), [("5", False), ("4.9", True)])
+def test_keys_that_are_fetched_less_often_than_said_are_refused(refresh_s: str, is_refused: bool) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Verifier(Sample):
+        jwks: JwksSettings = group(JwksSettings)
+
+    env = {**REQUIRED, "OA_JWKS_MIN_REFRESH_S": "5", "OA_JWKS_REFRESH_S": refresh_s}
+    if not is_refused:
+        assert load(Verifier, env).jwks.refresh_interval_s == 5
+        return
+    with pytest.raises(Refusal, match=r"OA_JWKS_MIN_REFRESH_S \(5\) is longer than OA_JWKS_REFRESH_S \(4.9\)"):
+        load(Verifier, env)

@@ -204,6 +204,26 @@ def test_a_start_that_takes_too_long_is_given_up() -> None:
     assert err == "runtime: start_failed (OA_START_DEADLINE_S): not started within 0.3 s; raise OA_START_DEADLINE_S\n"
 
 
+@pytest.mark.parametrize(
+    ("answers", "why"), [(False, r"(ConnectionRefusedError)"), (True, "(no answer yet)")], ids=["refuses", "is silent"]
+)
+def test_a_start_that_is_given_up_names_what_it_waits_for_and_why(answers: bool, why: str) -> None:
+    """A database that refuses connections, and one that takes them and says nothing."""
+    with socket.socket() as database:
+        database.bind(("127.0.0.1", 0))
+        if answers:
+            database.listen()
+        where = f"127.0.0.1:{database.getsockname()[1]}"
+        url = f"postgresql://runtime_app:geheim@{where}/openagents"
+        with _service(SAMPLE_MODE="database", OA_START_DEADLINE_S="2", OA_DATABASE_URL=url) as service:
+            code, _, _, err = service.end()
+    assert code == 2
+    assert err.startswith("runtime: start_failed (OA_START_DEADLINE_S): not started within 2 s, because it waits for ")
+    assert f"the database at {where}" in err
+    assert f"{why}; raise OA_START_DEADLINE_S" in err
+    assert "geheim" not in err
+
+
 def test_a_refused_start_is_one_line() -> None:
     with _service(SAMPLE_MODE="refuse") as service:
         code, _, _, err = service.end()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
-from oa_platform.health.quarantine import Quarantine, QuarantineLimits
+from oa_platform.config.shared import QuarantineSettings
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.telemetry.metrics import QUARANTINED
 from oa_testing.metrics import value_of
 
@@ -22,7 +24,7 @@ class Now:
         return self.s
 
 
-async def _failing(error: Exception) -> None:
+async def _failing(error: Exception) -> int:
     raise error
 
 
@@ -32,7 +34,7 @@ async def _fine() -> str:
 
 async def test_what_fails_by_itself_is_left_out_said_and_counted_and_tried_again_later() -> None:
     now = Now()
-    broken = Quarantine("tests", "run_id", QuarantineLimits(retry_s=60), now)
+    broken = Quarantine("tests", "run_id", QuarantineSettings(retry_s=60), now)
     before, defect = value_of(QUARANTINED.labels("tests")), ValueError("x")
     with capture_logs() as lines:
         await broken.attempt("run_1", lambda: _failing(defect))
@@ -79,7 +81,7 @@ def test_rows_that_can_not_be_decoded_are_left_out() -> None:
 
 def test_no_more_are_left_out_than_the_limit_allows() -> None:
     now = Now()
-    broken = Quarantine("tests", "run_id", QuarantineLimits(retry_s=60, max_things=2), now)
+    broken = Quarantine("tests", "run_id", QuarantineSettings(retry_s=60, max_things=2), now)
     for number in range(3):
         broken.hold(f"run_{number}")
         now.s += 1
@@ -87,3 +89,26 @@ def test_no_more_are_left_out_than_the_limit_allows() -> None:
     broken.hold("run_1")  # failed once more: it is now the one that is tried last
     broken.hold("run_3")
     assert broken.ids == ["run_1", "run_3"]
+
+
+async def test_what_fails_among_many_is_found_and_left_out_and_the_rest_is_done() -> None:
+    broken, done = Quarantine("tests", "run_id"), set[str]()
+
+    async def work(ids: Sequence[str]) -> int:
+        if {"run_2", "run_5"} & set(ids):
+            raise ValueError("x")
+        done.update(ids)
+        return len(ids)
+
+    assert await broken.together([f"run_{number}" for number in range(7)], work) == 5
+    assert done == {"run_0", "run_1", "run_3", "run_4", "run_6"}
+    assert broken.ids == ["run_2", "run_5"]
+
+
+async def test_a_defect_that_meets_all_of_many_is_raised_and_leaves_nothing_out() -> None:
+    broken = Quarantine("tests", "run_id")
+    with pytest.raises(ValueError, match="x"):
+        await broken.together(["run_1", "run_2"], lambda _: _failing(ValueError("x")))
+    with pytest.raises(Refusal):
+        await broken.together(["run_1", "run_2"], lambda _: _failing(Refusal("unavailable", "away")))
+    assert broken.ids == []

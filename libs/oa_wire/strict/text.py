@@ -92,18 +92,18 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_without_doubles, parse_float=_fin
 
 def _check_depth(value: Any) -> None:
     """Check the depth level by level, so that the depth of the caller's stack doesn't affect what is read."""
-    level = [value]
-    for _ in range(MAX_JSON_DEPTH + 1):
-        level = [inner for outer in level for inner in _inside(outer)]
+    level = _containers([value])
+    for _ in range(MAX_JSON_DEPTH):
+        level = [inner for outer in level for inner in _containers(outer)]
         if not level:
             return
     raise _too_deep()
 
 
-def _inside(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+def _containers(values: Any) -> list[Any]:
+    """The objects and arrays directly in an object or array."""
+    within = values.values() if isinstance(values, dict) else values
+    return [value for value in within if isinstance(value, dict | list)]
 
 
 def _too_deep() -> Unstrict:

@@ -51,13 +51,17 @@ def test_what_has_none_or_two_is_refused(text: str | bytes) -> None:
 
 @pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
 def test_nesting_is_read_up_to_its_limit_whoever_asks(opened: str, closed: str) -> None:
-    def text(depth: int) -> str:
-        return opened * depth + "1" + closed * depth
+    def text(depth: int, innermost: str = "1") -> str:
+        return opened * depth + innermost + closed * depth
 
     assert read_json(text(MAX_JSON_DEPTH))
     for depth in (MAX_JSON_DEPTH + 1, 1_000, 100_000):
         with pytest.raises(ValueError, match="deeper"):
             read_json(text(depth))
+    for empty in ("[]", "{}"):  # is a level, too
+        assert read_json(text(MAX_JSON_DEPTH - 1, empty))
+        with pytest.raises(ValueError, match="deeper"):
+            read_json(text(MAX_JSON_DEPTH, empty))
 
 
 # ------------------------------------------------------------------------------------------------- base64

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+
+from oa_platform.config.shared import QuarantineSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,3 +26,5 @@ class AuditLogLimits:
     """Age at which events are dropped."""
     dropped_at_once: int = 10_000
     """Maximum number of events that one transaction looks at when it drops the oldest."""
+    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
+    """How events that can't be sealed because of a defect are left out."""

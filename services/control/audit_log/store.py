@@ -21,10 +21,13 @@ SELECT e.audit_id, e.occurred_at, e.action, e.reason, e.actor, e.org_id, e.targe
 
 LOCK = "SELECT only_one FROM control.audit_sealing FOR UPDATE SKIP LOCKED"
 """Lets one replica seal at a time. A replica that finds it locked leaves the work to the other."""
-WAITING = f"""{_SELECT}
+WAITING = """
+SELECT audit_id FROM control.audit_waiting WHERE audit_id <> ALL($2::bigint[]) ORDER BY audit_id LIMIT $1"""
+"""The ids of events without a seal."""
+UNSEALED = f"""{_SELECT}
 FROM control.audit_waiting w JOIN control.audit_events e USING (audit_id)
-LEFT JOIN control.audit_seals s USING (audit_id) ORDER BY w.audit_id LIMIT $1"""
-"""Events without a seal."""
+LEFT JOIN control.audit_seals s USING (audit_id) WHERE w.audit_id = ANY($1::bigint[]) ORDER BY w.audit_id"""
+"""Those of some events that have no seal."""
 HEADS = """
 SELECT o.org_id, s.sequence, s.chain FROM unnest($1::text[]) AS o (org_id) CROSS JOIN LATERAL (
     SELECT sequence, chain FROM control.audit_seals a WHERE a.org_id = o.org_id ORDER BY sequence DESC LIMIT 1
@@ -37,9 +40,9 @@ SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bytea[])"""
 WAIT_NO_MORE = "DELETE FROM control.audit_waiting WHERE audit_id = ANY($1::bigint[])"
 """Removes sealed events from those that wait."""
 BACKLOG = """
-SELECT count(*) AS events, min(e.occurred_at) AS oldest
+SELECT count(*) AS events, extract(epoch FROM min(e.occurred_at))::float8 AS oldest_s
 FROM control.audit_waiting w JOIN control.audit_events e USING (audit_id)"""
-"""The events that wait for a seal."""
+"""The events that wait for a seal. A number: no `datetime` stands for every time that a damaged row may have."""
 DROP = "SELECT control.drop_audit_events($1, $2)"
 """Drops the oldest events from before a time."""
 
@@ -100,8 +103,11 @@ class PostgresSeals:
     async def lock(self) -> bool:
         return await self._connection.fetchval(LOCK) is not None
 
-    async def waiting(self, limit: int) -> Sequence[RecordedEvent]:
-        return [_event(row) for row in await self._connection.fetch(WAITING, limit)]
+    async def waiting(self, limit: int, left_out: Sequence[int]) -> Sequence[int]:
+        return [row["audit_id"] for row in await self._connection.fetch(WAITING, limit, left_out)]
+
+    async def events(self, ids: Sequence[int]) -> Sequence[RecordedEvent]:
+        return [_event(row) for row in await self._connection.fetch(UNSEALED, ids)]
 
     async def heads(self, org_ids: Sequence[str]) -> Mapping[str, AuditHead]:
         return {row["org_id"]: _head(row) for row in await self._connection.fetch(HEADS, org_ids)}
@@ -114,7 +120,7 @@ class PostgresSeals:
     async def backlog(self) -> Backlog:
         row = await self._connection.fetchrow(BACKLOG)
         assert row is not None  # it counts
-        return Backlog(row["events"], row["oldest"])
+        return Backlog(row["events"], row["oldest_s"])
 
     async def drop(self, before: datetime, limit: int) -> int:
         return int(await self._connection.fetchval(DROP, before, limit))

@@ -25,6 +25,9 @@ MAX_SLOWDOWN = 1.5
 SLOW_FLOOR_MS = 64.0
 """A p95 of up to this is never too slow, whatever the factor, because nobody notices it."""
 
+CHUNKS_PER_TURN = 32
+"""Number of chunks of an answer of the legacy side that are passed on before other requests have their turn."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RouteLimits:

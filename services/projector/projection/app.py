@@ -3,8 +3,9 @@
 A *session* asks where the log stands, reads the checkpoints, opens the stream after them, and applies what arrives,
 with one queue for each partition. Any failure ends the session, and the next one starts from the checkpoints again.
 Checkpoints move only in the transaction that stores the data they stand for, so no end of a session, not even SIGKILL,
-loses or repeats an entry. Replicas race for each batch: one of them applies it, and the others continue after it. A log
-that breaks the rules of a log (`LogRefused`) halts the tail instead.
+loses or repeats an entry. Replicas race for each batch: one of them applies it, and the others continue after it. An
+entry that a defect keeps from being applied is set aside with its run; the rest of the partition goes on. A log that
+breaks the rules of a log (`LogRefused`) halts the tail instead.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import structlog
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import concerns_all
 from oa_platform.tasks.ending import cancel_and_wait
 from services.projector.projection.domain import (
     Checkpoint,
@@ -29,6 +31,7 @@ from services.projector.projection.domain import (
     after,
     check_epoch,
     check_lineage,
+    halves,
     joined,
 )
 from services.projector.projection.limits import TailLimits
@@ -67,6 +70,9 @@ class CheckpointWriter(Protocol):
     async def advance(self, old: Checkpoint, position: int) -> None:
         """Move the checkpoint from `old`, and lock others out until the transaction ends. Raises CheckpointMoved."""
 
+    async def lock(self, projection: str, version: int, partition: int) -> None:
+        """Lock others out of the partition until the transaction ends, wherever its checkpoint is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -84,7 +90,14 @@ class Projection(Protocol):
         """Apply `batch`, which follows `checkpoint`, in one transaction with the checkpoint.
 
         Raises CheckpointMoved, LogRefused: then nothing was stored. Raises Refusal when the database went away: then
-        the batch may have been stored, and only the checkpoints tell.
+        the batch may have been stored, and only the checkpoints tell. Raises anything else for a defect, which
+        `set_aside` contains if it is one of a single entry.
+        """
+
+    async def set_aside(self, checkpoint: Checkpoint, batch: LogBatch, error: Exception) -> Applied:
+        """Have the only entry of `batch` wait, because applying it raised `error`; later entries of its run will too.
+
+        Raises as `apply` does, and `error` if too many runs are set aside: then nothing was stored.
         """
 
 
@@ -215,12 +228,22 @@ class Tail:
     async def _apply(self, partition: _Partition) -> None:
         while True:
             batch, taken = await partition.next_batch()
-            rest: LogBatch | None = batch
-            while rest is not None:
-                rest = await self._apply_once(partition, rest)
+            try:
+                await self._apply_all(partition, batch)
+            except (LogRefused, Refusal, CheckpointMoved):
+                raise
+            except Exception:
+                # A defect that can't be contained ends the session; the other partitions move on for a while first.
+                await asyncio.sleep(self._limits.backoff_max_ms / 1000)
+                raise
             self._failures = 0
             for _ in range(taken):
                 partition.queue.task_done()
+
+    async def _apply_all(self, partition: _Partition, batch: LogBatch) -> None:
+        rest = after(partition.checkpoint.position, batch)
+        while rest is not None:
+            rest = await self._apply_once(partition, rest)
 
     async def _apply_once(self, partition: _Partition, batch: LogBatch) -> LogBatch | None:
         """Apply the batch. Returns the rest of it if another replica applied a part first, else None."""
@@ -230,12 +253,29 @@ class Tail:
             partition.checkpoint = await self._moved_on(partition.checkpoint)
             self._progress.followed(batch.partition, partition.checkpoint.position)
             return after(partition.checkpoint.position, batch)
-        except (LogRefused, Refusal):
+        except LogRefused:
             raise
-        except Exception:
-            # A defect that this batch meets ends the session; the other partitions move on for a while first.
-            await asyncio.sleep(self._limits.backoff_max_ms / 1000)
-            raise
+        except Exception as error:
+            if concerns_all(error):
+                raise
+            return await self._around_defect(partition, batch, error)
+        self._note(partition, batch, applied)
+        return None
+
+    async def _around_defect(self, partition: _Partition, batch: LogBatch, error: Exception) -> LogBatch | None:
+        """Find the entry that can't be applied by halving the batch, and set it aside. Returns as `_apply_once`."""
+        if len(batch.events) > 1:
+            for half in halves(batch):
+                await self._apply_all(partition, half)
+            return None
+        try:
+            applied = await self._projection.set_aside(partition.checkpoint, batch, error)
+        except CheckpointMoved:
+            return batch  # another replica came first: trying again finds out where it stands
+        self._note(partition, batch, applied)
+        return None
+
+    def _note(self, partition: _Partition, batch: LogBatch, applied: Applied) -> None:
         partition.checkpoint = applied.checkpoint
         self._progress.moved(
             batch.partition,
@@ -244,7 +284,6 @@ class Tail:
             journal_rows=applied.journal_rows,
             drifts=applied.drifts,
         )
-        return None
 
     async def _moved_on(self, known: Checkpoint) -> Checkpoint:
         """The checkpoint as another replica has moved it. Raises CheckpointMoved if it is not further on."""

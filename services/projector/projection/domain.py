@@ -78,6 +78,13 @@ def joined(batches: list[LogBatch]) -> LogBatch:
     return replace(batches[0], events=events, traceparent=traceparent)
 
 
+def halves(batch: LogBatch) -> tuple[LogBatch, LogBatch]:
+    """The two halves of a batch of at least two entries."""
+    middle = len(batch.events) // 2
+    second = replace(batch, first_position=batch.first_position + middle, events=batch.events[middle:])
+    return replace(batch, events=batch.events[:middle]), second
+
+
 def check_lineage(state: LogState, checkpoints: Mapping[int, Checkpoint]) -> None:
     """Check that the checkpoints belong to this log and lie within it. Raises LogRefused(epoch_changed | rewound)."""
     for partition, checkpoint in checkpoints.items():

@@ -38,6 +38,12 @@ RETURNING position
 one writer at a time."""
 
 
+_LOCK = """
+SELECT FROM projection.checkpoints WHERE projection = $1 AND version = $2 AND partition = $3 FOR UPDATE
+"""
+"""Keeps the partition's writers out until the end of the transaction."""
+
+
 class PostgresCheckpointStore:
     """`app.CheckpointStore` for one version of one projection."""
 
@@ -73,6 +79,10 @@ class PostgresCheckpointWriter:
         )
         if moved is None:
             raise CheckpointMoved(f"partition {old.partition} is not at {old.position}")
+
+    async def lock(self, projection: str, version: int, partition: int) -> None:
+        """See CheckpointWriter."""
+        await self._connection.execute(_LOCK, projection, version, partition)
 
 
 def _checkpoint(row: asyncpg.Record) -> Checkpoint:

@@ -11,14 +11,28 @@ from typing import Protocol
 
 from oa_base.identity import Principal, PrincipalKind
 from oa_base.refusal import Refusal
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.telemetry.tracing import span_under
+from oa_runlog.events import RunEvent
 from oa_runlog.state import RunStatus
 from oa_topics.hub import TopicHub
 from services.projector.journal.app import JournalWriter, publish
+from services.projector.journal.domain import JournalRow
 from services.projector.places.app import PlaceReader
 from services.projector.projection.app import Applied, CheckpointWriter
 from services.projector.projection.domain import Checkpoint, LogBatch
-from services.projector.summaries.domain import Drift, Encoders, RunSummary, StoredSummary, SummaryWrite, plan_batch
+from services.projector.set_aside.app import SetAsideWriter, WaitingRun
+from services.projector.set_aside.limits import SetAsideLimits
+from services.projector.summaries.domain import (
+    PROJECTION,
+    VERSION,
+    Drift,
+    Encoders,
+    RunSummary,
+    StoredSummary,
+    SummaryWrite,
+    plan_batch,
+)
 from services.projector.summaries.limits import PageLimits
 
 APPLY = "projection.apply"
@@ -66,6 +80,7 @@ class Transaction:
 
     checkpoints: CheckpointWriter
     summaries: SummaryWriter
+    set_aside: SetAsideWriter
     places: PlaceReader
     journal: JournalWriter
 
@@ -77,24 +92,62 @@ Transactions = Callable[[], AbstractAsyncContextManager[Transaction]]
 class SummaryProjection:
     """Implements `projection.app.Projection`: read model, topics and checkpoint change together, or not at all."""
 
-    def __init__(self, transactions: Transactions, encoders: Encoders, hub: TopicHub) -> None:
+    def __init__(
+        self,
+        transactions: Transactions,
+        encoders: Encoders,
+        hub: TopicHub,
+        broken: Quarantine,
+        limits: SetAsideLimits | None = None,
+    ) -> None:
+        """`broken` gets the runs that are set aside, so that they are not tried again at once."""
         self._transactions = transactions
         self._encoders = encoders
         self._hub = hub
+        self._broken = broken
+        self._limits = limits or SetAsideLimits()
 
     async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Applied:
         """See Projection."""
         with span_under(APPLY, batch.traceparent, {"oa.entries": len(batch.events)}):
             async with self._transactions() as transaction:
                 await transaction.checkpoints.advance(checkpoint, batch.last_position)
-                stored = await transaction.summaries.read({event.run_id for event in batch.events})
-                plan = plan_batch(stored, batch.events, self._encoders)
-                await transaction.summaries.write(plan.writes)
-                await transaction.summaries.record(plan.drifts)
-                lost = await transaction.places.lost(plan.places)
-                rows = await transaction.journal.append(plan.entries(lost))
+                held = await transaction.set_aside.held({event.run_id for event in batch.events})
+                await transaction.set_aside.add(batch.partition, [one for one in batch.events if one.run_id in held])
+                rows, drifts = await self._write(transaction, [one for one in batch.events if one.run_id not in held])
             publish(self._hub, rows)
-        return Applied(replace(checkpoint, position=batch.last_position), len(rows), len(plan.drifts))
+        return Applied(replace(checkpoint, position=batch.last_position), len(rows), drifts)
+
+    async def set_aside(self, checkpoint: Checkpoint, batch: LogBatch, error: Exception) -> Applied:
+        """See Projection."""
+        async with self._transactions() as transaction:
+            await transaction.checkpoints.advance(checkpoint, batch.last_position)
+            if not await transaction.set_aside.has_room(self._limits.max_runs):
+                raise error
+            await transaction.set_aside.add(batch.partition, batch.events)
+        self._broken.take(batch.events[0].run_id, error)
+        return Applied(replace(checkpoint, position=batch.last_position), 0, 0)
+
+    async def catch_up(self, run: WaitingRun) -> None:
+        """Apply the waiting entries of a run that was set aside, and so let it go on. Raises what keeps it from it."""
+        while True:
+            async with self._transactions() as transaction:
+                await transaction.checkpoints.lock(PROJECTION, VERSION, run.partition)
+                events = await transaction.set_aside.first(run.run_id, self._limits.page_entries)
+                if not events:
+                    return
+                rows, _ = await self._write(transaction, events)
+                await transaction.set_aside.remove(run.run_id, events[-1].seq)
+            publish(self._hub, rows)
+
+    async def _write(self, transaction: Transaction, events: Sequence[RunEvent]) -> tuple[list[JournalRow], int]:
+        """Store what entries lead to. Returns the rows to publish after the commit, and the number of drifts."""
+        stored = await transaction.summaries.read({event.run_id for event in events})
+        plan = plan_batch(stored, events, self._encoders)
+        await transaction.summaries.write(plan.writes)
+        await transaction.summaries.record(plan.drifts)
+        lost = await transaction.places.lost(plan.places)
+        return await transaction.journal.append(plan.entries(lost)), len(plan.drifts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 import grpc.aio
 
+from oa_platform.config.shared import QuarantineSettings
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.postgres.pool import Postgres
 from oa_runlog import events as e
 from oa_testing.waiting import PATIENCE_S
@@ -22,8 +24,11 @@ from services.projector.projection.door import GrpcLogSource
 from services.projector.projection.limits import TailLimits
 from services.projector.projection.metrics import Progress
 from services.projector.projection.store import PostgresCheckpointStore
+from services.projector.set_aside.app import Retries
+from services.projector.set_aside.limits import SetAsideLimits
+from services.projector.set_aside.store import PostgresSetAside
 from services.projector.summaries.app import Reads, SummaryProjection
-from services.projector.summaries.domain import PROJECTION, VERSION, Encoders
+from services.projector.summaries.domain import PROJECTION, VERSION, Encoders, RunSummary
 from services.projector.summaries.door import SummaryCodec
 from services.projector.summaries.store import PostgresSummaryStore
 from services.projector.tests import histories as h
@@ -48,7 +53,12 @@ class Rig:
         self.progress = Progress()
         self.hub = TopicHub(journal_topics(postgres), limits, Unreported())
         self.reads = Reads(self.summaries)
-        self.projection = SummaryProjection(transactions(postgres, CODEC), ENCODERS, self.hub)
+        self.broken = Quarantine("projection", "run_id", QuarantineSettings(retry_s=0.05))
+        self.projection = SummaryProjection(
+            transactions(postgres, CODEC), ENCODERS, self.hub, self.broken, SetAsideLimits(max_runs=2, page_entries=3)
+        )
+        self.waiting = PostgresSetAside(postgres, VERSION)
+        self.retries = Retries(self.waiting, self.projection.catch_up, self.broken, SetAsideLimits())
 
     async def applied(self, checkpoint: Checkpoint, events: list[e.RunEvent]) -> Applied:
         """Apply what follows `checkpoint`."""
@@ -57,6 +67,20 @@ class Rig:
     async def apply(self, checkpoint: Checkpoint, events: list[e.RunEvent]) -> Checkpoint:
         """Apply what follows `checkpoint`; returns the next one."""
         return (await self.applied(checkpoint, events)).checkpoint
+
+    def break_run(self, run_id: str) -> None:
+        """A defect: from now on, the run's summary can't be encoded."""
+
+        def encode(summary: RunSummary) -> bytes:
+            if summary.run_id == run_id:
+                raise KeyError("a defect")
+            return CODEC.encode(summary)
+
+        self.projection._encoders = Encoders(encode, encode_notification)
+
+    def mend_run(self) -> None:
+        """The end of `break_run`."""
+        self.projection._encoders = ENCODERS
 
     async def fill(self, runs: int = 5) -> None:
         """`runs` runs of ours, each in a batch of its own: as many rows on each topic."""

@@ -119,7 +119,7 @@ class Children:
         self._agents = agents
         self._limits = limits
         self._word = Word()
-        self._broken = Quarantine("children", "run_id")
+        self._broken = Quarantine("children", "run_id", limits.quarantine)
 
     async def start(
         self, parent: RunRecord, child_id: str, spec: RunSpec, *, cancel_with_parent: bool, has_branches: bool

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from oa_platform.config.shared import QuarantineSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,3 +21,5 @@ class ChildLimits:
     """Minimum pause between looks."""
     page: int = 500
     """Maximum number of children that one look handles."""
+    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
+    """How runs that can't be handled because of a defect are left out."""

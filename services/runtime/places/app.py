@@ -64,7 +64,7 @@ class Places:
         self._limits = limits
         self._heard: deque[Revocation] = deque()
         self._word = Word()
-        self._broken = Quarantine("places", "run_id")
+        self._broken = Quarantine("places", "run_id", limits.quarantine)
 
     def on_revocation(self, revocation: Revocation) -> None:
         """Handle a revocation, which may change a place."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from oa_platform.config.shared import QuarantineSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,3 +17,5 @@ class PlaceLimits:
     """Pause between looks for work that another replica, or a call in progress, has left behind."""
     page: int = 100
     """Maximum number of runs of deleted orgs that one look asks to end."""
+    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
+    """How runs that can't be handled because of a defect are left out."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from oa_platform.config.shared import QuarantineSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,3 +17,5 @@ class MergeLimits:
     """Wait after a run has finished, so that runs that finish together get one checkpoint."""
     poll_ms: int = 2_000
     """Pause between searches for receipts when no run has finished."""
+    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
+    """How receipts that can't be merged because of a defect are left out."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from oa_platform.config.shared import QuarantineSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +38,5 @@ class ScheduleLimits:
     """Number of next times that are shown for a schedule."""
     keep_deleted_ms: int = 86_400_000
     """How long the id and the key of a deleted schedule are remembered."""
+    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
+    """How schedules that can't be handled because of a defect are left out."""

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import structlog
 
+from oa_platform.config.shared import QuarantineSettings
 from oa_platform.health.failures import surviving
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.tasks.word import Word
@@ -44,14 +45,16 @@ class OpenThreads(Protocol):
 class Threads:
     """Looks after the threads, on one replica."""
 
-    def __init__(self, log: Log, store: OpenThreads, *, interval_ms: int, page: int) -> None:
+    def __init__(
+        self, log: Log, store: OpenThreads, *, interval_ms: int, page: int, quarantine: QuarantineSettings
+    ) -> None:
         """`interval_ms`: the pause between looks; `page`: how many runs one look ends."""
         self._log = log
         self._store = store
         self._interval_ms = interval_ms
         self._page = page
         self._word = Word()
-        self._broken = Quarantine("threads", "run_id")
+        self._broken = Quarantine("threads", "run_id", quarantine)
 
     def look_soon(self) -> None:
         """Look soon, because there is a run that may interrupt others."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from oa_base.backoff import Backoff
+from oa_platform.config.shared import QuarantineSettings
 
 _DOUBLINGS = 12
 """Number of losses after which a pause no longer grows: the shortest pause has grown to more than an hour."""
@@ -49,6 +50,8 @@ class WorkerLimits:
     """Maximum number of bytes of such a page; it always has at least one event."""
     drain_reconnect_ms: int = 100
     """Wait that a draining replica asks workers for."""
+    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
+    """How runs that can't be handled because of a defect are left out."""
 
     @property
     def late_after_ms(self) -> int:

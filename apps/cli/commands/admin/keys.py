@@ -37,10 +37,16 @@ async def rotate(cli: Cli, stolen: str) -> Exit:
     async with operators(SigningKeyOperators, cli.env) as operator:
         keys = await operator.rotate(stolen)
     _show(cli, keys)
-    newest = keys[-1]
-    when = "signs from now on" if newest.state == "signing" else f"signs from {time_words(newest.signs_from)} on"
-    cli.output.note(f"{newest.key_id} {when}. See it: oa admin keys list")
+    cli.output.note(f"{words_of_rotation(keys[-1])}. See it: oa admin keys list")
     return Exit.OK
+
+
+def words_of_rotation(newest: SigningKey) -> str:
+    """Return when the new key signs, and what must be true of the services by then; control does not know it."""
+    if newest.state == "signing":
+        return f"{newest.key_id} signs from now on"
+    must = "every service has to fetch it before, so check that OA_JWKS_REFRESH_S of each ends earlier"
+    return f"{newest.key_id} signs from {time_words(newest.signs_from)} on; {must}"
 
 
 def _show(cli: Cli, keys: Sequence[SigningKey]) -> None:

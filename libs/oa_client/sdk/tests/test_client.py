@@ -6,7 +6,7 @@ import asyncio
 import copy
 import pickle
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,13 +28,14 @@ from oa_client.sdk.queue import Queue, Retry
 from oa_client.sdk.runs import RunCanceled, RunFailed, RunHandle
 from oa_client.transport import HttpAnswer
 from oa_khala.topics import run_events
-from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunSpec, Terminal
+from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunEvent, RunSpec, Terminal
+from oa_runlog.proof.chain import chain_over
 from oa_runlog.tests.records import record, text
 from oa_runlog.wire.events import decode_event
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import ChildFailed
 from openagents.control.v1.service_account_service_pb2 import ExchangeKeyRequest, ExchangeKeyResponse
-from openagents.runtime.v1 import event_pb2
+from openagents.runtime.v1 import event_pb2, run_pb2
 
 ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
 RUN = record([text(b"one\n"), text(b"two\n")])
@@ -115,10 +116,48 @@ async def test_events_go_on_exactly_after_a_break_and_after_a_seq() -> None:
         run = handle(gateway, None)
         assert [event.seq async for event in run.events()] == list(range(1, len(RUN.events) + 1))
         assert [event.seq async for event in run.events(after_seq=2)] == list(range(3, len(RUN.events) + 1))
-    first, second, third = gateway.subscribed_from
-    assert (first, third) == (None, None)
+    first, second, *others = gateway.subscribed_from
+    assert (first, *others) == (None, None, None)  # a gateway without snapshots: all events are read
     assert second is not None
     assert (second.epoch, second.applied_seq) == (EPOCH, 2)
+
+
+def with_snapshot(count: int, floor: int = 0) -> FakeGateway:
+    """Has the first `count` events of the run, and a snapshot of it there."""
+    state = run_pb2.Run(run_id=RUN.run_id, latest_seq=count, chain_head=chain_over(RUN.run_id, RUN.events[:count]))
+    if count == len(RUN.events):
+        state.finish.outcome = event_pb2.RUN_OUTCOME_SUCCEEDED
+    payload = run_pb2.RunSnapshot(run=state).SerializeToString()
+    return FakeGateway(
+        {TOPIC: Topic(list(RUN.events[:count]), floor=floor, snapshots={count: (payload, state.chain_head)})}
+    )
+
+
+@pytest.mark.parametrize("after_seq", [1, 2, 3, len(RUN.events) - 1, len(RUN.events), 99])
+@pytest.mark.parametrize("count", [3, len(RUN.events)])
+async def test_events_after_a_seq_are_asked_for_from_there(count: int, after_seq: int) -> None:
+    async with with_snapshot(count).running() as gateway, asyncio.timeout(PATIENCE_S):
+        events = handle(gateway, None).events(after_seq=after_seq)
+        following = asyncio.ensure_future(_seqs(events))
+        while not following.done() and len(gateway.subscribed_from) < 2:
+            await asyncio.sleep(0.01)
+        gateway.append(TOPIC, RUN.events[count:])
+        assert await following == list(range(after_seq + 1, len(RUN.events) + 1))
+    asked = [cursor and cursor.applied_seq for cursor in gateway.subscribed_from]
+    has_ended = after_seq >= count == len(RUN.events)
+    assert asked == ([None] if has_ended else [None, min(after_seq, count)])
+
+
+async def _seqs(events: AsyncGenerator[RunEvent, None]) -> list[int]:
+    return [event.seq async for event in events]
+
+
+async def test_events_after_a_seq_that_are_in_the_archive_are_refused() -> None:
+    async with with_snapshot(len(RUN.events), floor=len(RUN.events)).running() as gateway:
+        with pytest.raises(Refusal) as refused:
+            await anext(handle(gateway, None).events(after_seq=1))
+    assert refused.value.reason == "retention_floor_breach"
+    assert "archive" in refused.value.message
 
 
 async def test_a_log_that_was_replaced_is_not_taken_for_the_same() -> None:

@@ -6,11 +6,13 @@ A page is sealed in one transaction, so a crash in the middle leaves the chains 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
 from oa_base.clock import Clock
 from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine
 from services.control.audit_log import metrics
 from services.control.audit_log.app.tables import Sealing
 from services.control.audit_log.domain import seals_of
@@ -27,6 +29,7 @@ class Sealer:
         self._transactions = transactions
         self._clock = clock
         self._limits = limits
+        self._broken = Quarantine("audit log", "audit_id", limits.quarantine)
 
     async def run(self) -> None:
         """Seal until canceled. A failed attempt is repeated."""
@@ -40,18 +43,27 @@ class Sealer:
 
     async def seal_all(self) -> None:
         """Seal until no event waits, or another replica is sealing. Raises Refusal `unavailable`."""
-        while await self.seal_page() == self._limits.sealed_at_once:
+        while await self.seal_page():
             pass
         async with self._transactions.autocommit() as tx:
-            oldest = (await tx.seals.backlog()).oldest
-        metrics.OLDEST.set(max(0.0, (self._clock.now() - oldest).total_seconds()) if oldest else 0.0)
+            oldest_s = (await tx.seals.backlog()).oldest_s
+        metrics.OLDEST.set(0.0 if oldest_s is None else max(0.0, self._clock.now().timestamp() - oldest_s))
 
     async def seal_page(self) -> int:
-        """Seal one page. Return the number of its events."""
+        """Seal one page. Return the number of its events.
+
+        An event that can't be sealed because of a defect goes on waiting, and later ones get their places before it: a
+        chain is in the order of sealing, and nothing leaves those that wait without a seal.
+        """
+        async with self._transactions.autocommit() as tx:
+            ids = await tx.seals.waiting(self._limits.sealed_at_once, [int(one) for one in self._broken.ids])
+        return await self._broken.together([str(one) for one in ids], self._seal) if ids else 0
+
+    async def _seal(self, ids: Sequence[str]) -> int:
         async with self._transactions.begin() as tx:
             if not await tx.seals.lock():
                 return 0
-            events = await tx.seals.waiting(self._limits.sealed_at_once)
+            events = await tx.seals.events([int(one) for one in ids])
             if events:
                 heads = await tx.seals.heads(sorted({event.org_id for event in events}))
                 await tx.seals.seal(seals_of(events, heads))

@@ -14,7 +14,8 @@ class Backlog(NamedTuple):
     """The events that wait for a seal."""
 
     events: int
-    oldest: datetime | None
+    oldest_s: float | None
+    """Seconds since the epoch."""
 
 
 class Looked(NamedTuple):
@@ -31,8 +32,12 @@ class SealStore(Protocol):
         """Whether this transaction may seal. Only one at a time may."""
         ...
 
-    async def waiting(self, limit: int) -> Sequence[RecordedEvent]:
-        """Events without a seal, in the order in which they are sealed."""
+    async def waiting(self, limit: int, left_out: Sequence[int]) -> Sequence[int]:
+        """The ids of events without a seal, the oldest first, without those that are left out."""
+        ...
+
+    async def events(self, ids: Sequence[int]) -> Sequence[RecordedEvent]:
+        """Those of these events that have no seal, in the order in which they are sealed."""
         ...
 
     async def heads(self, org_ids: Sequence[str]) -> Mapping[str, AuditHead]:

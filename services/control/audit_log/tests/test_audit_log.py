@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
@@ -154,6 +155,24 @@ async def test_a_running_sealer_goes_on_after_a_failure(cases: Cases, admin: Any
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_event_that_can_not_be_read_waits_and_keeps_no_other_from_its_seal(cases: Cases, admin: Any) -> None:
+    """Its row was damaged before its seal. It gets its place once somebody has put the row back."""
+    await recorded(cases, 3)
+    await recorded(cases, 2, OTHER)
+    found = "(SELECT min(audit_id) FROM control.audit_events)"
+    await admin.execute(f"UPDATE control.audit_events SET occurred_at = '20000-01-01' WHERE audit_id = {found}")  # noqa: S608
+    with capture_logs() as lines:
+        await cases.sealer.seal_all()
+    assert [line["task"] for line in lines if line["event"] == "quarantined"] == ["audit log"]
+    assert ((await verified(cases)).head.sequence, (await verified(cases, OTHER)).head.sequence) == (2, 2)
+    assert await admin.fetchval("SELECT count(*) FROM control.audit_waiting") == 1
+
+    before = (await verified(cases)).head
+    await admin.execute(f"UPDATE control.audit_events SET occurred_at = now() WHERE audit_id = {found}")  # noqa: S608
+    await Sealer(cases.transactions, cases.clock, AuditLogLimits()).seal_all()
+    assert (await verified(cases, known=before)).head.sequence == 3
 
 
 async def test_the_age_of_what_waits_is_measured(cases: Cases, clock: FakeClock) -> None:

@@ -16,6 +16,8 @@ _SHARES_PER_PERCENT = _SHARES // 100
 _DOTS = frozenset({b".", b".."})
 _METHODS = "/openagents."
 """The edge answers all paths that begin so: they are the methods of the API, and never reach a group."""
+DOCUMENTS = frozenset({"/.well-known/jwks.json", "/openapi.json"})
+"""The edge answers these paths itself, too."""
 
 
 class Side(StrEnum):
@@ -118,6 +120,9 @@ def _require_reachable(prefix: str, field: str) -> None:
         raise Refusal("invalid_value", message, field=field)
     if prefix.startswith(_METHODS):
         message = f"paths that begin with {_METHODS} are the API's and are in no group; give another path"
+        raise Refusal("invalid_value", message, field=field)
+    if _trimmed(prefix) in DOCUMENTS:
+        message = f"control itself answers {' and '.join(sorted(DOCUMENTS))}; give another path"
         raise Refusal("invalid_value", message, field=field)
 
 

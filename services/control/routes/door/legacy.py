@@ -26,7 +26,7 @@ from services.control.routes.domain.requests import (
     FOREIGN,
     without_our_cookies,
 )
-from services.control.routes.limits import LegacyLimits
+from services.control.routes.limits import CHUNKS_PER_TURN, LegacyLimits
 
 _log = structlog.get_logger(__name__)
 _OVERLOADED_RETRY_MS = 500
@@ -261,9 +261,14 @@ def _passed_on(answer: httpx.Response) -> StreamingResponse:
 
 
 async def _content(answer: httpx.Response) -> AsyncIterator[bytes]:
+    chunks = 0
     try:
         async for chunk in answer.aiter_raw():
             yield chunk
+            chunks += 1
+            if chunks % CHUNKS_PER_TURN == 0:
+                # One read may hold ten thousand chunks of a byte, and httpx waits for nothing between them.
+                await asyncio.sleep(0)
     except httpx.TransportError as error:
         # The head was already sent, so the client can only be shown that the answer was cut off.
         _log.warning("legacy_broke_off", error=type(error).__name__)

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
+from oa_platform.auth.jwks import JWKS_PATH
+from services.control.edge.door.openapi.document import OPENAPI_PATH
 from services.control.routes.domain.canary import (
     BOUNDS_MS,
     STEPS,
@@ -21,7 +23,7 @@ from services.control.routes.domain.canary import (
     newest,
     quantile_ms,
 )
-from services.control.routes.domain.groups import Group, Groups, Side, checked_path
+from services.control.routes.domain.groups import DOCUMENTS, Group, Groups, Side, checked_path
 from services.control.routes.domain.maintenance import Maintenance, bypass_of, is_bypass
 from services.control.routes.domain.requests import choice_of, cohort_of, without_our_cookies
 from services.control.routes.limits import MAX_ERROR_EXCESS, MAX_GROUPS, MAX_SLOWDOWN, SLOW_FLOOR_MS
@@ -107,7 +109,10 @@ def test_no_path_is_in_two_groups_and_groups_have_a_bound() -> None:
 
 @pytest.mark.parametrize(
     "prefix",
-    ["//", "///", "/a//", "/a//b", "//a", "/..", "/.", "/a/../b", "/a/./", "/openagents.control.v1.OrgService"],
+    [
+        *("//", "///", "/a//", "/a//b", "//a", "/..", "/.", "/a/../b", "/a/./", "/openagents.control.v1.OrgService"),
+        *("/openapi.json", "/openapi.json/", "/.well-known/jwks.json"),
+    ],
 )
 def test_a_prefix_that_no_request_matches_is_refused_by_its_field(prefix: str) -> None:
     with pytest.raises(Refusal) as refused:
@@ -115,7 +120,13 @@ def test_a_prefix_that_no_request_matches_is_refused_by_its_field(prefix: str) -
     assert (refused.value.reason, refused.value.field) == ("invalid_value", "group.prefixes[1]")
 
 
-@pytest.mark.parametrize("prefix", ["/", "/a", "/a/", "/a/..b/.c", "/.well-known", "/openagents", "/openagents/x"])
+def test_the_documents_that_control_answers_itself_are_in_no_group() -> None:
+    assert {JWKS_PATH, OPENAPI_PATH} == DOCUMENTS
+
+
+@pytest.mark.parametrize(
+    "prefix", ["/", "/a", "/a/", "/a/..b/.c", "/.well-known", "/openapi.json/x", "/openagents", "/openagents/x"]
+)
 def test_a_plain_prefix_is_taken(prefix: str) -> None:
     groups = Groups().with_group(Group("app", (prefix,), None, 0))
     assert groups.of_path(prefix) is groups.of_path(prefix.rstrip("/") + "/below") is groups.get("app")

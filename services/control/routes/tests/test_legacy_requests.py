@@ -20,7 +20,7 @@ from oa_testing.waiting import PATIENCE_S
 from services.control.routes.domain.groups import Group, Groups, Side
 from services.control.routes.door.front import Front
 from services.control.routes.door.legacy import Legacy
-from services.control.routes.limits import LegacyLimits
+from services.control.routes.limits import CHUNKS_PER_TURN, LegacyLimits
 from services.control.tests.harness import Control, raw, running_control
 from services.control.tests.web import legacy_process
 
@@ -188,3 +188,37 @@ async def test_an_answer_whose_head_never_ends_is_given_up(endless: bytes) -> No
         async with asyncio.timeout(PATIENCE_S):
             await answers(0.5, said, "GET", endless=endless)
     assert refused.value.reason == "deadline_exceeded"
+
+
+async def test_an_answer_in_chunks_of_a_byte_lets_others_have_their_turn() -> None:
+    """Thousands of chunks lie in one read."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 5_000 + b"0\r\n\r\n")
+        await writer.drain()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    passed_on = 0
+
+    async def send(message: Any) -> None:
+        nonlocal passed_on
+        passed_on += len(message.get("body", b""))
+
+    most = 0
+
+    async def others() -> None:
+        nonlocal most
+        while True:
+            before = passed_on
+            await asyncio.sleep(0)
+            most = max(most, passed_on - before)
+
+    watching = asyncio.create_task(others())
+    async with Listener(serve) as server, Legacy(f"http://127.0.0.1:{server.port}", LIMITS, ()) as legacy:
+        await legacy(web_request("GET", (b"host", b"x")), receive, send)
+    watching.cancel()
+    assert passed_on == 5_000
+    assert most <= CHUNKS_PER_TURN

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import grpc.aio
 import pytest
+from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
@@ -158,8 +159,9 @@ async def test_entries_that_can_not_be_read_now_are_waited_for_and_never_stepped
     await check_everything_once(rig, runs)
 
 
-async def test_a_partition_that_meets_a_defect_is_tried_again_while_others_are_followed(rig: Rig) -> None:
-    runs = some_runs(8)
+async def test_a_defect_that_every_run_meets_holds_its_partition_back_once_the_limit_is_reached(rig: Rig) -> None:
+    """Two runs are set aside (`max_runs`); then the partition is tried again and again, while others are followed."""
+    runs = some_runs(16)
     log = FakeLog(spread(runs), page=3)
     apply, is_defective = rig.projection.apply, True
 
@@ -173,10 +175,60 @@ async def test_a_partition_that_meets_a_defect_is_tried_again_while_others_are_f
         others = {number: len(entries) for number, entries in log.partitions.items() if number != 0}
         await until(lambda: rig.progress.reconnects.get("internal", 0) > 2)
         await until(lambda: {number: rig.progress.applied.get(number) for number in others} == others)
-        assert (task.done(), rig.progress.halted, rig.progress.applied[0]) == (False, "", 0)
+        assert (task.done(), rig.progress.halted) == (False, "")
+        assert len(await rig.waiting.runs([], 10)) == 2
         is_defective = False
         await until(lambda: rig.progress.caught_up_once)
+        await rig.retries.look()
     await check_everything_once(rig, runs)
+
+
+async def test_a_run_that_can_not_be_applied_waits_in_order_while_others_go_on(rig: Rig) -> None:
+    runs = some_runs(12)
+    damaged, late = runs[4][0].run_id, runs[4][-2:]
+    log = FakeLog(spread([*runs[:4], runs[4][:-2], *runs[5:]]), page=7)
+    rig.break_run(damaged)
+    with capture_logs() as lines:
+        async with serving(log) as channel, running(rig.tail(channel)):
+            await until(lambda: rig.progress.caught_up_once)
+            await log.append(0, late[:1])
+            await log.append(0, late[1:])
+            await until(lambda: rig.progress.applied[0] == len(log.partitions[0]))
+            await rig.retries.look()
+    assert rig.progress.reconnects == {}
+    assert {(line["task"], line["run_id"]) for line in lines if line["event"] == "quarantined"} == {
+        ("projection", damaged)
+    }
+    assert await rig.summaries.summary(damaged) is None
+    await check_everything_once(rig, runs[:4] + runs[5:])
+    assert [run.run_id for run in await rig.waiting.runs([], 10)] == [damaged]
+
+    rig.mend_run()
+    again = Rig(rig.postgres)  # a process that starts anew tries it at once
+    await asyncio.gather(again.retries.look(), rig.retries.look())
+    await check_everything_once(rig, runs)
+    assert await rig.waiting.runs([], 10) == []
+
+
+async def test_entries_that_arrive_while_a_run_catches_up_come_after_those_that_waited(rig: Rig) -> None:
+    """The run catches up in pages of three entries; the partition moves on between them."""
+    run = h.whole_run(1, deltas=12)
+    checkpoint = await rig.checkpoint()
+    rig.break_run(run[0].run_id)
+    batch = h.batch(0, 1, run[:1])
+    checkpoint = (await rig.projection.set_aside(checkpoint, batch, ValueError("a defect"))).checkpoint
+    checkpoint = await rig.apply(checkpoint, run[1:10])
+    rig.mend_run()
+    waiting = (await rig.waiting.runs([], 10))[0]
+
+    async def go_on() -> None:
+        nonlocal checkpoint
+        for event in run[10:]:
+            checkpoint = await rig.apply(checkpoint, [event])
+
+    await asyncio.gather(rig.projection.catch_up(waiting), go_on())
+    await rig.projection.catch_up(waiting)
+    await check_everything_once(rig, [run])
 
 
 async def test_entries_that_are_no_events_are_refused(rig: Rig) -> None:
@@ -210,6 +262,9 @@ async def test_a_batch_that_nobody_else_has_applied_is_not_stepped_over(rig: Rig
         async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Applied:
             raise CheckpointMoved(f"partition {batch.partition} is said to be elsewhere than {checkpoint.position}")
 
+        async def set_aside(self, checkpoint: Checkpoint, batch: LogBatch, error: Exception) -> Applied:
+            raise error
+
     log = FakeLog(spread(some_runs(3)))
     async with serving(log) as channel:
         tail = Tail(GrpcLogSource(channel), rig.checkpoints, Never(), rig.progress, limits=QUICK)
@@ -229,6 +284,9 @@ async def test_a_cancel_is_heard_also_while_a_session_fails(rig: Rig, after_s: f
             elif tasks:
                 tasks.pop().cancel()
             raise Refusal("unavailable", "away; try again")
+
+        async def set_aside(self, checkpoint: Checkpoint, batch: LogBatch, error: Exception) -> Applied:
+            raise error
 
     async with serving(FakeLog(spread(some_runs(3)))) as channel:
         limits = replace(QUICK, backoff_min_ms=60_000, backoff_max_ms=60_000)

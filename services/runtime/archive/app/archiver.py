@@ -13,8 +13,9 @@ import asyncio
 import structlog
 
 from oa_base.refusal import Refusal
+from oa_platform.config.shared import QuarantineSettings
 from oa_platform.health.failures import note_survived, reason_of
-from oa_platform.health.quarantine import Quarantine, QuarantineLimits
+from oa_platform.health.quarantine import Quarantine
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.replay import MAX_LINE_BYTES
 from oa_runlog.proof.verify import Keys, VerifiedReplay, verify_artifact
@@ -48,7 +49,7 @@ class Archiver:
         self._artifacts = artifacts
         self._archive = archive
         self._limits = limits
-        self._failed = Quarantine("archiver", "run_id", QuarantineLimits(retry_s=limits.retry_s))
+        self._failed = Quarantine("archiver", "run_id", QuarantineSettings(retry_s=limits.retry_s))
         """Runs that could not be archived. They don't hold up the others."""
 
     async def run(self) -> None:

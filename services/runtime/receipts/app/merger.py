@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from oa_platform.health.failures import note_survived
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.tasks.events import until_set
 from oa_runlog.events import EventType
 from oa_runlog.proof.merkle import Frontier
@@ -34,6 +35,7 @@ class Merger:
         self._key_id = key_id
         self._limits = limits
         self._wake = asyncio.Event()
+        self._broken = Quarantine("receipts", "run_id", limits.quarantine)
 
     def on_records(self, records: Sequence[LogRecord]) -> None:
         """Take new records of the log."""
@@ -59,18 +61,25 @@ class Merger:
 
     async def merge_all(self) -> None:
         """Merge until nothing waits, or another replica does it. Raises Refusal unavailable."""
-        while await self.merge_page() == self._limits.page:
+        while await self.merge_page():
             pass
         backlog = await self._store.backlog()
         metrics.UNMERGED.set(backlog.receipts)
         metrics.MERGE_LAG_SECONDS.set(backlog.oldest_s)
 
     async def merge_page(self) -> int:
-        """Merge one page; returns how many receipts it had."""
+        """Merge one page; returns how many receipts it had.
+
+        A receipt that can't be merged because of a defect goes on waiting, and later ones come before it in the log:
+        their order proves nothing, and nothing leaves those that wait without being in the log.
+        """
+        return await self._broken.together(await self._store.waiting(self._limits.page, self._broken.ids), self._merge)
+
+    async def _merge(self, run_ids: Sequence[str]) -> int:
         async with self._store.merging() as transaction:
             if transaction is None:
                 return 0
-            receipts = await transaction.waiting(self._limits.page)
+            receipts = await transaction.receipts(run_ids)
             frontier = transaction.frontier
             if receipts:
                 growth = grow(frontier, receipts)

@@ -49,8 +49,8 @@ class MergeTransaction(Protocol):
 
     frontier: Frontier
 
-    async def waiting(self, limit: int) -> Sequence[SignedReceipt]:
-        """Receipts that are not in the log, in the order in which they are appended."""
+    async def receipts(self, run_ids: Sequence[str]) -> Sequence[SignedReceipt]:
+        """The receipts of those of these runs that wait, in the order in which they are appended."""
         ...
 
     async def has_checkpoint(self, size: int, key_id: str) -> bool:
@@ -71,6 +71,10 @@ class ReceiptLogStore(Protocol):
 
     def merging(self) -> AbstractAsyncContextManager[MergeTransaction | None]:
         """A transaction with the lock; None when another replica has it."""
+        ...
+
+    async def waiting(self, limit: int, left_out: Sequence[str]) -> Sequence[str]:
+        """The runs whose receipts are not in the log, the oldest first, without those that are left out."""
         ...
 
     async def backlog(self) -> Backlog:

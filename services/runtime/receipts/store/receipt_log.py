@@ -28,6 +28,11 @@ class PostgresReceiptLog:
             row = await connection.fetchrow(sql.LOCK_RECEIPT_LOG)
             yield None if row is None else PostgresMerge(connection, _frontier(row["size"], row["frontier"]))
 
+    async def waiting(self, limit: int, left_out: Sequence[str]) -> Sequence[str]:
+        """The runs whose receipts are not in the log, the oldest first."""
+        async with self._postgres.acquire() as connection:
+            return [row["run_id"] for row in await connection.fetch(sql.READ_WAITING, limit, left_out)]
+
     async def backlog(self) -> Backlog:
         """The receipts that wait to be merged."""
         async with self._postgres.acquire() as connection:
@@ -61,9 +66,9 @@ class PostgresMerge:
         self._connection = connection
         self.frontier = frontier
 
-    async def waiting(self, limit: int) -> Sequence[SignedReceipt]:
-        """Receipts that are not in the log, the oldest first."""
-        return [SignedReceipt(**dict(row)) for row in await self._connection.fetch(sql.READ_UNMERGED, limit)]
+    async def receipts(self, run_ids: Sequence[str]) -> Sequence[SignedReceipt]:
+        """The receipts of those of these runs that wait, the oldest first."""
+        return [SignedReceipt(**dict(row)) for row in await self._connection.fetch(sql.READ_UNMERGED, run_ids)]
 
     async def has_checkpoint(self, size: int, key_id: str) -> bool:
         """Whether this key has signed the log of this size."""

@@ -17,9 +17,14 @@ LOCK_RECEIPT_LOG = "SELECT size, frontier FROM runtime.receipt_log FOR UPDATE SK
 READ_UNMERGED = """
 SELECT r.run_id, r.canonical_json, r.signature, r.key_id
 FROM runtime.receipts_unmerged u JOIN runtime.receipts r USING (run_id)
-ORDER BY u.created_at, u.run_id LIMIT $1
+WHERE u.run_id = ANY($1::text[]) ORDER BY u.created_at, u.run_id
 """
-"""Receipts that are not in the log of receipts yet, the oldest first."""
+"""Those of some receipts that are not in the log of receipts yet, the oldest first."""
+
+READ_WAITING = """
+SELECT run_id FROM runtime.receipts_unmerged WHERE run_id <> ALL($2::text[]) ORDER BY created_at, run_id LIMIT $1
+"""
+"""The runs whose receipts are not in the log of receipts yet, the oldest first."""
 
 HAS_CHECKPOINT = "SELECT EXISTS (SELECT FROM runtime.receipt_checkpoints WHERE size = $1 AND key_id = $2)"
 """Whether a key has signed the log at a size."""

@@ -11,6 +11,7 @@ from itertools import pairwise
 import asyncpg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
@@ -120,6 +121,26 @@ async def test_receipts_become_leaves_in_the_order_in_which_they_were_stored(run
             assert await store.leaf_index(one.run_id) == index
 
 
+async def test_a_receipt_that_can_not_be_merged_waits_and_keeps_no_other_out(runtime_database: Database) -> None:
+    """A receipt of a table that was restored in part: it is in the log, and waits for it."""
+    async with postgres_of(runtime_database.runtime) as postgres:
+        await add_key(postgres, SIGNER)
+        store = PostgresReceiptLog(postgres)
+        merger = Merger(store, NOTES, SIGNER.key_id, QUICK)
+        first = await add_receipts(postgres, 1)
+        await merger.merge_all()
+        async with postgres.acquire() as connection:
+            await connection.execute("INSERT INTO runtime.receipts_unmerged VALUES ($1)", first[0].run_id)
+        more = await add_receipts(postgres, 20)
+        with capture_logs() as lines:
+            await merger.merge_all()
+        assert [line["run_id"] for line in lines if line["event"] == "quarantined"] == [first[0].run_id]
+        assert (await store.backlog()).receipts == 1
+        async with postgres.acquire() as connection:
+            await connection.execute("DELETE FROM runtime.receipts_unmerged")
+        await check_whole_log(postgres, first + more)
+
+
 async def test_a_proof_reads_a_logarithm_of_the_log(runtime_database: Database) -> None:
     async with postgres_of(runtime_database.runtime) as postgres:
         await add_key(postgres, SIGNER)
@@ -223,15 +244,22 @@ async def test_a_merge_that_is_killed_leaves_the_log_as_it_was(runtime_database:
         await admin.close()
 
 
-@pytest.mark.parametrize("error", [Refusal("unavailable", "the database is away"), RuntimeError("a defect")], ids=repr)
-async def test_a_database_that_fails_is_tried_again_and_counted(runtime_database: Database, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "failures"),
+    # A defect that meets both receipts together, and each alone, is not one of a receipt.
+    [(Refusal("unavailable", "the database is away"), 1), (RuntimeError("a defect"), 3)],
+    ids=repr,
+)
+async def test_a_database_that_fails_is_tried_again_and_counted(
+    runtime_database: Database, error: Exception, failures: int
+) -> None:
     class FailingOnce(PostgresReceiptLog):
-        failures = 1
+        left = failures
 
         @asynccontextmanager
         async def merging(self) -> AsyncIterator[PostgresMerge | None]:
-            if self.failures:
-                self.failures -= 1
+            if self.left:
+                self.left -= 1
                 raise error
             async with super().merging() as merge:
                 yield merge

@@ -66,7 +66,7 @@ class ScheduleClock:
         self._limits = limits
         self._waiting: set[str] = set()
         """Schedules whose runs can't be created at the moment. The next look tries again."""
-        self._broken = Quarantine("schedules", "schedule_id")
+        self._broken = Quarantine("schedules", "schedule_id", limits.quarantine)
 
     async def run(self) -> None:
         """Run until canceled."""

@@ -70,7 +70,7 @@ class Schedules:
         self._runs = runs
         self._specs = specs
         self._limits = limits
-        self._broken = Quarantine("places of schedules", "schedule_id")
+        self._broken = Quarantine("places of schedules", "schedule_id", limits.quarantine)
 
     # -------------------------------------------------------------------------------------------------- create, show
 

@@ -77,7 +77,7 @@ class AttachedWorkers:
         self._holders: dict[str, Attachment] = {}
         """Run -> the attached worker that holds it."""
         self._telling: set[asyncio.Task[None]] = set()
-        self._broken = Quarantine("attached workers", "run_id")
+        self._broken = Quarantine("attached workers", "run_id", limits.quarantine)
         self.on_run_waits: Callable[[], None] = lambda: None
         """Called when a run may have begun to wait for a worker."""
         self.on_worker_free: Callable[[], None] = lambda: None

@@ -43,7 +43,7 @@ class Dispatcher:
         self._limits = limits
         self._rules = rules
         self._turns = Turns()
-        self._broken = Quarantine("dispatcher", "run_id")
+        self._broken = Quarantine("dispatcher", "run_id", limits.quarantine)
         self._next_look_s = 0.0
         self._word = Word()
         self._began_to_wait = 0

@@ -58,7 +58,7 @@ class Watchdog:
             absent_after_s=limits.absent_after_ms / 1000,
             cancel_after_s=cancel_deadline_ms / 1000,
         )
-        self._broken = Quarantine("watchdog", "run_id")
+        self._broken = Quarantine("watchdog", "run_id", limits.quarantine)
         self._failing_since_s: float | None = None
         self._sent_away = False
         show_at_zero(metrics.WORKERS_LOST, LossCause)

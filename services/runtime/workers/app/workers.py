@@ -49,7 +49,7 @@ class Workers:
         self.limits = limits
         self._on_agents = on_agents
         self.lease_holders = LeaseHolders(store)
-        self.broken = Quarantine("leases", "run_id")
+        self.broken = Quarantine("leases", "run_id", limits.quarantine)
         """Runs that can't be taken from workers that have ended."""
         self._checking_agents = asyncio.Lock()
         self._letting_go: set[asyncio.Task[None]] = set()
