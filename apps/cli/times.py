@@ -80,8 +80,22 @@ class Moment(click.ParamType[datetime]):
             return self.fail(f"Give a time as {self._forms}.", param, ctx)
 
 
+class MomentOrDelay(click.ParamType[datetime | timedelta]):
+    """A `Moment`, or the timedelta of +10m, for whoever knows the time better than our clock."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime | timedelta:
+        """Return the time or the delay. Any other value is a usage error."""
+        if isinstance(value, timedelta):
+            return value
+        moment = MOMENT.convert(value, param, ctx)
+        text = str(value)
+        return DURATION_OR_ZERO.convert(text[1:], param, ctx) if text.startswith("+") else moment
+
+
 DURATION, DURATION_OR_ZERO = Duration(zero=False), Duration(zero=True)
 """Only an option that says what 0 means takes DURATION_OR_ZERO."""
 UP_TO_A_DAY = Duration(zero=False, max_duration=timedelta(days=1))
 """For what operators decide on web requests: steps of canaries, waits, bypasses."""
-MOMENT, FIXED_MOMENT = Moment(), Moment(fixed=True)
+MOMENT, FIXED_MOMENT, MOMENT_OR_DELAY = Moment(), Moment(fixed=True), MomentOrDelay()

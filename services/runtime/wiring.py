@@ -384,7 +384,8 @@ def _look_after_workers(
     process.background("children", children.run())
     tail.listen(children.on_records)
     held_runs = HeldRuns(replica.reads, workers.lease_holders, requests, children, limits)
-    api = WorkerApi(workers, held_runs, replica.run_limits, tokens.authenticate, tokens.revocations)
+    authenticate, revocations = tokens.authenticate, tokens.revocations
+    api = WorkerApi(workers, held_runs, replica.run_limits, authenticate, revocations, process.clock.now)
     return _Workers(api, workers, attached, agents, dispatcher)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
 
 from apps.cli.output import Output
 from apps.cli.times import time_words
-from oa_base.clock import time_of
+from oa_base.clock import SECOND_NS, time_of
 from oa_base.visible import visible
 from oa_client.follow.items import Began, Broken, Item, Seen
 from oa_runlog import events
@@ -24,8 +24,10 @@ class NoWorkerHint:
     Nothing is said of workers before the run was seen as it is now: one may have taken it, and even ended it.
     """
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, now: Callable[[], float]) -> None:
+        """`now`: what the site's clock says, in seconds since 1970."""
         self._output = output
+        self._now = now
         self._heard = False
         self._created: asyncio.Future[events.RunSpec] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._say())
@@ -50,13 +52,14 @@ class NoWorkerHint:
             await self._created
             await asyncio.sleep(NO_WORKER_HINT_S)
         spec = await self._created
-        self._output.note(f"No worker has taken it yet. {_what_it_waits_for(spec) or _what_to_start(spec.adapter)}")
+        why = _what_it_waits_for(spec, self._now())
+        self._output.note(f"No worker has taken it yet. {why or _what_to_start(spec.adapter)}")
 
 
-def _what_it_waits_for(spec: events.RunSpec) -> str:
+def _what_it_waits_for(spec: events.RunSpec, now_s: float) -> str:
     """Return what a run may wait for on purpose; empty if only a worker can be missing."""
     queue = spec.queue
-    if queue.not_before_ns is not None and queue.not_before_ns > time.time_ns():
+    if queue.not_before_ns is not None and queue.not_before_ns > now_s * SECOND_NS:
         return f"It waits until {time_words(time_of(queue.not_before_ns).isoformat())}, as its --not-before says."
     if queue.concurrency is not None:
         limit = queue.concurrency.limit

@@ -44,7 +44,7 @@ async def said(monkeypatch: pytest.MonkeyPatch, *items: Item) -> str:
     """What is said after a while in which this was heard."""
     monkeypatch.setattr(no_worker, "NO_WORKER_HINT_S", 0.0)
     _, err = screens(monkeypatch, terminal=False)
-    hint = NoWorkerHint(Output())
+    hint = NoWorkerHint(Output(), lambda: 1_800_000_000.0)
     for item in items:
         hint.heard(item)
     async with asyncio.timeout(PATIENCE_S):
@@ -78,7 +78,7 @@ async def test_nothing_is_said_of_workers_before_the_run_is_seen(monkeypatch: py
 async def test_once_the_run_is_seen_late_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(no_worker, "NO_WORKER_HINT_S", 0.0)
     _, err = screens(monkeypatch, terminal=False)
-    hint = NoWorkerHint(Output())
+    hint = NoWorkerHint(Output(), lambda: 1_800_000_000.0)
     async with asyncio.timeout(PATIENCE_S):
         while not err.written:
             await asyncio.sleep(0)

@@ -83,6 +83,7 @@ export class KhalaClient {
   #url: string;
   #link: { readonly generation: number; readonly cancel: () => void; readonly send: Link["send"] } | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #tokenTimer: ReturnType<typeof setTimeout> | undefined;
   #failure: Refusal | null = null;
   #said = "";
 
@@ -198,7 +199,8 @@ export class KhalaClient {
   #doOne(command: Command): void {
     switch (command.kind) {
       case "connect":
-        this.#connect(command);
+        // `onConnection` may have suspended or closed the client since the command was given.
+        if (command.generation === this.#session.generation) this.#connect(command);
         break;
       case "disconnect":
         this.#disconnect(command.generation);
@@ -261,13 +263,13 @@ export class KhalaClient {
 
   async #mint(topics: readonly string[]): Promise<void> {
     try {
-      const grant = checkedGrant(await this.#options.tokens(topics), this.#options.khalaUrl);
+      const grant = checkedGrant(await this.#inTime(this.#options.tokens(topics)), this.#options.khalaUrl);
       this.#url = this.#options.khalaUrl ?? grant.khalaUrl;
       const refused = new Map(Object.entries(grant.refused ?? {}));
       const { token: text, expiresInMs } = grant;
       this.#do(this.#session.token({ text, topics: new Set(grant.topics), expiresInMs, refused }, at()));
     } catch (error) {
-      const refusal = error instanceof Refusal ? error : new Refusal("internal", `no token: ${String(error)}`);
+      const refusal = error instanceof Refusal ? error : new Refusal("internal", `no token: ${textOf(error)}`);
       // If grants were among what was asked for, the session asks for their topics by name.
       if (refusal.field === "topics" && isFinal(refusal.reason) && topics.every((name) => this.#followed.has(name))) {
         this.#failAll(topics, refusal);
@@ -275,6 +277,20 @@ export class KhalaClient {
       }
       if (this.#link === null) this.#tell(false, refusal.message);
       this.#do(this.#session.noToken(refusal.reason, refusal.message, at(), refusal.retryAfterMs));
+    }
+  }
+
+  // A request that never settles would be the last one. At most one is under way.
+  async #inTime<T>(answer: Promise<T>): Promise<T> {
+    const timeoutMs = Math.min(this.#limits.tokenTimeoutMs, MAX_TIMER_MS);
+    const late = new Promise<never>((_, reject) => {
+      const text = `no token came within ${timeoutMs} ms; let what gives tokens end its requests`;
+      this.#tokenTimer = setTimeout(() => reject(new Refusal("deadline_exceeded", text)), timeoutMs);
+    });
+    try {
+      return await Promise.race([answer, late]);
+    } finally {
+      clearTimeout(this.#tokenTimer);
     }
   }
 
@@ -348,6 +364,7 @@ export class KhalaClient {
   }
 
   #endAll(error: Refusal | null): void {
+    clearTimeout(this.#tokenTimer); // it would keep a program of Node alive
     for (const { inbox } of this.#followed.values()) inbox.end(error);
   }
 }
@@ -355,6 +372,15 @@ export class KhalaClient {
 // A clock that never goes back. (In a page that sleeps it may stand still; the gateway's silence then shows that.)
 function at(): Instant {
   return { nowMs: Math.floor(performance.now()), jitter: Math.random() };
+}
+
+// What a program throws may be anything, also what has no text.
+function textOf(error: unknown): string {
+  try {
+    return String(error);
+  } catch {
+    return `a value of type ${typeof error}`;
+  }
 }
 
 function sizeOf(update: Update): number {

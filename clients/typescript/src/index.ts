@@ -16,6 +16,6 @@ export {
   type TextStorage,
 } from "./cursors.js";
 export { INBOX_LIMITS, type InboxLimits } from "./inbox.js";
-export type { Limits } from "./limits.js";
+export { WAIT_LIMITS, type Limits, type WaitLimits } from "./limits.js";
 export { Refusal } from "./refusal.js";
 export type { WebSocketClass, WebSocketLike } from "./sockets.js";

@@ -340,6 +340,68 @@ test("control is asked again while it has no token to give, and no more when tha
   assert.deepEqual(told, ["away", "no token: TypeError: a defect", "sign in"]);
 });
 
+test("a request for a token that never settles is given up, and what comes of it later is dropped", async () => {
+  const gateway = gatewayWith("a");
+  const told: string[] = [];
+  let asked = 0;
+  let settle: (grant: SyncGrant) => void = () => assert.fail();
+  const tokens = (topics: readonly string[]): Promise<SyncGrant> => {
+    asked += 1;
+    return asked === 1 ? new Promise((resolve) => (settle = resolve)) : gateway.tokens(topics);
+  };
+  const onConnection = (_: boolean, message: string): void => void told.push(message);
+  const client = clientOf(gateway, { tokens, onConnection, limits: { tokenTimeoutMs: 10 } });
+  const updates = client.topic(T);
+  assert.deepEqual(await take(updates, 2), ["event 1 a", "caughtUp 1"]);
+  settle({ token: "late", topics: [], expiresInMs: 1, khalaUrl: "ws://x" });
+  gateway.append("b");
+  assert.deepEqual(await take(updates, 1), ["event 2 b"]);
+  assert.deepEqual([asked, told[0]!.startsWith("no token came within 10 ms;")], [2, true]);
+  client.close();
+});
+
+test("a client that is closed waits for no token", async (context) => {
+  const gateway = gatewayWith("a");
+  const client = clientOf(gateway, { tokens: () => new Promise(() => {}) });
+  const cleared: unknown[] = [];
+  const next = client.topic(T).next();
+  await setImmediate();
+  context.mock.method(globalThis, "clearTimeout", (timer: unknown) => void cleared.push(timer));
+  client.close();
+  assert.equal((await next).done, true);
+  assert(cleared.some((timer) => timer !== undefined));
+});
+
+test("what has no text is a failure like any other", async () => {
+  const gateway = gatewayWith("a");
+  const thrown = [Object.create(null), Symbol("s"), undefined];
+  const tokens = (topics: readonly string[]): Promise<SyncGrant> =>
+    thrown.length > 0 ? Promise.reject(thrown.shift()) : gateway.tokens(topics);
+  const client = clientOf(gateway, { tokens });
+  assert.deepEqual(await take(client.topic(T), 1), ["event 1 a"]);
+  client.close();
+});
+
+test("a client that is closed or suspended when it hears of an end connects no more", async (context) => {
+  context.mock.method(Math, "random", () => 0); // it would connect at once
+  for (const end of ["close", "suspend"] as const) {
+    const gateway = gatewayWith("a");
+    gateway.hear = () => {}; // so the client gives it up
+    const ended = new Promise<void>((resolve) => {
+      const onConnection = (open: boolean): void => {
+        if (open) return;
+        client[end]();
+        resolve();
+      };
+      const client = clientOf(gateway, { onConnection, limits: { helloTimeoutMs: 1 } });
+      void client.topic(T).next();
+    });
+    await ended;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual([end, gateway.sockets.length], [end, 1]);
+  }
+});
+
 test("control is not asked again before it wants to be", async () => {
   const gateway = gatewayWith("a");
   const askedAtMs: number[] = [];

@@ -48,7 +48,8 @@ class StaticKeys:
 
 
 class JwksCache:
-    """Control's keys, refreshed periodically and when an unknown key id appears (but not more often than the limit)."""
+    """Control's keys, refreshed periodically, when an unknown key id appears, and when our clock has stepped (but not
+    more often than the limit)."""
 
     def __init__(
         self,
@@ -107,10 +108,17 @@ class JwksCache:
 
     async def _keep_fresh(self) -> None:
         while True:
-            # Without keys nothing can be verified, so try as often as is allowed.
-            pause = self._settings.refresh_interval_s if self._keys else self._settings.min_refresh_interval_s
-            await self._clock.sleep(pause)
+            await self._until_due()
             await self._refresh()
+
+    async def _until_due(self) -> None:
+        """Wait for the next refresh. It is due early while there are no keys, because nothing can be verified then, and
+        after a step of our clock, because control's time came with the keys."""
+        due_s = self._clock.monotonic() + self._settings.refresh_interval_s
+        while (left_s := due_s - self._clock.monotonic()) > 0:
+            await self._clock.sleep(min(left_s, self._settings.min_refresh_interval_s))
+            if not self._keys or (self._watch and self._watch.is_outdated(CONTROL)):
+                return
 
     async def _refresh(self) -> None:
         """Fetch once for all waiting callers, unless it was tried a moment ago. Sets whether control was reached."""

@@ -7,7 +7,8 @@
     verifier = TokenVerifier(keys, process.clock, watch)
 
 A comparison takes a round trip, so it is exact to half of that time; a smaller difference is not reported. Between two
-comparisons, the difference follows the steps of this machine's own clock, as the monotonic clock shows them.
+comparisons, the difference follows the steps of this machine's own clock, as the monotonic clock shows them; after such
+a step, control is asked again soon.
 """
 
 from __future__ import annotations
@@ -91,12 +92,20 @@ class ClockWatch:
         reading = self._readings.get(other)
         if reading is None:
             return 0
-        now = self.asking()
-        # A step of our wall clock since then, which the monotonic clock has not made.
-        stepped_ms = (now.wall_ms - reading.at.wall_ms) - (now.monotonic_s - reading.at.monotonic_s) * 1000
-        ahead_ms = reading.ahead_ms + stepped_ms
+        ahead_ms = reading.ahead_ms + self._stepped_ms(reading)
         certain_ms = max(0.0, abs(ahead_ms) - reading.uncertain_ms)
         return round(certain_ms if ahead_ms > 0 else -certain_ms)
+
+    def is_outdated(self, other: str) -> bool:
+        """Whether our clock has stepped since `other` was asked, by more than a difference may be. Ask again then:
+        the other clock may have stepped as well, or ours may have been behind after a pause of the whole machine."""
+        reading = self._readings.get(other)
+        return reading is not None and abs(self._stepped_ms(reading)) > self._max_skew_ms
+
+    def _stepped_ms(self, reading: _Reading) -> float:
+        """The steps of our wall clock since then, which the monotonic clock has not made."""
+        now = self.asking()
+        return (now.wall_ms - reading.at.wall_ms) - (now.monotonic_s - reading.at.monotonic_s) * 1000
 
     async def check(self) -> None:
         """Readiness: raises Refusal(clock_skew) while the clock differs by more than it may."""

@@ -141,3 +141,24 @@ async def test_controls_time_comes_with_its_keys(clock: FakeClock, headers: dict
     settings = load(JwksSettings, {"OA_CONTROL_URL": "http://127.0.0.1:8080"})
     async with JwksCache(settings, clock, httpx.MockTransport(answer), watch):
         assert watch.ahead_ms("control") == ahead_ms
+
+
+async def test_after_a_step_of_our_clock_control_is_asked_again_soon(clock: FakeClock) -> None:
+    wrong, control = Wrong(), Wrong()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        headers = {CLOCK_HEADER: str(SkewedClock(control, clock).now_ms())}
+        return httpx.Response(200, content=json.dumps(to_jwks([generate_key().public_key])), headers=headers)
+
+    ours = SkewedClock(wrong, clock)
+    watch = ClockWatch("runtime", ours, LIMITS)
+    settings = load(JwksSettings, {"OA_CONTROL_URL": "http://127.0.0.1:8080"})
+    async with JwksCache(settings, ours, httpx.MockTransport(answer), watch):
+        wrong.ms = control.ms = 3_600_000  # all machines were asleep, or one that has all services
+        await _not_ready(watch)
+        await clock.advance(settings.min_refresh_interval_s)
+        await watch.check()
+        wrong.ms = 0  # now ours alone is wrong, and stays so
+        await clock.advance(settings.min_refresh_interval_s)
+        assert (await _not_ready(watch)).metadata["ahead_ms"] == "-3600000"
+        assert not watch.is_outdated("control")

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from oa_base.refusal import Refusal
@@ -25,7 +25,7 @@ from oa_worker.agents.primitives.steps.calling import called
 from oa_worker.agents.primitives.steps.steps import Steps, arguments_of, check_name, result_shape
 from oa_worker.agents.primitives.steps.within import check_outside_step
 from oa_worker.agents.primitives.takeover.past import Past
-from oa_worker.agents.primitives.times import time_in
+from oa_worker.agents.primitives.times import time_in, wait_until
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -127,9 +127,13 @@ class Run(Saying, Generic[In_co]):
             )
 
     async def now(self, name: str = "now") -> datetime:
-        """Return the time in UTC, as a step: the same after a takeover. Give each branch its own `name`."""
+        """Return the authority's time in UTC, as a step: the same after a takeover. Give each branch its own `name`."""
+
+        async def now() -> datetime:
+            return self._assignment.now()
+
         check_name(name)
-        return await self._steps.once(name, None, _TIME, _utc_now)
+        return await self._steps.once(name, None, _TIME, now)
 
     async def random(self, name: str = "random") -> float:
         """Return a number from 0 up to, but not including, 1, as a step: the same after a takeover. Not for secrets.
@@ -146,7 +150,7 @@ class Run(Saying, Generic[In_co]):
         """
 
         async def until() -> datetime:
-            return time_in(delay, "delay")
+            return time_in(delay, "delay", self._assignment.now())
 
         check_duration(delay, "delay")
         check_name(name)
@@ -278,7 +282,7 @@ class Run(Saying, Generic[In_co]):
             return await self._requests.settle(request, deadline)
 
     async def _until(self, end: datetime) -> None:
-        await asyncio.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()))
+        await wait_until(end, self._assignment.now)
 
 
 def _read(shape: Shape[M], text: str, what: str, field: str) -> M:
@@ -288,10 +292,6 @@ def _read(shape: Shape[M], text: str, what: str, field: str) -> M:
         raise Refusal(
             "invalid_value", f"{what} does not fit ({misfit}); use one of the agent's type", field=field
         ) from None
-
-
-async def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _chance() -> float:

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from oa_base.refusal import Refusal
+from oa_worker.sdk.authority_clock import own_now
 from openagents.runtime.v1.event_pb2 import EventBody, RunEvent, RunFinished, RunSpec
 from openagents.runtime.v1.worker_service_pb2 import HeldLease, StartChildRequest
 
@@ -101,8 +103,8 @@ class Assignment:
     """A run to execute. `attempt` is 1, and higher if a worker was lost with it or it failed before.
 
     `read` returns what is in its log already, and `stored` returns once everything that was emitted is there too.
-    `news` is told when others have written to the log. `expire` ends the time of a request;
-    `start_child` starts another run, and returns its id. Within `waiting` others may have the run's slot.
+    `now` tells the authority's time, in UTC. `news` is told when others have written to the log. `expire` ends the time
+    of a request; `start_child` starts another run, and returns its id. Within `waiting` others may have the run's slot.
     """
 
     run_id: str
@@ -116,6 +118,7 @@ class Assignment:
     expire: Callable[[HeldLease, str], Awaitable[None]] = _no_time
     start_child: Callable[[StartChildRequest], Awaitable[str]] = _no_child
     waiting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    now: Callable[[], datetime] = own_now
 
     async def events(self, *types: str, after_seq: int = 0) -> AsyncGenerator[RunEvent, None]:
         """Return the events of these types that the run's log now has after `after_seq`. See `ReadRun`."""

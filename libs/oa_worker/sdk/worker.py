@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -192,6 +193,8 @@ class Worker:
 
     def _take_over(self, attachment: Attachment, address: str) -> None:
         self._waits.stands(attachment.attached.lost_after_ms)
+        if attachment.attached.HasField("server_time"):
+            self._runs.clock.set(attachment.attached.server_time.ToDatetime(UTC))
         self._calls.attachment = attachment
         self.worker_id = attachment.attached.worker_id
         _log.info("attached as %s at %s", self.worker_id, address)

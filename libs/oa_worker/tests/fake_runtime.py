@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import grpc
 
@@ -119,6 +120,8 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         self.renewals: list[str] = []
         """Tokens that came over streams."""
         self.takes_capacity = True
+        self.clock: Callable[[], datetime] | None = None
+        """Its time, which it states when a worker attaches. None: it does not, as an older one."""
         self.capacities: list[int] = []
         self.max_event_bytes = 256 * 1024
         self.append_sizes: list[int] = []
@@ -251,17 +254,18 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         self.streams += 1
         outbox: asyncio.Queue[AttachResponse | None] = asyncio.Queue()
         self._outboxes.append(outbox)
-        yield AttachResponse(
-            attached=WorkerAttached(
-                worker_id=WORKER,
-                heartbeat_interval_ms=50,
-                lost_after_ms=30_000,
-                max_event_bytes=self.max_event_bytes,
-                max_events_per_second=self.max_events_per_second,
-                takes_renewals=self.takes_renewals,
-                takes_capacity=self.takes_capacity,
-            )
+        attached = WorkerAttached(
+            worker_id=WORKER,
+            heartbeat_interval_ms=50,
+            lost_after_ms=30_000,
+            max_event_bytes=self.max_event_bytes,
+            max_events_per_second=self.max_events_per_second,
+            takes_renewals=self.takes_renewals,
+            takes_capacity=self.takes_capacity,
         )
+        if self.clock is not None:
+            attached.server_time.FromDatetime(self.clock())
+        yield AttachResponse(attached=attached)
         self._assign(hello, outbox)
         reader = asyncio.create_task(self._read(request_iterator, outbox))
         try:

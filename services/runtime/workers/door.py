@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import datetime
 from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
@@ -55,8 +58,10 @@ class WorkerApi(WorkerServiceServicer):
         run_limits: RunLimits,
         authenticate: Authenticate,
         revocations: Revocations,
+        now: Callable[[], datetime],
     ) -> None:
-        """`authenticate` identifies the caller from the token of a `renew`."""
+        """`authenticate` identifies the caller from the token of a `renew`. `now` tells the time, in UTC."""
+        self._now = now
         self._revocations = revocations
         self._workers = workers
         self._authenticate = authenticate
@@ -215,6 +220,8 @@ class WorkerApi(WorkerServiceServicer):
 
     def _attached(self, attachment: Attachment) -> pb.AttachResponse:
         limits = self._workers.limits
+        server_time = Timestamp()
+        server_time.FromDatetime(self._now())
         attached = pb.WorkerAttached(
             worker_id=attachment.worker.worker_id,
             heartbeat_interval_ms=limits.heartbeat_interval_ms,
@@ -224,6 +231,7 @@ class WorkerApi(WorkerServiceServicer):
             takes_batches=True,
             takes_renewals=True,
             takes_capacity=True,
+            server_time=server_time,
         )
         return pb.AttachResponse(attached=attached)
 

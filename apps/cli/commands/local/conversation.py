@@ -102,7 +102,7 @@ class Conversation:
         """Show the turn to its end."""
         output = self._cli.output
         view = TailView(output)
-        hint = NoWorkerHint(output)
+        hint = NoWorkerHint(output, self._client.edge.now_at_edge)
         with closing(self._cli.site.store(self._client)) as store:
             try:
                 async with aclosing(RunTail(self._client, store, run_id).items()) as items:

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from apps.cli.times import DURATION, DURATION_OR_ZERO, FIXED_MOMENT, MOMENT
+from apps.cli.times import DURATION, DURATION_OR_ZERO, FIXED_MOMENT, MOMENT_OR_DELAY
+from oa_base.clock import ns_of
 from oa_client.core.schedules import milliseconds
 from oa_client.sdk.queue import Queue, Retry, policy_of
 from oa_runlog.events import AgentSpec, Concurrency, ExecSpec, RunSpec, Terminal, ThreadPolicy
@@ -65,7 +66,7 @@ _PRIORITY = (
 )
 _NOT_BEFORE = (
     click.option(
-        "--not-before", type=MOMENT, metavar="TIME|+DURATION", help="No worker gets the run before this time."
+        "--not-before", type=MOMENT_OR_DELAY, metavar="TIME|+DURATION", help="No worker gets the run before this time."
     ),
 )
 _NOT_BEFORE_OF_A_SCHEDULE = (
@@ -92,7 +93,8 @@ _ARGV = click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[-- CM
 
 
 def run_options(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Add these options to a command, and a run's command line as its last argument. It gets a RunSpec as `spec`."""
+    """Add these options to a command, and a run's command line as its last argument. It gets a RunSpec as `spec`, and
+    maybe a timedelta as `delay`: see `delayed`."""
     return _with_options(run, _NOT_BEFORE)
 
 
@@ -117,7 +119,7 @@ def _with_options(run: Callable[..., Any], not_before: _Options) -> Callable[...
         if_busy: str | None,
         argv: tuple[str, ...],
         priority: int,
-        not_before: datetime | None,
+        not_before: datetime | timedelta | None,
         start_timeout: timedelta | None,
         run_timeout: timedelta | None,
         concurrency: Concurrency | None,
@@ -128,6 +130,8 @@ def _with_options(run: Callable[..., Any], not_before: _Options) -> Callable[...
         environment = dict(_variable(each) for each in variables)
         input_json = _input_of(agent, given, argv)
         command = ExecSpec(argv, working_directory, environment, milliseconds(timeout or _NONE) or timeout_ms or 0)
+        if isinstance(not_before, timedelta):
+            others["delay"], not_before = not_before, None
         queue = Queue(
             priority=priority,
             not_before=not_before,
@@ -159,6 +163,11 @@ def _thread(given: str | None) -> str:
     if given == "":
         raise click.UsageError("--thread is empty; give the id of a conversation, or leave it out.")
     return given or ""
+
+
+def delayed(spec: RunSpec, delay: timedelta, now: datetime) -> RunSpec:
+    """Return the same run, which no worker gets before `delay` has passed. `now`: by the clock of the site."""
+    return replace(spec, queue=replace(spec.queue, not_before_ns=ns_of(now + delay)))
 
 
 def with_terminal(spec: RunSpec, terminal: Terminal) -> RunSpec:

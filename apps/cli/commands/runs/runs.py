@@ -6,11 +6,12 @@ import asyncio
 import json
 from contextlib import aclosing, closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
-from apps.cli.commands.runs.run_options import json_of, run_options, with_terminal
+from apps.cli.commands.runs.run_options import delayed, json_of, run_options, with_terminal
 from apps.cli.exits import Exit, exit_of_finish, exit_of_run
 from apps.cli.following.no_worker import NoWorkerHint
 from apps.cli.following.rendering import progress_words
@@ -57,7 +58,9 @@ Example: oa run start --adapter support --input '{"question": "Why?"}'
 @raw_option
 @run_options
 @command
-async def start(cli: Cli, spec: events.RunSpec, detach: bool, stdin: bool, tty: bool, raw: bool) -> int:
+async def start(
+    cli: Cli, spec: events.RunSpec, detach: bool, stdin: bool, tty: bool, raw: bool, delay: timedelta | None = None
+) -> int:
     """Start a run of a command or an agent, and follow it to its end. The exit code is that of the run's command.
 
     With --stdin, the command reads the standard input of `oa` to its end; with --detach, what `oa run send` says.
@@ -69,6 +72,9 @@ async def start(cli: Cli, spec: events.RunSpec, detach: bool, stdin: bool, tty: 
     spec = _with_stdin(spec) if stdin else spec
     spec = with_terminal(spec, terminal_like_ours()) if tty else spec
     async with cli.site.client() as client:
+        if delay is not None:
+            await client.commands.caller()  # its answer says what time it is there
+            spec = delayed(spec, delay, datetime.fromtimestamp(client.edge.now_at_edge(), UTC))
         run = await client.commands.create_run(spec)
         remember_started(client, cli.site.folder, run.run_id)
         if detach:
@@ -230,7 +236,7 @@ async def follow(
     Raises Refusal if the site can't be reached at first, unless `patient`. Later, it waits for the site.
     """
     view = TailView(cli.output)
-    hint = NoWorkerHint(cli.output)
+    hint = NoWorkerHint(cli.output, client.edge.now_at_edge)
     exit_code: int = Exit.OK
     finish: events.RunFinished | None = None
     with closing(cli.site.store(client)) as kept:

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 from openagents.runtime.v1 import event_pb2 as openagents_dot_runtime_dot_v1_dot_event__pb2
 from openagents.runtime.v1 import run_pb2 as openagents_dot_runtime_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*openagents/runtime/v1/worker_service.proto\x12\x15openagents.runtime.v1\x1a\"openagents/common/v1/options.proto\x1a!openagents/runtime/v1/event.proto\x1a\x1fopenagents/runtime/v1/run.proto\"\xe3\x01\n\x12ReadHeldRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x1b\n\tafter_seq\x18\x03 \x01(\x04R\x08\x61\x66terSeq\x12\x33\n\x05types\x18\x04 \x03(\tB\x1d\x9a\xf4\x18\x19\x18@\"\x13[a-z]+([._][a-z]+)*0\x10R\x05types\x12\x1f\n\x0bnewest_only\x18\x05 \x01(\x08R\nnewestOnly\"-\n\x13ReadHeldRunResponse\x12\x16\n\x06\x65vents\x18\x01 \x03(\x0cR\x06\x65vents\"\xb7\x02\n\x11StartChildRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x39\n\x08\x63hild_id\x18\x03 \x01(\tB\x1e\x9a\xf4\x18\x1a\x08\x01\x18@\"\x14[a-z0-9][a-z0-9._-]*R\x07\x63hildId\x12:\n\x04spec\x18\x04 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecB\x06\x9a\xf4\x18\x02\x08\x01R\x04spec\x12,\n\x12\x63\x61ncel_with_parent\x18\x05 \x01(\x08R\x10\x63\x61ncelWithParent\x12!\n\x0chas_branches\x18\x06 \x01(\x08R\x0bhasBranches\"_\n\x12StartChildResponse\x12 \n\x0c\x63hild_run_id\x18\x01 \x01(\tR\nchildRunId\x12\'\n\x0f\x61lready_started\x18\x02 \x01(\x08R\x0e\x61lreadyStarted\"\xb1\x01\n\x14\x45xpireRequestRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12=\n\nrequest_id\x18\x03 \x01(\tB\x1e\x9a\xf4\x18\x1a\x08\x01\x18@\"\x14[a-z0-9][a-z0-9._-]*R\trequestId\")\n\x15\x45xpireRequestResponse\x12\x10\n\x03seq\x18\x01 \x01(\x04R\x03seq\"\xaa\x04\n\rAttachRequest\x12<\n\x06\x61ttach\x18\x01 \x01(\x0b\x32\".openagents.runtime.v1.WorkerHelloH\x00R\x06\x61ttach\x12\x46\n\theartbeat\x18\x02 \x01(\x0b\x32&.openagents.runtime.v1.WorkerHeartbeatH\x00R\theartbeat\x12\x44\n\x06\x61ppend\x18\x03 \x01(\x0b\x32*.openagents.runtime.v1.AppendEventsRequestH\x00R\x06\x61ppend\x12:\n\x05\x64rain\x18\x04 \x01(\x0b\x32\".openagents.runtime.v1.WorkerDrainH\x00R\x05\x64rain\x12@\n\x07goodbye\x18\x05 \x01(\x0b\x32$.openagents.runtime.v1.WorkerGoodbyeH\x00R\x07goodbye\x12\x41\n\x05\x62\x61tch\x18\x06 \x01(\x0b\x32).openagents.runtime.v1.AttachRequestBatchH\x00R\x05\x62\x61tch\x12<\n\x05renew\x18\x07 \x01(\x0b\x32$.openagents.runtime.v1.WorkerRenewalH\x00R\x05renew\x12\x43\n\x08\x63\x61pacity\x18\x08 \x01(\x0b\x32%.openagents.runtime.v1.WorkerCapacityH\x00R\x08\x63\x61pacityB\t\n\x07message\"A\n\x0eWorkerCapacity\x12/\n\rmax_held_runs\x18\x01 \x01(\rB\x0b\x9a\xf4\x18\x07\x38\x01@\xe8\x07H\x01R\x0bmaxHeldRuns\"0\n\rWorkerRenewal\x12\x1f\n\x05token\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80@R\x05token\"V\n\x12\x41ttachRequestBatch\x12@\n\x08requests\x18\x01 \x03(\x0b\x32$.openagents.runtime.v1.AttachRequestR\x08requests\"\x91\x03\n\x0bWorkerHello\x12=\n\tworker_id\x18\x01 \x01(\tB \x9a\xf4\x18\x1c\"\x1awrk_[0-9A-HJKMNP-TV-Z]{26}R\x08workerId\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18\x64R\x04name\x12\x39\n\x08\x61\x64\x61pters\x18\x03 \x03(\tB\x1d\x9a\xf4\x18\x19\x18@\"\x11[a-z][a-z0-9_.-]*(\x01\x30 R\x08\x61\x64\x61pters\x12;\n\x13max_concurrent_runs\x18\x04 \x01(\rB\x0b\x9a\xf4\x18\x07\x38\x01@\xe8\x07H\x01R\x11maxConcurrentRuns\x12J\n\x0bheld_leases\x18\x05 \x03(\x0b\x32 .openagents.runtime.v1.HeldLeaseB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\nheldLeases\x12<\n\x06\x61gents\x18\x06 \x03(\x0b\x32\x1c.openagents.runtime.v1.AgentB\x06\x9a\xf4\x18\x02\x30 R\x06\x61gents\x12#\n\rtakes_batches\x18\x07 \x01(\x08R\x0ctakesBatches\"\xd1\x01\n\x05\x41gent\x12/\n\x04name\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18@\"\x11[a-z][a-z0-9_.-]*R\x04name\x12\x34\n\x11input_schema_json\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x18\x80\x80\x04R\x0finputSchemaJson\x12\x36\n\x12output_schema_json\x18\x03 \x01(\tB\x08\x9a\xf4\x18\x04\x18\x80\x80\x04R\x10outputSchemaJson\x12)\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xd0\x0fR\x0b\x64\x65scription\"g\n\tHeldLease\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"]\n\x0fWorkerHeartbeat\x12J\n\x0bheld_leases\x18\x01 \x03(\x0b\x32 .openagents.runtime.v1.HeldLeaseB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\nheldLeases\"\r\n\x0bWorkerDrain\"\x0f\n\rWorkerGoodbye\"\xd4\x02\n\x13\x41ppendEventsRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x39\n\x06run_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x03 \x01(\x04R\nleaseEpoch\x12\x44\n\x0fidempotency_key\x18\x04 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18\x80\x01\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12&\n\x0c\x65xpected_seq\x18\x05 \x01(\x04H\x00R\x0b\x65xpectedSeq\x88\x01\x01\x12\x43\n\x06\x65vents\x18\x06 \x03(\x0b\x32 .openagents.runtime.v1.EventBodyB\t\x9a\xf4\x18\x05(\x01\x30\xf4\x03R\x06\x65ventsB\x0f\n\r_expected_seq\"\xaf\x01\n\x14\x41ppendEventsResponse\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x1b\n\tfirst_seq\x18\x03 \x01(\x04R\x08\x66irstSeq\x12\x19\n\x08last_seq\x18\x04 \x01(\x04R\x07lastSeq\x12)\n\x10\x61lready_appended\x18\x05 \x01(\x08R\x0f\x61lreadyAppended\"\xc0\x02\n\rAppendRefused\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message\x12\x14\n\x05\x66ield\x18\x05 \x01(\tR\x05\x66ield\x12N\n\x08metadata\x18\x06 \x03(\x0b\x32\x32.openagents.runtime.v1.AppendRefused.MetadataEntryR\x08metadata\x12$\n\x0eretry_after_ms\x18\x07 \x01(\rR\x0cretryAfterMs\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x8a\x05\n\x0e\x41ttachResponse\x12\x43\n\x08\x61ttached\x18\x01 \x01(\x0b\x32%.openagents.runtime.v1.WorkerAttachedH\x00R\x08\x61ttached\x12\x46\n\nassignment\x18\x02 \x01(\x0b\x32$.openagents.runtime.v1.RunAssignmentH\x00R\nassignment\x12I\n\x08\x61ppended\x18\x03 \x01(\x0b\x32+.openagents.runtime.v1.AppendEventsResponseH\x00R\x08\x61ppended\x12M\n\x0e\x61ppend_refused\x18\x04 \x01(\x0b\x32$.openagents.runtime.v1.AppendRefusedH\x00R\rappendRefused\x12\x41\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\'.openagents.runtime.v1.CancelAssignmentH\x00R\x06\x63\x61ncel\x12\x41\n\nlease_lost\x18\x06 \x01(\x0b\x32 .openagents.runtime.v1.LeaseLostH\x00R\tleaseLost\x12\x46\n\x08\x64raining\x18\x07 \x01(\x0b\x32(.openagents.runtime.v1.AuthorityDrainingH\x00R\x08\x64raining\x12\x34\n\x04news\x18\x08 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunNewsH\x00R\x04news\x12\x42\n\x05\x62\x61tch\x18\t \x01(\x0b\x32*.openagents.runtime.v1.AttachResponseBatchH\x00R\x05\x62\x61tchB\t\n\x07message\"Z\n\x13\x41ttachResponseBatch\x12\x43\n\tresponses\x18\x01 \x03(\x0b\x32%.openagents.runtime.v1.AttachResponseR\tresponses\"\xd3\x02\n\x0eWorkerAttached\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12\x32\n\x15heartbeat_interval_ms\x18\x02 \x01(\rR\x13heartbeatIntervalMs\x12\"\n\rlost_after_ms\x18\x03 \x01(\rR\x0blostAfterMs\x12&\n\x0fmax_event_bytes\x18\x04 \x01(\rR\rmaxEventBytes\x12\x31\n\x15max_events_per_second\x18\x05 \x01(\rR\x12maxEventsPerSecond\x12#\n\rtakes_batches\x18\x06 \x01(\x08R\x0ctakesBatches\x12%\n\x0etakes_renewals\x18\x07 \x01(\x08R\rtakesRenewals\x12%\n\x0etakes_capacity\x18\x08 \x01(\x08R\rtakesCapacity\"^\n\rRunAssignment\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"\x83\x01\n\x10\x43\x61ncelAssignment\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n\x0b\x64\x65\x61\x64line_ms\x18\x04 \x01(\rR\ndeadlineMs\"S\n\x07RunNews\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x10\n\x03seq\x18\x03 \x01(\x04R\x03seq\"C\n\tLeaseLost\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"A\n\x11\x41uthorityDraining\x12,\n\x12reconnect_after_ms\x18\x01 \x01(\rR\x10reconnectAfterMs2\xaf\x04\n\rWorkerService\x12_\n\x06\x41ttach\x12$.openagents.runtime.v1.AttachRequest\x1a%.openagents.runtime.v1.AttachResponse\"\x04\xe8\xf3\x18\x01(\x01\x30\x01\x12m\n\x0c\x41ppendEvents\x12*.openagents.runtime.v1.AppendEventsRequest\x1a+.openagents.runtime.v1.AppendEventsResponse\"\x04\xe8\xf3\x18\x01\x12m\n\x0bReadHeldRun\x12).openagents.runtime.v1.ReadHeldRunRequest\x1a*.openagents.runtime.v1.ReadHeldRunResponse\"\x07\x90\x02\x01\xe8\xf3\x18\x01\x12j\n\nStartChild\x12(.openagents.runtime.v1.StartChildRequest\x1a).openagents.runtime.v1.StartChildResponse\"\x07\x90\x02\x02\xe8\xf3\x18\x01\x12s\n\rExpireRequest\x12+.openagents.runtime.v1.ExpireRequestRequest\x1a,.openagents.runtime.v1.ExpireRequestResponse\"\x07\x90\x02\x02\xe8\xf3\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*openagents/runtime/v1/worker_service.proto\x12\x15openagents.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\x1a!openagents/runtime/v1/event.proto\x1a\x1fopenagents/runtime/v1/run.proto\"\xe3\x01\n\x12ReadHeldRunRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x1b\n\tafter_seq\x18\x03 \x01(\x04R\x08\x61\x66terSeq\x12\x33\n\x05types\x18\x04 \x03(\tB\x1d\x9a\xf4\x18\x19\x18@\"\x13[a-z]+([._][a-z]+)*0\x10R\x05types\x12\x1f\n\x0bnewest_only\x18\x05 \x01(\x08R\nnewestOnly\"-\n\x13ReadHeldRunResponse\x12\x16\n\x06\x65vents\x18\x01 \x03(\x0cR\x06\x65vents\"\xb7\x02\n\x11StartChildRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x39\n\x08\x63hild_id\x18\x03 \x01(\tB\x1e\x9a\xf4\x18\x1a\x08\x01\x18@\"\x14[a-z0-9][a-z0-9._-]*R\x07\x63hildId\x12:\n\x04spec\x18\x04 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunSpecB\x06\x9a\xf4\x18\x02\x08\x01R\x04spec\x12,\n\x12\x63\x61ncel_with_parent\x18\x05 \x01(\x08R\x10\x63\x61ncelWithParent\x12!\n\x0chas_branches\x18\x06 \x01(\x08R\x0bhasBranches\"_\n\x12StartChildResponse\x12 \n\x0c\x63hild_run_id\x18\x01 \x01(\tR\nchildRunId\x12\'\n\x0f\x61lready_started\x18\x02 \x01(\x08R\x0e\x61lreadyStarted\"\xb1\x01\n\x14\x45xpireRequestRequest\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12=\n\nrequest_id\x18\x03 \x01(\tB\x1e\x9a\xf4\x18\x1a\x08\x01\x18@\"\x14[a-z0-9][a-z0-9._-]*R\trequestId\")\n\x15\x45xpireRequestResponse\x12\x10\n\x03seq\x18\x01 \x01(\x04R\x03seq\"\xaa\x04\n\rAttachRequest\x12<\n\x06\x61ttach\x18\x01 \x01(\x0b\x32\".openagents.runtime.v1.WorkerHelloH\x00R\x06\x61ttach\x12\x46\n\theartbeat\x18\x02 \x01(\x0b\x32&.openagents.runtime.v1.WorkerHeartbeatH\x00R\theartbeat\x12\x44\n\x06\x61ppend\x18\x03 \x01(\x0b\x32*.openagents.runtime.v1.AppendEventsRequestH\x00R\x06\x61ppend\x12:\n\x05\x64rain\x18\x04 \x01(\x0b\x32\".openagents.runtime.v1.WorkerDrainH\x00R\x05\x64rain\x12@\n\x07goodbye\x18\x05 \x01(\x0b\x32$.openagents.runtime.v1.WorkerGoodbyeH\x00R\x07goodbye\x12\x41\n\x05\x62\x61tch\x18\x06 \x01(\x0b\x32).openagents.runtime.v1.AttachRequestBatchH\x00R\x05\x62\x61tch\x12<\n\x05renew\x18\x07 \x01(\x0b\x32$.openagents.runtime.v1.WorkerRenewalH\x00R\x05renew\x12\x43\n\x08\x63\x61pacity\x18\x08 \x01(\x0b\x32%.openagents.runtime.v1.WorkerCapacityH\x00R\x08\x63\x61pacityB\t\n\x07message\"A\n\x0eWorkerCapacity\x12/\n\rmax_held_runs\x18\x01 \x01(\rB\x0b\x9a\xf4\x18\x07\x38\x01@\xe8\x07H\x01R\x0bmaxHeldRuns\"0\n\rWorkerRenewal\x12\x1f\n\x05token\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\x80@R\x05token\"V\n\x12\x41ttachRequestBatch\x12@\n\x08requests\x18\x01 \x03(\x0b\x32$.openagents.runtime.v1.AttachRequestR\x08requests\"\x91\x03\n\x0bWorkerHello\x12=\n\tworker_id\x18\x01 \x01(\tB \x9a\xf4\x18\x1c\"\x1awrk_[0-9A-HJKMNP-TV-Z]{26}R\x08workerId\x12\x1c\n\x04name\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x08\x01\x18\x64R\x04name\x12\x39\n\x08\x61\x64\x61pters\x18\x03 \x03(\tB\x1d\x9a\xf4\x18\x19\x18@\"\x11[a-z][a-z0-9_.-]*(\x01\x30 R\x08\x61\x64\x61pters\x12;\n\x13max_concurrent_runs\x18\x04 \x01(\rB\x0b\x9a\xf4\x18\x07\x38\x01@\xe8\x07H\x01R\x11maxConcurrentRuns\x12J\n\x0bheld_leases\x18\x05 \x03(\x0b\x32 .openagents.runtime.v1.HeldLeaseB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\nheldLeases\x12<\n\x06\x61gents\x18\x06 \x03(\x0b\x32\x1c.openagents.runtime.v1.AgentB\x06\x9a\xf4\x18\x02\x30 R\x06\x61gents\x12#\n\rtakes_batches\x18\x07 \x01(\x08R\x0ctakesBatches\"\xd1\x01\n\x05\x41gent\x12/\n\x04name\x18\x01 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18@\"\x11[a-z][a-z0-9_.-]*R\x04name\x12\x34\n\x11input_schema_json\x18\x02 \x01(\tB\x08\x9a\xf4\x18\x04\x18\x80\x80\x04R\x0finputSchemaJson\x12\x36\n\x12output_schema_json\x18\x03 \x01(\tB\x08\x9a\xf4\x18\x04\x18\x80\x80\x04R\x10outputSchemaJson\x12)\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x07\x9a\xf4\x18\x03\x18\xd0\x0fR\x0b\x64\x65scription\"g\n\tHeldLease\x12\x39\n\x06run_id\x18\x01 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"]\n\x0fWorkerHeartbeat\x12J\n\x0bheld_leases\x18\x01 \x03(\x0b\x32 .openagents.runtime.v1.HeldLeaseB\x07\x9a\xf4\x18\x03\x30\xe8\x07R\nheldLeases\"\r\n\x0bWorkerDrain\"\x0f\n\rWorkerGoodbye\"\xd4\x02\n\x13\x41ppendEventsRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x39\n\x06run_id\x18\x02 \x01(\tB\"\x9a\xf4\x18\x1e\x08\x01\"\x1arun_[0-9A-HJKMNP-TV-Z]{26}R\x05runId\x12\x1f\n\x0blease_epoch\x18\x03 \x01(\x04R\nleaseEpoch\x12\x44\n\x0fidempotency_key\x18\x04 \x01(\tB\x1b\x9a\xf4\x18\x17\x08\x01\x18\x80\x01\"\x10[A-Za-z0-9._:-]+R\x0eidempotencyKey\x12&\n\x0c\x65xpected_seq\x18\x05 \x01(\x04H\x00R\x0b\x65xpectedSeq\x88\x01\x01\x12\x43\n\x06\x65vents\x18\x06 \x03(\x0b\x32 .openagents.runtime.v1.EventBodyB\t\x9a\xf4\x18\x05(\x01\x30\xf4\x03R\x06\x65ventsB\x0f\n\r_expected_seq\"\xaf\x01\n\x14\x41ppendEventsResponse\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x1b\n\tfirst_seq\x18\x03 \x01(\x04R\x08\x66irstSeq\x12\x19\n\x08last_seq\x18\x04 \x01(\x04R\x07lastSeq\x12)\n\x10\x61lready_appended\x18\x05 \x01(\x08R\x0f\x61lreadyAppended\"\xc0\x02\n\rAppendRefused\x12\x1d\n\nrequest_id\x18\x01 \x01(\x04R\trequestId\x12\x15\n\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x04 \x01(\tR\x07message\x12\x14\n\x05\x66ield\x18\x05 \x01(\tR\x05\x66ield\x12N\n\x08metadata\x18\x06 \x03(\x0b\x32\x32.openagents.runtime.v1.AppendRefused.MetadataEntryR\x08metadata\x12$\n\x0eretry_after_ms\x18\x07 \x01(\rR\x0cretryAfterMs\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x8a\x05\n\x0e\x41ttachResponse\x12\x43\n\x08\x61ttached\x18\x01 \x01(\x0b\x32%.openagents.runtime.v1.WorkerAttachedH\x00R\x08\x61ttached\x12\x46\n\nassignment\x18\x02 \x01(\x0b\x32$.openagents.runtime.v1.RunAssignmentH\x00R\nassignment\x12I\n\x08\x61ppended\x18\x03 \x01(\x0b\x32+.openagents.runtime.v1.AppendEventsResponseH\x00R\x08\x61ppended\x12M\n\x0e\x61ppend_refused\x18\x04 \x01(\x0b\x32$.openagents.runtime.v1.AppendRefusedH\x00R\rappendRefused\x12\x41\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\'.openagents.runtime.v1.CancelAssignmentH\x00R\x06\x63\x61ncel\x12\x41\n\nlease_lost\x18\x06 \x01(\x0b\x32 .openagents.runtime.v1.LeaseLostH\x00R\tleaseLost\x12\x46\n\x08\x64raining\x18\x07 \x01(\x0b\x32(.openagents.runtime.v1.AuthorityDrainingH\x00R\x08\x64raining\x12\x34\n\x04news\x18\x08 \x01(\x0b\x32\x1e.openagents.runtime.v1.RunNewsH\x00R\x04news\x12\x42\n\x05\x62\x61tch\x18\t \x01(\x0b\x32*.openagents.runtime.v1.AttachResponseBatchH\x00R\x05\x62\x61tchB\t\n\x07message\"Z\n\x13\x41ttachResponseBatch\x12\x43\n\tresponses\x18\x01 \x03(\x0b\x32%.openagents.runtime.v1.AttachResponseR\tresponses\"\x90\x03\n\x0eWorkerAttached\x12\x1b\n\tworker_id\x18\x01 \x01(\tR\x08workerId\x12\x32\n\x15heartbeat_interval_ms\x18\x02 \x01(\rR\x13heartbeatIntervalMs\x12\"\n\rlost_after_ms\x18\x03 \x01(\rR\x0blostAfterMs\x12&\n\x0fmax_event_bytes\x18\x04 \x01(\rR\rmaxEventBytes\x12\x31\n\x15max_events_per_second\x18\x05 \x01(\rR\x12maxEventsPerSecond\x12#\n\rtakes_batches\x18\x06 \x01(\x08R\x0ctakesBatches\x12%\n\x0etakes_renewals\x18\x07 \x01(\x08R\rtakesRenewals\x12%\n\x0etakes_capacity\x18\x08 \x01(\x08R\rtakesCapacity\x12;\n\x0bserver_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime\"^\n\rRunAssignment\x12,\n\x03run\x18\x01 \x01(\x0b\x32\x1a.openagents.runtime.v1.RunR\x03run\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"\x83\x01\n\x10\x43\x61ncelAssignment\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n\x0b\x64\x65\x61\x64line_ms\x18\x04 \x01(\rR\ndeadlineMs\"S\n\x07RunNews\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\x12\x10\n\x03seq\x18\x03 \x01(\x04R\x03seq\"C\n\tLeaseLost\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x1f\n\x0blease_epoch\x18\x02 \x01(\x04R\nleaseEpoch\"A\n\x11\x41uthorityDraining\x12,\n\x12reconnect_after_ms\x18\x01 \x01(\rR\x10reconnectAfterMs2\xaf\x04\n\rWorkerService\x12_\n\x06\x41ttach\x12$.openagents.runtime.v1.AttachRequest\x1a%.openagents.runtime.v1.AttachResponse\"\x04\xe8\xf3\x18\x01(\x01\x30\x01\x12m\n\x0c\x41ppendEvents\x12*.openagents.runtime.v1.AppendEventsRequest\x1a+.openagents.runtime.v1.AppendEventsResponse\"\x04\xe8\xf3\x18\x01\x12m\n\x0bReadHeldRun\x12).openagents.runtime.v1.ReadHeldRunRequest\x1a*.openagents.runtime.v1.ReadHeldRunResponse\"\x07\x90\x02\x01\xe8\xf3\x18\x01\x12j\n\nStartChild\x12(.openagents.runtime.v1.StartChildRequest\x1a).openagents.runtime.v1.StartChildResponse\"\x07\x90\x02\x02\xe8\xf3\x18\x01\x12s\n\rExpireRequest\x12+.openagents.runtime.v1.ExpireRequestRequest\x1a,.openagents.runtime.v1.ExpireRequestResponse\"\x07\x90\x02\x02\xe8\xf3\x18\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -94,62 +95,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKERSERVICE'].methods_by_name['StartChild']._serialized_options = b'\220\002\002\350\363\030\001'
   _globals['_WORKERSERVICE'].methods_by_name['ExpireRequest']._loaded_options = None
   _globals['_WORKERSERVICE'].methods_by_name['ExpireRequest']._serialized_options = b'\220\002\002\350\363\030\001'
-  _globals['_READHELDRUNREQUEST']._serialized_start=174
-  _globals['_READHELDRUNREQUEST']._serialized_end=401
-  _globals['_READHELDRUNRESPONSE']._serialized_start=403
-  _globals['_READHELDRUNRESPONSE']._serialized_end=448
-  _globals['_STARTCHILDREQUEST']._serialized_start=451
-  _globals['_STARTCHILDREQUEST']._serialized_end=762
-  _globals['_STARTCHILDRESPONSE']._serialized_start=764
-  _globals['_STARTCHILDRESPONSE']._serialized_end=859
-  _globals['_EXPIREREQUESTREQUEST']._serialized_start=862
-  _globals['_EXPIREREQUESTREQUEST']._serialized_end=1039
-  _globals['_EXPIREREQUESTRESPONSE']._serialized_start=1041
-  _globals['_EXPIREREQUESTRESPONSE']._serialized_end=1082
-  _globals['_ATTACHREQUEST']._serialized_start=1085
-  _globals['_ATTACHREQUEST']._serialized_end=1639
-  _globals['_WORKERCAPACITY']._serialized_start=1641
-  _globals['_WORKERCAPACITY']._serialized_end=1706
-  _globals['_WORKERRENEWAL']._serialized_start=1708
-  _globals['_WORKERRENEWAL']._serialized_end=1756
-  _globals['_ATTACHREQUESTBATCH']._serialized_start=1758
-  _globals['_ATTACHREQUESTBATCH']._serialized_end=1844
-  _globals['_WORKERHELLO']._serialized_start=1847
-  _globals['_WORKERHELLO']._serialized_end=2248
-  _globals['_AGENT']._serialized_start=2251
-  _globals['_AGENT']._serialized_end=2460
-  _globals['_HELDLEASE']._serialized_start=2462
-  _globals['_HELDLEASE']._serialized_end=2565
-  _globals['_WORKERHEARTBEAT']._serialized_start=2567
-  _globals['_WORKERHEARTBEAT']._serialized_end=2660
-  _globals['_WORKERDRAIN']._serialized_start=2662
-  _globals['_WORKERDRAIN']._serialized_end=2675
-  _globals['_WORKERGOODBYE']._serialized_start=2677
-  _globals['_WORKERGOODBYE']._serialized_end=2692
-  _globals['_APPENDEVENTSREQUEST']._serialized_start=2695
-  _globals['_APPENDEVENTSREQUEST']._serialized_end=3035
-  _globals['_APPENDEVENTSRESPONSE']._serialized_start=3038
-  _globals['_APPENDEVENTSRESPONSE']._serialized_end=3213
-  _globals['_APPENDREFUSED']._serialized_start=3216
-  _globals['_APPENDREFUSED']._serialized_end=3536
-  _globals['_APPENDREFUSED_METADATAENTRY']._serialized_start=3477
-  _globals['_APPENDREFUSED_METADATAENTRY']._serialized_end=3536
-  _globals['_ATTACHRESPONSE']._serialized_start=3539
-  _globals['_ATTACHRESPONSE']._serialized_end=4189
-  _globals['_ATTACHRESPONSEBATCH']._serialized_start=4191
-  _globals['_ATTACHRESPONSEBATCH']._serialized_end=4281
-  _globals['_WORKERATTACHED']._serialized_start=4284
-  _globals['_WORKERATTACHED']._serialized_end=4623
-  _globals['_RUNASSIGNMENT']._serialized_start=4625
-  _globals['_RUNASSIGNMENT']._serialized_end=4719
-  _globals['_CANCELASSIGNMENT']._serialized_start=4722
-  _globals['_CANCELASSIGNMENT']._serialized_end=4853
-  _globals['_RUNNEWS']._serialized_start=4855
-  _globals['_RUNNEWS']._serialized_end=4938
-  _globals['_LEASELOST']._serialized_start=4940
-  _globals['_LEASELOST']._serialized_end=5007
-  _globals['_AUTHORITYDRAINING']._serialized_start=5009
-  _globals['_AUTHORITYDRAINING']._serialized_end=5074
-  _globals['_WORKERSERVICE']._serialized_start=5077
-  _globals['_WORKERSERVICE']._serialized_end=5636
+  _globals['_READHELDRUNREQUEST']._serialized_start=207
+  _globals['_READHELDRUNREQUEST']._serialized_end=434
+  _globals['_READHELDRUNRESPONSE']._serialized_start=436
+  _globals['_READHELDRUNRESPONSE']._serialized_end=481
+  _globals['_STARTCHILDREQUEST']._serialized_start=484
+  _globals['_STARTCHILDREQUEST']._serialized_end=795
+  _globals['_STARTCHILDRESPONSE']._serialized_start=797
+  _globals['_STARTCHILDRESPONSE']._serialized_end=892
+  _globals['_EXPIREREQUESTREQUEST']._serialized_start=895
+  _globals['_EXPIREREQUESTREQUEST']._serialized_end=1072
+  _globals['_EXPIREREQUESTRESPONSE']._serialized_start=1074
+  _globals['_EXPIREREQUESTRESPONSE']._serialized_end=1115
+  _globals['_ATTACHREQUEST']._serialized_start=1118
+  _globals['_ATTACHREQUEST']._serialized_end=1672
+  _globals['_WORKERCAPACITY']._serialized_start=1674
+  _globals['_WORKERCAPACITY']._serialized_end=1739
+  _globals['_WORKERRENEWAL']._serialized_start=1741
+  _globals['_WORKERRENEWAL']._serialized_end=1789
+  _globals['_ATTACHREQUESTBATCH']._serialized_start=1791
+  _globals['_ATTACHREQUESTBATCH']._serialized_end=1877
+  _globals['_WORKERHELLO']._serialized_start=1880
+  _globals['_WORKERHELLO']._serialized_end=2281
+  _globals['_AGENT']._serialized_start=2284
+  _globals['_AGENT']._serialized_end=2493
+  _globals['_HELDLEASE']._serialized_start=2495
+  _globals['_HELDLEASE']._serialized_end=2598
+  _globals['_WORKERHEARTBEAT']._serialized_start=2600
+  _globals['_WORKERHEARTBEAT']._serialized_end=2693
+  _globals['_WORKERDRAIN']._serialized_start=2695
+  _globals['_WORKERDRAIN']._serialized_end=2708
+  _globals['_WORKERGOODBYE']._serialized_start=2710
+  _globals['_WORKERGOODBYE']._serialized_end=2725
+  _globals['_APPENDEVENTSREQUEST']._serialized_start=2728
+  _globals['_APPENDEVENTSREQUEST']._serialized_end=3068
+  _globals['_APPENDEVENTSRESPONSE']._serialized_start=3071
+  _globals['_APPENDEVENTSRESPONSE']._serialized_end=3246
+  _globals['_APPENDREFUSED']._serialized_start=3249
+  _globals['_APPENDREFUSED']._serialized_end=3569
+  _globals['_APPENDREFUSED_METADATAENTRY']._serialized_start=3510
+  _globals['_APPENDREFUSED_METADATAENTRY']._serialized_end=3569
+  _globals['_ATTACHRESPONSE']._serialized_start=3572
+  _globals['_ATTACHRESPONSE']._serialized_end=4222
+  _globals['_ATTACHRESPONSEBATCH']._serialized_start=4224
+  _globals['_ATTACHRESPONSEBATCH']._serialized_end=4314
+  _globals['_WORKERATTACHED']._serialized_start=4317
+  _globals['_WORKERATTACHED']._serialized_end=4717
+  _globals['_RUNASSIGNMENT']._serialized_start=4719
+  _globals['_RUNASSIGNMENT']._serialized_end=4813
+  _globals['_CANCELASSIGNMENT']._serialized_start=4816
+  _globals['_CANCELASSIGNMENT']._serialized_end=4947
+  _globals['_RUNNEWS']._serialized_start=4949
+  _globals['_RUNNEWS']._serialized_end=5032
+  _globals['_LEASELOST']._serialized_start=5034
+  _globals['_LEASELOST']._serialized_end=5101
+  _globals['_AUTHORITYDRAINING']._serialized_start=5103
+  _globals['_AUTHORITYDRAINING']._serialized_end=5168
+  _globals['_WORKERSERVICE']._serialized_start=5171
+  _globals['_WORKERSERVICE']._serialized_end=5730
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ The service between workers and the authority."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from openagents.runtime.v1 import event_pb2 as _event_pb2
 from openagents.runtime.v1 import run_pb2 as _run_pb2
@@ -797,6 +798,7 @@ class WorkerAttached(_message.Message):
     TAKES_BATCHES_FIELD_NUMBER: _builtins.int
     TAKES_RENEWALS_FIELD_NUMBER: _builtins.int
     TAKES_CAPACITY_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Id of the worker, to reconnect with."""
     heartbeat_interval_ms: _builtins.int
@@ -813,6 +815,13 @@ class WorkerAttached(_message.Message):
     """Whether the authority accepts a `renew`. If not, a new token needs a new stream."""
     takes_capacity: _builtins.bool
     """Whether the authority accepts a `capacity`."""
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The authority's time when it sent this. The times that a worker states in events,
+        such as the deadline of a request, count by this clock. Absent from authorities
+        that do not state it; the worker's own clock counts then.
+        """
+
     def __init__(
         self,
         *,
@@ -824,10 +833,11 @@ class WorkerAttached(_message.Message):
         takes_batches: _builtins.bool = ...,
         takes_renewals: _builtins.bool = ...,
         takes_capacity: _builtins.bool = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval_ms", b"heartbeat_interval_ms", "lost_after_ms", b"lost_after_ms", "max_event_bytes", b"max_event_bytes", "max_events_per_second", b"max_events_per_second", "takes_batches", b"takes_batches", "takes_capacity", b"takes_capacity", "takes_renewals", b"takes_renewals", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval_ms", b"heartbeat_interval_ms", "lost_after_ms", b"lost_after_ms", "max_event_bytes", b"max_event_bytes", "max_events_per_second", b"max_events_per_second", "server_time", b"server_time", "takes_batches", b"takes_batches", "takes_capacity", b"takes_capacity", "takes_renewals", b"takes_renewals", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 
-from oa_base.clock import SECOND_NS
 from oa_base.refusal import Refusal
 from oa_wire.given import check_named_texts, check_texts
 from oa_wire.rules import check_rules
 from oa_worker.agents.primitives.ending import or_canceled
 from oa_worker.agents.primitives.takeover.numbers import Numbers, numbers_of
 from oa_worker.agents.primitives.takeover.past import Past
-from oa_worker.agents.primitives.times import time_in
+from oa_worker.agents.primitives.times import seconds_to_wait, time_in
 from oa_worker.sdk.adapter import Assignment, Emit
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -96,7 +94,7 @@ class Requests:
         if self._past is not None:
             await self._past.over()
         if within is not None:
-            request.deadline_time.FromDatetime(time_in(within, "deadline"))
+            request.deadline_time.FromDatetime(time_in(within, "deadline", self._assignment.now()))
         request.has_branches = self._has_branches()
         check_rules(request)
         await self._append(pb.EventBody(request_opened=request))
@@ -111,11 +109,26 @@ class Requests:
                 seq, settled = self._settled[name]
                 await self._turn_of(seq)
                 return settled
-            try:
-                async with asyncio.timeout(_left_s(request)):
-                    await self._assignment.news.after(told)
-            except TimeoutError:
+            if not await self._is_told_in_time(request, told):
                 await or_canceled(self._assignment, self._assignment.expire(self._assignment.lease, name))
+
+    async def _is_told_in_time(self, request: pb.RequestOpened, told: int) -> bool:
+        """Wait for more news than `told`. False if the time of the request is over first."""
+        while True:
+            left_s = self._left_s(request)
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._assignment.news.after(told)
+                    return True
+            except TimeoutError:
+                if self._left_s(request) == 0:
+                    return False
+
+    def _left_s(self, request: pb.RequestOpened) -> float | None:
+        """How long to wait before the next look at the clock; None without a deadline."""
+        if not request.HasField("deadline_time"):
+            return None
+        return seconds_to_wait(request.deadline_time.ToDatetime(UTC), self._assignment.now())
 
     async def _turn_of(self, seq: int) -> None:
         if self._past is not None and seq:
@@ -153,12 +166,6 @@ def options_of(options: Sequence[str] | Mapping[str, str]) -> list[pb.RequestOpt
     if len(labels) != len(options):
         raise Refusal("invalid_value", "two options have the same id; give each its own", field="options")
     return [pb.RequestOption(id=name, label=label) for name, label in labels.items()]
-
-
-def _left_s(request: pb.RequestOpened) -> float | None:
-    if not request.HasField("deadline_time"):
-        return None
-    return max(0.0, (request.deadline_time.ToNanoseconds() - time.time_ns()) / SECOND_NS)
 
 
 def id_of(number: int) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from oa_base.refusal import Refusal
 from oa_worker.sdk.adapter import Adapter, Assignment
+from oa_worker.sdk.authority_clock import AuthorityClock
 from oa_worker.sdk.limits import WorkerLimits
 from oa_worker.sdk.notices import Notice, RunLeft, RunTaken
 from oa_worker.sdk.runs.appender import RunAppender, Submit
@@ -58,6 +59,7 @@ class Runs:
         self._authority = authority
         self._executions: dict[str, Execution] = {}
         self.slots = slots
+        self.clock = AuthorityClock()
         self.idle = idle
         self.idle.set()
 
@@ -91,6 +93,7 @@ class Runs:
             expire=self._authority.expire_request,
             start_child=self._authority.start_child,
             waiting=place.waiting,
+            now=self.clock.now,
         )
         execution = Execution(assignment, self._adapters.get(run.spec.adapter), appender, place)
         self._executions[run.run_id] = execution

@@ -64,7 +64,8 @@ async def test_what_goes_wrong_reaches_who_answers_the_call(error: Exception) ->
     """So a defect is logged with its traceback, and a database that went away is `unavailable`, not `internal`."""
     set_caller(WorkerCaller(Principal(PrincipalKind.WORKER, "sva_1", "org_1")))
     workers = cast("Any", BrokenWorkers(error))
-    api = WorkerApi(workers, cast("Any", None), RunLimits(), cast("Any", None), Revocations(SystemClock()))
+    clock = SystemClock()
+    api = WorkerApi(workers, cast("Any", None), RunLimits(), cast("Any", None), Revocations(clock), clock.now)
     answers = api.Attach(_requests(), None)
     assert (await anext(answers)).WhichOneof("message") == "attached"
     with pytest.raises(type(error)) as caught:
@@ -94,10 +95,9 @@ class Stream:
     def __init__(self, holds_for_s: float, workers: Quiet | None = None) -> None:
         self.said: asyncio.Queue[pb.AttachRequest] = asyncio.Queue()
         set_caller(worker(holds_for_s=holds_for_s))
-        revocations = Revocations(SystemClock())
-        api = WorkerApi(
-            cast("Any", workers or Quiet()), cast("Any", None), RunLimits(), self._authenticate, revocations
-        )
+        clock = SystemClock()
+        quiet = cast("Any", workers or Quiet())
+        api = WorkerApi(quiet, cast("Any", None), RunLimits(), self._authenticate, Revocations(clock), clock.now)
         self.answers = api.Attach(self._requests(), None)
 
     async def _authenticate(self, token: str) -> WorkerCaller:
