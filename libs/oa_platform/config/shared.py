@@ -170,7 +170,7 @@ class GrpcServerSettings:
         "OA_GRPC_IDLE_TIMEOUT_MS",
         integer(1000, 86_400_000),
         60_000,
-        doc="How long a connection without a call stays open.",
+        doc="How long a connection without a call stays open, or up to twice as long after its last call.",
     )
     request_timeout_ms: int = setting(
         "OA_GRPC_REQUEST_TIMEOUT_MS",
