@@ -4,6 +4,7 @@
 - `backoff`: how long to wait before something is tried again.
 - `catalogue`: every reason to refuse something, read from the descriptors of `openagents.common.v1`.
 - `clock`: what a clock is, and the forms of a moment.
+- `crowd`: how much each member of a kind has open.
 - `environment`: settings of a program that works with one site.
 - `ids`: the form of an id.
 - `identity`: who somebody is, as tokens say it.

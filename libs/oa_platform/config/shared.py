@@ -135,6 +135,49 @@ class GrpcServerSettings:
         5000,
         doc="Maximum number of concurrent streams; more are refused.",
     )
+    max_watches_of_network: int = setting(
+        "OA_GRPC_MAX_WATCHES_OF_NETWORK",
+        integer(1, 1_000_000),
+        200,
+        doc="Maximum number of concurrent health watches from one network (IPv4 address or IPv6 /64), which need no "
+        "identity; more are refused.",
+    )
+    max_connections: int = setting(
+        "OA_GRPC_MAX_CONNECTIONS",
+        integer(1, 1_000_000),
+        10_000,
+        doc="Maximum number of connections of a port; more are closed at once.",
+    )
+    max_calls_of_connection: int = setting(
+        "OA_GRPC_MAX_CALLS_OF_CONNECTION",
+        integer(1, 1_000_000),
+        2000,
+        doc="Maximum number of concurrent calls and streams on one connection; a client keeps back more of them.",
+    )
+    max_metadata_bytes: int = setting(
+        "OA_GRPC_MAX_METADATA_BYTES",
+        integer(8192, 1 << 20),
+        16_384,
+        doc="Maximum size of a call's metadata, with 32 bytes added for each entry (RFC 9113); more is refused.",
+    )
+    handshake_timeout_ms: int = setting(
+        "OA_GRPC_HANDSHAKE_TIMEOUT_MS",
+        integer(100, 600_000),
+        10_000,
+        doc="Maximum time from a connection's start until its TLS handshake and HTTP/2 settings are complete.",
+    )
+    idle_timeout_ms: int = setting(
+        "OA_GRPC_IDLE_TIMEOUT_MS",
+        integer(1000, 86_400_000),
+        60_000,
+        doc="How long a connection without a call stays open, or up to twice as long after its last call.",
+    )
+    request_timeout_ms: int = setting(
+        "OA_GRPC_REQUEST_TIMEOUT_MS",
+        integer(100, 600_000),
+        15_000,
+        doc="Maximum time from the start of a unary call until its request is complete.",
+    )
     keepalive_interval_ms: int = setting(
         "OA_GRPC_KEEPALIVE_MS",
         integer(1000, 3_600_000),

@@ -1,8 +1,8 @@
 """The steps around every incoming call, in one place for all four kinds of RPC.
 
-In this order: request id and span; drain and limits; who calls; then the handler, with its requests parsed and checked;
-then the answer to any error that it raised. The server passes raw bytes, so that a request that is not a message at all
-is answered from the catalogue too.
+In this order: request id and span; drain and limits; who calls; only then the request is received; then the handler,
+with its requests parsed and checked; then the answer to any error that it raised. The server passes raw bytes, so that
+a request that is not a message at all is answered from the catalogue too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -20,11 +21,13 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.trace import Span, StatusCode
 
+from oa_base.crowd import Crowd
 from oa_base.refusal import Refusal
 from oa_platform.auth.authenticator import Authenticator, MethodPolicy, Need, policy_of
 from oa_platform.auth.identity import set_caller
 from oa_platform.config.shared import GrpcServerSettings
 from oa_platform.health.failures import refusal_of
+from oa_platform.http.proxies import client_network
 from oa_platform.rpc.refusals import note_refusal
 from oa_platform.telemetry import metrics
 from oa_platform.telemetry.context import REQUEST_ID_KEY, adopt_request_id
@@ -41,6 +44,8 @@ else:
     Context = grpc.aio.ServicerContext
 
 _OVERLOADED_RETRY_MS = 200
+_ENTRY_BYTES = 32
+"""What an entry of metadata counts for beside its texts (RFC 9113, 6.5.2)."""
 _CERTIFICATE_NAMES = "x509_subject_alternative_name"
 _SERVER_FAULTS = frozenset({"internal"})
 _log = structlog.get_logger(__name__)
@@ -73,6 +78,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._authenticator = authenticator
         self._limits = {"unary": settings.max_calls, "stream": settings.max_streams, "health": settings.max_streams}
         self._tasks: dict[str, set[asyncio.Task[Any]]] = {kind: set() for kind in self._limits}
+        # Anybody may watch health, and without this limit keep everybody else from it.
+        self._watches = Crowd("network", settings.max_watches_of_network, "health calls")
+        self._watchers: dict[asyncio.Task[Any], str] = {}
         self._handlers: dict[str, Handler] = {}
         self.draining = asyncio.Event()
 
@@ -87,7 +95,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
             inner = await continuation(handler_call_details)
             if inner is None:
                 # Neither kept nor a label, because callers could make up names without end.
-                return self._wrap(name, grpc.stream_stream_rpc_method_handler(_unknown_method), label="unknown")
+                return self._wrap(name, grpc.stream_stream_rpc_method_handler(_answer_unknown), label="unknown")
             self._handlers[name] = self._wrap(name, inner, label=name)
         return self._handlers[name]
 
@@ -110,13 +118,18 @@ class CallGuard(grpc.aio.ServerInterceptor):
         streaming = inner.request_streaming or inner.response_streaming
         method = _Method(label, policy_of(name), inner.request_deserializer, behavior, streaming)
 
-        async def answer_one(request: Any, context: Context) -> Any:
-            async with _Call(self, method, context):
-                return await behavior(self._requests(method, inner.request_streaming, request), context)
+        async def argument(requests: AsyncIterator[bytes]) -> Any:
+            return (
+                self._parsed_stream(method, requests) if inner.request_streaming else await self._one(method, requests)
+            )
 
-        async def answer_many(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def answer_one(requests: AsyncIterator[bytes], context: Context) -> Any:
             async with _Call(self, method, context):
-                answers = behavior(self._requests(method, inner.request_streaming, request), context)
+                return await behavior(await argument(requests), context)
+
+        async def answer_many(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+            async with _Call(self, method, context):
+                answers = behavior(await argument(requests), context)
                 if not hasattr(answers, "__aiter__"):
                     await answers  # gRPC's own health service writes to the context
                     return
@@ -126,8 +139,17 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
         return _handler_like(inner, answer_many if inner.response_streaming else answer_one)
 
-    def _requests(self, method: _Method, many: bool, request: Any) -> Any:
-        return self._parsed_stream(method, request) if many else self._checked(method, request)
+    async def _one(self, method: _Method, requests: AsyncIterator[bytes]) -> Any:
+        """The one request of a call, checked."""
+        limit_ms = self._settings.request_timeout_ms
+        try:
+            async with asyncio.timeout(limit_ms / 1000):
+                return self._checked(method, await anext(requests))
+        except StopAsyncIteration:
+            raise Refusal("malformed_message", "the call ended without a request; send one message") from None
+        except TimeoutError:
+            message = f"the request was not complete after {limit_ms} ms; send it with the call"
+            raise Refusal("deadline_exceeded", message) from None
 
     async def _parsed_stream(self, method: _Method, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
         # The handler of a stream checks its messages, because it knows how the stream goes on after a refusal.
@@ -152,6 +174,12 @@ class CallGuard(grpc.aio.ServerInterceptor):
             message = "the request is not a message of the expected type; send the one that the contract names"
             raise Refusal("malformed_message", message) from None
 
+    def takes(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+        """Whether the metadata of a call may be looked at. gRPC refuses larger metadata by itself, but hands it over
+        before, and a few kilobytes on the wire can be megabytes of repeated values."""
+        size = sum(len(key) + len(value) + _ENTRY_BYTES for key, value in metadata)
+        return size <= self._settings.max_metadata_bytes
+
     async def admit(self, method: _Method, metadata: Mapping[str, str], context: Context) -> None:
         """Admit a call, or raise the Refusal that says why not."""
         if self.draining.is_set():
@@ -160,8 +188,17 @@ class CallGuard(grpc.aio.ServerInterceptor):
         if len(tasks) > self._limits[method.kind]:
             message = f"this server already has {self._limits[method.kind]} calls of this kind; try again"
             raise Refusal("overloaded", message, retry_after_ms=_OVERLOADED_RETRY_MS)
+        if method.kind == "health":
+            self._take_watch(_network(context))
         names = _certificate_names(context) if self._certified else ()
         set_caller(await self._authenticator.authenticate(method.policy, metadata, names))
+
+    def _take_watch(self, network: str) -> None:
+        self._watches.check(network)
+        self._watches.came(network)
+        task = asyncio.current_task()
+        assert task is not None
+        self._watchers[task] = network
 
     def began(self, method: _Method) -> asyncio.Task[Any]:
         """Note that the current task works on a call."""
@@ -174,6 +211,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def ended(self, method: _Method, task: asyncio.Task[Any]) -> None:
         """Note that the task no longer works on the call."""
         self._tasks[method.kind].discard(task)
+        network = self._watchers.pop(task, None)
+        if network is not None:
+            self._watches.went(network)
         metrics.RPCS_IN_FLIGHT.labels(method.kind).dec()
 
 
@@ -188,11 +228,15 @@ class _Call:
         self._reason = metrics.OK_REASON
 
     async def __aenter__(self) -> None:
-        metadata = _texts(self._context.invocation_metadata() or ())
+        given = self._context.invocation_metadata() or ()
+        fits = self._guard.takes(given)
+        metadata = _texts(given) if fits else {}
         self._request_id = adopt_request_id(metadata.get(REQUEST_ID_KEY))
         self._span = start_server_span(self._method.name.lstrip("/"), metadata)
         self._task = self._guard.began(self._method)
         try:
+            if not fits:
+                raise Refusal("request_too_large", "the call has too much metadata; send less")
             await self._guard.admit(self._method, metadata, self._context)
         except BaseException as error:
             await self.__aexit__(type(error), error, None)
@@ -211,6 +255,8 @@ class _Call:
     def _refusal(self, error: BaseException) -> Refusal:
         if isinstance(error, asyncio.CancelledError):
             return self._cancellation(error)
+        if isinstance(error, NotImplementedError) and self._context.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return _unknown_method()  # what generated code does in place of a method that a servicer lacks
         refusal = refusal_of(error)
         if refusal is not None:
             return refusal
@@ -262,18 +308,26 @@ def _texts(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
     return texts
 
 
-async def _unknown_method(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+def _network(context: Context) -> str:
+    """The network of the caller. gRPC says `ipv4:192.0.2.1:443` or `ipv6:%5B2001:db8::1%5D:443`."""
+    return client_network(unquote(context.peer()).partition(":")[2], "", ())
+
+
+def _unknown_method() -> Refusal:
+    return Refusal("unknown_method", "there is no such method here; check the name and the address")
+
+
+async def _answer_unknown(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
     with suppress(StopAsyncIteration):
-        raise Refusal("unknown_method", "there is no such method here; check the name and the address")
+        raise _unknown_method()
     yield b""
 
 
 def _handler_like(inner: Any, behavior: Callable[..., Any]) -> Handler:
-    """A handler of the same kind around `behavior`, which takes raw bytes."""
-    if inner.request_streaming:
-        make = (
-            grpc.stream_stream_rpc_method_handler if inner.response_streaming else grpc.stream_unary_rpc_method_handler
-        )
-    else:
-        make = grpc.unary_stream_rpc_method_handler if inner.response_streaming else grpc.unary_unary_rpc_method_handler
+    """A handler with answers of the same kind around `behavior`, which reads its requests as raw bytes.
+
+    To gRPC, every method takes a stream of requests: it receives the request of any other method as a whole before it
+    asks us anything, so that strangers could make it keep as much as they like, for as long as they like.
+    """
+    make = grpc.stream_stream_rpc_method_handler if inner.response_streaming else grpc.stream_unary_rpc_method_handler
     return make(behavior, None, inner.response_serializer)

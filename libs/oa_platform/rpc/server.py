@@ -133,4 +133,11 @@ def _options(settings: GrpcServerSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", settings.keepalive_interval_ms),
         ("grpc.keepalive_timeout_ms", settings.keepalive_timeout_ms),
         ("grpc.http2.ping_timeout_ms", settings.keepalive_timeout_ms),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_concurrent_streams", settings.max_calls_of_connection),
+        ("grpc.server_handshake_timeout_ms", settings.handshake_timeout_ms),
+        ("grpc.max_connection_idle_ms", settings.idle_timeout_ms),
+        # Between these two, gRPC refuses calls at random.
+        ("grpc.max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
     ]

@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 
-from opentelemetry import context, propagate, trace
+from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 OTLP_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _MAX_LINKS = 16
 _PARENT_KEY = "traceparent"
 _tracer = trace.get_tracer("openagents")
+# Not the default, which also reads baggage: we use none, and it logs what strangers send as one.
+_w3c = TraceContextTextMapPropagator()
 
 
 class _Export:
@@ -52,7 +55,7 @@ def _nothing_is_left() -> None:
 
 def start_server_span(name: str, carrier: Mapping[str, str]) -> Span:
     """Start the span of an incoming call and make it current for the rest of the task (which ends with the call)."""
-    parent = propagate.extract(carrier) if _PARENT_KEY in carrier else Context()
+    parent = _w3c.extract(carrier) if _PARENT_KEY in carrier else Context()
     span = _tracer.start_span(name, context=parent, kind=SpanKind.SERVER) if _Export.on else _unrecorded(parent)
     context.attach(trace.set_span_in_context(span))
     return span
@@ -75,7 +78,7 @@ def _random_id(bits: int) -> int:
 def outgoing_headers() -> dict[str, str]:
     """`traceparent` (and `tracestate`) of the current span, for a further call; empty outside of one."""
     carrier: dict[str, str] = {}
-    propagate.inject(carrier)
+    _w3c.inject(carrier)
     return carrier
 
 
@@ -118,7 +121,7 @@ def span_under(name: str, traceparent: str, attributes: Mapping[str, int]) -> It
     if not _Export.on or not traceparent:
         yield
         return
-    parent = propagate.extract({_PARENT_KEY: traceparent})
+    parent = _w3c.extract({_PARENT_KEY: traceparent})
     with _tracer.start_as_current_span(name, context=parent, kind=SpanKind.CONSUMER, attributes=attributes):
         yield
 
@@ -130,7 +133,7 @@ def record_span(
     if not _Export.on:
         return
     began_ns, ended_ns = times_ns
-    parent = propagate.extract({_PARENT_KEY: traceparent})
+    parent = _w3c.extract({_PARENT_KEY: traceparent})
     over = _tracer.start_span(name, context=parent, kind=SpanKind.CONSUMER, start_time=began_ns, attributes=attributes)
     for event, at_ns in events_ns.items():
         over.add_event(event, timestamp=at_ns)

@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import pytest
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -141,3 +142,9 @@ def test_a_process_sends_its_last_span_to_the_collector_before_it_ends() -> None
 
 def test_a_process_without_a_collector_does_not_load_what_sends_spans() -> None:
     assert _traced({OTLP_VARIABLE: ""}) == "False"
+
+
+async def test_what_a_stranger_sends_as_baggage_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    start_server_span("Service/Method", {"traceparent": PARENT, "baggage": "what I want in your log"})
+    assert not caplog.records
+    assert "baggage" not in outgoing_headers()

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from oa_base.crowd import Crowd
 from oa_base.identity import API_KEY_PREFIX
 from oa_base.refusal import Refusal
 from oa_khala.server.admission import Grant
 from oa_platform.auth.bearer import bearer_token
 from oa_platform.telemetry.metrics import count_refusal
-from services.khala_gateway.admission.domain import Crowd, OriginPolicy, Pace, Room, check_path
+from services.khala_gateway.admission.domain import OriginPolicy, Pace, Room, check_path
 from services.khala_gateway.admission.limits import AdmissionLimits
 
 

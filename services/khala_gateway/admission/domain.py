@@ -1,6 +1,5 @@
 """Checks before anything is verified: the path, the page's origin, and whether there is room."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +10,6 @@ from services.khala_gateway.admission.limits import AdmissionLimits
 
 PATH = "/khala/v1/ws"
 _RETRY_MS = 1_000
-# Connections of the same client seldom end sooner and make room.
-_CROWDED_RETRY_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +50,6 @@ class Room:
         wait_ms = self._handshakes.take(now_ms * MS_NS).wait_ms
         if wait_ms:
             raise Refusal("overloaded", "too many clients are connecting at once; try again", retry_after_ms=wait_ms)
-
-
-class Crowd:
-    """Counts the connections of each member of a kind ("network", "session", …), at most `limit` each. Its size is
-    bounded by the number of connections."""
-
-    def __init__(self, kind: str, limit: int) -> None:
-        self._kind = kind
-        self._limit = limit
-        self._here: Counter[str] = Counter()
-
-    def check(self, one: str) -> None:
-        """Raises Refusal `rate_limited` when `one` has as many as it may have; an empty `one` has no limit."""
-        if one and self._here.get(one, 0) >= self._limit:
-            text = f"a {self._kind} has at most {self._limit} connections; close some, then try again"
-            raise Refusal("rate_limited", text, retry_after_ms=_CROWDED_RETRY_MS)
-
-    def came(self, one: str) -> None:
-        """Count one more connection of `one`."""
-        self._here[one] += 1
-
-    def went(self, one: str) -> None:
-        """Count one connection fewer of `one`."""
-        self._here[one] -= 1
-        if not self._here[one]:
-            del self._here[one]
-
-    def __len__(self) -> int:
-        return len(self._here)
 
 
 class Pace:

@@ -8,7 +8,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_khala.server.admission import GRANTS_NOTHING, Grant
 from services.khala_gateway.admission.app import Admission, LiveTokens
-from services.khala_gateway.admission.domain import PATH, Crowd, OriginPolicy, Pace
+from services.khala_gateway.admission.domain import PATH, OriginPolicy, Pace
 from services.khala_gateway.admission.limits import AdmissionLimits
 
 OURS = "https://app.example.org"
@@ -82,17 +82,6 @@ def test_one_network_has_so_many_connections_and_no_more() -> None:
     assert refused(admission, network="192.0.2.2") == ""
     admission.went(HERE)
     assert refused(admission) == ""
-
-
-def test_who_is_gone_is_not_remembered() -> None:
-    crowd = Crowd("session", 1)
-    crowd.came("a")
-    with pytest.raises(Refusal, match="rate_limited"):
-        crowd.check("a")
-    crowd.went("a")
-    crowd.check("a")
-    crowd.check("")
-    assert len(crowd) == 0
 
 
 class Nobody:

@@ -1,0 +1,41 @@
+"""How much each member of a kind has open: connections of a network, for example."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from oa_base.refusal import Refusal
+
+# Connections of the same client seldom end sooner and make room.
+_CROWDED_RETRY_MS = 5_000
+
+
+class Crowd:
+    """Counts what each member of a kind ("network", "session", …) has open, at most `limit` each. Its size is bounded
+    by the number of things that are open."""
+
+    def __init__(self, kind: str, limit: int, things: str = "connections") -> None:
+        """`things` is what they have open, for the refusal."""
+        self._kind = kind
+        self._things = things
+        self._limit = limit
+        self._here: Counter[str] = Counter()
+
+    def check(self, one: str) -> None:
+        """Raises Refusal `rate_limited` when `one` has as many as it may have; an empty `one` has no limit."""
+        if one and self._here.get(one, 0) >= self._limit:
+            text = f"a {self._kind} has at most {self._limit} {self._things}; close some, then try again"
+            raise Refusal("rate_limited", text, retry_after_ms=_CROWDED_RETRY_MS)
+
+    def came(self, one: str) -> None:
+        """Count one more of `one`."""
+        self._here[one] += 1
+
+    def went(self, one: str) -> None:
+        """Count one fewer of `one`."""
+        self._here[one] -= 1
+        if not self._here[one]:
+            del self._here[one]
+
+    def __len__(self) -> int:
+        return len(self._here)
