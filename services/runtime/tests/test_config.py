@@ -64,7 +64,8 @@ def test_the_pool_has_connections_left_beside_the_writers(runtime_database: Data
 )
 def test_every_limit_can_be_set_and_has_its_default_until_it_is(settings: Any, limits: Any) -> None:
     assert settings.limits() == limits
-    assert {field.name for field in fields(settings)} == {field.name for field in fields(limits)}
+    # What is left out because of a defect has settings of its own, which all parts share.
+    assert {field.name for field in fields(settings)} == {field.name for field in fields(limits)} - {"quarantine"}
     for field in fields(limits):
         if isinstance(value := getattr(limits, field.name), int):
             assert getattr(replace(settings, **{field.name: value + 1}).limits(), field.name) == value + 1
