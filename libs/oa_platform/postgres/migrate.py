@@ -4,7 +4,13 @@
 
 Applied files are recorded, with a checksum, in `oa_migrations.applied`. A file that was changed after it was applied,
 or that comes before one that was applied, is refused (migration_refused): the schema of an installation is the sum of
-its files, so files are only ever added. Each file runs in a transaction of its own.
+its files, so files are only ever added. Each file runs in a transaction of its own, except for one that builds or drops
+an index of a table in use. Such a file is that one statement:
+
+    CREATE INDEX CONCURRENTLY IF NOT EXISTS runs_by_color ON runtime.runs (color);
+
+It runs outside of a transaction, and the table is written meanwhile. If it is interrupted, it leaves an invalid index,
+which the next try drops before it begins again.
 
 Releases overlap while an installation is upgraded, so a schema changes in two steps. Migrations *expand*: the code of
 the previous release still works on the schema that they leave. Changes that take something away wait for the second
@@ -44,7 +50,8 @@ CONNECT_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 15.0
 """Maximum wait for a database that is not there yet."""
 LOCK_TIMEOUT_S = 60
-"""Maximum wait for another process that migrates the same database, and for the locks of a migration's statements."""
+"""Maximum wait for another process that migrates the same database, for the locks of a migration's statements, and for
+each transaction that an index which is built concurrently has to wait for."""
 STATEMENT_LOCK_TIMEOUT_MS = 2_000
 """Maximum wait of one statement for its lock. Later statements on the same table wait behind it meanwhile."""
 RETRY_PAUSE_S = 1.0
@@ -52,6 +59,15 @@ RETRY_PAUSE_S = 1.0
 _NO_LOCK = (asyncpg.exceptions.LockNotAvailableError, asyncpg.exceptions.DeadlockDetectedError)
 """Errors of a migration whose locks somebody else has, or who also waits for one of the migration's own."""
 _LOCK_KEY = 0x0A_9E_17_5D
+_CONCURRENTLY = re.compile(r"\bINDEX\s+CONCURRENTLY\b", re.IGNORECASE)
+_COMMENT = re.compile(r"--[^\n]*")
+_ALONE = re.compile(
+    r"\s*(?:CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS\s+(?P<index>[a-z_0-9]+)"
+    r"\s+ON\s+(?P<schema>[a-z_]+)\.[^;]+"
+    r"|DROP\s+INDEX\s+CONCURRENTLY\s+IF\s+EXISTS\s+[a-z_0-9.]+\s*);?\s*",
+    re.IGNORECASE,
+)
+"""The only statement of a file that is not applied in a transaction. It can be tried again, whatever became of it."""
 _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9_]+\.sql")
 
 
@@ -88,8 +104,15 @@ _SELECT_APPLIED = "SELECT number, name, checksum FROM oa_migrations.applied WHER
 """The migrations of a service that were applied."""
 _INSERT_APPLIED = "INSERT INTO oa_migrations.applied (service, number, name, checksum) VALUES ($1, $2, $3, $4)"
 """Notes a migration as applied."""
-_LOCK_ALL = "SELECT pg_advisory_lock($1)"
-"""Waits until no other process migrates."""
+_LOCK_ALL = "SELECT pg_try_advisory_lock($1)"
+"""Locks out other processes that migrate, unless one is at it. It does not wait: an index that is built concurrently
+waits for every statement that runs, so it would wait for one that waits for its migration."""
+_INVALID = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)
+"""
+"""Whether there is an index that was not built to its end."""
+_DROP = "DROP INDEX CONCURRENTLY IF EXISTS {index}"
+"""Removes an index; its name is the one of a file, in small letters, digits and underscores."""
 _SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', $1, false)"
 """Sets how long each statement waits for a lock from here on."""
 
@@ -108,6 +131,16 @@ class Migration:
         """Whether it takes away something that the previous release needs."""
         return self.name[len("0000_") :].startswith("contract_")
 
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether it is applied outside of a transaction, while its table is written."""
+        return _CONCURRENTLY.search(self.statements) is not None
+
+    @property
+    def statements(self) -> str:
+        """The SQL without its comments."""
+        return _COMMENT.sub("", self.sql)
+
 
 def read_directory(directory: Path) -> list[Migration]:
     """The migrations in `directory`, numbered 1, 2, 3, …; Refusal(migration_refused) for anything else in there."""
@@ -117,7 +150,13 @@ def read_directory(directory: Path) -> list[Migration]:
         if not match:
             raise _refused(f"{path.name} is not named like 0001_what_it_does.sql; rename it")
         data = path.read_bytes()
-        found.append(Migration(int(match["number"]), path.name, hashlib.sha256(data).hexdigest(), data.decode()))
+        migration = Migration(int(match["number"]), path.name, hashlib.sha256(data).hexdigest(), data.decode())
+        if migration.is_concurrent and not _ALONE.fullmatch(migration.statements):
+            raise _refused(
+                f"{path.name} has more than one statement, or one that can't be tried again; a file with INDEX "
+                "CONCURRENTLY is one CREATE INDEX CONCURRENTLY IF NOT EXISTS, or one DROP INDEX CONCURRENTLY IF EXISTS"
+            )
+        found.append(migration)
     for expected, migration in enumerate(found, start=1):
         if migration.number != expected:
             raise _refused(f"{migration.name} stands where number {expected:04} should; renumber it")
@@ -185,7 +224,7 @@ async def migrate(
         if not (connection.is_closed() or may_heal(error)):
             raise
         message = (
-            f"the connection ended ({type(error).__name__}); each migration is stored whole or not at all: try again"
+            f"the connection ended ({type(error).__name__}); a migration is stored whole or begun again: try again"
         )
         raise Refusal("unavailable", message, field=URL_VARIABLE) from error
     finally:
@@ -238,11 +277,11 @@ async def _connect(dsn: str, variable: str, start_timeout_s: float, on_wait: OnW
 
 async def _lock(connection: Connection) -> None:
     """Wait until nobody else migrates. The lock ends with the connection."""
-    await connection.execute(_SET_LOCK_TIMEOUT, f"{LOCK_TIMEOUT_S}s")
-    try:
-        await connection.execute(_LOCK_ALL, _LOCK_KEY)
-    except asyncpg.exceptions.LockNotAvailableError:
-        raise _refused(f"another process has been migrating for more than {LOCK_TIMEOUT_S} s; try again") from None
+    deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+    while not await connection.fetchval(_LOCK_ALL, _LOCK_KEY):
+        if time.monotonic() > deadline_s:
+            raise _refused(f"another process has been migrating for more than {LOCK_TIMEOUT_S} s; try again")
+        await asyncio.sleep(RETRY_PAUSE_S)
 
 
 async def _applied(connection: Connection, service: str) -> list[Migration]:
@@ -251,7 +290,11 @@ async def _applied(connection: Connection, service: str) -> list[Migration]:
 
 
 async def _apply(connection: Connection, service: str, migration: Migration) -> None:
-    """Apply one file. It waits for its locks a little at a time, so that nobody else waits behind it for long."""
+    """Apply one file."""
+    if migration.is_concurrent:
+        await _apply_concurrently(connection, service, migration)
+        return
+    # It waits for its locks a little at a time, so that nobody else waits behind it for long.
     await connection.execute(_SET_LOCK_TIMEOUT, f"{STATEMENT_LOCK_TIMEOUT_MS}ms")
     deadline_s = time.monotonic() + LOCK_TIMEOUT_S
     while not await _applied_now(connection, service, migration):
@@ -261,6 +304,29 @@ async def _apply(connection: Connection, service: str, migration: Migration) -> 
             )
             raise _refused(message)
         await asyncio.sleep(RETRY_PAUSE_S)
+
+
+async def _apply_concurrently(connection: Connection, service: str, migration: Migration) -> None:
+    """Apply a file whose statement can't be in a transaction. Readers and writers don't wait behind its locks."""
+    await connection.execute(_SET_LOCK_TIMEOUT, f"{LOCK_TIMEOUT_S}s")
+    try:
+        alone = _ALONE.fullmatch(migration.statements)
+        assert alone is not None  # read_directory saw to it
+        index = f"{alone['schema']}.{alone['index']}"
+        if await connection.fetchval(_INVALID, index):
+            await connection.execute(_DROP.format(index=index))
+        await connection.execute(migration.sql)
+    except _NO_LOCK:
+        message = (
+            f"{migration.name} waited {LOCK_TIMEOUT_S} s for a transaction that has not ended; find the oldest one in "
+            "pg_stat_activity, and try again"
+        )
+        raise _refused(message) from None
+    except asyncpg.PostgresError as error:
+        if connection.is_closed() or may_heal(error):
+            raise
+        raise _refused(f"{migration.name} can't be applied ({error}); mend it, and try again") from error
+    await connection.execute(_INSERT_APPLIED, service, migration.number, migration.name, migration.checksum)
 
 
 async def _applied_now(connection: Connection, service: str, migration: Migration) -> bool:

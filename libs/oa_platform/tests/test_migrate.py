@@ -195,6 +195,100 @@ async def test_a_migration_whose_connection_ends_is_unavailable_and_the_next_try
     await holder.close()
 
 
+INDEX = (
+    "0002_index.sql",
+    "-- Why; and for what.\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS first_n ON runtime.first (n);\n",
+)
+WITHOUT_INDEX = ("0003_contract_index.sql", "DROP INDEX CONCURRENTLY IF EXISTS runtime.first_n")
+_IS_VALID = "SELECT bool_and(indisvalid) FROM pg_index WHERE indexrelid = to_regclass('runtime.first_n')"
+
+
+async def test_a_table_is_written_while_a_migration_builds_its_index(empty_database: Database, tmp_path: Path) -> None:
+    """The build waits for a transaction that wrote the table. Nobody waits behind the build."""
+    directory = _write(tmp_path / "m", ONE)
+    await migrate(empty_database.owner, "runtime", directory)
+    writer, other = [await asyncpg.connect(empty_database.runtime) for _ in range(2)]
+    async with asyncio.timeout(60):
+        async with writer.transaction():
+            await writer.execute("INSERT INTO runtime.first VALUES (1)")
+            migrating = asyncio.create_task(migrate(empty_database.owner, "runtime", _write(directory, ONE, INDEX)))
+            while await _fetchval(empty_database.owner, _IS_VALID) is None:
+                await asyncio.sleep(0.02)
+            await other.execute("SET lock_timeout = '10s'")
+            await other.execute("INSERT INTO runtime.first VALUES (2)")
+            assert await _fetchval(empty_database.owner, _IS_VALID) is False
+        assert await migrating == [INDEX[0]]
+    assert await _fetchval(empty_database.owner, _IS_VALID) is True
+    _write(directory, ONE, INDEX, WITHOUT_INDEX)
+    assert await migrate(empty_database.owner, "runtime", directory, contract=True) == [WITHOUT_INDEX[0]]
+    assert await _fetchval(empty_database.owner, _IS_VALID) is None
+    await writer.close()
+    await other.close()
+
+
+async def test_an_index_that_was_not_built_to_its_end_is_built_anew(empty_database: Database, tmp_path: Path) -> None:
+    directory = _write(tmp_path / "m", ONE)
+    await migrate(empty_database.owner, "runtime", directory)
+    await _fetchval(empty_database.owner, "INSERT INTO runtime.first VALUES (1), (1)")
+    _write(directory, ONE, INDEX)
+    assert "0002_index.sql can't be applied (could not create unique index" in await _refused(
+        empty_database.owner, directory
+    )
+    assert await _fetchval(empty_database.owner, _IS_VALID) is False
+    with pytest.raises(Refusal):
+        await check(empty_database.runtime, "runtime", directory)
+    await _fetchval(empty_database.owner, "DELETE FROM runtime.first")
+    assert await migrate(empty_database.owner, "runtime", directory) == [INDEX[0]]
+    assert await _fetchval(empty_database.owner, _IS_VALID) is True
+
+
+async def test_an_index_that_was_built_and_not_noted_is_kept(empty_database: Database, tmp_path: Path) -> None:
+    directory = _write(tmp_path / "m", ONE)
+    await migrate(empty_database.owner, "runtime", directory)
+    await _fetchval(empty_database.owner, INDEX[1])
+    number = await _fetchval(empty_database.owner, "SELECT to_regclass('runtime.first_n')::oid")
+    assert await migrate(empty_database.owner, "runtime", _write(directory, ONE, INDEX)) == [INDEX[0]]
+    assert await _fetchval(empty_database.owner, "SELECT to_regclass('runtime.first_n')::oid") == number
+
+
+async def test_an_index_that_waits_for_a_transaction_without_end_is_refused(
+    empty_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_S", 1)
+    directory = _write(tmp_path / "m", ONE)
+    await migrate(empty_database.owner, "runtime", directory)
+    writer = await asyncpg.connect(empty_database.runtime)
+    async with writer.transaction():
+        await writer.execute("INSERT INTO runtime.first VALUES (1)")
+        refused = await _refused(empty_database.owner, _write(directory, ONE, INDEX))
+        assert "0002_index.sql waited 1 s for a transaction" in refused
+    await writer.close()
+    assert await migrate(empty_database.owner, "runtime", directory) == [INDEX[0]]
+
+
+async def test_many_at_once_build_an_index_once(empty_database: Database, tmp_path: Path) -> None:
+    """Those that wait for their turn run no statement meanwhile: the build would wait for it, and it for the build."""
+    directory = _write(tmp_path / "m", ONE, INDEX)
+    applied = await asyncio.gather(*(migrate(empty_database.owner, "runtime", directory) for _ in range(5)))
+    assert sorted(name for names in applied for name in names) == [ONE[0], INDEX[0]]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"{INDEX[1]}CREATE TABLE runtime.other (n int)",
+        "CREATE INDEX CONCURRENTLY first_n ON runtime.first (n)",
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS first_n ON first (n)",
+        "DROP INDEX CONCURRENTLY runtime.first_n",
+        "REINDEX INDEX CONCURRENTLY runtime.first_n",
+    ],
+)
+def test_a_file_with_a_statement_outside_of_a_transaction_has_only_that_one(tmp_path: Path, sql: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        read_directory(_write(tmp_path / "m", ("0001_index.sql", sql)))
+    assert "0001_index.sql has more than one statement, or one that can't be tried again" in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [

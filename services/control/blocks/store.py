@@ -6,12 +6,15 @@ from datetime import datetime
 
 from oa_platform.postgres.pool import Connection
 from services.control.blocks.domain import Subject
+from services.control.sessions.domain import SESSION_IDLE_TTL, SESSION_MAX_TTL
 
-_PERSON = """
+_PERSON = f"""
 SELECT u.user_id AS subject, u.email AS name, o.org_id, u.blocked_at,
-    (SELECT count(*) FROM control.sessions s WHERE s.user_id = u.user_id AND s.revoked_at IS NULL) AS live_sessions,
+    (SELECT count(*) FROM control.sessions s WHERE s.user_id = u.user_id AND s.revoked_at IS NULL
+        AND s.refreshed_at > now() - interval '{SESSION_IDLE_TTL.days} days'
+        AND s.created_at > now() - interval '{SESSION_MAX_TTL.days} days') AS live_sessions,
     (SELECT count(*) FROM control.api_keys k WHERE k.owner = u.user_id AND k.revoked_at IS NULL) AS live_keys
-FROM control.users u JOIN control.orgs o ON o.personal_of = u.user_id"""
+FROM control.users u JOIN control.orgs o ON o.personal_of = u.user_id"""  # noqa: S608 - constants
 """Selects people. Statements add the condition."""
 BY_EMAIL = f"{_PERSON} WHERE u.email = $1"
 """The person with an address."""

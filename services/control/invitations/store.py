@@ -55,8 +55,8 @@ UPDATE control.invitations SET invited_by = $2, sent_at = $3, expires_at = $4, m
 WHERE invitation_id = $1"""
 """Stores the changes of an invitation."""
 SWEEP = """
-DELETE FROM control.invitations WHERE invitation_id IN (
-    SELECT invitation_id FROM control.invitations WHERE expires_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"""
+DELETE FROM control.invitations WHERE invitation_id = ANY(ARRAY(
+    SELECT invitation_id FROM control.invitations WHERE expires_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))"""
 """Removes old invitations, except those that another transaction has locked."""
 
 

@@ -16,9 +16,9 @@ VALUES ($1, $2, $3, $4, $5, $5, $6)"""
 DROP = "DELETE FROM control.mails WHERE about = $1"
 """Removes mail about something that is over."""
 CLAIM = """
-UPDATE control.mails SET due_at = $2, attempts = attempts + 1 WHERE mail_id IN (
+UPDATE control.mails SET due_at = $2, attempts = attempts + 1 WHERE mail_id = ANY(ARRAY(
     SELECT mail_id FROM control.mails WHERE due_at <= $1 AND expires_at > $1 AND kind = ANY($4)
-    ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+    ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED))
 RETURNING mail_id, kind, address, about, expires_at, attempts"""
 """Claims due mail for this replica until a given time. Skips mail that another replica is claiming now, and kinds that
 only a newer release can write."""
@@ -28,8 +28,8 @@ POSTPONE = "UPDATE control.mails SET due_at = $2 WHERE mail_id = $1"
 """Sets when a mail is tried again."""
 REMOVE_EXPIRED = """
 WITH removed AS (
-    DELETE FROM control.mails WHERE mail_id IN (
-        SELECT mail_id FROM control.mails WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)
+    DELETE FROM control.mails WHERE mail_id = ANY(ARRAY(
+        SELECT mail_id FROM control.mails WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED))
     RETURNING 1)
 SELECT count(*) FROM removed"""
 """Removes expired mail, and counts it."""

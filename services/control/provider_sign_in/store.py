@@ -20,8 +20,8 @@ FROM control.provider_sign_ins WHERE sign_in_id = $1 FOR UPDATE"""
 USE = "UPDATE control.provider_sign_ins SET used_at = $2 WHERE sign_in_id = $1"
 """Marks a sign-in as used."""
 SWEEP = """
-DELETE FROM control.provider_sign_ins WHERE sign_in_id IN (
-    SELECT sign_in_id FROM control.provider_sign_ins WHERE created_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"""
+DELETE FROM control.provider_sign_ins WHERE sign_in_id = ANY(ARRAY(
+    SELECT sign_in_id FROM control.provider_sign_ins WHERE created_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))"""
 """Removes old sign-ins, except locked ones."""
 PERSON = """
 SELECT u.user_id, u.email, o.org_id FROM control.identities i JOIN control.users u USING (user_id)

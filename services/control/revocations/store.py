@@ -34,8 +34,8 @@ SELECT position, session_id, subject, org_id, issued_before, revoked_at, reason,
 FROM control.revocations WHERE position > $1 ORDER BY position LIMIT $2"""
 """What follows on a position."""
 SWEEP = """
-DELETE FROM control.revocations WHERE position IN (
-    SELECT position FROM control.revocations WHERE revoked_at < $1 ORDER BY revoked_at LIMIT $2)"""
+DELETE FROM control.revocations WHERE position = ANY(ARRAY(
+    SELECT position FROM control.revocations WHERE revoked_at < $1 ORDER BY revoked_at LIMIT $2))"""
 """Removes the oldest. The head stays: positions never come twice."""
 
 

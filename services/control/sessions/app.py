@@ -65,8 +65,8 @@ class SessionStore(Protocol):
         safety. Takes the same time for an address without an account."""
         ...
 
-    async def of_person(self, user_id: str) -> Sequence[Session]:
-        """The person's sessions that were not revoked, locked."""
+    async def of_person(self, user_id: str, now: datetime) -> Sequence[Session]:
+        """The person's sessions that were not revoked and have not ended by age, locked."""
         ...
 
     async def save(self, session: Session) -> None:
@@ -210,7 +210,7 @@ class Sessions:
         the org that it acts in. Returns the ids of the sessions that this ends. Raises Refusal `not_found` for
         somebody else's session."""
         now, reason = self._clock.now(), RevokeReason.ADMIN_REVOKED
-        ending = await self._ending(tx, user_id, session_id)
+        ending = await self._ending(tx, user_id, session_id, now)
         for session in ending:
             entry = replace(_of(session, Action.SESSION_REVOKED, origin, reason.value), actor=OPERATOR)
             await tx.audit.add(entry, now)
@@ -218,9 +218,9 @@ class Sessions:
             await _end(tx, session.revoked(reason, now), now)
         return [session.session_id for session in ending]
 
-    async def _ending(self, tx: Transaction, user_id: str, session_id: str) -> Sequence[Session]:
+    async def _ending(self, tx: Transaction, user_id: str, session_id: str, now: datetime) -> Sequence[Session]:
         if not session_id:
-            return await tx.sessions.of_person(user_id)
+            return await tx.sessions.of_person(user_id, now)
         session = await tx.sessions.locked(session_id)
         if session is None or session.user_id != user_id:
             message = "the person has no such session; list the person's sessions"
@@ -264,7 +264,7 @@ class Sessions:
         async with self._transactions.begin() as tx:
             now, reason = self._clock.now(), RevokeReason.USER_REQUESTED
             kept = principal.session_id if keep_current else ""
-            ending = to_revoke(await tx.sessions.of_person(principal.subject), device_id, kept)
+            ending = to_revoke(await tx.sessions.of_person(principal.subject, now), device_id, kept)
             for session in ending:
                 target = session.session_id
                 await tx.audit.add(by(principal, Action.SESSION_REVOKED, origin, target, reason.value), now)

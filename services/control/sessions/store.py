@@ -38,8 +38,10 @@ WHERE user_id = $1 AND device_id = $2 AND revoked_at IS NULL ORDER BY session_id
 
 OF_PERSON = f"""
 SELECT {_COLUMNS} FROM control.sessions s
-WHERE user_id = $1 AND revoked_at IS NULL ORDER BY session_id FOR UPDATE"""  # noqa: S608
-"""All sessions of a person that can still be ended."""
+WHERE user_id = $1 AND revoked_at IS NULL AND refreshed_at > $2 AND created_at > $3
+ORDER BY session_id FOR UPDATE"""  # noqa: S608
+"""All sessions of a person that can still be ended, without those that have ended by age: years of sign-ins leave
+thousands of these, and have no token that is still valid."""
 
 KNOWN_DEVICE = """
 SELECT EXISTS (SELECT 1 FROM control.sessions s JOIN control.users u USING (user_id)
@@ -122,8 +124,9 @@ class PostgresSessions:
         known: bool = await self._connection.fetchval(KNOWN_DEVICE, email, device_id, FOR_SAFETY)
         return known
 
-    async def of_person(self, user_id: str) -> Sequence[Session]:
-        return [_session(row) for row in await self._connection.fetch(OF_PERSON, user_id)]
+    async def of_person(self, user_id: str, now: datetime) -> Sequence[Session]:
+        since = (now - SESSION_IDLE_TTL, now - SESSION_MAX_TTL)
+        return [_session(row) for row in await self._connection.fetch(OF_PERSON, user_id, *since)]
 
     async def save(self, session: Session) -> None:
         reason = session.revoke_reason.value if session.revoke_reason else None

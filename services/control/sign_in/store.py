@@ -36,8 +36,8 @@ SAVE = "UPDATE control.challenges SET guesses = $2, ended = $3 WHERE challenge_i
 END = "UPDATE control.challenges SET ended = $2 WHERE challenge_id = $1 AND ended IS NULL"
 """Ends a challenge, unless it has ended."""
 SWEEP_CHALLENGES = """
-DELETE FROM control.challenges WHERE challenge_id IN (
-    SELECT challenge_id FROM control.challenges WHERE created_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"""
+DELETE FROM control.challenges WHERE challenge_id = ANY(ARRAY(
+    SELECT challenge_id FROM control.challenges WHERE created_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))"""
 """Removes old challenges. A locked row is in use: it is skipped, and nobody waits for a sweep."""
 
 LOCK_BUCKET = """
@@ -50,8 +50,8 @@ SAVE_BUCKET = "UPDATE control.rate_limits SET empty_at = $2 WHERE bucket = $1"
 RESET_BUCKET = "DELETE FROM control.rate_limits WHERE bucket = $1"
 """Gives back a bucket's room: a bucket without a row is empty."""
 SWEEP_BUCKETS = """
-DELETE FROM control.rate_limits WHERE bucket IN (
-    SELECT bucket FROM control.rate_limits WHERE empty_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"""
+DELETE FROM control.rate_limits WHERE bucket = ANY(ARRAY(
+    SELECT bucket FROM control.rate_limits WHERE empty_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))"""
 """Removes buckets that are empty again, except locked ones."""
 
 

@@ -22,6 +22,7 @@ from services.projector.journal.domain import (
     DocumentSet,
     JournalEntry,
     JournalRow,
+    Looked,
     TopicPosition,
     snapshot_of,
 )
@@ -54,9 +55,8 @@ class Documents(Protocol):
 class Prunable(Protocol):
     """The journals, for pruning. Raises Refusal when the database is away."""
 
-    async def due(self, form: str, keep: Retention, limit: int, after: str) -> list[str]:
-        """Topics of `form` ("user:*:runs") that hold more than `keep`, in the order of their names: at most `limit` of
-        those after `after`."""
+    async def look(self, form: str, keep: Retention, limit: int, after: str) -> Looked:
+        """Look at the next `limit` topics of `form` ("user:*:runs") after `after`, in the order of their names."""
 
     async def prune(self, topic: str, keep: Retention) -> int:
         """Raise the topic's floor to the rows that are kept and delete those below, both or neither. Returns the number
@@ -148,13 +148,13 @@ class Pruner:
     async def prune(self) -> None:
         """Prune the topics that are due. Raises Refusal when the database is away."""
         for topic_class, keep in self._retention.items():
-            after, is_more = "", True
-            while is_more:
-                due = await self._journal.due(topic_class.form, keep, SWEEP_TOPICS, after)
-                for topic in due:
+            after: str | None = ""
+            while after is not None:
+                looked = await self._journal.look(topic_class.form, keep, SWEEP_TOPICS, after)
+                for topic in looked.due:
                     ROWS_PRUNED.labels(topic_class.name).inc(await self._journal.prune(topic, keep))
                 # By name, because those of the first page may be due again by now.
-                after, is_more = due[-1] if due else "", len(due) == SWEEP_TOPICS
+                after = looked.last
 
 
 class Unreported:

@@ -43,6 +43,14 @@ class TopicPosition:
     head: int
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Those topics that hold more than is kept, of some that were looked at up to `last`; None if there are no more."""
+
+    due: Sequence[str]
+    last: str | None
+
+
 NOWHERE = TopicPosition(0, 0)
 
 

@@ -50,5 +50,5 @@ RETENTION: Mapping[TopicClass, Retention] = MappingProxyType(
 
 SWEEP_INTERVAL_S = 60.0
 """Pause between checks for rows that are no longer kept."""
-SWEEP_TOPICS = 200
-"""Maximum number of topics of one class that one check prunes."""
+SWEEP_TOPICS = 1_000
+"""Maximum number of topics of one class that one statement looks at: a check takes as many statements as it needs."""

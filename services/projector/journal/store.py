@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from oa_platform.postgres.pool import Connection, Postgres
-from services.projector.journal.domain import JournalEntry, JournalRow, TopicPosition, added, numbered
+from services.projector.journal.domain import JournalEntry, JournalRow, Looked, TopicPosition, added, numbered
 from services.projector.journal.limits import Retention
 
 _EPOCH = "SELECT epoch FROM projection.journal_epoch"
@@ -34,12 +34,17 @@ SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])
 """
 """Store numbered entries."""
 
-_DUE = """
-SELECT h.topic FROM projection.topic_heads h JOIN projection.journal j ON j.topic = h.topic AND j.seq = h.floor + 1
-WHERE h.topic LIKE $1 AND h.topic > $5 AND (h.head - h.floor > $2 OR j.recorded_at < now() - $3 * interval '1 second')
-ORDER BY h.topic LIMIT $4
+_LOOK = """
+SELECT l.topic, j.topic IS NOT NULL
+    AND (l.head - l.floor > $2 OR j.recorded_at < now() - $3 * interval '1 second') AS is_due
+FROM (
+    SELECT topic, head, floor FROM projection.topic_heads WHERE topic LIKE $1 AND topic > $5 ORDER BY topic LIMIT $4
+) l
+LEFT JOIN projection.journal j ON j.topic = l.topic AND j.seq = l.floor + 1
+ORDER BY l.topic
 """
-"""Topics of a form ($1), after a name ($5), with more rows than are kept, or with a row that is too old."""
+"""The next topics of a form ($1), after a name ($5), and whether each has more rows than are kept, or a row that is too
+old. The limit counts the topics that are looked at: whoever looked for due ones would look at all of them at once."""
 
 _RAISE_FLOOR = """
 UPDATE projection.topic_heads h SET floor = greatest(h.floor, h.head - $2, coalesce((
@@ -99,11 +104,12 @@ class PostgresJournalStore:
             rows = await connection.fetch(_PAGE, topic, after_seq, limit)
         return [JournalRow(row["topic"], row["seq"], row["payload"]) for row in rows]
 
-    async def due(self, form: str, keep: Retention, limit: int, after: str) -> list[str]:
+    async def look(self, form: str, keep: Retention, limit: int, after: str) -> Looked:
         """See Prunable."""
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(_DUE, form.replace("*", "%"), keep.rows, keep.age_s, limit, after)
-        return [row["topic"] for row in rows]
+            rows = await connection.fetch(_LOOK, form.replace("*", "%"), keep.rows, keep.age_s, limit, after)
+        due = [row["topic"] for row in rows if row["is_due"]]
+        return Looked(due, rows[-1]["topic"] if len(rows) == limit else None)
 
     async def prune(self, topic: str, keep: Retention) -> int:
         """See Prunable. One topic per transaction: two transactions that wait for each other's heads would deadlock."""

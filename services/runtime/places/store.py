@@ -12,17 +12,18 @@ from services.runtime.places.app import OpenRun
 READ_OPEN_RUNS = """
 SELECT r.run_id, p.org_id FROM runtime.places p CROSS JOIN LATERAL (
     (SELECT w.run_id FROM runtime.runs w
-     WHERE w.org_id = p.org_id AND (w.status = 'created' OR (w.status = 'running' AND w.fenced))
+     WHERE w.org_id = p.org_id COLLATE "default" AND (w.status = 'created' OR (w.status = 'running' AND w.fenced))
      AND w.run_id <> ALL($2::text[]) LIMIT $1)
     UNION ALL
     (SELECT h.run_id FROM runtime.runs h
-     WHERE h.org_id = p.org_id AND h.status IN ('running', 'canceling') AND NOT h.fenced AND h.status = 'running'
-     AND h.run_id <> ALL($2::text[]) LIMIT $1)
+     WHERE h.org_id = p.org_id COLLATE "default" AND h.status IN ('running', 'canceling') AND NOT h.fenced
+     AND h.status = 'running' AND h.run_id <> ALL($2::text[]) LIMIT $1)
 ) r
 WHERE p.subject = '' AND p.is_lost LIMIT $1
 """
 """Runs of deleted orgs that wait for a worker or are held by one, found by the two indexes of such runs; without those
-that are left out ($2)."""
+that are left out ($2). The collation is that of the indexes: with that of the places, they would be read whole for each
+org."""
 
 
 class PostgresPlaces:

@@ -38,5 +38,7 @@ class ScheduleLimits:
     """Number of next times that are shown for a schedule."""
     keep_deleted_ms: int = 86_400_000
     """How long the id and the key of a deleted schedule are remembered."""
+    forget_page: int = 100
+    """Maximum number of deleted schedules that one look forgets, with the records of their times."""
     quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
     """How schedules that can't be handled because of a defect are left out."""

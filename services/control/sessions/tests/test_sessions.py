@@ -153,6 +153,20 @@ async def test_sessions_that_have_ended_by_age_are_not_listed(cases: Cases, cloc
     assert await cases.sessions.list(caller) == [], "a session has a maximum lifetime, however often it is refreshed"
 
 
+async def test_sessions_that_have_ended_by_age_are_not_ended_again(cases: Cases, clock: FakeClock, admin: Any) -> None:
+    """Years of sign-ins leave thousands of them: to end each would take longer than a call may."""
+    idle, used = await cases.signed_in(), await cases.signed_in()
+    await clock.advance(29 * 86_400)
+    await cases.sessions.refresh(used.tokens.refresh_token, used.session.device_id, ORIGIN)
+    await clock.advance(2 * 86_400)
+    async with cases.transactions.begin() as tx:
+        ended = await cases.sessions.end_for_operator(tx, used.session.user_id, "", ORIGIN)
+    assert list(ended) == [used.session.session_id]
+    assert await admin.fetchval("SELECT position FROM control.revocation_head") == 1
+    with pytest.raises(Refusal, match="reauth_required"):
+        await cases.sessions.refresh(idle.tokens.refresh_token, idle.session.device_id, ORIGIN)
+
+
 async def test_nobody_ends_somebody_elses_session(cases: Cases) -> None:
     victim = await cases.signed_in("victim@example.org")
     caller = await cases.principal()

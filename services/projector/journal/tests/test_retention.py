@@ -16,7 +16,7 @@ from openagents.projection.v1.run_summary_pb2 import RunSummary
 from openagents.sync.v1.frame_pb2 import DocumentSet
 from openagents.sync.v1.topic_service_pb2 import ReadSnapshotRequest, ReadSnapshotResponse
 from services.projector.journal.app import Pruner
-from services.projector.journal.domain import snapshot_of
+from services.projector.journal.domain import Looked, snapshot_of
 from services.projector.journal.limits import DOCUMENT_OVERHEAD_BYTES, RETENTION, Retention, SnapshotLimits
 from services.projector.tests import histories as h
 from services.projector.tests.doors import MINE, OURS, Doors, as_gateway
@@ -99,9 +99,10 @@ async def test_no_topic_waits_for_those_that_are_always_due(rig: Rig, monkeypatc
     class Busy:
         """Each topic is due again as soon as it was pruned."""
 
-        async def due(self, form: str, keep: Retention, limit: int, after: str) -> list[str]:
+        async def look(self, form: str, keep: Retention, limit: int, after: str) -> Looked:
             asked.append(after)
-            return [topic for topic in "abcde" if topic > after][:limit]
+            topics = [topic for topic in "abcde" if topic > after][:limit]
+            return Looked(topics, topics[-1] if len(topics) == limit else None)
 
         async def prune(self, topic: str, keep: Retention) -> int:
             pruned.append(topic)
@@ -110,9 +111,12 @@ async def test_no_topic_waits_for_those_that_are_always_due(rig: Rig, monkeypatc
     await Pruner(Busy(), {USER_RUNS: Retention(4, FOR_EVER_S)}).prune()
     assert (asked, pruned) == (["", "b", "d"], list("abcde"))
     await rig.fill(10)
-    found = await rig.journal.due(USER_RUNS.form, Retention(4, FOR_EVER_S), 2, "")
-    assert found == [MINE]
-    assert await rig.journal.due(USER_RUNS.form, Retention(4, FOR_EVER_S), 2, MINE) == []
+    keep = Retention(4, FOR_EVER_S)
+    assert await rig.journal.look(USER_RUNS.form, keep, 2, "") == Looked([MINE], None)
+    assert await rig.journal.look(USER_RUNS.form, keep, 1, "") == Looked([MINE], MINE), "there may be more"
+    assert await rig.journal.look(USER_RUNS.form, keep, 1, MINE) == Looked([], None)
+    kept = Retention(100, FOR_EVER_S)
+    assert await rig.journal.look(USER_RUNS.form, kept, 1, "") == Looked([], MINE), "it counts what is not due, too"
 
 
 @pytest.mark.parametrize("error", [Refusal("unavailable", "away"), RuntimeError("a defect")], ids=repr)
@@ -122,7 +126,7 @@ async def test_a_pruner_that_fails_goes_on(error: Exception, monkeypatch: pytest
     class Away:
         looks = 0
 
-        async def due(self, form: str, keep: Retention, limit: int, after: str) -> list[str]:
+        async def look(self, form: str, keep: Retention, limit: int, after: str) -> Looked:
             Away.looks += 1
             if Away.looks == 3:
                 raise KeyboardInterrupt

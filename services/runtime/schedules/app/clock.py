@@ -81,7 +81,7 @@ class ScheduleClock:
             while await self.look_after_page():
                 pass
             metrics.LATE.set(await self._store.late_s())
-            await self._store.forget_deleted(self._limits.keep_deleted_ms)
+            await self._store.forget_deleted(self._limits.keep_deleted_ms, self._limits.forget_page)
         except Exception as error:  # noqa: BLE001 - runs go on while schedules wait; the next process would fail, too
             metrics.LOOKS_FAILED.inc()
             note_survived(_log, "schedules_not_seen", error)

@@ -113,8 +113,8 @@ class ScheduleStore(Protocol):
         """For how many seconds the schedule that has been due the longest has been due."""
         ...
 
-    async def forget_deleted(self, keep_ms: int) -> None:
-        """Drop schedules that were deleted longer than `keep_ms` ago."""
+    async def forget_deleted(self, keep_ms: int, limit: int) -> None:
+        """Drop schedules that were deleted longer than `keep_ms` ago, at most `limit`."""
         ...
 
     def adding(self, org_id: str) -> AbstractAsyncContextManager[Adding]:

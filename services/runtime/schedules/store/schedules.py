@@ -85,10 +85,10 @@ class PostgresSchedules:
         async with self._postgres.acquire() as connection:
             return float(await connection.fetchval(sql.READ_LATE))
 
-    async def forget_deleted(self, keep_ms: int) -> None:
-        """Drop schedules that were deleted longer than `keep_ms` ago."""
+    async def forget_deleted(self, keep_ms: int, limit: int) -> None:
+        """Drop schedules that were deleted longer than `keep_ms` ago, at most `limit`."""
         async with self._postgres.acquire() as connection:
-            await connection.execute(sql.FORGET_DELETED, keep_ms)
+            await connection.execute(sql.FORGET_DELETED, keep_ms, limit)
 
     @asynccontextmanager
     async def adding(self, org_id: str) -> AsyncIterator[PostgresAdding]:

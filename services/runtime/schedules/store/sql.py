@@ -41,10 +41,10 @@ LOCK = f"{_SELECT} WHERE schedule_id = $1 FOR UPDATE"
 """A schedule, to be changed. The statement waits for a replica that settles one of its times."""
 
 LIST = f"""{_SELECT}
-WHERE org_id = $1 AND status <> 'deleted' AND ($2 = '' OR schedule_id < $2)
+WHERE org_id = $1 AND status <> 'deleted' AND schedule_id < coalesce(nullif($2, ''), '~')
 ORDER BY schedule_id DESC LIMIT $3
 """
-"""Schedules of an org below an id, the newest first."""
+"""Schedules of an org below an id, the newest first; below all if it is empty ("~" comes after every id)."""
 
 ACTIVE_OF = """
 SELECT schedule_id FROM runtime.schedules
@@ -65,10 +65,11 @@ ORDER BY schedule_id LIMIT $1
 out ($2)."""
 
 TAKE_DUE = f"""{_SELECT}
-WHERE status = 'active' AND next_time <= clock_timestamp() AND schedule_id <> ALL($2::text[])
+WHERE status = 'active' AND next_time <= statement_timestamp() AND schedule_id <> ALL($2::text[])
 ORDER BY next_time LIMIT $1 FOR UPDATE SKIP LOCKED
 """
-"""Schedules whose time has come, the longest due first, without those that another replica is settling."""
+"""Schedules whose time has come, the longest due first, without those that another replica is settling. The time is one
+that does not change during the statement: an index is of no use for others."""
 
 READ_STANDINGS = """
 SELECT d.schedule_id,
@@ -115,12 +116,14 @@ FROM runtime.schedule_times WHERE schedule_id = $1 ORDER BY number DESC LIMIT $2
 
 READ_LATE = """
 SELECT coalesce(extract(epoch FROM clock_timestamp() - min(next_time)), 0)::float8
-FROM runtime.schedules WHERE status = 'active' AND next_time <= clock_timestamp()
+FROM runtime.schedules WHERE status = 'active' AND next_time <= statement_timestamp()
 """
 """For how many seconds the schedule that has been due the longest has been due; 0 if none is due."""
 
 FORGET_DELETED = """
-DELETE FROM runtime.schedules
-WHERE status = 'deleted' AND delete_time < clock_timestamp() - $1 * interval '1 millisecond'
+DELETE FROM runtime.schedules WHERE schedule_id = ANY(ARRAY(
+    SELECT schedule_id FROM runtime.schedules
+    WHERE status = 'deleted' AND delete_time < statement_timestamp() - $1 * interval '1 millisecond'
+    ORDER BY delete_time LIMIT $2 FOR UPDATE SKIP LOCKED))
 """
-"""Drops schedules that were deleted longer than $1 milliseconds ago."""
+"""Drops schedules that were deleted longer than $1 milliseconds ago, the longest ago first, at most $2 of them."""

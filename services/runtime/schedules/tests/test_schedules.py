@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from oa_testing.postgres import Database
+from oa_platform.postgres.pool import Postgres
+from oa_testing.postgres import Database, patient_settings
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import event_pb2, run_pb2, worker_service_pb2
 from openagents.runtime.v1 import schedule_service_pb2 as pb
+from services.runtime.schedules.store.schedules import PostgresSchedules
 from services.runtime.schedules.tests.scene import (
     ANCHOR,
     HOUR_MS,
@@ -440,6 +442,20 @@ async def test_deleted_ones_are_forgotten_after_a_while(runtime_database: Databa
             assert await connection.fetchval("SELECT count(*) FROM runtime.schedule_times") == 0
         assert (await refusal_of_call(delete(runtime, who, made.schedule_id))).reason == "not_found"
         assert len(await hand.runs(made)) == 1, "runs stay"
+
+
+async def test_a_look_forgets_some_deleted_ones_at_most(runtime_database: Database, who: Somebody, hand: Hand) -> None:
+    """Years of them, each with the records of its times, would take longer than a statement may."""
+    async with scheduling(runtime_database, who, QUICK) as runtime:
+        made = [await create(runtime, who, name) for name in ("a", "b", "c")]
+        for one in made:
+            await delete(runtime, who, one.schedule_id)
+    async with Postgres(patient_settings(runtime_database.runtime), "runtime") as postgres:
+        store = PostgresSchedules(postgres, QUICK.kept_times)
+        async with hand.connection() as connection:
+            for left in (1, 0):
+                await store.forget_deleted(0, 2)
+                assert await connection.fetchval("SELECT count(*) FROM runtime.schedules") == left
 
 
 async def test_an_org_has_so_many_schedules(runtime_database: Database, who: Somebody) -> None:

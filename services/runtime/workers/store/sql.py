@@ -249,14 +249,16 @@ WHERE (status = 'created' OR (status = 'running' AND fenced))
 READ_NEXT_TIME = """
 SELECT ceil(extract(epoch FROM min(not_before_time) - clock_timestamp()) * 1000)::bigint AS wait_ms FROM runtime.runs
 WHERE (status = 'created' OR (status = 'running' AND fenced))
-  AND not_before_time > clock_timestamp() AND not_before_time <= clock_timestamp() + $1 * interval '1 millisecond'
+  AND not_before_time > statement_timestamp()
+  AND not_before_time <= statement_timestamp() + $1 * interval '1 millisecond'
 """
 """The time until the next run's time, if it comes soon; NULL for none."""
 
 READ_OVERDUE_RUNS = """
 SELECT run_id FROM runtime.runs
-WHERE status IN ('created', 'running') AND deadline_time IS NOT NULL AND deadline_time <= clock_timestamp()
+WHERE status IN ('created', 'running') AND deadline_time IS NOT NULL AND deadline_time <= statement_timestamp()
 AND run_id <> ALL($2::text[])
 ORDER BY deadline_time LIMIT $1
 """
-"""Runs whose time is over, the longest overdue first, without those that are left out ($2)."""
+"""Runs whose time is over, the longest overdue first, without those that are left out ($2). An index finds them by a
+time that does not change during the statement."""

@@ -1,4 +1,4 @@
-"""In which order rows of workers are locked, over the real database."""
+"""How rows of workers are locked and changed, over the real database."""
 
 from __future__ import annotations
 
@@ -32,3 +32,18 @@ async def test_signs_of_life_lock_workers_in_the_order_of_those_who_give_them_ru
     await storing
     for connection in (admin, batch, other):
         await connection.close()
+
+
+async def test_a_heartbeat_changes_no_index(runtime_database: Database, runtime: Replica, who: Somebody) -> None:
+    """It comes every few seconds from every worker: the table and all its indexes would grow with each."""
+    await attached(runtime, who)
+    connection = await asyncpg.connect(runtime_database.admin)
+    await connection.execute("UPDATE runtime.workers SET status = 'running'")
+    rows = await connection.fetch("SELECT worker_id, attachment FROM runtime.workers")
+    async with connection.transaction():
+        await connection.execute(
+            STORE_HEARTBEATS, [row["worker_id"] for row in rows], [row["attachment"] for row in rows]
+        )
+        hot = "SELECT pg_stat_get_xact_tuples_hot_updated('runtime.workers'::regclass)"
+        assert await connection.fetchval(hot) == len(rows) == 1
+    await connection.close()
