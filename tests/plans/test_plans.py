@@ -97,7 +97,8 @@ async def test_dropping_old_audit_events_reads_no_table_as_a_whole(database: Dat
         await fill(owner, "control", CASES[0].small)
         await owner.execute("UPDATE control.audit_events SET occurred_at = occurred_at - interval '1 year'; ANALYZE")
         async with owner.transaction():
+            before = await owner.fetchval(_SCANS)  # the update's own may still be in it
             assert await owner.fetchval("SELECT control.drop_audit_events(now(), 10)") == 10
-            assert await owner.fetchval(_SCANS) == 0
+            assert await owner.fetchval(_SCANS) == before
     finally:
         await owner.close()
