@@ -73,6 +73,7 @@ async def _lists(program: Program) -> None:
         assert (headed.status, headed.stdout.count(b"\n"), headed.stderr) == (Exit.OK, 1, "")
         full = await program.in_shell('"$@" >/dev/full', *arguments)
         assert (full.status, full.stderr.count("\n")) == (Exit.OUTPUT_LOST, 1)
+    assert "No such run." in (await program("run", "list", "--status", "canceling")).stderr
     latin = {"PYTHONIOENCODING": "latin-1"}
     assert rb"\u4f60" in (await program.in_shell('"$@"', "run", "list", env=latin)).stdout
     titles = [each["title"] for each in (await program("run", "list", "--json", env=latin)).documents]

@@ -366,7 +366,11 @@ test("a client that is closed waits for no token", async (context) => {
   const cleared: unknown[] = [];
   const next = client.topic(T).next();
   await setImmediate();
-  context.mock.method(globalThis, "clearTimeout", (timer: unknown) => void cleared.push(timer));
+  const clear = globalThis.clearTimeout;
+  context.mock.method(globalThis, "clearTimeout", (timer: NodeJS.Timeout | undefined) => {
+    cleared.push(timer);
+    clear(timer);
+  });
   client.close();
   assert.equal((await next).done, true);
   assert(cleared.some((timer) => timer !== undefined));

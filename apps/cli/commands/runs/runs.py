@@ -121,6 +121,8 @@ async def list_runs(cli: Cli, limit: int, status: str | None, mine: bool) -> Exi
         rows = [[*row, _progress_words(run)] for row, run in zip(rows, page.runs, strict=True)]
     if rows:
         cli.output.table(headers, rows, elastic="title")
+    elif status or mine:
+        cli.output.note("No such run. All runs: oa run list")
     else:
         cli.output.note("No runs yet. Start one: oa run start -- echo hello")
     return Exit.OK
