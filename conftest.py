@@ -6,6 +6,8 @@ import signal
 import structlog
 from hypothesis import settings
 
+from oa_platform.process.descriptors import allow_all_descriptors
+
 pytest_plugins = [
     "oa_testing.suite.left_files",
     "oa_testing.suite.plugin",
@@ -25,6 +27,9 @@ settings.load_profile("house")
 for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(ignored) is signal.SIG_IGN:
         signal.signal(ignored, lambda *_: None)
+
+# Tests are clients and servers at once: 1,024, with which most systems begin, is too few.
+allow_all_descriptors()
 
 # Programs that tests start, `oa` some hundred times, would compile all that they load each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -1,4 +1,4 @@
-"""Logs that file descriptors have run out, whichever part of the process got none.
+"""File descriptors: as many as the process may have, and word when they have run out.
 
 A server that can't accept and a client that can't connect each fail in their own way, and some silently. So this module
 asks for a descriptor now and then.
@@ -7,12 +7,15 @@ asks for a descriptor now and then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import resource
 
 import structlog
 
+MANY = 1 << 20
+"""More than any of our processes uses. Some programs do work for each descriptor that they may have."""
 LOOK_EVERY_S = 1.0
 SAY_AGAIN_AFTER_S = 60.0
 """Pause between two log lines while none is available."""
@@ -22,6 +25,20 @@ _ADVICE = {
     errno.ENFILE: "This machine has as many open as it may. Raise fs.file-max, or look for what holds them.",
 }
 _log = structlog.get_logger(__name__)
+
+
+def allow_all_descriptors() -> None:
+    """Raise this process's limit as far as the system lets it, to `MANY` at most.
+
+    The limit that most systems begin with, 1,024, is for programs that use `select`. A gateway would be full with a
+    thousand clients.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY if hard == resource.RLIM_INFINITY else min(hard, MANY)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with contextlib.suppress(OSError, ValueError):  # macOS reports no upper limit, and has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def watch_descriptors(look_every_s: float = LOOK_EVERY_S) -> None:

@@ -61,7 +61,7 @@ from oa_platform.health.start_wait import said_of_start_waits
 from oa_platform.http.ops import ops_server
 from oa_platform.http.proxies import forget_proxies
 from oa_platform.postgres.roles import check_roles
-from oa_platform.process.descriptors import watch_descriptors
+from oa_platform.process.descriptors import allow_all_descriptors, watch_descriptors
 from oa_platform.process.gc_pauses import calm_garbage_collection
 from oa_platform.process.signals import stop_signals
 from oa_platform.system.clock import SystemClock
@@ -162,6 +162,7 @@ def run_service(
 ) -> NoReturn:
     """Run the service until a signal ends it, and exit. See the module's docstring."""
     _leave_no_core_file()
+    allow_all_descriptors()
     faulthandler.enable()  # a crash writes to stderr where every thread was; names only, no values
     try:
         settings = load(settings_class, os.environ)

@@ -23,6 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from oa_base.refusal import Refusal
 from oa_platform.http.proxies import NO_PROXY_OPTION
+from oa_platform.process.descriptors import MANY
 from oa_platform.process.lifecycle import EXIT_REFUSED, _report
 from oa_platform.process.signals import STOP_SIGNALS
 from oa_testing.peers.authority import Authority
@@ -111,6 +112,18 @@ def test_a_signal_drains_in_reverse_order(number: signal.Signals) -> None:
     events = [record["event"] for record in records]
     assert events == ["grpc_listening", "running", "ready", "signal", "draining", "grpc_stopped", "stopped"]
     assert {record["service"] for record in records} == {"runtime"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the limits of another process")
+def test_a_service_has_as_many_descriptors_as_it_may() -> None:
+    before = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+    try:
+        with _service() as service:
+            service.until(200)
+            assert resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE) == (min(hard, MANY), hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux changes the limits of another process")
