@@ -14,7 +14,7 @@ ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout khala_deflate khala_connect khala_stuck gateways gateway_roll dispatch \
   takeover worker_stream attached steps revocation edge sign_in_timing routes sizing
 
-.PHONY: help run test gate busy pauses order kills soak companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check baseline bootstrap codex typescript clean distclean
+.PHONY: help run test gate busy pauses order kills soak companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check cluster-api baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -74,6 +74,9 @@ bench: bootstrap ## every benchmark, each beside its peers or floor (BENCH="appe
 
 k8s-check: bootstrap ## the Kubernetes manifests: rendered, and checked against Kubernetes and the code
 	@$(PY) -m pytest -q tests/deploy/test_manifests.py tests/deploy/test_worker.py tests/deploy/test_autoscaling.py $(ARGS)
+
+cluster-api: bootstrap ## the manifests and their pages on a real control plane (needs Go; builds Kubernetes once: minutes to an hour)
+	@$(PY) -m pytest -q -rs tests/deploy/cluster_api/checks.py $(ARGS)
 
 lint: bootstrap ## ruff, mypy --strict, the import rules
 	@$(VENV)/bin/ruff check .

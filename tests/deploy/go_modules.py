@@ -27,7 +27,7 @@ def fetched(module: str) -> Path:
     return Path(json.loads(_go(["mod", "download", "-json", module], None, missing))["Dir"])
 
 
-def built(source: Path, folder: Path) -> Path:
+def built(source: Path, folder: Path, timeout_s: float = BUILD_TIMEOUT_S) -> Path:
     """The program whose Go code, with versions and hashes of all modules, is in `source`. Raises SchemasMissing.
 
     Only what can't be fetched is missing: a program that can't be compiled is a defect, as CalledProcessError.
@@ -39,7 +39,7 @@ def built(source: Path, folder: Path) -> Path:
         f"the modules of {source.name} can't be fetched: it checks nothing",
     )
     subprocess.run(
-        [_program(), "build", "-mod=readonly", "-o", str(program), "."], cwd=source, check=True, timeout=BUILD_TIMEOUT_S
+        [_program(), "build", "-mod=readonly", "-o", str(program), "."], cwd=source, check=True, timeout=timeout_s
     )
     return program
 

@@ -43,7 +43,8 @@ def test_the_others_have_room_for_the_connections_of_a_gateway_that_is_lost() ->
     target = _pods_metrics(autoscaler)[METRIC]
     assert target["type"] == "AverageValue"
     replicas = autoscaler["spec"]["minReplicas"]
-    assert int(target["averageValue"]) * replicas <= maximum_connections("prod") * (replicas - 1)
+    target_connections = 1_000 * int(target["averageValue"].removesuffix("k"))
+    assert target_connections * replicas <= maximum_connections("prod") * (replicas - 1)
 
 
 def test_the_adapter_serves_what_the_autoscaler_asks_for() -> None:

@@ -1,7 +1,7 @@
 """/livez, /readyz and /metrics, on a port of their own that needs no identity and tells nothing about anybody.
 
 /livez answers 200 while the event loop runs. /readyz answers 200, or 503 with `{"ready": false, "failures": {name:
-why}}`. /metrics has Prometheus's text format.
+why}}`. /metrics has Prometheus's text format, and makes the same checks, so that `oa_ready` is as of now.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def ops_server(settings: OpsSettings, service: str, readiness: Readiness, protec
         return JSONResponse(content, 503 if failures else 200)
 
     async def show_metrics(_: Request) -> Response:
+        # Where nothing asks /readyz, the gauges of the checks would stay as they were when somebody last did.
+        await readiness.failures()
         return Response(metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]

@@ -96,6 +96,21 @@ async def test_metrics_of_the_service_and_of_its_process_are_shown(client: httpx
     assert "process_cpu_seconds_total" in answer.text
 
 
+async def test_a_scrape_says_whether_the_process_is_ready_now_though_nobody_asks_readyz(
+    client: httpx.AsyncClient, readiness: Readiness
+) -> None:
+    away: list[bool] = []
+
+    async def check() -> None:
+        if away:
+            await _away()
+
+    readiness.add("database", check)
+    for failing in (False, True, False):
+        away[:] = [failing] * failing
+        assert f"oa_ready {float(not failing)}\n" in (await client.get("/metrics")).text
+
+
 async def test_there_is_nothing_else(client: httpx.AsyncClient) -> None:
     assert (await client.get("/")).status_code == 404
     assert (await client.post("/readyz")).status_code == 405
