@@ -106,6 +106,12 @@ class ScheduleSettings:
         _SCHEDULES.keep_deleted_ms,
         doc="How long the id and the idempotency key of a deleted schedule are remembered.",
     )
+    forget_page: int = setting(
+        "OA_SCHEDULES_FORGET_PAGE",
+        integer(1, 10_000),
+        _SCHEDULES.forget_page,
+        doc="Maximum number of deleted schedules that one check forgets.",
+    )
 
     def limits(self) -> ScheduleLimits:
         """The settings as `ScheduleLimits`."""

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import asyncpg
@@ -21,18 +20,12 @@ from oa_localstack.postgres.server import PostgresServer
 from oa_testing.postgres import REPOSITORY
 from oa_testing.waiting import PATIENCE_S
 from tests.deploy.compose import COMPOSE, EDGE_TLS, ONE_MACHINE, Document, environment_of, project
+from tests.deploy.operations_pages import PAGES, commands
 from tests.deploy.settings import SETTINGS
 
-PAGES = REPOSITORY / "docs" / "operations"
 _PASSWORD = "$(cat ./secrets/openagents-postgres/superuser-password)"
 _URL_OF_THE_PAGE = f"postgresql://postgres:{_PASSWORD}@127.0.0.1:5432/postgres"
 _STUB = '#!/bin/sh\nprintf "%s\\n" "$*" >> "$TOLD"\n'
-
-
-def commands(page: str, section: str) -> list[str]:
-    """The indented blocks of a section, each as one script."""
-    text = (PAGES / page).read_text("utf-8").partition(f"## {section}\n")[2].partition("\n## ")[0]
-    return [textwrap.dedent(block) for block in re.findall(r"(?:^ {4,}(?! *[-*]).*\n)+", text, re.MULTILINE)]
 
 
 def _compose_commands() -> list[list[str]]:
@@ -132,11 +125,11 @@ def test_kubectl_knows_the_commands_of_the_pages_and_their_options() -> None:
 def test_the_restore_on_kubernetes_has_the_steps_of_the_other_page_in_their_order() -> None:
     """The same commands, between one that stops every Deployment and one that starts them all."""
 
-    def commands(page: str, title: str) -> list[str]:
+    def lines(page: str, title: str) -> list[str]:
         text = (PAGES / page).read_text("utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0].replace("\\\n", " ")
         return [" ".join(each.split()) for each in re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE)]
 
-    here, there = commands("kubernetes.md", "Restore a backup"), commands("control.md", "Restore")
+    here, there = lines("kubernetes.md", "Restore a backup"), lines("control.md", "Restore")
     assert [each for each in here if each in there] == there
     assert len(there) >= 3
     of_all = [each.split() for each in here if each.startswith("kubectl -n openagents scale")]

@@ -12,7 +12,7 @@ from typing import Any
 
 from oa_testing.waiting import PATIENCE_S
 from tests.deploy.cluster_api.processes import ControlPlane
-from tests.deploy.test_operations_pages import commands
+from tests.deploy.operations_pages import commands
 from tests.house.files import REPO
 
 _OF_PAGES = "deploy/k8s/overlays/prod"
