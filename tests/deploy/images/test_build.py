@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from oa_testing.postgres import Database
+from oa_testing.suite.skips import as_root
 from tests.deploy.images.checks import defects, has_shell, may_write, migrated, not_migrated
 from tests.deploy.images.sandbox import Image, missing_tools, mounted
 from tools.images.build import Release, build
@@ -14,8 +15,9 @@ from tools.images.targets import TARGETS
 
 TARGET = TARGETS["migrate"]
 RELEASE = Release.of_checkout()
-# The first build makes the base, too.
+# The first build makes the base, too. Only root may look into an image, which is mounted for that.
 pytestmark = [
+    as_root,
     pytest.mark.skipif(bool(missing_tools()), reason=f"no image was built: {missing_tools()} is not installed"),
     pytest.mark.timeout(3600),
 ]
