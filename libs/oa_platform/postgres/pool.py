@@ -18,6 +18,7 @@ periodic check finds out.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -42,6 +43,7 @@ from oa_platform.postgres.servers import (
     refusing_start,
     require,
 )
+from oa_platform.postgres.silence import Silence
 from oa_platform.tasks.ending import cancel_and_wait
 from oa_platform.telemetry import metrics
 
@@ -71,6 +73,8 @@ class Postgres:
         self._full_until = 0.0
         self._usable = metrics.DATABASE_USABLE.labels(application_name)
         self._watching: asyncio.Task[None] | None = None
+        self.silence = Silence(settings.silent_s, time.monotonic())
+        """Whether the database is silent towards this process."""
         self.generation = 0
         """Changes when all existing connections are given up."""
 
@@ -89,6 +93,7 @@ class Postgres:
         with refusing_start(dsn, "OA_DATABASE_URL"), waiting_for_database(dsn) as on_wait:
             self._pool = await patiently(self._create_pool, self._settings.start_timeout_s, on_wait)
         self._usable.set(1)
+        self.silence.answered(time.monotonic())
         self._watching = asyncio.create_task(self._watch(), name="postgres-watch")
         return self
 
@@ -116,6 +121,8 @@ class Postgres:
             except BROKEN as error:
                 await self._learn(error)  # first, so that the connection is closed when it is given back
                 raise
+            else:
+                self.silence.answered(time.monotonic())
             finally:
                 await self._open_pool().release(connection)
         except BROKEN as error:
@@ -174,13 +181,27 @@ class Postgres:
         usable = True
         while True:
             await asyncio.sleep(self._settings.watch_ms / 1000)
-            why = await self._complaint()
+            why = await self._look_again()
             self._usable.set(0 if why else 1)
             if why and usable:
                 _log.warning("database_unusable", why=why)
             elif not why and not usable:
                 _log.info("database_usable")
             usable = not why
+
+    async def _look_again(self) -> str:
+        """What a check complains of; empty if nothing. A check without an answer counts as failed before it ends."""
+        look = asyncio.create_task(self._complaint(), name="postgres-look")
+        try:
+            await asyncio.wait({look}, timeout=self._settings.silent_s)
+            if not look.done():
+                self.silence.failed(time.monotonic())
+            why = await look
+        finally:
+            await cancel_and_wait(look)
+        if why:
+            self.silence.failed(time.monotonic())
+        return why
 
     async def _complaint(self) -> str:
         try:
