@@ -45,6 +45,7 @@ from oa_platform.postgres.servers import (
 )
 from oa_platform.postgres.silence import Silence
 from oa_platform.tasks.ending import cancel_and_wait
+from oa_platform.tasks.fair_slots import FairSlots, for_whom
 from oa_platform.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Postgres:
         self._target = target_of(settings, application_name)
         self._pool: Pool | None = None
         self._on_connect: list[OnConnect] = []
+        self._slots = FairSlots(settings.pool_max)
+        """One for each connection that the pool may have. Orgs that wait get them in turn."""
         self._full_until = 0.0
         self._usable = metrics.DATABASE_USABLE.labels(application_name)
         self._watching: asyncio.Task[None] | None = None
@@ -114,6 +117,7 @@ class Postgres:
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
         """A connection of the pool. Raises Refusal for anything that is wrong with it, inside the block too."""
+        await self._wait_for_turn()
         try:
             connection = await self._acquired()
             try:
@@ -132,13 +136,22 @@ class Postgres:
             why = str(error) if isinstance(error, UnusableServer) else ""
             _log.warning("database_failed", error=type(error).__name__, reason=refusal.reason, why=why)
             raise refusal from error
+        finally:
+            self._slots.give_back()
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until a connection is free for those for whom the current code works, who have to give its slot back."""
+        try:
+            async with asyncio.timeout(self._settings.acquire_timeout_s):
+                await self._slots.take(for_whom())
+        except TimeoutError:
+            raise _none_free() from None
 
     async def _acquired(self) -> Connection:
         try:
             return await self._open_pool().acquire(timeout=self._settings.acquire_timeout_s)
         except TimeoutError:
-            message = "no database connection became free in time; try again"
-            raise Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS) from None
+            raise _none_free() from None
         except ConnectionError:
             raise
         except OSError as error:  # no route, no such name, no descriptor left
@@ -253,6 +266,11 @@ class Postgres:
             connection.terminate()
             raise
         return connection
+
+
+def _none_free() -> Refusal:
+    message = "no database connection became free in time; try again"
+    return Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS)
 
 
 async def _keep(_connection: RawConnection) -> None:

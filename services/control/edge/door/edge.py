@@ -14,6 +14,7 @@ from oa_base.refusal import Refusal
 from oa_platform.config.parsers import IpNetwork
 from oa_platform.http.proxies import client_network
 from oa_platform.tasks.events import LoopTurn
+from oa_platform.tasks.fair_slots import works_for
 from oa_platform.telemetry.context import current_request_id
 from oa_wire.rules import check_rules
 from services.control.audit.app import RefusedCredentials
@@ -108,6 +109,7 @@ class Edge:
             principal = await self._caller(authorization, method, origin)
         caller = principal.subject if principal else origin.network
         self._rates.take(method.call_class, caller)
+        works_for(principal.org_id if principal else origin.network)
         with room.coming(caller):
             # This comes before the body, which is not read from a caller that may not call.
             with room.working():
