@@ -62,7 +62,7 @@ class SocketSettings:
         "OA_WS_MAX_CONNECTIONS",
         integer(1, 1_000_000),
         10_000,
-        doc="Maximum number of connections; more are refused as `overloaded`.",
+        doc="Maximum number of connections; more are refused as `overloaded`. One org gets at most eight ninths.",
     )
     handshake_burst: int = setting(
         "OA_WS_HANDSHAKE_BURST",

@@ -29,8 +29,8 @@ def for_whom() -> str:
 
 
 class FairSlots:
-    """At most `slots` are taken at a time. A slot that becomes free goes to the next key in turn, and there to who has
-    waited longest: a key waits for one slot of each other key, however many of them wait."""
+    """At most `slots` are taken at a time. A slot that becomes free goes to the next key in turn, and to the first of
+    its queue: a key waits for one slot of each other key, however many wait there."""
 
     def __init__(self, slots: int) -> None:
         self._free = slots

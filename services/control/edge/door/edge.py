@@ -109,14 +109,15 @@ class Edge:
             principal = await self._caller(authorization, method, origin)
         caller = principal.subject if principal else origin.network
         self._rates.take(method.call_class, caller)
-        works_for(principal.org_id if principal else origin.network)
-        with room.coming(caller):
+        org_id = principal.org_id if principal else ""
+        works_for(org_id or origin.network)
+        with room.coming(caller, org_id):
             # This comes before the body, which is not read from a caller that may not call.
-            with room.working():
+            with room.working(org_id):
                 await self._admit(principal, method, origin)
             turn = LoopTurn()
             body = await message.content(request, self._limits)
-            with room.working():
+            with room.working(org_id):
                 if turn.is_over():
                     # The body was waited for, and in the meantime the caller may have lost the right to call.
                     principal = await self._caller(authorization, method, origin)
