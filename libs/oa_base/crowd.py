@@ -1,4 +1,5 @@
-"""How much each member of a kind has open: connections of a network, for example."""
+"""How much each member of a kind has open: connections of a network, for example; and how many share a number of
+places."""
 
 from __future__ import annotations
 
@@ -8,6 +9,9 @@ from oa_base.refusal import Refusal
 
 # Connections of the same client seldom end sooner and make room.
 _CROWDED_RETRY_MS = 5_000
+OWN_PER_FREE = 8
+"""How many places one member may have for each place that is free: alone eight ninths of all, and two of them eight
+seventeenths each. So whoever floods, there is room left for who comes after it."""
 
 
 class Crowd:
@@ -39,3 +43,36 @@ class Crowd:
 
     def __len__(self) -> int:
         return len(self._here)
+
+
+class Shares:
+    """Shares a number of places among members ("org"), so that none of them can take all.
+
+    Nobody has a fixed share: what a member may have depends on what is free (dynamic thresholds, as in switches that
+    share a buffer). Its size is bounded by the number of places that are taken.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._all = 0
+        self._taken: Counter[str] = Counter()
+
+    def has_room(self, one: str) -> bool:
+        """Whether `one` may take another place. An empty `one` may as long as any is free."""
+        free = self._places - self._all
+        return free > 0 and (not one or self._taken[one] < OWN_PER_FREE * free)
+
+    def came(self, one: str) -> None:
+        """Count one more place of `one`."""
+        self._all += 1
+        self._taken[one] += 1
+
+    def went(self, one: str) -> None:
+        """Count one fewer place of `one`."""
+        self._all -= 1
+        self._taken[one] -= 1
+        if not self._taken[one]:
+            del self._taken[one]
+
+    def __len__(self) -> int:
+        return self._all

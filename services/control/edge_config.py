@@ -83,7 +83,10 @@ class EdgeSettings:
         doc="Minimum average speed of a body after its first 5 seconds.",
     )
     max_calls: int = setting(
-        "OA_HTTP_MAX_CALLS", integer(1, 100_000), 512, doc="Maximum number of concurrent calls with a token."
+        "OA_HTTP_MAX_CALLS",
+        integer(1, 100_000),
+        512,
+        doc="Maximum number of concurrent calls with a token. One org gets at most eight ninths.",
     )
     max_calls_of_one: int = setting(
         "OA_HTTP_MAX_CALLS_OF_ONE",

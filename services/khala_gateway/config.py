@@ -62,7 +62,7 @@ class SocketSettings:
         "OA_WS_MAX_CONNECTIONS",
         integer(1, 1_000_000),
         10_000,
-        doc="Maximum number of connections; more are refused as `overloaded`.",
+        doc="Maximum number of connections; more are refused as `overloaded`. One org gets at most eight ninths.",
     )
     handshake_burst: int = setting(
         "OA_WS_HANDSHAKE_BURST",
@@ -311,6 +311,12 @@ class FeedSettings:
         64,
         doc="Maximum number of concurrent questions to one source about cursors.",
     )
+    concurrent_replays: int = setting(
+        "OA_FEED_CONCURRENT_REPLAYS",
+        integer(1, 10_000),
+        64,
+        doc="Maximum number of concurrent reads of pages of history from one source. Orgs have their turns.",
+    )
     concurrent_snapshots: int = setting(
         "OA_FEED_CONCURRENT_SNAPSHOTS",
         integer(1, 10_000),
@@ -359,6 +365,7 @@ class FeedSettings:
             kept_pages_ms=self.kept_pages_ms,
             concurrent_repairs=self.concurrent_repairs,
             concurrent_confirmations=self.concurrent_confirmations,
+            concurrent_replays=self.concurrent_replays,
             concurrent_snapshots=self.concurrent_snapshots,
             list_snapshot_bytes=self.list_snapshot_bytes,
             snapshot_max_bytes=self.snapshot_max_bytes,

@@ -19,6 +19,7 @@ from oa_platform.postgres.pool import Postgres
 from oa_platform.process.lifecycle import Process
 from oa_platform.process.revocations import follow_revocations
 from oa_platform.rpc.client import open_channel
+from oa_platform.rpc.database_health import advertise_database
 from oa_platform.rpc.refusals import note_refusal
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.ids import new_id
@@ -111,6 +112,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     reads = ReadApi(Reads(PostgresSummaryStore(postgres, codec)), checkpoints)
     server.register(read_service_pb2_grpc.add_ReadServiceServicer_to_server, reads)
     await process.enter(server)
+    process.background("grpc health", advertise_database(postgres.silence, server))
 
 
 def journal_topics(postgres: Postgres) -> JournalTopics:

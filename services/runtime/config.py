@@ -124,7 +124,7 @@ class SequencerSettings:
         "OA_SEQUENCER_QUEUE",
         integer(1, 1_000_000),
         _SEQUENCER.queue_commands,
-        doc="Maximum number of waiting commands. More are refused as `overloaded`.",
+        doc="Maximum number of waiting commands. More are refused as `overloaded`. One org gets at most eight ninths.",
     )
     batch_commands: int = setting(
         "OA_SEQUENCER_BATCH",

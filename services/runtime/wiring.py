@@ -22,6 +22,7 @@ from oa_platform.postgres.at_start import check_schema
 from oa_platform.postgres.pool import Postgres
 from oa_platform.process.lifecycle import Process
 from oa_platform.process.revocations import follow_revocations
+from oa_platform.rpc.database_health import advertise_database
 from oa_platform.rpc.refusals import note_refusal
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.ids import new_id
@@ -181,6 +182,8 @@ async def serve(
     await process.enter(server)
     if at_workers is not None:
         await process.enter(at_workers)
+    servers = [server] if at_workers is None else [server, at_workers]
+    process.background("grpc health", advertise_database(postgres.silence, *servers))
     return server
 
 

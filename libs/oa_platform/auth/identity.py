@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from oa_base.identity import Principal, TokenHolder
 from oa_base.refusal import Refusal
+from oa_platform.tasks.fair_slots import works_for
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ _caller: ContextVar[Caller | None] = ContextVar("oa_caller", default=None)
 def set_caller(caller: Caller | None) -> None:
     """Set the caller of the current call: for the doors (gRPC, HTTP), and for tests."""
     _caller.set(caller)
+    if caller is not None:
+        works_for(caller.name if isinstance(caller, ServiceCaller) else caller.principal.org_id)
 
 
 def current_caller() -> Caller:

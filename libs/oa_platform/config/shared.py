@@ -494,6 +494,13 @@ class DatabaseSettings:
         2_000,
         doc="Interval between checks that the server still accepts writes and makes them durable.",
     )
+    silent_s: float = setting(
+        "OA_DATABASE_SILENT_S",
+        number(0.1, 600),
+        5.0,
+        doc="Time without any success at the database after which gRPC health says NOT_SERVING, so that callers use "
+        "other replicas. The next success ends this.",
+    )
     no_room_s: float = setting(
         "OA_DATABASE_NO_ROOM_S",
         number(0.1, 3600),

@@ -18,6 +18,7 @@ periodic check finds out.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -42,7 +43,9 @@ from oa_platform.postgres.servers import (
     refusing_start,
     require,
 )
+from oa_platform.postgres.silence import Silence
 from oa_platform.tasks.ending import cancel_and_wait
+from oa_platform.tasks.fair_slots import FairSlots, for_whom
 from oa_platform.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -68,9 +71,13 @@ class Postgres:
         self._target = target_of(settings, application_name)
         self._pool: Pool | None = None
         self._on_connect: list[OnConnect] = []
+        self._slots = FairSlots(settings.pool_max)
+        """One for each connection that the pool may have. Orgs that wait get them in turn."""
         self._full_until = 0.0
         self._usable = metrics.DATABASE_USABLE.labels(application_name)
         self._watching: asyncio.Task[None] | None = None
+        self.silence = Silence(settings.silent_s, time.monotonic())
+        """Whether the database is silent towards this process."""
         self.generation = 0
         """Changes when all existing connections are given up."""
 
@@ -89,6 +96,7 @@ class Postgres:
         with refusing_start(dsn, "OA_DATABASE_URL"), waiting_for_database(dsn) as on_wait:
             self._pool = await patiently(self._create_pool, self._settings.start_timeout_s, on_wait)
         self._usable.set(1)
+        self.silence.answered(time.monotonic())
         self._watching = asyncio.create_task(self._watch(), name="postgres-watch")
         return self
 
@@ -109,6 +117,7 @@ class Postgres:
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
         """A connection of the pool. Raises Refusal for anything that is wrong with it, inside the block too."""
+        await self._wait_for_turn()
         try:
             connection = await self._acquired()
             try:
@@ -116,6 +125,8 @@ class Postgres:
             except BROKEN as error:
                 await self._learn(error)  # first, so that the connection is closed when it is given back
                 raise
+            else:
+                self.silence.answered(time.monotonic())
             finally:
                 await self._open_pool().release(connection)
         except BROKEN as error:
@@ -125,13 +136,22 @@ class Postgres:
             why = str(error) if isinstance(error, UnusableServer) else ""
             _log.warning("database_failed", error=type(error).__name__, reason=refusal.reason, why=why)
             raise refusal from error
+        finally:
+            self._slots.give_back()
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until a connection is free for those for whom the current code works, who have to give its slot back."""
+        try:
+            async with asyncio.timeout(self._settings.acquire_timeout_s):
+                await self._slots.take(for_whom())
+        except TimeoutError:
+            raise _none_free() from None
 
     async def _acquired(self) -> Connection:
         try:
             return await self._open_pool().acquire(timeout=self._settings.acquire_timeout_s)
         except TimeoutError:
-            message = "no database connection became free in time; try again"
-            raise Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS) from None
+            raise _none_free() from None
         except ConnectionError:
             raise
         except OSError as error:  # no route, no such name, no descriptor left
@@ -174,13 +194,27 @@ class Postgres:
         usable = True
         while True:
             await asyncio.sleep(self._settings.watch_ms / 1000)
-            why = await self._complaint()
+            why = await self._look_again()
             self._usable.set(0 if why else 1)
             if why and usable:
                 _log.warning("database_unusable", why=why)
             elif not why and not usable:
                 _log.info("database_usable")
             usable = not why
+
+    async def _look_again(self) -> str:
+        """What a check complains of; empty if nothing. A check without an answer counts as failed before it ends."""
+        look = asyncio.create_task(self._complaint(), name="postgres-look")
+        try:
+            await asyncio.wait({look}, timeout=self._settings.silent_s)
+            if not look.done():
+                self.silence.failed(time.monotonic())
+            why = await look
+        finally:
+            await cancel_and_wait(look)
+        if why:
+            self.silence.failed(time.monotonic())
+        return why
 
     async def _complaint(self) -> str:
         try:
@@ -232,6 +266,11 @@ class Postgres:
             connection.terminate()
             raise
         return connection
+
+
+def _none_free() -> Refusal:
+    message = "no database connection became free in time; try again"
+    return Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS)
 
 
 async def _keep(_connection: RawConnection) -> None:

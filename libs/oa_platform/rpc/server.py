@@ -85,10 +85,16 @@ class GrpcServer:
         else:
             self.port = self._server.add_secure_port(address, server_credentials(certificates))
         await self._server.start()
-        for name in ("", *self._names):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self.advertise(True)
         _log.info("grpc_listening", address=address, port=self.port, tls=certificates is not None)
         return self
+
+    async def advertise(self, able: bool) -> None:
+        """Tell clients that watch our health whether this replica can do their work now. Those that call all the same
+        are served, and open streams stay. After `withdraw` this says nothing."""
+        status = health_pb2.HealthCheckResponse.SERVING if able else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *self._names):
+            await self._health.set(name, status)
 
     async def withdraw(self) -> None:
         """Tell clients that watch our health that we want no new calls; those that come are served until the drain."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from oa_base.crowd import Shares
 from oa_base.refusal import Refusal
 from services.control.edge.limits import BODIES_PER_CALL
 
@@ -100,43 +101,46 @@ class ClientWindow:
 
 
 class Room:
-    """Room for calls of one kind of callers: `max_calls` at a time, of which at most `max_of_one` by one caller.
+    """Room for calls of one kind of callers: `max_calls` at a time, of which at most `max_of_one` by one caller,
+    and not all by the callers of one org.
 
     A request whose body is still arriving takes none of `max_calls`, so a slow request costs the others nothing. It
     counts for its own caller, and toward a separate bound (`BODIES_PER_CALL`).
     """
 
     def __init__(self, max_calls: int, max_of_one: int) -> None:
-        self._max_calls = max_calls
         self._max_of_one = max_of_one
-        self._calls = 0
+        self._calls = Shares(max_calls)
+        self._coming = Shares(max_calls * BODIES_PER_CALL)
         self._of: Counter[str] = Counter()
 
     @contextmanager
-    def coming(self, caller: str) -> Iterator[None]:
+    def coming(self, caller: str, org_id: str = "") -> Iterator[None]:
         """Count a request of `caller`, from its head to its answer. Raises Refusal `overloaded`."""
         if self._of[caller] >= self._max_of_one:
             raise _overloaded(f"{self._max_of_one} calls of yours are going on; wait for one of them")
-        if self._of.total() >= self._max_calls * BODIES_PER_CALL:
+        if not self._coming.has_room(org_id):
             raise _overloaded("too many requests are on their way in; try again")
+        self._coming.came(org_id)
         self._of[caller] += 1
         try:
             yield
         finally:
+            self._coming.went(org_id)
             self._of[caller] -= 1
             if not self._of[caller]:
                 del self._of[caller]
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def working(self, org_id: str = "") -> Iterator[None]:
         """Count the work on a request when all that the work needs has arrived. Raises Refusal `overloaded`."""
-        if self._calls >= self._max_calls:
-            raise _overloaded(f"the edge has {self._calls} calls going on; try again")
-        self._calls += 1
+        if not self._calls.has_room(org_id):
+            raise _overloaded(f"the edge has {len(self._calls)} calls going on; try again")
+        self._calls.came(org_id)
         try:
             yield
         finally:
-            self._calls -= 1
+            self._calls.went(org_id)
 
 
 def _overloaded(message: str) -> Refusal:

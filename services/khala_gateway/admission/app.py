@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from oa_base.crowd import Crowd
+from oa_base.crowd import Crowd, Shares
 from oa_base.identity import API_KEY_PREFIX
 from oa_base.refusal import Refusal
 from oa_khala.server.admission import Grant
 from oa_platform.auth.bearer import bearer_token
 from oa_platform.telemetry.metrics import count_refusal
-from services.khala_gateway.admission.domain import OriginPolicy, Pace, Room, check_path
+from services.khala_gateway.admission.domain import FULL_RETRY_MS, OriginPolicy, Pace, Room, check_path
 from services.khala_gateway.admission.limits import AdmissionLimits
 
 
@@ -30,28 +30,34 @@ class Holder(Protocol):
 
 
 class LiveTokens:
-    """Allows one live connection per token, and not too many per session or principal. Its size is bounded by the
-    number of connections."""
+    """Allows one live connection per token, not too many per session or principal, and not all to one org. Its size is
+    bounded by the number of connections."""
 
     def __init__(self, limits: AdmissionLimits | None = None) -> None:
         limits = limits or AdmissionLimits()
         self._holders: dict[str, Holder] = {}
         self._sessions = Crowd("session", limits.connections_per_session)
         self._principals = Crowd("principal", limits.connections_per_principal)
+        self._orgs = Shares(limits.max_connections)
 
     def check(self, grant: Grant) -> None:
-        """Raises Refusal `rate_limited` when one more connection of this session or principal is too many.
+        """Raises Refusal `rate_limited` when one more connection of this session or principal is too many, and
+        `overloaded` when the gateway is almost full of connections of the grant's org.
 
         A connection whose token is held already takes the place of the holder.
         """
         if grant.jti not in self._holders:
             self._sessions.check(_session_of(grant))
             self._principals.check(grant.subject)
+            if not self._orgs.has_room(grant.org_id):
+                text = "this gateway is almost full, mostly with connections of your org; try again"
+                raise Refusal("overloaded", text, retry_after_ms=FULL_RETRY_MS)
 
     def claim(self, grant: Grant, holder: Holder) -> None:
         """Make `holder` the one connection of this token from now on."""
         self._sessions.came(_session_of(grant))
         self._principals.came(grant.subject)
+        self._orgs.came(grant.org_id)
         previous = self._holders.get(grant.jti)
         self._holders[grant.jti] = holder
         if previous is not None and previous is not holder:
@@ -61,6 +67,7 @@ class LiveTokens:
         """Release this token, which `holder` claimed and no longer uses."""
         self._sessions.went(_session_of(grant))
         self._principals.went(grant.subject)
+        self._orgs.went(grant.org_id)
         if self._holders.get(grant.jti) is holder:
             del self._holders[grant.jti]
 

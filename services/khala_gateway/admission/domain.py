@@ -9,7 +9,8 @@ from oa_base.refusal import Refusal
 from services.khala_gateway.admission.limits import AdmissionLimits
 
 PATH = "/khala/v1/ws"
-_RETRY_MS = 1_000
+FULL_RETRY_MS = 1_000
+"""When to try again at a gateway that has no room, or goes away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,12 @@ class Room:
     def check(self) -> None:
         """Check that the gateway admits clients. Raises Refusal `draining`."""
         if self._draining:
-            raise Refusal("draining", "this gateway is going away; connect again", retry_after_ms=_RETRY_MS)
+            raise Refusal("draining", "this gateway is going away; connect again", retry_after_ms=FULL_RETRY_MS)
 
     def take(self, connections: int, now_ms: int) -> None:
         """Take room for one more, the last of `connections`. Raises Refusal `overloaded`."""
         if connections > self._limits.max_connections:
-            raise Refusal("overloaded", "this gateway is full; try again", retry_after_ms=_RETRY_MS)
+            raise Refusal("overloaded", "this gateway is full; try again", retry_after_ms=FULL_RETRY_MS)
         wait_ms = self._handshakes.take(now_ms * MS_NS).wait_ms
         if wait_ms:
             raise Refusal("overloaded", "too many clients are connecting at once; try again", retry_after_ms=wait_ms)

@@ -27,6 +27,8 @@ class HubLimits:
     concurrent_confirmations: int = 64
     # Maximum number of snapshots that are read from one source at the same time.
     concurrent_snapshots: int = 8
+    # Maximum number of concurrent reads of pages of history from one source.
+    concurrent_replays: int = 64
     # Maximum size of a list's snapshot in parts: older elements are left out. In one frame, a source gives 512 KiB.
     list_snapshot_bytes: int = 2 << 20
     # Maximum size of any snapshot.

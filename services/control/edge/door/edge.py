@@ -14,6 +14,7 @@ from oa_base.refusal import Refusal
 from oa_platform.config.parsers import IpNetwork
 from oa_platform.http.proxies import client_network
 from oa_platform.tasks.events import LoopTurn
+from oa_platform.tasks.fair_slots import works_for
 from oa_platform.telemetry.context import current_request_id
 from oa_wire.rules import check_rules
 from services.control.audit.app import RefusedCredentials
@@ -108,13 +109,15 @@ class Edge:
             principal = await self._caller(authorization, method, origin)
         caller = principal.subject if principal else origin.network
         self._rates.take(method.call_class, caller)
-        with room.coming(caller):
+        org_id = principal.org_id if principal else ""
+        works_for(org_id or origin.network)
+        with room.coming(caller, org_id):
             # This comes before the body, which is not read from a caller that may not call.
-            with room.working():
+            with room.working(org_id):
                 await self._admit(principal, method, origin)
             turn = LoopTurn()
             body = await message.content(request, self._limits)
-            with room.working():
+            with room.working(org_id):
                 if turn.is_over():
                     # The body was waited for, and in the meantime the caller may have lost the right to call.
                     principal = await self._caller(authorization, method, origin)

@@ -190,6 +190,23 @@ def test_a_room_counts_each_caller_those_on_their_way_and_those_at_work() -> Non
         pass
 
 
+def test_an_org_whose_callers_flood_the_edge_leaves_room_for_other_orgs() -> None:
+    room = Room(max_calls=90, max_of_one=1)
+    with contextlib.ExitStack() as held:
+        for _ in range(80):
+            held.enter_context(room.working("flood"))
+        with pytest.raises(Refusal, match="overloaded"), room.working("flood"):
+            pass
+        for number in range(80 * BODIES_PER_CALL):
+            held.enter_context(room.coming(f"flood {number}", "flood"))
+        with pytest.raises(Refusal, match="on their way"), room.coming("flood x", "flood"):
+            pass
+        with room.coming("quiet", "quiet"), room.working("quiet"):
+            pass
+    with room.coming("flood x", "flood"), room.working("flood"):
+        pass
+
+
 # ------------------------------------------------------------------------------------------------- rates
 
 

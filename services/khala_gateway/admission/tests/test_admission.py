@@ -125,3 +125,17 @@ def test_sessions_and_principals_have_so_many_connections_and_refreshes_count_fo
     tokens.check(grant("6", "s3", "usr_2"))
     tokens.release(grant("2", "s1"), second)
     tokens.check(grant("6", "s1"))
+
+
+def test_an_org_that_fills_the_gateway_leaves_room_for_other_orgs() -> None:
+    tokens = LiveTokens(AdmissionLimits(max_connections=90))
+    flood = [replace(grant(f"t{number}", "", f"sva_{number}"), org_id="org_flood") for number in range(81)]
+    for each in flood[:80]:
+        tokens.check(each)
+        tokens.claim(each, Nobody())
+    with pytest.raises(Refusal, match="overloaded"):
+        tokens.check(flood[80])
+    tokens.check(flood[0])  # takes the place of the one that holds it
+    tokens.check(replace(grant("q", "", "usr_q"), org_id="org_quiet"))
+    tokens.release(flood[0], Nobody())
+    tokens.check(flood[80])

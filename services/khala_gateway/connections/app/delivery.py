@@ -197,9 +197,10 @@ class Delivery:
 
     async def _read_page(self, subscriber: TopicSubscriber) -> None:
         subscription, replays = subscriber.subscription, self._dependencies.replays
+        owner = subscriber.feed.owner if subscriber.feed else ""
         topic, after_seq = subscription.topic, subscription.next_seq - 1
         try:
-            page = await replays.read(topic, subscription.epoch, after_seq, subscriber.registered_at)
+            page = await replays.read(topic, subscription.epoch, after_seq, subscriber.registered_at, owner)
         except Refusal as refusal:
             self._page_refused(subscriber, refusal)
             return

@@ -114,7 +114,7 @@ class TopicSubscriber:
         refusal: Refusal | None = None
         topic = self.subscription.topic
         try:
-            await dependencies.confirmations.confirm(topic, cursor)
+            await dependencies.confirmations.confirm(topic, cursor, self.feed.owner if self.feed else "")
         except Refusal as error:
             refusal = error
         if not self.subscription.live or self.feed is None or not self.feed.stands:
@@ -134,8 +134,9 @@ class TopicSubscriber:
         topic = self.subscription.topic
         if self.feed is None:
             return
+        feed, in_parts = self.feed, self.subscription.takes_snapshots
         try:
-            found = await dependencies.snapshots.read(topic, self.feed.state, self.subscription.takes_snapshots)
+            found = await dependencies.snapshots.read(topic, feed.state, in_parts, feed.owner)
         except Refusal as refusal:
             self.refused(refusal)
             return

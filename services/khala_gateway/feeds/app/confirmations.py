@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from oa_khala.frames import Cursor
 from oa_khala.topics import Topic
+from oa_platform.tasks.fair_slots import FairSlots
 from services.khala_gateway.feeds.metrics import CURSORS_CONFIRMED
 from services.khala_gateway.sources.app.ports import TopicSource
 
@@ -21,21 +22,24 @@ class Confirmations:
 
     def __init__(self, sources: Mapping[str, TopicSource], concurrent: int) -> None:
         self._sources = sources
-        self._slots = {name: asyncio.Semaphore(concurrent) for name in sources}
+        self._slots = {name: FairSlots(concurrent) for name in sources}
         self._asked: dict[_Question, asyncio.Task[None]] = {}
 
-    async def confirm(self, topic: Topic, cursor: Cursor) -> None:
-        """Return if `cursor` can be resumed. Raises Refusal: what makes it stale, or why the source can't say."""
+    async def confirm(self, topic: Topic, cursor: Cursor, owner: str = "") -> None:
+        """Return if `cursor` can be resumed. Owners of topics have their turns.
+
+        Raises Refusal: what makes it stale, or why the source can't say.
+        """
         question = (str(topic), cursor)
         task = self._asked.get(question)
         if task is None:
-            task = self._asked[question] = asyncio.create_task(self._ask(topic, cursor))
+            task = self._asked[question] = asyncio.create_task(self._ask(topic, cursor, owner))
             task.add_done_callback(lambda task: self._answered(question, task))
         # Shielded: a connection that goes away must not take the answer from the others.
         await asyncio.shield(task)
 
-    async def _ask(self, topic: Topic, cursor: Cursor) -> None:
-        async with self._slots[topic.source]:
+    async def _ask(self, topic: Topic, cursor: Cursor, owner: str) -> None:
+        async with self._slots[topic.source].slot(owner):
             CURSORS_CONFIRMED.labels(topic.source).inc()
             await self._sources[topic.source].replay(
                 str(topic), cursor.epoch, cursor.applied_seq, max_frames=1, max_bytes=1, after_chain=cursor.chain

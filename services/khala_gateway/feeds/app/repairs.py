@@ -9,6 +9,7 @@ from oa_base.refusal import Refusal
 from oa_khala.cursors import STALE_REASONS
 from oa_khala.frames import TopicState
 from oa_platform.tasks.ending import cancel_and_wait
+from oa_platform.tasks.fair_slots import FairSlots
 from services.khala_gateway.feeds import metrics
 from services.khala_gateway.feeds.app.topic_feed import TopicFeed
 from services.khala_gateway.feeds.limits import HubLimits
@@ -32,7 +33,7 @@ class Repairs:
         self._sources = sources
         self._jitter = jitter
         self._give_up = give_up
-        self._slots = {name: asyncio.Semaphore(limits.concurrent_repairs) for name in sources}
+        self._slots = {name: FairSlots(limits.concurrent_repairs) for name in sources}
         self._running: dict[TopicFeed, asyncio.Task[None]] = {}
 
     def start(self, held: TopicFeed) -> None:
@@ -52,7 +53,7 @@ class Repairs:
         attempt = 0
         try:
             while not held.dropped and held.feed.hole is not None:
-                async with self._slots[held.topic.source]:
+                async with self._slots[held.topic.source].slot(held.owner):
                     moved = await self._read_page(held)
                 attempt = 0 if moved else attempt + 1
                 if not moved:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from oa_khala.frames import TopicState
 from oa_khala.topics import Topic
+from oa_platform.tasks.fair_slots import FairSlots
 from services.khala_gateway.feeds.app.entries import Entry, Segment, entry_size, join
 from services.khala_gateway.feeds.app.kept_pages import KeptPages
 from services.khala_gateway.feeds.domain import Encoding
@@ -60,6 +61,7 @@ class ReplayReader:
     def __init__(self, sources: Mapping[str, TopicSource], limits: HubLimits) -> None:
         self._sources = sources
         self._limits = limits
+        self._slots = {name: FairSlots(limits.concurrent_replays) for name in sources}
         self._kept: KeptPages[_Key, ReplayPage] = KeptPages(limits.kept_pages_bytes, limits.kept_pages_ms / 1000)
         self._reads: dict[_Key, _Read] = {}
         self._ticks = 0
@@ -69,8 +71,11 @@ class ReplayReader:
         self._ticks += 1
         return self._ticks
 
-    async def read(self, topic: Topic, epoch: str, after_seq: int, registered_at: int) -> ReplayPage:
-        """The page from `after_seq + 1` on, for a subscriber registered at that tick. Raises Refusal."""
+    async def read(self, topic: Topic, epoch: str, after_seq: int, registered_at: int, owner: str = "") -> ReplayPage:
+        """The page from `after_seq + 1` on, for a subscriber registered at that tick.
+
+        Owners of topics have their turns. Raises Refusal.
+        """
         key = (str(topic), epoch, after_seq)
         if (kept := self._kept_page(topic, key)) is not None:
             return kept
@@ -79,7 +84,7 @@ class ReplayReader:
             if (kept := self._kept_page(topic, key)) is not None:
                 return kept
         if read is None:
-            read = self._begin(topic, key)
+            read = self._begin(topic, key, owner)
         else:
             REPLAY_JOINED.labels(topic.source).inc()
         # Shielded: a connection that goes away must not take the page from the others.
@@ -91,9 +96,9 @@ class ReplayReader:
             REPLAY_KEPT.labels(topic.source).inc()
         return kept
 
-    def _begin(self, topic: Topic, key: _Key) -> _Read:
+    def _begin(self, topic: Topic, key: _Key, owner: str) -> _Read:
         REPLAY_READS.labels(topic.source).inc()
-        read = _Read(asyncio.create_task(self._fetch(topic, key)), self.tick())
+        read = _Read(asyncio.create_task(self._fetch(topic, key, owner)), self.tick())
         self._reads[key] = read
 
         def ended(task: asyncio.Task[ReplayPage]) -> None:
@@ -105,12 +110,13 @@ class ReplayReader:
         read.task.add_done_callback(ended)
         return read
 
-    async def _fetch(self, topic: Topic, key: _Key) -> ReplayPage:
+    async def _fetch(self, topic: Topic, key: _Key, owner: str) -> ReplayPage:
         name, epoch, after_seq = key
         limits = self._limits
-        page = ReplayPage(
-            await self._sources[topic.source].replay(name, epoch, after_seq, limits.page_frames, limits.page_bytes)
-        )
+        async with self._slots[topic.source].slot(owner):
+            page = ReplayPage(
+                await self._sources[topic.source].replay(name, epoch, after_seq, limits.page_frames, limits.page_bytes)
+            )
         now_s = _now_s()
         self._kept.forget_old(now_s)
         if len(page):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Topic
+from oa_platform.tasks.fair_slots import FairSlots
 from services.khala_gateway.feeds.app.kept_pages import KeptPages
 from services.khala_gateway.feeds.limits import HubLimits
 from services.khala_gateway.feeds.metrics import SNAPSHOTS_KEPT, SNAPSHOTS_READ
@@ -25,16 +26,16 @@ class Snapshots:
     def __init__(self, sources: Mapping[str, TopicSource], limits: HubLimits) -> None:
         self._sources = sources
         self._limits = limits
-        self._slots = {name: asyncio.Semaphore(limits.concurrent_snapshots) for name in sources}
+        self._slots = {name: FairSlots(limits.concurrent_snapshots) for name in sources}
         self._kept: KeptPages[_Key, TopicSnapshot] = KeptPages(
             limits.kept_snapshots_bytes, limits.kept_snapshots_ms / 1000
         )
         self._reading: dict[_Key, asyncio.Task[TopicSnapshot]] = {}
 
-    async def read(self, topic: Topic, state: TopicState, in_parts: bool) -> TopicSnapshot:
+    async def read(self, topic: Topic, state: TopicState, in_parts: bool, owner: str = "") -> TopicSnapshot:
         """The topic's state as of some moment of `state`'s lineage, not below its floor, or of a later lineage.
 
-        Raises Refusal.
+        Owners of topics have their turns. Raises Refusal.
         """
         key = (str(topic), in_parts)
         kept = self._kept.get(key, _now_s())
@@ -43,15 +44,15 @@ class Snapshots:
             return kept
         task = self._reading.get(key)
         if task is None:
-            task = self._reading[key] = asyncio.create_task(self._read(topic, key))
+            task = self._reading[key] = asyncio.create_task(self._read(topic, key, owner))
             task.add_done_callback(lambda task: self._done(key, task))
         # Shielded: a connection that goes away must not take the snapshot from the others.
         return await asyncio.shield(task)
 
-    async def _read(self, topic: Topic, key: _Key) -> TopicSnapshot:
+    async def _read(self, topic: Topic, key: _Key, owner: str) -> TopicSnapshot:
         name, in_parts = key
         limits = self._limits
-        async with self._slots[topic.source]:
+        async with self._slots[topic.source].slot(owner):
             SNAPSHOTS_READ.labels(topic.source).inc()
             max_bytes = limits.list_snapshot_bytes if in_parts else 0
             found = await self._sources[topic.source].snapshot(name, max_bytes)

@@ -81,6 +81,11 @@ class TopicFeed:
         self._segments: dict[int, Segment] = {}
 
     @property
+    def owner(self) -> str:
+        """The org that it belongs to, or the person if it belongs to no org; empty while nothing is known."""
+        return self.owner_org_id or self.owner_user_id
+
+    @property
     def stands(self) -> bool:
         """Whether the source has said where the topic stands, so that it can be delivered."""
         return self.phase is not Phase.OPENING

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Protocol
 
 from oa_base.refusal import Refusal
+from oa_platform.tasks.fair_slots import FairSlots, for_whom
 from oa_runlog.proof.receipt import SignedReceipt, read_facts
 from oa_runlog.proof.replay import artifact_lines
 from services.runtime.archive.app.spool import Spool
@@ -28,17 +29,17 @@ class ArtifactSource(Protocol):
 
 
 class Artifacts:
-    """Makes or fetches artifacts. At most `limits.builds` at a time; further ones wait."""
+    """Makes or fetches artifacts. At most `limits.builds` at a time; orgs wait in turn."""
 
     def __init__(self, reader: RunPages, archive: ArtifactSource, limits: ArtifactLimits) -> None:
         self._reader = reader
         self._archive = archive
         self._limits = limits
-        self._building = asyncio.Semaphore(limits.builds)
+        self._building = FairSlots(limits.builds)
 
     async def artifact(self, receipt: SignedReceipt) -> Spool:
         """The artifact of a finished run. Raises Refusal archive_damaged, limit_reached, unavailable."""
-        async with self._building:
+        async with self._building.slot(for_whom()):
             # The run may leave the log even while its artifact is made from it; the archive has it then.
             spool = await self.from_log(receipt) or await self._archive.fetch(receipt.run_id)
         if spool is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from oa_base.crowd import Shares
 from services.runtime.log.app.pending import PendingBatch, PendingCommand
 from services.runtime.log.limits import SequencerLimits
 
@@ -18,16 +19,16 @@ class CommandQueue:
     def __init__(self, limits: SequencerLimits) -> None:
         self._limits = limits
         self._waiting: deque[PendingCommand] = deque()
+        self._shares = Shares(limits.queue_commands)
         self._bytes = 0
         self._busy: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the queue takes no more commands."""
-        return len(self._waiting) >= self._limits.queue_commands
+    def has_room(self, org_id: str) -> bool:
+        """Whether the queue takes another command of that org: one org can't fill it. Empty: of our own work."""
+        return self._shares.has_room(org_id)
 
     @property
     def is_due(self) -> bool:
@@ -41,6 +42,7 @@ class CommandQueue:
     def put(self, command: PendingCommand) -> None:
         """Add a command to the queue."""
         self._waiting.append(command)
+        self._shares.came(command.org_id)
         self._bytes += command.size
 
     def take(self) -> PendingBatch | None:
@@ -65,6 +67,8 @@ class CommandQueue:
     def give_back(self, batch: PendingBatch) -> None:
         """Put the commands of a batch back, ahead of all others."""
         self._waiting.extendleft(reversed(batch.commands))
+        for command in batch.commands:
+            self._shares.came(command.org_id)
         self._bytes += sum([command.size for command in batch.commands])
         self.done(batch)
 
@@ -73,6 +77,8 @@ class CommandQueue:
         taken = [command for command in self._waiting if self._is_free(command)]
         self._waiting = deque([command for command in self._waiting if not self._is_free(command)])
         self._bytes = sum([command.size for command in self._waiting])
+        for command in taken:
+            self._shares.went(command.org_id)
         return taken
 
     def done(self, batch: PendingBatch) -> None:
@@ -84,6 +90,8 @@ class CommandQueue:
 
     def _batch_of(self, taken: list[PendingCommand]) -> PendingBatch:
         self._bytes -= sum([command.size for command in taken])
+        for command in taken:
+            self._shares.went(command.org_id)
         partitions = frozenset([command.partition for command in taken])
         self._busy |= partitions
         return PendingBatch(taken, partitions)

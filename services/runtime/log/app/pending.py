@@ -11,10 +11,15 @@ from opentelemetry.trace import SpanContext
 
 from oa_base.refusal import Refusal
 from oa_platform.telemetry.tracing import sampled_context
-from oa_runlog.authority.commands import Append, Command
+from oa_runlog.authority.commands import Append, AssignRun, CancelDeadline, Command, LoseLease, TimeLimit
 from services.runtime.log import metrics
 from services.runtime.log.domain.batch import Answer, Applied
 from services.runtime.log.domain.pipeline import Place
+
+
+def org_of(command: Command) -> str:
+    """The org that sent a command; empty for a command of our own."""
+    return "" if isinstance(command, AssignRun | LoseLease | CancelDeadline | TimeLimit) else command.org_id
 
 
 @dataclass(slots=True)
@@ -26,6 +31,8 @@ class PendingCommand:
     answer: asyncio.Future[Applied]
     place: Place | None = None
     """The place of an append among those of its stream."""
+    org_id: str = field(init=False)
+    """The org that sent it; empty for a command of our own."""
     size: int = field(init=False)
     """Bytes of its events."""
     since_s: float = field(default_factory=time.perf_counter)
@@ -34,6 +41,7 @@ class PendingCommand:
     """The span in which it arrived, if a collector gets that span."""
 
     def __post_init__(self) -> None:
+        self.org_id = org_of(self.command)
         self.size = sum([len(event.data) for event in self.command.events]) if isinstance(self.command, Append) else 0
 
     def settle(self, answer: Answer) -> None:

@@ -28,7 +28,7 @@ from services.runtime.log import metrics
 from services.runtime.log.app.batch_writer import BatchWriter, Seal
 from services.runtime.log.app.command_queue import CommandQueue
 from services.runtime.log.app.fanout import Publish
-from services.runtime.log.app.pending import PendingBatch, PendingCommand, count_command
+from services.runtime.log.app.pending import PendingBatch, PendingCommand, count_command, org_of
 from services.runtime.log.app.ports import LogSession, LogStore
 from services.runtime.log.app.traces import COMMITTED, PUBLISHED, commit_span
 from services.runtime.log.domain.batch import Applied
@@ -62,12 +62,13 @@ class Sequencer:
         """Queue a command on a run of `partition`; the future gets its answer, or the Refusal.
 
         Commands of a partition are carried out and answered in the order of submission. With `place`, an append that
-        would overtake one of its stream is refused. Raises Refusal overloaded when the queue is full, draining when the
-        process is shutting down. Nobody has to wait for the future: the command is carried out all the same.
+        would overtake one of its stream is refused. Raises Refusal overloaded when the queue is full, or almost full
+        with commands of the same org, draining when the process is shutting down. Nobody has to wait for the future:
+        the command is carried out all the same.
         """
         if self._closing:
             raise Refusal("draining", "this replica is going away; ask another one", retry_after_ms=RETRY_AFTER_MS)
-        if self._queue.is_full:
+        if not self._queue.has_room(org_of(command)):
             count_command(type(command).__name__, "overloaded")
             text = "too many commands wait, and nothing was done; send it again later"
             raise Refusal("overloaded", text, retry_after_ms=self._limits.overloaded_retry_ms)

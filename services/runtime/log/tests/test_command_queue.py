@@ -69,9 +69,9 @@ def test_a_second_batch_begins_when_enough_waits_on_other_partitions(loop: async
 
 
 def test_the_queue_knows_when_it_is_full_and_can_be_emptied(loop: asyncio.AbstractEventLoop) -> None:
-    assert not queue_of(loop, 1, 2, queue_commands=3).is_full
+    assert queue_of(loop, 1, 2, queue_commands=3).has_room("org_1")
     queue = queue_of(loop, 1, 2, 3, queue_commands=3)
-    assert queue.is_full
+    assert not queue.has_room("org_2")
     assert [one.partition for one in queue.take_free()] == [1, 2, 3]
     assert (len(queue), queue.is_due, queue.take()) == (0, False, None)
 
@@ -127,3 +127,18 @@ def test_each_partition_is_in_one_batch_at_a_time_and_in_order(
     while batch := queue.take():  # nothing is stuck
         queue.done(batch)
     assert len(queue) == 0
+
+
+def test_an_org_that_fills_the_queue_leaves_room_for_others_until_its_commands_are_taken(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    queue = queue_of(loop, *[1] * 80, queue_commands=90, batch_commands=10)
+    assert (queue.has_room("org_1"), queue.has_room("org_2"), queue.has_room("")) == (False, True, True)
+    batch = queue.take()
+    assert batch is not None
+    assert queue.has_room("org_1")
+    queue.give_back(batch)
+    assert not queue.has_room("org_1")
+    queue.take_free()
+    assert queue.has_room("org_1")
+    assert len(queue._shares) == len(queue) == 0

@@ -146,15 +146,15 @@ async def test_the_pace_of_a_run_is_held_across_replicas(runtime_database: Datab
 
 
 async def test_a_full_queue_refuses_at_once_and_a_batch_has_its_bound(runtime_database: Database) -> None:
-    limits = SequencerLimits(queue_commands=10, batch_commands=4)
+    limits = SequencerLimits(queue_commands=8, batch_commands=3)
     async with replica(runtime_database.runtime, sequencer=limits) as rig:
         run_id = await rig.started_run()
-        answers = [rig.submit(append(run_id, f"k{n}")) for n in range(10)]
+        answers = [rig.submit(append(run_id, f"k{n}")) for n in range(8)]
         with pytest.raises(Refusal) as caught:
             await rig.submit(append(run_id, "one too many"))
         assert (caught.value.reason, caught.value.retry_after_ms) == ("overloaded", limits.overloaded_retry_ms)
         await asyncio.gather(*answers)
-        assert rig.batches[-3:] == [4, 4, 2]
+        assert rig.batches[-3:] == [3, 3, 2]
 
 
 async def test_a_batch_is_bounded_in_bytes_too(runtime_database: Database) -> None:

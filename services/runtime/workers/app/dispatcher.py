@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Collection
 
 import structlog
 
@@ -111,8 +113,7 @@ class Dispatcher:
     async def dispatch(self) -> None:
         """Fill the free slots. Raises Refusal unavailable."""
         idle: dict[tuple[str, frozenset[str]], int] = {}
-        # The least busy worker comes first, so that runs are spread over workers.
-        for attachment in sorted(self._attached.by_id.values(), key=lambda one: len(one.leases)):
+        for attachment in _in_turns(self._attached.by_id.values()):
             if attachment.nothing_waits or not self._takes_runs(attachment):
                 continue
             kind = attachment.worker.org_id, frozenset(attachment.worker.adapters)
@@ -182,3 +183,14 @@ class Dispatcher:
         if state is not None:
             # If the tail has not come this far yet, it tells the worker when it has.
             self._attached.tell(attachment, RunRecord(state, run.spec))
+
+
+def _in_turns(attachments: Collection[Attachment]) -> list[Attachment]:
+    """The least busy worker of each org, then the next one of each, and so on: runs are spread over an org's workers,
+    and an org with thousands of workers lets the others have their turns."""
+    seen = Counter[str]()
+    turns = list[tuple[int, Attachment]]()
+    for one in sorted(attachments, key=lambda one: len(one.leases)):
+        turns.append((seen[one.worker.org_id], one))
+        seen[one.worker.org_id] += 1
+    return [one for _, one in sorted(turns, key=lambda turn: turn[0])]

@@ -67,8 +67,8 @@ class Attached:
         self.told_again.append(attachment)
 
 
-def attachment(worker_id: str, slots: int = 1) -> Attachment:
-    worker = WorkerRecord(worker_id, "sva_1", "org_1", "n", ("exec",), slots, WorkerStatus.RUNNING)
+def attachment(worker_id: str, slots: int = 1, org_id: str = "org_1") -> Attachment:
+    worker = WorkerRecord(worker_id, "sva_1", org_id, "n", ("exec",), slots, WorkerStatus.RUNNING)
     attachment = Attachment(worker, "att_1", time.monotonic(), 8)
     attachment.is_restored = True
     return attachment
@@ -184,6 +184,24 @@ async def test_workers_that_take_the_same_are_looked_for_once() -> None:
     desk.attached.on_run_waits()
     await desk.dispatcher.dispatch()
     assert desk.waiting.looks == 4, "where something waits, everybody has to be asked for"
+
+
+async def test_an_org_with_many_workers_lets_the_others_have_their_turns() -> None:
+    asked: list[str] = []
+
+    class Many:
+        """So many runs wait in each org that every worker has to be asked for."""
+
+        async def waiting_runs(self, org_id: str, *_asked: object) -> Queue:
+            asked.append(org_id)
+            return Queue([], others=True)
+
+    workers = [attachment(f"wrk_{number}", slots=2, org_id="flood") for number in range(20)]
+    busy = attachment("wrk_quiet", slots=2, org_id="quiet")
+    busy.hold("run_0", 1)
+    parts = cast("Any", OneLog()), cast("Any", Attached(*workers, busy)), cast("Any", Many())
+    await Dispatcher(*parts, WorkerLimits(), RULES).dispatch()
+    assert asked == ["flood", "quiet"] + ["flood"] * 19
 
 
 @pytest.mark.parametrize("reason", ["invalid_transition", "overloaded"])
