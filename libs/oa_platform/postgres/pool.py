@@ -141,6 +141,8 @@ class Postgres:
 
     async def _wait_for_turn(self) -> None:
         """Wait until a connection is free for those for whom the current code works, who have to give its slot back."""
+        if self._slots.take_now():
+            return
         try:
             async with asyncio.timeout(self._settings.acquire_timeout_s):
                 await self._slots.take(for_whom())

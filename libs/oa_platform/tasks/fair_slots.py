@@ -46,10 +46,16 @@ class FairSlots:
         finally:
             self.give_back()
 
+    def take_now(self) -> bool:
+        """Take a slot if one is free. Who gets one has to give it back."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
     async def take(self, key: str) -> None:
         """Wait for a slot. Who gets one has to give it back."""
-        if self._free:
-            self._free -= 1
+        if self.take_now():
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, {})[turn] = None
