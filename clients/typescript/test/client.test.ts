@@ -506,7 +506,8 @@ test("what is no cursor is refused, and breaks nothing else", async () => {
   const read = JSON.parse('{"epoch": "e1", "appliedSeq": 1, "chain": ""}');
   const client = clientOf(gateway, { cursors: { ...forgetful, load: () => ({ ...read, chain: {} }) } });
   const chain = new Uint8Array(0);
-  for (const cursor of [undefined, read, "text", { ...read, chain, appliedSeq: -1 }, { appliedSeq: 1, chain }]) {
+  const long = { ...read, chain, epoch: "e".repeat(65) };
+  for (const cursor of [undefined, read, "text", long, { ...read, chain, appliedSeq: -1 }, { appliedSeq: 1, chain }]) {
     const refusal = await rejection(client.topic(T, cursor as Cursor | undefined).next());
     assert.deepEqual([refusal.reason, refusal.field], ["invalid_value", "cursor"]);
   }
