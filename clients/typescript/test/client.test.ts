@@ -165,6 +165,19 @@ test("a signal that aborts while the cursor is looked up asks for nothing", asyn
   client.close();
 });
 
+test("a loop ends although its store of cursors never answers", { timeout: 20_000 }, async () => {
+  const gateway = gatewayWith("a");
+  const leaving = new AbortController();
+  const client = clientOf(gateway, { cursors: { ...forgetful, load: () => new Promise<null>(() => {}) } });
+  const left = take(client.topic(T, undefined, { signal: leaving.signal }), 1);
+  leaving.abort();
+  assert.deepEqual(await left, ["end"]);
+  const closed = take(client.topic(T), 1);
+  client.close();
+  assert.deepEqual(await closed, ["end"]);
+  assert.deepEqual(gateway.heard, []);
+});
+
 test("an element counts as applied when the next one is asked for", async () => {
   const gateway = gatewayWith("a", "b", "c");
   const cursors = new MemoryCursors();
