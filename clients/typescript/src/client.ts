@@ -134,7 +134,9 @@ export class KhalaClient {
     options.signal?.addEventListener("abort", leave);
     this.#followed.set(name, followed);
     try {
-      const from = checkedCursor(cursor === undefined ? await this.#cursors.load(name) : cursor);
+      // A store may never answer, as a database that another tab holds.
+      const stored = async (): Promise<Cursor | null> => this.#cursors.load(name);
+      const from = checkedCursor(cursor === undefined ? await Promise.race([stored(), followed.inbox.ended]) : cursor);
       if (this.#followed.get(name) !== followed) return;
       this.#do(this.#session.subscribe(name, from, at(), takesSnapshots));
       this.#do(this.#session.start(at()));

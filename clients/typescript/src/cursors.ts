@@ -4,6 +4,8 @@ import { NO_BYTES, type Cursor } from "./core/frames.js";
 import { Refusal } from "./refusal.js";
 
 const CHAIN_BYTES = [0, 32];
+/** Maximum length of an epoch, in characters. A gateway ends the whole connection of a client that sends more. */
+const MAX_EPOCH_CHARACTERS = 64;
 
 /** Keeps cursors by topic. `save` is awaited before the element after the cursor's is handed out. */
 export interface CursorStore {
@@ -90,6 +92,10 @@ export function checkedCursor(cursor: Cursor | null | undefined): Cursor | null 
 
 function isCursor(value: { epoch?: unknown; appliedSeq?: unknown; chain?: unknown }): value is Cursor {
   const { epoch, appliedSeq, chain } = value;
-  if (typeof epoch !== "string" || !Number.isSafeInteger(appliedSeq) || (appliedSeq as number) < 0) return false;
+  if (!isEpoch(epoch) || !Number.isSafeInteger(appliedSeq) || (appliedSeq as number) < 0) return false;
   return chain instanceof Uint8Array && CHAIN_BYTES.includes(chain.length);
+}
+
+function isEpoch(value: unknown): value is string {
+  return typeof value === "string" && [...value].length <= MAX_EPOCH_CHARACTERS && !value.includes("\0");
 }

@@ -16,6 +16,9 @@ export class Inbox<T> {
   #bytes = 0;
   #end: { readonly error: Error | null } | null = null;
   #wake: () => void = () => {};
+  #settle!: () => void;
+  /** Settles when the queue ends. */
+  readonly ended = new Promise<undefined>((resolve) => (this.#settle = () => resolve(undefined)));
 
   constructor(limits: InboxLimits, size: (update: T) => number) {
     this.#limits = limits;
@@ -43,6 +46,7 @@ export class Inbox<T> {
   /** End the queue: after the updates that wait, `take` throws `error`, or returns undefined if there is none. */
   end(error: Error | null = null): void {
     this.#end ??= { error };
+    this.#settle();
     this.#wake();
   }
 

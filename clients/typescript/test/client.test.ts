@@ -165,6 +165,19 @@ test("a signal that aborts while the cursor is looked up asks for nothing", asyn
   client.close();
 });
 
+test("a loop ends although its store of cursors never answers", { timeout: 20_000 }, async () => {
+  const gateway = gatewayWith("a");
+  const leaving = new AbortController();
+  const client = clientOf(gateway, { cursors: { ...forgetful, load: () => new Promise<null>(() => {}) } });
+  const left = take(client.topic(T, undefined, { signal: leaving.signal }), 1);
+  leaving.abort();
+  assert.deepEqual(await left, ["end"]);
+  const closed = take(client.topic(T), 1);
+  client.close();
+  assert.deepEqual(await closed, ["end"]);
+  assert.deepEqual(gateway.heard, []);
+});
+
 test("an element counts as applied when the next one is asked for", async () => {
   const gateway = gatewayWith("a", "b", "c");
   const cursors = new MemoryCursors();
@@ -510,7 +523,8 @@ test("what is no cursor is refused, and breaks nothing else", async () => {
   const read = JSON.parse('{"epoch": "e1", "appliedSeq": 1, "chain": ""}');
   const client = clientOf(gateway, { cursors: { ...forgetful, load: () => ({ ...read, chain: {} }) } });
   const chain = new Uint8Array(0);
-  for (const cursor of [undefined, read, "text", { ...read, chain, appliedSeq: -1 }, { appliedSeq: 1, chain }]) {
+  const long = { ...read, chain, epoch: "e".repeat(65) };
+  for (const cursor of [undefined, read, "text", long, { ...read, chain, appliedSeq: -1 }, { appliedSeq: 1, chain }]) {
     const refusal = await rejection(client.topic(T, cursor as Cursor | undefined).next());
     assert.deepEqual([refusal.reason, refusal.field], ["invalid_value", "cursor"]);
   }

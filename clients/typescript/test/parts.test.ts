@@ -67,6 +67,7 @@ test("a cursor is the same after it has been stored", () => {
 
 test("a text that holds no cursor is none", () => {
   assert.deepEqual(readCursor(writeCursor({ ...CURSOR, chain: new Uint8Array(0) }))?.chain.length, 0);
+  assert.equal(readCursor(writeCursor({ ...CURSOR, epoch: "😀".repeat(64) }))?.epoch.length, 128);
   const damaged = [
     "",
     "null",
@@ -75,6 +76,8 @@ test("a text that holds no cursor is none", () => {
     "{}",
     '{"epoch":"e1","appliedSeq":-1,"chain":""}',
     '{"epoch":"e1","appliedSeq":1.5,"chain":""}',
+    '{"epoch":"\\u0000","appliedSeq":1,"chain":""}',
+    `{"epoch":"${"é".repeat(65)}","appliedSeq":1,"chain":""}`,
   ];
   for (const text of [...damaged, '{"epoch":"e1","appliedSeq":1,"chain":"00"}', writeCursor(CURSOR).slice(1)]) {
     assert.equal(readCursor(text), null, text);

@@ -84,6 +84,10 @@ class OrgStore(Protocol):
         """Hold an org, and return whether anybody may act in it."""
         ...
 
+    async def restorable(self, org_id: str, now: datetime) -> bool:
+        """Whether an org was deleted and can still be restored."""
+        ...
+
     async def save(self, org: Org) -> None:
         """Store the org's name and deletion."""
         ...

@@ -54,6 +54,8 @@ AND EXISTS (SELECT 1 FROM control.memberships m WHERE m.org_id = $1 AND m.user_i
 """Keeps an org and its members as they are until the transaction ends."""
 GET = f"SELECT {_COLUMNS} FROM control.orgs o WHERE o.org_id = $1"  # noqa: S608
 """An org."""
+RESTORABLE = "SELECT 1 FROM control.orgs WHERE org_id = $1 AND delete_at > $2"
+"""An org that was deleted, if it can be restored."""
 SAVE = "UPDATE control.orgs SET name = $2, delete_at = $3 WHERE org_id = $1"
 """Stores an org's name and deletion."""
 LOCK_USER = "SELECT 1 FROM control.users WHERE user_id = $1 FOR NO KEY UPDATE"
@@ -127,6 +129,9 @@ class PostgresOrgs:
     async def held_open(self, org_id: str) -> bool:
         await self.hold(org_id)
         return bool(await self._connection.fetchval(IS_OPEN, org_id))
+
+    async def restorable(self, org_id: str, now: datetime) -> bool:
+        return bool(await self._connection.fetchval(RESTORABLE, org_id, now))
 
     async def save(self, org: Org) -> None:
         await self._connection.execute(SAVE, org.org_id, org.name, org.delete_at)

@@ -26,7 +26,7 @@ from services.control.tokens.domain import ACCESS_TTL
 SESSION_IDLE_TTL = timedelta(days=30)
 """A session that is not refreshed for this long has ended."""
 SESSION_MAX_TTL = timedelta(days=180)
-"""Maximum lifetime of a session, however often it is refreshed."""
+"""Maximum lifetime of a session after its person signed in, however often it is refreshed."""
 REVOKED_SHOWN_FOR = timedelta(days=30)
 _SESSION_PREFIX = "ses_"
 _NEVER = -1
@@ -47,9 +47,9 @@ FOR_SAFETY = (RevokeReason.TOKEN_REPLAY, RevokeReason.ADMIN_REVOKED, RevokeReaso
 """Reasons after which the session's device is no longer believed to be its person's."""
 
 
-def session_end(created_at: datetime, refreshed_at: datetime) -> datetime:
-    """Return when a session ends by itself if it is not refreshed again."""
-    return min(refreshed_at + SESSION_IDLE_TTL, created_at + SESSION_MAX_TTL)
+def session_end(signed_in_at: datetime, refreshed_at: datetime) -> datetime:
+    """Return when a session ends by itself if it is not refreshed again, and its person does not sign in again."""
+    return min(refreshed_at + SESSION_IDLE_TTL, signed_in_at + SESSION_MAX_TTL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Session:
     @property
     def expires_at(self) -> datetime:
         """When the session ends by itself, unless it is refreshed before and has not reached its maximum lifetime."""
-        return session_end(self.created_at, self.refreshed_at)
+        return session_end(self.signed_in_at, self.refreshed_at)
 
     @property
     def access_ttl(self) -> timedelta:

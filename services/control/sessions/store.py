@@ -76,7 +76,8 @@ MARK_USED = "UPDATE control.sessions SET used_counter = $2 WHERE session_id = $1
 LISTED = f"""
 SELECT {_COLUMNS} FROM control.sessions s
 WHERE user_id = $1
-  AND CASE WHEN revoked_at IS NULL THEN refreshed_at > $2 AND created_at > $3 ELSE revoked_at >= $4 END
+  AND CASE WHEN revoked_at IS NOT NULL THEN revoked_at >= $4
+      ELSE refreshed_at > $2 AND coalesce(signed_in_again_at, created_at) > $3 END
 ORDER BY created_at DESC, session_id DESC LIMIT $5"""  # noqa: S608
 """The newest sessions of a person, without those that have ended by age."""
 

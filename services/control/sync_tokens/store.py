@@ -11,7 +11,7 @@ from services.control.policy.domain import Role, StandingPrincipal
 from services.control.sessions.domain import session_end
 
 RECORD = """
-SELECT session_created_at, session_refreshed_at
+SELECT session_created_at AS session_signed_in_at, session_refreshed_at
 FROM control.record_if_acting($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
 """Records a mint, if the basis of its decisions still holds."""
 
@@ -38,4 +38,4 @@ class PostgresMints:
             entry.origin.network,
             entry.origin.request_id,
         )
-        return session_end(row["session_created_at"], row["session_refreshed_at"]) if row else None
+        return session_end(row["session_signed_in_at"], row["session_refreshed_at"]) if row else None

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
-from oa_client.core.cursors import read_cursor, write_cursor
+from oa_client.core.cursors import MAX_EPOCH_CHARACTERS, read_cursor, write_cursor
 from oa_khala.frames import Cursor
 
 CHAIN = bytes(range(32))
+EPOCH_CHARACTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 
 def test_it_is_written_as_the_typescript_client_writes_it() -> None:
@@ -19,7 +20,9 @@ def test_it_is_written_as_the_typescript_client_writes_it() -> None:
     assert write_cursor(Cursor("", 0)) == '{"epoch":"","appliedSeq":0,"chain":""}'
 
 
-@given(st.text(max_size=64), st.integers(0, 2**63 - 1), st.sampled_from([b"", CHAIN]))
+@given(
+    st.text(EPOCH_CHARACTERS, max_size=MAX_EPOCH_CHARACTERS), st.integers(0, 2**63 - 1), st.sampled_from([b"", CHAIN])
+)
 def test_what_was_written_is_read(epoch: str, seq: int, chain: bytes) -> None:
     cursor = Cursor(epoch, seq, chain)
     assert read_cursor(write_cursor(cursor)) == cursor
@@ -39,6 +42,10 @@ def test_what_was_written_is_read(epoch: str, seq: int, chain: bytes) -> None:
         '{"epoch":"e1","appliedSeq":true,"chain":""}',
         '{"epoch":"e1","appliedSeq":7,"chain":"00"}',
         '{"epoch":"e1","appliedSeq":7,"chain":"s3cret"}',
+        '{"epoch":"e1","appliedSeq":9223372036854775808,"chain":""}',
+        '{"epoch":"\\u0000","appliedSeq":7,"chain":""}',
+        '{"epoch":"\\ud800","appliedSeq":7,"chain":""}',
+        '{"epoch":"%s","appliedSeq":7,"chain":""}' % ("é" * 65),
     ],
 )
 def test_another_text_is_refused_and_not_shown(text: str) -> None:

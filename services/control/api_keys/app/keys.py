@@ -42,7 +42,7 @@ from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
 from services.control.mail import app as mail_app
 from services.control.notices.app import tell_of_key
 from services.control.orgs.app import OrgStore, PeopleTransaction, done
-from services.control.orgs.domain import require_name
+from services.control.orgs.domain import org_deleted, require_name
 from services.control.policy.domain import (
     WORKER_SCOPES,
     OrgOwned,
@@ -322,7 +322,8 @@ class ApiKeys:
 
     async def exchange(self, text: str, use: Use, origin: Origin) -> IssuedToken:
         """Exchange a key for a token, which does not outlive the key. Raises Refusal `invalid_api_key`, which is the
-        same for unknown and ended keys; `missing_scope` for a worker's token from a key without `workers.attach`."""
+        same for unknown and ended keys; `org_deleted` for a key that will work when its org is restored;
+        `missing_scope` for a worker's token from a key without `workers.attach`."""
         if not is_api_key(text):
             raise _unknown_key()
         async with self._transactions.begin() as tx:
@@ -337,8 +338,12 @@ class ApiKeys:
         self, tx: Transaction, key_hash: bytes, use: Use, origin: Origin
     ) -> tuple[OwnedKey, datetime] | Refusal:
         found = await tx.api_keys.by_hash(key_hash)
-        if found is None or not await tx.orgs.held_open(found.org_id):
+        if found is None:
             return _unknown_key()
+        if not await tx.orgs.held_open(found.org_id):
+            now = self._clock.now()
+            waits = found.works(now) and await tx.orgs.restorable(found.org_id, now)
+            return org_deleted() if waits else _unknown_key()
         await tx.api_keys.hold_owner(found.owner)
         owned = await tx.api_keys.standing(found.api_key_id)
         now = self._clock.now()

@@ -12,6 +12,7 @@ from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
 from services.control.api_keys.app.keys import Wanted
 from services.control.api_keys.domain import Use
+from services.control.orgs.domain import acting_as
 from services.control.orgs.limits import MAX_ENDED_AT_A_TIME, MAX_OWNED_ORGS
 from services.control.policy.domain import Role, StandingPrincipal
 from services.control.tests.cases import DELETE_GRACE, ORIGIN, Cases
@@ -123,7 +124,7 @@ async def test_nobody_acts_in_a_deleted_org_until_it_is_restored(cases: Cases, a
         await cases.admitted(tokens.access_token)
     with pytest.raises(Refusal, match="token_revoked"):
         await cases.admitted(script)
-    with pytest.raises(Refusal, match="invalid_api_key"):
+    with pytest.raises(Refusal, match="org_deleted"):
         await cases.api_keys.exchange(key, Use.WORKER, ORIGIN)
     row = await admin.fetchrow("SELECT subject, org_id, reason, place_change, issued_before FROM control.revocations")
     assert tuple(row) == ("", org_id, "org_deleted", "lost", cases.clock.now())
@@ -156,11 +157,16 @@ async def test_nobody_acts_in_a_deleted_org_until_it_is_restored(cases: Cases, a
 async def test_a_deleted_org_is_gone_after_its_grace(cases: Cases, admin: Any, clock: FakeClock) -> None:
     ada = await cases.principal()
     org_id, kept = await shared(cases, ada), await shared(cases, ada)
+    _, key = await cases.account(acting_as(ada, await cases.orgs.get(ada, org_id)), "ci")
     await cases.orgs.delete(ada, org_id, ORIGIN)
     await clock.advance((DELETE_GRACE - timedelta(seconds=1)).total_seconds())
     await cases.orgs.sweep()
     assert (await cases.orgs.get(ada, org_id)).org.delete_at is not None
+    with pytest.raises(Refusal, match="org_deleted"):
+        await cases.api_keys.exchange(key, Use.WORKER, ORIGIN)
     await clock.advance(1)
+    with pytest.raises(Refusal, match="invalid_api_key"):
+        await cases.api_keys.exchange(key, Use.WORKER, ORIGIN)
     await cases.orgs.sweep()
     with pytest.raises(Refusal, match="not_found"):
         await cases.orgs.restore(ada, org_id, ORIGIN)

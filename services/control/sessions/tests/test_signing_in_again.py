@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,11 @@ from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
 from oa_testing.clock import FakeClock
+from services.control.audit.domain import Action, AuditEntry
+from services.control.policy.domain import Role
 from services.control.sessions.domain import (
+    SESSION_IDLE_TTL,
+    SESSION_MAX_TTL,
     RefreshToken,
     RevokeReason,
     Session,
@@ -47,6 +52,25 @@ async def test_the_session_goes_on_where_it_was(cases: Cases, clock: FakeClock) 
     await clock.advance(5_000)
     refreshed = await cases.sessions.refresh(again.tokens.refresh_token, first.session.device_id, ORIGIN)
     assert (await cases.admitted(refreshed.access_token)).signed_in_at == caller.signed_in_at
+
+
+async def test_its_maximum_lifetime_begins_anew(cases: Cases, clock: FakeClock) -> None:
+    signed_in = await cases.signed_in(ADA)
+    device = signed_in.session.device_id
+    while clock.now() + timedelta(days=20) < signed_in.session.created_at + SESSION_MAX_TTL:
+        await clock.advance(timedelta(days=20).total_seconds())
+        signed_in = replace(
+            signed_in, tokens=await cases.sessions.refresh(signed_in.tokens.refresh_token, device, ORIGIN)
+        )
+    again = await cases.signed_in(ADA, device, signed_in.tokens.refresh_token)
+    assert again.session.session_id == signed_in.session.session_id
+    await clock.advance(timedelta(days=20).total_seconds())
+    later = await cases.sessions.refresh(again.tokens.refresh_token, device, ORIGIN)
+    caller = await cases.admitted(later.access_token)
+    assert [one.session_id for one in await cases.sessions.list(caller)] == [again.session.session_id]
+    entry = AuditEntry(Action.SYNC_TOKEN_MINTED, ORIGIN, caller.subject, caller.org_id, "")
+    async with cases.transactions.begin() as tx:
+        assert await tx.mints.record(caller, list(Role), entry, clock.now()) == clock.now() + SESSION_IDLE_TTL
 
 
 async def test_an_answer_that_was_lost_is_given_again(cases: Cases, clock: FakeClock) -> None:
