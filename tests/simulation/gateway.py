@@ -38,7 +38,7 @@ from tests.simulation.world import USER, Broken, World
 
 SESSION_LIMITS = SessionLimits(
     hello_deadline_ms=2_000,
-    heartbeat_interval_ms=2_000,
+    heartbeat_interval_ms=3_333,
     idle_timeout_ms=8_000,
     slow_consumer_ms=4_000,
     snapshot_part_bytes=100,
