@@ -208,10 +208,10 @@ class Postgres:
         """What a check complains of; empty if nothing. A check without an answer counts as failed before it ends."""
         look = asyncio.create_task(self._complaint(), name="postgres-look")
         try:
-            await asyncio.wait({look}, timeout=self._settings.silent_s)
-            if not look.done():
+            # It may hang for longer than its own time limits: a connection that is given up waits for its server.
+            while not (await asyncio.wait({look}, timeout=self._settings.silent_s))[0]:
                 self.silence.failed(time.monotonic())
-            why = await look
+            why = look.result()
         finally:
             await cancel_and_wait(look)
         if why:
