@@ -158,6 +158,37 @@ async def test_a_frozen_connection_is_silence_until_it_moves_again(
         await postgres.check()
 
 
+class _OneMoreSuccess(Silence):
+    """Hears of a success right before the first look that hangs is taken for failed."""
+
+    hung = 0
+
+    def failed(self, now_s: float) -> None:
+        self.hung += 1
+        if self.hung == 1:
+            self.answered(now_s)
+        super().failed(now_s)
+
+
+async def test_a_look_that_hangs_is_silence_though_something_else_succeeded_after_it_began(
+    empty_database: Database, fault_proxies: FaultProxies
+) -> None:
+    proxy = await fault_proxies("127.0.0.1", empty_database.port)
+    settings = DatabaseSettings(
+        url=Secret(empty_database.runtime.replace(f":{empty_database.port}/", f":{proxy.port}/")),
+        may_lose_commits=True,
+        statement_timeout_ms=int(PATIENCE_S * 1000),
+        watch_ms=20,
+        silent_s=0.2,
+    )
+    postgres = Postgres(settings, "test")
+    postgres.silence = _OneMoreSuccess(settings.silent_s, 0)
+    async with postgres, asyncio.timeout(PATIENCE_S):
+        proxy.stall()
+        await postgres.silence.began.wait()
+        proxy.resume()
+
+
 async def test_work_that_is_slow_is_not_silence(empty_database: Database) -> None:
     """The looks find no free connection, but what takes them all succeeds."""
     settings = DatabaseSettings(
