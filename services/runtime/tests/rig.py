@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -28,6 +29,7 @@ from oa_platform.process.lifecycle import Process
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.ids import new_id
 from oa_testing.postgres import ON_FAST, PATIENT, Database
+from oa_wire.status import LOST_STATUS, from_code
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import claims_pb2
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2
@@ -182,6 +184,9 @@ async def replica(settings: RuntimeSettings, key: SigningKey) -> AsyncIterator[R
         yield Replica(server, channel, process.readiness, revocations)
 
 
+_LOST = from_code("INTERNAL", LOST_STATUS).message
+
+
 class FakeWorker:
     """The worker's end of an Attach stream."""
 
@@ -193,7 +198,8 @@ class FakeWorker:
         slots: int = 4,
         agents: Sequence[worker_service_pb2.Agent] = (),
     ) -> None:
-        self.call = replica.workers.Attach(metadata=who.as_worker())
+        self._open = partial(replica.workers.Attach, metadata=who.as_worker())
+        self.call = self._open()
         self._agents = agents
         self.worker_id = worker_id
         self._slots = slots
@@ -201,7 +207,8 @@ class FakeWorker:
         self._writing = asyncio.Lock()  # a call takes one write at a time
 
     async def attach(self, *held: worker_service_pb2.HeldLease) -> worker_service_pb2.WorkerAttached:
-        """Say hello and read the answer."""
+        """Say hello and read the answer. A refusal that gRPC lost while the call was sending (`LOST_STATUS`) is asked
+        for again."""
         hello = worker_service_pb2.WorkerHello(
             worker_id=self.worker_id,
             name="fake",
@@ -210,10 +217,17 @@ class FakeWorker:
             max_concurrent_runs=self._slots,
             held_leases=held,
         )
-        await self.write(worker_service_pb2.AttachRequest(attach=hello))
-        attached: worker_service_pb2.WorkerAttached = (await self.next("attached")).attached
-        self.worker_id = attached.worker_id
-        return attached
+        while True:
+            try:
+                await self.write(worker_service_pb2.AttachRequest(attach=hello))
+                attached: worker_service_pb2.WorkerAttached = (await self.next("attached")).attached
+            except Refusal as refusal:
+                if refusal.message != _LOST:
+                    raise
+                self.call = self._open()
+            else:
+                self.worker_id = attached.worker_id
+                return attached
 
     async def next(self, kind: str) -> Any:
         """The next message, which must be of this kind."""
