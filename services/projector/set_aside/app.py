@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import surviving
 from oa_platform.health.quarantine import Quarantine
 from oa_runlog.events import RunEvent
 from services.projector.set_aside.limits import SetAsideLimits
@@ -73,12 +73,10 @@ class Retries:
         self._limits = limits
 
     async def run(self) -> None:
-        """Look periodically, until cancelled."""
+        """Look periodically, until canceled."""
         while True:
-            try:
+            with surviving(_log, "set_aside_not_read"):
                 await self.look()
-            except Exception as error:  # noqa: BLE001 - a look that breaks must not end all looks
-                note_survived(_log, "set_aside_not_read", error)
             await asyncio.sleep(self._limits.look_interval_s)
 
     async def look(self) -> None:
