@@ -1,13 +1,13 @@
 """The values of all frames in both directions, as the sessions see them. `wire` maps them to bytes and back."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 PROTOCOL_VERSION = 1
 SCHEMA_VERSION = 1
 
 
-class Form(Enum):
+class Form(StrEnum):
     """How frames are written on a connection: the value is the WebSocket subprotocol. A gateway
     takes the first one in this order that the client offers. `READABLE` is for people, and only `readable` writes it; a
     client sends the same under it as under `JSON`."""

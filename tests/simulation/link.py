@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from oa_khala.frames import Event, Form, Snapshot
 from services.khala_gateway.connections.app.connection import Connection
@@ -114,6 +114,10 @@ class Link:
         if self._down.held_bytes > self._high_bytes and not self._blocked:
             self._blocked = True
             self.connection.blocked(True)
+
+    def write_all(self, several: Sequence[bytes]) -> None:
+        """Several at once."""
+        self.write(b"".join(several))
 
     def _check_silence(self, data: bytes) -> None:
         for message in messages(data):

@@ -79,7 +79,9 @@ class Deadlines:
 
     def end(self, now_ms: int) -> Refusal | None:
         """Return why the connection ends now; None when it continues."""
-        return next((_ENDS[reason] for reason, at_ms in self._ends_at_ms.items() if now_ms >= at_ms), None)
+        if min(self._ends_at_ms.values()) > now_ms:
+            return None
+        return next(_ENDS[reason] for reason, at_ms in self._ends_at_ms.items() if now_ms >= at_ms)
 
     def beats(self, now_ms: int) -> bool:
         """Whether a heartbeat is due."""

@@ -11,7 +11,7 @@ A Grant is the answer to the token of Hello or RefreshToken; frames that the cli
 leads from every state to CLOSED: a frame that is not in the table, a token that is invalid or revoked, a deadline.
 """
 
-from enum import Enum
+from enum import StrEnum
 
 from oa_base.refusal import Refusal
 from oa_khala.frames import ClientFrame, Hello, Ping, RefreshToken, Subscribe, Unsubscribe
@@ -20,7 +20,7 @@ from oa_khala.server.admission import Grant
 Happening = ClientFrame | Grant | Refusal
 
 
-class State(Enum):
+class State(StrEnum):
     """Where a connection stands."""
 
     AWAIT_HELLO = "await_hello"

@@ -94,9 +94,12 @@ class Subscriptions:
 
     def heads(self) -> tuple[frames.TopicHead, ...]:
         """Return where the topics that are being served stand."""
-        served = (one for one in self.by_topic.values() if one.next_seq > 0)
         return tuple(
-            frames.TopicHead(one.name, self._head_of(one.name), one.epoch, self._away(one.name)) for one in served
+            [
+                frames.TopicHead(one.name, self._head_of(one.name), one.epoch, self._away(one.name))
+                for one in self.by_topic.values()
+                if one.next_seq > 0
+            ]
         )
 
     # --------------------------------------------------------------------------------------------- the gateway

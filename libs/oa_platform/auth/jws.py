@@ -50,7 +50,10 @@ class SignedText:
             crypto_sign_open(self._signature + self._signed, key.public_bytes_raw())
         except BadSignatureError:
             raise ValueError("another signature") from None
-        return _object(_decoded(self._payload))
+        payload = json.loads(_decoded(self._payload))
+        if not isinstance(payload, dict):
+            raise ValueError("not an object")
+        return payload
 
 
 def read_jws(token: str) -> SignedText:

@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -467,15 +468,26 @@ async def test_a_clean_close_is_answered() -> None:
         await eventually(lambda: not stack.server.sockets)
 
 
-async def test_what_one_frame_is_answered_leaves_in_one_write_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[bytes] = []
-    write = Socket.write
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[bytes]]:
+    """What sockets write with one system call each."""
+    written: list[Sequence[bytes]] = []
+    write, write_all = Socket.write, Socket.write_all
 
     def count(socket: Socket, data: bytes) -> None:
-        written.append(data)
+        written.append([data])
         write(socket, data)
 
+    def count_all(socket: Socket, messages: Sequence[bytes]) -> None:
+        written.append(messages)
+        write_all(socket, messages)
+
     monkeypatch.setattr(Socket, "write", count)
+    monkeypatch.setattr(Socket, "write_all", count_all)
+    return written
+
+
+async def test_what_one_frame_is_answered_leaves_in_one_write_and_in_order(written: list[Sequence[bytes]]) -> None:
     async with running(Limits().with_session(heartbeat_interval_ms=3_600_000)) as stack:
         client = await stack.connect(T, U)
         stands = [(topic, await client.follow(topic)) for topic in (T, U)]
@@ -484,4 +496,17 @@ async def test_what_one_frame_is_answered_leaves_in_one_write_and_in_order(monke
         for topic in (T, U):
             assert (await client.next(frames.Subscribed)).topic == topic
             assert (await client.next(frames.CaughtUp)).topic == topic
+        assert len(written) == 1
+
+
+async def test_what_another_client_has_just_read_leaves_with_the_answer(written: list[Sequence[bytes]]) -> None:
+    limits = Limits().with_session(heartbeat_interval_ms=3_600_000).with_hub(kept_pages_ms=3_600_000)
+    async with running(limits) as stack:
+        first, second = await stack.connect(T), await stack.connect(T)
+        stands = await first.follow(T)
+        behind = Cursor(stands.epoch, stands.head - 3)
+        await first.follow(T, behind)
+        written.clear()
+        await second.follow(T, behind)
+        assert second.seqs[T] == [stands.head - 2, stands.head - 1, stands.head]
         assert len(written) == 1

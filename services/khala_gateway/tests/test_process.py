@@ -71,7 +71,8 @@ async def test_it_serves_while_control_is_away_and_drains_on_sigterm(gateway: Ga
         assert await client.close_code() == ("", 1012)
         assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
     log = gateway.output.read_text("utf-8")
-    assert "session_open" in log
+    assert '"event": "connection_gone"' in log
+    assert '"subject": "usr_' in log
     assert "eyJ" not in log, "a token was logged"
 
 

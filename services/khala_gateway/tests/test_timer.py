@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
+from oa_khala.server.deadlines import NEVER
 from oa_khala.server.session import ServerSession
-from oa_khala.server.states import State
 from oa_testing.waiting import eventually
 from services.khala_gateway.connections.app.timer import TICK_MS, Alarms, SessionTimer
 
@@ -23,7 +23,6 @@ class Session:
 
     def __init__(self, wake_at_ms: int) -> None:
         self.wake_at_ms = wake_at_ms
-        self.state = State.OPEN
 
 
 class Bell:
@@ -65,6 +64,15 @@ async def test_an_earlier_time_takes_the_place_of_a_later_one(alarms: Alarms) ->
     await eventually(lambda: len(bell.rang_at_ms) == 2)
 
 
+async def test_a_later_time_takes_the_place_of_an_earlier_one(alarms: Alarms) -> None:
+    moved, other = Bell(alarms, now_ms() + TICK_MS), Bell(alarms, now_ms() + 3 * TICK_MS)
+    moved.session.wake_at_ms = now_ms() + 3_600_000
+    moved.timer.arm()
+    await eventually(lambda: bool(other.rang_at_ms))
+    assert moved.rang_at_ms == []
+    moved.timer.stop()
+
+
 async def test_a_timer_that_fails_or_stops_another_harms_no_third(alarms: Alarms) -> None:
     failures: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(str(context["exception"])))
@@ -83,7 +91,7 @@ async def test_a_timer_that_fails_or_stops_another_harms_no_third(alarms: Alarms
 
 async def test_a_closed_session_is_not_told(alarms: Alarms) -> None:
     closed, open_one = Bell(alarms, now_ms() + TICK_MS), Bell(alarms, now_ms() + 3 * TICK_MS)
-    closed.session.state = State.CLOSED
+    closed.session.wake_at_ms = NEVER
     closed.timer.arm()
     await eventually(lambda: bool(open_one.rang_at_ms))
     assert closed.rang_at_ms == []

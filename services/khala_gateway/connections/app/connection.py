@@ -26,6 +26,8 @@ from services.khala_gateway.feeds.app.entries import Entry
 _log = structlog.get_logger(__name__)
 _COMMON = (Subscribed, CaughtUp, Heartbeat)
 _REMEMBERED_ANSWERS = 64
+# Fewer bytes wait for each other.
+_TOGETHER_BYTES = 64 * 1024
 
 
 class Connection:
@@ -37,11 +39,12 @@ class Connection:
         self._dependencies = dependencies
         self._header_token = header_token
         self._now_ms = dependencies.now_ms
+        self._began_ms = self._now_ms()
         hub, limits = dependencies.hub, dependencies.limits
         if transport.encoding.form is Form.READABLE:
             limits = replace(limits, snapshot_part_bytes=0)  # a part is not a message: readers get snapshots whole
-        self._session = ServerSession(connection_id, limits, hub.head_of, self._now_ms(), hub.source_away)
-        self._delivery = Delivery(self._session, transport, dependencies, self._run)
+        self._session = ServerSession(connection_id, limits, hub.head_of, self._began_ms, hub.source_away)
+        self._delivery = Delivery(self._session, transport, dependencies, self._run, self._deliver)
         self._subscribers: dict[Subscription, TopicSubscriber] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: Grant | None = None
@@ -93,6 +96,17 @@ class Connection:
         self._unwatch()
         if self._held is not None:
             self._dependencies.live_tokens.release(self._held, self)
+        # The one record of each connection: another at its beginning would take a tenth of what letting it in costs.
+        held, encoding = self._held, self._transport.encoding
+        _log.info(
+            "connection_gone",
+            connection_id=self.connection_id,
+            subject=held.subject if held else "",
+            session_id=held.session_id if held else "",
+            form=encoding.form.value,
+            deflates=encoding.deflate_from is not None,
+            lasted_s=round((self._now_ms() - self._began_ms) / 1000, 3),
+        )
 
     # --------------------------------------------------------------------------------------------- from the gateway
 
@@ -159,15 +173,24 @@ class Connection:
         entry = _common_entry(frame) if isinstance(frame, _COMMON) else _entry(frame)
         encoding = self._transport.encoding
         if isinstance(frame, Snapshot):
-            self._write()
-            self._transport.write(entry.message(encoding))
+            self._deliver(entry.message(encoding))
         else:
             self._unwritten.append(entry.message(encoding.plain))  # small, and only for this connection
 
+    def _deliver(self, messages: bytes) -> None:
+        """Write what subscriptions get, behind the messages that wait. While commands are carried out, it waits too,
+        unless so much does that the socket has to say whether it accepts more."""
+        if not self._running:
+            self._transport.write(messages)
+            return
+        if sum(map(len, self._unwritten)) >= _TOGETHER_BYTES:
+            self._write()
+        self._unwritten.append(messages)
+
     def _write(self) -> None:
         if self._unwritten:
-            data, self._unwritten = b"".join(self._unwritten), []
-            self._transport.write(data)
+            messages, self._unwritten = self._unwritten, []
+            self._transport.write_all(messages)
 
     def _join(self, subscription: Subscription) -> None:
         registered_at = self._dependencies.replays.tick()
@@ -217,15 +240,6 @@ class Connection:
         live_tokens.claim(grant, self)
         self._unwatch()
         self._unwatch = self._dependencies.revocations.watch(grant.holder, self._revoked)
-        encoding = self._transport.encoding
-        _log.info(
-            "session_open",
-            connection_id=self.connection_id,
-            subject=grant.subject,
-            session_id=grant.session_id,
-            form=encoding.form.value,
-            deflates=encoding.deflate_from is not None,
-        )
 
 
 def _entry(frame: ServerFrame) -> Entry:

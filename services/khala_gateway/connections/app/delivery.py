@@ -7,6 +7,7 @@ accepts more.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -46,15 +47,24 @@ class Delivery:
         "_snapshot_turn",
         "_transport",
         "_unblocked",
+        "_write",
     )
 
-    def __init__(self, session: ServerSession, transport: Transport, dependencies: Dependencies, run: Run) -> None:
-        """`run` carries out the session's commands."""
+    def __init__(
+        self,
+        session: ServerSession,
+        transport: Transport,
+        dependencies: Dependencies,
+        run: Run,
+        write: Callable[[bytes], None],
+    ) -> None:
+        """`run` carries out the session's commands, `write` writes messages behind those of earlier commands."""
         self._session = session
         self._transport = transport
         self._dependencies = dependencies
         self._flusher = dependencies.flusher
         self._run = run
+        self._write = write
         # Lists, because they are short: an empty deque takes ten times the memory, and each connection has them.
         self._ready: list[TopicSubscriber] = []
         self._behind: list[TopicSubscriber] = []
@@ -66,7 +76,11 @@ class Delivery:
 
     def begin(self, subscriber: TopicSubscriber) -> None:
         """Start delivery to `subscriber`, after the session has sent SUBSCRIBED."""
-        if subscriber.feed is not None:
+        if subscriber.feed is None:
+            return
+        if subscriber.subscription.next_seq <= subscriber.feed.head:
+            self.serve(subscriber)
+        else:
             self._go_on(subscriber, subscriber.feed)
 
     def mark(self, subscriber: TopicSubscriber) -> None:
@@ -120,9 +134,7 @@ class Delivery:
             self.broken(refusal)
             return
         if segment is None:
-            subscriber.waits = Waits.HISTORY
-            self._behind.append(subscriber)
-            self._start_reading()
+            self._serve_history(subscriber)
             return
         if segment.frames:
             self._hand_over(subscriber, segment)
@@ -143,7 +155,7 @@ class Delivery:
             self.broken(error)
             return
         subscriber.attempt = 0
-        self._transport.write(segment.data)
+        self._write(segment.data)
         self._flusher.delivered(segment.frames, len(segment.data))
         if answer:
             self._run(answer)
@@ -179,8 +191,18 @@ class Delivery:
                 await self._writable()
                 self._run(self._session.subscriptions.snapshot_part(subscription))
 
-    def _start_reading(self) -> None:
-        if self._reading is None and self._behind:
+    def _serve_history(self, subscriber: TopicSubscriber) -> None:
+        """Write the next page if it was read a moment ago and no other topic waits for one; otherwise read it."""
+        subscriber.waits = Waits.HISTORY
+        if self._reading is None:
+            subscription = subscriber.subscription
+            page = self._dependencies.replays.kept(subscription.topic, subscription.epoch, subscription.next_seq - 1)
+            if page is not None:
+                self._dependencies.hub.learned(subscription.topic, page.state)
+                self._take_page(subscriber, page)
+                return
+        self._behind.append(subscriber)
+        if self._reading is None:
             name = f"replay-{self._session.connection_id}"
             self._reading = asyncio.create_task(self._read_pages(), name=name)
             self._reading.add_done_callback(self.ended)

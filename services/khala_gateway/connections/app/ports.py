@@ -1,5 +1,6 @@
 """The interface that a connection needs from the door that it came through."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from services.khala_gateway.feeds.domain import Encoding
@@ -20,6 +21,10 @@ class Transport(Protocol):
 
     def write(self, data: bytes) -> None:
         """Write complete WebSocket messages unchanged."""
+        ...
+
+    def write_all(self, messages: Sequence[bytes]) -> None:
+        """Write several with one system call."""
         ...
 
     def close(self, code: int, reason: str) -> None:

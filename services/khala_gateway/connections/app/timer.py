@@ -4,8 +4,8 @@ import asyncio
 import heapq
 from collections.abc import Callable
 
+from oa_khala.server.deadlines import NEVER
 from oa_khala.server.session import ServerSession
-from oa_khala.server.states import State
 
 TICK_MS = 50
 """Timers due within one tick ring together at its end: no deadline of a session needs more precision."""
@@ -45,18 +45,21 @@ class Alarms:
         self._handle = asyncio.get_running_loop().call_later(delay_s, self._ring)
 
     def _ring(self) -> None:
-        """Ring all timers that are due. The loop calls each one, so that a failing one doesn't affect the others."""
+        """Ring all timers that are due. A failing one doesn't affect the others."""
         self._handle = None
         loop, now_ms = asyncio.get_running_loop(), self._now_ms()
         while self._ticks and self._ticks[0] * TICK_MS <= now_ms:
             for timer in self._due.pop(heapq.heappop(self._ticks)):
-                loop.call_soon(timer.ring)
+                try:
+                    timer.ring()
+                except Exception as error:  # noqa: BLE001 - as the loop does with what it calls
+                    loop.call_exception_handler({"message": "a session's timer failed", "exception": error})
         if self._ticks:
             self._arm()
 
 
 class SessionTimer:
-    """Calls `due` soon after the session's `wake_at_ms`; perhaps too early, which does no harm."""
+    """Calls `due` soon after the session's `wake_at_ms`."""
 
     __slots__ = ("_alarms", "_at_ms", "_due", "_session")
 
@@ -69,16 +72,13 @@ class SessionTimer:
 
     def arm(self) -> None:
         """Set the alarm again after something has happened, because `wake_at_ms` may have changed."""
-        if self._session.state is State.CLOSED:
-            self.stop()
-            return
         wake_at_ms = self._session.wake_at_ms
-        if self._at_ms is not None:
-            if wake_at_ms >= self._at_ms:
-                return
-            self._alarms.remove(self, self._at_ms)
-        self._at_ms = wake_at_ms
-        self._alarms.add(self, wake_at_ms)
+        if wake_at_ms == self._at_ms:
+            return
+        self.stop()
+        if wake_at_ms != NEVER:
+            self._at_ms = wake_at_ms
+            self._alarms.add(self, wake_at_ms)
 
     def stop(self) -> None:
         """Make no more calls."""
@@ -89,7 +89,7 @@ class SessionTimer:
     def ring(self) -> None:
         """Call `due`, unless the timer was stopped after the alarm."""
         if self._at_ms is not None:
-            self.stop()
+            self._at_ms = None
             self._due()
 
 

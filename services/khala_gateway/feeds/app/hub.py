@@ -49,7 +49,6 @@ class FeedHub:
         if not held.subscribers:
             self._set_timer(held, None)
         held.add(subscriber)
-        metrics.SUBSCRIPTIONS.labels(topic.topic_class.name).inc()
         if held.phase is Phase.CURRENT:
             subscriber.ready(held)
             return
@@ -63,7 +62,6 @@ class FeedHub:
         if held is None or subscriber not in held.subscribers:
             return
         held.remove(subscriber)
-        metrics.SUBSCRIPTIONS.labels(topic.topic_class.name).dec()
         if not held.subscribers:
             self._set_timer(held, self._limits.linger_ms, self._drop)
 

@@ -64,6 +64,8 @@ class ReplayReader:
         self._slots = {name: FairSlots(limits.concurrent_replays) for name in sources}
         self._kept: KeptPages[_Key, ReplayPage] = KeptPages(limits.kept_pages_bytes, limits.kept_pages_ms / 1000)
         self._reads: dict[_Key, _Read] = {}
+        # Looked up once: one is counted for each client that comes back.
+        self._counts = {name: REPLAY_KEPT.labels(name) for name in sources}
         self._ticks = 0
 
     def tick(self) -> int:
@@ -77,11 +79,11 @@ class ReplayReader:
         Owners of topics have their turns. Raises Refusal.
         """
         key = (str(topic), epoch, after_seq)
-        if (kept := self._kept_page(topic, key)) is not None:
+        if (kept := self.kept(topic, epoch, after_seq)) is not None:
             return kept
         while (read := self._reads.get(key)) is not None and read.began_at < registered_at:
             await asyncio.wait([read.task])
-            if (kept := self._kept_page(topic, key)) is not None:
+            if (kept := self.kept(topic, epoch, after_seq)) is not None:
                 return kept
         if read is None:
             read = self._begin(topic, key, owner)
@@ -90,10 +92,11 @@ class ReplayReader:
         # Shielded: a connection that goes away must not take the page from the others.
         return await asyncio.shield(read.task)
 
-    def _kept_page(self, topic: Topic, key: _Key) -> ReplayPage | None:
-        kept = self._kept.get(key, _now_s())
+    def kept(self, topic: Topic, epoch: str, after_seq: int) -> ReplayPage | None:
+        """The page from `after_seq + 1` on, if it was read a moment ago."""
+        kept = self._kept.get((str(topic), epoch, after_seq), _now_s())
         if kept is not None:
-            REPLAY_KEPT.labels(topic.source).inc()
+            self._counts[topic.source].inc()
         return kept
 
     def _begin(self, topic: Topic, key: _Key, owner: str) -> _Read:

@@ -74,6 +74,7 @@ class TopicFeed:
         # Subscribers that have not been told yet where the feed stands.
         self.waiting: dict[Subscriber, None] = {}
         self.dropped = False
+        self._count = metrics.SUBSCRIPTIONS.labels(topic.topic_class.name)
         self._limits = limits
         self._flusher = flusher
         self._arrivals = Arrivals()
@@ -104,6 +105,7 @@ class TopicFeed:
         """Take in a subscriber."""
         self.subscribers[subscriber] = None
         self._apart[subscriber] = None
+        self._count.inc()
 
     def remove(self, subscriber: Subscriber) -> None:
         """Let a subscriber go."""
@@ -111,6 +113,7 @@ class TopicFeed:
         del self.subscribers[subscriber]
         del self._apart[subscriber]
         self.waiting.pop(subscriber, None)
+        self._count.dec()
 
     def gather(self, subscriber: Subscriber) -> None:
         """Deliver to `subscriber` together with others from now on, if it has been given everything."""

@@ -137,6 +137,5 @@ class WebSocketServer:
             metrics.CONNECTIONS.dec()
             self._open -= 1
             self._admission.went(socket.network)
-            _log.info("connection_gone", connection_id=socket.connection.connection_id)
         if self._draining and not self.sockets:
             self._all_gone.set()

@@ -5,6 +5,7 @@ all clients, so they are only written. The states of the closing handshake (RFC 
 """
 
 import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Protocol, cast
 
@@ -168,6 +169,11 @@ class Socket(asyncio.Protocol):
         """Write complete messages unchanged; nothing once the close has begun."""
         if self._open and self._tcp is not None:
             self._tcp.write(data)
+
+    def write_all(self, messages: Sequence[bytes]) -> None:
+        """Write several with one system call. They are not joined: a page that many clients get is kept once."""
+        if self._open and self._tcp is not None:
+            self._tcp.writelines(messages)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake behind what was written. Only a client that was too slow gets `linger_ms`."""
