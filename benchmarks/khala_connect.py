@@ -1,9 +1,10 @@
 """What does it cost the gateway to let clients in, and to bring them up to date when all reconnect at once?
 
-    python -m benchmarks.khala_connect [--clients 1000] [--storm 3000] [--missed 300] [--json FILE]
+    python -m benchmarks.khala_connect [--clients 1000] [--storm 3000] [--missed 300] [--idle 5000] [--json FILE]
 
-The real gateway (tokens, hub, connections, sockets on uvloop) against clients in another process that read and discard.
-CPU time of the gateway's process, kernel included. Each client has a token of its own, which is verified.
+The real gateway (tokens, hub, connections, sockets on uvloop) on one core, against clients in another process on the
+other core, which read and discard (`many_clients`). CPU time of the gateway's process, kernel included. Each client has
+a token of its own, which is verified.
 
 - **connect and subscribe**: until all are subscribed, and the memory that each client then takes. All follow the same
   topic, or each follows one of its own.
@@ -11,9 +12,12 @@ CPU time of the gateway's process, kernel included. Each client has a token of i
   the source was read.
 - **idle**: all are subscribed, and nothing happens but one heartbeat for each. In a second row, each client also sends
   a ping as often as our clients do, and the answer takes the place of its heartbeat.
+- **Centrifuge** (peer): the library behind Centrifugo, in Go, under the same clients: connecting and subscribing
+  without a token, and the storm, out of its history in memory. It is left out where there is no Go.
 - **websockets** (peer): the handshake alone by the library `websockets`, which answers the upgrade and then discards
   all input; no token, no frame, no topic.
 - **bare Ed25519** (floor): one check of one signature by libsodium.
+- **bare send()** (floor): as many bytes as a heartbeat has, once to each idle connection, as spread as heartbeats are.
 """
 
 from __future__ import annotations
@@ -21,16 +25,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import json
 import logging
 import multiprocessing
 import os
+import socket
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
-from itertools import repeat, starmap
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,9 +47,13 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from benchmarks.khala_stage import EPOCH, TOPIC, USER, delivered, gateway, subscribed
-from benchmarks.measure import Figures, report
-from benchmarks.sockets import Subscriber, allow_sockets
+from benchmarks.many_clients import PATIENCE_S, go_program, many_clients
+from benchmarks.measure import Figures, on_core, report
+from benchmarks.peers.listeners import PLAIN_UPGRADE
+from benchmarks.peers.processes import CENTRIFUGE, cpu_s_of, line_of, server_process
+from benchmarks.sockets import UPGRADE, allow_sockets, client_message, masked
 from oa_base.identity import ISSUER, KHALA_AUDIENCE, SYNC_CLAIMS_VERSION
+from oa_khala import frames
 from oa_khala.frames import Cursor, Form
 from oa_khala.server.limits import SessionLimits
 from oa_khala.topics import run_events
@@ -66,15 +75,19 @@ from services.khala_gateway.wiring import steady_wall_ms
 PAYLOAD_BYTES = 200
 FIRST_CLIENTS = 100
 """Number of clients that are there before the measured ones come."""
-AT_A_TIME = 64
-"""Number of handshakes that the clients have in progress at a time."""
+FIRST = UPGRADE + b"\r\n"
+ANYTHING = client_message(frames.Ping(1))
+"""For a server that discards what it gets."""
 IDLE_S = SessionLimits().heartbeat_interval_ms / 1000
 """So that each client has one heartbeat."""
-PING_EVERY_S = SessionLimits().idle_timeout_ms / 3 / 1000
+PING_EVERY_S = SessionLimits().idle_timeout_ms // 3_000
 """How often our clients show a gateway that they are alive."""
-PATIENCE_S = 120.0
+BEAT_BYTES = 64
+"""About what a heartbeat of one topic has."""
+_GROUPS = 100
 _TTL_S = 600
-_BARE = "bare"
+# Until the last bytes of what is measured are out.
+_REST_S = 0.5
 
 
 def tokens(key: SigningKey, topics: Iterable[str]) -> list[str]:
@@ -112,25 +125,14 @@ async def until(reached: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-@asynccontextmanager
-async def clients(
-    port: int, given: Sequence[str], after_seq: int = -1, topics: Iterable[str] | None = None, *, ping: bool = False
-) -> AsyncIterator[None]:
-    """Clients in a process of their own, for a block: one for each of `given`, a token or `_BARE` for none.
-
-    All follow the same topic, or each its own of `topics`. With `ping` they show that they are alive.
-    """
-    with tempfile.NamedTemporaryFile("w", suffix=".tokens") as file:
-        file.writelines(f"{token} {topic}\n" for token, topic in zip(given, topics or repeat(TOPIC), strict=False))
-        file.flush()
-        command = [sys.executable, "-m", "benchmarks.khala_connect", "--read", str(port), file.name, str(after_seq)]
-        command += ["--ping"] * ping
-        process = await asyncio.create_subprocess_exec(*command)
-        try:
-            yield
-        finally:
-            process.kill()
-            await process.wait()
+def says(key: SigningKey, topics: Sequence[str], after_seq: int | None = None) -> list[bytes]:
+    """What clients say once their handshake is done, each with a token of its own: Hello, and a subscription to one of
+    the topics. They begin behind `after_seq`, or at the start of what is kept."""
+    cursor = None if after_seq is None else Cursor(EPOCH, after_seq)
+    return [
+        client_message(frames.Hello(token, "dev_1", "bench/1")) + client_message(frames.Subscribe(((topic, cursor),)))
+        for token, topic in zip(tokens(key, topics), topics, strict=True)
+    ]
 
 
 class _Spent:
@@ -159,8 +161,8 @@ class _Spent:
         return _resident_bytes() - self._bytes
 
 
-def _resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
+def _resident_bytes(pid: int | None = None) -> int:
+    return int(psutil.Process(pid).memory_info().rss)
 
 
 def _a_client(subject: str, setting: str, count: int, spent: _Spent, note: str = "") -> Figures:
@@ -173,24 +175,32 @@ async def _warm_gateway(key: SigningKey) -> AsyncIterator[WebSocketServer]:
     """A gateway that has some clients already: what it needs once, for its first clients, is not counted."""
     async with gateway(verifier(key)) as (_, server, _):
         target = subscribed() + FIRST_CLIENTS
-        async with clients(server.port, tokens(key, [TOPIC] * FIRST_CLIENTS)):
+        async with many_clients(server.port, FIRST, says(key, [TOPIC] * FIRST_CLIENTS)):
             await until(lambda: subscribed() == target)
             yield server
 
 
-async def connect_and_idle(count: int, idle_s: float) -> list[Figures]:
-    """Measure clients that connect and stay. All follow the same topic."""
+async def connect(count: int) -> list[Figures]:
+    """Measure clients that connect. All follow the same topic."""
     key = generate_key()
-    given = tokens(key, [TOPIC] * count)
+    said = says(key, [TOPIC] * count)
     async with _warm_gateway(key) as server:
         target = subscribed() + count
         spent = _Spent()
-        async with clients(server.port, given):
+        async with many_clients(server.port, FIRST, said):
             await until(lambda: subscribed() == target)
             note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
-            rows = [_a_client("khala_gateway", "connect and subscribe", count, spent, note)]
-            rows.append(await _idle("idle", count, idle_s))
-        return rows
+            return [_a_client("khala_gateway", "connect and subscribe", count, spent, note)]
+
+
+async def idle(count: int, idle_s: float) -> list[Figures]:
+    """Measure clients that only listen."""
+    key = generate_key()
+    async with _warm_gateway(key) as server:
+        target = subscribed() + count
+        async with many_clients(server.port, FIRST, says(key, [TOPIC] * count)):
+            await until(lambda: subscribed() == target)
+            return [await _idle("idle", count, idle_s)]
 
 
 async def pinging(count: int, idle_s: float) -> list[Figures]:
@@ -198,7 +208,8 @@ async def pinging(count: int, idle_s: float) -> list[Figures]:
     key = generate_key()
     async with _warm_gateway(key) as server:
         target = subscribed() + count
-        async with clients(server.port, tokens(key, [TOPIC] * count), ping=True):
+        said, ping = says(key, [TOPIC] * count), client_message(frames.Ping(1))
+        async with many_clients(server.port, FIRST, said, ping=ping, ping_every_s=PING_EVERY_S):
             await until(lambda: subscribed() == target)
             return [await _idle("idle, with pings", count, idle_s)]
 
@@ -213,11 +224,11 @@ async def apart(count: int) -> list[Figures]:
     """Measure clients that each follow a topic of their own."""
     key = generate_key()
     topics = [run_events(new_id("run")) for _ in range(count)]
-    given = tokens(key, topics)
+    said = says(key, topics)
     async with _warm_gateway(key) as server:
         target = subscribed() + count
         spent = _Spent()
-        async with clients(server.port, given, topics=topics):
+        async with many_clients(server.port, FIRST, said):
             await until(lambda: subscribed() == target)
             note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
             return [_a_client("khala_gateway", "connect and subscribe, a topic each", count, spent, note)]
@@ -226,15 +237,49 @@ async def apart(count: int) -> list[Figures]:
 async def storm(count: int, missed: int) -> list[Figures]:
     """Measure clients that all reconnect at once."""
     key = generate_key()
-    given = tokens(key, [TOPIC] * count)
+    said = says(key, [TOPIC] * count, after_seq=0)
     history = [event_frame(TOPIC, seq, bytes(PAYLOAD_BYTES)) for seq in range(1, missed + 1)]
     async with gateway(verifier(key), history) as (_, server, source):
         target = delivered() + count * missed
         spent = _Spent()
-        async with clients(server.port, given, after_seq=0):
+        async with many_clients(server.port, FIRST, said):
             await until(lambda: delivered() >= target)
             note = f"{spent.cpu_s:.2f} s of CPU, the topic was read {source.reads} times"
             return [_a_client("khala_gateway", f"storm, {missed} missed each", count, spent, note)]
+
+
+async def centrifuge(count: int, storming: int, missed: int) -> list[Figures]:
+    """Measure the peer in Go; no rows where it can't be compiled."""
+    with tempfile.TemporaryDirectory() as directory:
+        program = await asyncio.to_thread(go_program, CENTRIFUGE, Path(directory))
+        if program is None:
+            print("Centrifuge is left out: it needs Go, and Go's module proxy", file=sys.stderr)
+            return []
+        return [
+            await _of_centrifuge(program, "connect and subscribe", count, 0),
+            await _of_centrifuge(program, f"storm, {missed} missed each", storming, missed),
+        ]
+
+
+async def _of_centrifuge(program: Path, setting: str, count: int, missed: int) -> Figures:
+    async with server_process(0, str(program)) as server:
+        port, pid = map(int, (await line_of(server)).split())
+        subscribe: dict[str, Any] = {"channel": "t0"}
+        if missed:
+            epoch = await line_of(server, f"keep {missed} {PAYLOAD_BYTES}")
+            subscribe |= {"recoverable": True, "recover": True, "epoch": epoch, "offset": 0}
+        commands = ({"id": 1, "connect": {}}, {"id": 2, "subscribe": subscribe})
+        said = masked(0x81, "\n".join(map(json.dumps, commands)).encode())
+        first = PLAIN_UPGRADE % b"/connection/websocket"
+        before_s, before_bytes, at = cpu_s_of(pid), _resident_bytes(pid), time.perf_counter()
+        async with many_clients(port, first, [said] * count, expected_bytes=missed * PAYLOAD_BYTES or 1) as clients:
+            await clients.all_served()
+            wall_s = time.perf_counter() - at
+            await asyncio.sleep(_REST_S)
+            cpu_s, kept = cpu_s_of(pid) - before_s, _resident_bytes(pid) - before_bytes
+    note = f"{cpu_s / count * 1e3:.2f} ms of CPU a client, all in {wall_s:.2f} s; {cpu_s:.2f} s of CPU"
+    note += f"; {kept / count / 1024:.1f} KiB of memory a client"
+    return Figures("Centrifuge", setting, count, cpu_s, note=note)
 
 
 async def handshakes(count: int) -> list[Figures]:
@@ -242,10 +287,27 @@ async def handshakes(count: int) -> list[Figures]:
     open_now: set[_Handshake] = set()
     server = await asyncio.get_running_loop().create_server(lambda: _Handshake(open_now), "127.0.0.1", 0, backlog=4096)
     spent = _Spent()
-    async with server, clients(server.sockets[0].getsockname()[1], [_BARE] * count):
+    async with server, many_clients(server.sockets[0].getsockname()[1], FIRST, [ANYTHING] * count):
         await until(lambda: len(open_now) == count)
         note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
         return [_a_client("websockets", "handshake alone", count, spent, note)]
+
+
+async def bare_sends(count: int, idle_s: float) -> list[Figures]:
+    """Measure the floor of a heartbeat: a `send()` of as many bytes to each connection, spread as heartbeats are."""
+    open_now: set[_Handshake] = set()
+    server = await asyncio.get_running_loop().create_server(lambda: _Handshake(open_now), "127.0.0.1", 0, backlog=4096)
+    async with server, many_clients(server.sockets[0].getsockname()[1], FIRST, [ANYTHING] * count):
+        await until(lambda: len(open_now) == count)
+        sockets, beat = [one.socket for one in open_now], bytes(BEAT_BYTES)
+        together = max(1, count // _GROUPS)
+        spent = _Spent()
+        for first in range(0, count, together):
+            for one in sockets[first : first + together]:
+                one.send(beat)
+            await asyncio.sleep(idle_s / _GROUPS)
+        note = f"{spent.cpu_s / idle_s * 100:.2f} % of a core"
+        return [Figures("bare send()", "to each idle client", count, spent.cpu_s, note=note)]
 
 
 class _Handshake(asyncio.Protocol):
@@ -256,9 +318,12 @@ class _Handshake(asyncio.Protocol):
         logger = logging.getLogger("benchmarks.handshake")
         self._ws = ServerProtocol(subprotocols=[Subprotocol(Form.PROTO.value)], logger=logger)
         self._tcp: asyncio.Transport
+        self.socket: socket.socket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._tcp = cast("asyncio.Transport", transport)
+        # A duplicate: the event loop's own can't be used while it watches it.
+        self.socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
     def data_received(self, data: bytes) -> None:
         self._ws.receive_data(data)
@@ -281,15 +346,18 @@ def signatures(count: int) -> Figures:
     return _a_client("bare Ed25519", "check a signature", count, spent)
 
 
-async def measured(count: int, storming: int, missed: int, idle_s: float = IDLE_S) -> list[Figures]:
+async def measured(count: int, storming: int, missed: int, idling: int, idle_s: float = IDLE_S) -> list[Figures]:
     """Every row."""
     return [
         signatures(count),
         *await _alone(handshakes, count),
-        *await _alone(connect_and_idle, count, idle_s),
-        *await _alone(pinging, count, idle_s),
+        *await centrifuge(count, storming, missed),
+        *await _alone(connect, count),
         *await _alone(apart, count),
         *await _alone(storm, storming, missed),
+        *await _alone(bare_sends, idling, idle_s),
+        *await _alone(idle, idling, idle_s),
+        *await _alone(pinging, count, idle_s),
     ]
 
 
@@ -305,31 +373,12 @@ async def _alone(part: Part, *arguments: float) -> list[Figures]:
 
 def _run(part: Part, *arguments: float) -> list[Figures]:
     allow_sockets(int(arguments[0]) + FIRST_CLIENTS)
+    on_core(0)()
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         # Logging and garbage collection as in the service: both are part of the cost of a client.
         configure_logging(load(LogSettings, {}), "khala_gateway", nowhere)
         calm_garbage_collection()
         return uvloop.run(part(*arguments))
-
-
-# ------------------------------------------------------------------------------------------------- the clients' process
-
-
-async def _come(port: int, given: Sequence[Sequence[str]], after_seq: int, ping: bool) -> None:
-    loop = asyncio.get_running_loop()
-    cursor = Cursor(EPOCH, after_seq) if after_seq >= 0 else None
-    free = asyncio.Semaphore(AT_A_TIME)
-
-    async def one(token: str, topic: str) -> None:
-        async with free:
-            _, client = await loop.create_connection(lambda: Subscriber(token, topic, cursor=cursor), "127.0.0.1", port)
-            await client.heard.wait()
-        while ping:
-            await asyncio.sleep(PING_EVERY_S)
-            client.ping()
-
-    await asyncio.gather(*starmap(one, given))
-    await asyncio.sleep(3600)
 
 
 # ------------------------------------------------------------------------------------------------- command line
@@ -340,22 +389,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=1_000)
     parser.add_argument("--storm", type=int, default=3_000, help="clients that come back at once")
     parser.add_argument("--missed", type=int, default=300, help="events that each of them missed")
+    parser.add_argument("--idle", type=int, default=5_000, help="clients that only listen")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--read", nargs=3, metavar=("PORT", "TOKENS", "AFTER"), help=argparse.SUPPRESS)
-    parser.add_argument("--ping", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     """Entry point of `python -m benchmarks.khala_connect`."""
     arguments = _arguments()
-    if arguments.read:
-        port, file, after_seq = arguments.read
-        given = [line.split() for line in Path(file).read_text("ascii").splitlines()]
-        allow_sockets(len(given))
-        uvloop.run(_come(int(port), given, int(after_seq), arguments.ping))
-        return
-    rows = asyncio.run(measured(arguments.clients, arguments.storm, arguments.missed))
+    rows = asyncio.run(measured(arguments.clients, arguments.storm, arguments.missed, arguments.idle))
     report("Letting clients in: clients a second of the gateway's CPU", rows, arguments.json)
 
 

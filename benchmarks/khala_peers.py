@@ -16,27 +16,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from benchmarks.many_clients import go_program
 from benchmarks.measure import Figures, report
 from benchmarks.peers.listeners import KINDS
+from benchmarks.peers.processes import CENTRIFUGE, cpu_s_of, line_of, server_process
 
 EVENT_BYTES = 200
-PATIENCE_S = 60.0
 _POLL_S = 0.02
-_GO_SOURCE = Path(__file__).parent / "peers" / "centrifuge"
 NAMES = {"gateway": "khala_gateway", "centrifuge": "Centrifuge", "nats": "nats-server", "broadcast": "broadcast()"}
 
 
@@ -84,65 +78,17 @@ class Result:
     ages_ms: Sequence[float]
 
 
-def centrifuge(directory: Path) -> Path | None:
-    """The program, compiled into `directory`; None where there is no Go, or no module proxy."""
-    go = shutil.which("go")
-    program = directory / "centrifuge"
-    if go is None:
-        return None
-    command = [go, "build", "-o", str(program), "."]
-    done = subprocess.run(command, cwd=_GO_SOURCE, capture_output=True, check=False)
-    return program if done.returncode == 0 else None
-
-
-@asynccontextmanager
-async def _process(core: int, *command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process on one core, which ends with the block."""
-
-    def stay() -> None:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
-
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, preexec_fn=stay)
-    try:
-        yield process
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            await asyncio.wait_for(process.wait(), 5)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-async def _line(process: asyncio.subprocess.Process, text: str = "") -> str:
-    """The next line that the process prints, after `text` has been sent to it."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    if text:
-        process.stdin.write(f"{text}\n".encode())
-    async with asyncio.timeout(PATIENCE_S):
-        return (await process.stdout.readline()).decode().strip()
-
-
-def _cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
-
-
 async def measured(kind: str, server: Sequence[str], crowd: Crowd) -> dict[str, Result]:
     """The results of each of the crowd's loads."""
     results = {}
-    async with _process(0, *server) as serving:
-        port, pid = (await _line(serving)).split()
+    async with server_process(0, *server) as serving:
+        port, pid = (await line_of(serving)).split()
         listeners = (sys.executable, "-m", "benchmarks.peers.listeners")
-        async with _process(1, *listeners, kind, port, str(crowd.clients), str(crowd.topics)) as listening:
-            assert await _line(listening) == "ready"
+        async with server_process(1, *listeners, kind, port, str(crowd.clients), str(crowd.topics)) as listening:
+            assert await line_of(listening) == "ready"
             for load in crowd.loads:
                 await asyncio.sleep(0.5)
-                await _line(listening, "report")
+                await line_of(listening, "report")
                 results[load.name] = await _one(serving, listening, int(pid), crowd, load)
     return results
 
@@ -151,12 +97,12 @@ async def _one(
     serving: asyncio.subprocess.Process, listening: asyncio.subprocess.Process, pid: int, crowd: Crowd, load: Load
 ) -> Result:
     expected = load.rounds * load.together * crowd.clients // crowd.topics
-    before_s = _cpu_s(pid)
+    before_s = cpu_s_of(pid)
     asked = f"{load.rounds} {load.together} {load.interval_us} {crowd.topics} {EVENT_BYTES}"
-    assert await _line(serving, asked) == "done"
+    assert await line_of(serving, asked) == "done"
     await asyncio.sleep(1.0)
-    got = json.loads(await _line(listening, "report"))
-    return Result(got["received"], expected - got["received"], _cpu_s(pid) - before_s, got["ages_ms"])
+    got = json.loads(await line_of(listening, "report"))
+    return Result(got["received"], expected - got["received"], cpu_s_of(pid) - before_s, got["ages_ms"])
 
 
 async def series(servers: dict[str, Sequence[str]], crowds: Sequence[Crowd], rounds: int) -> list[Figures]:
@@ -187,7 +133,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        program = centrifuge(Path(directory))
+        program = go_program(CENTRIFUGE, Path(directory))
         servers: dict[str, Sequence[str]] = {
             kind: (sys.executable, "-m", "benchmarks.peers.fan_out", kind) for kind in KINDS if kind != "centrifuge"
         }

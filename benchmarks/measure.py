@@ -75,6 +75,16 @@ async def closed_loop(subject: str, setting: str, producers: Sequence[Append], s
     return Figures(subject, setting, events, seconds, latencies)
 
 
+def on_core(core: int) -> Callable[[], None]:
+    """What makes a process stay on one core, where the system can do that; for `preexec_fn`."""
+
+    def stay() -> None:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
+
+    return stay
+
+
 def machine() -> dict[str, str | int]:
     """The machine of the measurement. The load averages (1, 5, 15 minutes) show its other work."""
     return {

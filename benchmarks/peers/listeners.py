@@ -24,7 +24,7 @@ _MARKS = re.compile(MARK + rb"(\d{19})")
 _MARK_BYTES = len(MARK) + 19
 AT_A_TIME = 64
 SAMPLES = 1_000
-_PLAIN_UPGRADE = (
+PLAIN_UPGRADE = (
     b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
@@ -37,11 +37,11 @@ def _khala(number: int) -> tuple[bytes, bytes]:
 
 def _centrifuge(number: int) -> tuple[bytes, bytes]:
     commands = b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"t%d"}}' % number
-    return _PLAIN_UPGRADE % b"/connection/websocket", masked(0x81, commands)
+    return PLAIN_UPGRADE % b"/connection/websocket", masked(0x81, commands)
 
 
 def _broadcast(number: int) -> tuple[bytes, bytes]:
-    return _PLAIN_UPGRADE % b"/", masked(0x81, b"t%d" % number)
+    return PLAIN_UPGRADE % b"/", masked(0x81, b"t%d" % number)
 
 
 def _nats(number: int) -> tuple[bytes, bytes]:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.khala_peers import Crowd, Load, centrifuge, series
+from benchmarks.khala_peers import Crowd, Load, series
+from benchmarks.many_clients import go_program
+from benchmarks.peers.processes import CENTRIFUGE
 from oa_testing.waiting import PATIENCE_S
 
 CROWD = Crowd(6, 2, (Load("singly", 6, 1, 1_000), Load("by 3", 4, 3, 1_000)))
@@ -21,7 +23,7 @@ async def test_all_events_arrive(kind: str) -> None:
 
 @pytest.mark.timeout(PATIENCE_S)
 async def test_all_events_of_the_peer_in_go_arrive(tmp_path: Path) -> None:
-    program = centrifuge(tmp_path)
+    program = go_program(CENTRIFUGE, tmp_path)
     if program is None:
         pytest.skip("needs Go, and Go's module proxy")
     rows = await series({"centrifuge": (str(program),)}, [CROWD], 1)

@@ -1,7 +1,9 @@
-// Serves topics "t0", "t1", … over WebSockets with Centrifuge, the library behind Centrifugo, for benchmarks.khala_peers.
+// Serves topics "t0", "t1", … over WebSockets with Centrifuge, the library behind Centrifugo, for benchmarks.khala_peers
+// and benchmarks.khala_connect.
 //
-// It prints "PORT PID", and then publishes what each line of standard input says: "rounds together interval_us topics
-// bytes". An event begins with the time at which it was published. "done" follows.
+// It prints "PORT PID", and then does what each line of standard input says. "keep COUNT BYTES" publishes so many events
+// to t0, keeps them for clients that come back, and prints their epoch. "rounds together interval_us topics bytes"
+// publishes, and prints "done". An event begins with the time at which it was published.
 package main
 
 import (
@@ -32,6 +34,17 @@ func event(bytes int) []byte {
 	return []byte(`"` + text + strings.Repeat("x", bytes-len(text)) + `"`)
 }
 
+// keep publishes events that clients can recover, and returns their epoch.
+func keep(node *centrifuge.Node, count, bytes int) string {
+	epoch := ""
+	for range count {
+		published, err := node.Publish("t0", event(bytes), centrifuge.WithHistory(count, time.Hour))
+		check(err)
+		epoch = published.Epoch
+	}
+	return epoch
+}
+
 func main() {
 	node, err := centrifuge.New(centrifuge.Config{})
 	check(err)
@@ -39,8 +52,9 @@ func main() {
 		return centrifuge.ConnectReply{Credentials: &centrifuge.Credentials{UserID: "u"}}, nil
 	})
 	node.OnConnect(func(client *centrifuge.Client) {
-		client.OnSubscribe(func(_ centrifuge.SubscribeEvent, answer centrifuge.SubscribeCallback) {
-			answer(centrifuge.SubscribeReply{}, nil)
+		client.OnSubscribe(func(asked centrifuge.SubscribeEvent, answer centrifuge.SubscribeCallback) {
+			options := centrifuge.SubscribeOptions{EnableRecovery: asked.Recoverable}
+			answer(centrifuge.SubscribeReply{Options: options}, nil)
 		})
 	})
 	check(node.Run())
@@ -52,6 +66,13 @@ func main() {
 	fmt.Println(listener.Addr().(*net.TCPAddr).Port, os.Getpid())
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
+		if numbers, found := strings.CutPrefix(lines.Text(), "keep "); found {
+			var count, bytes int
+			_, err := fmt.Sscan(numbers, &count, &bytes)
+			check(err)
+			fmt.Println(keep(node, count, bytes))
+			continue
+		}
 		var rounds, together, intervalUs, topics, bytes int
 		_, err := fmt.Sscan(lines.Text(), &rounds, &together, &intervalUs, &topics, &bytes)
 		check(err)

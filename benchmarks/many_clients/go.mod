@@ -1,0 +1,3 @@
+module openagents.dev/many_clients
+
+go 1.24
