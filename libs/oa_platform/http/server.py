@@ -34,11 +34,12 @@ class HttpServer:
         *,
         variable: str,
         drain_s: float = 3.0,
+        keep_alive_s: float = KEEP_ALIVE_S,
         protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol,
         protection: Protection = PLAIN,
     ) -> None:
-        """`variable` is the setting that moves the address, for the message when the port is in use. `protocol` is for
-        servers that set limits of their own."""
+        """`variable` is the setting that moves the address, for the message when the port is in use. A connection is
+        closed after `keep_alive_s` without a request. `protocol` is for servers that set limits of their own."""
         self._address = address
         self._variable = variable
         self._protection = protection
@@ -52,7 +53,7 @@ class HttpServer:
             server_header=False,
             date_header=True,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=cast("int", keep_alive_s),  # uvicorn passes it to the loop, which takes any number
             timeout_graceful_shutdown=max(1, round(drain_s)),
         )
         self._config = config
