@@ -43,9 +43,11 @@ class HttpServer:
         self._address = address
         self._variable = variable
         self._protection = protection
+        # A class of its own, of which `withdraw` changes an attribute.
+        self._protocol: type[BoundedHttpProtocol] = type(protocol.__name__, (protocol,), {})
         config = uvicorn.Config(
             cast("Any", app),
-            http=protocol,
+            http=self._protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -76,6 +78,11 @@ class HttpServer:
             self._task.result()
             raise Refusal("start_failed", f"the HTTP server on {self._address} ended at its start; its log says why")
         return self
+
+    async def withdraw(self) -> None:
+        """From now on, answer each request with `Connection: close`. A proxy keeps connections for its next requests,
+        and could send one just when the drain closes an idle connection: then nobody knows whether it was executed."""
+        self._protocol.keeps_connections = False
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -76,6 +76,8 @@ class Peer:
 class Server:
     """Answers /early at once and /late when told to, without a body; everything else with what came."""
 
+    http: HttpServer
+
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.heads: list[Any] = []
@@ -122,7 +124,7 @@ async def serving(keep_alive_s: float = KEEP_ALIVE_S, **limits: float) -> AsyncI
     async with HttpServer(
         server, address, variable="X", drain_s=0, keep_alive_s=keep_alive_s, protocol=protocol
     ) as http:
-        server.port = http.port
+        server.port, server.http = http.port, http
         yield server
         await server.disconnect()
 
@@ -304,3 +306,14 @@ async def test_a_connection_that_rests_is_closed_whatever_came_last() -> None:
         assert (await peer.answer()).status == 200
         await peer.send(b"\r\n")
         assert await peer.rest() == b""
+
+
+async def test_a_server_that_goes_away_ends_the_connections_that_are_used(server: Server) -> None:
+    peer = await server.connect()
+    await peer.send(GET)
+    assert (await peer.answer()).status == 200
+    await server.http.withdraw()
+    for used in (peer, await server.connect()):
+        await used.send(GET)
+        assert b"\r\nconnection: close\r\n" in await used.head()
+        assert await used.rest() != b""  # the body, and the end
