@@ -35,6 +35,7 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Proxy:
     return proxy
 
 
+@pytest.mark.long
 async def test_a_run_through_a_proxy_that_is_reloaded(database: Database, tmp_path: Path, proxy: Proxy) -> None:
     settings = {
         "OA_KHALA_URL": f"wss://{KHALA}:{proxy.port}/khala/v1/ws",
