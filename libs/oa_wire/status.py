@@ -120,5 +120,6 @@ def from_code(grpc_code: str, details: str) -> Refusal:
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"
-    text = f"the call ended with {grpc_code} and without a word; look into the log of the service that was called"
+    whose = "the service that was called, and of the proxy in front of it"
+    text = f"the call ended with {grpc_code} and without a word; look into the logs of {whose}"
     return Refusal(reason, _cut(details, MAX_MESSAGE_BYTES) or text)

@@ -116,6 +116,12 @@ class EdgeSettings:
         512,
         doc="Maximum number of connections from one network. Trusted proxies are exempt.",
     )
+    keep_alive_s: float = setting(
+        "OA_HTTP_KEEP_ALIVE_S",
+        number(0.05, 86_400),
+        30.0,
+        doc="How long a connection without a request stays open. A proxy in front must close its own sooner.",
+    )
     drain_s: float = setting(
         "OA_HTTP_DRAIN_S",
         number(0.1, 600),

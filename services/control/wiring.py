@@ -475,6 +475,7 @@ def _http_server(settings: ControlSettings, app: ASGIApp, protection: Protection
         limits.address,
         variable="OA_HTTP_ADDRESS",
         drain_s=limits.drain_s,
+        keep_alive_s=limits.keep_alive_s,
         protocol=protocol,
         protection=protection,
     )

@@ -41,6 +41,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     max_head_bytes: ClassVar[int] = 16 * 1024
     head_timeout_s: ClassVar[float] = 10.0
     body_timeout_s: ClassVar[float] = 15.0
+    keeps_connections: ClassVar[bool] = True
+    """Whether a connection stays open after an answer, for the next request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for the first head with the connection."""
@@ -129,6 +131,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._upgrades = []
         # If it raises, the head is the part that is malformed.
         super().on_headers_complete()
+        if not self.keeps_connections:
+            self.cycle.keep_alive = False
         if self.expect_100_continue:
             # If it is answered before it may continue, nobody knows whether its body comes or the next request (RFC
             # 9110, 10.1.1).

@@ -34,17 +34,20 @@ class HttpServer:
         *,
         variable: str,
         drain_s: float = 3.0,
+        keep_alive_s: float = KEEP_ALIVE_S,
         protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol,
         protection: Protection = PLAIN,
     ) -> None:
-        """`variable` is the setting that moves the address, for the message when the port is in use. `protocol` is for
-        servers that set limits of their own."""
+        """`variable` is the setting that moves the address, for the message when the port is in use. A connection is
+        closed after `keep_alive_s` without a request. `protocol` is for servers that set limits of their own."""
         self._address = address
         self._variable = variable
         self._protection = protection
+        # A class of its own, of which `withdraw` changes an attribute.
+        self._protocol: type[BoundedHttpProtocol] = type(protocol.__name__, (protocol,), {})
         config = uvicorn.Config(
             cast("Any", app),
-            http=protocol,
+            http=self._protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -52,7 +55,7 @@ class HttpServer:
             server_header=False,
             date_header=True,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=cast("int", keep_alive_s),  # uvicorn passes it to the loop, which takes any number
             timeout_graceful_shutdown=max(1, round(drain_s)),
         )
         self._config = config
@@ -75,6 +78,11 @@ class HttpServer:
             self._task.result()
             raise Refusal("start_failed", f"the HTTP server on {self._address} ended at its start; its log says why")
         return self
+
+    async def withdraw(self) -> None:
+        """From now on, answer each request with `Connection: close`. A proxy keeps connections for its next requests,
+        and could send one just when the drain closes an idle connection: then nobody knows whether it was executed."""
+        self._protocol.keeps_connections = False
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

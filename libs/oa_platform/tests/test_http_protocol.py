@@ -13,7 +13,7 @@ import pytest
 
 from oa_platform.config.parsers import Address
 from oa_platform.http.protocol import BoundedHttpProtocol
-from oa_platform.http.server import HttpServer
+from oa_platform.http.server import KEEP_ALIVE_S, HttpServer
 from oa_testing.waiting import PATIENCE_S, eventually
 
 HEAD_BYTES = 1024
@@ -76,6 +76,8 @@ class Peer:
 class Server:
     """Answers /early at once and /late when told to, without a body; everything else with what came."""
 
+    http: HttpServer
+
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.heads: list[Any] = []
@@ -115,11 +117,14 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(**limits: float) -> AsyncIterator[Server]:
+async def serving(keep_alive_s: float = KEEP_ALIVE_S, **limits: float) -> AsyncIterator[Server]:
     server = Server()
     protocol = type("Limited", (BoundedHttpProtocol,), {"max_head_bytes": HEAD_BYTES} | limits)
-    async with HttpServer(server, Address("127.0.0.1", 0), variable="X", drain_s=0, protocol=protocol) as http:
-        server.port = http.port
+    address = Address("127.0.0.1", 0)
+    async with HttpServer(
+        server, address, variable="X", drain_s=0, keep_alive_s=keep_alive_s, protocol=protocol
+    ) as http:
+        server.port, server.http = http.port, http
         yield server
         await server.disconnect()
 
@@ -289,9 +294,8 @@ async def test_a_body_that_comes_after_its_answer_keeps_the_connection(server: S
         await peer.send(b"abc")
 
 
-async def test_a_connection_that_rests_is_closed_whatever_came_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oa_platform.http.server.KEEP_ALIVE_S", 0.2)
-    async with serving() as server:
+async def test_a_connection_that_rests_is_closed_whatever_came_last() -> None:
+    async with serving(keep_alive_s=0.2) as server:
         peer = await server.connect()
         await peer.send(b"POST /early HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n")
         assert (await peer.answer()).status == 200
@@ -302,3 +306,14 @@ async def test_a_connection_that_rests_is_closed_whatever_came_last(monkeypatch:
         assert (await peer.answer()).status == 200
         await peer.send(b"\r\n")
         assert await peer.rest() == b""
+
+
+async def test_a_server_that_goes_away_ends_the_connections_that_are_used(server: Server) -> None:
+    peer = await server.connect()
+    await peer.send(GET)
+    assert (await peer.answer()).status == 200
+    await server.http.withdraw()
+    for used in (peer, await server.connect()):
+        await used.send(GET)
+        assert b"\r\nconnection: close\r\n" in await used.head()
+        assert await used.rest() != b""  # the body, and the end

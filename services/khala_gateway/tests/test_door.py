@@ -68,7 +68,7 @@ OPENING = UPGRADE.format(path="/khala/v1/ws", more=PROTO)
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer a b\r\n"), 401, "invalid_auth"),
         (UPGRADE.format(path="/khala/v1/ws", more=PROTO + "Authorization: Bearer a\r\n" * 2), 401, "invalid_auth"),
         (OPENING.replace("Upgrade: websocket\r\n", ""), 426, "\r\nUpgrade: websocket\r\n"),
-        (OPENING.replace("Upgrade: websocket", "Upgrade: h2c, foo"), 426, "protocol_violation"),
+        (OPENING.replace("Upgrade: websocket", "Upgrade: h2c, foo"), 426, "\r\nConnection: close, Upgrade\r\n"),
         (OPENING.replace("GET /khala/v1/ws", "GET http://x"), 404, "not_found"),
         (OPENING.replace("Connection: Upgrade", "Connection: close"), 426, "protocol_violation"),
         (OPENING.replace("Version: 13", "Version: 12"), 426, "\r\nSec-WebSocket-Version: 13\r\n"),

@@ -17,7 +17,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from oa_base.refusal import Refusal
 
 END_OF_HEAD = b"\r\n\r\n"
-_UPGRADE = {"Upgrade": "websocket"}
+# `Connection` names Upgrade, so that a proxy passes neither on (RFC 9110, 7.8): in HTTP/2 they break the answer.
+_UPGRADE = {"Upgrade": "websocket", "Connection": "close, Upgrade"}
 _VERSION = "13"
 # 16 bytes in base64.
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://[^/?]*", re.IGNORECASE)
