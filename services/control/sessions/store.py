@@ -38,7 +38,7 @@ WHERE user_id = $1 AND device_id = $2 AND revoked_at IS NULL ORDER BY session_id
 
 OF_PERSON = f"""
 SELECT {_COLUMNS} FROM control.sessions s
-WHERE user_id = $1 AND revoked_at IS NULL AND refreshed_at > $2 AND created_at > $3
+WHERE user_id = $1 AND revoked_at IS NULL AND refreshed_at > $2 AND coalesce(signed_in_again_at, created_at) > $3
 ORDER BY session_id FOR UPDATE"""  # noqa: S608
 """All sessions of a person that can still be ended, without those that have ended by age: years of sign-ins leave
 thousands of these, and have no token that is still valid."""
