@@ -78,7 +78,8 @@ async def test_its_maximum_lifetime_begins_anew(cases: Cases, clock: FakeClock) 
 async def test_an_old_session_that_goes_on_is_counted(cases: Cases, admin: Any) -> None:
     session = (await cases.signed_in(ADA)).session
     await admin.execute(
-        "UPDATE control.sessions SET created_at = now() - $1::interval, refreshed_at = now(), signed_in_again_at = now()",
+        "UPDATE control.sessions "
+        "SET created_at = now() - $1::interval, refreshed_at = now(), signed_in_again_at = now()",
         2 * SESSION_MAX_TTL,
     )
     assert (await cases.blocks.get(session.user_id)).live_sessions == 1
