@@ -45,6 +45,8 @@ from services.control.audit_log.limits import AuditLogLimits
 from services.control.edge_config import CallRateSettings, EdgeSettings, WebSettings
 from services.control.mail.domain.address import sender_address
 from services.control.provider_config import ProviderSettings, domains
+from services.control.sessions.domain import REVOKED_SHOWN_FOR
+from services.control.sessions.limits import SessionRetention
 from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.sign_in.limits import SignInLimits
 from services.control.signing_keys.limits import SigningKeyLimits
@@ -300,9 +302,31 @@ class AuditSettings:
         doc="Age in days at which audit events are deleted. The hash chain of the remaining events stays verifiable.",
     )
 
+    @property
+    def kept_for(self) -> timedelta:
+        """How long audit events are kept."""
+        return timedelta(days=self.retention_days)
+
     def limits(self, quarantine: QuarantineSettings) -> AuditLogLimits:
         """The limits in the form that the audit log takes."""
-        return AuditLogLimits(kept_for=timedelta(days=self.retention_days), quarantine=quarantine)
+        return AuditLogLimits(kept_for=self.kept_for, quarantine=quarantine)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """How long ended sessions are kept."""
+
+    retention_days: int = setting(
+        "OA_SESSION_RETENTION_DAYS",
+        integer(REVOKED_SHOWN_FOR.days, 36_500),
+        400,
+        doc="Number of days after which a session that has ended is removed. One that an operator ended is kept "
+        "for at least OA_AUDIT_RETENTION_DAYS.",
+    )
+
+    def retention(self, audited: timedelta) -> SessionRetention:
+        """The retention in the form that sessions take. `audited`: how long audit events are kept."""
+        return SessionRetention(timedelta(days=self.retention_days), audited)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,6 +436,7 @@ class ControlSettings(ServiceSettings):
     api_keys: ApiKeySettings = group(ApiKeySettings)
     mail: MailSettings = group(MailSettings)
     audit: AuditSettings = group(AuditSettings)
+    sessions: SessionSettings = group(SessionSettings)
     quarantine: QuarantineSettings = group(QuarantineSettings)
     keys: KeySettings = group(KeySettings)
     peers: PeerSettings = group(PeerSettings)

@@ -104,6 +104,7 @@ from services.control.service_accounts.door import ServiceAccountApi
 from services.control.service_accounts.store import PostgresServiceAccounts
 from services.control.sessions.app import Sessions
 from services.control.sessions.door import SessionApi
+from services.control.sessions.limits import SessionRetention
 from services.control.sessions.store import PostgresSessions
 from services.control.sign_in.app import SignIn
 from services.control.sign_in.domain.sign_up import SignUpRule
@@ -175,6 +176,7 @@ class Dependencies:
     sign_up: SignUpRule = field(default_factory=SignUpRule)
     providers: Mapping[str, Provider] = field(default_factory=dict)
     provider_rule: ProviderRule = field(default_factory=ProviderRule)
+    session_retention: SessionRetention = field(default_factory=SessionRetention)
 
 
 class UseCases:
@@ -192,7 +194,7 @@ class UseCases:
         self.orgs = Orgs(transactions, clock, dependencies.delete_grace)
         self.members = Members(transactions, clock)
         self.revocations = RevocationFeed(transactions, clock, REVOCATION_LIMITS)
-        self.sessions = Sessions(transactions, clock, issuer, hmac_key)
+        self.sessions = Sessions(transactions, clock, issuer, hmac_key, dependencies.session_retention)
         self.api_keys = ApiKeys(transactions, clock, issuer, hmac_key, dependencies.key_limits)
         self.service_accounts = ServiceAccounts(transactions, clock, self.api_keys)
         self.blocks = Blocks(transactions, clock, self.sessions, self.api_keys)
@@ -243,6 +245,7 @@ class UseCases:
             self.orgs.sweep,
             self.sealer.sweep,
             self.api_keys.sweep,
+            self.sessions.sweep,
         )
         max_age = dependencies.max_sign_in_age
         self.gate = Gate(transactions, clock, dependencies.verifier, standings, max_age)
@@ -267,7 +270,6 @@ async def start(settings: ControlSettings, process: Process) -> None:
     watch.compare_with_database(postgres)
     process.readiness.add("clock", watch.check)
     await check_schema(settings.database, "control", MIGRATIONS)
-
     transactions = PostgresTransactions(postgres, Tables)
     keys = await _signing_keys(settings, process, transactions, ring)
     verifier = TokenVerifier(keys, clock, watch)
@@ -287,6 +289,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
         sign_up=settings.sign_in.rule(),
         providers=await _providers(settings.providers, process),
         provider_rule=settings.providers.rule(),
+        session_retention=settings.sessions.retention(settings.audit.kept_for),
     )
     cases = UseCases(dependencies, settings.sign_in.limits(), settings.audit.limits(settings.quarantine))
     process.background("mail", cases.delivery.run())

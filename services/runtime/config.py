@@ -359,6 +359,13 @@ class WorkerSettings:
         _WORKERS.read_page_bytes,
         doc="Maximum size of such a page. It always has at least one event.",
     )
+    ended_kept_days: int = setting(
+        "OA_WORKER_RETENTION_DAYS",
+        integer(1, 36_500),
+        _WORKERS.ended_kept_days,
+        doc="Number of days after which a worker that has ended is removed, with its topic. They count from its last "
+        "sign of life.",
+    )
     drain_reconnect_ms: int = setting(
         "OA_WORKER_DRAIN_RECONNECT_MS",
         integer(0, 60_000),

@@ -109,6 +109,7 @@ from services.runtime.worker_watch.limits import WorkerWatchLimits
 from services.runtime.worker_watch.store import PostgresStandingWorkers
 from services.runtime.workers.app.attached import AttachedWorkers
 from services.runtime.workers.app.dispatcher import Dispatcher
+from services.runtime.workers.app.ended_workers import EndedWorkers
 from services.runtime.workers.app.held_runs import HeldRuns
 from services.runtime.workers.app.ports import QueueRules
 from services.runtime.workers.app.queue_watch import QueueWatch
@@ -378,6 +379,7 @@ def _look_after_workers(
 
     watchdog = Watchdog(log, workers, attached, store, limits, cancel_deadline_ms, accepts)
     process.background("watchdog", watchdog.run())
+    process.background("ended workers", EndedWorkers(store, limits).run())
     tail.listen(attached.on_records)
     lineage.on_change(lambda _: workers.lease_holders.forget())
     lineage.on_change(lambda _: attached.restart())

@@ -158,7 +158,8 @@ class HostileHttp:
 def _make_chain(answer: audit_service_pb2.ReadAuditLogResponse) -> None:
     """The chain of an org with one event."""
     start = audit_start(WORD)
-    event = canonical_json({"sequence": 1, "org_id": WORD, "time": WORD, "action": WORD})
+    texts = ("org_id", "time", "action", "reason", "actor", "target", "network", "request_id")
+    event = canonical_json({"sequence": 1, **dict.fromkeys(texts, WORD)})
     head = start.after(event)
     answer.start.sequence, answer.start.chain = start.sequence, start.chain
     answer.events[0].canonical_json, answer.events[0].chain = event, head.chain

@@ -24,6 +24,8 @@ MAX_LINE_BYTES = 64 << 10
 _DOMAIN = b"openagents.audit.v1:"
 _KIND = "audit_log"
 _FIRST = {"kind", "org_id", "sequence", "chain"}
+_TEXTS = ("org_id", "time", "action", "reason", "actor", "target", "network", "request_id")
+"""What every event states beside its number. A later release may add members."""
 _HEAD = re.compile(r"(0|[1-9][0-9]{0,15}):([0-9a-f]{64})")
 _CHAIN = re.compile(r"[0-9a-f]{64}")
 
@@ -112,7 +114,7 @@ def verify_audit_log(
     for members in in_sequence(_events(rest), _sequence, first=start.sequence + 1):
         head = _checked(members, owner, head)
         compared = _compared(head, known) or compared
-        first_time = first_time or str(members.get("time", ""))
+        first_time = first_time or members["time"]
     if known is not None and head.sequence < known.sequence:
         message = f"the log ends after event {head.sequence}; event {known.sequence} was seen before: it was cut"
         raise Refusal("log_rolled_back", message)
@@ -157,6 +159,8 @@ def _events(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         members = _line(line)
         _chain(members)
+        if not all(isinstance(members.get(name), str) for name in _TEXTS):
+            raise _malformed("an event lacks a member that every event has")
         yield members
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
-from oa_runlog.canonical import canonical_json
+from oa_runlog.canonical import Canonical, canonical_json
 from oa_runlog.proof.audit import (
     MAX_LINE_BYTES,
     AuditHead,
@@ -22,6 +22,7 @@ from oa_runlog.proof.audit import (
 )
 
 ORG = "org_a"
+TEXTS = dict.fromkeys(("time", "action", "reason", "actor", "target", "network", "request_id"), "")
 Texts = list[str]
 texts = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=8)
 
@@ -31,7 +32,7 @@ def written(actors: Texts, start: AuditHead | None = None, org_id: str = ORG) ->
     heads = [start or audit_start(org_id)]
     lines = [audit_first_line(org_id, heads[0])]
     for actor in actors:
-        event = canonical_json({"sequence": heads[-1].sequence + 1, "org_id": org_id, "actor": actor})
+        event = canonical_json({**TEXTS, "sequence": heads[-1].sequence + 1, "org_id": org_id, "actor": actor})
         heads.append(heads[-1].after(event))
         lines.append(audit_event_line(event, heads[-1].chain))
     return lines, heads
@@ -41,6 +42,22 @@ def reason(lines: list[bytes], known: AuditHead | None = None) -> str:
     with pytest.raises(Refusal) as refused:
         verify_audit_log(lines, org_id=ORG, known=known)
     return refused.value.reason
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_event_that_lacks_what_every_event_states_is_none(name: str) -> None:
+    head = audit_start(ORG)
+    event: dict[str, Canonical] = {**TEXTS, "sequence": 1, "org_id": ORG, "of_later": 1}
+    for value in ("", None, 5):
+        data = canonical_json({**event, name: value})
+        lines = [audit_first_line(ORG, head), audit_event_line(data, head.after(data).chain)]
+        if value == "":
+            assert verify_audit_log(lines).count == 1
+        else:
+            assert reason(lines) == "artifact_malformed"
+    del event[name]
+    data = canonical_json(event)
+    assert reason([audit_first_line(ORG, head), audit_event_line(data, head.after(data).chain)]) == "artifact_malformed"
 
 
 @given(texts, st.integers(0, 5))

@@ -12,7 +12,8 @@ _PERSON = f"""
 SELECT u.user_id AS subject, u.email AS name, o.org_id, u.blocked_at,
     (SELECT count(*) FROM control.sessions s WHERE s.user_id = u.user_id AND s.revoked_at IS NULL
         AND s.refreshed_at > now() - interval '{SESSION_IDLE_TTL.days} days'
-        AND s.created_at > now() - interval '{SESSION_MAX_TTL.days} days') AS live_sessions,
+        AND coalesce(s.signed_in_again_at, s.created_at) > now() - interval '{SESSION_MAX_TTL.days} days'
+    ) AS live_sessions,
     (SELECT count(*) FROM control.api_keys k WHERE k.owner = u.user_id AND k.revoked_at IS NULL) AS live_keys
 FROM control.users u JOIN control.orgs o ON o.personal_of = u.user_id"""  # noqa: S608 - constants
 """Selects people. Statements add the condition."""

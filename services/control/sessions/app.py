@@ -34,6 +34,7 @@ from services.control.sessions.domain import (
     to_revoke,
     used_counter,
 )
+from services.control.sessions.limits import SessionRetention
 from services.control.tokens.app import TokenIssuer
 from services.control.transactions.app import Transactions, settled
 
@@ -75,6 +76,11 @@ class SessionStore(Protocol):
 
     async def switch(self, session_id: str, org_id: str) -> None:
         """Let the session act in another org."""
+        ...
+
+    async def sweep(self, after: str, ended_before: datetime, by_operators_before: datetime) -> str:
+        """Remove sessions that ended earlier, among a limited number of sessions after an id. Return the id after which
+        to go on; empty at the end."""
         ...
 
     async def mark_used(self, session_id: str, counter: int) -> None:
@@ -121,13 +127,20 @@ class Sessions:
     """The sessions of people. Refresh tokens are made with `hmac_key`."""
 
     def __init__(
-        self, transactions: Transactions[Transaction], clock: Clock, issuer: TokenIssuer, hmac_key: bytes
+        self,
+        transactions: Transactions[Transaction],
+        clock: Clock,
+        issuer: TokenIssuer,
+        hmac_key: bytes,
+        retention: SessionRetention,
     ) -> None:
         self._transactions = transactions
         self._clock = clock
         self._issuer = issuer
         self._hmac_key = hmac_key
         self._standings = Together(self._read_standings)
+        self._retention = retention
+        self._swept_to = ""
 
     async def sign_in(
         self, tx: Transaction, user: User, device_id: str, token: str, origin: Origin, now: datetime, *, new_user: bool
@@ -314,6 +327,15 @@ class Sessions:
             async with self._transactions.autocommit() as tx:
                 await tx.sessions.mark_used(session.session_id, counter)
         return Standing(role_scopes(found.role), session.signed_in_at)
+
+    async def sweep(self) -> None:
+        """Remove sessions that ended long ago. Looks at a page of all sessions, and the next time at the next one. The
+        tokens of a removed session are refused as those of one that was revoked."""
+        now, retention = self._clock.now(), self._retention
+        async with self._transactions.autocommit() as tx:
+            self._swept_to = await tx.sessions.sweep(
+                self._swept_to, now - retention.ended, now - retention.ended_by_operators
+            )
 
     async def _read_standings(self, session_ids: Sequence[str]) -> Sequence[StandingSession | None]:
         async with self._transactions.autocommit() as tx:

@@ -8,6 +8,7 @@ from datetime import datetime
 import asyncpg
 
 from oa_platform.postgres.pool import Connection
+from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.policy.domain import Role
 from services.control.sessions.domain import (
     FOR_SAFETY,
@@ -38,7 +39,7 @@ WHERE user_id = $1 AND device_id = $2 AND revoked_at IS NULL ORDER BY session_id
 
 OF_PERSON = f"""
 SELECT {_COLUMNS} FROM control.sessions s
-WHERE user_id = $1 AND revoked_at IS NULL AND refreshed_at > $2 AND created_at > $3
+WHERE user_id = $1 AND revoked_at IS NULL AND refreshed_at > $2 AND coalesce(signed_in_again_at, created_at) > $3
 ORDER BY session_id FOR UPDATE"""  # noqa: S608
 """All sessions of a person that can still be ended, without those that have ended by age: years of sign-ins leave
 thousands of these, and have no token that is still valid."""
@@ -96,6 +97,27 @@ WHERE o.org_id = $2"""  # noqa: S608
 """The same, and whether a given org is not deleted. The session may act in another org by now."""
 
 
+SWEEP = """
+WITH page AS (
+    SELECT session_id FROM control.sessions WHERE session_id > $1 ORDER BY session_id LIMIT $8
+), gone AS (
+    DELETE FROM control.sessions WHERE session_id = ANY(ARRAY(
+        SELECT s.session_id FROM control.sessions s
+        WHERE s.session_id = ANY(ARRAY(SELECT session_id FROM page))
+          AND CASE WHEN s.revoked_at IS NULL
+              THEN s.refreshed_at < $2 OR coalesce(s.signed_in_again_at, s.created_at) < $3
+              ELSE s.revoked_at < CASE s.revoke_reason WHEN $6 THEN $5::timestamptz ELSE $4::timestamptz END END
+          AND NOT (coalesce(s.revoke_reason = ANY($7), false) AND EXISTS (
+              SELECT 1 FROM control.sessions o WHERE o.device_id = s.device_id AND o.user_id = s.user_id
+              AND (o.revoke_reason IS NULL OR o.revoke_reason <> ALL($7))))
+        FOR UPDATE SKIP LOCKED))
+)
+SELECT max(session_id) FROM page HAVING count(*) = $8"""
+"""Removes sessions that ended long ago, of the next ones after an id: by age ($2, $3), revoked ($4), or by operators
+($5, $6). One that was ended for safety stays as long as another one makes its device known: without it, the device
+would be believed again. A locked row is in use: it is skipped."""
+
+
 class PostgresSessions:
     """See `app.SessionStore`."""
 
@@ -146,6 +168,22 @@ class PostgresSessions:
 
     async def fall_back(self, org_id: str, user_id: str = "") -> None:
         await self._connection.execute(FALL_BACK, org_id, user_id)
+
+    async def sweep(self, after: str, ended_before: datetime, by_operators_before: datetime) -> str:
+        return (
+            await self._connection.fetchval(
+                SWEEP,
+                after,
+                ended_before - SESSION_IDLE_TTL,
+                ended_before - SESSION_MAX_TTL,
+                ended_before,
+                by_operators_before,
+                RevokeReason.ADMIN_REVOKED,
+                FOR_SAFETY,
+                MAX_SWEPT_ROWS,
+            )
+            or ""
+        )
 
     async def mark_used(self, session_id: str, counter: int) -> None:
         await self._connection.execute(MARK_USED, session_id, counter)

@@ -13,7 +13,7 @@ from typing import Protocol
 from oa_platform.tasks.events import until_set
 from oa_runlog.events import EventType
 from services.runtime.log.domain.records import LogRecord
-from services.runtime.worker_watch.domain import StandingWorker
+from services.runtime.worker_watch.domain import StandingWorker, removed_workers
 from services.runtime.worker_watch.limits import WorkerWatchLimits
 
 _MOVES = frozenset({EventType.RUN_STARTED, EventType.RUN_FINISHED, EventType.EXECUTOR_LOST, EventType.ATTEMPT_FAILED})
@@ -60,6 +60,8 @@ class WorkerWatch:
             while True:
                 wake.clear()
                 workers = await self._store.standing(asked)
+                if is_first:
+                    workers += removed_workers(set(known) - {worker.worker_id for worker in workers})
                 fresh = [worker for worker in workers if told.get(worker.worker_id) != worker]
                 told = {worker.worker_id: worker for worker in workers if not worker.has_ended}
                 asked = list(told)

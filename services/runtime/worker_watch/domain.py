@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from oa_runlog.workers import WorkerStatus
@@ -25,3 +26,10 @@ class StandingWorker:
     def has_ended(self) -> bool:
         """Whether it is stopped or lost."""
         return self.status in (WorkerStatus.STOPPED, WorkerStatus.LOST)
+
+
+def removed_workers(worker_ids: Iterable[str]) -> list[StandingWorker]:
+    """Workers of which only the id is known, because they ended and were removed since."""
+    return [
+        StandingWorker(worker_id, "", "", "", (), 0, WorkerStatus.STOPPED, 0, ()) for worker_id in sorted(worker_ids)
+    ]

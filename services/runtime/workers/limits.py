@@ -48,6 +48,12 @@ class WorkerLimits:
     """Maximum number of events in one page of a run that a worker holds."""
     read_page_bytes: int = 1 << 20
     """Maximum number of bytes of such a page; it always has at least one event."""
+    ended_kept_days: int = 90
+    """How long a worker that has ended is kept after its last sign of life."""
+    sweep_interval_ms: int = 3_600_000
+    """Pause between two sweeps of workers that ended longer ago."""
+    swept_page: int = 500
+    """Maximum number of ended workers that one statement of a sweep looks at."""
     drain_reconnect_ms: int = 100
     """Wait that a draining replica asks workers for."""
     quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)

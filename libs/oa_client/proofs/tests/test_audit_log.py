@@ -29,7 +29,8 @@ class Site:
 
     def add(self, actor: str) -> None:
         """One more event."""
-        event = canonical_json({"sequence": len(self.heads), "org_id": ORG, "actor": actor})
+        texts = dict.fromkeys(("time", "action", "reason", "target", "network", "request_id"), "")
+        event = canonical_json({**texts, "sequence": len(self.heads), "org_id": ORG, "actor": actor})
         self.heads.append(self.heads[-1].after(event))
         self.events.append((event, self.heads[-1].chain))
 

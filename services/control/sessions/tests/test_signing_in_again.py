@@ -23,7 +23,7 @@ from services.control.sessions.domain import (
     decide_refresh,
     decide_sign_in,
 )
-from services.control.tests.cases import ORIGIN, Cases
+from services.control.tests.cases import ORIGIN, Cases, reason_of
 
 ADA, BOB = "ada@example.org", "bob@example.org"
 DEVICE = "dev_01JD8V0000000000000000000A"
@@ -71,6 +71,18 @@ async def test_its_maximum_lifetime_begins_anew(cases: Cases, clock: FakeClock) 
     entry = AuditEntry(Action.SYNC_TOKEN_MINTED, ORIGIN, caller.subject, caller.org_id, "")
     async with cases.transactions.begin() as tx:
         assert await tx.mints.record(caller, list(Role), entry, clock.now()) == clock.now() + SESSION_IDLE_TTL
+        assert list(await cases.sessions.end_for_operator(tx, caller.subject, "", ORIGIN)) == [caller.session_id]
+    assert await reason_of(cases.admitted(later.access_token)) == "token_revoked"
+
+
+async def test_an_old_session_that_goes_on_is_counted(cases: Cases, admin: Any) -> None:
+    session = (await cases.signed_in(ADA)).session
+    await admin.execute(
+        "UPDATE control.sessions "
+        "SET created_at = now() - $1::interval, refreshed_at = now(), signed_in_again_at = now()",
+        2 * SESSION_MAX_TTL,
+    )
+    assert (await cases.blocks.get(session.user_id)).live_sessions == 1
 
 
 async def test_an_answer_that_was_lost_is_given_again(cases: Cases, clock: FakeClock) -> None:

@@ -54,6 +54,12 @@ def test_only_what_is_new_is_said() -> None:
     ]
 
 
+def test_one_that_was_removed_meanwhile_is_forgotten_though_nobody_knows_its_org() -> None:
+    gone = told(7, b"", org_id="", ended=True)
+    news = changes({gone.worker_id: b"running"}, [gone])
+    assert (news.standing, news.ended, news.entries) == ((), (gone.worker_id,), ())
+
+
 def test_who_ended_before_it_was_told_of_is_nobodys_news_and_an_org_without_a_topic_has_none() -> None:
     assert changes({}, [told(1, b"x", ended=True)]).entries == ()
     news = changes({}, [told(1, b"x", org_id="org_nobody")])

@@ -76,6 +76,15 @@ async def test_of_those_that_ended_meanwhile_only_who_knew_them_is_told() -> Non
         await told.aclose()
 
 
+async def test_of_one_that_was_removed_meanwhile_who_knew_it_is_told_its_end() -> None:
+    told = WorkerWatch(Workers(B), NEVER).watch(["wrk_a"])
+    live, removed = await anext(told)
+    assert live == B
+    assert removed.worker_id == "wrk_a"
+    assert removed.has_ended
+    await told.aclose()
+
+
 async def test_without_a_word_it_looks_now_and_then() -> None:
     store = Workers(A)
     told = WorkerWatch(store, WorkerWatchLimits(pause_ms=0, interval_ms=1)).watch([])

@@ -95,6 +95,11 @@ class WorkerStore(Protocol):
         """The record of a worker."""
         ...
 
+    async def remove_ended(self, after: str, kept_days: int, page: int) -> tuple[int, str | None]:
+        """Look at the next `page` ended workers after an id, and remove those that hold no run and gave no sign of life
+        for `kept_days`. Return how many were removed, and the id after which to go on; None at the end."""
+        ...
+
     async def add_worker(self, worker: WorkerRecord, attachment: str) -> None:
         """Store a new worker."""
         ...

@@ -92,6 +92,30 @@ RETURNING w.worker_id
 """
 """Stops the workers of an account, attached or not. Locks as `STORE_HEARTBEATS` does."""
 
+REMOVE_ENDED_WORKERS = """
+WITH page AS (
+    SELECT worker_id FROM runtime.workers WHERE status IN ('lost', 'stopped') AND worker_id > $1
+    ORDER BY worker_id LIMIT $3
+), gone AS (
+    DELETE FROM runtime.workers WHERE worker_id = ANY(ARRAY(
+        SELECT w.worker_id FROM runtime.workers w
+        WHERE w.worker_id = ANY(ARRAY(SELECT worker_id FROM page)) AND w.status IN ('lost', 'stopped')
+          AND w.last_heartbeat_at < statement_timestamp() - $2 * interval '1 day'
+          AND NOT EXISTS (SELECT 1 FROM runtime.runs r WHERE r.worker_id = w.worker_id
+                          AND r.status IN ('running', 'canceling') AND NOT r.fenced)
+        FOR UPDATE SKIP LOCKED))
+    RETURNING worker_id
+), events AS (
+    DELETE FROM runtime.worker_events WHERE worker_id = ANY(ARRAY(SELECT worker_id FROM gone))
+), topics AS (
+    DELETE FROM runtime.worker_topics WHERE worker_id = ANY(ARRAY(SELECT worker_id FROM gone))
+)
+SELECT (SELECT count(*) FROM gone) AS removed,
+       (SELECT max(worker_id) FROM page HAVING count(*) = $3) AS reached
+"""
+"""Removes workers that ended long ago, with their topics: those among the next ended workers ($3) after an id ($1). A
+worker that holds a run stays: its lease is found by its row. A locked row is coming back: it is skipped."""
+
 READ_LEASES_OF_ENDED_WORKERS = """
 SELECT r.run_id, r.worker_id, r.lease_epoch
 FROM runtime.workers w JOIN runtime.runs r USING (worker_id)

@@ -124,6 +124,13 @@ class PostgresWorkers:
             rows = await connection.fetch(sql.STOP_WORKERS_OF, service_account_id)
         return [row["worker_id"] for row in rows]
 
+    async def remove_ended(self, after: str, kept_days: int, page: int) -> tuple[int, str | None]:
+        """Remove those of a page of ended workers that ended long ago, with their topics."""
+        async with self._postgres.acquire() as connection:
+            row = await connection.fetchrow(sql.REMOVE_ENDED_WORKERS, after, kept_days, page)
+        assert row is not None  # the statement always returns a row
+        return row["removed"], row["reached"]
+
     async def leases_of_ended_workers(self, limit: int, left_out: Sequence[str]) -> list[LeaseRecord]:
         """Leases whose workers are lost or stopped."""
         async with self._postgres.acquire() as connection:
