@@ -10,7 +10,8 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, RootModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from oa_base.refusal import Refusal
 from oa_wire.json_schema import JsonSchema
@@ -42,6 +43,7 @@ class Shape(Generic[T]):
 
     def __init__(self, stated: TypeForm[T], mode: Literal["validation", "serialization"]) -> None:
         """Raises Refusal `invalid_value` for a type that has no form in JSON."""
+        self._is_read = mode == "validation"
         try:
             self._adapter = _adapter_of(stated)
             self.schema_json = json.dumps(self._adapter.json_schema(mode=mode), ensure_ascii=False)
@@ -67,9 +69,14 @@ class Shape(Generic[T]):
             raise Misfit(_first(error)) from None
 
     def write(self, value: T) -> str:
-        """Return a value as a JSON text. Raises Misfit."""
+        """Return a value as a JSON text. Raises Misfit.
+
+        If the shape's values are read, the text has what `read` takes, and so no computed fields.
+        """
         try:
-            plain = self._adapter.dump_python(value, mode="json", by_alias=True, warnings="error")
+            plain = self._adapter.dump_python(
+                value, mode="json", by_alias=True, round_trip=self._is_read, warnings="error"
+            )
             text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
             text.encode()
         except (TypeError, ValueError, AttributeError):  # pydantic's own is a ValueError
@@ -90,7 +97,7 @@ def _formless(stated: TypeForm[T], error: Exception) -> Refusal:
     if not isinstance(error, PydanticUserError):
         text = f"a value of {type(stated).__qualname__} is no type; state the class, and not a value of it"
         return Refusal("invalid_value", text)
-    name = getattr(stated, "__qualname__", None) or str(stated)
+    name = stated.__qualname__ if isinstance(stated, type) else str(stated)  # a union's name is only Union
     if error.code in _OF_ARBITRARY_TYPES:  # pydantic's advice doesn't apply here
         text = f"{name} has no form in JSON; state a dataclass, a pydantic model, a TypedDict or plain types"
     else:
@@ -150,10 +157,29 @@ def _plain_and_text(value: object, field: str) -> tuple[Any, str]:
 
 
 def _written(value: object) -> tuple[Any, str]:
-    plain = _ANYTHING.dump_python(value, mode="json", by_alias=True)
+    plain = _in_order(value, _ANYTHING.dump_python(value, mode="json", by_alias=True))
     text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     text.encode()
     return plain, text
+
+
+def _in_order(value: object, plain: Any) -> Any:
+    """Return the plain form of a value with its sets in an order that each process gives them: they are compared."""
+    if isinstance(value, RootModel):
+        value = value.root
+    match value, plain:
+        case (set() | frozenset(), list()) if len(value) == len(plain):
+            return sorted(map(_in_order, value, plain), key=json.dumps)
+        case (list() | tuple(), list()) if len(value) == len(plain):
+            return list(map(_in_order, value, plain))
+        case (Mapping(), dict()) if len(value) == len(plain):
+            return dict(zip(plain, map(_in_order, value.values(), plain.values()), strict=True))
+        case (_, dict()) if isinstance(value, BaseModel) or is_dataclass(value):
+            stated: dict[str, FieldInfo] = getattr(type(value), "__pydantic_fields__", {})
+            names = {field.serialization_alias or name: name for name, field in stated.items()}
+            return {key: _in_order(getattr(value, names.get(key) or key, None), part) for key, part in plain.items()}
+        case _:
+            return plain
 
 
 def _formless_part(value: object) -> tuple[str, str]:

@@ -177,6 +177,7 @@ class Run(Saying, Generic[In_co]):
 
         Raises Refusal `invalid_value` for a value that is not of the type.
         """
+        self._log.check_loop()
         shape = shape_of(type_, "validation")
         text = await self._checkpoints.newest()
         return None if text is None else _read(shape, text, "what the run has saved", "state_json")

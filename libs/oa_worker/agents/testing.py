@@ -167,18 +167,20 @@ class _Log:
 
     async def attempt(self, adapter: AgentAdapter[Any, Any], assignment: Assignment) -> pb.RunFinished | None:
         """Let one worker execute the run, and return the finish; None if the worker died."""
-        died = asyncio.Event()
+        died, over = asyncio.Event(), asyncio.Event()
+        lost = Refusal("worker_lost", "this worker has died; another one takes the run")
 
         async def emit(event: pb.EventBody) -> None:
             for stores in (False, True):
                 if died.is_set():
-                    raise Refusal("worker_lost", "this worker has died; another one takes the run")
+                    raise lost
                 if stores:
                     self.events.append(event)
                     self._answer(event)
                 if self._dies():
                     died.set()
-                    await asyncio.get_running_loop().create_future()  # nothing more happens in a dead process
+                    await over.wait()  # nothing more happens in a dead process
+                    raise lost
 
         async def start_child(request: StartChildRequest) -> str:
             child_id, spec = request.child_id, request.spec
@@ -210,6 +212,8 @@ class _Log:
         finally:
             for task in (work, dying):
                 task.cancel()
+            await _in_a_moment()
+            over.set()  # for whatever the cancel has not reached: threads, for example, would wait forever
             await asyncio.gather(work, dying, return_exceptions=True)
 
     async def _read(

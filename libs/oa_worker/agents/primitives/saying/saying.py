@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,6 +12,7 @@ from oa_wire.given import check_count, check_flag, check_text, check_text_argume
 from oa_wire.rules import check_rules
 from oa_worker.agents.failures import words_of
 from oa_worker.agents.limits import AgentLimits
+from oa_worker.agents.primitives.loops import check_loop
 from oa_worker.agents.primitives.saying.json_values import struct_of, value_of
 from oa_worker.agents.primitives.saying.progress import Progress
 from oa_worker.sdk.adapter import Emit
@@ -21,11 +23,18 @@ class RunLog:
     """The run's log. It checks each event by itself, so that an invalid event is refused where it was made."""
 
     def __init__(self, emit: Emit, limits: AgentLimits) -> None:
+        """Call it in the event loop of the agent's function."""
         self._emit = emit
+        self._loop = asyncio.get_running_loop()
         self.limits = limits
 
+    def check_loop(self) -> None:
+        """Raise Refusal `invalid_value` in another event loop than that of the agent's function."""
+        check_loop(self._loop)
+
     async def append(self, event: pb.EventBody) -> None:
-        """Append in order. Raises Refusal for an event that no authority would take."""
+        """Append in order. Raises Refusal for an event that no authority would take, and as `check_loop` does."""
+        self.check_loop()
         check_rules(event)
         size, max_bytes = event.ByteSize(), self.limits.max_event_bytes
         if event.WhichOneof("kind") != "text_delta" and size > max_bytes:
@@ -135,6 +144,7 @@ class Saying:
         Report as often as you like. Reports that come faster than one per second are joined: the newest one is stored,
         and the last one before the run ends.
         """
+        self._log.check_loop()
         await self._progress.report(text, done, total)
 
     async def said_all(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -168,7 +168,13 @@ def check_name(name: object) -> None:
 
 
 def arguments_of(positional: Sequence[object], named: Mapping[str, object]) -> object:
-    """The arguments of a call, as one value."""
+    """The arguments of a call, as one value. Raises Refusal `invalid_value` for one that can be read only once."""
+    given = [(f"args[{index}]", value) for index, value in enumerate(positional)]
+    given += [(f"kwargs.{name}", value) for name, value in named.items()]
+    for where, value in given:
+        if isinstance(value, Iterator):  # the fingerprint would leave nothing of it for the function
+            text = f"arguments.{where} is an iterator, which can be read only once; give a list"
+            raise Refusal("invalid_value", text, field="arguments", metadata={"path": f"$.{where}"})
     return {"args": list(positional), "kwargs": dict(named)}
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from oa_worker.agents.primitives.loops import check_loop
 from oa_worker.sdk.adapter import Assignment, News
 from openagents.runtime.v1 import event_pb2 as pb
 
@@ -58,12 +59,15 @@ class Past:
         self._own_task = task
 
     def in_own_task(self) -> bool:
-        """Whether the current task is the function's own."""
+        """Whether the current task is the function's own. Raises Refusal in another event loop than the function's."""
+        if self._own_task is not None:
+            check_loop(self._own_task.get_loop())
         return asyncio.current_task() is self._own_task
 
     def note_asker(self) -> None:
-        """Note that the current task asks."""
-        self.has_branches = self.has_branches or not self.in_own_task()
+        """Note that the current task asks. Raises as `in_own_task` does."""
+        is_branch = not self.in_own_task()
+        self.has_branches = self.has_branches or is_branch
 
     async def steps(self) -> Sequence[pb.RunEvent]:
         """Return the steps that were done, as they are in the log (`step.completed`)."""
