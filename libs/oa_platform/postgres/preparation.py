@@ -21,12 +21,13 @@ from oa_platform.postgres.planes import (
     role_statements,
     schema_statements,
 )
-from oa_platform.postgres.servers import Target, connect
+from oa_platform.postgres.servers import UNLIMITED, Target, connect
 
 CONNECT_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 15.0
 """Maximum wait for a server that takes no connections yet, or none any more."""
 _UNLOGGED = {
+    **UNLIMITED,
     "log_statement": "none",
     "log_min_error_statement": "panic",
     "log_min_duration_statement": "-1",
