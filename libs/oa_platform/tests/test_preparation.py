@@ -23,6 +23,25 @@ LOGGED = {
 }
 
 
+async def test_a_database_that_an_administrator_made_is_prepared_as_well(scratch: Path) -> None:
+    """With a collation of their own, for example; it belongs to them."""
+    passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *ROLES)}
+    log = scratch / "postgres.log"
+    server = PostgresServer(scratch / "postgres", free_port(), passwords[SUPERUSER], log, FAST)
+    await server.start()
+    try:
+        async with preparation.admin_connection(server.dsn()) as admin:
+            await admin.execute(f"CREATE DATABASE {DATABASE}")
+        await preparation.prepare(server.dsn(), passwords)
+        database = Database(DATABASE, server.port, passwords)
+        await preparation.migrate_service(database.owner, "projector")
+        connection = await asyncpg.connect(database.projector)
+        assert await connection.fetchval("SELECT count(*) FROM projection.run_summaries") == 0
+        await connection.close()
+    finally:
+        await server.stop()
+
+
 async def test_a_server_that_logs_every_statement_logs_no_password(scratch: Path) -> None:
     passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *ROLES)}
     log = scratch / "postgres.log"
