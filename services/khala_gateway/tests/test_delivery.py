@@ -551,22 +551,6 @@ async def test_a_snapshot_ahead_of_the_feed_is_not_followed_by_what_it_holds() -
         assert client.seqs[U] == [6]
 
 
-async def test_a_client_that_has_more_than_the_gateway_goes_on_where_it_is() -> None:
-    """It comes from another gateway, which was told of events that this one has not been told of yet."""
-    async with running(runtime=FakeUpstream(Faults(lose=1.0))) as stack:
-        first = await stack.connect(T)
-        await first.follow(T)
-        stack.runtime.append(T, 2)  # nobody tells the feed
-        client = await stack.connect(T)
-        await client.subscribe(T, Cursor("e1", 12, stack.runtime.logs[T].chain(12)))
-        subscribed = await client.next(frames.Subscribed)
-        assert (subscribed.plan, subscribed.from_seq, subscribed.head) == (frames.Plan.LIVE, 12, 12)
-        assert (await client.next(frames.CaughtUp)).seq == 12
-        stack.runtime.append(T)
-        await client.up_to(T, 13)
-        assert client.seqs[T] == [13]
-
-
 async def test_many_who_come_at_once_cost_few_snapshots() -> None:
     async with running() as stack:
         stack.projector.logs[U].has_snapshot = True

@@ -439,21 +439,6 @@ def asked() -> ServerSession:
     return session
 
 
-@pytest.mark.parametrize("chain", [b"", CHAIN])
-def test_a_cursor_ahead_of_the_feed_is_for_the_source_to_judge(chain: bytes) -> None:
-    """The client may come from a gateway that has more than this one has been told yet."""
-    ahead, state = Cursor("e", 7, chain), TopicState("e", 0, 3)
-    session = opened()
-    session.frame(frames.Subscribe(((T, ahead),)), NOW)
-    assert ready(session, state) == [ConfirmCursor(of(session), ahead)]
-    assert session.subscriptions.cursor_confirmed(of(session), TopicState("e", 0, 5)) == [
-        SendFrame(frames.Subscribed(T, "e", 0, 7, Plan.LIVE, 7)),
-        SendFrame(frames.CaughtUp(T, 7)),
-        Serve(of(session)),
-    ]
-    assert of(session).next_seq == 8
-
-
 def test_a_cursor_with_a_chain_is_served_once_its_source_has_confirmed_it() -> None:
     session = asked()
     assert session.frame(frames.Ping(1), NOW) == [SendFrame(frames.Heartbeat((), NOW, 1))]
