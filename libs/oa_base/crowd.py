@@ -49,7 +49,8 @@ class Shares:
     """Shares a number of places among members ("org"), so that none of them can take all.
 
     Nobody has a fixed share: what a member may have depends on what is free (dynamic thresholds, as in switches that
-    share a buffer). Its size is bounded by the number of places that are taken.
+    share a buffer). Its size is bounded by the number of places that are taken. What takes several places, such as
+    bytes, finds room as long as one is free, so that it may exceed them once.
     """
 
     def __init__(self, places: int) -> None:
@@ -62,15 +63,15 @@ class Shares:
         free = self._places - self._all
         return free > 0 and (not one or self._taken[one] < OWN_PER_FREE * free)
 
-    def came(self, one: str) -> None:
-        """Count one more place of `one`."""
-        self._all += 1
-        self._taken[one] += 1
+    def came(self, one: str, places: int = 1) -> None:
+        """Count so many more places of `one`."""
+        self._all += places
+        self._taken[one] += places
 
-    def went(self, one: str) -> None:
-        """Count one fewer place of `one`."""
-        self._all -= 1
-        self._taken[one] -= 1
+    def went(self, one: str, places: int = 1) -> None:
+        """Count so many fewer places of `one`."""
+        self._all -= places
+        self._taken[one] -= places
         if not self._taken[one]:
             del self._taken[one]
 

@@ -24,9 +24,9 @@ class Stale:
     reason: str
 
 
-STALE_REASONS = frozenset(
-    {"epoch_mismatch", "cursor_ahead_of_head", "retention_floor_breach", "replay_budget_exceeded"}
-)
+AHEAD = "cursor_ahead_of_head"
+"""The reason that depends on how far whoever answers has come, and not on the topic alone."""
+STALE_REASONS = frozenset({"epoch_mismatch", AHEAD, "retention_floor_breach", "replay_budget_exceeded"})
 """Reasons to refuse a cursor that waiting does not fix. The client drops its state and subscribes without a cursor."""
 
 Broken = Callable[[Cursor, TopicState, int], bool]
@@ -35,7 +35,7 @@ Broken = Callable[[Cursor, TopicState, int], bool]
 # alternative: without one, starting over would replay even more.
 _STALE: tuple[tuple[str, Broken], ...] = (
     ("epoch_mismatch", lambda cursor, state, _: cursor.epoch != state.epoch),
-    ("cursor_ahead_of_head", lambda cursor, state, _: cursor.applied_seq > state.head),
+    (AHEAD, lambda cursor, state, _: cursor.applied_seq > state.head),
     ("retention_floor_breach", lambda cursor, state, _: cursor.applied_seq < state.floor),
     (
         "replay_budget_exceeded",

@@ -126,6 +126,13 @@ class SequencerSettings:
         _SEQUENCER.queue_commands,
         doc="Maximum number of waiting commands. More are refused as `overloaded`. One org gets at most eight ninths.",
     )
+    queue_bytes: int = setting(
+        "OA_SEQUENCER_QUEUE_BYTES",
+        integer(1024, 1 << 36),
+        _SEQUENCER.queue_bytes,
+        doc="Maximum size of the waiting events, which the last command may exceed. More commands are refused as "
+        "`overloaded`. One org gets at most eight ninths.",
+    )
     batch_commands: int = setting(
         "OA_SEQUENCER_BATCH",
         integer(1, 10_000),

@@ -21,10 +21,12 @@ from oa_base.refusal import Refusal
 from oa_base.visible import LAYOUT, visible
 from oa_platform.config.loading import group, load
 from oa_platform.config.shared import DatabaseSettings
+from oa_platform.postgres.at_start import check_schema
 from oa_platform.postgres.pool import Postgres
 from services.runtime.authority.app import new_epoch_name
 from services.runtime.authority.domain import EpochCause, NewEpoch
 from services.runtime.authority.store import PostgresHistories
+from services.runtime.wiring import MIGRATIONS
 
 SUMMARY = "Give the log a new epoch: every cursor of the old one becomes stale, at all replicas at once."
 REFUSED = 2
@@ -40,7 +42,8 @@ class Settings:
 
 
 async def give(settings: DatabaseSettings, by: str, reason: str) -> dict[str, str]:
-    """Give the log a new epoch; return the names of both epochs. Raises Refusal unavailable."""
+    """Give the log a new epoch; return the names of both epochs. Raises Refusal unavailable, migration_refused."""
+    await check_schema(settings, "runtime", MIGRATIONS)
     async with Postgres(settings, "runtime-new-epoch") as postgres, PostgresHistories(postgres).history() as history:
         before = await history.look({})
         await history.settle(before, new_epoch_name(), NewEpoch(EpochCause.ORDERED, reason), by)

@@ -13,6 +13,7 @@ import { checkedLimits, type Limits } from "./limits.js";
 import { Refusal } from "./refusal.js";
 import { defaultWebSocket, Link, type WebSocketClass } from "./sockets.js";
 
+/** A timer with a longer delay fires at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Everything that happens to a followed topic, in order. */
@@ -156,6 +157,11 @@ export class KhalaClient {
   async #applied(followed: Followed, update: Update): Promise<void> {
     // A loop that was left may finish its last update when another one has already gone further.
     if ((this.#followed.get(update.topic) ?? followed) !== followed) return;
+    // The store may never answer, and the loop still ends.
+    await Promise.race([this.#store(update), followed.inbox.ended]);
+  }
+
+  async #store(update: Update): Promise<void> {
     if (update.kind === "restarted") await this.#cursors.drop(update.topic);
     else if (update.kind !== "caughtUp") await this.#cursors.save(update.topic, update.cursor);
   }
@@ -309,7 +315,7 @@ export class KhalaClient {
 
   #connect({ generation, delayMs }: Connect): void {
     let link: Link | undefined;
-    const timer = setTimeout(() => (link = this.#open(generation)), delayMs);
+    const timer = setTimeout(() => (link = this.#open(generation)), Math.min(delayMs, MAX_TIMER_MS));
     const cancel = (): void => {
       clearTimeout(timer);
       link?.drop();

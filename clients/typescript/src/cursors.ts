@@ -7,7 +7,10 @@ const CHAIN_BYTES = [0, 32];
 /** Maximum length of an epoch, in characters. A gateway ends the whole connection of a client that sends more. */
 const MAX_EPOCH_CHARACTERS = 64;
 
-/** Keeps cursors by topic. `save` is awaited before the element after the cursor's is handed out. */
+/**
+ * Keeps cursors by topic. `save` is awaited before the element after the cursor's is handed out; after `close()`, or
+ * when the loop is left, it is called and no longer awaited.
+ */
 export interface CursorStore {
   load(topic: string): Cursor | null | Promise<Cursor | null>;
   save(topic: string, cursor: Cursor): void | Promise<void>;

@@ -178,6 +178,41 @@ test("a loop ends although its store of cursors never answers", { timeout: 20_00
   assert.deepEqual(gateway.heard, []);
 });
 
+test("a loop ends although its store of cursors never says that it has saved", { timeout: 20_000 }, async () => {
+  const gateway = gatewayWith("a", "b");
+  const saved: number[] = [];
+  const save = (_topic: string, cursor: Cursor): Promise<void> => {
+    saved.push(cursor.appliedSeq);
+    return new Promise(() => {});
+  };
+  const client = clientOf(gateway, { cursors: { ...forgetful, save } });
+  const leaving = new AbortController();
+  const updates = client.topic(T, undefined, { signal: leaving.signal });
+  assert.deepEqual(await take(updates, 1), ["event 1 a"]);
+  const left = updates.next();
+  leaving.abort();
+  assert.equal((await left).done, true);
+  const others = client.topic(T);
+  assert.deepEqual(await take(others, 1), ["event 1 a"]);
+  const next = take(others, 3);
+  client.close();
+  assert.deepEqual(await next, ["event 2 b", "caughtUp 2", "end"]);
+  assert.deepEqual(saved, [1, 1, 2]);
+});
+
+test("a wait that is longer than a timer can be is none that fires at once", { timeout: 20_000 }, async (context) => {
+  const gateway = gatewayWith("a");
+  const client = clientOf(gateway);
+  const updates = client.topic(T);
+  await take(updates, 2);
+  const delays: number[] = [];
+  context.mock.method(globalThis, "setTimeout", (_work: () => void, delayMs: number) => void delays.push(delayMs));
+  gateway.socket.says(error("overloaded", "", 2 ** 32 - 1));
+  gateway.socket.ends(1013);
+  assert(delays.length > 0 && delays.every((delayMs) => delayMs < 2 ** 31), String(delays));
+  client.close();
+});
+
 test("an element counts as applied when the next one is asked for", async () => {
   const gateway = gatewayWith("a", "b", "c");
   const cursors = new MemoryCursors();

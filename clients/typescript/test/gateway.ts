@@ -145,8 +145,9 @@ export function snapshot(seq: number, payload: string, part = 0, parts = 0): Arr
   return frame(FrameKind.SNAPSHOT, new TextEncoder().encode(payload), { seq: BigInt(seq), part, parts });
 }
 
-export function error(reasonName: string, topic = ""): ArrayBuffer {
-  return frame(FrameKind.ERROR, toBinary(ErrorSchema, create(ErrorSchema, { reasonName, message: "no" })), { topic });
+export function error(reasonName: string, topic = "", retryAfterMs = 0): ArrayBuffer {
+  const message = create(ErrorSchema, { reasonName, message: "no", retryAfterMs });
+  return frame(FrameKind.ERROR, toBinary(ErrorSchema, message), { topic });
 }
 
 export function subscribed(epoch: string, fromSeq: number, head: number, plan = DeliveryPlan.REPLAY): ArrayBuffer {

@@ -35,8 +35,8 @@ class Subscription:
     topic: Topic
     name: str
     cursor: Cursor | None
-    # Whether the source has confirmed that the cursor matches its data. A cursor without a chain needs no comparison.
-    confirmed: bool
+    # Whether the source has confirmed the cursor. It is asked if the cursor has a chain, or is ahead of the feed.
+    confirmed: bool = False
     live: bool = True
     epoch: str = ""
     position: Position = field(default_factory=Position)

@@ -11,7 +11,7 @@ from oa_base.clock import MS_NS
 from oa_base.rate import Rate, TokenBucket
 from oa_base.refusal import Refusal
 from oa_khala import frames
-from oa_khala.cursors import STALE_REASONS, Stale, as_asked, plan_subscription
+from oa_khala.cursors import AHEAD, STALE_REASONS, Stale, Start, as_asked, plan_subscription
 from oa_khala.frames import Cursor, Plan, TopicState
 from oa_khala.server.admission import GRANTS_NOTHING, Grant, admit, check_owner, concealed
 from oa_khala.server.commands import (
@@ -77,9 +77,8 @@ class Subscriptions:
                 out.append(SendFrame(replace(error, subscription_stands=name in self.by_topic)))
                 continue
             out += self._end(name)
-            confirmed = cursor is None or not cursor.chain
             takes = name in frame.takes_snapshots
-            subscription = Subscription(topic, name, cursor, confirmed, takes_snapshots=takes)
+            subscription = Subscription(topic, name, cursor, takes_snapshots=takes)
             self.by_topic[name] = subscription
             out.append(JoinFeed(subscription))
         return out
@@ -192,12 +191,15 @@ class Subscriptions:
 
     def _serve(self, subscription: Subscription, state: TopicState) -> list[Command]:
         cursor = subscription.cursor
+        if cursor is not None and subscription.confirmed:
+            # The client may come from a gateway that has more. Nothing is delivered before the feed gets there.
+            state = replace(state, head=max(state.head, cursor.applied_seq))
         asked = as_asked(state, subscription.takes_snapshots)
         start = plan_subscription(cursor, asked, subscription.topic.topic_class.replay_budget)
+        if cursor is not None and not subscription.confirmed and _needs_source(cursor, start):
+            return [ConfirmCursor(subscription, cursor)]
         if isinstance(start, Stale):
             return self.stale(subscription, start.reason, state)
-        if cursor is not None and not subscription.confirmed:
-            return [ConfirmCursor(subscription, cursor)]
         if start.plan is Plan.SNAPSHOT:
             return [ReadSnapshot(subscription)]
         subscribed = self._subscribed(subscription, state, start.plan, start.from_seq)
@@ -237,6 +239,11 @@ class Subscriptions:
 def error_frame(refusal: Refusal, topic: str, state: TopicState | None = None, chain: bytes = b"") -> frames.ErrorFrame:
     """Return the ERROR for `refusal`, about a topic or, if `topic` is empty, about the connection."""
     return frames.ErrorFrame(topic, refusal.reason, refusal.message, refusal.field, refusal.retry_hint_ms, state, chain)
+
+
+def _needs_source(cursor: Cursor, start: Start | Stale) -> bool:
+    """Whether only the source can say if the cursor can be continued: a feed has no chains, and may be behind."""
+    return start.reason == AHEAD if isinstance(start, Stale) else bool(cursor.chain)
 
 
 def _caught_up(subscription: Subscription) -> list[Command]:

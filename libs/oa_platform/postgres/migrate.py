@@ -38,7 +38,7 @@ from oa_base.refusal import Refusal
 from oa_base.visible import LAYOUT, visible
 from oa_platform.config.loading import load, setting
 from oa_platform.config.parsers import Secret, number, postgres_url
-from oa_platform.postgres.servers import BROKEN, OnWait, Target, connect, may_heal
+from oa_platform.postgres.servers import BROKEN, UNLIMITED, OnWait, Target, connect, may_heal
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -272,7 +272,9 @@ async def read_applied(
 
 async def _connect(dsn: str, variable: str, start_timeout_s: float, on_wait: OnWait | None = None) -> Connection:
     # Nothing that is acknowledged here can be lost unnoticed: a service checks at its start what was applied.
-    return await connect(Target(dsn, CONNECT_TIMEOUT_S, True, {}), start_timeout_s, variable, on_wait)
+    return await connect(
+        Target(dsn, CONNECT_TIMEOUT_S, True, {"server_settings": UNLIMITED}), start_timeout_s, variable, on_wait
+    )
 
 
 async def _lock(connection: Connection) -> None:

@@ -72,10 +72,11 @@ def creation(name: str, template: str = "") -> str:
 
 
 def database_statements(name: str) -> list[str]:
-    """Statements that let only the owner and the planes' roles enter the database `name`, which `oa_owner` owns."""
+    """Statements that let only `oa_owner` and the planes' roles enter the database `name`, whoever made it."""
     roles = ", ".join(plane.role for plane in PLANES)
     return [
         f"REVOKE CONNECT, TEMPORARY ON DATABASE {quoted(name)} FROM PUBLIC",
+        f"GRANT CONNECT, CREATE ON DATABASE {quoted(name)} TO {OWNER}",
         f"GRANT CONNECT ON DATABASE {quoted(name)} TO {roles}",
     ]
 

@@ -35,6 +35,7 @@ from oa_platform.postgres.at_start import waiting_for_database
 from oa_platform.postgres.facts import UnusableServer, is_tight, no_room
 from oa_platform.postgres.servers import (
     BROKEN,
+    SESSION,
     RawConnection,
     Target,
     ask,
@@ -283,11 +284,11 @@ async def _keep(_connection: RawConnection) -> None:
 def session_settings(settings: DatabaseSettings, application_name: str) -> dict[str, str]:
     """The settings that every connection sends to the server at its start."""
     return {
+        **SESSION,
         "application_name": application_name,
         "statement_timeout": str(settings.statement_timeout_ms),
         "lock_timeout": str(settings.lock_timeout_ms),
         "idle_in_transaction_session_timeout": str(settings.idle_transaction_timeout_ms),
-        "timezone": "UTC",
     }
 
 

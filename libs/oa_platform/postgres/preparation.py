@@ -21,11 +21,20 @@ from oa_platform.postgres.planes import (
     role_statements,
     schema_statements,
 )
-from oa_platform.postgres.servers import Target, connect
+from oa_platform.postgres.servers import UNLIMITED, Target, connect
 
 CONNECT_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 15.0
 """Maximum wait for a server that takes no connections yet, or none any more."""
+_UNLOGGED = {
+    **UNLIMITED,
+    "log_statement": "none",
+    "log_min_error_statement": "panic",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+}
+"""Everything that makes a server log statements, or the arguments of statements, is off."""
 _QUOTED = "SELECT quote_literal($1)"
 """Quotes a password for SQL, because ALTER ROLE takes no parameters."""
 _EXISTS = "SELECT true FROM pg_database WHERE datname = $1"
@@ -45,11 +54,11 @@ async def prepare(dsn: str, passwords: Mapping[str, str]) -> None:
 
 
 async def connect_admin(dsn: str) -> asyncpg.Connection:
-    """A superuser's connection whose failing statements stay out of the server's log, because they may hold passwords.
+    """A superuser's connection whose statements stay out of the server's log, because they may hold passwords.
 
     Raises Refusal unavailable, invalid_setting.
     """
-    arguments = {"server_settings": {"log_min_error_statement": "panic"}, "statement_cache_size": 0}
+    arguments = {"server_settings": _UNLOGGED, "statement_cache_size": 0}
     target = Target(dsn, CONNECT_TIMEOUT_S, True, arguments)
     return await connect(target, START_TIMEOUT_S)
 

@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 else:
     RawConnection = asyncpg.Connection
 
+SESSION = {
+    "timezone": "UTC",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "idle_session_timeout": "0",
+}
+"""What statements of ours rely on, whatever is set for the server, the database or the role."""
+UNLIMITED = {**SESSION, "statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+"""The same for sessions that limit their own waits: limits that are set for everybody are not for long changes."""
 NEXT_HOST_AFTER_S = 0.25
 """How long one host may be silent before the next one is tried too, because a dead machine refuses nothing."""
 _RETRY_S = 0.2

@@ -54,6 +54,16 @@ async def test_each_is_applied_once_in_order(empty_database: Database, tmp_path:
     assert await _fetchval(empty_database.owner, "SELECT count(*) FROM runtime.second") == 1
 
 
+async def test_a_time_limit_for_everybody_ends_no_migration(empty_database: Database, tmp_path: Path) -> None:
+    admin = await asyncpg.connect(empty_database.admin)
+    try:
+        await admin.execute(f'ALTER DATABASE "{empty_database.name}" SET statement_timeout = 100')
+    finally:
+        await admin.close()
+    slow = ("0001_slow.sql", "SELECT pg_sleep(0.5); CREATE TABLE runtime.slow (n int);")
+    assert await migrate(empty_database.owner, "runtime", _write(tmp_path / "m", slow)) == ["0001_slow.sql"]
+
+
 async def test_services_have_histories_of_their_own(empty_database: Database, tmp_path: Path) -> None:
     await migrate(empty_database.owner, "runtime", _write(tmp_path / "m", ONE))
     other = _write(tmp_path / "n", ("0001_first.sql", "CREATE TABLE control.first (n int)"))

@@ -48,6 +48,32 @@ async def test_connections_have_their_limits(postgres: Postgres) -> None:
             assert await connection.fetchval(f"SHOW {name}") == value
 
 
+async def test_what_an_operator_sets_for_everybody_changes_no_session_of_ours(empty_database: Database) -> None:
+    wished = {
+        "statement_timeout": "1min",
+        "TimeZone": "Asia/Kolkata",
+        "default_transaction_isolation": "serializable",
+        "default_transaction_deferrable": "on",
+        "idle_session_timeout": "1min",
+    }
+    admin = await asyncpg.connect(empty_database.admin)
+    try:
+        for name, value in wished.items():
+            await admin.execute(f"ALTER DATABASE \"{empty_database.name}\" SET {name} = '{value}'")
+    finally:
+        await admin.close()
+    async with Postgres(_settings(empty_database.runtime), "test") as postgres, postgres.transaction() as connection:
+        found = {name: await connection.fetchval(f"SHOW {name}") for name in (*wished, "transaction_isolation")}
+    assert found == {
+        "statement_timeout": "10s",
+        "TimeZone": "UTC",
+        "default_transaction_isolation": "read committed",
+        "default_transaction_deferrable": "off",
+        "idle_session_timeout": "0",
+        "transaction_isolation": "read committed",
+    }
+
+
 async def test_a_transaction_is_whole_or_nothing(empty_database: Database) -> None:
     async with Postgres(_settings(empty_database.owner), "test") as postgres:
         async with postgres.transaction() as connection:

@@ -185,8 +185,10 @@ class FakeUpstream(topic_service_pb2_grpc.TopicServiceServicer):
         log = self.logs[request.topic]
         if request.epoch != log.epoch:
             await _abort(context, Refusal("epoch_mismatch", "another lineage"))
+        stands = {"epoch": log.epoch, "floor": str(log.floor), "head": str(log.head)}
+        if request.after_seq > log.head:
+            await _abort(context, Refusal("cursor_ahead_of_head", "not there yet", metadata=stands))
         if request.after_seq < log.floor:
-            stands = {"epoch": log.epoch, "floor": str(log.floor), "head": str(log.head)}
             await _abort(context, Refusal("retention_floor_breach", "pruned", metadata=stands))
         if log.damaged_at and request.after_seq + 1 >= log.damaged_at:
             await _abort(context, Refusal("archive_damaged", "an event is missing"))

@@ -15,6 +15,8 @@ class SequencerLimits:
     """Minimum bytes of waiting events for a batch to begin while another one is under way."""
     queue_commands: int = 4096
     """Maximum number of commands that wait."""
+    queue_bytes: int = 64 << 20
+    """Maximum bytes of the events that wait. The last command may exceed them."""
     batch_commands: int = 512
     """Maximum number of commands in one transaction."""
     batch_bytes: int = 8 << 20

@@ -12,6 +12,7 @@ ALTER ROLE runtime_app SET search_path = runtime;
 ALTER ROLE projector_app SET search_path = projection;
 REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
 REVOKE CONNECT, TEMPORARY ON DATABASE "openagents" FROM PUBLIC;
+GRANT CONNECT, CREATE ON DATABASE "openagents" TO oa_owner;
 GRANT CONNECT ON DATABASE "openagents" TO control_app, runtime_app, projector_app;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES FOR ROLE oa_owner REVOKE EXECUTE ON ROUTINES FROM PUBLIC;

@@ -183,7 +183,6 @@ def test_anything_but_the_expected_seq_is_a_defect(first: int, count: int) -> No
     ("cursor", "state", "reason"),
     [
         (Cursor("old", 1), TopicState("e", 0, 3), "epoch_mismatch"),
-        (Cursor("e", 4), TopicState("e", 0, 3), "cursor_ahead_of_head"),
         (Cursor("e", 1), TopicState("e", 2, 3), "retention_floor_breach"),
     ],
 )

@@ -124,7 +124,7 @@ class TopicSubscriber:
             self._run(self._subscriptions.cursor_confirmed(self.subscription, state))
             return
         chain = bytes.fromhex(refusal.metadata.get("chain", ""))
-        if refusal.reason in STALE_REASONS and not chain:
+        if refusal.reason in STALE_REASONS and not chain and cursor.applied_seq <= state.head:
             dependencies.hub.outdated(topic)  # its numbers agree with the feed, but not with the source
         said = state_said(refusal, state)
         self._run(self._subscriptions.cursor_refused(self.subscription, refusal, said, chain))

@@ -165,6 +165,12 @@ async def test_the_command_refuses_what_would_be_no_record(runtime_database: Dat
     assert len(await epochs(runtime_database)) == 1
 
 
+async def test_the_command_says_that_the_database_was_not_restored(empty_database: Database) -> None:
+    status, out, err = await new_epoch(empty_database, "--by", "ann", "--reason", "restored from a backup")
+    assert (status, out) == (2, b"")
+    assert err.startswith(b"migration_refused: the database lacks 0001_log.sql")
+
+
 async def test_those_who_follow_the_log_begin_anew(runtime_database: Database, runtime: Replica, who: Somebody) -> None:
     worker = FakeWorker(runtime, who)
     await worker.attach()

@@ -20,7 +20,7 @@ class CommandQueue:
         self._limits = limits
         self._waiting: deque[PendingCommand] = deque()
         self._shares = Shares(limits.queue_commands)
-        self._bytes = 0
+        self._bytes = Shares(limits.queue_bytes)
         self._busy: set[int] = set()
 
     def __len__(self) -> int:
@@ -28,7 +28,7 @@ class CommandQueue:
 
     def has_room(self, org_id: str) -> bool:
         """Whether the queue takes another command of that org: one org can't fill it. Empty: of our own work."""
-        return self._shares.has_room(org_id)
+        return self._shares.has_room(org_id) and self._bytes.has_room(org_id)
 
     @property
     def is_due(self) -> bool:
@@ -37,13 +37,12 @@ class CommandQueue:
         While a batch is under way, a small amount of work had better wait for its end and share the next commit. A
         large amount is worth another batch in the meantime.
         """
-        return bool(self._waiting) and (not self._busy or self._bytes >= self._limits.concurrent_batch_min_bytes)
+        return bool(self._waiting) and (not self._busy or len(self._bytes) >= self._limits.concurrent_batch_min_bytes)
 
     def put(self, command: PendingCommand) -> None:
         """Add a command to the queue."""
         self._waiting.append(command)
-        self._shares.came(command.org_id)
-        self._bytes += command.size
+        self._came(command)
 
     def take(self) -> PendingBatch | None:
         """Take the next commands of free partitions. These partitions are busy until `done`."""
@@ -68,30 +67,35 @@ class CommandQueue:
         """Put the commands of a batch back, ahead of all others."""
         self._waiting.extendleft(reversed(batch.commands))
         for command in batch.commands:
-            self._shares.came(command.org_id)
-        self._bytes += sum([command.size for command in batch.commands])
+            self._came(command)
         self.done(batch)
 
     def take_free(self) -> list[PendingCommand]:
         """Remove and return all commands that wait for free partitions; they are not worked on any more."""
         taken = [command for command in self._waiting if self._is_free(command)]
         self._waiting = deque([command for command in self._waiting if not self._is_free(command)])
-        self._bytes = sum([command.size for command in self._waiting])
         for command in taken:
-            self._shares.went(command.org_id)
+            self._went(command)
         return taken
 
     def done(self, batch: PendingBatch) -> None:
         """Note that nobody works on a batch any more."""
         self._busy -= batch.partitions
 
+    def _came(self, command: PendingCommand) -> None:
+        self._shares.came(command.org_id)
+        self._bytes.came(command.org_id, command.size)
+
+    def _went(self, command: PendingCommand) -> None:
+        self._shares.went(command.org_id)
+        self._bytes.went(command.org_id, command.size)
+
     def _is_free(self, command: PendingCommand) -> bool:
         return command.partition not in self._busy
 
     def _batch_of(self, taken: list[PendingCommand]) -> PendingBatch:
-        self._bytes -= sum([command.size for command in taken])
         for command in taken:
-            self._shares.went(command.org_id)
+            self._went(command)
         partitions = frozenset([command.partition for command in taken])
         self._busy |= partitions
         return PendingBatch(taken, partitions)

@@ -141,4 +141,19 @@ def test_an_org_that_fills_the_queue_leaves_room_for_others_until_its_commands_a
     assert not queue.has_room("org_1")
     queue.take_free()
     assert queue.has_room("org_1")
-    assert len(queue._shares) == len(queue) == 0
+    assert len(queue._shares) == len(queue._bytes) == len(queue) == 0
+
+
+def test_few_commands_with_many_bytes_fill_the_queue_and_one_org_can_not(loop: asyncio.AbstractEventLoop) -> None:
+    size = pending(loop, 1).size
+    queue = queue_of(loop, *[1] * 80, queue_bytes=90 * size, batch_bytes=10 * size)
+    assert (queue.has_room("org_1"), queue.has_room("org_2"), queue.has_room("")) == (False, True, True)
+    batch = queue.take()
+    assert batch is not None
+    assert queue.has_room("org_1")
+    queue.give_back(batch)
+    queue.put(pending(loop, 1, size=10 * size))
+    assert (queue.has_room("org_2"), queue.has_room("")) == (False, False)
+    queue.take_free()
+    assert queue.has_room("org_1")
+    assert len(queue._shares) == len(queue._bytes) == len(queue) == 0

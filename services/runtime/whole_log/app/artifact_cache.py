@@ -94,6 +94,8 @@ class ArtifactCache:
         self._limits = limits
         self._kept: OrderedDict[str, OpenArtifact] = OrderedDict()
         self._turn = asyncio.Lock()
+        self._is_away = False
+        """Whether the archive could not be read the last time, so that the log says it once, and not for each run."""
         show_at_zero(metrics.ARTIFACT_CACHE_FAILURES, ("archive_damaged", "unavailable"))
 
     @asynccontextmanager
@@ -140,10 +142,17 @@ class ArtifactCache:
             try:
                 spool = await self._archive.read(archived)
             except Refusal as refusal:
-                metrics.ARTIFACT_CACHE_FAILURES.labels(refusal.reason).inc()
-                _log.warning("archived_run_unreadable", run_id=archived.run_id, reason=refusal.reason)
+                self._note_unreadable(archived.run_id, refusal.reason)
                 return refusal
             artifact = await asyncio.to_thread(OpenArtifact.of, archived.run_id, spool)
+        self._is_away = False
         metrics.ARTIFACT_CACHE_FETCHES.inc()
         self._kept[archived.run_id] = artifact
         return artifact
+
+    def _note_unreadable(self, run_id: str, reason: str) -> None:
+        metrics.ARTIFACT_CACHE_FAILURES.labels(reason).inc()
+        is_away = reason == "unavailable"
+        if not (is_away and self._is_away):
+            _log.warning("archived_run_unreadable", run_id=run_id, reason=reason)
+        self._is_away = self._is_away or is_away

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
 from oa_platform.postgres.migrate import migrate
@@ -398,6 +399,20 @@ async def test_an_archive_that_was_away_is_read_when_it_is_back(runtime_database
         assert value_of(ARCHIVE_DAMAGED) == damages, "nothing is known to be missing"
         shutil.move(tmp_path / "elsewhere", one.folder)
         assert await tailed(one.runtime) == one.before
+
+
+async def test_an_archive_that_stays_away_is_logged_once(runtime_database: Database, tmp_path: Path) -> None:
+    async with scene(runtime_database, tmp_path) as one:
+        await one.archive(*one.runs)
+        shutil.move(one.folder, tmp_path / "elsewhere")
+        failures = metrics.ARTIFACT_CACHE_FAILURES.labels("unavailable")
+        before = value_of(failures)
+        with capture_logs() as logs:
+            for _ in range(3):
+                with pytest.raises(Stopped):
+                    await tailed(one.runtime)
+        assert value_of(failures) >= before + 3
+        assert [line["event"] for line in logs].count("archived_run_unreadable") == 1
 
 
 # ------------------------------------------------------------------------------------------------- how much it takes
