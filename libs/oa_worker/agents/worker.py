@@ -10,7 +10,6 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +21,7 @@ from oa_wire.given import check_between, check_function, check_text, check_text_
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter, Handler
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, MAX_AGENTS, MAX_SLOTS, SPARE_THREADS, AgentLimits
+from oa_worker.agents.threads import Threads
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
 from oa_worker.sdk.notices import Notice
 from oa_worker.sdk.transport.tokens import ApiKeyTokens, TokenSource
@@ -182,8 +182,7 @@ class Worker:
 
     async def _run_until_signal(self) -> None:
         # asyncio has few threads by default, and the worker resolves the addresses of its services in them.
-        threads = ThreadPoolExecutor(self._slots + SPARE_THREADS, "asyncio")
-        asyncio.get_running_loop().set_default_executor(threads)
+        asyncio.get_running_loop().set_default_executor(Threads(self._slots + SPARE_THREADS, "asyncio"))
         # Only the main thread gets signals.
         is_main = threading.current_thread() is threading.main_thread()
         with stop_signals(lambda number: self.drain()) if is_main else contextlib.nullcontext():

@@ -37,15 +37,39 @@ print("returned", flush=True)
 """
 
 
+BLOCKED = """
+import asyncio
+import threading
+from openagents import Run, Worker
+
+worker = Worker.from_env()
+
+def block() -> None:
+    threading.Event().wait()
+
+@worker.agent("a", input=object, output=str)
+async def agent(run: Run[object]) -> str:
+    await run.emit("acme.begun")
+    await {blocks}
+    return "done"
+
+worker.run()
+print("returned", flush=True)
+"""
+
+
 @asynccontextmanager
-async def program(home: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, FakeRuntime]]:
+async def program(
+    home: Path, text: str = PROGRAM, **variables: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, FakeRuntime]]:
     """A program whose agent is at work until there is a file `go`."""
     runtime = asked()
     async with runtime.running(), control(runtime) as url:
         env = os.environ | {"OA_CONTROL_URL": url, "OA_API_KEY": "oak_test", "PYTHONPATH": os.pathsep.join(sys.path)}
+        env |= variables
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PROGRAM, cwd=home, env=env, stdout=pipe, stderr=pipe
+            sys.executable, "-c", text, cwd=home, env=env, stdout=pipe, stderr=pipe
         )
         try:
             await runtime.until(lambda: bool(runtime.logs[RUN].events), TIMEOUT_S)
@@ -81,3 +105,13 @@ async def test_the_second_signal_ends_it_at_once(tmp_path: Path, first: signal.S
         process.send_signal(second)
         assert await ended(process) == (EXIT_SECOND_SIGNAL, b"", b"")
     assert "goodbye" not in runtime.said
+
+
+@pytest.mark.parametrize("blocks", ["asyncio.to_thread(block)", 'run.step("s", block)'])
+async def test_a_thread_that_is_blocked_for_good_keeps_no_worker(tmp_path: Path, blocks: str) -> None:
+    text = BLOCKED.format(blocks=blocks)
+    async with program(tmp_path, text, OA_WORKER_DRAIN_S="0") as (process, runtime):
+        process.send_signal(signal.SIGTERM)
+        status, out, _ = await ended(process)
+        assert (status, out) == (0, b"returned\n")
+    assert runtime.said[-1] == "goodbye"

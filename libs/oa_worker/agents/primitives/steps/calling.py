@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
 from oa_worker.agents.failures import AgentExit
 from oa_worker.agents.limits import MAX_STEP_THREADS
+from oa_worker.agents.threads import Threads
 
 R = TypeVar("R")
-_THREADS = ThreadPoolExecutor(MAX_STEP_THREADS, "step")
+_THREADS = Threads(MAX_STEP_THREADS, "step")
 """Threads for steps only. asyncio's own threads are few, and they also resolve names: steps that wait in them would
 keep the worker from getting its next token."""
 

@@ -1,0 +1,81 @@
+"""Threads that keep no process from ending.
+
+Python waits at a process's end for the threads of a `ThreadPoolExecutor`, however long they take. A function that
+blocks for good in one of them would keep a worker alive whose runs other workers have taken over.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import ParamSpec, TypeVar
+
+R = TypeVar("R")
+P = ParamSpec("P")
+Call = Callable[[], None]
+
+
+class Threads(ThreadPoolExecutor):
+    """At most `most` threads, started as they are needed; what comes when all of them are at work waits for one.
+
+    It is a `ThreadPoolExecutor` because asyncio takes no other one as its default. Nothing of that one's work is used.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        super().__init__(most, name)
+        self._name = name
+        self._most = most
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._started = 0
+        # Calls that are waiting or at work.
+        self._open = 0
+        self._is_over = False
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Call a function in a thread. Raises RuntimeError after `shutdown`."""
+        future: Future[R] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - whoever waits for the result gets it
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        with self._lock:
+            if self._is_over:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._open += 1
+            if self._open > self._started and self._started < self._most:
+                self._started += 1
+                name = f"{self._name}_{self._started}"
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._calls.put(call)
+        return future
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or is at work."""
+        with self._lock:
+            return self._open == 0
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls. Threads end when they have nothing left to do, and nobody waits for that."""
+        with self._lock:
+            self._is_over = True
+            started = self._started
+        for _ in range(started):
+            self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            del call  # and so what the function was called with
+            with self._lock:
+                self._open -= 1
