@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from oa_platform.process import interrupts
-from oa_platform.process.first import silence_grpc
+from oa_platform.process.first import leave_out, silence_grpc
 
 if TYPE_CHECKING:
     from apps.cli.program import Cli
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 interrupts.ends_at_once()
 silence_grpc()
 # httpx has a command line of its own, which loads rich and pygments with every command here. Nobody calls it.
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+leave_out("httpx._main")
 
 
 def run(arguments: Sequence[str]) -> int:
