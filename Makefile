@@ -14,7 +14,7 @@ ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout khala_deflate khala_connect khala_stuck gateways gateway_roll dispatch \
   takeover worker_stream attached steps revocation edge sign_in_timing routes sizing
 
-.PHONY: help run test gate busy pauses order kills soak companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock audit-dependencies images images-test k8s-check cluster-api baseline bootstrap codex typescript clean distclean
+.PHONY: help run test gate busy pauses order kills soak companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock compiled-tests audit-dependencies images images-test k8s-check cluster-api baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -26,7 +26,8 @@ run: export COMMAND := $(value CMD)
 run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit; CMD='…': a line of sh to run instead)
 	@$(VENV)/bin/oa demo $(if $(ONCE),--once) $(ARGS) $(if $(value CMD),-- sh -c "$$COMMAND")
 
-test: proto-check lint ## every check: contracts, lint, all tests (ARGS="-k name" picks tests)
+test: ## every check: contracts, lint, all tests (ARGS="-k name" picks tests)
+	@$(MAKE) -j2 proto-check lint compiled-tests
 	@if ! command -v npm >/dev/null; then echo "no npm here: tests that drive a real Codex are skipped"; \
 	elif ! $(MAKE) --no-print-directory codex; then echo "Codex can't be installed: tests that drive it are skipped"; fi
 	@if [ ! -e $(TYPESCRIPT) ]; then echo "the TypeScript client is not installed: its tests are skipped"; fi
@@ -117,6 +118,13 @@ baseline: bootstrap ## releases only: make today's contracts the ones that `brea
 
 bootstrap: ## create or update .venv from the lock
 	@tools/bootstrap.sh
+
+# Otherwise each of the tests' workers would compile all tests of a new checkout, which takes twice as long as to load
+# them compiled. What is wrong with them the workers say.
+COMPILED = .pytest_cache/compiled
+compiled-tests: bootstrap
+	@if [ ! -e $(COMPILED) ]; then \
+	  mkdir -p .pytest_cache; touch $(COMPILED); $(PY) -m pytest --collect-only -qq >/dev/null 2>&1 || true; fi
 
 CODEX = tools/codex/node_modules/.package-lock.json
 codex: $(CODEX) ## install the Codex that the tests drive, as its lock says (needs npm; its tests are skipped without it)

@@ -115,7 +115,8 @@ def tokens(key: SigningKey, topics: Iterable[str]) -> list[str]:
 def verifier(key: SigningKey) -> SyncTokenVerifier:
     """The verifier, made as in the gateway."""
     clock = SystemClock()
-    return SyncTokenVerifier(TokenVerifier(StaticKeys([key.public_key]), clock), clock, steady_wall_ms(clock))
+    tokens = TokenVerifier(StaticKeys([key.public_key]), clock, max_remembered=0)
+    return SyncTokenVerifier(tokens, clock, steady_wall_ms(clock))
 
 
 async def until(reached: Callable[[], bool]) -> None:

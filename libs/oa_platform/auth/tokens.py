@@ -40,6 +40,8 @@ Claims = (
     | claims_pb2.WorkerTokenClaims
     | claims_pb2.SyncTokenClaims
 )
+_Name = tuple[bytes, type[Claims]]
+"""The hash of a token, and what it is verified as."""
 C = TypeVar(
     "C",
     claims_pb2.AccessTokenClaims,
@@ -97,7 +99,7 @@ class TokenVerifier:
     A token comes with every call of its bearer, so recent tokens whose signature held are remembered (by their hash).
     Their times, whether their keys still count, and whether they were revoked, are checked every time. `watch` has the
     leeway for clocks, and knows how far ours is from control's: if a token's times are wrong only because of that, the
-    refusal is about the clock.
+    refusal is about the clock. A door whose tokens seldom come twice sets `max_remembered` to 0.
     """
 
     def __init__(
@@ -106,12 +108,14 @@ class TokenVerifier:
         clock: Clock,
         watch: ClockWatch | None = None,
         revocations: Revocations | None = None,
+        max_remembered: int = MAX_REMEMBERED_TOKENS,
     ) -> None:
         self._keys = keys
         self._revocations = revocations
         self._clock = clock
         self._watch = watch
-        self._checked: dict[tuple[bytes, type[Claims]], _Checked] = {}
+        self._max_remembered = max_remembered
+        self._checked: dict[_Name, _Checked] = {}
 
     async def verify(self, token: str, claims_type: type[C], *, audience: str) -> C:
         """The claims of `token`, once everything about it was checked.
@@ -119,8 +123,8 @@ class TokenVerifier:
         Raises Refusal: invalid_token, token_expired, token_too_old, token_revoked, missing_jti, missing_iat; clock_skew
         when a clock is wrong and not the token; unavailable when the key is unknown and control can't be asked.
         """
-        name = hashlib.sha256(token.encode(errors="surrogatepass")).digest(), claims_type
-        checked = self._checked.get(name)
+        name = _name_of(token, claims_type) if self._max_remembered else None
+        checked = self._checked.get(name) if name else None
         text = None
         if checked is None:
             text = _read(token, TOKEN_KINDS[claims_type].typ)
@@ -140,7 +144,8 @@ class TokenVerifier:
             times = _check_registered_claims(payload, audience)
             self._check_times(times, audience, TOKEN_KINDS[claims_type].max_age_s)
             claims = _claims_of(payload, claims_type)
-            self._remember(name, _Checked(key, kid, audience, times, claims.SerializeToString()))
+            if name:
+                self._remember(name, _Checked(key, kid, audience, times, claims.SerializeToString()))
         if self._revocations is not None:
             self._revocations.check(holder_of(claims))
         return claims
@@ -170,8 +175,8 @@ class TokenVerifier:
         if times.ends_ms - times.issued_ms > max_age_s * 1000:
             raise _invalid(f"says that it holds for more than {max_age_s} s, which none of its kind does")
 
-    def _remember(self, name: tuple[bytes, type[Claims]], checked: _Checked) -> None:
-        while len(self._checked) >= MAX_REMEMBERED_TOKENS:
+    def _remember(self, name: _Name, checked: _Checked) -> None:
+        while len(self._checked) >= self._max_remembered:
             del self._checked[next(iter(self._checked))]
         self._checked[name] = checked
 
@@ -184,6 +189,10 @@ def issued_s(claims: Claims) -> float:
 def holder_of(claims: Claims) -> TokenHolder:
     """The holder of a token with these claims."""
     return TokenHolder(claims.sub, claims.org_id, claims.session_id, issued_s(claims))
+
+
+def _name_of(token: str, claims_type: type[Claims]) -> _Name:
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest(), claims_type
 
 
 def _claims_of(payload: Mapping[str, Any], claims_type: type[C]) -> C:
