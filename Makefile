@@ -122,7 +122,7 @@ bootstrap: ## create or update .venv from the lock
 # Otherwise each of the tests' workers would compile all tests of a new checkout, which takes twice as long as to load
 # them compiled. What is wrong with them the workers say.
 COMPILED = .pytest_cache/compiled
-compiled-tests: bootstrap
+compiled-tests: bootstrap ## compile the tests of a new checkout, once for all workers
 	@if [ ! -e $(COMPILED) ]; then \
 	  mkdir -p .pytest_cache; touch $(COMPILED); $(PY) -m pytest --collect-only -qq >/dev/null 2>&1 || true; fi
 

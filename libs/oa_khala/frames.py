@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
 PROTOCOL_VERSION = 1
 SCHEMA_VERSION = 1
@@ -166,8 +167,7 @@ class CaughtUp:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class TopicHead:
+class TopicHead(NamedTuple):
     """Where a subscribed topic stands, as far as the gateway knows; `source_away`: the gateway can't ask at present."""
 
     topic: str

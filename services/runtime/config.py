@@ -373,6 +373,18 @@ class WorkerSettings:
         doc="Number of days after which a worker that has ended is removed, with its topic. They count from its last "
         "sign of life.",
     )
+    sweep_interval_ms: int = setting(
+        "OA_WORKER_SWEEP_MS",
+        integer(1_000, 86_400_000),
+        _WORKERS.sweep_interval_ms,
+        doc="Pause between two looks for such workers.",
+    )
+    swept_page: int = setting(
+        "OA_WORKER_SWEEP_PAGE",
+        integer(1, 10_000),
+        _WORKERS.swept_page,
+        doc="Maximum number of ended workers that one statement looks at.",
+    )
     drain_reconnect_ms: int = setting(
         "OA_WORKER_DRAIN_RECONNECT_MS",
         integer(0, 60_000),

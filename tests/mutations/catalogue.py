@@ -409,7 +409,7 @@ _SESSION = (
     Mutation(
         "chain_unconfirmed",
         "a cursor's chain is not asked about",
-        (Edit(Subscriptions.subscribe, "confirmed = cursor is None or not cursor.chain", "confirmed = True"),),
+        (Edit(Subscriptions._serve, "_needs_source(cursor, start)", "isinstance(start, Stale)"),),
         _SERVER_TESTS,
     ),
     Mutation(

@@ -24,21 +24,20 @@ _DEFAULT_CLOSE_CODE = 1008
 
 
 class ServerSession:
-    """See the module. `head_of` returns the newest deliverable seq of a topic that is being served, `away` whether its
+    """See the module. `standing` returns the newest deliverable seq of a topic that is being served, and whether its
     source does not answer at present."""
 
     def __init__(
         self,
         connection_id: str,
         limits: SessionLimits,
-        head_of: Callable[[str], int],
+        standing: Callable[[str], tuple[int, bool]],
         now_ms: int,
-        away: Callable[[str], bool] = lambda _topic: False,
     ) -> None:
         self.connection_id = connection_id
         self.limits = limits
         self.state = State.AWAIT_HELLO
-        self.subscriptions = Subscriptions(limits, head_of, now_ms, away)
+        self.subscriptions = Subscriptions(limits, standing, now_ms)
         self._tokens = Tokens()
         self._deadlines = Deadlines(limits, now_ms)
         # Frames that wait while a token is verified.

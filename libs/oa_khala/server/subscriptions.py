@@ -33,16 +33,13 @@ from oa_khala.topics import MAX_TOPIC_LENGTH, Topic
 class Subscriptions:
     """See the module. Answers about a subscription that has ended in the meantime are ignored."""
 
-    def __init__(
-        self, limits: SessionLimits, head_of: Callable[[str], int], now_ms: int, away: Callable[[str], bool]
-    ) -> None:
-        """`head_of` returns the newest deliverable seq of a topic that is being served, `away` whether its source does
+    def __init__(self, limits: SessionLimits, standing: Callable[[str], tuple[int, bool]], now_ms: int) -> None:
+        """`standing` returns the newest deliverable seq of a topic that is being served, and whether its source does
         not answer at present."""
         self.by_topic: dict[str, Subscription] = {}
         self._max_topics = limits.max_topics
         self._part_bytes = limits.snapshot_part_bytes
-        self._head_of = head_of
-        self._away = away
+        self._standing = standing
         self._grant = GRANTS_NOTHING
         rate = Rate.per_second(limits.subscribe_per_s, limits.subscribe_burst)
         self._rate = TokenBucket(rate, now_ms * MS_NS)
@@ -93,13 +90,12 @@ class Subscriptions:
 
     def heads(self) -> tuple[frames.TopicHead, ...]:
         """Return where the topics that are being served stand."""
-        return tuple(
-            [
-                frames.TopicHead(one.name, self._head_of(one.name), one.epoch, self._away(one.name))
-                for one in self.by_topic.values()
-                if one.next_seq > 0
-            ]
-        )
+        heads = []
+        for name, one in self.by_topic.items():
+            if one.next_seq > 0:
+                head, is_away = self._standing(name)
+                heads.append(frames.TopicHead(name, head, one.epoch, is_away))
+        return tuple(heads)
 
     # --------------------------------------------------------------------------------------------- the gateway
 

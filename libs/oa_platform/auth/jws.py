@@ -50,10 +50,7 @@ class SignedText:
             crypto_sign_open(self._signature + self._signed, key.public_bytes_raw())
         except BadSignatureError:
             raise ValueError("another signature") from None
-        payload = json.loads(_decoded(self._payload))
-        if not isinstance(payload, dict):
-            raise ValueError("not an object")
-        return payload
+        return _object(_decoded(self._payload))
 
 
 def read_jws(token: str) -> SignedText:

@@ -11,9 +11,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 import structlog
 
@@ -84,6 +85,8 @@ class Revocation:
 class _Watched:
     """Something that is open by a token."""
 
+    __slots__ = ("holder", "on_revoked")
+
     def __init__(self, holder: TokenHolder, on_revoked: OnRevoked) -> None:
         self.holder = holder
         self.on_revoked = on_revoked
@@ -129,8 +132,9 @@ class Revocations:
     def check(self, holder: TokenHolder) -> None:
         """Raise Refusal `token_revoked` if the holder's token was revoked."""
         for name in _names(holder):
-            if any(revocation.ends(holder) for revocation in self._by_name.get(name, ())):
-                raise _revoked()
+            for revocation in self._by_name.get(name, ()):
+                if revocation.ends(holder):
+                    raise _revoked()
 
     def watch(self, holder: TokenHolder, on_revoked: OnRevoked) -> Callable[[], None]:
         """Watch something that is open by a token, until the returned function is called. `on_revoked` is called when
@@ -142,7 +146,7 @@ class Revocations:
             self.check(holder)
         except Refusal as refusal:
             on_revoked(refusal)
-        return lambda: self._unwatch(watched)
+        return partial(self._unwatch, watched)
 
     def _unwatch(self, watched: _Watched) -> None:
         for name in _names(watched.holder):
@@ -171,13 +175,8 @@ class Revocations:
                 self._by_name.pop(revocation.name, None)
 
 
-def _names(holder: TokenHolder) -> Iterator[str]:
-    if holder.session_id:
-        yield holder.session_id
-    if holder.subject:
-        yield holder.subject
-    if holder.org_id:
-        yield holder.org_id
+def _names(holder: TokenHolder) -> list[str]:
+    return [name for name in (holder.session_id, holder.subject, holder.org_id) if name]
 
 
 def _revoked() -> Refusal:

@@ -316,6 +316,8 @@ VARIABLES = frozenset(
         "OA_WORKER_READ_PAGE_EVENTS",
         "OA_WORKER_RETENTION_DAYS",
         "OA_WORKER_SLOTS",
+        "OA_WORKER_SWEEP_MS",
+        "OA_WORKER_SWEEP_PAGE",
         "OA_WORKER_WATCH_MS",
         "OA_WORKER_WATCH_PAGE",
         "OA_WORKOS_API_KEY",

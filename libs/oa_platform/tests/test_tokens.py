@@ -314,12 +314,10 @@ async def test_what_is_remembered_of_a_token_is_no_more_than_its_signature(clock
         await verifier.verify(token, PrincipalClaims, audience="runtime")
 
 
-async def test_a_verifier_remembers_a_bounded_number_of_tokens(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tokens, "MAX_REMEMBERED_TOKENS", 3)
-    verifier = TokenVerifier(StaticKeys([KEY.public_key]), clock)
+@pytest.mark.parametrize("max_remembered", [3, 0])
+async def test_a_verifier_remembers_a_bounded_number_of_tokens(clock: FakeClock, max_remembered: int) -> None:
+    verifier = TokenVerifier(StaticKeys([KEY.public_key]), clock, max_remembered=max_remembered)
     for number in range(5):
         claims = _claims(clock, jti=f"jti_{number}")
         assert await verifier.verify(sign_token(claims, KEY), PrincipalClaims, audience="runtime") == claims
-    assert len(verifier._checked) == 3
+    assert len(verifier._checked) == max_remembered

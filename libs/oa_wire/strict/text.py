@@ -32,7 +32,8 @@ def read_json(text: str | bytes) -> Any:
         value = _DECODER.decode(plain)
     except RecursionError:
         raise _too_deep() from None
-    _check_depth(value)
+    if plain.count("{") + plain.count("[") > MAX_JSON_DEPTH:  # fewer can't be nested as deep
+        _check_depth(value)
     return value
 
 

@@ -18,15 +18,15 @@ Call = Callable[[], None]
 
 
 class Threads(ThreadPoolExecutor):
-    """At most `most` threads, started as they are needed; what comes when all of them are at work waits for one.
+    """At most `max_threads` threads, started as they are needed; what comes when all of them are at work waits for one.
 
     It is a `ThreadPoolExecutor` because asyncio takes no other one as its default. Nothing of that one's work is used.
     """
 
-    def __init__(self, most: int, name: str) -> None:
-        super().__init__(most, name)
+    def __init__(self, max_threads: int, name: str) -> None:
+        super().__init__(max_threads, name)
         self._name = name
-        self._most = most
+        self._max_threads = max_threads
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._started = 0
@@ -52,7 +52,7 @@ class Threads(ThreadPoolExecutor):
             if self._is_over:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._open += 1
-            if self._open > self._started and self._started < self._most:
+            if self._open > self._started and self._started < self._max_threads:
                 self._started += 1
                 name = f"{self._name}_{self._started}"
                 threading.Thread(target=self._work, name=name, daemon=True).start()

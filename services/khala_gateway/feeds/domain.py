@@ -32,19 +32,16 @@ class Encoding:
     Payloads of `deflate_from` bytes and more are compressed. None: none is, because the client accepts no such ones.
     """
 
-    __slots__ = ("deflate_from", "form", "is_binary", "number")
+    __slots__ = ("deflate_from", "form", "is_binary", "number", "plain")
 
     def __init__(self, form: Form, deflate_from: int | None) -> None:
         self.form = form
         self.deflate_from = deflate_from
         self.is_binary = form is Form.PROTO
+        # The same encoding without compression.
+        self.plain = self if deflate_from is None else encoding_of(form)
         # A plain number is the cheapest key there is.
         self.number = 2 * _FORMS.index(form) + (deflate_from is not None)
-
-    @property
-    def plain(self) -> "Encoding":
-        """The same encoding without compression."""
-        return encoding_of(self.form)
 
 
 @cache

@@ -35,7 +35,7 @@ class Bell:
         self._does = does
         self.timer.arm()
 
-    def _due(self) -> None:
+    def _due(self, _now_ms: int) -> None:
         self.rang_at_ms.append(now_ms())
         self._does()
 

@@ -34,7 +34,6 @@ FORBIDDEN_TO_THE_SERVICE = [
     "UPDATE runtime.installation SET log_epoch = 'x'",
     "DELETE FROM runtime.receipt_keys",
     "UPDATE runtime.receipt_keys SET public_key = ''",
-    "DELETE FROM runtime.workers",
     "CREATE TABLE runtime.mine (x int)",
     "ALTER TABLE runtime.events DISABLE TRIGGER ALL",
     "DROP TRIGGER events_append_only ON runtime.events",

@@ -114,6 +114,8 @@ def encoded(value: Any) -> Any:
     if is_dataclass(value):
         kind = {"kind": kind_of(type(value))} if type(value) in _KINDS.values() else {}
         return {**kind, **{field.name: encoded(getattr(value, field.name)) for field in fields(value)}}
+    if isinstance(value, frames.TopicHead):
+        return {name: encoded(part) for name, part in value._asdict().items()}
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Enum):
@@ -145,7 +147,9 @@ def decoded(value: Any) -> Any:
 def _type_of(kind: str | None, parts: dict[str, Any]) -> Callable[..., Any]:
     if kind is not None:
         return _KINDS[kind]
-    types: tuple[type[Any], ...] = (Instant, SyncToken, frames.Cursor, frames.TopicState, frames.TopicHead)
+    if parts.keys() == set(frames.TopicHead._fields):
+        return frames.TopicHead
+    types: tuple[type[Any], ...] = (Instant, SyncToken, frames.Cursor, frames.TopicState)
     return next(each for each in types if {field.name for field in fields(each)} == parts.keys())
 
 

@@ -20,7 +20,7 @@ LIST = TopicState("e", 2, 7, snapshot_available=True)
 
 def subscribed(topic: str, state: TopicState, takes: bool) -> tuple[Subscriptions, Subscription, list[object]]:
     """A subscription without a cursor, and what it is answered."""
-    subscriptions = Subscriptions(SessionLimits(snapshot_part_bytes=4), lambda _: 7, 0, lambda _: False)
+    subscriptions = Subscriptions(SessionLimits(snapshot_part_bytes=4), lambda _: (7, False), 0)
     scopes, topics = frozenset({"runs.read"}), frozenset({T, U})
     subscriptions.granted(Grant("usr_a", "", scopes, topics, "ses_1", "", "jti", 1))
     subscriptions.subscribe(frames.Subscribe(((topic, None),), (topic,) if takes else ()), 0)

@@ -40,7 +40,7 @@ LIMITS = SessionLimits()
 
 
 def made(limits: SessionLimits = LIMITS) -> ServerSession:
-    return ServerSession("con_1", limits, lambda _topic: 9, NOW)
+    return ServerSession("con_1", limits, lambda _topic: (9, False), NOW)
 
 
 def opened(limits: SessionLimits = LIMITS) -> ServerSession:

@@ -43,7 +43,7 @@ class Connection:
         hub, limits = dependencies.hub, dependencies.limits
         if transport.encoding.form is Form.READABLE:
             limits = replace(limits, snapshot_part_bytes=0)  # a part is not a message: readers get snapshots whole
-        self._session = ServerSession(connection_id, limits, hub.head_of, self._began_ms, hub.source_away)
+        self._session = ServerSession(connection_id, limits, hub.standing, self._began_ms)
         self._delivery = Delivery(self._session, transport, dependencies, self._run, self._deliver)
         self._subscribers: dict[Subscription, TopicSubscriber] = {}
         # A list, because it is short: an empty set takes four times the memory.
@@ -124,8 +124,7 @@ class Connection:
         """End this connection, because its token has been revoked."""
         self._run(self._session.refused(refusal))
 
-    def _time_has_passed(self) -> None:
-        now_ms = self._now_ms()
+    def _time_has_passed(self, now_ms: int) -> None:
         if self._session.counts_taken:
             self._session.taken(self._transport.taken_bytes, now_ms)
         self._run(self._session.timer(now_ms))

@@ -51,7 +51,7 @@ class Alarms:
         while self._ticks and self._ticks[0] * TICK_MS <= now_ms:
             for timer in self._due.pop(heapq.heappop(self._ticks)):
                 try:
-                    timer.ring()
+                    timer.ring(now_ms)
                 except Exception as error:  # noqa: BLE001 - as the loop does with what it calls
                     loop.call_exception_handler({"message": "a session's timer failed", "exception": error})
         if self._ticks:
@@ -63,7 +63,7 @@ class SessionTimer:
 
     __slots__ = ("_alarms", "_at_ms", "_due", "_session")
 
-    def __init__(self, session: ServerSession, alarms: Alarms, due: Callable[[], None]) -> None:
+    def __init__(self, session: ServerSession, alarms: Alarms, due: Callable[[int], None]) -> None:
         self._session = session
         self._alarms = alarms
         self._due = due
@@ -86,11 +86,11 @@ class SessionTimer:
             self._alarms.remove(self, self._at_ms)
             self._at_ms = None
 
-    def ring(self) -> None:
-        """Call `due`, unless the timer was stopped after the alarm."""
+    def ring(self, now_ms: int) -> None:
+        """Call `due` with the time, unless the timer was stopped after the alarm."""
         if self._at_ms is not None:
             self._at_ms = None
-            self._due()
+            self._due(now_ms)
 
 
 def _tick(at_ms: int) -> int:

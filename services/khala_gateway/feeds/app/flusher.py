@@ -29,6 +29,7 @@ class Flusher:
         # Deliveries since the metrics were last updated: updating them costs more than a delivery.
         self._frames = 0
         self._bytes = 0
+        self._is_flushing = False
         # When the first frames since `time_first` were handed to a connection; None while nobody asks, 0 until then.
         self._first_ns: int | None = None
         # When the oldest live event of this flush was recorded, in nanoseconds since 1970; 0 for none.
@@ -57,6 +58,8 @@ class Flusher:
             self._first_ns = time.time_ns()
         self._frames += frames
         self._bytes += size
+        if not self._is_flushing:
+            self._count()
 
     def time_first(self) -> None:
         """Note when the next frames are handed to a connection."""
@@ -77,11 +80,18 @@ class Flusher:
         self._handle = None
         self._flushed_at = self._loop.time()
         waiting, self._waiting = self._waiting, {}
-        for one in waiting:
-            one.pump()
-        metrics.DELIVERED.inc(self._frames)
-        metrics.DELIVERED_BYTES.inc(self._bytes)
-        self._frames = self._bytes = 0
+        self._is_flushing = True
+        try:
+            for one in waiting:
+                one.pump()
+        finally:
+            self._is_flushing = False
+            self._count()
         if self._recorded_ns:
             metrics.DELIVERY_AGE.observe(max(0, time.time_ns() - self._recorded_ns) / SECOND_NS)
             self._recorded_ns = 0
+
+    def _count(self) -> None:
+        metrics.DELIVERED.inc(self._frames)
+        metrics.DELIVERED_BYTES.inc(self._bytes)
+        self._frames = self._bytes = 0

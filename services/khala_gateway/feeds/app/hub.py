@@ -78,15 +78,11 @@ class FeedHub:
             held.phase = Phase.OUTDATED
             self._source(held).add([held.name])
 
-    def head_of(self, topic: str) -> int:
-        """The newest deliverable seq of a topic; 0 if the hub doesn't hold it."""
+    def standing(self, topic: str) -> tuple[int, bool]:
+        """The newest deliverable seq of a topic, and whether its source does not answer at present; 0 and False if the
+        hub doesn't hold the topic."""
         held = self.feeds.get(topic)
-        return held.head if held is not None else 0
-
-    def source_away(self, topic: str) -> bool:
-        """Whether the topic is held and its source does not answer at present."""
-        held = self.feeds.get(topic)
-        return held is not None and self._source(held).away
+        return (held.head, self._source(held).away) if held is not None else (0, False)
 
     # --------------------------------------------------------------------------------------------- sources
 

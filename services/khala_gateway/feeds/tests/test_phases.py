@@ -97,7 +97,7 @@ async def test_while_a_feed_is_opening_nothing_is_known_of_it(hub: FeedHub, sour
     async with hub:
         subscriber = joined(hub)
         feed = hub.feeds[T]
-        assert (feed.phase, source.added, hub.head_of(T)) == (Phase.OPENING, [T], 0)
+        assert (feed.phase, source.added, hub.standing(T)[0]) == (Phase.OPENING, [T], 0)
         hub.frames(T, "e", 4, [event_frame(T, 4, b"x")])
         hub.learned(TOPIC, TopicState("e", 0, 4))
         hub.outdated(TOPIC)
@@ -149,7 +149,7 @@ async def test_a_hole_that_can_not_be_filled_opens_the_feed_again(hub: FeedHub, 
         assert subscriber.told[1:] == ["retention_floor_breach"]
         assert source.added == [T, T]
         watched(hub, TopicState("e", 8, 9))
-        assert (hub.feeds[T].phase, hub.head_of(T)) == (Phase.CURRENT, 9)
+        assert (hub.feeds[T].phase, hub.standing(T)[0]) == (Phase.CURRENT, 9)
 
 
 async def test_another_lineage_spares_those_who_have_been_delivered_nothing(hub: FeedHub) -> None:
@@ -170,7 +170,7 @@ async def test_a_live_frame_of_another_lineage_is_not_taken_and_has_the_source_a
         subscriber = joined(hub)
         watched(hub, TopicState("e", 0, 4))
         hub.frames(T, "e2", 5, [event_frame(T, 5, b"new")])
-        assert (hub.head_of(T), subscriber.told) == (4, [TopicState("e", 0, 4)])
+        assert (hub.standing(T)[0], subscriber.told) == (4, [TopicState("e", 0, 4)])
         assert source.added == [T, T]
 
 
