@@ -176,7 +176,8 @@ async def _warm_gateway(key: SigningKey) -> AsyncIterator[WebSocketServer]:
     """A gateway that has some clients already: what it needs once, for its first clients, is not counted."""
     async with gateway(verifier(key)) as (_, server, _):
         target = subscribed() + FIRST_CLIENTS
-        async with many_clients(server.port, FIRST, says(key, [TOPIC] * FIRST_CLIENTS)):
+        async with many_clients(server.port, FIRST, says(key, [TOPIC] * FIRST_CLIENTS)) as clients:
+            await clients.come()
             await until(lambda: subscribed() == target)
             yield server
 
@@ -187,8 +188,9 @@ async def connect(count: int) -> list[Figures]:
     said = says(key, [TOPIC] * count)
     async with _warm_gateway(key) as server:
         target = subscribed() + count
-        spent = _Spent()
-        async with many_clients(server.port, FIRST, said):
+        async with many_clients(server.port, FIRST, said) as clients:
+            spent = _Spent()
+            await clients.come()
             await until(lambda: subscribed() == target)
             note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
             return [_a_client("khala_gateway", "connect and subscribe", count, spent, note)]
@@ -199,7 +201,8 @@ async def idle(count: int, idle_s: float) -> list[Figures]:
     key = generate_key()
     async with _warm_gateway(key) as server:
         target = subscribed() + count
-        async with many_clients(server.port, FIRST, says(key, [TOPIC] * count)):
+        async with many_clients(server.port, FIRST, says(key, [TOPIC] * count)) as clients:
+            await clients.come()
             await until(lambda: subscribed() == target)
             return [await _idle("idle", count, idle_s)]
 
@@ -210,7 +213,8 @@ async def pinging(count: int, idle_s: float) -> list[Figures]:
     async with _warm_gateway(key) as server:
         target = subscribed() + count
         said, ping = says(key, [TOPIC] * count), client_message(frames.Ping(1))
-        async with many_clients(server.port, FIRST, said, ping=ping, ping_every_s=PING_EVERY_S):
+        async with many_clients(server.port, FIRST, said, ping=ping, ping_every_s=PING_EVERY_S) as clients:
+            await clients.come()
             await until(lambda: subscribed() == target)
             return [await _idle("idle, with pings", count, idle_s)]
 
@@ -228,8 +232,9 @@ async def apart(count: int) -> list[Figures]:
     said = says(key, topics)
     async with _warm_gateway(key) as server:
         target = subscribed() + count
-        spent = _Spent()
-        async with many_clients(server.port, FIRST, said):
+        async with many_clients(server.port, FIRST, said) as clients:
+            spent = _Spent()
+            await clients.come()
             await until(lambda: subscribed() == target)
             note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
             return [_a_client("khala_gateway", "connect and subscribe, a topic each", count, spent, note)]
@@ -242,8 +247,9 @@ async def storm(count: int, missed: int) -> list[Figures]:
     history = [event_frame(TOPIC, seq, bytes(PAYLOAD_BYTES)) for seq in range(1, missed + 1)]
     async with gateway(verifier(key), history) as (_, server, source):
         target = delivered() + count * missed
-        spent = _Spent()
-        async with many_clients(server.port, FIRST, said):
+        async with many_clients(server.port, FIRST, said) as clients:
+            spent = _Spent()
+            await clients.come()
             await until(lambda: delivered() >= target)
             note = f"{spent.cpu_s:.2f} s of CPU, the topic was read {source.reads} times"
             return [_a_client("khala_gateway", f"storm, {missed} missed each", count, spent, note)]
@@ -272,8 +278,9 @@ async def _of_centrifuge(program: Path, setting: str, count: int, missed: int) -
         commands = ({"id": 1, "connect": {}}, {"id": 2, "subscribe": subscribe})
         said = masked(0x81, "\n".join(map(json.dumps, commands)).encode())
         first = PLAIN_UPGRADE % b"/connection/websocket"
-        before_s, before_bytes, at = cpu_s_of(pid), _resident_bytes(pid), time.perf_counter()
         async with many_clients(port, first, [said] * count, expected_bytes=missed * PAYLOAD_BYTES or 1) as clients:
+            before_s, before_bytes, at = cpu_s_of(pid), _resident_bytes(pid), time.perf_counter()
+            await clients.come()
             await clients.all_served()
             wall_s = time.perf_counter() - at
             await asyncio.sleep(_REST_S)
@@ -287,8 +294,9 @@ async def handshakes(count: int) -> list[Figures]:
     """Measure the peer's connections."""
     open_now: set[_Handshake] = set()
     server = await asyncio.get_running_loop().create_server(lambda: _Handshake(open_now), "127.0.0.1", 0, backlog=4096)
-    spent = _Spent()
-    async with server, many_clients(server.sockets[0].getsockname()[1], FIRST, [ANYTHING] * count):
+    async with server, many_clients(server.sockets[0].getsockname()[1], FIRST, [ANYTHING] * count) as clients:
+        spent = _Spent()
+        await clients.come()
         await until(lambda: len(open_now) == count)
         note = f"{spent.kept_bytes / count / 1024:.1f} KiB of memory a client"
         return [_a_client("websockets", "handshake alone", count, spent, note)]
@@ -298,7 +306,8 @@ async def bare_sends(count: int, idle_s: float) -> list[Figures]:
     """Measure the floor of a heartbeat: a `send()` of as many bytes to each connection, spread as heartbeats are."""
     open_now: set[_Handshake] = set()
     server = await asyncio.get_running_loop().create_server(lambda: _Handshake(open_now), "127.0.0.1", 0, backlog=4096)
-    async with server, many_clients(server.sockets[0].getsockname()[1], FIRST, [ANYTHING] * count):
+    async with server, many_clients(server.sockets[0].getsockname()[1], FIRST, [ANYTHING] * count) as clients:
+        await clients.come()
         await until(lambda: len(open_now) == count)
         sockets, beat = [one.socket for one in open_now], bytes(BEAT_BYTES)
         together = max(1, count // _GROUPS)
@@ -374,8 +383,7 @@ async def _alone(part: Part, *arguments: float) -> list[Figures]:
 
 def _run(part: Part, *arguments: float) -> list[Figures]:
     allow_sockets(int(arguments[0]) + FIRST_CLIENTS)
-    on_core(0)()
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+    with on_core(0), Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         # Logging and garbage collection as in the service: both are part of the cost of a client.
         configure_logging(load(LogSettings, {}), "khala_gateway", nowhere)
         calm_garbage_collection()

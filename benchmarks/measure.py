@@ -13,7 +13,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -75,14 +76,18 @@ async def closed_loop(subject: str, setting: str, producers: Sequence[Append], s
     return Figures(subject, setting, events, seconds, latencies)
 
 
-def on_core(core: int) -> Callable[[], None]:
-    """What makes a process stay on one core, where the system can do that; for `preexec_fn`."""
-
-    def stay() -> None:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
-
-    return stay
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Stay on one core for a block, where the system can do that; processes that are started in it stay there too."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def machine() -> dict[str, str | int]:

@@ -2,6 +2,7 @@
 
     says = [client_message(hello) + client_message(subscribe), …]
     async with many_clients(port, UPGRADE + b"\\r\\n", says, expected_bytes=1) as crowd:
+        await crowd.come()
         await crowd.all_served()
 
 The clients are written in Go, and run on one core. Where there is no Go, they are in Python: these need more CPU than
@@ -35,11 +36,21 @@ class ManyClients:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
+    async def come(self) -> None:
+        """Have them connect. Until then, nothing is done that would be measured with what they cost."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"come\n")
+        await self._process.stdin.drain()
+
     async def all_served(self) -> None:
         """Wait until each client has got as many bytes as it expects."""
+        await self.said(b"all\n")
+
+    async def said(self, line: bytes) -> None:
+        """Wait until their process prints `line`."""
         assert self._process.stdout is not None
         async with asyncio.timeout(PATIENCE_S):
-            assert await self._process.stdout.readline() == b"all\n"
+            assert await self._process.stdout.readline() == line
 
 
 def go_program(source: Path, directory: Path) -> Path | None:
@@ -71,16 +82,15 @@ async def many_clients(
         program = await asyncio.to_thread(go_program, _SOURCE, directory)
         command = [str(program)] if program else [sys.executable, "-m", "benchmarks.many_clients"]
         numbers = map(str, (AT_A_TIME, ping_every_s, expected_bytes))
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            str(port),
-            str(file),
-            *numbers,
-            stdout=asyncio.subprocess.PIPE,
-            preexec_fn=on_core(CLIENTS_CORE),
-        )
+        pipe = asyncio.subprocess.PIPE
+        with on_core(CLIENTS_CORE):
+            process = await asyncio.create_subprocess_exec(
+                *command, str(port), str(file), *numbers, stdin=pipe, stdout=pipe
+            )
+        clients = ManyClients(process)
         try:
-            yield ManyClients(process)
+            await clients.said(b"ready\n")
+            yield clients
         finally:
             process.kill()
             await process.wait()

@@ -73,6 +73,8 @@ def main() -> None:
     port, path, *numbers = sys.argv[1:]
     lines = [base64.b64decode(line) for line in Path(path).read_bytes().splitlines()]
     allow_sockets(len(lines))
+    print("ready", flush=True)
+    sys.stdin.readline()
     uvloop.run(_run(lines, int(port), *map(int, numbers)))
 
 

@@ -3,7 +3,7 @@
 // Its arguments are the port, a file, how many connections wait for their first answer at a time, how many seconds pass
 // between two pings (0: none), and how many bytes each connection gets in the end. The lines of the file are base64:
 // what each connection says first, its ping, and then, for each connection, what it says once it has been answered.
-// "all" is printed when each has got as many bytes after that.
+// It prints "ready", and begins when a line comes. "all" is printed when each has got as many bytes after that.
 package main
 
 import (
@@ -56,6 +56,9 @@ func main() {
 	expected := number(os.Args[5])
 	first, ping, says := lines[0], lines[1], lines[2:]
 
+	fmt.Println("ready")
+	_, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	check(err)
 	waiting := make(chan struct{}, number(os.Args[3]))
 	var complete sync.WaitGroup
 	complete.Add(len(says))

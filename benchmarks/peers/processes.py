@@ -20,7 +20,8 @@ PATIENCE_S = 60.0
 async def server_process(core: int, *command: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process on one core, which takes lines and prints lines, and ends with the block."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, preexec_fn=on_core(core))
+    with on_core(core):
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     try:
         yield process
     finally:

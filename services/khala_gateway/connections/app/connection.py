@@ -190,7 +190,10 @@ class Connection:
     def _write(self) -> None:
         if self._unwritten:
             messages, self._unwritten = self._unwritten, []
-            self._transport.write_all(messages)
+            if len(messages) == 1:
+                self._transport.write(messages[0])
+            else:
+                self._transport.write_all(messages)
 
     def _join(self, subscription: Subscription) -> None:
         registered_at = self._dependencies.replays.tick()
