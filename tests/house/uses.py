@@ -1,6 +1,7 @@
 """Who uses what: names are followed through imports, and methods by class where a type is written down."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +17,8 @@ class Program:
 
     bases: dict[str, list[str]]
     aliases: dict[str, str]
+    heirs: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    _families: dict[str, set[str]] = field(default_factory=dict)
 
     def origin(self, name: str) -> str:
         """Where a dotted name is defined, if it is one that a module has imported from another."""
@@ -27,12 +30,14 @@ class Program:
 
     def family(self, name: str) -> set[str]:
         """A class, all that it inherits from and all that inherit from it."""
-        up, down = {name}, {name}
-        while more := {base for one in up for base in self.bases.get(one, [])} - up:
-            up |= more
-        while more := {one for one, bases in self.bases.items() if not down.isdisjoint(bases)} - down:
-            down |= more
-        return up | down
+        if name not in self._families:
+            up, down = {name}, {name}
+            while more := {base for one in up for base in self.bases.get(one, ())} - up:
+                up |= more
+            while more := {heir for one in down for heir in self.heirs.get(one, ())} - down:
+                down |= more
+            self._families[name] = up | down
+        return self._families[name]
 
     def is_structural(self, name: str) -> bool:
         """Whether values of other classes may stand where this one is written."""
@@ -63,7 +68,10 @@ def program_of(files: list[SourceFile]) -> Program:
         for node in parsed(file).body:
             if isinstance(node, ast.ClassDef):
                 bases = [program.origin(_dotted(base, _scope(file))) for base in node.bases]
-                program.bases[f"{module_of(file)}.{node.name}"] = bases
+                name = f"{module_of(file)}.{node.name}"
+                program.bases[name] = bases
+                for base in bases:
+                    program.heirs[base].append(name)
     return program
 
 
