@@ -13,7 +13,6 @@ Checks are compiled once per message type; a message of ten fields costs a few m
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -150,8 +149,6 @@ def _plain_check(field: FieldDescriptor, rules: options_pb2.FieldRules, value_ch
     name, required, is_enum = field.name, rules.required, field.enum_type is not None
     if not required and value_check is None:
         return None
-    if field.type == FieldDescriptor.TYPE_STRING:
-        return _plain_text_check(name, rules, value_check)
 
     def check(message: Any) -> None:
         value = getattr(message, name)
@@ -160,22 +157,6 @@ def _plain_check(field: FieldDescriptor, rules: options_pb2.FieldRules, value_ch
                 raise Refusal("invalid_enum", f"{name} must be one of its named values", field=name)
             raise _missing(name)
         _run(value_check, value, name)
-
-    return check
-
-
-def _plain_text_check(name: str, rules: options_pb2.FieldRules, value_check: Check | None) -> Check:
-    """Texts are most of all fields: one that breaks no rule is seen to do so without further calls."""
-    required, lowest, highest = rules.required, rules.min_length, rules.max_length or sys.maxsize
-    matches = re.compile(rules.pattern).fullmatch if rules.pattern else None
-
-    def check(message: Any) -> None:
-        value = getattr(message, name)
-        if not value:
-            if required:
-                raise _missing(name)
-        elif not lowest <= len(value) <= highest or "\x00" in value or (matches and not matches(value)):
-            _run(value_check, value, name)
 
     return check
 

@@ -319,7 +319,7 @@ class SessionSettings:
     retention_days: int = setting(
         "OA_SESSION_RETENTION_DAYS",
         integer(REVOKED_SHOWN_FOR.days, 36_500),
-        400,
+        SessionRetention().ended.days,
         doc="Number of days after which a session that has ended is removed. One that an operator ended is kept "
         "for at least OA_AUDIT_RETENTION_DAYS.",
     )

@@ -44,7 +44,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     revocations = await follow_revocations(
         process, settings.revocations.control, settings.client, settings.identity.service_token
     )
-    # A sync token opens one connection. To remember it would take more memory than half of what a session keeps.
+    # A sync token opens one connection: to remember it would only take memory.
     verifier = TokenVerifier(keys, clock, watch, revocations, max_remembered=0)
 
     published = _published(settings, process)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from queue import SimpleQueue
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 R = TypeVar("R")
 P = ParamSpec("P")
-Call = Callable[[], None]
 
 
 class Threads(ThreadPoolExecutor):
@@ -27,7 +27,7 @@ class Threads(ThreadPoolExecutor):
         super().__init__(max_threads, name)
         self._name = name
         self._max_threads = max_threads
-        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._started = 0
         # Calls that are waiting or at work.
@@ -37,17 +37,6 @@ class Threads(ThreadPoolExecutor):
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Call a function in a thread. Raises RuntimeError after `shutdown`."""
         future: Future[R] = Future()
-
-        def call() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - whoever waits for the result gets it
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-
         with self._lock:
             if self._is_over:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -56,14 +45,8 @@ class Threads(ThreadPoolExecutor):
                 self._started += 1
                 name = f"{self._name}_{self._started}"
                 threading.Thread(target=self._work, name=name, daemon=True).start()
-        self._calls.put(call)
+        self._calls.put((future, partial(fn, *args, **kwargs)))
         return future
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing waits or is at work."""
-        with self._lock:
-            return self._open == 0
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. Threads end when they have nothing left to do, and nobody waits for that."""
@@ -75,7 +58,17 @@ class Threads(ThreadPoolExecutor):
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            call()
-            del call  # and so what the function was called with
+            future, function = call
+            is_wanted, result, error = future.set_running_or_notify_cancel(), None, None
+            try:
+                result = function() if is_wanted else None
+            except BaseException as raised:  # noqa: BLE001 - whoever waits for the result gets it
+                error = raised
+            # Before anybody knows: whoever then calls again finds this thread free.
             with self._lock:
                 self._open -= 1
+            if error is not None:
+                future.set_exception(error)
+            elif is_wanted:
+                future.set_result(result)
+            del call, future, function, result, error  # nothing is kept until the next call

@@ -159,7 +159,7 @@ class Connection:
             case commands.ReadSnapshot():
                 self._spawn(self._delivery.read_snapshot(self._subscribers[command.subscription]))
             case commands.Serve():
-                self._delivery.begin(self._subscribers[command.subscription])
+                self._delivery.serve(self._subscribers[command.subscription])
             case commands.LeaveFeed():
                 subscriber = self._subscribers.pop(command.subscription)
                 self._dependencies.hub.leave(command.subscription.topic, subscriber)

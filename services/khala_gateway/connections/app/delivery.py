@@ -74,15 +74,6 @@ class Delivery:
         # Exists only while a task waits for the socket; set and removed when the socket accepts data again.
         self._unblocked: asyncio.Event | None = None
 
-    def begin(self, subscriber: TopicSubscriber) -> None:
-        """Start delivery to `subscriber`, after the session has sent SUBSCRIBED."""
-        if subscriber.feed is None:
-            return
-        if subscriber.subscription.next_seq <= subscriber.feed.head:
-            self.serve(subscriber)
-        else:
-            self._go_on(subscriber, subscriber.feed)
-
     def mark(self, subscriber: TopicSubscriber) -> None:
         """Give `subscriber` a turn, because it may have something to deliver."""
         if subscriber.waits is not Waits.NOTHING:

@@ -65,7 +65,7 @@ class ReplayReader:
         self._kept: KeptPages[_Key, ReplayPage] = KeptPages(limits.kept_pages_bytes, limits.kept_pages_ms / 1000)
         self._reads: dict[_Key, _Read] = {}
         # Looked up once: one is counted for each client that comes back.
-        self._counts = {name: REPLAY_KEPT.labels(name) for name in sources}
+        self._kept_counts = {name: REPLAY_KEPT.labels(name) for name in sources}
         self._ticks = 0
 
     def tick(self) -> int:
@@ -96,7 +96,7 @@ class ReplayReader:
         """The page from `after_seq + 1` on, if it was read a moment ago."""
         kept = self._kept.get((str(topic), epoch, after_seq), _now_s())
         if kept is not None:
-            self._counts[topic.source].inc()
+            self._kept_counts[topic.source].inc()
         return kept
 
     def _begin(self, topic: Topic, key: _Key, owner: str) -> _Read:
