@@ -27,6 +27,8 @@ _ENDS = {
 class Deadlines:
     """Deadlines of one connection, all in milliseconds by the session's clock."""
 
+    __slots__ = ("_beat_at_ms", "_ends_at_ms", "_first_end_ms", "_limits", "_look_at_ms", "_taken_bytes", "wake_at_ms")
+
     def __init__(self, limits: SessionLimits, now_ms: int) -> None:
         self._limits = limits
         self._beat_at_ms = NEVER
@@ -34,26 +36,30 @@ class Deadlines:
         # Bytes that the client had taken at the last check.
         self._taken_bytes = 0
         self._ends_at_ms = dict.fromkeys(_ENDS, NEVER)
-        self._ends_at_ms["hello_timeout"] = now_ms + limits.hello_deadline_ms
+        # The earliest of these. Both earliest times are asked for more often than a time changes.
+        self._first_end_ms = NEVER
+        self.wake_at_ms = NEVER
+        """The earliest of all the times."""
+        self._end_at("hello_timeout", now_ms + limits.hello_deadline_ms)
         self.heard(now_ms)
 
     def heard(self, now_ms: int) -> None:
         """Note that the client is alive."""
-        self._ends_at_ms["idle_timeout"] = now_ms + self._limits.idle_timeout_ms
+        self._end_at("idle_timeout", now_ms + self._limits.idle_timeout_ms)
 
     def opened(self, now_ms: int) -> None:
         """Note that Hello has been answered: heartbeats begin."""
-        self._ends_at_ms["hello_timeout"] = NEVER
+        self._end_at("hello_timeout", NEVER)
         self.beaten(now_ms)
 
     def granted(self, expires_at_ms: int) -> None:
         """Note that the token in force from now on expires at `expires_at_ms`."""
-        self._ends_at_ms["reauth_required"] = expires_at_ms
+        self._end_at("reauth_required", expires_at_ms)
 
     def blocked(self, blocked: bool, now_ms: int) -> None:
         """Note that the client has fallen behind what it could have taken (`blocked`), or has caught up."""
-        self._ends_at_ms["slow_consumer"] = now_ms + self._limits.slow_consumer_ms if blocked else NEVER
         self._look_at_ms = self._next_look(now_ms) if blocked else NEVER
+        self._end_at("slow_consumer", now_ms + self._limits.slow_consumer_ms if blocked else NEVER)
 
     @property
     def looks(self) -> bool:
@@ -65,21 +71,22 @@ class Deadlines:
         if not self.looks:
             return
         if total_bytes > self._taken_bytes:
-            self._ends_at_ms["slow_consumer"] = now_ms + self._limits.slow_consumer_ms
+            self._end_at("slow_consumer", now_ms + self._limits.slow_consumer_ms)
             self.heard(now_ms)
         self._taken_bytes = total_bytes
         self._look_at_ms = self._next_look(now_ms)
+        self._set_wake()
 
     def drain(self, delay_ms: int, now_ms: int) -> bool:
         """Note that the gateway closes in `delay_ms`. False when it was told before."""
         if self._ends_at_ms["draining"] != NEVER:
             return False
-        self._ends_at_ms["draining"] = now_ms + delay_ms
+        self._end_at("draining", now_ms + delay_ms)
         return True
 
     def end(self, now_ms: int) -> Refusal | None:
         """Return why the connection ends now; None when it continues."""
-        if min(self._ends_at_ms.values()) > now_ms:
+        if self._first_end_ms > now_ms:
             return None
         return next(_ENDS[reason] for reason, at_ms in self._ends_at_ms.items() if now_ms >= at_ms)
 
@@ -92,11 +99,15 @@ class Deadlines:
         interval_ms = self._limits.heartbeat_interval_ms
         together_ms = max(1, interval_ms // _BEATS)
         self._beat_at_ms = (now_ms + interval_ms) // together_ms * together_ms
+        self._set_wake()
 
     def _next_look(self, now_ms: int) -> int:
         return now_ms + max(1, self._limits.slow_consumer_ms // _LOOKS)
 
-    @property
-    def wake_at_ms(self) -> int:
-        """The earliest of the times."""
-        return min(self._beat_at_ms, self._look_at_ms, *self._ends_at_ms.values())
+    def _end_at(self, reason: str, at_ms: int) -> None:
+        self._ends_at_ms[reason] = at_ms
+        self._first_end_ms = min(self._ends_at_ms.values())
+        self._set_wake()
+
+    def _set_wake(self) -> None:
+        self.wake_at_ms = min(self._first_end_ms, self._beat_at_ms, self._look_at_ms)

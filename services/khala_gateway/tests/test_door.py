@@ -510,3 +510,12 @@ async def test_what_another_client_has_just_read_leaves_with_the_answer(written:
         await second.follow(T, behind)
         assert second.seqs[T] == [stands.head - 2, stands.head - 1, stands.head]
         assert len(written) == 1
+
+
+async def test_a_page_of_history_leaves_with_what_follows_from_it(written: list[Sequence[bytes]]) -> None:
+    async with running(Limits().with_session(heartbeat_interval_ms=3_600_000)) as stack:
+        client = await stack.connect(T)
+        stands = await client.follow(T)
+        written.clear()
+        await client.follow(T, Cursor(stands.epoch, stands.head - 3))
+        assert [len(together) for together in written] == [1, 2], "SUBSCRIBED, then the page with CAUGHT_UP"

@@ -133,14 +133,17 @@ class Connection:
 
     def _run(self, todo: list[commands.Command]) -> None:
         """Carry out commands in order, including those that result from carrying out others."""
-        self._todo.extend(todo)
+        self._todo += todo
         if self._running:
             return
         self._running = True
+        begun = 0
         try:
-            while self._todo:
-                self._do(self._todo.pop(0))
+            for command in self._todo:  # which grows meanwhile
+                begun += 1
+                self._do(command)
         finally:
+            del self._todo[:begun]
             self._running = False
             self._write()
         self._timer.arm()
@@ -173,19 +176,23 @@ class Connection:
         entry = _common_entry(frame) if isinstance(frame, _COMMON) else _entry(frame)
         encoding = self._transport.encoding
         if isinstance(frame, Snapshot):
-            self._deliver(entry.message(encoding))
+            self._deliver(entry.message(encoding), [])
         else:
             self._unwritten.append(entry.message(encoding.plain))  # small, and only for this connection
 
-    def _deliver(self, messages: bytes) -> None:
-        """Write what subscriptions get, behind the messages that wait. While commands are carried out, it waits too,
-        unless so much does that the socket has to say whether it accepts more."""
-        if not self._running:
+    def _deliver(self, messages: bytes, then: list[commands.Command]) -> None:
+        """Write what a subscription gets, behind the messages that wait, and carry out what follows from it.
+
+        While commands are carried out, it waits too, unless so much does that the socket has to say whether it accepts
+        more.
+        """
+        if not self._running and not then:
             self._transport.write(messages)
             return
         if sum(map(len, self._unwritten)) >= _TOGETHER_BYTES:
             self._write()
         self._unwritten.append(messages)
+        self._run(then)
 
     def _write(self) -> None:
         if self._unwritten:

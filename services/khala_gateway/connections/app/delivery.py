@@ -15,7 +15,7 @@ from oa_base.backoff import RECONNECT
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_khala.cursors import STALE_REASONS
-from oa_khala.server.commands import DeliveryBroken
+from oa_khala.server.commands import Command, DeliveryBroken
 from oa_khala.server.session import ServerSession
 from oa_khala.server.subscriptions import Subscriptions
 from services.khala_gateway.connections.app.dependencies import Dependencies
@@ -56,9 +56,10 @@ class Delivery:
         transport: Transport,
         dependencies: Dependencies,
         run: Run,
-        write: Callable[[bytes], None],
+        write: Callable[[bytes, list[Command]], None],
     ) -> None:
-        """`run` carries out the session's commands, `write` writes messages behind those of earlier commands."""
+        """`run` carries out the session's commands; `write` writes messages behind those of earlier commands, and then
+        carries out further ones."""
         self._session = session
         self._transport = transport
         self._dependencies = dependencies
@@ -146,10 +147,8 @@ class Delivery:
             self.broken(error)
             return
         subscriber.attempt = 0
-        self._write(segment.data)
         self._flusher.delivered(segment.frames, len(segment.data))
-        if answer:
-            self._run(answer)
+        self._write(segment.data, answer)
 
     def broken(self, error: BaseException) -> None:
         """End the connection after a defect of ours, because its client would otherwise wait forever."""

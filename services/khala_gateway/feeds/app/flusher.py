@@ -38,10 +38,7 @@ class Flusher:
     def ask(self, one: Pumped) -> None:
         """Have `one` pumped soon. Asking twice is the same as asking once."""
         self._waiting[one] = None
-        if self._handle is None:
-            due = self._flushed_at + self._tick_s
-            late = self._loop.time() >= due
-            self._handle = self._loop.call_soon(self._flush) if late else self._loop.call_at(due, self._flush)
+        self._flush_soon()
 
     def forget(self, one: Pumped) -> None:
         """Don't pump `one`, which has nothing left to do."""
@@ -59,7 +56,7 @@ class Flusher:
         self._frames += frames
         self._bytes += size
         if not self._is_flushing:
-            self._count()
+            self._flush_soon()
 
     def time_first(self) -> None:
         """Note when the next frames are handed to a connection."""
@@ -76,6 +73,12 @@ class Flusher:
         if recorded_ns and (not self._recorded_ns or recorded_ns < self._recorded_ns):
             self._recorded_ns = recorded_ns
 
+    def _flush_soon(self) -> None:
+        if self._handle is None:
+            due = self._flushed_at + self._tick_s
+            late = self._loop.time() >= due
+            self._handle = self._loop.call_soon(self._flush) if late else self._loop.call_at(due, self._flush)
+
     def _flush(self) -> None:
         self._handle = None
         self._flushed_at = self._loop.time()
@@ -86,12 +89,9 @@ class Flusher:
                 one.pump()
         finally:
             self._is_flushing = False
-            self._count()
+            metrics.DELIVERED.inc(self._frames)
+            metrics.DELIVERED_BYTES.inc(self._bytes)
+            self._frames = self._bytes = 0
         if self._recorded_ns:
             metrics.DELIVERY_AGE.observe(max(0, time.time_ns() - self._recorded_ns) / SECOND_NS)
             self._recorded_ns = 0
-
-    def _count(self) -> None:
-        metrics.DELIVERED.inc(self._frames)
-        metrics.DELIVERED_BYTES.inc(self._bytes)
-        self._frames = self._bytes = 0
