@@ -60,6 +60,10 @@ else:
 OnConnect = Callable[[RawConnection], Awaitable[None]]
 """Receives a connection that was just made and that nobody has used. If it raises, the connection is not used."""
 _log = structlog.get_logger(__name__)
+PLANNING = {"enable_seqscan": "off", "jit": "off"}
+"""How statements are planned. A plan is kept while its tables grow, until they are analyzed: one that was made for a
+small table, and reads all of it, would take longer with each row. Where a table has to be read as a whole, servers
+before PostgreSQL 18 take that for so expensive that they would compile the plan."""
 _CLOSE_TIMEOUT_S = 3.0
 _IDLE_LIFETIME_S = 300.0
 
@@ -285,6 +289,7 @@ def session_settings(settings: DatabaseSettings, application_name: str) -> dict[
     """The settings that every connection sends to the server at its start."""
     return {
         **SESSION,
+        **PLANNING,
         "application_name": application_name,
         "statement_timeout": str(settings.statement_timeout_ms),
         "lock_timeout": str(settings.lock_timeout_ms),
