@@ -12,11 +12,15 @@ from typing import IO
 def replace(path: Path, data: bytes) -> None:
     """Replace the content of `path`, as a whole or not at all, readable only by its owner and synced to disk."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def is_held(path: Path) -> bool:

@@ -99,12 +99,19 @@ def _goes_on() -> Refusal:
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
+    # Joined once for each line: whoever adds each piece to the line so far copies a long line for each of them, and a
+    # frame can be made of many tiny blocks.
+    begun: list[bytes] = []
+    size = 0
     for piece in pieces:
-        *whole, rest = (rest + piece).split(b"\n")
-        yield from (line + b"\n" for line in whole)
-        if len(rest) > MAX_LINE_BYTES:
-            yield rest
-            rest = b""
-    if rest:
-        yield rest
+        *whole, rest = piece.split(b"\n")
+        for line in whole:
+            yield b"".join((*begun, line, b"\n"))
+            begun, size = [], 0
+        begun.append(rest)
+        size += len(rest)
+        if size > MAX_LINE_BYTES:
+            yield b"".join(begun)
+            begun, size = [], 0
+    if size:
+        yield b"".join(begun)

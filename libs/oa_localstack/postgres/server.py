@@ -152,14 +152,18 @@ class PostgresServer(Child):
 
     def _check_identity(self) -> None:
         """Refuse to start empty, or with another database, where there was one."""
-        known = self.marker.read_text().strip() if self.marker is not None and self.marker.exists() else ""
-        found = cluster_id(self.data)
+        known, found = self._known_identity(), cluster_id(self.data)
         if known and found != known:
             there = f"the one there is {found}" if found else "there is none"
             raise lost(f"the database {known} in {self.data} ({self.marker} says so)", there)
 
+    def _known_identity(self) -> str:
+        return self.marker.read_text().strip() if self.marker is not None and self.marker.exists() else ""
+
     def _remember_identity(self) -> None:
-        if self.marker is not None and (found := cluster_id(self.data)):
+        # Only once: a restart on a full disk must not need room for what is known.
+        found = cluster_id(self.data)
+        if self.marker is not None and found and found != self._known_identity():
             replace(self.marker, f"{found}\n".encode())
 
     def _check_version(self) -> None:

@@ -110,6 +110,13 @@ class OpsSettings:
     check_timeout_s: float = setting(
         "OA_READY_CHECK_TIMEOUT_S", number(0.05, 60), 2.0, doc="Maximum time of one readiness check."
     )
+    max_connections: int = setting(
+        "OA_OPS_MAX_CONNECTIONS",
+        integer(1, 1_000_000),
+        256,
+        doc="Maximum number of connections of health checks and metrics. A new one takes the place of the oldest that "
+        "waits for no answer.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

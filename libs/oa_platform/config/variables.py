@@ -167,6 +167,7 @@ VARIABLES = frozenset(
         "OA_OIDC_TOKEN_AUTH",
         "OA_OPERATOR_TOKEN",
         "OA_OPS_ADDRESS",
+        "OA_OPS_MAX_CONNECTIONS",
         "OA_ORG_DELETE_GRACE_DAYS",
         "OA_PERSONAL_TOKEN_MAX_DAYS",
         "OA_PORT_BASE",

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+import asyncpg
 import structlog
 
 from oa_platform.config.shared import QuarantineSettings
@@ -146,5 +147,7 @@ class Quarantine:
 
 def concerns_all(error: Exception) -> bool:
     """Whether an error has nothing to do with the one thing that was being handled when it occurred."""
+    if isinstance(error, asyncpg.exceptions.SyntaxOrAccessError):  # a lost right, table, column or index
+        return True
     refusal = refusal_of(error)
     return refusal is not None and refusal.reason in _OF_ALL

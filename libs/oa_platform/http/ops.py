@@ -6,6 +6,9 @@ why}}`. /metrics has Prometheus's text format, and makes the same checks, so tha
 
 from __future__ import annotations
 
+import asyncio
+from typing import ClassVar
+
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,6 +17,7 @@ from starlette.routing import Route
 
 from oa_platform.config.shared import OpsSettings
 from oa_platform.health.readiness import Readiness
+from oa_platform.http.protocol import BoundedHttpProtocol
 from oa_platform.http.server import HttpServer
 from oa_platform.telemetry import metrics
 from oa_platform.tls.protection import PLAIN, Protection
@@ -38,4 +42,22 @@ def ops_server(settings: OpsSettings, service: str, readiness: Readiness, protec
     routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
     # Health is answered until the end, because a drain need not wait for requests of this kind.
     app = Starlette(routes=routes)
-    return HttpServer(app, settings.address, variable="OA_OPS_ADDRESS", drain_s=1.0, protection=protection)
+    protocol = type("OpsProtocol", (_OpsProtocol,), {"max_connections": settings.max_connections})
+    return HttpServer(
+        app, settings.address, variable="OA_OPS_ADDRESS", drain_s=1.0, protocol=protocol, protection=protection
+    )
+
+
+class _OpsProtocol(BoundedHttpProtocol):
+    """Where all places are taken, the newest connection gets that of the oldest that waits for no answer: a probe must
+    come through, whatever somebody else keeps open."""
+
+    max_connections: ClassVar[int]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begun_s = self.loop.time()
+        others = [one for one in self.connections if one is not self and not one.transport.is_closing()]
+        if len(others) >= self.max_connections:
+            idle = (one for one in others if isinstance(one, _OpsProtocol) and not one.is_answering)
+            min(idle, key=lambda one: one._begun_s, default=self).transport.close()

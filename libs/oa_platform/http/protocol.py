@@ -175,7 +175,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _on_slow_head(self) -> None:
         self._timer = None
-        if self._has_earlier():
+        if self.is_answering:
             # Reading may have been paused until the earlier request is answered.
             self._start_head_timer()
         else:
@@ -198,7 +198,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._stop_timer()
         if self.transport.is_closing():
             return
-        if not self._in_body and self._has_earlier():
+        if not self._in_body and self.is_answering:
             # The earlier request gets its answer, and that ends the connection.
             self._is_ended = True
             self.cycle.keep_alive = False
@@ -210,8 +210,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _is_over(self) -> bool:
         return self._is_ended or self.transport.is_closing()
 
-    def _has_earlier(self) -> bool:
-        """Whether a request before the head that arrives is not answered yet."""
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request whose head is complete is not answered yet."""
         newest = self._newest
         return newest is not None and not newest.response_complete
 

@@ -35,6 +35,8 @@ SESSION = {
 """What statements of ours rely on, whatever is set for the server, the database or the role."""
 UNLIMITED = {**SESSION, "statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
 """The same for sessions that limit their own waits: limits that are set for everybody are not for long changes."""
+_NO_TRANSACTION_LIMIT = "SET transaction_timeout = 0"
+"""The part of SESSION that can't be sent at the start of a session, because PostgreSQL 16 would refuse it there."""
 NEXT_HOST_AFTER_S = 0.25
 """How long one host may be silent before the next one is tried too, because a dead machine refuses nothing."""
 _RETRY_S = 0.2
@@ -139,11 +141,18 @@ async def _attempt(target: Target, host: Host | None) -> RawConnection:
         except _TURNED_AWAY as error:
             raise RefusedRole(where, type(error).__name__) from None
         try:
+            await _lift_transaction_limit(connection)
             await require(connection, target, where)
         except BaseException:
             connection.terminate()
             raise
     return connection
+
+
+async def _lift_transaction_limit(connection: RawConnection) -> None:
+    """Lift a limit that PostgreSQL has from 17 on."""
+    if connection.get_server_version() >= (17,):
+        await connection.execute(_NO_TRANSACTION_LIMIT)
 
 
 async def _abandon(attempts: set[asyncio.Task[RawConnection]]) -> None:

@@ -55,6 +55,7 @@ async def test_what_an_operator_sets_for_everybody_changes_no_session_of_ours(em
         "default_transaction_isolation": "serializable",
         "default_transaction_deferrable": "on",
         "idle_session_timeout": "1min",
+        "transaction_timeout": "1min",
     }
     admin = await asyncpg.connect(empty_database.admin)
     try:
@@ -70,6 +71,7 @@ async def test_what_an_operator_sets_for_everybody_changes_no_session_of_ours(em
         "default_transaction_isolation": "read committed",
         "default_transaction_deferrable": "off",
         "idle_session_timeout": "0",
+        "transaction_timeout": "0",
         "transaction_isolation": "read committed",
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
@@ -56,7 +57,17 @@ async def test_what_fails_by_itself_is_left_out_said_and_counted_and_tried_again
     assert broken.ids == []
 
 
-@pytest.mark.parametrize("error", [Refusal("unavailable", "away"), Refusal("overloaded", "full"), ConnectionError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refusal("unavailable", "away"),
+        Refusal("overloaded", "full"),
+        ConnectionError(),
+        asyncpg.exceptions.InsufficientPrivilegeError("permission denied for table runs"),
+        asyncpg.exceptions.UndefinedTableError('relation "runs" does not exist'),
+        asyncpg.exceptions.InvalidColumnReferenceError("there is no unique constraint"),  # its index was dropped
+    ],
+)
 async def test_what_concerns_all_is_raised(error: Exception) -> None:
     broken = Quarantine("tests", "run_id")
     with pytest.raises(type(error)):

@@ -16,6 +16,7 @@ from oa_platform.http.ops import ops_server
 from oa_platform.http.server import HttpServer, bind
 from oa_platform.telemetry import metrics
 from oa_testing.plain_http import plain_http
+from oa_testing.waiting import PATIENCE_S
 
 LOOPBACK = "127.0.0.1"
 
@@ -160,6 +161,43 @@ async def test_a_request_under_way_may_end_in_a_drain() -> None:
         release.set()
         assert (await request).status_code == 204
         await leaving
+
+
+async def test_whoever_keeps_connections_open_keeps_no_probe_out(readiness: Readiness) -> None:
+    settings = OpsSettings(address=Address(LOOPBACK, 0), max_connections=2)
+    async with ops_server(settings, "runtime", readiness) as server:
+        (first, closed), (second, kept) = [await asyncio.open_connection(LOOPBACK, server.port) for _ in range(2)]
+        async with plain_http(f"http://{LOOPBACK}:{server.port}") as client:
+            assert (await client.get("/livez")).status_code == 200
+        assert await asyncio.wait_for(first.read(), PATIENCE_S) == b""
+        kept.write(b"GET /livez HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        assert (await asyncio.wait_for(second.read(), PATIENCE_S)).startswith(b"HTTP/1.1 200 ")
+        for writer in (closed, kept):
+            writer.close()
+
+
+async def test_a_probe_that_waits_for_its_answer_keeps_its_place() -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def check() -> None:
+        asked.set()
+        await release.wait()
+
+    readiness = Readiness(check_timeout_s=PATIENCE_S)
+    readiness.phase = "running"
+    readiness.add("slow", check)
+    settings = OpsSettings(address=Address(LOOPBACK, 0), max_connections=1)
+    async with (
+        ops_server(settings, "runtime", readiness) as server,
+        plain_http(f"http://{LOOPBACK}:{server.port}") as client,
+    ):
+        probe = asyncio.create_task(client.get("/readyz"))
+        await asked.wait()
+        refused, writer = await asyncio.open_connection(LOOPBACK, server.port)
+        assert await asyncio.wait_for(refused.read(), PATIENCE_S) == b""
+        writer.close()
+        release.set()
+        assert (await probe).status_code == 200
 
 
 async def test_what_is_not_ready_is_logged_when_it_changes(readiness: Readiness) -> None:

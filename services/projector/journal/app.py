@@ -26,7 +26,14 @@ from services.projector.journal.domain import (
     TopicPosition,
     snapshot_of,
 )
-from services.projector.journal.limits import RETENTION, SWEEP_INTERVAL_S, SWEEP_TOPICS, Retention, SnapshotLimits
+from services.projector.journal.limits import (
+    RETENTION,
+    SWEEP_INTERVAL_S,
+    SWEEP_PAUSE_S,
+    SWEEP_TOPICS,
+    Retention,
+    SnapshotLimits,
+)
 from services.projector.journal.metrics import ROWS_PRUNED
 
 _log = structlog.get_logger(__name__)
@@ -155,6 +162,8 @@ class Pruner:
                     ROWS_PRUNED.labels(topic_class.name).inc(await self._journal.prune(topic, keep))
                 # By name, because those of the first page may be due again by now.
                 after = looked.last
+                if after is not None:
+                    await asyncio.sleep(SWEEP_PAUSE_S)
 
 
 class Unreported:

@@ -52,3 +52,6 @@ SWEEP_INTERVAL_S = 60.0
 """Pause between checks for rows that are no longer kept."""
 SWEEP_TOPICS = 1_000
 """Maximum number of topics of one class that one statement looks at: a check takes as many statements as it needs."""
+SWEEP_PAUSE_S = 1.0
+"""Pause between two of these statements, so that a check costs the database no more at a time where there are very many
+topics. What is no longer kept goes later then."""

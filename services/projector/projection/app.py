@@ -30,6 +30,7 @@ from services.projector.projection.domain import (
     LogState,
     after,
     check_epoch,
+    check_kept,
     check_lineage,
     halves,
     joined,
@@ -149,6 +150,8 @@ class Tail:
         self._backoff = Backoff(limits.backoff_min_ms, limits.backoff_max_ms)
         self._jitter = jitter
         self._failures = 0
+        self._reached: dict[int, Checkpoint] = {}
+        """Partition -> the newest checkpoint that this process has seen committed."""
 
     async def run(self) -> None:
         """Run sessions with backoff between them. Returns when the log was refused; see `Progress.halted`."""
@@ -192,6 +195,8 @@ class Tail:
         # Ask again, because another replica may have applied entries that were committed after the first answer.
         state = await self._source.describe()
         check_lineage(state, checkpoints)
+        check_kept(self._reached, checkpoints)
+        self._reached.update(checkpoints)
         applied = {number: checkpoint.position for number, checkpoint in checkpoints.items()}
         partitions = {number: self._partition(checkpoint) for number, checkpoint in checkpoints.items()}
         self._progress.opened(applied, state.heads)
@@ -250,7 +255,7 @@ class Tail:
         try:
             applied = await self._projection.apply(partition.checkpoint, batch)
         except CheckpointMoved:
-            partition.checkpoint = await self._moved_on(partition.checkpoint)
+            partition.checkpoint = self._reached[batch.partition] = await self._moved_on(partition.checkpoint)
             self._progress.followed(batch.partition, partition.checkpoint.position)
             return after(partition.checkpoint.position, batch)
         except LogRefused:
@@ -276,7 +281,7 @@ class Tail:
         return None
 
     def _note(self, partition: _Partition, batch: LogBatch, applied: Applied) -> None:
-        partition.checkpoint = applied.checkpoint
+        partition.checkpoint = self._reached[batch.partition] = applied.checkpoint
         self._progress.moved(
             batch.partition,
             batch.last_position,

@@ -12,7 +12,8 @@ class LogRefused(Exception):
     """The log breaks the rules of a log. The projection stops until a person has looked; it never skips anything.
 
     `cause` is a word for metrics and logs: "hole", "epoch_changed", "rewound" (the log is shorter than the part of it
-    that was applied), "undecodable", "run_hole", "invalid_event".
+    that was applied), "projection_rewound" (the projector's database lost what was applied), "undecodable",
+    "run_hole", "invalid_event".
     """
 
     def __init__(self, cause: str, message: str) -> None:
@@ -93,6 +94,18 @@ def check_lineage(state: LogState, checkpoints: Mapping[int, Checkpoint]) -> Non
             head = state.heads[partition]
             what = f"partition {partition}: {checkpoint.position} entries were applied, the log has {head}"
             raise LogRefused("rewound", what)
+
+
+def check_kept(reached: Mapping[int, Checkpoint], found: Mapping[int, Checkpoint]) -> None:
+    """Check that the database still has what was committed there. Raises LogRefused(projection_rewound).
+
+    If not, journal rows are lost that clients have, and other rows would get their numbers.
+    """
+    for partition, checkpoint in reached.items():
+        position = found[partition].position if partition in found else 0
+        if position < checkpoint.position:
+            what = f"partition {partition}: the projector's database is at {position} and was at {checkpoint.position}"
+            raise LogRefused("projection_rewound", what)
 
 
 def check_epoch(expected: str, found: str) -> None:

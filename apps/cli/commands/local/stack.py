@@ -52,7 +52,8 @@ async def up(cli: Cli, forget_data: bool, detach: bool) -> Exit:
     stack = Stack(env=cli.env, on_event=lambda event: show_event(cli.output, event), forget_data=forget_data)
     given_up = await run_until_stopped(stack, lambda: _ready(cli.output, stack))
     if given_up is not None:
-        message = f"{given_up.name} does not stay up; its log says why: {stack.log_path(given_up.name)}"
+        log = stack.log_path(given_up.name)
+        message = f"{given_up.name} does not stay up ({given_up.detail}); its log says more: {log}"
         raise Refusal("start_failed", message)
     return Exit.OK
 

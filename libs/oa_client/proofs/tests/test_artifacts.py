@@ -11,7 +11,7 @@ import zstandard
 
 from oa_base.refusal import Refusal
 from oa_client.core.models import ArtifactPiece
-from oa_client.proofs.artifacts import fetch_artifact, is_of_another_past, read_artifact_lines
+from oa_client.proofs.artifacts import _lines, fetch_artifact, is_of_another_past, read_artifact_lines
 from oa_runlog.proof.replay import MAX_LINE_BYTES, artifact_lines
 from oa_runlog.proof.verify import verify_artifact
 from oa_runlog.tests.records import KEYS, MALLORY, record, text
@@ -104,6 +104,22 @@ def test_a_line_that_is_too_long_is_never_held_whole(packed: bool, max_bytes: in
     sizes = [len(piece) for piece in read_artifact_lines(opened)]
     assert sum(sizes) == len(data)
     assert max(sizes) <= max_bytes < len(data)
+
+
+class Piece(bytes):
+    """Counts what is copied to put it behind something else."""
+
+    copied = 0
+
+    def __radd__(self, before: bytes) -> bytes:
+        Piece.copied += len(before)
+        return before + bytes(self)
+
+
+def test_a_long_line_in_tiny_pieces_is_copied_once() -> None:
+    pieces = [Piece(b"x")] * 10_000 + [Piece(b"\nlast")]
+    assert [*_lines(pieces)] == [b"x" * 10_000 + b"\n", b"last"]
+    assert Piece.copied == 0
 
 
 def test_only_a_kept_receipt_tells_another_past() -> None:

@@ -45,6 +45,18 @@ async def test_data_outlives_a_stop(own_postgres: PostgresServer) -> None:
     assert await _kept(own_postgres) == [1]
 
 
+async def test_a_restart_needs_no_room_for_what_is_known(own_postgres: PostgresServer) -> None:
+    own_postgres.marker = own_postgres.root / "marker"
+    await own_postgres.stop()
+    await own_postgres.start()
+    written = own_postgres.marker.stat().st_ino
+    await own_postgres.stop()
+
+    await own_postgres.start()
+
+    assert own_postgres.marker.stat().st_ino == written
+
+
 async def test_data_outlives_kill_9_with_clients_at_work(own_postgres: PostgresServer) -> None:
     await _put(own_postgres, 1)
     busy = await asyncpg.connect(own_postgres.dsn())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
@@ -10,6 +12,7 @@ from oa_base.refusal import Refusal
 from oa_khala.cursors import Stale, plan_subscription
 from oa_khala.frames import Cursor, Plan, TopicState
 from oa_khala.topics import TOPIC_CLASSES, USER_NOTIFICATIONS, USER_RUNS, parse_topic
+from oa_platform.tasks.ending import cancel_and_wait
 from oa_testing.postgres import Database
 from oa_topics.tests.conformance import describe, refused, replay
 from openagents.projection.v1.run_summary_pb2 import RunSummary
@@ -94,6 +97,7 @@ async def test_more_rows_than_are_kept_go_and_the_floor_stays_where_they_went(
 
 async def test_no_topic_waits_for_those_that_are_always_due(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.projector.journal.app.SWEEP_TOPICS", 2)
+    monkeypatch.setattr("services.projector.journal.app.SWEEP_PAUSE_S", 0)
     asked, pruned = list[str](), list[str]()
 
     class Busy:
@@ -117,6 +121,26 @@ async def test_no_topic_waits_for_those_that_are_always_due(rig: Rig, monkeypatc
     assert await rig.journal.look(USER_RUNS.form, keep, 1, MINE) == Looked([], None)
     kept = Retention(100, FOR_EVER_S)
     assert await rig.journal.look(USER_RUNS.form, kept, 1, "") == Looked([], MINE), "it counts what is not due, too"
+
+
+async def test_very_many_topics_are_not_looked_at_in_one_go() -> None:
+    class Endless:
+        looks = 0
+
+        async def look(self, form: str, keep: Retention, limit: int, after: str) -> Looked:
+            self.looks += 1
+            await asyncio.sleep(0)
+            return Looked([], "z")
+
+        async def prune(self, topic: str, keep: Retention) -> int:
+            raise AssertionError("nothing is due")
+
+    journal = Endless()
+    sweep = asyncio.create_task(Pruner(journal, {USER_RUNS: Retention(4, FOR_EVER_S)}).prune())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert journal.looks == 1
+    await cancel_and_wait(sweep)
 
 
 @pytest.mark.parametrize("error", [Refusal("unavailable", "away"), RuntimeError("a defect")], ids=repr)

@@ -127,6 +127,20 @@ async def test_a_log_that_lost_its_end_is_refused(rig: Rig) -> None:
     assert rig.progress.halted == "rewound"
 
 
+async def test_a_database_that_lost_what_was_applied_is_refused(rig: Rig, projector_database: Database) -> None:
+    """A standby was promoted that had the whole log, and not yet all journal rows: others would get their numbers."""
+    runs = some_runs(9)
+    log = FakeLog(spread(runs[:8]))
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        await until(lambda: rig.progress.caught_up_once)
+        owner = await asyncpg.connect(projector_database.owner)
+        await owner.execute("UPDATE projection.checkpoints SET position = position - 1 WHERE partition = 1")
+        await owner.close()
+        await log.append(1, runs[8])
+        await asyncio.wait_for(task, PATIENCE_S)
+    assert rig.progress.halted == "projection_rewound"
+
+
 class DamagedLog(FakeLog):
     """What it has to say of what follows on the first entries: their archive is damaged, or this replica has none."""
 

@@ -15,8 +15,9 @@ from services.runtime.archive import metrics
 from services.runtime.archive.app.spool import Spool
 
 _log = structlog.get_logger(__name__)
-_UNPACK_BYTES = 16 * 1024
-"""A few bytes can expand to very many: they are unpacked in small pieces, so that the limit of bytes comes first."""
+_UNPACK_BYTES = 1024
+"""4 bytes can expand to 128 KiB. They are unpacked in pieces that expand to at most 32 MiB, so that the limit of bytes
+comes first."""
 
 
 class ObjectMissing(Exception):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import asyncpg
 import pytest
@@ -23,7 +25,7 @@ from oa_testing.postgres import Database
 from openagents.runtime.v1 import receipt_service_pb2
 from openagents.sync.v1 import topic_service_pb2
 from services.runtime.archive import metrics
-from services.runtime.archive.app.archive import Archive, Archived
+from services.runtime.archive.app.archive import Archive, Archived, ArchiveRecords
 from services.runtime.archive.app.spool import Spool
 from services.runtime.archive.store.objects import DirectoryObjects
 from services.runtime.archive.tests.archive_rig import OUTPUTS, Rig, archive_rig, only_default
@@ -255,6 +257,25 @@ async def test_a_damaged_object_is_never_served(runtime_database: Database, tmp_
         with pytest.raises(Refusal) as caught:
             await archive.fetch(run_id)
         assert (caught.value.reason, caught.value.metadata) == ("archive_damaged", {"run_id": run_id})
+
+
+class ExpandingObjects(DirectoryObjects):
+    """A store in which every object is 16 KiB that expand to 512 MiB: blocks of 4 bytes that repeat a byte."""
+
+    async def get(self, name: str) -> AsyncIterator[bytes]:
+        block = (128 * 1024 << 3 | 1 << 1).to_bytes(3, "little") + b"x"
+        yield bytes.fromhex("28b52ffd0058") + 4096 * block
+
+
+async def test_an_object_that_expands_takes_little_memory(tmp_path: Path) -> None:
+    archive = Archive(cast("ArchiveRecords", None), ExpandingObjects(tmp_path), 1 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal, match="holds more than was put there"):
+            await archive.read(Archived("run_1", bytes(32), 1000, "object"))
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
 
 
 async def test_an_artifact_that_does_not_prove_its_run_is_not_pruned(
