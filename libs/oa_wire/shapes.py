@@ -5,15 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, PydanticUserError, RootModel, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PydanticUserError,
+    RootModel,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 
 from oa_base.refusal import Refusal
+from oa_wire.core_schemas import renamed_in, secret_in
 from oa_wire.json_schema import JsonSchema
 
 if TYPE_CHECKING:
@@ -30,6 +42,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 """A key that a path shows as it is."""
 _NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')
 """The numbers of a JSON text, and its strings, which may hold what looks like one."""
+STARS = str(SecretStr("x"))
+"""What pydantic writes in place of each secret that is not empty."""
+SECRET_ADVICE = "give the name under which it is kept, and let the agent look it up"
 _OF_ARBITRARY_TYPES = ("schema-for-unknown-type", "invalid-for-json-schema")
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any, config=_HONEST)
 
@@ -42,14 +57,25 @@ class Shape(Generic[T]):
     """One type. `mode` says whether its values are read ("validation") or written ("serialization")."""
 
     def __init__(self, stated: TypeForm[T], mode: Literal["validation", "serialization"]) -> None:
-        """Raises Refusal `invalid_value` for a type that has no form in JSON."""
+        """Raises Refusal `invalid_value` for a type that has no form in JSON, and for one with a secret."""
         self._is_read = mode == "validation"
         try:
             self._adapter = _adapter_of(stated)
             self.schema_json = json.dumps(self._adapter.json_schema(mode=mode), ensure_ascii=False)
         except (PydanticUserError, AttributeError, TypeError) as error:  # the last two for what is no type
             raise _formless(stated, error) from error
+        self._name = _name_of(stated)
+        if (path := secret_in(self._adapter.core_schema)) is not None:
+            text = f"{self._name} has a secret{_at(path)}, and a log is no place for it; {SECRET_ADVICE}"
+            raise Refusal("invalid_value", text)
         self._schema = JsonSchema(self.schema_json)
+
+    def check_reads_what_it_writes(self) -> None:
+        """Raise Refusal `invalid_value` for a type with a field that is written under another name than it is read."""
+        if path := renamed_in(self._adapter.core_schema):
+            what = f"{self._name} has a field, {path[1:]}, that is written under another name than it is read"
+            text = f"{what}; give it one `alias`, or let the model be read by name, too"
+            raise Refusal("invalid_value", text)
 
     def read(self, text: str) -> T:
         """Return the value in a JSON text. Raises Misfit.
@@ -71,7 +97,7 @@ class Shape(Generic[T]):
     def write(self, value: T) -> str:
         """Return a value as a JSON text. Raises Misfit.
 
-        If the shape's values are read, the text has what `read` takes, and so no computed fields.
+        If the shape's values are read, the text is one that `read` takes, and so has no computed fields.
         """
         try:
             plain = self._adapter.dump_python(
@@ -82,7 +108,11 @@ class Shape(Generic[T]):
         except (TypeError, ValueError, AttributeError):  # pydantic's own is a ValueError
             what = f"a value of type {type(value).__name__}"
             raise Misfit(f"{what} is not of the stated one, or has no form in JSON") from None
-        if fault := self._schema.fault(plain):
+        if STARS in text and (path := secret_part(value)) is not None:
+            raise Misfit(f"${path} is a secret, which would be stored as stars")
+        if self._is_read:
+            self.read(text)
+        elif fault := self._schema.fault(plain):
             raise Misfit(f"{fault.path} {fault.must}")
         return text
 
@@ -97,12 +127,20 @@ def _formless(stated: TypeForm[T], error: Exception) -> Refusal:
     if not isinstance(error, PydanticUserError):
         text = f"a value of {type(stated).__qualname__} is no type; state the class, and not a value of it"
         return Refusal("invalid_value", text)
-    name = stated.__qualname__ if isinstance(stated, type) else str(stated)  # a union's name is only Union
+    name = _name_of(stated)
     if error.code in _OF_ARBITRARY_TYPES:  # pydantic's advice doesn't apply here
         text = f"{name} has no form in JSON; state a dataclass, a pydantic model, a TypedDict or plain types"
     else:
         text = f"{name} has no form in JSON ({str(error).splitlines()[0]}); state another type"
     return Refusal("invalid_value", text)
+
+
+def _name_of(stated: object) -> str:
+    return stated.__qualname__ if isinstance(stated, type) else str(stated)  # a union's name is only Union
+
+
+def _at(path: str) -> str:
+    return f" in {path[1:]}" if path else ""
 
 
 def shape_of(stated: TypeForm[T], mode: Literal["validation", "serialization"]) -> Shape[T]:
@@ -143,8 +181,13 @@ def plain_json(value: object, field: str) -> Any:
 
 
 def json_text(value: object, field: str) -> str:
-    """Return the JSON text of `plain_json`, without spaces. Raises the same."""
-    return _plain_and_text(value, field)[1]
+    """Return the JSON text of `plain_json`, without spaces. Raises the same, and for a secret in the value: the text is
+    for somebody who needs what is in it."""
+    text = _plain_and_text(value, field)[1]
+    if STARS in text and (path := secret_part(value)) is not None:
+        message = f"{field}{path} is a secret, which would be sent as stars; {SECRET_ADVICE}"
+        raise Refusal("invalid_value", message, field=field, metadata={"path": f"${path}"})
+    return text
 
 
 def _plain_and_text(value: object, field: str) -> tuple[Any, str]:
@@ -182,6 +225,28 @@ def _in_order(value: object, plain: Any) -> Any:
             return plain
 
 
+def secret_part(value: object) -> str | None:
+    """Return the path of a secret in a value (`.login.password`); None if there is none."""
+    return _part(value, lambda part: isinstance(part, Secret | SecretBytes | SecretStr))
+
+
+def iterator_part(value: object) -> str | None:
+    """Return the path of an iterator in a value, which can be read only once; None if there is none."""
+    return _part(value, lambda part: isinstance(part, Iterator))
+
+
+def _part(value: object, is_wanted: Callable[[object], bool]) -> str | None:
+    left, seen = deque([("", value)]), set[int]()
+    while left:  # not recursive, and each part once: the value may be nested deeply, or in itself
+        path, part = left.popleft()
+        if is_wanted(part):
+            return path
+        if id(part) not in seen:
+            seen.add(id(part))
+            left.extend((path + step, each) for step, each in _parts(part))
+    return None
+
+
 def _formless_part(value: object) -> tuple[str, str]:
     """The path and the class of the innermost part that has no form in JSON, as far as it can be told."""
     path = ""
@@ -209,7 +274,7 @@ def _parts(value: object) -> Iterable[tuple[str, object]]:
             return [(f".{name}", part) for name, part in value]
         case Mapping():
             return [(f".{key}" if _NAME.fullmatch(str(key)) else ".*", part) for key, part in value.items()]
-        case list() | tuple():
+        case list() | tuple() | set() | frozenset():
             return [(f"[{index}]", part) for index, part in enumerate(value)]
         case _:
             return ()

@@ -18,6 +18,8 @@ LASTING = frozenset(
         "invalid_input",
         "invalid_result",
         "invalid_spec",
+        "invalid_value",
+        "missing_field",
         "payload_too_large",
         "step_mismatch",
         "working_directory_not_found",

@@ -175,10 +175,12 @@ class Run(Saying, Generic[In_co]):
     async def restore(self, type_: TypeForm[Any] = object) -> Any:
         """Return the value that was saved last in this run, on any worker; None if nothing was saved.
 
-        Raises Refusal `invalid_value` for a value that is not of the type.
+        Raises Refusal `invalid_value` for a value that is not of the type, and for a type with a field that is written
+        under another name than it is read.
         """
         self._log.check_loop()
         shape = shape_of(type_, "validation")
+        shape.check_reads_what_it_writes()
         text = await self._checkpoints.newest()
         return None if text is None else _read(shape, text, "what the run has saved", "state_json")
 

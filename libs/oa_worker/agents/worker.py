@@ -20,6 +20,7 @@ from oa_platform.process.signals import stop_signals
 from oa_wire.given import check_between, check_function, check_text, check_text_arguments
 from oa_wire.shapes import Shape
 from oa_worker.agents.adapter import AgentAdapter, Handler
+from oa_worker.agents.leaving import end_others
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, MAX_AGENTS, MAX_SLOTS, SPARE_THREADS, AgentLimits
 from oa_worker.agents.threads import Threads
 from oa_worker.sdk.limits import DEFAULT_WORKER_LIMITS, WorkerLimits
@@ -186,7 +187,10 @@ class Worker:
         # Only the main thread gets signals.
         is_main = threading.current_thread() is threading.main_thread()
         with stop_signals(lambda number: self.drain()) if is_main else contextlib.nullcontext():
-            await self.serve()
+            try:
+                await self.serve()
+            finally:
+                await end_others(self._agent_limits.stop_timeout_ms)
 
 
 def _nothing() -> None:

@@ -22,7 +22,7 @@ from oa_worker.sdk.runs.runs import Runs
 from oa_worker.sdk.runs.slots import Slots
 from oa_worker.sdk.transport.calls import AuthorityCalls
 from oa_worker.sdk.transport.connection import AppendBook, Attachment, attach
-from oa_worker.sdk.transport.tokens import OF_CLOCKS, KeptTokens, TokenSource, WorkerToken
+from oa_worker.sdk.transport.tokens import OF_CLOCKS, KeptTokens, TokenSource, WorkerToken, may_pass
 from oa_worker.sdk.transport.trust import SECURE, open_channel
 from oa_worker.sdk.transport.waits import Waits
 from oa_worker.sdk.transport.way import Way
@@ -94,6 +94,7 @@ class Worker:
         self._draining = asyncio.Event()
         self._left = asyncio.Event()
         """Set once the worker has said goodbye: the end of its stream is expected then."""
+        self._was_attached = False
         self.worker_id = ""
 
     def drain(self) -> None:
@@ -156,6 +157,8 @@ class Worker:
             if self._waits.attached_at_s is None:
                 self.worker_id = ""  # the authority has forgotten this worker: come back as a new one
             return False  # this stream no longer speaks for the worker: another one may, and keeps its leases
+        if self._was_attached and may_pass(refusal):
+            return False
         return refusal.info.action in _HOPELESS or rejected >= self._limits.max_rejected_tokens
 
     async def _attached_once(self, token: WorkerToken) -> None:
@@ -196,7 +199,7 @@ class Worker:
         if attachment.attached.HasField("server_time"):
             self._runs.clock.set(attachment.attached.server_time.ToDatetime(UTC))
         self._calls.attachment = attachment
-        self.worker_id = attachment.attached.worker_id
+        self.worker_id, self._was_attached = attachment.attached.worker_id, True
         _log.info("attached as %s at %s", self.worker_id, address)
         self._notify(Attached(self.worker_id, address))
         if self._draining.is_set():
@@ -251,7 +254,7 @@ class Worker:
             try:
                 return await self._tokens.renew()
             except Refusal as refusal:
-                if refusal.info.action is not ClientAction.RETRY:
+                if not may_pass(refusal):
                     raise
                 failures += 1
                 delay_ms = self._waits.retry_ms(refusal, failures)

@@ -116,6 +116,30 @@ async def test_a_key_that_is_revoked_ends_the_worker_when_its_token_is_to_be_rep
     assert caught.value.reason == "invalid_api_key"
 
 
+async def test_a_route_that_is_missing_for_a_while_ends_no_worker_that_was_attached() -> None:
+    """A proxy is being rolled, and answers 404 or UNIMPLEMENTED."""
+    missing = Refusal("unknown_method", "there is no such method here; check the name and the address")
+    async with scripted().running() as runtime:
+        tokens = FakeTokens(runtime, lifetime_s=0.2)
+        notices: list[Notice] = []
+        worker = Worker("test", [Patient()], tokens, limits=QUICK, notify=notices.append)
+        working = asyncio.create_task(worker.run())
+        await runtime.until(lambda: runtime.streams == 1)
+        tokens.failures, runtime.faults.attach = [missing] * 2, [missing] * 2
+        await runtime.until(lambda: [hello.worker_id for hello in runtime.hellos] == ["", WORKER])
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+    assert tokens.failures == runtime.faults.attach == []
+    assert [notice.refusal.reason for notice in notices if isinstance(notice, Detached)] == ["unknown_method"] * 2
+
+
+async def test_a_worker_that_was_never_attached_says_that_its_address_is_wrong() -> None:
+    missing = Refusal("unknown_method", "there is no such method here; check the name and the address")
+    async with scripted(faults=Faults(attach=[missing])).running() as runtime:
+        with pytest.raises(Refusal, match="check the name and the address"):
+            await Worker("test", [Patient()], FakeTokens(runtime), limits=QUICK).run()
+
+
 async def test_a_kept_token_is_used_while_it_lives_and_not_refused() -> None:
     source = FakeTokens(FakeRuntime({}), lifetime_s=3600)
     tokens = KeptTokens(source)

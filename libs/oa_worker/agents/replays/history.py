@@ -28,6 +28,7 @@ from oa_runlog.events import (
     StepCompleted,
 )
 from oa_runlog.wire import body_to_wire
+from oa_wire.shapes import Misfit
 from oa_wire.strict.text import read_json
 from oa_worker.agents.primitives import children, requests
 from oa_worker.agents.primitives.requests import Settled
@@ -183,10 +184,11 @@ class History:
         await self._wait("step", key, text, step.ordinal, seq)
         return recorded.result_json
 
-    def misfit(self, step: Step, what: str) -> None:
+    def misfit(self, step: Step, misfit: Misfit) -> None:
         """Note that the stored result of a step is not of the type that the function states now."""
         text = _step_text(step.ordinal, step.name)
-        self._diverge(Divergence(self._steps[step.ordinal][0], step.ordinal, text, f"of a type that {what}"))
+        asked = f"{text} with a result of another type ({misfit})"
+        self._diverge(Divergence(self._steps[step.ordinal][0], step.ordinal, text, asked))
 
     async def request(self, asked: pb.RequestOpened, wanted: int, *, has_branches: bool) -> Settled:
         """Return how a request was settled. `wanted`: its number in the order of asking. Raises what `raised` has for
@@ -302,7 +304,7 @@ class History:
             self.stopped = asked.text
             return True
         seq, recorded = (self._due[0][0], self._due[0][2]) if self._due else self._end_of_log()
-        self._diverge(Divergence(seq, asked.ordinal, recorded, asked.text, _advice(asked)))
+        self._diverge(Divergence(seq, asked.ordinal, recorded, asked.text, _advice(asked, self.has_branches)))
         return True
 
     def _end_of_log(self) -> tuple[int, str]:
@@ -345,8 +347,10 @@ def _rank(asked: _Asked) -> tuple[bool, bool]:
     return asked.is_beyond and asked.kind == "input", not asked.is_beyond
 
 
-def _advice(asked: _Asked) -> str:
-    return _RAISED.get(asked.kind, "") if asked.is_beyond else _SLOW
+def _advice(asked: _Asked, has_branches: bool) -> str:
+    if asked.is_beyond:
+        return _RAISED.get(asked.kind, "")
+    return _SLOW if has_branches else ""
 
 
 def _last_number(names: Iterable[str]) -> int:
@@ -365,7 +369,8 @@ def _value(result_json: str) -> object:
 
 def _finish_text(finish: RunFinished) -> str:
     """How a run ended, in a few words."""
-    said = f"{finish.outcome} {finish.reason or finish.result_json}".strip()
+    why = f": {finish.message}" if finish.reason and finish.message else ""
+    said = f"{finish.outcome} {finish.reason or finish.result_json}{why}".strip()
     shown = said if len(said) <= _SHOWN_CHARS else said[: _SHOWN_CHARS - 1] + "…"
     return f"the end of the run, {visible(shown)}"
 

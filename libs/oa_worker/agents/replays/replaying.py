@@ -24,7 +24,7 @@ from oa_runlog.events import RunFinished
 from oa_runlog.wire import encode_body, encode_event, finish_from_wire, finish_to_wire, spec_to_wire
 from oa_wire.given import check_count
 from oa_wire.rules import check_rules
-from oa_wire.shapes import Shape
+from oa_wire.shapes import Misfit, Shape
 from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.declared import declared_input, declared_output
 from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
@@ -32,7 +32,7 @@ from oa_worker.agents.primitives.children import Child, Children
 from oa_worker.agents.primitives.ending import check_not_canceling
 from oa_worker.agents.primitives.inbox import Inbox
 from oa_worker.agents.primitives.requests import Requests, Settled, id_of
-from oa_worker.agents.primitives.steps.steps import Step, Steps, fingerprint_of, read_result
+from oa_worker.agents.primitives.steps.steps import Step, Steps, fingerprint_of, stored_misfit
 from oa_worker.agents.primitives.takeover.past import QUIET_TURNS, Past
 from oa_worker.agents.replays.history import Divergence, History
 from oa_worker.agents.replays.recorded import RecordedRun
@@ -258,10 +258,10 @@ class _ReplayedSteps(Steps):
         step = Step(self._last_ordinal, name, fingerprint_of(arguments))
         text = await self._history.step(step, has_branches=self._past.has_branches)
         try:
-            return read_result(step, shape, text)
-        except Refusal as refusal:
-            self._history.misfit(step, refusal.message)
-            raise
+            return shape.read(text)
+        except Misfit as misfit:
+            self._history.misfit(step, misfit)
+            raise stored_misfit(step, misfit) from None
 
 
 class _ReplayedRequests(Requests):

@@ -218,7 +218,7 @@ async def other_type_of_a_step(run: Run[Ask]) -> Answer:
             9,
             0,
             WELL,
-            "the end of the run, failed agent_error",
+            "the end of the run, failed agent_error: ValueError: no",
         ),
     ],
 )
@@ -238,7 +238,7 @@ async def test_a_result_that_is_not_of_todays_type_is_a_divergence() -> None:
     diverged = (await replay(other_type_of_a_step, await of_the_shop())).divergence
     assert diverged is not None
     assert (diverged.seq, diverged.ordinal) == (4, 1)
-    assert "has a result that does not fit" in diverged.asked
+    assert diverged.asked == "step 1, 'quote' with a result of another type ($: Input should be a valid integer)"
 
 
 async def test_a_divergence_that_the_code_swallows_is_told_all_the_same() -> None:

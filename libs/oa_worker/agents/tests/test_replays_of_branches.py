@@ -176,3 +176,25 @@ async def test_a_cancel_waits_for_what_the_function_does_by_itself() -> None:
     cancel.request("enough", 10_000)
     log = recorded(await playing, Ask("x"), cancel_at=1)
     (await replay(agent, log, patience_ms=FOR_EVER_MS, **OF_TWO)).check(whole=True)
+
+
+async def asks_after_a_step(run: Run[Ask]) -> str:
+    await run.step("note", note, "a")
+    return str(await run.approve("Buy?"))
+
+
+async def skips_the_step(run: Run[Ask]) -> str:
+    return str(await run.approve("Buy?"))
+
+
+async def skips_the_step_in_a_branch(run: Run[Ask]) -> str:
+    return str(await asyncio.create_task(run.approve("Buy?")))
+
+
+async def test_only_a_function_with_branches_is_asked_whether_one_of_them_is_slow() -> None:
+    run = recorded(await play(asks_after_a_step, Ask("x"), answers={"Buy?": "yes"}), Ask("x"))
+    for agent, has_advice in ((skips_the_step, False), (skips_the_step_in_a_branch, True)):
+        diverged = (await replay(agent, run, patience_ms=AT_ONCE_MS)).divergence
+        assert diverged is not None
+        assert (diverged.recorded, diverged.asked) == ("step 1, 'note'", "request r1, 'Buy?'")
+        assert ("patience_ms" in diverged.advice) == has_advice

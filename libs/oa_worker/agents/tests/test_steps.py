@@ -280,7 +280,14 @@ async def test_a_step_returns_only_once_it_is_stored() -> None:
     assert runtime.logs[RUN].events[-1].run_finished.result_json == '{"text":"1 stored, 2 sent"}'
 
 
-@pytest.mark.parametrize("trouble", [Refusal("unavailable", "away"), Refusal("overloaded", "full", retry_after_ms=5)])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Refusal("unavailable", "away"),
+        Refusal("overloaded", "full", retry_after_ms=5),
+        Refusal("unknown_method", "a proxy has no route"),
+    ],
+)
 async def test_a_worker_that_takes_over_reads_the_log_page_by_page(trouble: Refusal) -> None:
     shop, before = Shop(), await play(Shop().order, Ask("why"))
     runtime = asked()

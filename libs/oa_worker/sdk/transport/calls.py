@@ -10,7 +10,7 @@ from typing import TypeVar
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_worker.sdk.transport.connection import Attachment
-from oa_worker.sdk.transport.tokens import OF_CLOCKS
+from oa_worker.sdk.transport.tokens import OF_CLOCKS, may_pass
 from oa_worker.sdk.transport.waits import Waits
 from openagents.runtime.v1.event_pb2 import RunEvent
 from openagents.runtime.v1.worker_service_pb2 import (
@@ -78,7 +78,7 @@ class AuthorityCalls:
                     if rejected > self._max_rejected_tokens:
                         raise
                     await attachment.replaced(token)
-                elif refusal.info.action is not ClientAction.RETRY:
+                elif not may_pass(refusal):
                     raise
                 failures += 1
                 await asyncio.sleep(self._waits.retry_ms(refusal, failures) / 1000)

@@ -29,6 +29,12 @@ EXCHANGE_TIMEOUT_S = 10.0
 OF_CLOCKS = {"token_expired", "token_too_old", "clock_skew"}
 
 
+def may_pass(refusal: Refusal) -> bool:
+    """Whether the refusal of a worker that has been attached may pass by itself. A proxy whose routes are being
+    replaced answers for a while that there is no such method."""
+    return refusal.info.action is ClientAction.RETRY or refusal.reason == "unknown_method"
+
+
 @dataclass(frozen=True)
 class WorkerToken:
     """A token for WorkerService, how long it lives from now on, and where to use it.
@@ -68,7 +74,7 @@ class KeptTokens:
             return await self.renew()
         except Refusal as refusal:
             kept = self._living()
-            if kept is None or refusal.info.action is not ClientAction.RETRY:
+            if kept is None or not may_pass(refusal):
                 raise
             return kept
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from oa_base.refusal import Refusal
 from oa_wire.given import check_text
 from oa_wire.rules import check_rules
-from oa_wire.shapes import Misfit, Shape, plain_json, shape_of
+from oa_wire.shapes import Misfit, Shape, iterator_part, plain_json, shape_of
 from oa_worker.agents.limits import AgentLimits
 from oa_worker.agents.primitives.steps.within import check_outside_step, within_step
 from oa_worker.agents.primitives.takeover.numbers import Numbers
@@ -70,8 +70,9 @@ class Steps:
         """Return the result of a step: from the log if it was done, else from `do`, once that is stored.
 
         Steps are numbered in the order in which they are begun. Raises Refusal `step_mismatch` for a step other than
-        the one that the log has at this place, `invalid_value` within another step and for a result that is not of the
-        shape's type, and whatever `do` raises: then the step was not done, and is done again after a takeover.
+        the one that the log has at this place, or for a stored result of another type than the shape's, `invalid_value`
+        within another step and for a new result that is not of the shape's type, and whatever `do` raises: then the
+        step was not done, and is done again after a takeover.
 
         Branches may begin steps in a different order after a takeover, depending on what they do by themselves. With
         branches, a step is therefore found by its name and arguments, wherever it is in the log.
@@ -102,13 +103,14 @@ class Steps:
             )
             await self._append(pb.EventBody(step_completed=completed))
             await self._assignment.stored()
-        else:
-            done = self._done[recorded]
-            _check_same(replace(step, ordinal=recorded), done.step)
-            await self._past.turn_of(done.event.seq)
-            text = done.event.body.step_completed.result_json
-        # Read back in both cases, so that a function gets the same value whether or not a worker died.
-        return read_result(step, shape, text)
+            return shape.read(text)  # so that a function gets the same value whether or not a worker died
+        done = self._done[recorded]
+        _check_same(replace(step, ordinal=recorded), done.step)
+        await self._past.turn_of(done.event.seq)
+        try:
+            return shape.read(done.event.body.step_completed.result_json)
+        except Misfit as misfit:
+            raise stored_misfit(done.step, misfit) from None
 
     def unasked(self) -> list[Step]:
         """Return the steps in the log that this attempt has not asked for, if it has asked for any."""
@@ -156,9 +158,11 @@ class _Unknown(Shape[Any]):
 
 def _result_shape(function: Callable[..., object]) -> Shape[Any]:
     try:
-        return shape_of(returned_by(function), "validation")
+        shape = shape_of(returned_by(function), "validation")
     except NameError as error:
         return _Unknown(error.name or "")
+    shape.check_reads_what_it_writes()
+    return shape
 
 
 def check_name(name: object) -> None:
@@ -169,13 +173,11 @@ def check_name(name: object) -> None:
 
 def arguments_of(positional: Sequence[object], named: Mapping[str, object]) -> object:
     """The arguments of a call, as one value. Raises Refusal `invalid_value` for one that can be read only once."""
-    given = [(f"args[{index}]", value) for index, value in enumerate(positional)]
-    given += [(f"kwargs.{name}", value) for name, value in named.items()]
-    for where, value in given:
-        if isinstance(value, Iterator):  # the fingerprint would leave nothing of it for the function
-            text = f"arguments.{where} is an iterator, which can be read only once; give a list"
-            raise Refusal("invalid_value", text, field="arguments", metadata={"path": f"$.{where}"})
-    return {"args": list(positional), "kwargs": dict(named)}
+    arguments = {"args": list(positional), "kwargs": dict(named)}
+    if (path := iterator_part(arguments)) is not None:  # the fingerprint would leave nothing of it for the function
+        text = f"arguments{path} is an iterator, which can be read only once; give a list"
+        raise Refusal("invalid_value", text, field="arguments", metadata={"path": f"${path}"})
+    return arguments
 
 
 def fingerprint_of(arguments: object) -> bytes:
@@ -196,20 +198,17 @@ def _check_same(asked: Step, done: Step) -> None:
     raise Refusal("step_mismatch", message, metadata=metadata)
 
 
+def stored_misfit(step: Step, misfit: Misfit) -> Refusal:
+    """The refusal of a stored result that is not of the type that the step's function states now."""
+    what = f"step {step.ordinal}, {step.name!r}, has a stored result that does not fit its type now ({misfit})"
+    message = f"{what}; give new fields a default, or let the runs of earlier code end first"
+    metadata = {"ordinal": str(step.ordinal), "recorded": step.name, "asked": step.name}
+    return Refusal("step_mismatch", message, metadata=metadata)
+
+
 def _written(step: Step, shape: Shape[R], result: R) -> str:
     try:
         return shape.write(result)
     except Misfit as misfit:
-        raise _misfit(step, misfit) from None
-
-
-def read_result(step: Step, shape: Shape[R], text: str) -> R:
-    try:
-        return shape.read(text)
-    except Misfit as misfit:
-        raise _misfit(step, misfit) from None
-
-
-def _misfit(step: Step, misfit: Misfit) -> Refusal:
-    message = f"step {step.name!r} has a result that does not fit: {misfit}; return what its annotation says"
-    return Refusal("invalid_value", message, field="result_json")
+        message = f"step {step.name!r} has a result that does not fit: {misfit}; return what its annotation says"
+        raise Refusal("invalid_value", message, field="result_json") from None
