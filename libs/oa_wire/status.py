@@ -26,6 +26,9 @@ MAX_METADATA_BYTES = 1500
 LOST_STATUS = "Internal error from Core"
 """What grpc.aio says, with the code INTERNAL, of a call that the other side ended while a message was being sent. The
 status that the other side gave is lost."""
+# What gRPC says of a page that a proxy answered with 404, for example while it is starting and has no route yet. It
+# gives the code of a method that the service does not have.
+_PAGE_NOT_FOUND = "http2 header with status: 404"
 _FIELD_KEY = "field"
 
 # The reason for a status without our ErrorInfo, made by a transport or a proxy and not by one of our handlers.
@@ -120,6 +123,8 @@ def from_code(grpc_code: str, details: str) -> Refusal:
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"
+    if _PAGE_NOT_FOUND in details:
+        reason = "unavailable"
     whose = "the service that was called, and of the proxy in front of it"
     text = f"the call ended with {grpc_code} and without a word; look into the logs of {whose}"
     return Refusal(reason, _cut(details, MAX_MESSAGE_BYTES) or text)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from oa_base.environment import with_trust_advice
 from oa_base.refusal import Refusal
 from oa_client.transport import HttpAnswer, Socket, SocketClosed
 
@@ -24,7 +25,6 @@ HTTP_CALL_TIMEOUT_S = 120.0
 """Maximum time of a whole call, also with a site that is never silent for long."""
 PROXY_VARIABLE = "OA_PROXY"
 CA_VARIABLE = "OA_CA_FILE"
-_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _UNUSED = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 
 
@@ -187,5 +187,4 @@ def _shown(url: str) -> str:
 
 
 def _said(error: Exception) -> str:
-    said = str(error) or type(error).__name__
-    return f"{said}; set {CA_VARIABLE} if the site has an authority of its own" if _UNTRUSTED in said else said
+    return with_trust_advice(str(error) or type(error).__name__)

@@ -78,6 +78,8 @@ def test_details_that_are_broken_inside_are_none() -> None:
         ("UNKNOWN", "", "internal"),
         ("INTERNAL", "Internal error from Core", "unavailable"),
         ("INTERNAL", "a defect", "internal"),
+        ("UNIMPLEMENTED", "Received http2 header with status: 404", "unavailable"),
+        ("UNIMPLEMENTED", "Method not found!", "unknown_method"),
         ("RESOURCE_EXHAUSTED", "", "overloaded"),
         ("RESOURCE_EXHAUSTED", "CLIENT: Sent message larger than max (9 vs. 4)", "request_too_large"),
     ],

@@ -63,6 +63,12 @@ async def test_what_is_no_control_plane_is_said(body: bytes) -> None:
     assert caught.value.reason == "unavailable"
 
 
+async def test_the_page_of_a_proxy_is_no_token() -> None:
+    with edge(200, granted(), content_type="text/html") as (url, _), pytest.raises(Refusal) as caught:
+        await ApiKeyTokens(url, KEY).get()
+    assert (caught.value.reason, "did not answer as control does" in caught.value.message) == ("unavailable", True)
+
+
 async def test_an_edge_that_is_not_there() -> None:
     with edge(200, b"") as (url, _):
         pass
