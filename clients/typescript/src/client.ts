@@ -12,6 +12,7 @@ import { Inbox } from "./inbox.js";
 import { checkedLimits, type Limits } from "./limits.js";
 import { Refusal } from "./refusal.js";
 import { defaultWebSocket, Link, type WebSocketClass } from "./sockets.js";
+import { checkEnvironment } from "./wire.js";
 
 /** A timer with a longer delay fires at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -88,10 +89,11 @@ export class KhalaClient {
   #failure: Refusal | null = null;
   #said = "";
 
-  /** Throws Refusal `invalid_setting` if there is no WebSocket class, or if a limit can't be one. */
+  /** Throws Refusal `invalid_setting` if the environment lacks a class, or if a limit can't be one. */
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#limits = checkedLimits(options.limits);
+    checkEnvironment();
     this.#cursors = options.cursors ?? new MemoryCursors();
     this.#webSocket = options.webSocket ?? defaultWebSocket();
     this.#url = options.khalaUrl ?? "";

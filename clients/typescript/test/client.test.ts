@@ -615,6 +615,16 @@ test("a topic more than a token can name is refused, and the others go on", asyn
   client.close();
 });
 
+test("an environment that can't write or read messages is refused with what it lacks", (context) => {
+  for (const name of ["TextEncoder", "TextDecoder"]) {
+    const present = Object.getOwnPropertyDescriptor(globalThis, name)!;
+    context.after(() => Object.defineProperty(globalThis, name, present));
+    Reflect.deleteProperty(globalThis, name);
+    assert.throws(() => clientOf(gatewayWith()), { reason: "invalid_setting", field: name });
+    Object.defineProperty(globalThis, name, present);
+  }
+});
+
 test("a limit that would have a client do nothing, or never rest, is refused with its name", () => {
   const gateway = gatewayWith();
   const wrong = [{ maxUpdates: 0 }, { subscribeBatch: 0 }, { connectTimeoutMs: NaN }, { refreshAtFraction: 0 }];

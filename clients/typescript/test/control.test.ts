@@ -105,6 +105,16 @@ test("why control can't be reached is said where the environment knows", async (
   await assert.rejects(tokens([T]), { reason: "unavailable", message: /ECONNREFUSED/ });
 });
 
+test("an environment whose URLs have no parts is served, too", () => {
+  const protocol = Object.getOwnPropertyDescriptor(URL.prototype, "protocol")!;
+  Object.defineProperty(URL.prototype, "protocol", { ...protocol, get: () => assert.fail("not implemented") });
+  try {
+    controlTokens({ url: "https://control", accessToken: "access" });
+  } finally {
+    Object.defineProperty(URL.prototype, "protocol", protocol);
+  }
+});
+
 test("an environment without AbortSignal.timeout is served, too", async (context) => {
   const timeout = Object.getOwnPropertyDescriptor(AbortSignal, "timeout")!;
   Object.defineProperty(AbortSignal, "timeout", { ...timeout, value: undefined });
