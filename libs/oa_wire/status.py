@@ -26,9 +26,9 @@ MAX_METADATA_BYTES = 1500
 LOST_STATUS = "Internal error from Core"
 """What grpc.aio says, with the code INTERNAL, of a call that the other side ended while a message was being sent. The
 status that the other side gave is lost."""
-# What gRPC says of a page that a proxy answered with 404, for example while it is starting and has no route yet. It
-# gives the code of a method that the service does not have.
-_PAGE_NOT_FOUND = "http2 header with status: 404"
+# What gRPC says of a page of a proxy: a 404 for example, while the proxy is starting and has no route yet. The code that
+# it gives is that of a service which does not have the method, or does not let the caller in.
+_PAGE = "http2 header with status:"
 _FIELD_KEY = "field"
 
 # The reason for a status without our ErrorInfo, made by a transport or a proxy and not by one of our handlers.
@@ -119,12 +119,18 @@ def _from_status(status: status_pb2.Status) -> Refusal | None:
 def from_code(grpc_code: str, details: str) -> Refusal:
     """Return the nearest refusal for a bare gRPC code ("UNAVAILABLE") with its text."""
     if grpc_code == "INTERNAL" and details == LOST_STATUS:
-        return Refusal("unavailable", "the call was ended while it was sending, and nobody knows why; call again")
+        text = (
+            "the call was ended while it was sending, and gRPC lost the reason; call again, and if it stays so, look "
+        )
+        return Refusal("unavailable", f"{text}at the proxy in front of the service")
+    if _PAGE in details:
+        text = (
+            f"{_cut(details, MAX_MESSAGE_BYTES)}; this is a page of a proxy, so look at the one in front of the service"
+        )
+        return Refusal("unavailable", text)
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"
-    if _PAGE_NOT_FOUND in details:
-        reason = "unavailable"
     whose = "the service that was called, and of the proxy in front of it"
     text = f"the call ended with {grpc_code} and without a word; look into the logs of {whose}"
     return Refusal(reason, _cut(details, MAX_MESSAGE_BYTES) or text)

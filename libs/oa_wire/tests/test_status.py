@@ -79,6 +79,8 @@ def test_details_that_are_broken_inside_are_none() -> None:
         ("INTERNAL", "Internal error from Core", "unavailable"),
         ("INTERNAL", "a defect", "internal"),
         ("UNIMPLEMENTED", "Received http2 header with status: 404", "unavailable"),
+        ("PERMISSION_DENIED", "Received http2 header with status: 403", "unavailable"),
+        ("INTERNAL", "Received http2 header with status: 400", "unavailable"),
         ("UNIMPLEMENTED", "Method not found!", "unknown_method"),
         ("RESOURCE_EXHAUSTED", "", "overloaded"),
         ("RESOURCE_EXHAUSTED", "CLIENT: Sent message larger than max (9 vs. 4)", "request_too_large"),
