@@ -26,8 +26,8 @@ MAX_METADATA_BYTES = 1500
 LOST_STATUS = "Internal error from Core"
 """What grpc.aio says, with the code INTERNAL, of a call that the other side ended while a message was being sent. The
 status that the other side gave is lost."""
-# What gRPC says of a page of a proxy: a 404 for example, while the proxy is starting and has no route yet. The code that
-# it gives is that of a service which does not have the method, or does not let the caller in.
+# What gRPC says of a page of a proxy: a 404 for example, while the proxy is starting and has no route yet. It gives the
+# code of a service which does not have the method, or does not let the caller in.
 _PAGE = "http2 header with status:"
 _FIELD_KEY = "field"
 
