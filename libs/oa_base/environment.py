@@ -45,6 +45,20 @@ def with_trust_advice(said: str) -> str:
     return f"{said}; set OA_CA_FILE, or `ca_file` in Python, if the site has an authority of its own"
 
 
+def with_port(proxy: str) -> str:
+    """Return the URL of an HTTP proxy with its port written out. gRPC would take 443 where the others take 80."""
+    parts = urlsplit(proxy)
+    if parts.port is not None or parts.scheme not in _PORTS:
+        return proxy
+    return parts._replace(netloc=f"{parts.netloc.removesuffix(':')}:{_PORTS[parts.scheme]}").geturl()
+
+
+def without_password(url: str) -> str:
+    """Return the URL without a name and a password, for a message."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 class ApiKey:
     """The API key of a program that may outlive it: a key in a file is read again for each use, so that a program takes
     the next key without a restart when its key has been rotated.
