@@ -119,15 +119,11 @@ def _from_status(status: status_pb2.Status) -> Refusal | None:
 def from_code(grpc_code: str, details: str) -> Refusal:
     """Return the nearest refusal for a bare gRPC code ("UNAVAILABLE") with its text."""
     if grpc_code == "INTERNAL" and details == LOST_STATUS:
-        text = (
-            "the call was ended while it was sending, and gRPC lost the reason; call again, and if it stays so, look "
-        )
-        return Refusal("unavailable", f"{text}at the proxy in front of the service")
+        text = "the call was ended while it was sending, and gRPC lost the reason"
+        return Refusal("unavailable", f"{text}; call again, or look at the proxy in front of the service")
     if _PAGE in details:
-        text = (
-            f"{_cut(details, MAX_MESSAGE_BYTES)}; this is a page of a proxy, so look at the one in front of the service"
-        )
-        return Refusal("unavailable", text)
+        said = _cut(details, MAX_MESSAGE_BYTES)
+        return Refusal("unavailable", f"{said}; this is a page of a proxy: look at the one in front of the service")
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"

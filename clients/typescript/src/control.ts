@@ -120,7 +120,7 @@ export function controlTokens(options: ControlOptions): TokenSource {
 }
 
 function checkAddress(url: string): void {
-  // Most are whole, and not all environments can take them apart: that of React Native has no `protocol`.
+  // Not all environments can take an address apart: the URLs of React Native have no `protocol`.
   if (/^https?:\/\/[^/]/i.test(url)) return;
   const page = (globalThis as { location?: { href: string } }).location?.href;
   let protocol = "";
