@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from urllib.parse import urlsplit
 from oa_base.refusal import Refusal
 
 _PORTS = {"http": 80, "https": 443}
+# What OpenSSL and gRPC say of an authority that they don't know; an expired certificate, or one of another host, is
+# trusted no more with another file.
+_UNKNOWN_AUTHORITY = re.compile("CERTIFICATE_VERIFY_FAILED.*(unable to get|self.signed)")
 
 
 def secret_text(env: Mapping[str, str], variable: str) -> str:
@@ -32,6 +36,27 @@ def secret_text(env: Mapping[str, str], variable: str) -> str:
     if not text:
         raise ValueError(f"{file_variable} names a file that is empty; write the secret into it, or unset the variable")
     return text
+
+
+def with_trust_advice(said: str) -> str:
+    """Return what a library said of a connection that failed, with what helps if the site's authority is unknown."""
+    if not _UNKNOWN_AUTHORITY.search(said):
+        return said
+    return f"{said}; set OA_CA_FILE, or `ca_file` in Python, if the site has an authority of its own"
+
+
+def with_port(proxy: str) -> str:
+    """Return the URL of an HTTP proxy with its port written out. gRPC would take 443 where the others take 80."""
+    parts = urlsplit(proxy)
+    if parts.port is not None or parts.scheme not in _PORTS:
+        return proxy
+    return parts._replace(netloc=f"{parts.netloc.removesuffix(':')}:{_PORTS[parts.scheme]}").geturl()
+
+
+def without_password(url: str) -> str:
+    """Return the URL without a name and a password, for a message."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 class ApiKey:

@@ -19,14 +19,17 @@ from oa_base.refusal import Refusal
 from oa_wire.status import from_code, from_status_bytes, to_status
 from oa_wire.strict.text import read_any_base64, read_json
 
+PROTO = "application/proto"
+"""The content type of requests and answers in protobuf."""
 _TYPE_URL = "type.googleapis.com/"
 _DETAIL_TYPES: tuple[type[Message], ...] = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)
-# The reason for a bare HTTP status, which comes from a proxy or from something that is not the edge at all.
+# The reason for a bare HTTP status, which comes from a proxy or from something that is not the edge at all. The edge
+# itself says `unknown_method`; a proxy says 404 also while it has no route yet, because it is starting.
 _REASON_OF_STATUS: Mapping[int, str] = MappingProxyType(
     {
         401: "invalid_token",
         403: "missing_scope",
-        404: "unknown_method",
+        404: "unavailable",
         408: "deadline_exceeded",
         413: "request_too_large",
         415: "unsupported_media_type",
@@ -34,8 +37,10 @@ _REASON_OF_STATUS: Mapping[int, str] = MappingProxyType(
         502: "unavailable",
         503: "unavailable",
         504: "deadline_exceeded",
+        511: "unavailable",
     }
 )
+_REDIRECTS = range(300, 400)
 
 
 def connect_code(grpc_code: str) -> str:
@@ -67,6 +72,12 @@ def _detail(packed: any_pb2.Any) -> dict[str, object]:
     return {"type": name, "value": value, "debug": json_format.MessageToDict(shown.FromString(packed.value))}
 
 
+def is_proto(content_type: str) -> bool:
+    """Whether an answer with this Content-Type has a message in protobuf. The page of a proxy has not, and an empty one
+    could be read as a message in which every field has its default."""
+    return content_type.partition(";")[0].strip().lower() == PROTO
+
+
 def from_connect(http_status: int, body: bytes, retry_after_ms: int = 0) -> Refusal:
     """Return the refusal in an answer of the edge, or the nearest one for an answer that is not the edge's.
 
@@ -76,6 +87,8 @@ def from_connect(http_status: int, body: bytes, retry_after_ms: int = 0) -> Refu
     if error is None:
         reason = _REASON_OF_STATUS.get(http_status, "internal")
         text = f"the answer was a bare HTTP {http_status}; check what answers at this address"
+        if http_status in _REDIRECTS:
+            text = f"the answer was a redirect (HTTP {http_status}), and none is followed; give the address it leads to"
         return Refusal(reason, text, retry_after_ms=retry_after_ms)
     message = str(error.get("message", ""))
     refusal = from_status_bytes(_status(message, error.get("details")).SerializeToString())

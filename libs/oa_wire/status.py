@@ -26,6 +26,9 @@ MAX_METADATA_BYTES = 1500
 LOST_STATUS = "Internal error from Core"
 """What grpc.aio says, with the code INTERNAL, of a call that the other side ended while a message was being sent. The
 status that the other side gave is lost."""
+# What gRPC says of a page of a proxy: a 404 for example, while the proxy is starting and has no route yet. It gives the
+# code of a service which does not have the method, or does not let the caller in.
+_PAGE = "http2 header with status:"
 _FIELD_KEY = "field"
 
 # The reason for a status without our ErrorInfo, made by a transport or a proxy and not by one of our handlers.
@@ -116,7 +119,11 @@ def _from_status(status: status_pb2.Status) -> Refusal | None:
 def from_code(grpc_code: str, details: str) -> Refusal:
     """Return the nearest refusal for a bare gRPC code ("UNAVAILABLE") with its text."""
     if grpc_code == "INTERNAL" and details == LOST_STATUS:
-        return Refusal("unavailable", "the call was ended while it was sending, and nobody knows why; call again")
+        text = "the call was ended while it was sending, and gRPC lost the reason"
+        return Refusal("unavailable", f"{text}; call again, or look at the proxy in front of the service")
+    if _PAGE in details:
+        said = _cut(details, MAX_MESSAGE_BYTES)
+        return Refusal("unavailable", f"{said}; this is a page of a proxy: look at the one in front of the service")
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"

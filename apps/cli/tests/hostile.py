@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from oa_base.refusal import Refusal
 from oa_client.cpython.sqlite_store import SqliteStore
+from oa_client.edge.tests.answers import answered
 from oa_client.transport import HttpAnswer
 from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
@@ -136,7 +137,7 @@ class HostileHttp:
         found: Any = Default().FindServiceByName(service)
         answer = filled(GetMessageClass(found.methods_by_name[method].output_type)())
         self._make_true(answer)
-        return HttpAnswer(200, answer.SerializeToString())
+        return answered(answer)
 
     def _make_true(self, answer: Message) -> None:
         """What is checked must hold, or nothing is shown."""

@@ -12,6 +12,7 @@ import { Inbox } from "./inbox.js";
 import { checkedLimits, type Limits } from "./limits.js";
 import { Refusal } from "./refusal.js";
 import { defaultWebSocket, Link, type WebSocketClass } from "./sockets.js";
+import { checkEnvironment } from "./wire.js";
 
 /** A timer with a longer delay fires at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -88,10 +89,11 @@ export class KhalaClient {
   #failure: Refusal | null = null;
   #said = "";
 
-  /** Throws Refusal `invalid_setting` if there is no WebSocket class, or if a limit can't be one. */
+  /** Throws Refusal `invalid_setting` if the environment lacks a class, or if a limit can't be one. */
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#limits = checkedLimits(options.limits);
+    checkEnvironment();
     this.#cursors = options.cursors ?? new MemoryCursors();
     this.#webSocket = options.webSocket ?? defaultWebSocket();
     this.#url = options.khalaUrl ?? "";
@@ -111,7 +113,8 @@ export class KhalaClient {
    * store `update.cursor` in one step with what you make of the element, and pass it here.
    *
    * Throws Refusal when the topic can't be obtained, retrying can't help, the cursor is none (`invalid_value`), or the
-   * client is already closed; and whatever the store of cursors throws.
+   * client is already closed, or the store of cursors does not answer (`deadline_exceeded`); and whatever the store
+   * throws.
    */
   async *topic(
     name: string,
@@ -135,9 +138,9 @@ export class KhalaClient {
     options.signal?.addEventListener("abort", leave);
     this.#followed.set(name, followed);
     try {
-      // A store may never answer, as a database that another tab holds.
-      const stored = async (): Promise<Cursor | null> => this.#cursors.load(name);
-      const from = checkedCursor(cursor === undefined ? await Promise.race([stored(), followed.inbox.ended]) : cursor);
+      const from = checkedCursor(
+        cursor === undefined ? await this.#answered(this.#cursors.load(name), followed) : cursor,
+      );
       if (this.#followed.get(name) !== followed) return;
       this.#do(this.#session.subscribe(name, from, at(), takesSnapshots));
       this.#do(this.#session.start(at()));
@@ -157,13 +160,27 @@ export class KhalaClient {
   async #applied(followed: Followed, update: Update): Promise<void> {
     // A loop that was left may finish its last update when another one has already gone further.
     if ((this.#followed.get(update.topic) ?? followed) !== followed) return;
-    // The store may never answer, and the loop still ends.
-    await Promise.race([this.#store(update), followed.inbox.ended]);
+    if (update.kind === "restarted") await this.#answered(this.#cursors.drop(update.topic), followed);
+    else if (update.kind !== "caughtUp")
+      await this.#answered(this.#cursors.save(update.topic, update.cursor), followed);
   }
 
-  async #store(update: Update): Promise<void> {
-    if (update.kind === "restarted") await this.#cursors.drop(update.topic);
-    else if (update.kind !== "caughtUp") await this.#cursors.save(update.topic, update.cursor);
+  // A store may never answer, as a database that another tab holds. The loop can be ended meanwhile.
+  async #answered<T>(answer: T | Promise<T>, { inbox }: Followed): Promise<T | undefined> {
+    if (!(answer instanceof Object) || !("then" in answer)) return answer;
+    const timeoutMs = Math.min(this.#limits.storeTimeoutMs, MAX_TIMER_MS);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const text = `the store of cursors did not answer within ${timeoutMs} ms; let what keeps cursors end its work`;
+      const give = (): void => reject(new Refusal("deadline_exceeded", text));
+      // A page that was frozen gets its timers first when it goes on, so the second half is for the store's answer.
+      timer = setTimeout(() => (timer = setTimeout(give, timeoutMs / 2)), timeoutMs / 2);
+    });
+    try {
+      return await Promise.race([answer, inbox.ended, late]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #leave(name: string, followed: Followed): void {

@@ -20,10 +20,13 @@ const TIMEOUT_MS = 30_000;
 const DATE_AGE_MS = 2_000;
 /** The name and version that this package reports if the program does not give its own. */
 export const BUILD_ID = "khala-ts/0.1.0";
+/** A longer wait that a server asks for makes no sense, and is none. */
+const MAX_RETRY_AFTER_S = 999_999;
+/** The reasons of answers that are not control's. A proxy also says 404 while it has no route yet, because it starts. */
 const REASON_OF_STATUS: Readonly<Record<number, string>> = {
   401: "invalid_token",
   403: "missing_scope",
-  404: "unknown_method",
+  404: "unavailable",
   408: "deadline_exceeded",
   413: "request_too_large",
   415: "unsupported_media_type",
@@ -31,6 +34,7 @@ const REASON_OF_STATUS: Readonly<Record<number, string>> = {
   502: "unavailable",
   503: "unavailable",
   504: "deadline_exceeded",
+  511: "unavailable",
 };
 
 /**
@@ -116,6 +120,8 @@ export function controlTokens(options: ControlOptions): TokenSource {
 }
 
 function checkAddress(url: string): void {
+  // Not all environments can take an address apart: the URLs of React Native have no `protocol`.
+  if (/^https?:\/\/[^/]/i.test(url)) return;
   const page = (globalThis as { location?: { href: string } }).location?.href;
   let protocol = "";
   try {
@@ -152,18 +158,24 @@ interface Answer {
 async function post(send: typeof fetch, url: string, headers: Headers, body: unknown): Promise<Answer> {
   let response: Response;
   let text: string;
+  // Not all environments have `AbortSignal.timeout`.
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), TIMEOUT_MS);
   try {
     response = await send(url, {
       method: "POST",
       headers,
       body: JSON.stringify(body),
-      signal: AbortSignal.timeout(TIMEOUT_MS),
+      signal: late.signal,
     });
     text = await response.text();
-  } catch {
-    // A page does not learn whether a server is away or does not let the page in.
+  } catch (error) {
+    // A page does not learn whether a server is away or does not let the page in. Node says why, as the cause.
     const page = "document" in globalThis ? ", and that its OA_ALLOWED_ORIGINS has this page's origin" : "";
-    throw new Refusal("unavailable", `control can't be reached; check its address and that it is running${page}`);
+    const why = late.signal.aborted ? ` within ${TIMEOUT_MS} ms` : causeOf(error);
+    throw new Refusal("unavailable", `control can't be reached${why}; check its address and that it is running${page}`);
+  } finally {
+    clearTimeout(timer);
   }
   const json = read(text);
   if (!response.ok) throw refusal(response, json);
@@ -172,6 +184,12 @@ async function post(send: typeof fetch, url: string, headers: Headers, body: unk
   // Our clock may be wrong by more than a token's life, in which case a token would seem to live longer, or not at all.
   const dateMs = Date.parse(response.headers.get("date") ?? "");
   return { json, nowMs: dateMs ? dateMs + DATE_AGE_MS : Date.now() };
+}
+
+function causeOf(error: unknown): string {
+  const { message, code } = (error as { cause?: { message?: unknown; code?: unknown } } | undefined)?.cause ?? {};
+  const cause = [message, code].find((each) => typeof each === "string" && each !== "");
+  return cause === undefined ? "" : ` (${String(cause)})`;
 }
 
 function grant({ json, nowMs }: Answer): SyncGrant {
@@ -186,6 +204,7 @@ function grant({ json, nowMs }: Answer): SyncGrant {
 // ------------------------------------------------------------------------------------------------------- refusals
 
 interface ConnectError {
+  readonly code?: unknown;
   readonly message?: unknown;
   readonly details?: unknown;
 }
@@ -201,9 +220,12 @@ function read(text: string): unknown {
 function refusal(response: Response, json: unknown): Refusal {
   const error: ConnectError = typeof json === "object" && json !== null ? json : {};
   const { reason = REASON_OF_STATUS[response.status] ?? "internal", field = "" } = infoIn(error.details);
-  const message = typeof error.message === "string" ? error.message : `the answer was a bare HTTP ${response.status}`;
+  // Without a code, it is the JSON of something else, such as a proxy.
+  const isOurs = typeof error.code === "string" && typeof error.message === "string";
+  const bare = `the answer was a bare HTTP ${response.status}; check what answers at control's address`;
   const retryAfterS = Number(response.headers.get("retry-after") ?? 0);
-  return new Refusal(reason, message, { field, retryAfterMs: retryAfterS > 0 ? retryAfterS * 1000 : 0 });
+  const retryAfterMs = retryAfterS > 0 && retryAfterS <= MAX_RETRY_AFTER_S ? retryAfterS * 1000 : 0;
+  return new Refusal(reason, isOurs ? (error.message as string) : bare, { field, retryAfterMs });
 }
 
 interface ErrorInfo {

@@ -8,9 +8,11 @@ import { Refusal } from "./refusal.js";
 export interface WaitLimits {
   /** A request for a token that has not settled after this time counts as failed, and what it brings later is dropped. */
   readonly tokenTimeoutMs: number;
+  /** A loop whose store of cursors has not answered within this time ends with `deadline_exceeded`. */
+  readonly storeTimeoutMs: number;
 }
 
-export const WAIT_LIMITS: WaitLimits = { tokenTimeoutMs: 120_000 };
+export const WAIT_LIMITS: WaitLimits = { tokenTimeoutMs: 120_000, storeTimeoutMs: 60_000 };
 
 /** All limits of a client. */
 export type Limits = SessionLimits & InboxLimits & WaitLimits;

@@ -7,6 +7,7 @@ import { decodeServerFrame, encodeClientFrame, SUBPROTOCOL } from "./wire.js";
 
 const PROTOCOL_ERROR = 4400;
 const GOING_AWAY = 1000;
+const MAX_WRONG_CHARACTERS = 200;
 
 /** What the client needs of a WebSocket. */
 export interface WebSocketLike {
@@ -44,6 +45,7 @@ export function defaultWebSocket(): WebSocketClass {
 export class Link {
   readonly #socket: WebSocketLike;
   #listener: Listener | null;
+  #wrong = "";
 
   /** Begin to open `url`. Throws, as the class does, if it is not a valid URL. */
   constructor(webSocket: WebSocketClass, url: string, listener: Listener) {
@@ -52,8 +54,10 @@ export class Link {
     this.#socket.binaryType = "arraybuffer";
     this.#socket.onopen = () => this.#opened();
     this.#socket.onmessage = (event: { data: unknown }) => this.#message(event.data);
-    // Browsers do not tell pages what is wrong; `onclose` follows.
-    this.#socket.onerror = () => {};
+    // Browsers do not tell pages what is wrong; Node does. `onclose` follows.
+    this.#socket.onerror = (event: { message?: unknown } | undefined) => {
+      if (typeof event?.message === "string") this.#wrong = event.message.slice(0, MAX_WRONG_CHARACTERS);
+    };
     this.#socket.onclose = (event: { code: number; reason: string }) => this.#closed(event.code, event.reason);
   }
 
@@ -96,7 +100,8 @@ export class Link {
   #closed(code: number, reason: string): void {
     const listener = this.#listener;
     this.#listener = null;
-    listener?.ended(isReason(reason) ? reason : "", reason || `closed with ${code}`);
+    const wrong = this.#wrong === "" ? "" : `: ${this.#wrong}`;
+    listener?.ended(isReason(reason) ? reason : "", reason || `closed with ${code}${wrong}`);
   }
 
   #fail(reason: string, message: string): void {

@@ -39,6 +39,14 @@ const PLANS: Readonly<Record<number, frames.Plan>> = {
   [DeliveryPlan.SNAPSHOT]: "snapshot",
 };
 
+/** Throws Refusal `invalid_setting` where messages can't be written or read: the library throws only when it does. */
+export function checkEnvironment(): void {
+  const missing = ["TextEncoder", "TextDecoder"].find((name) => !(name in globalThis));
+  if (missing === undefined) return;
+  const text = `there is no ${missing} here; install one on globalThis, for example with a polyfill`;
+  throw new Refusal("invalid_setting", text, { field: missing });
+}
+
 // -------------------------------------------------------------------------------------------------- client frames
 
 /** Return the bytes that a client sends for `frame`. */

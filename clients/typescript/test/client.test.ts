@@ -8,6 +8,7 @@ import {
   Refusal,
   runsOf,
   type ClientOptions,
+  type CursorStore,
   type Cursor,
   type SyncGrant,
   type Update,
@@ -198,6 +199,24 @@ test("a loop ends although its store of cursors never says that it has saved", {
   client.close();
   assert.deepEqual(await next, ["event 2 b", "caughtUp 2", "end"]);
   assert.deepEqual(saved, [1, 1, 2]);
+});
+
+test("a loop throws when its store of cursors has not answered in time", { timeout: 20_000 }, async () => {
+  const never = (): Promise<never> => new Promise(() => {});
+  const old = { epoch: "old", appliedSeq: 1, chain: new Uint8Array(0) };
+  const stores: [Partial<CursorStore>, string[]][] = [
+    [{ load: never }, []],
+    [{ save: never }, ["event 1 a"]],
+    [{ load: () => old, drop: never }, ["restarted epoch_mismatch"]],
+  ];
+  for (const [store, before] of stores) {
+    const client = clientOf(gatewayWith("a"), { cursors: { ...forgetful, ...store }, limits: { storeTimeoutMs: 10 } });
+    const updates = client.topic(T);
+    assert.deepEqual(await take(updates, before.length), before);
+    const refusal = await rejection(updates.next());
+    assert.deepEqual([refusal.reason, refusal.message.includes("within 10 ms")], ["deadline_exceeded", true]);
+    client.close();
+  }
 });
 
 test("a wait that is longer than a timer can be is none that fires at once", { timeout: 20_000 }, async (context) => {
@@ -594,6 +613,16 @@ test("a topic more than a token can name is refused, and the others go on", asyn
   assert.equal((await rejection(client.topic("user:usr_1:runs").next())).reason, "too_many_topics");
   assert.deepEqual(await take(updates, 3), ["event 2 b", "event 3 c", "caughtUp 3"]);
   client.close();
+});
+
+test("an environment that can't write or read messages is refused with what it lacks", (context) => {
+  for (const name of ["TextEncoder", "TextDecoder"]) {
+    const present = Object.getOwnPropertyDescriptor(globalThis, name)!;
+    context.after(() => Object.defineProperty(globalThis, name, present));
+    Reflect.deleteProperty(globalThis, name);
+    assert.throws(() => clientOf(gatewayWith()), { reason: "invalid_setting", field: name });
+    Object.defineProperty(globalThis, name, present);
+  }
 });
 
 test("a limit that would have a client do nothing, or never rest, is refused with its name", () => {

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
 import { test } from "node:test";
 
 import { BUILD_ID, controlTokens } from "../src/control.js";
@@ -80,10 +82,45 @@ test("what answers instead of control is told by its status", async () => {
   await assert.rejects(control(busy)([T]), refused("unavailable", 3_000));
   await assert.rejects(control(() => new Response("teapot", { status: 418 }))([T]), refused("internal"));
   await assert.rejects(control(() => new Response("hello"))([T]), refused("internal"));
+  // A proxy that is starting has no route yet.
+  await assert.rejects(control(() => new Response("404 page not found", { status: 404 }))([T]), refused("unavailable"));
+  const portal = { status: 511, headers: { "retry-after": "9".repeat(12) } };
+  await assert.rejects(control(() => new Response("<html>", portal))([T]), refused("unavailable"));
+  const page = { message: "no Route matched with those values ".repeat(1000) };
+  await assert.rejects(control(() => Response.json(page, { status: 503 }))([T]), {
+    message: /^.*bare HTTP 503.{0,50}$/,
+  });
   const away = () => {
     throw new TypeError("fetch failed");
   };
   await assert.rejects(control(away)([T]), refused("unavailable"));
+});
+
+test("why control can't be reached is said where the environment knows", async () => {
+  const gone = createServer().listen(0, "127.0.0.1");
+  await once(gone, "listening");
+  const { port } = gone.address() as AddressInfo;
+  await new Promise((resolve) => gone.close(resolve));
+  const tokens = controlTokens({ url: `http://127.0.0.1:${port}`, accessToken: "access" });
+  await assert.rejects(tokens([T]), { reason: "unavailable", message: /ECONNREFUSED/ });
+});
+
+test("an environment whose URLs have no parts is served, too", () => {
+  const protocol = Object.getOwnPropertyDescriptor(URL.prototype, "protocol")!;
+  Object.defineProperty(URL.prototype, "protocol", { ...protocol, get: () => assert.fail("not implemented") });
+  try {
+    controlTokens({ url: "https://control", accessToken: "access" });
+  } finally {
+    Object.defineProperty(URL.prototype, "protocol", protocol);
+  }
+});
+
+test("an environment without AbortSignal.timeout is served, too", async (context) => {
+  const timeout = Object.getOwnPropertyDescriptor(AbortSignal, "timeout")!;
+  Object.defineProperty(AbortSignal, "timeout", { ...timeout, value: undefined });
+  context.after(() => Object.defineProperty(AbortSignal, "timeout", timeout));
+  const good = { token: "sync", khalaUrl: "ws://khala" };
+  assert.equal((await control(() => Response.json(good))([T])).token, "sync");
 });
 
 test("a token lives as long as control's clock says, whatever ours shows", async () => {

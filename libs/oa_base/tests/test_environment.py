@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from oa_base.environment import ApiKey, SiteAccess, check_control_url
+from oa_base.environment import ApiKey, SiteAccess, check_control_url, with_port, without_password
 from oa_base.refusal import Refusal
 
 ENV = {"OA_CONTROL_URL": "https://site.example", "OA_API_KEY": "oak_x"}
@@ -31,6 +31,20 @@ def test_a_site_has_an_address_and_a_key_and_perhaps_a_way() -> None:
 )
 def test_an_address_says_its_port(url: str, port: int) -> None:
     assert check_control_url(url) == port
+
+
+@pytest.mark.parametrize(
+    ("proxy", "whole", "shown"),
+    [
+        ("http://proxy.example", "http://proxy.example:80", "http://proxy.example:80"),
+        ("https://user:word@proxy.example:", "https://user:word@proxy.example:443", "https://proxy.example:443"),
+        ("http://user:word@[fd00::1]", "http://user:word@[fd00::1]:80", "http://[fd00::1]:80"),
+        ("http://[fd00::1]:3128", "http://[fd00::1]:3128", "http://[fd00::1]:3128"),
+    ],
+)
+def test_a_proxy_has_a_port_and_is_shown_without_its_password(proxy: str, whole: str, shown: str) -> None:
+    assert with_port(proxy) == whole
+    assert without_password(whole) == shown
 
 
 @pytest.mark.parametrize(

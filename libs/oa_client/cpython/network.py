@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from oa_base.environment import with_port, with_trust_advice, without_password
 from oa_base.refusal import Refusal
 from oa_client.transport import HttpAnswer, Socket, SocketClosed
 
@@ -24,7 +25,6 @@ HTTP_CALL_TIMEOUT_S = 120.0
 """Maximum time of a whole call, also with a site that is never silent for long."""
 PROXY_VARIABLE = "OA_PROXY"
 CA_VARIABLE = "OA_CA_FILE"
-_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _UNUSED = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 
 
@@ -72,7 +72,7 @@ class HttpxHttp:
         return await self._request("GET", url, b"", {})
 
     async def _request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
-        where = f"{urlsplit(url).scheme}://{urlsplit(_shown(url)).netloc}"
+        where = f"{urlsplit(url).scheme}://{urlsplit(without_password(url)).netloc}"
         way = words_of_way(url, self._proxy)
         try:
             async with asyncio.timeout(HTTP_CALL_TIMEOUT_S):
@@ -144,7 +144,7 @@ class WebSockets:
             return await open_socket(url, subprotocol, tls, proxy, compress=self._compress)
         except (OSError, TimeoutError, ssl.SSLError) as error:
             way = words_of_way(url, self._proxy)
-            message = f"{_shown(url)} can't be opened{way} ({_said(error)}); check that it is running"
+            message = f"{without_password(url)} can't be opened{way} ({_said(error)}); check that it is running"
             raise SocketClosed(message) from None
 
 
@@ -174,18 +174,10 @@ def words_of_way(url: str, proxy: str) -> str:
     if is_loopback(url):
         return ""
     if proxy:
-        parts = urlsplit(proxy)  # without its password
-        return f" through the proxy {parts.scheme}://{parts.hostname}:{parts.port} ({PROXY_VARIABLE})"
+        return f" through the proxy {without_password(with_port(proxy))} ({PROXY_VARIABLE})"
     unused = next((name for name in _UNUSED if os.environ.get(name)), "")
     return f" without a proxy ({unused} is not used: set {PROXY_VARIABLE} to go through one)" if unused else ""
 
 
-def _shown(url: str) -> str:
-    """The URL without a name and a password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
 def _said(error: Exception) -> str:
-    said = str(error) or type(error).__name__
-    return f"{said}; set {CA_VARIABLE} if the site has an authority of its own" if _UNTRUSTED in said else said
+    return with_trust_advice(str(error) or type(error).__name__)

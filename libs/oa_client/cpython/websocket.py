@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
 import struct
+from typing import Any
 
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
@@ -19,6 +21,8 @@ from oa_wire.connect import from_connect
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
+NEXT_ADDRESS_S = 0.25
+"""How long an address of the host may be silent before the next one is tried, too."""
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Maximum size of a frame that is accepted from a gateway."""
 _WINDOW_BITS = 12
@@ -31,12 +35,20 @@ _COMPRESSION = ClientPerMessageDeflateFactory(
 )
 
 
+class _Opening(connect):
+    """Follows no redirect: the host that it names would get the token, and the session's requests."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """A redirect is a refused handshake."""
+        return exc
+
+
 async def open_socket(
     url: str, subprotocol: str, tls: ssl.SSLContext | None, proxy: str | None, *, compress: bool
 ) -> WebSocket:
     """Return an open socket. Raises SocketClosed if it is refused, OSError or TimeoutError if nobody answers."""
     try:
-        connection = await connect(
+        connection = await _Opening(
             url,
             subprotocols=[Subprotocol(subprotocol)],
             ssl=tls,
@@ -47,6 +59,7 @@ async def open_socket(
             max_size=MAX_MESSAGE_BYTES,
             compression=None,  # the package's own offer would keep a context
             extensions=[_COMPRESSION] if compress else None,
+            **_next_address(),
         )
     except websockets.InvalidStatus as refused:
         raise _refused(refused) from None
@@ -57,6 +70,13 @@ async def open_socket(
         message = f"{url} does not speak {subprotocol}; check the address, or update this client"
         raise SocketClosed(message, reason="unsupported_protocol_version")
     return WebSocket(connection)
+
+
+def _next_address() -> dict[str, Any]:
+    """Options to try a host's next address while one is silent. Only loops of asyncio itself take them (not uvloop)."""
+    if not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        return {}
+    return {"happy_eyeballs_delay": NEXT_ADDRESS_S}
 
 
 class WebSocket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.core.refusals import retry_after_ms
 from oa_client.transport import Http, HttpAnswer
-from oa_wire.connect import from_connect
+from oa_wire.connect import PROTO, from_connect, is_proto
 from oa_wire.http_dates import seconds_of
 
 M = TypeVar("M", bound=Message)
@@ -71,7 +72,7 @@ class Edge:
         """How far the edge's clock is ahead of ours at most, according to its last answer."""
         self._http = http
         self._headers = {
-            "Content-Type": "application/proto",
+            "Content-Type": PROTO,
             "Connect-Protocol-Version": "1",
             "X-OA-Client-Build": client_build_id,
         }
@@ -170,8 +171,8 @@ def _unauthenticated(answer: HttpAnswer) -> str:
 def _decoded(answer: HttpAnswer, response: type[M], base_url: str) -> M:
     if answer.status != 200:
         raise from_connect(answer.status, answer.body, retry_after_ms(answer.headers.get("retry-after", "")))
-    try:
-        return response.FromString(answer.body)
-    except DecodeError:
-        message = f"what answers at {base_url} does not speak as the edge does; check OA_CONTROL_URL"
-        raise Refusal("malformed_message", message) from None
+    with contextlib.suppress(DecodeError):
+        if is_proto(answer.headers.get("content-type", "")):
+            return response.FromString(answer.body)
+    # Not only a wrong address: a network that wants a sign-in of its own answers so, too, until it has one.
+    raise Refusal("unavailable", f"what answers at {base_url} does not speak as the edge does; check OA_CONTROL_URL")

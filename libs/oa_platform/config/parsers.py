@@ -17,6 +17,7 @@ from oa_platform.config.ports import HIGHEST_PORT
 
 T = TypeVar("T")
 IpNetwork = IPv4Network | IPv6Network
+_MAPPED_BITS = 96
 _WEB_ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?", re.ASCII | re.IGNORECASE
 )
@@ -101,16 +102,26 @@ def is_loopback(host: str) -> bool:
 
 
 def networks() -> Parser[Sequence[IpNetwork]]:
-    """IP networks, separated by commas; an empty text means none. A network of all addresses is refused."""
+    """IP networks, separated by commas; an empty text means none. A network of all addresses is refused.
+
+    An IPv4 network written as a part of IPv6 (`::ffff:10.0.0.0/104`) is that IPv4 network.
+    """
 
     def parse(given: str) -> Sequence[IpNetwork]:
         parts = [part.strip() for part in given.split(",")] if given.strip() else []
-        found = tuple(ip_network(part) for part in parts)
+        found = tuple(_unmapped(ip_network(part)) for part in parts)
         if any(network.prefixlen == 0 for network in found):
             raise ValueError
         return found
 
     return Parser(parse, "a list of networks like 10.0.0.0/8,192.0.2.7,2001:db8::/32, none with everybody in it")
+
+
+def _unmapped(network: IpNetwork) -> IpNetwork:
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
 
 
 def text(max_length: int = 1024) -> Parser[str]:

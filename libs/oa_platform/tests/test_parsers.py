@@ -1,5 +1,6 @@
 """Each parser takes what it says it expects, at its bounds, and refuses what lies beyond."""
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -25,6 +26,11 @@ GOOD: list[tuple[Parser[Any], str, object]] = [
     (parsers.target(), "dns:///runtime:1", Target((Address("runtime", 1),))),
     (parsers.target(), "dns://10.0.0.10:53/runtime:1", Target((Address("runtime", 1),), "10.0.0.10:53")),
     (parsers.target(), "10.0.0.1:1, 10.0.0.2:1", Target((Address("10.0.0.1", 1), Address("10.0.0.2", 1)))),
+    (
+        parsers.networks(),
+        "::ffff:10.0.0.0/104, ::ffff:192.0.2.7,fe80::/10",
+        (ip_network("10.0.0.0/8"), ip_network("192.0.2.7/32"), ip_network("fe80::/10")),
+    ),
     (parsers.http_url(), "https://control.example/x/", "https://control.example/x"),
     (
         parsers.web_origins(),
@@ -68,6 +74,9 @@ BAD: list[tuple[Parser[Any], str]] = [
     (parsers.number(0.5, 2), "two"),
     (parsers.boolean(), "maybe"),
     (parsers.choice("a", "b"), "A"),
+    (parsers.networks(), "0.0.0.0/0"),
+    (parsers.networks(), "::/0"),
+    (parsers.networks(), "::ffff:0:0/96"),
     (parsers.target(), ""),
     (parsers.target(), "runtime-0:1,runtime-1:1"),
     (parsers.target(), "10.0.0.1:1,[::1]:1"),

@@ -38,6 +38,16 @@ def test_an_answer_that_is_not_the_edges(body: bytes) -> None:
     assert "502" in refusal.message
 
 
+def test_a_page_of_a_proxy_that_is_starting_is_no_missing_method() -> None:
+    assert from_connect(404, b"404 page not found\n").reason == "unavailable"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_said(status: int) -> None:
+    refusal = from_connect(status, b"<html>Moved</html>")
+    assert (refusal.reason, f"redirect (HTTP {status})" in refusal.message) == ("internal", True)
+
+
 @pytest.mark.parametrize("details", ["x", [1], [{}], [{"type": "a", "value": "%"}], [{"type": "a.B", "value": "AA"}]])
 def test_details_that_make_no_sense_are_left_out(details: object) -> None:
     body = json.dumps({"code": "unavailable", "message": "m", "details": details}).encode()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from oa_wire.connect import PROTO
 from openagents.control.v1 import service_account_service_pb2 as pb
 
 KEY = "oak_secret"
@@ -16,7 +17,13 @@ KEY = "oak_secret"
 
 @contextmanager
 def edge(
-    status: int, body: bytes, date: str = "", tls: ssl.SSLContext | None = None, *, keeps_connections: bool = False
+    status: int,
+    body: bytes,
+    date: str = "",
+    tls: ssl.SSLContext | None = None,
+    *,
+    content_type: str = PROTO,
+    keeps_connections: bool = False,
 ) -> Iterator[tuple[str, list[bytes]]]:
     """An HTTP server that always answers so; gives its URL and what it was sent."""
     seen: list[bytes] = []
@@ -27,6 +34,7 @@ def edge(
         def do_POST(self) -> None:
             seen.append(self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(status)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

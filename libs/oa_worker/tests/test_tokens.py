@@ -19,6 +19,7 @@ from oa_testing.waiting import PATIENCE_S
 from oa_wire.status import to_status
 from oa_worker.sdk.transport import tokens
 from oa_worker.sdk.transport.tokens import ApiKeyTokens
+from oa_worker.sdk.transport.way import Way
 from oa_worker.tests.fake_edge import KEY, edge, granted
 from openagents.control.v1 import service_account_service_pb2 as pb
 
@@ -61,6 +62,12 @@ async def test_what_is_no_control_plane_is_said(body: bytes) -> None:
     with edge(200, body) as (url, _), pytest.raises(Refusal) as caught:
         await ApiKeyTokens(url, KEY).get()
     assert caught.value.reason == "unavailable"
+
+
+async def test_the_page_of_a_proxy_is_no_token() -> None:
+    with edge(200, granted(), content_type="text/html") as (url, _), pytest.raises(Refusal) as caught:
+        await ApiKeyTokens(url, KEY).get()
+    assert (caught.value.reason, "did not answer as control does" in caught.value.message) == ("unavailable", True)
 
 
 async def test_an_edge_that_is_not_there() -> None:
@@ -107,6 +114,12 @@ async def test_an_error_names_the_proxy_and_not_its_password(dead_proxies: dict[
     assert "secret" not in caught.value.message
     with pytest.raises(Refusal, match=r"without a proxy .https_proxy is not used"):
         await ApiKeyTokens("http://control.invalid", KEY).get()
+
+
+def test_a_proxy_without_a_port_is_the_same_one_for_http_and_for_grpc() -> None:
+    way = Way("http://proxy.example", "runtime.example")
+    assert (way.proxy, way.words) == ("http://proxy.example:80", " through the proxy http://proxy.example:80")
+    assert ("grpc.http_proxy", way.proxy) in way.channel_options()
 
 
 async def test_a_key_that_was_rotated_in_its_file_is_taken_from_there(tmp_path: Path) -> None:

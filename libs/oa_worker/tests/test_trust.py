@@ -36,15 +36,15 @@ async def test_a_runtime_with_tls_is_attached_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("issued", "trusts"),
+    ("issued", "trusts", "advised"),
     [
-        pytest.param(AUTHORITY.issue(), None, id="no authority of ours"),
-        pytest.param(AUTHORITY.issue(), FOREIGN, id="another authority"),
-        pytest.param(AUTHORITY.issue("runtime.test"), AUTHORITY, id="another name"),
+        pytest.param(AUTHORITY.issue(), None, True, id="no authority of ours"),
+        pytest.param(AUTHORITY.issue(), FOREIGN, True, id="another authority"),
+        pytest.param(AUTHORITY.issue("runtime.test"), AUTHORITY, False, id="another name"),
     ],
 )
 async def test_a_runtime_that_is_not_trusted_gets_no_token(
-    tmp_path: Path, issued: Issued, trusts: Authority | None
+    tmp_path: Path, issued: Issued, trusts: Authority | None, advised: bool
 ) -> None:
     said: list[Notice] = []
     async with scripted().running(_credentials(issued)) as runtime:
@@ -56,7 +56,10 @@ async def test_a_runtime_that_is_not_trusted_gets_no_token(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert runtime.tokens == []
-    assert all(isinstance(notice, Detached) and notice.refusal.reason == "unavailable" for notice in said)
+    for notice in said:
+        assert isinstance(notice, Detached)
+        assert notice.refusal.reason == "unavailable"
+        assert ("set OA_CA_FILE" in notice.refusal.message) == advised
 
 
 async def test_a_key_is_exchanged_by_https(tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ async def test_a_key_is_exchanged_by_https(tmp_path: Path) -> None:
         token = await ApiKeyTokens(url, KEY, ca_file=AUTHORITY.write(tmp_path)).get()
         assert (token.token, token.runtime_address) == ("token", "grpcs://127.0.0.1:9081")
         for ca_file in (None, FOREIGN.write(tmp_path, "foreign")):
-            with pytest.raises(Refusal, match="can't be reached"):
+            with pytest.raises(Refusal, match=r"can't be reached.*CERTIFICATE_VERIFY_FAILED.*set OA_CA_FILE"):
                 await ApiKeyTokens(url, KEY, ca_file=ca_file).get()
     assert len(seen) == 1
 

@@ -83,6 +83,7 @@ OPENING = UPGRADE.format(path="/khala/v1/ws", more=PROTO)
         (OPENING.replace("HTTP/1.1", "HTTP/1.0"), 505, "protocol_violation"),
         (OPENING.replace("GET ", "POST "), 405, "\r\nAllow: GET\r\n"),
         ("\x16\x03\x01 nonsense\r\n\r\n", 400, "malformed_message"),
+        ("\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c", 400, "malformed_message"),  # version 2 of the PROXY protocol
         ("GET " + "x" * 17_000, 414, "request_too_large"),
         ("GET " + "x" * 17_000 + " HTTP/1.1\r\nHost: x\r\n\r\n", 414, "request_too_large"),
         (OPENING.replace("Host: x\r\n", "Host: x\r\n" + "X: y\r\n" * 3_000), 431, "request_too_large"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import websockets.asyncio.server as ws_server
@@ -112,26 +114,28 @@ async def test_a_site_with_an_authority_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "trusts"),
+    ("names", "trusts", "advised"),
     [
-        pytest.param((), None, id="no authority of ours"),
-        pytest.param((), FOREIGN, id="another authority"),
-        pytest.param(("site.test",), AUTHORITY, id="another name"),
+        pytest.param((), None, True, id="no authority of ours"),
+        pytest.param((), FOREIGN, True, id="another authority"),
+        pytest.param(("site.test",), AUTHORITY, False, id="another name"),
     ],
 )
 async def test_a_site_that_is_not_trusted_is_told_nothing(
-    tmp_path: Path, names: tuple[str, ...], trusts: Authority | None
+    tmp_path: Path, names: tuple[str, ...], trusts: Authority | None, advised: bool
 ) -> None:
     tls = server_context(tmp_path, AUTHORITY.issue(*names))
     ca_file = trusts.write(tmp_path) if trusts else None
     async with FakeGateway({}).running(tls) as gateway, HttpxHttp(ca_file=ca_file) as http:
         with edge(200, b"yes", tls=tls) as (url, seen):
-            with pytest.raises(Refusal, match="set OA_CA_FILE if the site has an authority of its own") as refused:
+            with pytest.raises(Refusal, match="CERTIFICATE_VERIFY_FAILED") as refused:
                 await http.post(url, b"secret", {})
             assert refused.value.reason == "unavailable"
             assert seen == []
-        with pytest.raises(SocketClosed, match="set OA_CA_FILE"):
+        with pytest.raises(SocketClosed, match="CERTIFICATE_VERIFY_FAILED") as closed:
             await WebSockets(ca_file=ca_file).open(gateway.url, Form.PROTO.value)
+    for said in (refused.value.message, str(closed.value)):
+        assert ("set OA_CA_FILE" in said) == advised
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])
@@ -156,6 +160,43 @@ async def test_the_reason_in_a_close_frame_is_told_if_it_is_one(said: str, reaso
         with pytest.raises(SocketClosed) as closed:
             await socket.receive()
         assert (closed.value.reason, closed.value.code) == (reason, 4008)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_socket_does_not_follow_a_redirect(status: int) -> None:
+    """It would give the token of the session to whatever host a proxy names."""
+    asked: list[bytes] = []
+
+    async def lead_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        location = f"Location: ws://127.0.0.1:{elsewhere.port}/khala/v1/ws".encode()
+        writer.write(b"HTTP/1.1 %d Moved\r\n%b\r\nContent-Length: 0\r\n\r\n" % (status, location))
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(1))
+
+    async with Listener(listen) as elsewhere, Listener(lead_away) as server, asyncio.timeout(PATIENCE_S):
+        with pytest.raises(SocketClosed, match=f"redirect .HTTP {status}.*give the address it leads to") as closed:
+            await WebSockets().open(f"ws://127.0.0.1:{server.port}/khala/v1/ws", Form.PROTO.value)
+    assert (closed.value.reason, len(asked)) == ("internal", 1)
+
+
+async def test_a_dead_address_of_a_host_does_not_keep_from_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as dead, contextlib.ExitStack() as waiting:
+        dead.bind(("127.0.0.2", 0))
+        dead.listen(0)
+        for _ in range(2):  # with nobody who accepts, the kernel answers no further attempt
+            attempt = waiting.enter_context(socket.socket())
+            attempt.setblocking(False)
+            attempt.connect_ex(dead.getsockname())
+        async with FakeGateway({}).running() as gateway:
+            addresses = [dead.getsockname(), ("127.0.0.1", urlsplit(gateway.url).port)]
+
+            async def resolved(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+                return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+            await (await WebSockets().open("ws://khala.example/khala/v1/ws", Form.PROTO.value)).close()
 
 
 @pytest.mark.parametrize(("compress", "agreed"), [(True, 1), (False, 0)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from email.utils import formatdate
 from typing import Any, cast
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_client.edge.api_keys import ApiKeyAccess
 from oa_client.edge.calls import AccessToken, Edge
-from oa_client.edge.tests.answers import connect_error
+from oa_client.edge.tests.answers import answered, connect_error
 from oa_client.transport import HttpAnswer
 from oa_testing.waiting import PATIENCE_S
 from openagents.control.v1 import service_account_service_pb2 as pb
@@ -37,7 +36,7 @@ class FakeEdge:
             return HttpAnswer(401, connect_error(Refusal("invalid_api_key", "no")))
         answer = pb.ExchangeKeyResponse(token=f"token-{len(self.asked)}")
         answer.expire_time.FromSeconds(int(self.now) + 3600)
-        return HttpAnswer(200, answer.SerializeToString(), {"date": formatdate(self.now, usegmt=True)})
+        return answered(answer, self.now)
 
     async def get(self, url: str) -> HttpAnswer:
         raise NotImplementedError

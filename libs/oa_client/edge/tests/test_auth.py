@@ -6,7 +6,6 @@ import asyncio
 import errno
 import multiprocessing
 from collections.abc import Callable, Mapping
-from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from oa_client.cpython.files import LOCK_TIMEOUT_S, ClientHome, FileCredentialSt
 from oa_client.cpython.network import HTTP_TIMEOUT_S
 from oa_client.edge.auth import REFRESH_TIMEOUT_MS, Auth, Credentials
 from oa_client.edge.calls import AccessToken, Edge
-from oa_client.edge.tests.answers import connect_error
+from oa_client.edge.tests.answers import answered, connect_error
 from oa_client.transport import HttpAnswer
 from oa_testing.waiting import PATIENCE_S
 from oa_wire.connect import from_connect
@@ -54,7 +53,7 @@ class FakeHttp:
         answer = self.handle(method, body, token)
         if isinstance(answer, Refusal):
             return HttpAnswer(answer.info.http_status, connect_error(answer))
-        return HttpAnswer(200, answer.SerializeToString(), {"date": formatdate(NOW, usegmt=True)})
+        return answered(answer, NOW)
 
     async def get(self, url: str) -> HttpAnswer:
         raise NotImplementedError
@@ -338,10 +337,14 @@ async def test_the_edge_gives_a_refresh_up_before_any_client_asks_again(auth: Au
     assert http.timeouts["VerifyChallenge"] == ""
 
 
-async def test_what_is_no_edge_is_said() -> None:
+@pytest.mark.parametrize("content_type", ["", "text/html", "application/json"])
+@pytest.mark.parametrize("page", [b"<html>welcome</html>", b""])
+async def test_what_is_no_edge_is_said(page: bytes, content_type: str) -> None:
+    """An empty page would be a message in which every field has its default, such as a list of no runs."""
+
     class Page:
         async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
-            return HttpAnswer(200, b"<html>welcome</html>")
+            return HttpAnswer(200, page, {"content-type": content_type})
 
         async def get(self, url: str) -> HttpAnswer:
             raise NotImplementedError
@@ -349,7 +352,7 @@ async def test_what_is_no_edge_is_said() -> None:
     edge = Edge("http://elsewhere", Page(), "oa-test/0")
     with pytest.raises(Refusal) as caught:
         await edge.call("x/Y", pb.StartChallengeRequest(), pb.StartChallengeResponse)
-    assert caught.value.reason == "malformed_message"
+    assert caught.value.reason == "unavailable"
     assert "OA_CONTROL_URL" in caught.value.message
 
 

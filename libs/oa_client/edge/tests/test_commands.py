@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from email.utils import formatdate
 
 import pytest
 
 from oa_client.edge.calls import DATE_AGE_S, AccessToken, Edge
 from oa_client.edge.commands import Commands
+from oa_client.edge.tests.answers import answered
 from oa_client.transport import HttpAnswer
 from openagents.control.v1 import sync_token_service_pb2 as pb
 
@@ -21,7 +21,7 @@ class FakeHttp:
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
         answer = pb.MintSyncTokenResponse(token="sync")
         answer.expire_time.FromSeconds(NOW + 300)
-        return HttpAnswer(200, answer.SerializeToString(), {"date": formatdate(NOW, usegmt=True)})
+        return answered(answer, NOW)
 
     async def get(self, url: str) -> HttpAnswer:
         raise NotImplementedError

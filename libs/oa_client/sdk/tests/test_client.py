@@ -20,7 +20,7 @@ from oa_base.refusal import Refusal
 from oa_client.core.models import Finish, Run
 from oa_client.core.schedules import Cron, Every
 from oa_client.edge.commands import Commands
-from oa_client.edge.tests.answers import connect_error
+from oa_client.edge.tests.answers import answered, connect_error
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, Fault, Topic
 from oa_client.follow.tests.subscribing import Subscribing
 from oa_client.sdk.client import Client
@@ -35,6 +35,7 @@ from oa_runlog.wire.events import decode_event
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import ChildFailed
 from openagents.control.v1.service_account_service_pb2 import ExchangeKeyRequest, ExchangeKeyResponse
+from openagents.control.v1.session_service_pb2 import GetCallerResponse
 from openagents.runtime.v1 import event_pb2, run_pb2
 
 ENV = {"OA_CONTROL_URL": "http://127.0.0.1:1", "OA_API_KEY": "oak_1"}
@@ -96,9 +97,9 @@ async def test_a_key_that_was_rotated_in_its_file_is_taken_from_there(tmp_path: 
             asked.append(ExchangeKeyRequest.FromString(body).api_key)
             answer = ExchangeKeyResponse(token=f"token-{len(asked)}")
             answer.expire_time.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
-            return HttpAnswer(200, answer.SerializeToString())
+            return answered(answer)
         if headers["Authorization"] == "Bearer token-2":
-            return HttpAnswer(200, b"")
+            return answered(GetCallerResponse())
         (tmp_path / "key").write_text("oak_2", "utf-8")
         return HttpAnswer(401, ended)
 

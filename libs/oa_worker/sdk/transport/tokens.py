@@ -14,9 +14,9 @@ import httpx
 from google.protobuf.message import DecodeError
 
 from oa_base.catalogue import ClientAction
-from oa_base.environment import ApiKey
+from oa_base.environment import ApiKey, with_trust_advice
 from oa_base.refusal import Refusal
-from oa_wire.connect import from_connect
+from oa_wire.connect import PROTO, from_connect, is_proto
 from oa_wire.http_dates import seconds_of
 from oa_worker.sdk.transport.trust import tls_context
 from oa_worker.sdk.transport.way import Way
@@ -127,7 +127,7 @@ class ApiKeyTokens:
         try:
             response = pb.ExchangeKeyResponse.FromString(answer.content)
         except DecodeError:
-            raise Refusal("unavailable", f"{self._url} did not answer as control does; check the address") from None
+            raise self._is_not_control() from None
         address = self._runtime_address or response.runtime_grpc_address
         if not response.token or not address:
             message = "control gave no worker token or no address of the runtime; check its settings"
@@ -137,7 +137,7 @@ class ApiKeyTokens:
         return WorkerToken(response.token, max(1.0, lifetime_s), address)
 
     async def _post(self, body: bytes) -> httpx.Response:
-        headers = {"Content-Type": "application/proto", "Connect-Protocol-Version": "1"}
+        headers = {"Content-Type": PROTO, "Connect-Protocol-Version": "1"}
         try:
             # A transport of our own, because httpx would otherwise use the environment's proxies.
             transport = httpx.AsyncHTTPTransport(verify=self._trust, proxy=self._way.proxy or None)
@@ -148,13 +148,17 @@ class ApiKeyTokens:
             ):
                 answer = await client.post(self._url, content=body, headers=headers)
         except (httpx.HTTPError, TimeoutError) as error:
-            message = (
-                f"control can't be reached at {self._url}{self._way.words} ({type(error).__name__}); is it running?"
-            )
+            said = with_trust_advice(str(error) or type(error).__name__)
+            message = f"control can't be reached at {self._url}{self._way.words} ({said}); is it running?"
             raise Refusal("unavailable", message) from None
         if answer.status_code != httpx.codes.OK:
             raise from_connect(answer.status_code, answer.content)
+        if not is_proto(answer.headers.get("content-type", "")):
+            raise self._is_not_control()
         return answer
+
+    def _is_not_control(self) -> Refusal:
+        return Refusal("unavailable", f"{self._url} did not answer as control does; check the address")
 
 
 def _made_at_s(answer: httpx.Response) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+
+from oa_base.environment import with_port, without_password
 
 _UNUSED = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 
@@ -15,7 +16,7 @@ class Way:
 
     def __init__(self, proxy: str, host: str, env: Mapping[str, str] = os.environ) -> None:
         near = _is_loopback(host)
-        self.proxy = "" if near else proxy
+        self.proxy = "" if near else with_port(proxy)
         self.words = "" if near else _words(proxy, env)
 
     def channel_options(self) -> list[tuple[str, int | str]]:
@@ -27,8 +28,7 @@ class Way:
 
 def _words(proxy: str, env: Mapping[str, str]) -> str:
     if proxy:
-        parts = urlsplit(proxy)  # nobody may read its password
-        return f" through the proxy {parts.scheme}://{parts.hostname}:{parts.port}"
+        return f" through the proxy {without_password(with_port(proxy))}"
     unused = next((name for name in _UNUSED if env.get(name)), "")
     return f" without a proxy ({unused} is not used; OA_PROXY of `oa`, or `proxy` here, is)" if unused else ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 from google.protobuf.message import DecodeError
 
+from oa_base.environment import with_trust_advice
 from oa_base.refusal import Refusal
 from oa_wire.status import STATUS_METADATA_KEY, from_code, from_status_bytes
 from openagents.runtime.v1.event_pb2 import EventBody
@@ -19,7 +20,7 @@ def refusal_of_rpc(error: grpc.aio.AioRpcError) -> Refusal:
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_METADATA_KEY and isinstance(value, bytes) and (refusal := from_status_bytes(value)):
             return refusal
-    return from_code(error.code().name, error.details() or "")
+    return from_code(error.code().name, with_trust_advice(error.details() or ""))
 
 
 def refusal_of_append(refused: AppendRefused) -> Refusal:

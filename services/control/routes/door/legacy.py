@@ -200,10 +200,12 @@ class Legacy:
 
     def _way(self, request: Request) -> Headers:
         peer = request.client.host if request.client else ""
-        given = request.headers if is_within(peer, self._trusted) else {}
-        chain = ", ".join(part for part in (given.get("x-forwarded-for", ""), peer) if part)
+        is_proxy = is_within(peer, self._trusted)
+        given = request.headers if is_proxy else {}
+        # All lines: a proxy such as HAProxy adds one of its own after those that its client sent.
+        hops = request.headers.getlist("x-forwarded-for") if is_proxy else []
         return [
-            ("x-forwarded-for", chain),
+            ("x-forwarded-for", ", ".join(part for part in (*hops, peer) if part)),
             ("x-forwarded-host", given.get("x-forwarded-host") or request.headers.get("host", "")),
             ("x-forwarded-proto", given.get("x-forwarded-proto") or request.scope["scheme"]),
         ]

@@ -236,6 +236,9 @@ async def test_trusted_proxies_are_believed(control_database: Database, tmp_path
         sent = {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https"}
         seen = json.loads((await at.one.http.get("/echo", headers=sent)).content)["headers"]
         assert (seen["x-forwarded-for"], seen["x-forwarded-proto"]) == ("203.0.113.9, 127.0.0.1", "https")
+        lines = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "203.0.113.9")]  # the first one is a claim
+        seen = json.loads((await at.one.http.get("/echo", headers=lines)).content)["headers"]
+        assert seen["x-forwarded-for"] == "192.0.2.1, 203.0.113.9, 127.0.0.1"
 
 
 async def test_the_limits_of_the_legacy_side(control_database: Database, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from oa_base.refusal import Refusal
 from oa_client.cpython.files import FileCredentialStore
 from oa_client.edge.auth import Auth, Credentials
 from oa_client.edge.calls import Edge
-from oa_client.edge.tests.answers import connect_error
+from oa_client.edge.tests.answers import answered, connect_error
 from oa_client.transport import HttpAnswer
 from oa_testing.clock import FakeClock
 from openagents.control.v1 import auth_service_pb2, session_service_pb2
@@ -144,7 +144,7 @@ def _answer(
 ) -> HttpAnswer:
     if isinstance(answer, Refusal):
         return HttpAnswer(answer.info.http_status, connect_error(answer))
-    return HttpAnswer(200, answer.SerializeToString())
+    return answered(answer)
 
 
 class MortalStore(FileCredentialStore):

@@ -20,6 +20,7 @@ END_OF_HEAD = b"\r\n\r\n"
 # `Connection` names Upgrade, so that a proxy passes neither on (RFC 9110, 7.8): in HTTP/2 they break the answer.
 _UPGRADE = {"Upgrade": "websocket", "Connection": "close, Upgrade"}
 _VERSION = "13"
+_NO_HTTP = "this is not HTTP/1.1; connect with a WebSocket client"
 # 16 bytes in base64.
 _ABSOLUTE = re.compile(r"(?:http|ws)s?://[^/?]*", re.IGNORECASE)
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
@@ -75,7 +76,9 @@ def read_request(head: bytes) -> Request:
     except HttpParserUpgrade:
         pass  # so it asks for an upgrade
     except HttpParserError:
-        raise _malformed("this is not HTTP/1.1; connect with a WebSocket client") from None
+        raise _malformed(_NO_HTTP) from None
+    if not request.path:  # only empty lines, such as those with which version 2 of the PROXY protocol begins
+        raise _malformed(_NO_HTTP)
     request.path = _ABSOLUTE.sub("", request.path, count=1) if _ABSOLUTE.match(request.path) else request.path
     request.method = parser.get_method().decode("latin-1")
     request.version = parser.get_http_version()
