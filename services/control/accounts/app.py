@@ -17,6 +17,7 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
+from oa_platform.telemetry.metrics import show_at_zero
 from services.control.accounts.domain import (
     Account,
     Deletion,
@@ -95,6 +96,7 @@ class Accounts:
         self._transactions = transactions
         self._clock = clock
         self._delete_grace = delete_grace
+        show_at_zero(DELETED, ("person", "operator"))
 
     async def own_deletion(self, principal: StandingPrincipal) -> Deletion:
         """What the deletion of the caller's account would end."""

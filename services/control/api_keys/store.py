@@ -30,7 +30,7 @@ LOCKED = f"{GET} FOR UPDATE"
 """A key, to be changed."""
 STANDING = f"""
 SELECT {_COLUMNS}, m.role,
-    o.delete_at IS NULL AND ((u.user_id IS NOT NULL AND u.blocked_at IS NULL AND u.deleted_at IS NULL)
+    o.delete_at IS NULL AND ((u.user_id IS NOT NULL AND u.blocked_at IS NULL)
         OR (s.service_account_id IS NOT NULL AND s.blocked_at IS NULL AND s.revoked_at IS NULL)) AS may_come_in
 FROM control.api_keys k
 JOIN control.orgs o USING (org_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_platform.telemetry.metrics import REGISTRY
 from oa_testing.clock import FakeClock
+from oa_testing.postgres import Database
 from services.control.accounts import app as accounts_app
 from services.control.accounts.limits import MAX_ATTEMPTS
 from services.control.api_keys.app.keys import Wanted
@@ -18,8 +20,9 @@ from services.control.api_keys.domain import Use
 from services.control.audit.domain import OPERATOR, address_digest
 from services.control.audit_log.domain import Filters, Outcome
 from services.control.policy.domain import Role, StandingPrincipal
+from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.sign_in.limits import CHALLENGES_KEPT_FOR
-from services.control.tests.cases import DELETE_GRACE, ORIGIN, Cases, reason_of
+from services.control.tests.cases import DELETE_GRACE, ORIGIN, Cases, cases_on, reason_of, somebody_waits
 from services.control.tests.harness import HMAC_KEY, new_id
 
 ADA, BOB, EVE = "ada@example.org", "bob@example.org", "eve@example.org"
@@ -268,6 +271,42 @@ async def test_nothing_gets_past_a_deletion_that_comes_at_the_same_time(cases: C
             "SELECT 1 FROM control.memberships m WHERE m.org_id = o.org_id AND m.role = 'owner')"
         )
         assert ownerless == []
+
+
+@pytest.mark.parametrize("what", ["joins", "founds an org", "makes a key"])
+async def test_who_waits_for_the_account_finds_it_deleted(
+    cases: Cases, admin: Any, clock: FakeClock, what: str
+) -> None:
+    ada, bob = await cases.principal(ADA), await cases.principal(BOB)
+    shown = await cases.invitations.create(bob, await team(cases, bob), ADA, Role.MEMBER, ORIGIN)
+    async with cases.transactions.begin() as tx:
+        await tx.accounts.locked(ada.subject)
+        if what == "joins":
+            call: Coroutine[Any, Any, object] = cases.invitations.accept(ada, shown.invitation.invitation_id, ORIGIN)
+        elif what == "founds an org":
+            call = cases.orgs.create(ada, "late", ORIGIN)
+        else:
+            call = cases.api_keys.create(ada, "", Wanted("late", (), 3600), ORIGIN)
+        waiting = asyncio.create_task(call)
+        await somebody_waits(admin)
+        await tx.accounts.erase(ada.subject, clock.now())
+    assert await reason_of(waiting) == "token_revoked"
+    assert await admin.fetchval(HELD, ada.subject) == 0
+
+
+async def test_a_code_that_is_asked_for_meanwhile_opens_no_account_where_nobody_may_sign_up(
+    control_database: Database, cases: Cases, clock: FakeClock, admin: Any
+) -> None:
+    ada = await cases.principal(ADA)
+    async with cases_on(control_database, clock, sign_up=SignUpRule(SignUp.INVITATION)) as closed:
+        async with closed.transactions.begin() as tx:
+            assert await tx.people.hold(ada.subject)
+            deleting = asyncio.create_task(cases.accounts.delete(ADA, ORIGIN))
+            await somebody_waits(admin)
+            asking = asyncio.create_task(closed.started(ADA, new_id("dev")))
+            await somebody_waits(admin, 2)
+        await asyncio.gather(deleting, asking)
+        assert not closed.letters.codes.get(ADA), "the mail has no code"
 
 
 async def test_who_joins_orgs_without_a_pause_is_asked_to_try_again(
