@@ -240,6 +240,11 @@ def session_group() -> None:
     """Sessions: where you are signed in."""
 
 
+@oa.group("account", cls=LazyGroup, module="identity.deletion")
+def account_group() -> None:
+    """Your account: what goes with it, and its end."""
+
+
 @oa.group("org", cls=LazyGroup, module="orgs.orgs")
 def org_group() -> None:
     """Orgs: where people work together."""

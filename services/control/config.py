@@ -43,10 +43,10 @@ from oa_platform.config.shared import (
 from services.control.api_keys.limits import KeyLimits
 from services.control.audit_log.limits import AuditLogLimits
 from services.control.edge_config import CallRateSettings, EdgeSettings, WebSettings
+from services.control.housekeeping.limits import Retention
 from services.control.mail.domain.address import sender_address
 from services.control.provider_config import ProviderSettings, domains
 from services.control.sessions.domain import REVOKED_SHOWN_FOR
-from services.control.sessions.limits import SessionRetention
 from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.sign_in.limits import SignInLimits
 from services.control.signing_keys.limits import SigningKeyLimits
@@ -314,19 +314,19 @@ class AuditSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSettings:
-    """How long ended sessions are kept."""
+    """How long ended sessions, API keys and service accounts are kept."""
 
     retention_days: int = setting(
         "OA_SESSION_RETENTION_DAYS",
         integer(REVOKED_SHOWN_FOR.days, 36_500),
-        SessionRetention().ended.days,
-        doc="Number of days after which a session that has ended is removed. One that an operator ended is kept "
-        "for at least OA_AUDIT_RETENTION_DAYS.",
+        Retention().ended.days,
+        doc="Number of days after which a session, API key or service account that has ended is removed, and those of "
+        "an org that is gone. A session or key that an operator ended is kept for at least OA_AUDIT_RETENTION_DAYS.",
     )
 
-    def retention(self, audited: timedelta) -> SessionRetention:
-        """The retention in the form that sessions take. `audited`: how long audit events are kept."""
-        return SessionRetention(timedelta(days=self.retention_days), audited)
+    def retention(self, audited: timedelta) -> Retention:
+        """The retention in the form that the features take. `audited`: how long audit events are kept."""
+        return Retention(timedelta(days=self.retention_days), audited)
 
 
 @dataclass(frozen=True, kw_only=True)

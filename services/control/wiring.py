@@ -24,6 +24,9 @@ from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.server import GrpcServer
 from oa_platform.tls.protection import Protection, edge_protection
 from openagents.control.v1.block_service_pb2_grpc import add_BlockServiceServicer_to_server
+from openagents.control.v1.installation_account_service_pb2_grpc import (
+    add_InstallationAccountServiceServicer_to_server,
+)
 from openagents.control.v1.installation_audit_service_pb2_grpc import (
     add_InstallationAuditServiceServicer_to_server,
 )
@@ -35,6 +38,9 @@ from openagents.control.v1.policy_service_pb2_grpc import add_PolicyServiceServi
 from openagents.control.v1.revocation_service_pb2_grpc import add_RevocationServiceServicer_to_server
 from openagents.control.v1.route_service_pb2_grpc import add_RouteServiceServicer_to_server
 from openagents.control.v1.signing_key_service_pb2_grpc import add_SigningKeyServiceServicer_to_server
+from services.control.accounts.app import Accounts
+from services.control.accounts.door import AccountApi, InstallationAccountApi
+from services.control.accounts.store import PostgresAccounts
 from services.control.api_keys.app.keys import ApiKeys
 from services.control.api_keys.domain import is_api_key_id
 from services.control.api_keys.door import ApiKeyApi
@@ -60,6 +66,7 @@ from services.control.edge.door.protocol import Connections, limited_protocol
 from services.control.edge.door.routes import edge_app
 from services.control.edge_config import WebSettings
 from services.control.housekeeping.app import keep_sweeping
+from services.control.housekeeping.limits import Retention
 from services.control.installation.app import InstallationOrgs, InstallationSessions
 from services.control.installation.door import InstallationOrgApi, InstallationSessionApi
 from services.control.installation.store import PostgresInstallationOrgs
@@ -104,7 +111,6 @@ from services.control.service_accounts.door import ServiceAccountApi
 from services.control.service_accounts.store import PostgresServiceAccounts
 from services.control.sessions.app import Sessions
 from services.control.sessions.door import SessionApi
-from services.control.sessions.limits import SessionRetention
 from services.control.sessions.store import PostgresSessions
 from services.control.sign_in.app import SignIn
 from services.control.sign_in.domain.sign_up import SignUpRule
@@ -135,6 +141,7 @@ class Tables:
     """Every feature's tables on one connection: a superset of what each feature's `Transaction` asks for."""
 
     def __init__(self, connection: Connection) -> None:
+        self.accounts = PostgresAccounts(connection)
         self.api_keys = PostgresApiKeys(connection)
         self.audit = PostgresAuditTrail(connection)
         self.audit_log = PostgresAuditLog(connection)
@@ -176,7 +183,7 @@ class Dependencies:
     sign_up: SignUpRule = field(default_factory=SignUpRule)
     providers: Mapping[str, Provider] = field(default_factory=dict)
     provider_rule: ProviderRule = field(default_factory=ProviderRule)
-    session_retention: SessionRetention = field(default_factory=SessionRetention)
+    retention: Retention = field(default_factory=Retention)
 
 
 class UseCases:
@@ -189,21 +196,22 @@ class UseCases:
         hmac_key = dependencies.hmac_key
         issuer = TokenIssuer(dependencies.signer)
         self.refused = RefusedCredentials(transactions, clock)
-        self.audit_log = AuditLog(transactions, audit_limits)
+        self.audit_log = AuditLog(transactions, audit_limits, hmac_key)
         self.sealer = Sealer(transactions, clock, audit_limits)
         self.orgs = Orgs(transactions, clock, dependencies.delete_grace)
         self.members = Members(transactions, clock)
         self.revocations = RevocationFeed(transactions, clock, REVOCATION_LIMITS)
-        self.sessions = Sessions(transactions, clock, issuer, hmac_key, dependencies.session_retention)
-        self.api_keys = ApiKeys(transactions, clock, issuer, hmac_key, dependencies.key_limits)
-        self.service_accounts = ServiceAccounts(transactions, clock, self.api_keys)
+        self.sessions = Sessions(transactions, clock, issuer, hmac_key, dependencies.retention)
+        self.api_keys = ApiKeys(transactions, clock, issuer, hmac_key, dependencies.key_limits, dependencies.retention)
+        self.service_accounts = ServiceAccounts(transactions, clock, self.api_keys, dependencies.retention)
         self.blocks = Blocks(transactions, clock, self.sessions, self.api_keys)
+        self.accounts = Accounts(transactions, clock, dependencies.delete_grace)
         self.installation_sessions = InstallationSessions(transactions, self.sessions)
         self.installation_orgs = InstallationOrgs(transactions, clock)
         self.sync_tokens = SyncTokens(transactions, clock, issuer, self.sessions, self.api_keys, dependencies.ownership)
         writers: dict[Kind, Callable[[Mail], Letter]] = {}
         self.delivery = Delivery(transactions, clock, dependencies.carrier, writers)
-        self.invitations = Invitations(transactions, clock, mail_waits=self.delivery.wake)
+        self.invitations = Invitations(transactions, clock, hmac_key, mail_waits=self.delivery.wake)
         self.sign_in = SignIn(
             transactions,
             clock,
@@ -233,6 +241,7 @@ class UseCases:
         writers[Kind.SIGN_IN_REFUSED] = self.sign_in.refusal
         writers[Kind.NEW_DEVICE] = notices.new_device_letter
         writers[Kind.KEY_CREATED] = notices.key_letter
+        writers[Kind.ACCOUNT_DELETED] = notices.deletion_letter
         standings = {
             PrincipalKind.USER: _by_key(self.api_keys.standing, self.sessions.standing),
             PrincipalKind.SERVICE_ACCOUNT: _by_key(self.api_keys.standing, self.service_accounts.standing),
@@ -245,10 +254,11 @@ class UseCases:
             self.orgs.sweep,
             self.sealer.sweep,
             self.api_keys.sweep,
+            self.api_keys.sweep_ended,
+            self.service_accounts.sweep,
             self.sessions.sweep,
         )
-        max_age = dependencies.max_sign_in_age
-        self.gate = Gate(transactions, clock, dependencies.verifier, standings, max_age)
+        self.gate = Gate(transactions, clock, dependencies.verifier, standings, dependencies.max_sign_in_age)
 
 
 def _by_key(of_key: AskStanding, of_others: AskStanding) -> AskStanding:
@@ -289,7 +299,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
         sign_up=settings.sign_in.rule(),
         providers=await _providers(settings.providers, process),
         provider_rule=settings.providers.rule(),
-        session_retention=settings.sessions.retention(settings.audit.kept_for),
+        retention=settings.sessions.retention(settings.audit.kept_for),
     )
     cases = UseCases(dependencies, settings.sign_in.limits(), settings.audit.limits(settings.quarantine))
     process.background("mail", cases.delivery.run())
@@ -352,6 +362,7 @@ def _register_internal(server: GrpcServer, cases: UseCases, operators: Operators
     """Register the services that only our services and operators call."""
     server.register(add_RevocationServiceServicer_to_server, RevocationApi(cases.revocations))
     server.register(add_BlockServiceServicer_to_server, BlockApi(cases.blocks))
+    server.register(add_InstallationAccountServiceServicer_to_server, InstallationAccountApi(cases.accounts))
     server.register(add_InstallationAuditServiceServicer_to_server, InstallationAuditApi(cases.audit_log))
     sessions, orgs = InstallationSessionApi(cases.installation_sessions), InstallationOrgApi(cases.installation_orgs)
     server.register(add_InstallationSessionServiceServicer_to_server, sessions)
@@ -455,6 +466,7 @@ def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
     khala_url = settings.peers.khala_url
     runtime = settings.peers.worker_address
     apis = (
+        AccountApi(cases.accounts),
         AuditApi(cases.audit_log),
         ApiKeyApi(cases.api_keys),
         AuthApi(cases.sign_in, cases.sessions),

@@ -24,12 +24,13 @@ from tests.companies.walk import Walk
 AT_ONCE = 6
 """So many worlds are walked beside each other."""
 METHODS = {
+    *("GetAccountDeletion", "DeleteAccount"),
     *("CreateOrg", "RenameOrg", "DeleteOrg", "RestoreOrg", "SwitchOrg", "LeaveOrg", "TransferOwnership"),
     *("SetMemberRole", "RemoveMember", "CreateInvitation", "AcceptInvitation", "DeclineInvitation"),
     *("ListMembers", "CreateRun", "GetRun", "MintSyncToken", "CreateServiceAccount"),
 }
 """What a campaign has to have called with success."""
-REASONS = {"not_found", "org_scope_denied", "org_deleted", "personal_org"}
+REASONS = {"not_found", "org_scope_denied", "org_deleted", "personal_org", "last_owner"}
 """What has to have been refused."""
 ROOM: dict[str, Any] = {
     f"OA_CALLS_{kind}_{limit}": "100000"

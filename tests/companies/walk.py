@@ -66,7 +66,7 @@ class Org:
     personal: bool = False
     deleted: bool = False
     invitations: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    invited: int = 0
+    invited: Counter[str] = field(default_factory=Counter)
 
     def role(self, person: Person) -> str:
         """The role of a member, empty for others."""
@@ -103,14 +103,16 @@ class People:
         now = datetime.now(UTC)
         async with self.admin.acquire() as connection, connection.transaction():
             tables = Tables(connection)
-            users = [await self._new_user(tables, number, now) for number in range(PEOPLE)]
+            users = [
+                await self._new_user(tables, f"w{self.seed}p{number}@example.org", now) for number in range(PEOPLE)
+            ]
             for _ in range(self.chance.choice((0, 1, 1, 2))):
                 await self._new_org(tables, users, now)
             for user in users:
                 await self._sign_in(tables, user, now)
 
-    async def _new_user(self, tables: Tables, number: int, now: datetime) -> User:
-        user = User(new_id("usr"), f"w{self.seed}p{number}@example.org", new_id("org"))
+    async def _new_user(self, tables: Tables, email: str, now: datetime) -> User:
+        user = User(new_id("usr"), email, new_id("org"))
         await tables.people.add(user, "own", now)
         self.orgs[user.org_id] = Org({user.user_id: "owner"}, personal=True)
         return user
@@ -192,7 +194,7 @@ class People:
         await self.admin.execute(statement, list(self.orgs))
         self.invited.clear()
         for org in self.orgs.values():
-            org.invited = 0
+            org.invited.clear()
 
     def somebody(self, org: Org) -> Person:
         """Anybody, more often a member."""
@@ -272,12 +274,14 @@ class Walk(People):
         if not expected and role == "owner" and org.role(me) != "owner":
             expected = "org_scope_denied"
         expected = expected or ("already_exists" if org.role(other) else "")
-        if not expected and (org.invited >= MAX_PER_HOUR or self.invited[other.email] >= MAX_TO_ADDRESS_PER_DAY):
+        if not expected and (
+            org.invited.total() >= MAX_PER_HOUR or self.invited[other.email] >= MAX_TO_ADDRESS_PER_DAY
+        ):
             expected = "rate_limited"
         body = {"orgId": org_id, "email": other.email.upper(), "role": f"ORG_ROLE_{role.upper()}"}
         answer = await self.call(me, "control.InvitationService/CreateInvitation", body, expected)
         if not expected:
-            org.invited += 1
+            org.invited[other.email] += 1
             self.invited[other.email] += 1
             org.invitations = {key: one for key, one in org.invitations.items() if one[0] != other.email}
             org.invitations[answer["invitation"]["invitationId"]] = (other.email, role, me.user_id)
@@ -345,11 +349,45 @@ class Walk(People):
         made = await self.call(me, method, {"name": "n"}, expected)
         assert expected or made["serviceAccount"]["orgId"] == me.acts_in
 
+    async def delete_account(self, me: Person, *_: Any) -> None:
+        """Nobody is left without an owner; the address opens an account that has nothing of the one before."""
+        mine = {key: org for key, org in self.orgs.items() if org.role(me)}
+        going = {key for key, org in mine.items() if len(org.members) == 1}
+        owned = {key for key, org in mine.items() if not org.deleted and org.only_owner(me.user_id)}
+        blocking = owned - going
+        shown = (await self.call(me, "control.AccountService/GetAccountDeletion", {}))["deletion"]
+        names = ("endingOrgs", "leftOrgs", "blockingOrgs")
+        assert [{one["orgId"] for one in shown.get(name, [])} for name in names] == [
+            going,
+            mine.keys() - going - blocking,
+            blocking,
+        ]
+        expected = "last_owner" if blocking else ""
+        await self.call(me, "control.AccountService/DeleteAccount", {"userId": me.user_id}, expected)
+        if not expected:
+            assert reason_of(await self.control.call("control.OrgService/ListOrgs", {}, me.access)) == "token_revoked"
+            await self._gone(me, mine, going)
+
+    async def _gone(self, me: Person, mine: dict[str, Org], going: set[str]) -> None:
+        """The account is deleted, and its person has another one at once."""
+        for key, org in mine.items():
+            del org.members[me.user_id]
+            if key in going:
+                del self.orgs[key]
+        for org in self.orgs.values():
+            org.invitations = {key: one for key, one in org.invitations.items() if one[0] != me.email}
+            del org.invited[me.email]
+        del self.people[me.user_id], self.invited[me.email]
+        now = datetime.now(UTC)
+        async with self.admin.acquire() as connection, connection.transaction():
+            tables = Tables(connection)
+            await self._sign_in(tables, await self._new_user(tables, me.email, now), now)
+
     async def go(self, steps: int) -> None:
         """Take so many steps from a state by chance."""
         await self.begin()
         ways: list[Callable[..., Awaitable[None]]] = [
-            *(self.create, self.rename, self.delete, self.make_key, self.watch),
+            *(self.create, self.rename, self.delete, self.make_key, self.watch, self.delete_account),
             *(self.transfer, self.set_role, self.look, self.leave, self.remove) * 3,
             *(self.restore, self.switch) * 4,
             *(self.invite, self.work, self.answer) * 6,
@@ -362,7 +400,7 @@ class Walk(People):
             org_id, org = self.chance.choice(list(chosen.items()))
             me, other = self.somebody(org), self.somebody(org)
             await self.chance.choice(ways)(me, org_id, org, other)
-            assert all("owner" in one.members.values() for one in self.orgs.values())
+            assert all(one.deleted or "owner" in one.members.values() for one in self.orgs.values())
 
 
 def _denied(org: Org, me: Person, roles: tuple[str, ...]) -> str:

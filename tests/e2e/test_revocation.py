@@ -177,3 +177,33 @@ async def test_schedules_of_a_revoked_account_are_paused(stack: StackUnderTest, 
         with pytest.raises(Refusal, match="invalid_transition"):
             await commands.schedules.resume("left")
         assert (await commands.schedules.get("mine")).schedule.status == made.status
+
+
+async def test_what_a_person_has_open_ends_with_the_account_and_runs_stay_with_their_org(
+    stack: StackUnderTest, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as devices, asyncio.timeout(RUN_TIMEOUT_S):
+        boss = await devices.enter_async_context(signed_in(stack, tmp_path / "boss", "boss@example.org"))
+        world = await devices.enter_async_context(signed_in(stack, tmp_path / "phone", "leaver@example.org"))
+        commands = world.client.commands
+        org_id = (await boss.client.commands.orgs.create("team")).org_id
+        for one in (boss.client, world.client):
+            if one is world.client:
+                await boss.client.commands.orgs.invite(org_id, "leaver@example.org", "member")
+                (invited,) = await commands.orgs.own_invitations()
+                await commands.orgs.accept(invited.invitation_id)
+            await one.auth.switch_org(org_id)
+        topic = await _waiting_run(world)
+        phone = Device(world.client, topic)
+        old, socket = await phone.grant(), await phone.watching()
+        made = await commands.schedules.create("left", Every(timedelta(days=1)), RunSpec("exec", ExecSpec(("true",))))
+
+        await commands.account.delete(world.client.auth.credentials().user_id)
+
+        assert await socket.close_code() == REVOKED
+        assert await (await phone.socket(old)).close_code() == REVOKED
+        while (left := (await boss.client.commands.schedules.get("left")).schedule).status == made.status:
+            await asyncio.sleep(0.05)
+        assert left.status == "paused"
+        run = await boss.client.commands.run(topic.split(":")[1])
+        assert not run.status.startswith("cancel"), "it belongs to the org"

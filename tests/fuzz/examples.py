@@ -45,6 +45,17 @@ async def _refresh_session(scene: Scene, _: str) -> list[Json]:
     return [{"refresh_token": person.refresh_token, "device_id": person.device_id}]
 
 
+async def _delete_account(scene: Scene, _: str) -> list[Json]:
+    scene.going = await scene.sign_in(new_id("key").lower())
+    # The first use of a session's token is stored; later ones change nothing.
+    await scene.edge.call("openagents.control.v1.SessionService/GetCaller", {}, scene.going.access_token)
+    return [{"user_id": scene.going.user_id}]
+
+
+async def _stranger(scene: Scene, _: str) -> list[Json]:
+    return [{"person": (await scene.sign_in(new_id("key").lower())).user_id}]
+
+
 async def _revoke_session(scene: Scene, _: str) -> list[Json]:
     return [{"session_id": (await scene.sign_in("ann")).session_id}]
 
@@ -399,6 +410,7 @@ def _of(service: str, **examples: Example) -> Mapping[str, Example]:
 
 
 EXAMPLES: Mapping[str, Example] = {
+    **_of("control.v1.AccountService", GetAccountDeletion=_fixed({}), DeleteAccount=_delete_account),
     **_of(
         "control.v1.AuditService",
         ListAuditEvents=_fixed(_AUDIT_FILTERS),
@@ -465,6 +477,11 @@ EXAMPLES: Mapping[str, Example] = {
         ListApiKeys=_list_api_keys,
         RotateApiKey=_rotate_api_key,
         RevokeApiKey=_revoke_api_key,
+    ),
+    **_of(
+        "control.v1.InstallationAccountService",
+        GetInstallationAccountDeletion=_person,
+        DeleteInstallationAccount=_stranger,
     ),
     **_of(
         "control.v1.InstallationAuditService",

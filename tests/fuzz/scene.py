@@ -119,6 +119,8 @@ class Scene:
         self.watch = Watch(stack)
         self.ann: Person
         self.bob: Person
+        self.going: Person
+        """Somebody whose account a good request deletes."""
         self.worker: Worker
         self.foreign: dict[str, str] = {}
         """Prefix of an id -> one that is bob's."""
@@ -130,6 +132,7 @@ class Scene:
     async def set(self) -> AsyncIterator[Scene]:
         """The scene, for a block."""
         self.ann, self.bob = await self.sign_in("ann"), await self.sign_in("bob")
+        self.going = self.ann
         self.worker = Worker(self.rpc.channels["runtime"], await self.worker_token(self.ann))
         async with self.worker.attached():
             await self._set_foreign()

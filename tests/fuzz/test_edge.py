@@ -23,6 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROTO = "application/proto"
 _MAX_BODY = 1 << 20
+_DELETES_CALLER = "openagents.control.v1.AccountService/DeleteAccount"
 
 
 def _is_open(target: Target) -> bool:
@@ -48,7 +49,8 @@ def _code(outcome: Outcome) -> str:
 
 
 async def _post(scene: Scene, target: Target, body: bytes, media: str = "application/json") -> Outcome:
-    token = "" if _is_public(target) else scene.ann.access_token
+    caller = scene.going if target.path == _DELETES_CALLER else scene.ann
+    token = "" if _is_public(target) else caller.access_token
     return await scene.edge.post(target.path, body, token, media)
 
 

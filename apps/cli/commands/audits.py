@@ -41,7 +41,9 @@ def filter_options(body: C) -> C:
             click.option(
                 "--action", default="", metavar="NAME", help="Only this action, for example session.signed_in."
             ),
-            click.option("--target", default="", metavar="ID", help="Only actions on this target."),
+            click.option(
+                "--target", default="", metavar="ID", help="Only actions on this target: an id, or an address."
+            ),
             click.option("--outcome", type=click.Choice(OUTCOMES), help="Only actions with this outcome."),
             click.option("--since", type=MOMENT, default=None, metavar="TIME", help="Only events from this time on."),
             click.option("--until", type=MOMENT, default=None, metavar="TIME", help="Only events before this time."),

@@ -520,3 +520,30 @@ async def test_two_people_share_an_org(stack: StackUnderTest, tmp_path: Path) ->
     assert (await bob("org", "restore", org_id)).status == Exit.OK
     assert (await bob("org", "switch", "latest")).stdout == f"You act in {org_id} now.\n".encode()
     assert (await bob("run", "show", run_id)).status == Exit.OK
+
+
+async def test_a_person_deletes_the_account_and_an_operator_another_one(stack: StackUnderTest, tmp_path: Path) -> None:
+    where = {"OA_HOME": str(stack.home), "OA_CONTROL_GRPC": f"127.0.0.1:{stack.ports.control_grpc}"}
+    for home in ("leaver", "operator", "other"):
+        (tmp_path / home).mkdir()
+    leaver = await signed_in(stack, tmp_path / "leaver", "lea@example.org")
+    planned = await leaver("account", "delete", "--dry-run", "--json")
+    assert (planned.status, "deleteTime" in planned.documents[0]) == (Exit.OK, False)
+    assert (await leaver("account", "delete", "--confirm", "other@example.org")).status == Exit.USAGE
+    typed = await leaver("account", "delete", text="LEA@example.org\n")
+    assert typed.status == Exit.OK, typed.stderr
+    assert "Type lea@example.org to delete the account" in typed.stderr
+    assert (await leaver("run", "list", "--json")).error["reason"] == "missing_authorization", "it is forgotten here"
+
+    operator = Program.of_a_person(tmp_path / "operator", stack, where)
+    user_id = planned.documents[0]["userId"]
+    shown = (await operator("admin", "user", "show", user_id, "--json")).documents[0]
+    assert ("deleteTime" in shown, "name" in shown) == (True, False)
+    again = await operator("admin", "user", "delete", user_id, "--json")
+    assert (again.status, "deleteTime" in again.documents[0]) == (Exit.OK, True)
+
+    other = await signed_in(stack, tmp_path / "other", "lea@example.org")
+    ended = await operator("admin", "user", "delete", "lea@example.org", "--confirm", "lea@example.org", "--json")
+    assert ended.status == Exit.OK, ended.stderr
+    assert ended.documents[0]["userId"] != user_id
+    assert (await other("run", "list", "--json")).error["reason"] in ("token_revoked", "reauth_required")

@@ -18,6 +18,7 @@ from oa_client.core.models import (
     Session,
     SyncGrant,
 )
+from oa_client.edge.account import Account
 from oa_client.edge.audit import Audit
 from oa_client.edge.calls import ATTEMPTS, AccessTokens, Edge, M
 from oa_client.edge.new_ids import new_idempotency_key
@@ -52,6 +53,8 @@ class Commands:
         """The conversation of people and runs."""
         self.schedules = Schedules(edge, tokens)
         """Runs that start by the clock."""
+        self.account = Account(edge, tokens)
+        """The end of the caller's account."""
         self.orgs = Orgs(edge, tokens)
         """Orgs, their members and invitations."""
         self.audit = Audit(edge, tokens)

@@ -11,6 +11,7 @@ from oa_platform.postgres.pool import Connection
 from services.control.api_keys.app.uses import Seen
 from services.control.api_keys.domain import ApiKey, EndReason, OwnedKey, owner_scopes
 from services.control.api_keys.limits import MAX_ENDED_AT_ONCE, MAX_LISTED
+from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.policy.domain import Role, known_scopes
 
 _COLUMNS = """k.api_key_id, k.owner, k.org_id, k.name, k.prefix, k.scopes, k.created_at, k.expires_at, k.last_used_at,
@@ -94,6 +95,21 @@ SET last_used_at = GREATEST(k.last_used_at, u.used_at), prefix = COALESCE(NULLIF
 FROM used u JOIN held USING (api_key_id) WHERE k.api_key_id = u.api_key_id"""
 """Stores when keys were used. A key that is locked is skipped: its next use is stored instead."""
 
+SWEEP = """
+WITH page AS (
+    SELECT api_key_id FROM control.api_keys WHERE api_key_id > $1 ORDER BY api_key_id LIMIT $5
+), gone AS (
+    DELETE FROM control.api_keys WHERE api_key_id = ANY(ARRAY(
+        SELECT k.api_key_id FROM control.api_keys k JOIN control.orgs o USING (org_id)
+        WHERE k.api_key_id = ANY(ARRAY(SELECT api_key_id FROM page))
+          AND (o.gone_at < $2 OR k.revoked_at < CASE k.revoke_reason WHEN $4 THEN $3::timestamptz
+               ELSE $2::timestamptz END)
+        FOR UPDATE OF k SKIP LOCKED))
+)
+SELECT max(api_key_id) FROM page HAVING count(*) = $5"""
+"""Removes keys that ended long ago ($2), or by operators ($3, $4), of the next ones after an id. A locked row is in
+use: it is skipped."""
+
 
 class PostgresApiKeys:
     """See `app.keys.ApiKeyStore`."""
@@ -159,6 +175,10 @@ class PostgresApiKeys:
 
     async def replace(self, api_key_id: str, replaced_by: str, expires_at: datetime) -> None:
         await self._connection.execute(REPLACE, api_key_id, replaced_by, expires_at)
+
+    async def sweep(self, after: str, ended_before: datetime, by_operators_before: datetime) -> str:
+        bounds = ended_before, by_operators_before, EndReason.OWNER_BLOCKED
+        return await self._connection.fetchval(SWEEP, after, *bounds, MAX_SWEPT_ROWS) or ""
 
     async def refused(self, api_key_id: str, now: datetime, not_since: datetime) -> bool:
         return await self._connection.fetchval(REFUSED, api_key_id, now, not_since) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -43,6 +45,7 @@ class Action(StrEnum):
     KEY_REVOKED = "api_key.revoked"
     BLOCKED = "subject.blocked"
     UNBLOCKED = "subject.unblocked"
+    ACCOUNT_DELETED = "account.deleted"
     CREDENTIALS_REFUSED = "credentials.refused"  # one row for many refusals
     CALL_DENIED = "call.denied"
     ROUTE_SET = "route.set"
@@ -83,6 +86,12 @@ class AuditEntry:
     org_id: str = ""
     target: str = ""
     reason: str = ""
+
+
+def address_digest(hmac_key: bytes, email: str) -> str:
+    """What stands for an address in the audit trail, whose chain can't lose a row: the same for each mention of the
+    address, and to be had only with the key and the address (ADR 0062)."""
+    return "adr_" + hmac.digest(hmac_key, f"audit:address:{email}".encode(), hashlib.sha256).hex()[:32]
 
 
 def by(principal: Principal, action: Action, origin: Origin, target: str = "", reason: str = "") -> AuditEntry:

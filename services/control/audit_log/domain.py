@@ -16,7 +16,7 @@ DONE_FOR_A_REASON = frozenset(
     for action in (
         *(Action.SESSION_REVOKED, Action.USER_SET_ASIDE, Action.KEY_REVOKED, Action.CANARY_ROLLED_BACK),
         *(Action.MEMBER_ROLE_SET, Action.INVITATION_CREATED, Action.INVITATION_ACCEPTED, Action.SIGNING_KEY_ROTATED),
-        Action.KEY_ROTATED,
+        *(Action.KEY_ROTATED, Action.ORG_DELETED, Action.MEMBER_LEFT, Action.MEMBER_REMOVED),
     )
 )
 """Actions whose `reason` says why they were done, or with which role. For all others it says why they were refused."""
@@ -81,11 +81,13 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Selects events of an org. A filter that is empty or None lets all through."""
+    """Selects events of an org. A filter that is empty or None lets all through. `address` is the digest of the address
+    that `target` is, if it is one: events have either."""
 
     actor: str = ""
     action: str = ""
     target: str = ""
+    address: str | None = None
     outcome: Outcome | None = None
     since: datetime | None = None
     until: datetime | None = None

@@ -54,7 +54,8 @@ SELECT count(*) AS events, coalesce(min(audit_id), 0) AS lowest_id FROM (
 LISTED = f"""{_SELECT}
 FROM control.audit_events e LEFT JOIN control.audit_seals s USING (audit_id)
 WHERE e.org_id = $1 AND e.audit_id < $2 AND e.audit_id >= $3
-  AND ($4 = '' OR e.actor = $4) AND ($5 = '' OR e.action = $5) AND ($6 = '' OR e.target = $6)
+  AND ($4 = '' OR e.actor = $4) AND ($5 = '' OR e.action = $5)
+  AND ($6 = '' OR e.target = $6 OR e.target = $12 OR split_part(e.target, ' ', 2) = $12)
   AND ($7::boolean IS NULL OR $7 = (e.reason <> '' AND e.action <> ALL($8::text[])))
   AND ($9::timestamptz IS NULL OR e.occurred_at >= $9) AND ($10::timestamptz IS NULL OR e.occurred_at < $10)
 ORDER BY e.audit_id DESC LIMIT $11"""
@@ -154,6 +155,7 @@ class PostgresAuditLog:
             filters.since,
             filters.until,
             limit,
+            filters.address,
         )
         return [_event(row) for row in rows]
 

@@ -65,11 +65,11 @@ class Blocks:
         """Keep the subject out, and end everything that it has open, in one transaction. Raises Refusal `not_found`.
 
         A person's sessions and keys end for good, and the audit log of the org in which each acts has its end.
-        A service account's keys stay, and work again after the block is removed.
+        A service account's keys stay, and work again after the block is removed. A deleted account stays as it is.
         """
         async with self._transactions.begin() as tx:
             subject = await _locked(tx, who)
-            if subject.blocked_at:
+            if subject.blocked_at or subject.deleted_at:
                 return subject
             now = self._clock.now()
             await tx.blocks.set_block(subject, now)

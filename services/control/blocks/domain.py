@@ -12,7 +12,8 @@ _PERSON_PREFIX = "usr_"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A person or service account, as an operator sees it. `name` is the address of a person."""
+    """A person or service account, as an operator sees it. `name` is the address of a person, empty once the account is
+    deleted."""
 
     subject: str
     name: str
@@ -20,6 +21,7 @@ class Subject:
     blocked_at: datetime | None
     live_sessions: int
     live_keys: int
+    deleted_at: datetime | None = None
 
     @property
     def is_person(self) -> bool:

@@ -44,4 +44,5 @@ def _subject(subject: Subject) -> pb.Subject:
         block_time=timestamp(subject.blocked_at) if subject.blocked_at else None,
         live_sessions=subject.live_sessions,
         live_keys=subject.live_keys,
+        delete_time=timestamp(subject.deleted_at) if subject.deleted_at else None,
     )

@@ -9,7 +9,7 @@ from services.control.blocks.domain import Subject
 from services.control.sessions.domain import SESSION_IDLE_TTL, SESSION_MAX_TTL
 
 _PERSON = f"""
-SELECT u.user_id AS subject, u.email AS name, o.org_id, u.blocked_at,
+SELECT u.user_id AS subject, coalesce(u.email, '') AS name, o.org_id, u.blocked_at, u.deleted_at,
     (SELECT count(*) FROM control.sessions s WHERE s.user_id = u.user_id AND s.revoked_at IS NULL
         AND s.refreshed_at > now() - interval '{SESSION_IDLE_TTL.days} days'
         AND coalesce(s.signed_in_again_at, s.created_at) > now() - interval '{SESSION_MAX_TTL.days} days'

@@ -21,9 +21,12 @@ class InstallationOrg:
 
 
 def require_restorable(org: InstallationOrg) -> None:
-    """Raises Refusal `org_deleted` for an org that is gone."""
+    """Raises Refusal `org_deleted` for an org that is gone, or that went with the account of its last member."""
     if org.gone_at is not None:
         message = "the org is gone for good, and its members with it; have somebody make a new one"
+        raise Refusal("org_deleted", message, field="org_id")
+    if not org.members:
+        message = "the org went with the account of its last member; have somebody make a new one"
         raise Refusal("org_deleted", message, field="org_id")
 
 

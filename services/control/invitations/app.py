@@ -15,7 +15,7 @@ from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from services.control.audit.domain import Action, Origin
+from services.control.audit.domain import Action, Origin, address_digest
 from services.control.invitations.domain.invitation import (
     Ended,
     Invitation,
@@ -90,11 +90,19 @@ class Transaction(members_app.Transaction, mail_app.Transaction, Protocol):
 
 
 class Invitations:
-    """Invitations into the caller's orgs, and to the caller's address. `mail_waits` is called for each new mail."""
+    """Invitations into the caller's orgs, and to the caller's address. `mail_waits` is called for each new mail. Audit
+    events have digests of addresses, made with `hmac_key`."""
 
-    def __init__(self, transactions: Transactions[Transaction], clock: Clock, mail_waits: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        transactions: Transactions[Transaction],
+        clock: Clock,
+        hmac_key: bytes,
+        mail_waits: Callable[[], None],
+    ) -> None:
         self._transactions = transactions
         self._clock = clock
+        self._hmac_key = hmac_key
         self._mail_waits = mail_waits
 
     async def create(self, principal: StandingPrincipal, org_id: str, email: str, role: Role, origin: Origin) -> Shown:
@@ -118,7 +126,7 @@ class Invitations:
             invitation = new_invitation(new_id("inv"), org_id, address, role, principal.subject, now)
             await tx.invitations.add(invitation)
             await self._send(tx, invitation, now)
-            target = f"{invitation.invitation_id} {address}"
+            target = f"{invitation.invitation_id} {address_digest(self._hmac_key, address)}"
             await tx.audit.add(done(principal, Action.INVITATION_CREATED, origin, org_id, target, role.value), now)
             shown = Shown(invitation, mine.org.name, await tx.people.email(principal.subject))
         self._mail_waits()

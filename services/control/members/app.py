@@ -25,7 +25,7 @@ from services.control.members.domain import (
 )
 from services.control.members.limits import DEFAULT_PAGE, MAX_MEMBERS
 from services.control.orgs.app import Transaction as OrgTransaction
-from services.control.orgs.app import acting, done, reading, require_room_to_own
+from services.control.orgs.app import acting, done, reading, require_account, require_room_to_own
 from services.control.orgs.domain import Membership, require_shared
 from services.control.policy.domain import Role, Scope, StandingPrincipal
 from services.control.revocations.domain import PlaceChange, Revocation
@@ -176,10 +176,11 @@ async def change_role(
 async def join(tx: Transaction, org_id: str, user_id: str, role: Role, now: datetime) -> Role:
     """Make a person a member of a locked org. Return the person's role: the present one for an existing member.
 
-    Raises Refusal `limit_reached`.
+    Raises Refusal `limit_reached`, `token_revoked` for an account that was deleted a moment ago.
     """
     if known := await tx.members.get(org_id, user_id):
         return known.role
+    await require_account(tx, user_id)
     if await tx.members.count(org_id) >= MAX_MEMBERS:
         raise Refusal("limit_reached", f"the org has {MAX_MEMBERS} members; ask an admin to remove some")
     if role is Role.OWNER:

@@ -20,5 +20,10 @@ async def tell_of_key(tx: Transaction, address: str, api_key_id: str, now: datet
     await _tell(tx, Kind.KEY_CREATED, address, api_key_id, now)
 
 
+async def tell_of_deletion(tx: Transaction, address: str, user_id: str, now: datetime) -> None:
+    """The account of the address was deleted."""
+    await _tell(tx, Kind.ACCOUNT_DELETED, address, user_id, now)
+
+
 async def _tell(tx: Transaction, kind: Kind, address: str, about: str, now: datetime) -> None:
     await tx.mail.add(Mail(new_id("mal"), kind, address, about, now + NOTICE_TTL), now)

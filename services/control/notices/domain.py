@@ -33,6 +33,15 @@ secure your mailbox and whatever else you sign in with:
 """
 
 
+_ACCOUNT_DELETED = """\
+Your account at OpenAgents was deleted on {at:%Y-%m-%d} at {at:%H:%M} UTC, with its
+sessions, its personal access tokens and its own org. It can't be restored.
+
+If it was not you, write to whoever runs the installation: the account was {about}.
+This is the last mail that is sent for it.
+"""
+
+
 def new_device_letter(mail: Mail) -> Letter:
     """Tells of a session on a device that was new to the account."""
     return _letter(mail, "A new device signed in to your account", _NEW_DEVICE)
@@ -41,6 +50,11 @@ def new_device_letter(mail: Mail) -> Letter:
 def key_letter(mail: Mail) -> Letter:
     """Tells of a new personal access token."""
     return _letter(mail, "A new personal access token for your account", _KEY_CREATED)
+
+
+def deletion_letter(mail: Mail) -> Letter:
+    """Tells of the deletion of the account."""
+    return _letter(mail, "Your account was deleted", _ACCOUNT_DELETED)
 
 
 def _letter(mail: Mail, subject: str, text: str) -> Letter:

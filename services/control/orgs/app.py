@@ -44,7 +44,11 @@ class PeopleStore(Protocol):
         ...
 
     async def email(self, user_id: str) -> str:
-        """The person's address, empty if there is no such person."""
+        """The person's address, empty if there is no such person, or the account is deleted."""
+        ...
+
+    async def hold(self, user_id: str) -> bool:
+        """Whether the account is not deleted. Nobody deletes it until the transaction ends."""
         ...
 
 
@@ -93,7 +97,8 @@ class OrgStore(Protocol):
         ...
 
     async def count_owned(self, user_id: str) -> int:
-        """Count the orgs that the person owns beside their own. Locks the person, so that the count stays right."""
+        """Count the orgs that the person owns beside their own. Locks the person, so that the count stays right.
+        Nobody deletes the account until the transaction ends."""
         ...
 
     async def end_due(self, now: datetime, limit: int) -> Sequence[str]:
@@ -237,15 +242,24 @@ async def require_room_to_own(tx: Transaction, user_id: str, *, by_other: bool =
     """Check that the person may become an owner of one more org, and lock the person, so that this holds until the
     transaction ends. Lock the org first. `by_other`: somebody else makes the person an owner.
 
-    Raises Refusal `limit_reached`.
+    Raises Refusal `limit_reached`, `token_revoked` as `require_account`.
     """
-    if await tx.orgs.count_owned(user_id) < MAX_OWNED_ORGS:
+    owned = await tx.orgs.count_owned(user_id)
+    await require_account(tx, user_id)
+    if owned < MAX_OWNED_ORGS:
         return
     if by_other:
         message = f"the member is an owner of {MAX_OWNED_ORGS} orgs already; make another member an owner"
         raise Refusal("limit_reached", message, field="user_id")
     message = f"you are an owner of {MAX_OWNED_ORGS} orgs; leave some, or wait until deleted ones are gone"
     raise Refusal("limit_reached", message)
+
+
+async def require_account(tx: PeopleTransaction, user_id: str) -> None:
+    """Check that the account of somebody who is to get a place is not deleted, and keep it from being deleted until the
+    transaction ends. Lock the org first. Raises Refusal `token_revoked`: it is the caller's, deleted a moment ago."""
+    if not await tx.people.hold(user_id):
+        raise Refusal("token_revoked", "the account is deleted; sign in again, with an account that is not")
 
 
 async def reopen(tx: Transaction, org: Org, entry: AuditEntry, now: datetime) -> Org:

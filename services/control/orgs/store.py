@@ -24,6 +24,9 @@ ADD_OWNER = "INSERT INTO control.memberships (org_id, user_id, role, created_at)
 EMAIL = "SELECT email FROM control.users WHERE user_id = $1"
 """A person's address."""
 
+HOLD_ACCOUNT = "SELECT 1 FROM control.users WHERE user_id = $1 AND deleted_at IS NULL FOR KEY SHARE"
+"""Keeps an account from being deleted until the transaction ends. No row for a deleted one."""
+
 _COLUMNS = "o.org_id, o.name, o.personal_of IS NOT NULL AS personal, o.created_at, o.delete_at"
 MEMBERSHIPS = f"""
 SELECT {_COLUMNS}, m.role FROM control.memberships m JOIN control.orgs o USING (org_id)
@@ -91,6 +94,9 @@ class PostgresPeople:
 
     async def email(self, user_id: str) -> str:
         return await self._connection.fetchval(EMAIL, user_id) or ""
+
+    async def hold(self, user_id: str) -> bool:
+        return await self._connection.fetchval(HOLD_ACCOUNT, user_id) is not None
 
 
 class PostgresOrgs:

@@ -25,8 +25,9 @@ DELETE FROM control.provider_sign_ins WHERE sign_in_id = ANY(ARRAY(
 """Removes old sign-ins, except locked ones."""
 PERSON = """
 SELECT u.user_id, u.email, o.org_id FROM control.identities i JOIN control.users u USING (user_id)
-JOIN control.orgs o ON o.personal_of = u.user_id WHERE i.issuer = $1 AND i.subject = $2"""
-"""The person with an identity, and their own org."""
+JOIN control.orgs o ON o.personal_of = u.user_id WHERE i.issuer = $1 AND i.subject = $2 AND u.deleted_at IS NULL
+FOR SHARE OF u"""
+"""The person with an identity, and their own org. Nobody deletes the account until the transaction ends."""
 ADD_IDENTITY = "INSERT INTO control.identities (issuer, subject, user_id, created_at) VALUES ($1, $2, $3, $4)"
 """Stores the person whom a provider identifies."""
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 ACCOUNT_REVOKED = "account_revoked"
 ACCOUNT_BLOCKED = "account_blocked"
 ACCOUNT_UNBLOCKED = "account_unblocked"
+ACCOUNT_DELETED = "account_deleted"
 ORG_DELETED = "org_deleted"
 ORG_RESTORED = "org_restored"
 _NO_TOKEN = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,6 +57,11 @@ class Revocation:
     def of_unblocked(cls, subject: str) -> Revocation:
         """A block is taken away. It ends no token."""
         return cls(ACCOUNT_UNBLOCKED, subject=subject, issued_before=_NO_TOKEN, place_change=PlaceChange.BACK)
+
+    @classmethod
+    def of_deleted_account(cls, user_id: str) -> Revocation:
+        """A person's account is deleted. Its id never comes back."""
+        return cls(ACCOUNT_DELETED, subject=user_id, place_change=PlaceChange.LOST)
 
     @classmethod
     def of_service_account(cls, service_account_id: str) -> Revocation:

@@ -12,6 +12,7 @@ from oa_platform.system.ids import new_id
 from services.control.api_keys.app import keys as keys_app
 from services.control.api_keys.app.keys import ApiKeys, NewKey, Wanted
 from services.control.audit.domain import Action, Origin, by
+from services.control.housekeeping.limits import Retention
 from services.control.policy.domain import (
     SERVICE_ACCOUNT_SCOPES,
     OrgOwned,
@@ -54,6 +55,11 @@ class ServiceAccountStore(Protocol):
         """End the account, unless it has ended."""
         ...
 
+    async def sweep(self, after: str, ended_before: datetime) -> str:
+        """Remove accounts that ended earlier, and those of orgs that are gone since, with their keys, among a limited
+        number of accounts after an id. Return the id after which to go on; empty at the end."""
+        ...
+
     async def listed(self, org_id: str) -> Sequence[ServiceAccount]:
         """The org's accounts, the newest first."""
         ...
@@ -69,10 +75,14 @@ class Transaction(keys_app.Transaction, Protocol):
 class ServiceAccounts:
     """The service accounts of the caller's org."""
 
-    def __init__(self, transactions: Transactions[Transaction], clock: Clock, api_keys: ApiKeys) -> None:
+    def __init__(
+        self, transactions: Transactions[Transaction], clock: Clock, api_keys: ApiKeys, retention: Retention
+    ) -> None:
         self._transactions = transactions
         self._clock = clock
         self._api_keys = api_keys
+        self._retention = retention
+        self._swept_to = ""
 
     async def create(
         self, principal: StandingPrincipal, wanted: Wanted, origin: Origin
@@ -116,6 +126,12 @@ class ServiceAccounts:
             await tx.service_accounts.revoke(service_account_id, now)
             await tx.audit.add(by(principal, Action.SERVICE_ACCOUNT_REVOKED, origin, service_account_id), now)
             await tx.revocations.add(Revocation.of_service_account(service_account_id), now)
+
+    async def sweep(self) -> None:
+        """Remove accounts that ended long ago. Looks at a page of all accounts, and the next time at the next one."""
+        async with self._transactions.autocommit() as tx:
+            ended_before = self._clock.now() - self._retention.ended
+            self._swept_to = await tx.service_accounts.sweep(self._swept_to, ended_before)
 
     async def standing(self, principal: StandingPrincipal, _jti: str) -> Standing | None:
         """Return what a service account may do now; None if it has ended or is blocked, or its org was deleted. For

@@ -8,6 +8,7 @@ from datetime import datetime
 import asyncpg
 
 from oa_platform.postgres.pool import Connection
+from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.service_accounts.domain import ServiceAccount
 from services.control.service_accounts.limits import MAX_LISTED
 
@@ -36,6 +37,24 @@ REVOKE = """
 UPDATE control.service_accounts SET revoked_at = $2 WHERE service_account_id = $1 AND revoked_at IS NULL"""
 """Ends an account, unless it has ended."""
 
+SWEEP = """
+WITH page AS (
+    SELECT service_account_id FROM control.service_accounts
+    WHERE service_account_id > $1 ORDER BY service_account_id LIMIT $3
+), gone AS (
+    DELETE FROM control.service_accounts WHERE service_account_id = ANY(ARRAY(
+        SELECT a.service_account_id FROM control.service_accounts a JOIN control.orgs o USING (org_id)
+        WHERE a.service_account_id = ANY(ARRAY(SELECT service_account_id FROM page))
+          AND (o.gone_at < $2 OR a.revoked_at < $2)
+        FOR UPDATE OF a SKIP LOCKED))
+    RETURNING service_account_id
+), keys AS (
+    DELETE FROM control.api_keys WHERE owner = ANY(ARRAY(SELECT service_account_id FROM gone))
+)
+SELECT max(service_account_id) FROM page HAVING count(*) = $3"""
+"""Removes accounts that ended long ago, of the next ones after an id, with their keys. A locked row is in use: it is
+skipped."""
+
 
 class PostgresServiceAccounts:
     """See `app.ServiceAccountStore`."""
@@ -63,6 +82,9 @@ class PostgresServiceAccounts:
 
     async def revoke(self, service_account_id: str, now: datetime) -> None:
         await self._connection.execute(REVOKE, service_account_id, now)
+
+    async def sweep(self, after: str, ended_before: datetime) -> str:
+        return await self._connection.fetchval(SWEEP, after, ended_before, MAX_SWEPT_ROWS) or ""
 
     async def listed(self, org_id: str) -> Sequence[ServiceAccount]:
         rows = await self._connection.fetch(LISTED, org_id, MAX_LISTED)

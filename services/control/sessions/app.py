@@ -14,6 +14,7 @@ from oa_platform.system.ids import new_id
 from oa_platform.tasks.together import Together
 from services.control.audit.app import Audited
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin, by
+from services.control.housekeeping.limits import Retention
 from services.control.mail import app as mail_app
 from services.control.notices.app import tell_of_new_device
 from services.control.orgs.app import OrgStore
@@ -34,7 +35,6 @@ from services.control.sessions.domain import (
     to_revoke,
     used_counter,
 )
-from services.control.sessions.limits import SessionRetention
 from services.control.tokens.app import TokenIssuer
 from services.control.transactions.app import Transactions, settled
 
@@ -132,7 +132,7 @@ class Sessions:
         clock: Clock,
         issuer: TokenIssuer,
         hmac_key: bytes,
-        retention: SessionRetention,
+        retention: Retention,
     ) -> None:
         self._transactions = transactions
         self._clock = clock

@@ -11,7 +11,7 @@ from typing import Protocol
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
-from services.control.audit.domain import Action, AuditEntry, Origin
+from services.control.audit.domain import Action, AuditEntry, Origin, address_digest
 from services.control.mail import app as mail_app
 from services.control.mail.domain.address import canonical_email
 from services.control.mail.domain.letters import Kind, Letter, Mail
@@ -218,7 +218,8 @@ class SignIn:
         await tx.challenges.add(challenge)
         await tx.mail.add(Mail(new_id("mal"), kind, email, challenge_id, challenge.expires_at), now)
         reason = "" if welcome else "not_welcome"
-        await tx.audit.add(AuditEntry(Action.CHALLENGE_STARTED, origin, target=email, reason=reason), now)
+        digest = address_digest(self._hmac_key, email)
+        await tx.audit.add(AuditEntry(Action.CHALLENGE_STARTED, origin, target=digest, reason=reason), now)
         return challenge
 
     def letter(self, mail: Mail) -> Letter:
@@ -272,16 +273,19 @@ class SignIn:
         verdict = judge(challenge, device_id, code_hash(self._hmac_key, challenge_id, code), now)
         await tx.challenges.save(verdict.challenge)
         if verdict.reason:
-            entry = AuditEntry(Action.SIGNED_IN, origin, target=party.email, reason=verdict.reason)
-            await tx.audit.add(entry, now)
+            await tx.audit.add(self._refused(party.email, origin, verdict.reason), now)
             return _refusal_for(verdict.reason, verdict)
         if not await tx.challenges.holds_unblocked(party.email):
-            await tx.audit.add(AuditEntry(Action.SIGNED_IN, origin, target=party.email, reason="blocked"), now)
+            await tx.audit.add(self._refused(party.email, origin, "blocked"), now)
             return _refusal_for("challenge_expired")
         for bucket in address_buckets(party.email, device_id, origin.network):
             await tx.rates.reset(bucket)
         await tx.mail.drop(challenge_id)
         return await self._signed_in(tx, party.email, device_id, refresh_token, origin, now)
+
+    def _refused(self, email: str, origin: Origin, reason: str) -> AuditEntry:
+        digest = address_digest(self._hmac_key, email)
+        return AuditEntry(Action.SIGNED_IN, origin, target=digest, reason=reason)
 
     async def _signed_in(
         self, tx: Transaction, email: str, device_id: str, refresh_token: str, origin: Origin, now: datetime

@@ -71,7 +71,10 @@ class AuditEvent(_message.Message):
     actor: _builtins.str
     """Who did it: a person, a service account or "operator"; empty if unknown."""
     target: _builtins.str
-    """The person or thing that the action concerns."""
+    """The person or thing that the action concerns. In the place of an address stands its
+    digest (`adr_…`), always the same for one address; events of releases before digests
+    have the address.
+    """
     outcome: Global___AuditOutcome.ValueType
     """How it ended."""
     reason: _builtins.str
@@ -133,7 +136,9 @@ class ListAuditEventsRequest(_message.Message):
     action: _builtins.str
     """What was done."""
     target: _builtins.str
-    """The person or thing that the action concerns."""
+    """The person or thing that the action concerns: the target of events, or an address,
+    which also finds the events with its digest.
+    """
     outcome: Global___AuditOutcome.ValueType
     """How it ended."""
     @_builtins.property

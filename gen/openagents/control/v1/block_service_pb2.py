@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from openagents.common.v1 import options_pb2 as openagents_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)openagents/control/v1/block_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"\xcb\x01\n\x07Subject\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x15\n\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x39\n\nblock_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tblockTime\x12#\n\rlive_sessions\x18\x05 \x01(\rR\x0cliveSessions\x12\x1b\n\tlive_keys\x18\x06 \x01(\rR\x08liveKeys\"8\n\x11GetSubjectRequest\x12#\n\x07subject\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xc0\x02R\x07subject\"N\n\x12GetSubjectResponse\x12\x38\n\x07subject\x18\x01 \x01(\x0b\x32\x1e.openagents.control.v1.SubjectR\x07subject\":\n\x13\x42lockSubjectRequest\x12#\n\x07subject\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xc0\x02R\x07subject\"P\n\x14\x42lockSubjectResponse\x12\x38\n\x07subject\x18\x01 \x01(\x0b\x32\x1e.openagents.control.v1.SubjectR\x07subject\"<\n\x15UnblockSubjectRequest\x12#\n\x07subject\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xc0\x02R\x07subject\"R\n\x16UnblockSubjectResponse\x12\x38\n\x07subject\x18\x01 \x01(\x0b\x32\x1e.openagents.control.v1.SubjectR\x07subject2\xf6\x02\n\x0c\x42lockService\x12r\n\nGetSubject\x12(.openagents.control.v1.GetSubjectRequest\x1a).openagents.control.v1.GetSubjectResponse\"\x0f\x90\x02\x01\xe2\xf3\x18\x08operator\x12u\n\x0c\x42lockSubject\x12*.openagents.control.v1.BlockSubjectRequest\x1a+.openagents.control.v1.BlockSubjectResponse\"\x0c\xe2\xf3\x18\x08operator\x12{\n\x0eUnblockSubject\x12,.openagents.control.v1.UnblockSubjectRequest\x1a-.openagents.control.v1.UnblockSubjectResponse\"\x0c\xe2\xf3\x18\x08operatorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)openagents/control/v1/block_service.proto\x12\x15openagents.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"openagents/common/v1/options.proto\"\x88\x02\n\x07Subject\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12\x15\n\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x39\n\nblock_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tblockTime\x12#\n\rlive_sessions\x18\x05 \x01(\rR\x0cliveSessions\x12\x1b\n\tlive_keys\x18\x06 \x01(\rR\x08liveKeys\x12;\n\x0b\x64\x65lete_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ndeleteTime\"8\n\x11GetSubjectRequest\x12#\n\x07subject\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xc0\x02R\x07subject\"N\n\x12GetSubjectResponse\x12\x38\n\x07subject\x18\x01 \x01(\x0b\x32\x1e.openagents.control.v1.SubjectR\x07subject\":\n\x13\x42lockSubjectRequest\x12#\n\x07subject\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xc0\x02R\x07subject\"P\n\x14\x42lockSubjectResponse\x12\x38\n\x07subject\x18\x01 \x01(\x0b\x32\x1e.openagents.control.v1.SubjectR\x07subject\"<\n\x15UnblockSubjectRequest\x12#\n\x07subject\x18\x01 \x01(\tB\t\x9a\xf4\x18\x05\x08\x01\x18\xc0\x02R\x07subject\"R\n\x16UnblockSubjectResponse\x12\x38\n\x07subject\x18\x01 \x01(\x0b\x32\x1e.openagents.control.v1.SubjectR\x07subject2\xf6\x02\n\x0c\x42lockService\x12r\n\nGetSubject\x12(.openagents.control.v1.GetSubjectRequest\x1a).openagents.control.v1.GetSubjectResponse\"\x0f\x90\x02\x01\xe2\xf3\x18\x08operator\x12u\n\x0c\x42lockSubject\x12*.openagents.control.v1.BlockSubjectRequest\x1a+.openagents.control.v1.BlockSubjectResponse\"\x0c\xe2\xf3\x18\x08operator\x12{\n\x0eUnblockSubject\x12,.openagents.control.v1.UnblockSubjectRequest\x1a-.openagents.control.v1.UnblockSubjectResponse\"\x0c\xe2\xf3\x18\x08operatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,19 +46,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BLOCKSERVICE'].methods_by_name['UnblockSubject']._loaded_options = None
   _globals['_BLOCKSERVICE'].methods_by_name['UnblockSubject']._serialized_options = b'\342\363\030\010operator'
   _globals['_SUBJECT']._serialized_start=138
-  _globals['_SUBJECT']._serialized_end=341
-  _globals['_GETSUBJECTREQUEST']._serialized_start=343
-  _globals['_GETSUBJECTREQUEST']._serialized_end=399
-  _globals['_GETSUBJECTRESPONSE']._serialized_start=401
-  _globals['_GETSUBJECTRESPONSE']._serialized_end=479
-  _globals['_BLOCKSUBJECTREQUEST']._serialized_start=481
-  _globals['_BLOCKSUBJECTREQUEST']._serialized_end=539
-  _globals['_BLOCKSUBJECTRESPONSE']._serialized_start=541
-  _globals['_BLOCKSUBJECTRESPONSE']._serialized_end=621
-  _globals['_UNBLOCKSUBJECTREQUEST']._serialized_start=623
-  _globals['_UNBLOCKSUBJECTREQUEST']._serialized_end=683
-  _globals['_UNBLOCKSUBJECTRESPONSE']._serialized_start=685
-  _globals['_UNBLOCKSUBJECTRESPONSE']._serialized_end=767
-  _globals['_BLOCKSERVICE']._serialized_start=770
-  _globals['_BLOCKSERVICE']._serialized_end=1144
+  _globals['_SUBJECT']._serialized_end=402
+  _globals['_GETSUBJECTREQUEST']._serialized_start=404
+  _globals['_GETSUBJECTREQUEST']._serialized_end=460
+  _globals['_GETSUBJECTRESPONSE']._serialized_start=462
+  _globals['_GETSUBJECTRESPONSE']._serialized_end=540
+  _globals['_BLOCKSUBJECTREQUEST']._serialized_start=542
+  _globals['_BLOCKSUBJECTREQUEST']._serialized_end=600
+  _globals['_BLOCKSUBJECTRESPONSE']._serialized_start=602
+  _globals['_BLOCKSUBJECTRESPONSE']._serialized_end=682
+  _globals['_UNBLOCKSUBJECTREQUEST']._serialized_start=684
+  _globals['_UNBLOCKSUBJECTREQUEST']._serialized_end=744
+  _globals['_UNBLOCKSUBJECTRESPONSE']._serialized_start=746
+  _globals['_UNBLOCKSUBJECTRESPONSE']._serialized_end=828
+  _globals['_BLOCKSERVICE']._serialized_start=831
+  _globals['_BLOCKSERVICE']._serialized_end=1205
 # @@protoc_insertion_point(module_scope)

@@ -29,10 +29,11 @@ class Subject(_message.Message):
     BLOCK_TIME_FIELD_NUMBER: _builtins.int
     LIVE_SESSIONS_FIELD_NUMBER: _builtins.int
     LIVE_KEYS_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Person (`usr_…`) or service account (`sva_…`)."""
     name: _builtins.str
-    """Address of a person; name of a service account."""
+    """Address of a person; name of a service account. Empty for a deleted account."""
     org_id: _builtins.str
     """Org of a service account, or own org of a person."""
     live_sessions: _builtins.int
@@ -43,6 +44,12 @@ class Subject(_message.Message):
     def block_time(self) -> _timestamp_pb2.Timestamp:
         """When the person or account was blocked; absent if it is not blocked."""
 
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When the person's account was deleted; absent if it is not deleted. Nothing else is
+        known of a deleted account.
+        """
+
     def __init__(
         self,
         *,
@@ -52,10 +59,11 @@ class Subject(_message.Message):
         block_time: _timestamp_pb2.Timestamp | None = ...,
         live_sessions: _builtins.int = ...,
         live_keys: _builtins.int = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["block_time", b"block_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block_time", b"block_time", "delete_time", b"delete_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_time", b"block_time", "live_keys", b"live_keys", "live_sessions", b"live_sessions", "name", b"name", "org_id", b"org_id", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_time", b"block_time", "delete_time", b"delete_time", "live_keys", b"live_keys", "live_sessions", b"live_sessions", "name", b"name", "org_id", b"org_id", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

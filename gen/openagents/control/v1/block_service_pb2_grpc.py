@@ -68,7 +68,7 @@ class BlockServiceServicer:
     def BlockSubject(self, request, context):
         """Blocks a person or service account. It gets no access any more, and everything that
         it has open ends: sessions, personal access tokens, sockets, streams of workers.
-        Blocking it again changes nothing.
+        Blocking it again changes nothing, nor does blocking a deleted account.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

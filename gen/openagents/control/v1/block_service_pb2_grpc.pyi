@@ -40,7 +40,7 @@ class BlockServiceStub:
     BlockSubject: _grpc.UnaryUnaryMultiCallable[_block_service_pb2.BlockSubjectRequest, _block_service_pb2.BlockSubjectResponse]
     """Blocks a person or service account. It gets no access any more, and everything that
     it has open ends: sessions, personal access tokens, sockets, streams of workers.
-    Blocking it again changes nothing.
+    Blocking it again changes nothing, nor does blocking a deleted account.
     """
     UnblockSubject: _grpc.UnaryUnaryMultiCallable[_block_service_pb2.UnblockSubjectRequest, _block_service_pb2.UnblockSubjectResponse]
     """Removes the block. Sessions and personal access tokens that the block ended stay
@@ -59,7 +59,7 @@ class BlockServiceAsyncStub(BlockServiceStub):
     BlockSubject: _aio.UnaryUnaryMultiCallable[_block_service_pb2.BlockSubjectRequest, _block_service_pb2.BlockSubjectResponse]  # type: ignore[assignment]
     """Blocks a person or service account. It gets no access any more, and everything that
     it has open ends: sessions, personal access tokens, sockets, streams of workers.
-    Blocking it again changes nothing.
+    Blocking it again changes nothing, nor does blocking a deleted account.
     """
     UnblockSubject: _aio.UnaryUnaryMultiCallable[_block_service_pb2.UnblockSubjectRequest, _block_service_pb2.UnblockSubjectResponse]  # type: ignore[assignment]
     """Removes the block. Sessions and personal access tokens that the block ended stay
@@ -87,7 +87,7 @@ class BlockServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_block_service_pb2.BlockSubjectResponse, _abc.Awaitable[_block_service_pb2.BlockSubjectResponse]]:
         """Blocks a person or service account. It gets no access any more, and everything that
         it has open ends: sessions, personal access tokens, sockets, streams of workers.
-        Blocking it again changes nothing.
+        Blocking it again changes nothing, nor does blocking a deleted account.
         """
 
     @_abc_1.abstractmethod

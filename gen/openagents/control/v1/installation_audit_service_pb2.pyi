@@ -46,7 +46,9 @@ class ListInstallationAuditEventsRequest(_message.Message):
     action: _builtins.str
     """What was done."""
     target: _builtins.str
-    """The person or thing that the action concerns."""
+    """The person or thing that the action concerns: the target of events, or an address,
+    which also finds the events with its digest.
+    """
     outcome: _audit_service_pb2.AuditOutcome.ValueType
     """How it ended."""
     @_builtins.property

@@ -39,6 +39,7 @@ from services.control.api_keys.domain import (
 from services.control.api_keys.limits import REFUSED_ON_RECORD_EVERY, KeyLimits
 from services.control.audit.app import Audited
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
+from services.control.housekeeping.limits import Retention
 from services.control.mail import app as mail_app
 from services.control.notices.app import tell_of_key
 from services.control.orgs.app import OrgStore, PeopleTransaction, done
@@ -119,6 +120,11 @@ class ApiKeyStore(UseStore, Protocol):
         """Store the key's successor, and when the key ends."""
         ...
 
+    async def sweep(self, after: str, ended_before: datetime, by_operators_before: datetime) -> str:
+        """Remove keys that ended earlier, and those of orgs that are gone since, among a limited number of keys after
+        an id. Return the id after which to go on; empty at the end."""
+        ...
+
     async def refused(self, api_key_id: str, now: datetime, not_since: datetime) -> bool:
         """Whether to record a use of the key after its end: none has been recorded since `not_since`."""
         ...
@@ -160,12 +166,15 @@ class ApiKeys:
         issuer: TokenIssuer,
         hmac_key: bytes,
         limits: KeyLimits,
+        retention: Retention,
     ) -> None:
         self._transactions = transactions
         self._clock = clock
         self._issuer = issuer
         self._hmac_key = hmac_key
         self._limits = limits
+        self._retention = retention
+        self._swept_to = ""
         self.uses = KeyUses(transactions)
         self._standings = Together(self._read_standings)
 
@@ -319,6 +328,15 @@ class ApiKeys:
                 await tx.audit.add(entry, now)
             for key, reason in ended:
                 await _end(tx, key.api_key_id, reason, now)
+
+    async def sweep_ended(self) -> None:
+        """Remove keys that ended long ago. Looks at a page of all keys, and the next time at the next one. A removed
+        key is refused as one that was never made."""
+        now, retention = self._clock.now(), self._retention
+        async with self._transactions.autocommit() as tx:
+            self._swept_to = await tx.api_keys.sweep(
+                self._swept_to, now - retention.ended, now - retention.ended_by_operators
+            )
 
     async def exchange(self, text: str, use: Use, origin: Origin) -> IssuedToken:
         """Exchange a key for a token, which does not outlive the key. Raises Refusal `invalid_api_key`, which is the

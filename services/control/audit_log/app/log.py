@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from oa_base.refusal import Refusal
 from oa_runlog.proof.audit import AuditHead, audit_start
+from services.control.audit.domain import address_digest
 from services.control.audit_log.app.tables import Reading
 from services.control.audit_log.domain import Filters, RecordedEvent
 from services.control.audit_log.limits import AuditLogLimits
+from services.control.mail.domain.address import canonical_email
 from services.control.policy.domain import StandingPrincipal
 from services.control.transactions.app import Transactions
 
@@ -47,19 +49,29 @@ class AuditLog:
     before the first page.
     """
 
-    def __init__(self, transactions: Transactions[Reading], limits: AuditLogLimits) -> None:
+    def __init__(self, transactions: Transactions[Reading], limits: AuditLogLimits, hmac_key: bytes) -> None:
         self._transactions = transactions
         self._limits = limits
+        self._hmac_key = hmac_key
 
     async def list(self, org_id: str, filters: Filters, *, size: int = 0, below_id: int = NEWEST_ID) -> EventPage:
-        """Events of an org. A page looks at a bounded number of events, so it may be short."""
+        """Events of an org. A page looks at a bounded number of events, so it may be short. A target may be an address,
+        whose events have its digest."""
         size = size or self._limits.page_items
+        filters = replace(filters, address=self._digest(filters.target))
         async with self._transactions.autocommit() as tx:
             looked = await tx.audit_log.looked(org_id, below_id, self._limits.looked_at)
             events = await tx.audit_log.listed(org_id, below_id, looked.lowest_id, filters, size + 1)
         if len(events) > size:
             return EventPage(events[:size], events[size - 1].audit_id)
         return EventPage(events, looked.lowest_id if looked.events == self._limits.looked_at else 0)
+
+    def _digest(self, target: str) -> str | None:
+        """The digest of a target that is an address; None for others."""
+        try:
+            return address_digest(self._hmac_key, canonical_email(target))
+        except Refusal:
+            return None
 
     async def own(self, principal: StandingPrincipal, *, size: int = 0, below_id: int = NEWEST_ID) -> EventPage:
         """Events that the caller did, or that were done to the caller, in every org."""

@@ -36,6 +36,7 @@ from services.control.audit_log.limits import AuditLogLimits
 from services.control.audit_log.store import PostgresAuditLog
 from services.control.policy.domain import Role, Scope, StandingPrincipal, role_scopes
 from services.control.tests.cases import Cases, cases_on
+from services.control.tests.harness import HMAC_KEY
 
 ORG, OTHER = "org_a", "org_b"
 OWNER = StandingPrincipal(PrincipalKind.USER, "usr_01JD8V0000000000000000000A", ORG)
@@ -312,7 +313,7 @@ async def test_a_list_has_a_range_of_time(cases: Cases, clock: FakeClock) -> Non
 async def test_a_page_looks_at_a_bounded_number_of_events(cases: Cases) -> None:
     await recorded(cases, 1, target="sought", actor="usr_a")
     await recorded(cases, 5)
-    log = AuditLog(cases.transactions, AuditLogLimits(looked_at=3))
+    log = AuditLog(cases.transactions, AuditLogLimits(looked_at=3), HMAC_KEY.encode())
     first = await log.list(ORG, Filters(actor="usr_a"))
     assert first.events == []
     assert first.next_below
@@ -337,7 +338,7 @@ async def test_a_person_sees_what_concerns_that_person_in_every_org(cases: Cases
 async def test_the_chain_is_read_in_parts(cases: Cases) -> None:
     await recorded(cases, 5)
     await cases.sealer.seal_all()
-    log = AuditLog(cases.transactions, AuditLogLimits(chain_items=2))
+    log = AuditLog(cases.transactions, AuditLogLimits(chain_items=2), HMAC_KEY.encode())
     assert verify_audit_log(await exported(log)).count == 5
     assert len((await log.read(ORG, 2)).events) == 2
     with pytest.raises(Refusal) as refused:
@@ -365,7 +366,7 @@ async def test_what_is_dropped_while_it_is_read_is_no_hole(cases: Cases, admin: 
 
         autocommit = begin
 
-    part = await AuditLog(Interrupted(), AuditLogLimits()).read(ORG, 0)
+    part = await AuditLog(Interrupted(), AuditLogLimits(), HMAC_KEY.encode()).read(ORG, 0)
     assert (part.start.sequence, len(part.events), part.begins_late) == (2, 1, False)
 
 

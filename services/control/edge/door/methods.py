@@ -13,10 +13,12 @@ from google.protobuf.message_factory import GetMessageClass
 
 from openagents.common.v1 import options_pb2, scopes_pb2
 from openagents.control.v1 import (
+    account_service_pb2,
     api_key_service_pb2,
     audit_service_pb2,
     auth_service_pb2,
     block_service_pb2,
+    installation_account_service_pb2,
     installation_audit_service_pb2,
     installation_org_service_pb2,
     installation_session_service_pb2,
@@ -46,10 +48,12 @@ from services.control.edge.limits import CallClass
 from services.control.policy.domain import Access, AnyPrincipal, Public, Scope, Scoped, SessionOnly
 
 FILES: tuple[FileDescriptor, ...] = (
+    account_service_pb2.DESCRIPTOR,
     api_key_service_pb2.DESCRIPTOR,
     audit_service_pb2.DESCRIPTOR,
     auth_service_pb2.DESCRIPTOR,
     block_service_pb2.DESCRIPTOR,
+    installation_account_service_pb2.DESCRIPTOR,
     installation_audit_service_pb2.DESCRIPTOR,
     installation_org_service_pb2.DESCRIPTOR,
     installation_session_service_pb2.DESCRIPTOR,

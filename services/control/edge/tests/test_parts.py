@@ -75,6 +75,8 @@ def test_the_contract_decides_what_is_open_and_for_whom() -> None:
         "openagents.control.v1.BlockService/GetSubject",
         "openagents.control.v1.BlockService/BlockSubject",
         "openagents.control.v1.BlockService/UnblockSubject",
+        "openagents.control.v1.InstallationAccountService/GetInstallationAccountDeletion",
+        "openagents.control.v1.InstallationAccountService/DeleteInstallationAccount",
         "openagents.control.v1.InstallationAuditService/ListInstallationAuditEvents",
         "openagents.control.v1.InstallationAuditService/ReadInstallationAuditLog",
         "openagents.control.v1.InstallationOrgService/ListInstallationOrgs",

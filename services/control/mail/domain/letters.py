@@ -21,6 +21,7 @@ class Kind(StrEnum):
     SIGN_IN_REFUSED = "sign_in_refused"
     NEW_DEVICE = "new_device"
     KEY_CREATED = "key_created"
+    ACCOUNT_DELETED = "account_deleted"
 
 
 class Outcome(StrEnum):

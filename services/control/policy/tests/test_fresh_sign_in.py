@@ -97,6 +97,7 @@ def _bodies(org_id: str) -> dict[str, dict[str, object]]:
     org: dict[str, object] = {"orgId": org_id}
     member = org | {"userId": new_id("usr")}
     named: dict[str, dict[str, object]] = {
+        "AccountService/DeleteAccount": {"userId": new_id("usr")},
         "ApiKeyService/CreateApiKey": {"name": "n", "scopes": ["runs.read"], "ttlSeconds": 3600},
         "ApiKeyService/RotateApiKey": {"apiKeyId": new_id("apk")},
         "InvitationService/CreateInvitation": org | {"email": "b@example.org", "role": "ROLE_MEMBER"},

@@ -29,7 +29,7 @@ from services.control.provider_sign_in.tests.openid import REDIRECT, OpenId, cla
 from services.control.sign_in.app import SignedIn
 from services.control.sign_in.domain.challenge import code_of
 from services.control.sign_in.domain.sign_up import Knock, SignUp, SignUpRule
-from services.control.tests.cases import LIMITS, ORIGIN, Cases, cases_on
+from services.control.tests.cases import LIMITS, ORIGIN, Cases, cases_on, somebody_waits
 from services.control.tests.harness import HMAC_KEY, new_id
 
 DEVICE = new_id("dev")
@@ -319,3 +319,27 @@ def test_the_table_of_identities_that_come_for_the_first_time() -> None:
 def test_a_subject_that_is_none_is_not_kept(subject: str) -> None:
     assert not Identity("https://op.example", subject, ADA, email_verified=True).is_storable
     assert Identity("https://op.example", "a" * 255, ADA, email_verified=True).is_storable
+
+
+async def test_the_providers_account_opens_another_account_after_a_deletion(people: Cases, openid: OpenId) -> None:
+    first = await signed_in(people, openid)
+    await people.accounts.delete(first.user.user_id, ORIGIN)
+    again = await signed_in(people, openid)
+    assert (again.new_user, again.user.email) == (True, ADA)
+    assert again.user.user_id != first.user.user_id
+    assert again.user.org_id != first.user.org_id
+
+
+async def test_a_sign_in_that_meets_a_deletion_never_opens_the_deleted_account(
+    people: Cases, openid: OpenId, admin: Any
+) -> None:
+    for _ in range(4):
+        first = await signed_in(people, openid)
+        async with people.transactions.begin() as tx:  # the deletion has locked the account, and goes on in a moment
+            await tx.accounts.locked(first.user.user_id)
+            meeting = asyncio.create_task(signed_in(people, openid, new_id("dev")))
+            await somebody_waits(admin)
+            await tx.accounts.erase(first.user.user_id, SystemClock().now())
+        met = await meeting
+        assert (met.new_user, met.user.user_id != first.user.user_id) == (True, True)
+        await people.accounts.delete(met.user.user_id, ORIGIN)

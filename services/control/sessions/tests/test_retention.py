@@ -9,13 +9,12 @@ import pytest
 
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
-from services.control.housekeeping.limits import MAX_SWEPT_ROWS
+from services.control.housekeeping.limits import MAX_SWEPT_ROWS, Retention
 from services.control.sessions.domain import RevokeReason
-from services.control.sessions.limits import SessionRetention
 from services.control.tests.cases import ORIGIN, Cases, cases_on, reason_of
 
 ADA = "ada@example.org"
-KEPT = SessionRetention()
+KEPT = Retention()
 DAY_S = 86_400
 
 
@@ -55,8 +54,8 @@ async def test_a_session_is_removed_long_after_its_end_and_its_tokens_stay_refus
 async def test_what_operators_ended_stays_as_long_as_the_audit_log_has_it(
     control_database: Database, clock: FakeClock, admin: Any
 ) -> None:
-    retention = SessionRetention(timedelta(days=30), timedelta(days=90))
-    async with cases_on(control_database, clock, session_retention=retention) as cases:
+    retention = Retention(timedelta(days=30), timedelta(days=90))
+    async with cases_on(control_database, clock, retention=retention) as cases:
         first, own = await cases.signed_in(ADA), await cases.signed_in(ADA, "dev_01JD8V0000000000000000000B")
         person, session_id = first.session.user_id, first.session.session_id
         async with cases.transactions.begin() as tx:

@@ -1,0 +1,1 @@
+"""Deleting accounts: people delete their own, operators anybody's."""
