@@ -119,11 +119,13 @@ def _from_status(status: status_pb2.Status) -> Refusal | None:
 def from_code(grpc_code: str, details: str) -> Refusal:
     """Return the nearest refusal for a bare gRPC code ("UNAVAILABLE") with its text."""
     if grpc_code == "INTERNAL" and details == LOST_STATUS:
-        text = "the call was ended while it was sending, and gRPC lost the reason"
-        return Refusal("unavailable", f"{text}; call again, or look at the proxy in front of the service")
+        advice = "call again, or look at the proxy in front of the service"
+        return Refusal(
+            "unavailable", f"gRPC lost the reason, because the call was ended while it was sending; {advice}"
+        )
     if _PAGE in details:
         said = _cut(details, MAX_MESSAGE_BYTES)
-        return Refusal("unavailable", f"{said}; this is a page of a proxy: look at the one in front of the service")
+        return Refusal("unavailable", f"{said}; look at the proxy in front of the service, whose page this is")
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"
