@@ -10,8 +10,10 @@ from typing import Any
 from pydantic import Secret, SecretStr, TypeAdapter
 
 Node = Mapping[str, Any]
-_NO_SCHEMAS = {"config", "fields", "metadata", "serialization", "computed_fields"}
-"""The entries of a schema below which there are no schemas, or only those that `_fields_of` returns."""
+_OF_FIELDS = {"model-fields", "typed-dict", "dataclass-args", "named-tuple"}
+"""Types of the schemas that have fields."""
+_OF_SCHEMAS = {"choices", "steps", "definitions"}
+"""Entries of a schema that hold several others. The names of all other entries with schemas end with "schema"."""
 
 
 def secret_in(core: Any) -> str | None:
@@ -44,17 +46,23 @@ def _nodes(core: Any) -> Iterator[tuple[str, Node, Node]]:
             yield path, node, config
             if _writer_of(node) is not None:
                 continue
-            fields = _fields_of(node)
-            left.extend((f"{path}.{name}", field, config) for name, field in fields)
-            left.extend((path, each, config) for key, each in node.items() if key not in _NO_SCHEMAS)
+            left.extend((f"{path}.{name}", field, config) for name, field in _fields_of(node))
+            left.extend((path, each, config) for each in _inner(node))
+
+
+def _inner(node: Node) -> Iterator[Any]:
+    """The schemas in a schema, other than those of fields. The rest are values of the user's, such as defaults."""
+    for name, entry in node.items():
+        if name.endswith("schema") or name in _OF_SCHEMAS:
+            yield list(entry.values()) if name == "choices" and isinstance(entry, Mapping) else entry
 
 
 def _fields_of(node: Node) -> list[tuple[str, Node]]:
     """The fields of a model, a TypedDict or a dataclass, by name."""
-    fields = node.get("fields")
-    if isinstance(fields, Mapping):
-        return list(fields.items())
-    return [(each["name"], each) for each in fields or () if isinstance(each, Mapping)]
+    if node.get("type") not in _OF_FIELDS:
+        return []
+    fields = node["fields"]
+    return list(fields.items()) if isinstance(fields, Mapping) else [(each["name"], each) for each in fields]
 
 
 def _writer_of(node: Node) -> Any:

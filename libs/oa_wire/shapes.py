@@ -243,8 +243,12 @@ def _part(value: object, is_wanted: Callable[[object], bool]) -> str | None:
             return path
         if id(part) not in seen:
             seen.add(id(part))
-            left.extend((path + step, each) for step, each in _parts(part))
+            left.extend((path + step, each) for step, each in _parts(part) if not isinstance(each, _LEAVES))
     return None
+
+
+_LEAVES = (str, bytes, int, float, type(None))
+"""Classes whose values have no parts, and are not looked for."""
 
 
 def _formless_part(value: object) -> tuple[str, str]:

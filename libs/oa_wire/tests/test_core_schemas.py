@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pytest
 from pydantic import (
@@ -57,10 +57,47 @@ class Tree(BaseModel):
     below: list[Tree] = []
 
 
+class Fields(BaseModel):
+    """Its tag is a word of schemas."""
+
+    kind: Literal["fields"] = "fields"
+    secret: SecretStr | None = None
+
+
+class Config(BaseModel):
+    """Its tag, too."""
+
+    kind: Literal["config"] = "config"
+
+
+class Pair(NamedTuple):
+    """A tuple with names."""
+
+    first: int
+    second: Secret[str]
+
+
+ENDLESS: dict[str, Any] = {"type": "model-fields", "serialization": {"function": str}}
+ENDLESS["schema"] = ENDLESS
+
+
+class Defaults(BaseModel):
+    """Its default looks like a schema that has no end."""
+
+    values: dict[str, Any] = ENDLESS
+    secret: SecretStr | None = None
+
+
 @pytest.mark.parametrize(
     ("stated", "path"),
     [
         (SecretStr, ""),
+        (Annotated[Config | Fields, Field(discriminator="kind")], ".secret"),
+        (Annotated[Config | Fields, Field(discriminator="kind")] | int, ".secret"),
+        (Pair, ".second"),
+        (Defaults, ".secret"),
+        (tuple[int, SecretStr], ""),
+        (list[Any], None),
         (list[Secret[int]], ""),
         (Login, ".secret"),
         (Holder, ".logins.secret"),

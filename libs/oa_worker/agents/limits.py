@@ -27,8 +27,8 @@ class AgentLimits:
     """After a takeover: how long a branch of the function may work by itself before it asks for the next item of the
     run's past. After that, the other branches continue without it."""
     stop_timeout_ms: int = 10_000
-    """Maximum wait for a function whose run was taken away. A function that still runs then is left behind, and that is
-    logged."""
+    """Maximum wait for a function whose run was taken away, and at the end of `Worker.run`. A function that still runs
+    then is left behind, and that is logged."""
 
 
 MAX_STEP_THREADS = 64

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
 from oa_wire.given import check_count, check_function, check_named_texts
-from oa_wire.shapes import Shape, json_text
+from oa_wire.shapes import Misfit, Shape, json_text
 from oa_worker.agents.adapter import AgentAdapter
 from oa_worker.agents.declared import declared_input, declared_output
 from oa_worker.agents.failures import AgentExit, AgentFailure, cause_in, words_of
@@ -56,10 +56,14 @@ class Played(Generic[Out]):
 
     @property
     def result(self) -> Out:
-        """The agent's result. Raises AssertionError, with what is known about the end, if the run did not succeed."""
+        """The agent's result, as a caller reads it. Raises AssertionError, with what is known about the end, if the run
+        did not succeed, or if no caller can read the result as the agent's type."""
         if self.finish.outcome != pb.RUN_OUTCOME_SUCCEEDED:
             raise AssertionError(f"the run failed: {self.finish.reason}: {self.finish.message}")
-        return self.output.read(self.finish.result_json)
+        try:
+            return self.output.read(self.finish.result_json)
+        except Misfit as misfit:
+            raise AssertionError(f"the result can't be read as the agent's type: {misfit}") from None
 
     @property
     def steps(self) -> list[str]:

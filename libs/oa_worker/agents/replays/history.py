@@ -12,8 +12,10 @@ import asyncio
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NoReturn
 
+from oa_base.clock import ns_of
 from oa_base.visible import visible
 from oa_runlog.events import (
     ChildFinished,
@@ -240,6 +242,13 @@ class History:
         await self._wait("input", "", f"input {number}", number, seq)
         return text
 
+    async def time(self, end: datetime) -> None:
+        """Return when the wait for this time is over: at once, because the log goes on after it. If the run's end was
+        asked for meanwhile, the wait lasts until the cancel reaches the function.
+        """
+        if self._cancel is not None and self._cancel.recorded_ns < ns_of(end):
+            await self._wait("time", "", "the end of a wait", 0, None)
+
     def _raise_as_then(self, name: str) -> None:
         if name in self._raised:
             raise self._raised[name]
@@ -303,15 +312,9 @@ class History:
         if self._may_have_raised(asked) or (not self._due and end is None):
             self.stopped = asked.text
             return True
-        seq, recorded = (self._due[0][0], self._due[0][2]) if self._due else self._end_of_log()
+        seq, recorded = (self._due[0][0], self._due[0][2]) if self._due else _end_of(self._recorded)
         self._diverge(Divergence(seq, asked.ordinal, recorded, asked.text, _advice(asked, self.has_branches)))
         return True
-
-    def _end_of_log(self) -> tuple[int, str]:
-        end = self._recorded.end
-        assert end is not None
-        assert isinstance(end.body, RunFinished)
-        return end.seq, _finish_text(end.body)
 
     def _may_have_raised(self, asked: _Asked) -> bool:
         """Whether it may have begun and raised, or been refused, when the run was recorded; the log lacks it then."""
@@ -343,14 +346,22 @@ class History:
 
 
 def _rank(asked: _Asked) -> tuple[bool, bool]:
-    """What the log does not have comes first. An input comes last: a branch may listen for one more without an end."""
-    return asked.is_beyond and asked.kind == "input", not asked.is_beyond
+    """What the log does not have comes first. An input comes last, because a branch may listen for one more without an
+    end, and so does a time: the run's cancel ends the wait for it."""
+    return asked.is_beyond and asked.kind in ("input", "time"), not asked.is_beyond
 
 
 def _advice(asked: _Asked, has_branches: bool) -> str:
     if asked.is_beyond:
         return _RAISED.get(asked.kind, "")
     return _SLOW if has_branches else ""
+
+
+def _end_of(recorded: RecordedRun) -> tuple[int, str]:
+    end = recorded.end
+    assert end is not None
+    assert isinstance(end.body, RunFinished)
+    return end.seq, _finish_text(end.body)
 
 
 def _last_number(names: Iterable[str]) -> int:

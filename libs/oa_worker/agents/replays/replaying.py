@@ -244,7 +244,7 @@ class _ReplayedRun(Run[Any]):
         self._history.begins_in(task)
 
     async def _until(self, end: datetime) -> None:
-        """Return at once: the time is over, or else the log has nothing after it."""
+        await self._history.time(end)
 
 
 class _ReplayedSteps(Steps):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import pytest
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from oa_base.refusal import Refusal
@@ -150,3 +151,19 @@ async def test_a_result_that_no_log_takes_fails_the_run(chars: int, reason: str)
 
     played = await play(wordy, chars)
     assert played.finish.reason == reason
+
+
+class Renamed(BaseModel):
+    """Is written under another name than it is read."""
+
+    count: int = Field(validation_alias="n", serialization_alias="number")
+
+
+async def test_a_result_that_no_caller_can_read_is_no_result() -> None:
+    async def agent(run: Run[int]) -> Renamed:
+        return Renamed.model_validate({"n": run.input})
+
+    played = await play(agent, 3)
+    assert played.finish.result_json == '{"number":3}'
+    with pytest.raises(AssertionError, match=r"can't be read as the agent's type: \$\.n: Field required"):
+        _ = played.result

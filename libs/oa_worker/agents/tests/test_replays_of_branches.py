@@ -6,7 +6,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
+
+import pytest
 
 from oa_runlog import events as ev
 from oa_worker.agents import Run
@@ -198,3 +201,41 @@ async def test_only_a_function_with_branches_is_asked_whether_one_of_them_is_slo
         assert diverged is not None
         assert (diverged.recorded, diverged.asked) == ("step 1, 'note'", "request r1, 'Buy?'")
         assert ("patience_ms" in diverged.advice) == has_advice
+
+
+LONG = timedelta(days=100_000)
+"""Longer than anybody waits, by any clock."""
+
+
+async def sleeps(run: Run[Ask]) -> str:
+    await run.step("note", note, "a")
+    await run.sleep(LONG)
+    return "awake"
+
+
+async def sleeps_in_a_branch(run: Run[Ask]) -> str:
+    async with asyncio.TaskGroup() as branches:
+        branches.create_task(run.step("note", note, "a"))
+        branches.create_task(run.sleep(LONG))
+    return "awake"
+
+
+async def asks_for_more(run: Run[Ask]) -> str:
+    await run.sleep(LONG)
+    return "awake"
+
+
+@pytest.mark.parametrize("agent", [sleeps, sleeps_in_a_branch])
+async def test_a_cancel_reaches_a_function_that_slept_then(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel = CancelSignal()
+
+    async def is_canceled_then(end: datetime, now: object) -> None:
+        cancel.request("enough", 10_000)
+        await for_ever()
+
+    monkeypatch.setattr("oa_worker.agents.run.wait_until", is_canceled_then)
+    log = recorded(await play(agent, Ask("x"), cancel=cancel), Ask("x"), cancel_at=2)
+    (await replay(agent, log, patience_ms=AT_ONCE_MS)).check(whole=True)
+    diverged = (await replay(asks_for_more, log, patience_ms=AT_ONCE_MS)).divergence
+    assert diverged is not None
+    assert diverged.recorded == "step 1, 'note'"
