@@ -2,6 +2,7 @@
 
 - `suite`: for a run of pytest. `peers`: servers and programs that the project talks to, real or stand-ins.
 - `postgres`: databases. `stack`: a whole stack. `clock`: clocks. `waiting`, `locks`: waiting for what must happen.
-- `processes`: processes that a test starts. `metrics`: the value of a metric. `plain_http`: HTTP without TLS.
+- `fork_server`: Python processes that start fast. `processes`: others.
+- `metrics`: the value of a metric. `plain_http`: HTTP without TLS.
 - `temporary`: files that all sessions share.
 """
