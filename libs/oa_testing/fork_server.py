@@ -14,13 +14,16 @@ scripts, descriptors to keep, other users, and every system but Linux. `PYTHON` 
 
 Forks share what a process decides once: the seed of its hashes, and what imports make at random. What is about a fresh
 process uses `sys.executable`: imports and their cost, the installed script, other interpreters, other users.
+
+A program that only works in a fork is found by the tests that start it anew: those of `tests/kills`, of
+`oa_platform.process` and of the wheel, all that `oa up` and `oa demo` start, `oa` behind a shell, and, with the fixture
+`real_processes`, the whole path and the kills of `tests/e2e`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import gc
 import importlib
 import io
@@ -35,7 +38,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +54,8 @@ _LOADED_LATER = {
     "uvicorn": ("uvicorn.lifespan.off", "uvloop", "concurrent.futures.thread"),
 }
 """What each of these loads on first use: a server has loaded it if it has loaded these."""
+_FORK_EXEC: Callable[..., int] = subprocess._fork_exec  # type: ignore[attr-defined]
+"""With what `subprocess` starts processes."""
 _SET_CHILD_SUBREAPER = 36
 _NUMBER_BYTES = 8
 _NOT_SET_UP = 255
@@ -195,12 +200,12 @@ class _Servers:
         self._servers: dict[Any, _Server] = {}
         self._lock = threading.Lock()
 
-    def fork_exec(self, real: Any, *given: Any) -> int:
-        """Do what `real` does, the function of `subprocess` that forks and executes: return the process's id."""
+    def fork_exec(self, *given: Any) -> int:
+        """Start a process for `subprocess`; returns its id."""
         one = _Given(*given[: len(_Given._fields)])
         command = _Command.of(one.args) if one.is_plain else None
         if command is None:
-            return int(real(*given))
+            return _FORK_EXEC(*given)
         request = _Request(command, one.environment, one.folder, one.start_new_session, one.process_group)
         with self._lock:
             server = self._server(request)
@@ -227,13 +232,29 @@ def forks_python() -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
-    real, servers = subprocess._fork_exec, _Servers()  # type: ignore[attr-defined]
-    subprocess._fork_exec = functools.partial(servers.fork_exec, real)  # type: ignore[attr-defined]
+    servers = _Servers()
+    try:
+        with _starting(servers.fork_exec):
+            yield
+    finally:
+        servers.end()
+
+
+@contextlib.contextmanager
+def starts_python() -> Iterator[None]:
+    """Let `subprocess` start everything anew, for the time of the block."""
+    with _starting(_FORK_EXEC):
+        yield
+
+
+@contextlib.contextmanager
+def _starting(function: Callable[..., int]) -> Iterator[None]:
+    before = subprocess._fork_exec  # type: ignore[attr-defined]
+    subprocess._fork_exec = function  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        subprocess._fork_exec = real  # type: ignore[attr-defined]
-        servers.end()
+        subprocess._fork_exec = before  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

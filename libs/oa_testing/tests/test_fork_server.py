@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from oa_testing.fork_server import PYTHON, forks_python
+from oa_testing.fork_server import PYTHON, forks_python, starts_python
 from oa_testing.waiting import PATIENCE_S
 
 PROGRAM = ("-P", "-m", "oa_testing.tests.forked")
@@ -157,6 +157,9 @@ def test_which_are_forked() -> None:
     assert not forked(PYTHON, "-s", *PROGRAM, "wait")
     assert not forked(PYTHON, "-c", "import time; print('waits', flush=True); time.sleep(600)")
     assert not forked(PYTHON, *PROGRAM, "wait", pass_fds=[0])
+    with starts_python():
+        assert not forked(PYTHON, *PROGRAM, "wait")
+    assert forked(PYTHON, *PROGRAM, "wait")
 
 
 _PARENT = """
