@@ -249,12 +249,14 @@ def starts_python() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _starting(function: Callable[..., int]) -> Iterator[None]:
-    before = subprocess._fork_exec  # type: ignore[attr-defined]
-    subprocess._fork_exec = function  # type: ignore[attr-defined]
+    module: Any = subprocess
+    before = module._fork_exec, module._USE_POSIX_SPAWN
+    # From Python 3.13 on, `posix_spawn` would come first; the documentation of `subprocess` says how to switch it off.
+    module._fork_exec, module._USE_POSIX_SPAWN = function, False
     try:
         yield
     finally:
-        subprocess._fork_exec = before  # type: ignore[attr-defined]
+        module._fork_exec, module._USE_POSIX_SPAWN = before
 
 
 @contextlib.contextmanager
