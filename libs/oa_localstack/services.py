@@ -20,9 +20,9 @@ PROBE_TIMEOUT_S = 2.0
 _ANSWER_BYTES = 1024 * 1024
 
 
-def python_module(module: str) -> tuple[str, ...]:
+def python_module(module: str, interpreter: str = sys.executable) -> tuple[str, ...]:
     """The command that runs a module with our interpreter. -P: nothing is imported from the current directory."""
-    return (sys.executable, "-P", "-m", module)
+    return (interpreter, "-P", "-m", module)
 
 
 @dataclass

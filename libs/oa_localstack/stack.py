@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,9 @@ STOP_ORDER = ("khala_gateway", "control", "projector", "runtime", POSTGRES)
 
 class Stack:
     """One stack with everything that it owns below `home`. Use it from a thread that lives as long as the stack."""
+
+    interpreter = sys.executable
+    """What runs the services."""
 
     def __init__(
         self,
@@ -182,7 +186,7 @@ class Stack:
         env |= self._overrides.get(name, {})
         return ServiceProcess(
             name=name,
-            argv=tuple(self._commands.get(name, python_module(f"services.{name}"))),
+            argv=tuple(self._commands.get(name, python_module(f"services.{name}", self.interpreter))),
             env=env,
             log_path=self.log_path(name),
             ops_port=self.ports.of(ops_use(name)),

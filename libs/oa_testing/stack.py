@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from oa_localstack.installation.environment import mail_file, service_environment
 from oa_localstack.installation.ports import HOST
 from oa_localstack.installation.secrets import load_or_create
-from oa_localstack.services import ServiceProcess, ask
+from oa_localstack.services import ServiceProcess, ask, python_module
 from oa_localstack.stack import Stack
+from oa_testing.fork_server import PYTHON
 
 _POLL_S = 0.05
 
@@ -22,6 +22,8 @@ class StackUnderTest(Stack):
 
     To see supervision at work, kill `pid(name)` instead.
     """
+
+    interpreter = PYTHON
 
     @property
     def env(self) -> dict[str, str]:
@@ -74,7 +76,7 @@ class StackUnderTest(Stack):
         env = service_environment(service, ports=self.ports, secrets=secrets, home=self.home, inherited=os.environ)
         ops_port = int(settings["OA_OPS_ADDRESS"].rpartition(":")[2])
         with self.log_path(f"{service}-{ops_port}").open("ab") as log:
-            command = (sys.executable, "-P", "-m", f"services.{service}")
+            command = python_module(f"services.{service}", self.interpreter)
             process = await asyncio.create_subprocess_exec(*command, env={**env, **settings}, stdout=log, stderr=log)
         try:
             async with asyncio.timeout(self.settings.ready_timeout_s):

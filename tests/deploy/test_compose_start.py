@@ -20,6 +20,7 @@ import pytest
 from apps.cli.admin.database import prepare
 from apps.cli.admin.secrets import new_secrets, read_passwords, write_secrets
 from oa_localstack.postgres.server import PostgresServer
+from oa_testing.fork_server import PYTHON
 from oa_testing.postgres import REPOSITORY, free_port
 from oa_testing.waiting import PATIENCE_S
 from tests.deploy.compose import COMPOSE, ONE_MACHINE, Document, environment_of, mounts_of, on_this_machine, project
@@ -64,7 +65,7 @@ class Machine:
         service = self.services[name]
         words: list[str] = [*service["entrypoint"], *service.get("command", ())]
         assert words[0] == "python3"
-        return [sys.executable, *(word.replace("/app/code", str(REPOSITORY)) for word in words[1:])]
+        return [PYTHON, *(word.replace("/app/code", str(REPOSITORY)) for word in words[1:])]
 
     def health(self, name: str) -> list[str]:
         """What Compose runs in the container to learn whether it is healthy."""
@@ -157,7 +158,7 @@ async def _of_an_operator(machine: Machine, files: Path, *words: str) -> str:
         "OA_TLS_KEY_FILE": str(files / "tls.key"),
         "OA_TLS_CA_FILE": str(files / "ca.crt"),
     }
-    command = [sys.executable, "-m", "apps.cli", "admin", *words]
+    command = [PYTHON, "-m", "apps.cli", "admin", *words]
     process = await asyncio.create_subprocess_exec(*command, env=_PATH | environment, stdout=subprocess.PIPE)
     async with asyncio.timeout(PATIENCE_S):
         said, _ = await process.communicate()

@@ -6,10 +6,10 @@ import asyncio
 import os
 import re
 import shlex
-import sys
 from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
+from oa_testing.fork_server import PYTHON
 from oa_testing.postgres import REPOSITORY, Database
 from services.control.tests.harness import LOOPBACK, OPERATOR_TOKEN, running_control
 from services.control.tests.web import built_shell, legacy_process
@@ -37,7 +37,7 @@ async def test_every_command_is_carried_out(control_database: Database, tmp_path
         for page in PAGES:
             for words in commands(page):
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "apps.cli", *words),
+                    *(PYTHON, "-m", "apps.cli", *words),
                     cwd=REPOSITORY,
                     env=environment,
                     stdout=PIPE,

@@ -17,6 +17,7 @@ from oa_client.follow.updates import Applied, Connection
 from oa_khala.topics import run_events
 from oa_platform.config.callers import SERVICES
 from oa_platform.config.ports import PORT_OFFSETS
+from oa_testing.fork_server import PYTHON
 from oa_testing.plain_http import plain_http
 from oa_testing.postgres import FAST, free_port
 from oa_testing.stack import StackUnderTest
@@ -56,7 +57,7 @@ def clocks(scratch: Path) -> Clocks:
 @pytest_asyncio.fixture
 async def stack(scratch: Path, clocks: Clocks) -> AsyncIterator[StackUnderTest]:
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    program = (sys.executable, "-P", "-m", "tests.e2e.skewed_service")
+    program = (PYTHON, "-P", "-m", "tests.e2e.skewed_service")
     stack = StackUnderTest(
         scratch / "home",
         port_base=free_port(tuple(PORT_OFFSETS.values())),

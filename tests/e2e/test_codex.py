@@ -20,6 +20,7 @@ import pytest_asyncio
 
 from apps.cli.exits import Exit
 from oa_platform.config.ports import PORT_OFFSETS
+from oa_testing.fork_server import PYTHON
 from oa_testing.peers.codex import ASKING, codex_environment, installed_codex
 from oa_testing.peers.model_server import PATIENTLY, Call, ModelServer, Say, Wait
 from oa_testing.postgres import FAST, free_port
@@ -76,7 +77,7 @@ class Scene:
             "OA_CODEX_PROGRAM": str(installed_codex()),
         }
         env = {**codex, **self.stack.env, **self.caller.env, "PYTHONPATH": path}
-        argv = (sys.executable, "-P", "-m", "apps.cli", "worker", "start", "--adapter", "codex")
+        argv = (PYTHON, "-P", "-m", "apps.cli", "worker", "start", "--adapter", "codex")
         process = await asyncio.create_subprocess_exec(*argv, env=env, cwd=self.folder)
         try:
             yield process
@@ -203,7 +204,7 @@ async def talking(scene: Scene, *arguments: str) -> AsyncIterator[asyncio.subpro
     env = {**os.environ, **scene.stack.env, **scene.caller.env, "PYTHONPATH": path}
     env["OA_CLIENT_HOME"] = str(scene.folder / "talker")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "apps.cli", "codex", "--sandbox", "workspace-write", *arguments),
+        *(PYTHON, "-P", "-m", "apps.cli", "codex", "--sandbox", "workspace-write", *arguments),
         env=env,
         cwd=scene.work,
         stdin=asyncio.subprocess.PIPE,

@@ -16,7 +16,11 @@ from oa_platform.config.callers import SERVICES
 from oa_testing.stack import StackUnderTest
 from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
 
-pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.usefixtures("real_processes"),
+]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from openagents.projection.v1.run_summary_pb2 import RunSummary
 from openagents.runtime.v1.worker_pb2 import Worker, WorkerEvent
 from tests.e2e.world import RUN_TIMEOUT_S, STEP_TIMEOUT_S, Counting, Tail, World, signed_in
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("real_processes")]
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -23,6 +23,7 @@ from oa_khala.topics import run_events
 from oa_localstack.installation.environment import mail_file
 from oa_runlog import events
 from oa_runlog.proof.receipt import ReceiptFacts
+from oa_testing.fork_server import PYTHON
 from oa_testing.stack import StackUnderTest
 
 EMAIL = "ann@example.org"
@@ -30,7 +31,7 @@ STEP_TIMEOUT_S = 60.0
 """How long anything may take that should take a moment: a guard against waiting for ever, on any machine."""
 RUN_TIMEOUT_S = 150.0
 """The same for a whole run and what is done to it."""
-WORKER = (sys.executable, "-P", "-m", "tests.e2e.worker_main")
+WORKER = (PYTHON, "-P", "-m", "tests.e2e.worker_main")
 
 
 @dataclass

@@ -6,18 +6,18 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oa_testing.fork_server import PYTHON
 from oa_testing.stack import StackUnderTest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 60.0
-_OA = (sys.executable, "-m", "apps.cli")
+_OA = (PYTHON, "-m", "apps.cli")
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from apps.cli.tests.fake_control import TIMEOUT_S, control
 from apps.worker import __main__ as program
 from apps.worker.settings import WorkerSettings
 from oa_platform.config.loading import load
+from oa_testing.fork_server import PYTHON
 from oa_testing.peers.authority import Authority, server_context
 from oa_worker import WorkerLimits
 from oa_worker.tests.fake_runtime import RUN, FakeRuntime
 from openagents.runtime.v1.event_pb2 import ExecSpec, RunSpec
 
-_PROGRAM = (sys.executable, "-P", "-m", "apps.worker")
+_PROGRAM = (PYTHON, "-P", "-m", "apps.worker")
 _PATH = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 

@@ -17,8 +17,18 @@ _STATUS_NOT_STARTED = 127
 
 def main(arguments: list[str]) -> None:
     """Become the program, or end with status 127 and a line that says why. Never returns."""
-    death_signal, parent_pid, uid, gid = map(int, arguments[:4])
+    tie(*map(int, arguments[:4]))
     program = arguments[4:]
+    try:
+        os.execv(program[0], program)
+    except OSError as error:
+        sys.stderr.write(f"{program[0]} can't be started: {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(_STATUS_NOT_STARTED)
+
+
+def tie(death_signal: int, parent_pid: int, uid: int, gid: int) -> None:
+    """Become this user, and be sent `death_signal` when the parent dies; end with status 127 if it is dead already."""
     if uid != -1:
         os.setgroups([])
         os.setgid(gid)
@@ -27,12 +37,6 @@ def main(arguments: list[str]) -> None:
         # After the change of user: the kernel forgets the setting when credentials change (prctl(2)).
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
     if os.getppid() != parent_pid:  # the parent died before the setting took effect
-        os._exit(_STATUS_NOT_STARTED)
-    try:
-        os.execv(program[0], program)
-    except OSError as error:
-        sys.stderr.write(f"{program[0]} can't be started: {error.strerror}\n")
-        sys.stderr.flush()
         os._exit(_STATUS_NOT_STARTED)
 
 

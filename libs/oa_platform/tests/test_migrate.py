@@ -15,6 +15,7 @@ from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres import migrate as module
 from oa_platform.postgres.at_start import check_schema
 from oa_platform.postgres.migrate import check, migrate, read_directory
+from oa_testing.fork_server import PYTHON
 from oa_testing.postgres import Database, free_port
 
 ONE = ("0001_first.sql", "CREATE TABLE runtime.first (n int);")
@@ -354,7 +355,7 @@ async def test_a_database_that_is_away_is_named_without_password(tmp_path: Path)
 
 def _command(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, module.URL_VARIABLE: url, "PYTHONPATH": os.pathsep.join(sys.path)}
-    argv = [sys.executable, "-m", "oa_platform.postgres.migrate", *arguments]
+    argv = [PYTHON, "-m", "oa_platform.postgres.migrate", *arguments]
     return subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
 
 

@@ -23,6 +23,7 @@ from oa_platform.rpc.client import open_channel
 from oa_platform.tests.grpc_sample import TOKENS, EchoStub, Request, World, refused
 from oa_platform.tests.names import Names
 from oa_platform.tls.protection import Protection
+from oa_testing.fork_server import PYTHON
 from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
 
@@ -57,7 +58,7 @@ class Replica:
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "oa_platform.tests.sample_service"],
+            [PYTHON, "-m", "oa_platform.tests.sample_service"],
             env={**os.environ, **variables, **self._env},
             stdout=subprocess.DEVNULL,
         )

@@ -18,9 +18,10 @@ running event loop. The server is started once per test session (with xdist: onc
 
 **A server of its own.** `own_postgres` is a running `PostgresServer` that a test may `kill()` and `start()` again.
 
-**The whole stack.** `stack` is a running `oa_testing.stack.StackUnderTest`: Postgres, migrations and the four real
-services on free ports, about 3 s to start; `await stack.stop()`, `stack.kill(name)`, `await stack.start_service(name)`,
-`stack.pid(name)`, `stack.urls`, `stack.env`. When the test fails, the ends of all logs are in its report.
+**The whole stack.** `stack` is a running `oa_testing.stack.StackUnderTest`: the four real services on free ports, on a
+Postgres of their own, whose data are a copy with all migrations (`cluster`). Stacks that a test makes itself begin with
+nothing. `await stack.stop()`, `stack.kill(name)`, `await stack.start_service(name)`, `stack.pid(name)`, `stack.urls`,
+`stack.env`. When the test fails, the ends of all logs are in its report.
 `shared_stack` is one stack for all tests of a module, which leave it as it was; they run in the module's event loop:
 `pytestmark = pytest.mark.asyncio(loop_scope="module")`.
 
@@ -51,6 +52,7 @@ from oa_localstack.postgres.server import PostgresServer
 from oa_localstack.processes.child import last_lines
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.clock import FakeClock
+from oa_testing.cluster import Cluster
 from oa_testing.peers.fault_proxy import FaultProxy
 from oa_testing.postgres import (
     FAST,
@@ -165,26 +167,35 @@ async def own_postgres(scratch: Path) -> AsyncIterator[PostgresServer]:
     await server.stop()
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The data with which a stack begins."""
+    directory = scratch_directory()
+    yield Cluster.make(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 @pytest_asyncio.fixture
-async def stack(scratch: Path) -> AsyncIterator[StackUnderTest]:
+async def stack(scratch: Path, cluster: Cluster) -> AsyncIterator[StackUnderTest]:
     """The four real services on free ports, for this test alone."""
-    async with _running_stack(scratch) as stack:
+    async with _running_stack(scratch, cluster) as stack:
         yield stack
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_stack() -> AsyncIterator[StackUnderTest]:
+async def shared_stack(cluster: Cluster) -> AsyncIterator[StackUnderTest]:
     """The four real services on free ports, for all tests of a module."""
     directory = scratch_directory()
-    async with _running_stack(directory) as stack:
+    async with _running_stack(directory, cluster) as stack:
         yield stack
     shutil.rmtree(directory, ignore_errors=True)
 
 
 @asynccontextmanager
-async def _running_stack(directory: Path) -> AsyncIterator[StackUnderTest]:
+async def _running_stack(directory: Path, cluster: Cluster) -> AsyncIterator[StackUnderTest]:
     base = free_port(tuple(PORT_OFFSETS.values()))
     stack = StackUnderTest(directory / "home", port_base=base, postgres_settings=FAST)
+    cluster.put_into(stack.home)
     await stack.start()
     try:
         yield stack

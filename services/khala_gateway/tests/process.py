@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx
 
 from oa_khala import frames
 from oa_platform.auth.keys import to_jwks
+from oa_testing.fork_server import PYTHON
 from oa_testing.plain_http import plain_http
 from oa_testing.postgres import DEVELOPMENT, REPOSITORY, free_port
 from oa_testing.waiting import PATIENCE_S
@@ -57,7 +57,7 @@ class GatewayProcess:
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
         """A process for the time of the block; killed at its end if it still runs."""
         with self.output.open("ab") as output:
-            command = [sys.executable, "-m", "services.khala_gateway"]
+            command = [PYTHON, "-m", "services.khala_gateway"]
             process = subprocess.Popen(command, env=self.env, cwd=REPOSITORY, stdout=output, stderr=output)
         self.process = process
         with ending_clients():

@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from oa_base.refusal import Refusal
 from oa_fanout.nats import NatsConnection
 from oa_platform.config.loading import load
 from oa_platform.config.shared import token_hash
+from oa_testing.fork_server import PYTHON
 from oa_testing.peers.nats import nats_server
 from oa_testing.plain_http import plain_http
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
@@ -61,7 +61,7 @@ class Projector:
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
         """A process for the time of the block; killed at its end if it still runs."""
         with self.output.open("ab") as output:
-            command = [sys.executable, "-m", "services.projector"]
+            command = [PYTHON, "-m", "services.projector"]
             process = subprocess.Popen(command, env=self.env, cwd=REPOSITORY, stdout=output, stderr=output)
         try:
             yield process

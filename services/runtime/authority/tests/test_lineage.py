@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.proof.verify import verify_receipt
+from oa_testing.fork_server import PYTHON
 from oa_testing.postgres import ON_FAST, Database
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2
@@ -130,7 +131,7 @@ async def epochs(database: Database) -> list[tuple[str, str]]:
 async def new_epoch(database: Database, *arguments: str) -> tuple[int, bytes, bytes]:
     """The command, as a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "services.runtime.new_epoch", *arguments),
+        *(PYTHON, "-P", "-m", "services.runtime.new_epoch", *arguments),
         env={
             **os.environ,
             **ON_FAST,
