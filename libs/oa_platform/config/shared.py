@@ -134,13 +134,14 @@ class GrpcServerSettings:
         "OA_GRPC_MAX_CALLS",
         integer(1, 1_000_000),
         1000,
-        doc="Maximum number of concurrent unary calls; more are refused.",
+        doc="Maximum number of concurrent unary calls; more are refused. An org may have eight times as many as are "
+        "free.",
     )
     max_streams: int = setting(
         "OA_GRPC_MAX_STREAMS",
         integer(1, 1_000_000),
         5000,
-        doc="Maximum number of concurrent streams; more are refused.",
+        doc="Maximum number of concurrent streams; more are refused. An org may have eight times as many as are free.",
     )
     max_watches_of_network: int = setting(
         "OA_GRPC_MAX_WATCHES_OF_NETWORK",

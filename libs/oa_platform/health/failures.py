@@ -29,6 +29,11 @@ DATABASE_FULL = (
     asyncpg.exceptions.PostgresSystemError,
 )
 """The server can't store now: a full disk, or one that fails."""
+DATABASE_DAMAGED = (
+    asyncpg.exceptions.DataCorruptedError,
+    asyncpg.exceptions.IndexCorruptedError,
+)
+"""The server can't read a part of what it has stored: its disk fails, or somebody wrote to its files."""
 
 # The connection is gone, or was never made.
 _DATABASE_GONE = (
@@ -59,6 +64,9 @@ def refusal_of(error: BaseException) -> Refusal | None:
         return Refusal("unavailable", "another change came first; try again", retry_after_ms=RETRY_AFTER_MS)
     if isinstance(error, _DATABASE_GONE):
         return Refusal("unavailable", "the database can't be reached now; try again", retry_after_ms=RETRY_AFTER_MS)
+    if isinstance(error, DATABASE_DAMAGED):
+        message = "the database can't read a part of what it has stored; ask the operators to look at its disk"
+        return Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS)
     if isinstance(error, _DATABASE_SHORT):
         return Refusal("unavailable", "the database can't store anything now; try again", retry_after_ms=RETRY_AFTER_MS)
     return None

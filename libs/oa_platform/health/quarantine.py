@@ -21,7 +21,7 @@ import asyncpg
 import structlog
 
 from oa_platform.config.shared import QuarantineSettings
-from oa_platform.health.failures import reason_of, refusal_of
+from oa_platform.health.failures import DATABASE_DAMAGED, reason_of, refusal_of
 from oa_platform.telemetry.metrics import QUARANTINED, show_at_zero
 
 _log = structlog.get_logger(__name__)
@@ -149,5 +149,7 @@ def concerns_all(error: Exception) -> bool:
     """Whether an error has nothing to do with the one thing that was being handled when it occurred."""
     if isinstance(error, asyncpg.exceptions.SyntaxOrAccessError):  # a lost right, table, column or index
         return True
+    if isinstance(error, DATABASE_DAMAGED) or isinstance(error.__cause__, DATABASE_DAMAGED):
+        return False
     refusal = refusal_of(error)
     return refusal is not None and refusal.reason in _OF_ALL

@@ -30,7 +30,7 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_platform.config.dsn import database_location
 from oa_platform.config.shared import DatabaseSettings
-from oa_platform.health.failures import DATABASE_CHANGED, DATABASE_FULL, RETRY_AFTER_MS, refusal_of
+from oa_platform.health.failures import DATABASE_CHANGED, DATABASE_DAMAGED, DATABASE_FULL, RETRY_AFTER_MS, refusal_of
 from oa_platform.postgres.at_start import waiting_for_database
 from oa_platform.postgres.facts import UnusableServer, is_tight, no_room
 from oa_platform.postgres.servers import (
@@ -138,7 +138,7 @@ class Postgres:
             refusal = refusal_of(error)
             if refusal is None:
                 raise
-            why = str(error) if isinstance(error, UnusableServer) else ""
+            why = str(error) if isinstance(error, (UnusableServer, *DATABASE_DAMAGED)) else ""
             _log.warning("database_failed", error=type(error).__name__, reason=refusal.reason, why=why)
             raise refusal from error
         finally:

@@ -21,10 +21,10 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.trace import Span, StatusCode
 
-from oa_base.crowd import Crowd
+from oa_base.crowd import Crowd, Shares
 from oa_base.refusal import Refusal
 from oa_platform.auth.authenticator import Authenticator, MethodPolicy, Need, policy_of
-from oa_platform.auth.identity import set_caller
+from oa_platform.auth.identity import Caller, ServiceCaller, set_caller
 from oa_platform.config.shared import GrpcServerSettings
 from oa_platform.health.failures import refusal_of
 from oa_platform.http.proxies import client_network
@@ -78,6 +78,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._authenticator = authenticator
         self._limits = {"unary": settings.max_calls, "stream": settings.max_streams, "health": settings.max_streams}
         self._tasks: dict[str, set[asyncio.Task[Any]]] = {kind: set() for kind in self._limits}
+        self._shares = {kind: Shares(limit) for kind, limit in self._limits.items() if kind != "health"}
+        self._sharers: dict[asyncio.Task[Any], str] = {}
         # Anybody may watch health, and without this limit keep everybody else from it.
         self._watches = Crowd("network", settings.max_watches_of_network, "health calls")
         self._watchers: dict[asyncio.Task[Any], str] = {}
@@ -186,12 +188,29 @@ class CallGuard(grpc.aio.ServerInterceptor):
             raise Refusal("draining", "this server is going away; call another replica", retry_after_ms=100)
         tasks = self._tasks[method.kind]
         if len(tasks) > self._limits[method.kind]:
-            message = f"this server already has {self._limits[method.kind]} calls of this kind; try again"
-            raise Refusal("overloaded", message, retry_after_ms=_OVERLOADED_RETRY_MS)
+            raise self._overloaded(method)
         if method.kind == "health":
             self._take_watch(_network(context))
         names = _certificate_names(context) if self._certified else ()
-        set_caller(await self._authenticator.authenticate(method.policy, metadata, names))
+        caller = await self._authenticator.authenticate(method.policy, metadata, names)
+        set_caller(caller)
+        if method.kind in self._shares:
+            self._take_share(method, caller)
+
+    def _take_share(self, method: _Method, caller: Caller | None) -> None:
+        """Take a place for the org of a caller. A service calls for many orgs, and has shares of its own for them."""
+        org_id = "" if caller is None or isinstance(caller, ServiceCaller) else caller.principal.org_id
+        shares = self._shares[method.kind]
+        if not shares.has_room(org_id):
+            raise self._overloaded(method)
+        shares.came(org_id)
+        task = asyncio.current_task()
+        assert task is not None
+        self._sharers[task] = org_id
+
+    def _overloaded(self, method: _Method) -> Refusal:
+        message = f"this server takes {self._limits[method.kind]} calls of this kind, and no more now; try again"
+        return Refusal("overloaded", message, retry_after_ms=_OVERLOADED_RETRY_MS)
 
     def _take_watch(self, network: str) -> None:
         self._watches.check(network)
@@ -211,6 +230,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def ended(self, method: _Method, task: asyncio.Task[Any]) -> None:
         """Note that the task no longer works on the call."""
         self._tasks[method.kind].discard(task)
+        org_id = self._sharers.pop(task, None)
+        if org_id is not None:
+            self._shares[method.kind].went(org_id)
         network = self._watchers.pop(task, None)
         if network is not None:
             self._watches.went(network)

@@ -1,6 +1,9 @@
 """Who may call what: the policies come from the contracts, and every other identity than the needed one is refused."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import grpc.aio
@@ -18,8 +21,9 @@ from oa_platform.auth.identity import (
     current_principal,
     set_caller,
 )
-from oa_platform.config.shared import token_hash
-from oa_platform.tests.grpc_sample import TOKENS, World, refused
+from oa_platform.config.shared import GrpcServerSettings, token_hash
+from oa_platform.tests.grpc_sample import SERVER, TOKENS, World, refused
+from oa_testing.waiting import PATIENCE_S, eventually
 from openagents.runtime.v1 import (
     log_service_pb2,
     log_service_pb2_grpc,
@@ -92,7 +96,13 @@ def api() -> Api:
 
 @pytest.fixture
 async def world(api: Api) -> AsyncIterator[World]:
-    made = World()
+    async with serving(api) as made:
+        yield made
+
+
+@asynccontextmanager
+async def serving(api: Api, settings: GrpcServerSettings = SERVER) -> AsyncIterator[World]:
+    made = World(settings)
     for add in (
         run_service_pb2_grpc.add_RunServiceServicer_to_server,
         log_service_pb2_grpc.add_LogServiceServicer_to_server,
@@ -141,6 +151,36 @@ async def test_of_several_identities_none_is_picked(world: World) -> None:
         assert await _try(world, "Attach", dict([other]), *worker.items()) == "invalid_authorization_scheme"
     assert await _try(world, "GetRun", control | principal, *control.items()) == "service_not_accepted"
     assert await _try(world, "GetRun", control | principal, *principal.items()) == "invalid_token"
+
+
+class SlowApi(Api):
+    """Holds the calls of one org until told otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = asyncio.Event()
+
+    async def GetRun(self, request: Any, context: Any) -> run_service_pb2.GetRunResponse:
+        answer = await super().GetRun(request, context)
+        if current_principal().org_id == "org_1":
+            await self.release.wait()
+        return answer
+
+
+async def test_no_org_takes_all_calls_of_a_server() -> None:
+    api = SlowApi()
+    async with serving(api, replace(SERVER, max_calls=18)) as world:
+        control = {"x-oa-service-token": TOKENS["control"]}
+        one, other = (control | {"x-oa-principal": world.principal_token(org_id=org)} for org in ("org_1", "org_2"))
+        # Eight times as many as are free.
+        held = [asyncio.create_task(_try(world, "GetRun", one)) for _ in range(16)]
+        await eventually(lambda: len(api.callers) == 16)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await _try(world, "GetRun", one) == "overloaded"
+        assert await _try(world, "GetRun", other) == "ok"
+        api.release.set()
+        assert await asyncio.gather(*held) == ["ok"] * 16
+        assert await _try(world, "GetRun", one) == "ok"
 
 
 async def test_each_identity_opens_its_own_methods_and_no_other(world: World) -> None:

@@ -110,6 +110,7 @@ async def test_a_defect_is_internal_and_tells_nothing_but_the_request_id(kind: s
         (asyncpg.InterfaceError("closed"), "unavailable"),
         (ConnectionRefusedError(), "unavailable"),
         (asyncpg.exceptions.DeadlockDetectedError(), "unavailable"),
+        (asyncpg.exceptions.DataCorruptedError("invalid page in block 3"), "unavailable"),
         (asyncpg.exceptions.QueryCanceledError(), "deadline_exceeded"),
         (TimeoutError(), "deadline_exceeded"),
         (asyncpg.exceptions.UniqueViolationError(), "internal"),

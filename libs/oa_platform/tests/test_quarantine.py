@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
 from oa_platform.config.shared import QuarantineSettings
+from oa_platform.health.failures import refusal_of
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.telemetry.metrics import QUARANTINED
 from oa_testing.metrics import value_of
@@ -81,6 +82,16 @@ async def test_a_refusal_for_a_defect_concerns_the_one_and_is_an_error_with_its_
         await broken.attempt("run_1", lambda: _failing(defect))
     assert broken.ids == ["run_1"]
     assert [(line["log_level"], line["exc_info"]) for line in lines] == [("error", defect)]
+
+
+async def test_a_page_that_the_database_can_not_read_concerns_the_one() -> None:
+    broken, damage = Quarantine("tests", "run_id"), asyncpg.exceptions.DataCorruptedError("invalid page in block 3")
+    refusal = refusal_of(damage)
+    assert refusal is not None
+    refusal.__cause__ = damage
+    await broken.attempt("run_1", lambda: _failing(damage))
+    await broken.attempt("run_2", lambda: _failing(refusal))
+    assert broken.ids == ["run_1", "run_2"]
 
 
 def test_rows_that_can_not_be_decoded_are_left_out() -> None:
