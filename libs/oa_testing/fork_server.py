@@ -16,8 +16,8 @@ Forks share what a process decides once: the seed of its hashes, and what import
 process uses `sys.executable`: imports and their cost, the installed script, other interpreters, other users.
 
 A program that only works in a fork is found by the tests that start it anew: those of `tests/kills`, of
-`oa_platform.process` and of the wheel, all that `oa up` and `oa demo` start, `oa` behind a shell, and, with the fixture
-`real_processes`, the whole path and the kills of `tests/e2e`.
+`oa_platform.process` and of the wheel, all that `oa up` and `oa demo` start, `oa` in a shell (as in the pages that are
+followed), and, with the fixture `real_processes`, the whole path and the kills of `tests/e2e`.
 """
 
 from __future__ import annotations
