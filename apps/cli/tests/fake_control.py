@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from oa_localstack.installation.ports import HOST
 from oa_testing.peers.listener import Listener
+from oa_wire.connect import PROTO
 from oa_worker.tests.fake_runtime import FakeRuntime
 from openagents.control.v1 import service_account_service_pb2 as pb
 
@@ -25,7 +26,8 @@ async def control(runtime: FakeRuntime, tls: ssl.SSLContext | None = None) -> As
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: {PROTO}\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
         await writer.drain()
 
     async with Listener(answer, tls=tls) as server:

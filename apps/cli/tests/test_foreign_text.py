@@ -59,6 +59,7 @@ HOSTILE_FILE = "FILE"
 """Stands for a file with a hostile name that holds a hostile run."""
 STACK_COMMANDS = ("up", "down", "status", "demo", "worker start")
 COMMANDS: dict[str, Sequence[str]] = {
+    "account delete": ("--dry-run",),
     "audit export": (HOSTILE_FILE,),
     "audit list": ("--actor", WORD),
     "audit verify": (),
@@ -146,6 +147,7 @@ ADMIN_COMMANDS: dict[str, Sequence[str]] = {
     "admin session list": (WORD, "--all"),
     "admin session revoke": (WORD, WORD),
     "admin user block": (WORD,),
+    "admin user delete": (WORD, "--confirm", WORD),
     "admin user show": (WORD,),
     "admin user unblock": (WORD,),
     "completion": ("bash",),

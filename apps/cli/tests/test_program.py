@@ -26,6 +26,7 @@ COMMANDS = [path[1:] for path, _ in commands_of(oa, ("oa",))]
 RUN = "run_01JD8V0000000000000000000A"
 INVITATION, ORG, PERSON = (f"{kind}_01JD8V0000000000000000000A" for kind in ("inv", "org", "usr"))
 OF_A_SITE: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("account", "delete"): ("--confirm", "ada@example.org"),
     ("audit", "export"): ("audit.jsonl",),
     ("audit", "list"): (),
     ("audit", "verify"): (),

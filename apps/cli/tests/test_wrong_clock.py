@@ -11,6 +11,7 @@ from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
 from oa_localstack.installation.ports import HOST
 from oa_testing.peers.listener import Listener
+from oa_wire.connect import PROTO
 from openagents.control.v1 import service_account_service_pb2 as accounts_pb2
 from openagents.control.v1 import session_service_pb2
 from openagents.runtime.v1 import run_service_pb2
@@ -34,8 +35,8 @@ class AheadSite:
         body = await reader.readexactly(int(lengths[0]))
         answer = self._answer(head.split()[1].rpartition("/")[2], body)
         date = formatdate(time.time() + YEAR_S, usegmt=True)
-        start = f"HTTP/1.1 200 OK\r\nConnection: close\r\nDate: {date}\r\nContent-Length: {len(answer)}\r\n\r\n"
-        writer.write(start.encode() + answer)
+        start = f"HTTP/1.1 200 OK\r\nConnection: close\r\nDate: {date}\r\nContent-Type: {PROTO}\r\n"
+        writer.write(f"{start}Content-Length: {len(answer)}\r\n\r\n".encode() + answer)
         await writer.drain()
 
     def _answer(self, method: str, body: bytes) -> bytes:
