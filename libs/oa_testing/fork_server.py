@@ -90,7 +90,7 @@ class _Given(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it asks for nothing that a fork can't have."""
+        """Whether it asks for nothing that a fork can't have. A real start also says best that there is no folder."""
         others = (self.gid, self.gids, self.uid, self.preexec_fn)
         return (
             self.close_fds
@@ -98,6 +98,7 @@ class _Given(NamedTuple):
             and self.umask == -1
             and others == (None,) * len(others)
             and self.executable_list == (os.fsencode(self.args[0]),)
+            and self.folder.is_dir()
         )
 
     @property
