@@ -80,7 +80,7 @@ async def test_it_shows_its_certificate_and_its_token(tmp_path: Path) -> None:
         other = tmp_path / "other"
         other.mkdir()
         strange = env | {"OA_TLS_CA_FILE": str(Authority().write(other))}
-        with pytest.raises(Refusal, match=r"\(certificate signature failure\); see to OA_CONTROL_GRPC$"):
+        with pytest.raises(Refusal, match=r"\(unable to get local issuer certificate\); see to OA_CONTROL_GRPC$"):
             await _name_of({"OA_CONTROL_GRPC": f"localhost:{port}", **strange})
 
 

@@ -1,4 +1,7 @@
-"""A certificate authority for tests: real certificates, for names and times of the test's choice."""
+"""A certificate authority for tests: real certificates, for names and times of the test's choice.
+
+They have all that RFC 5280 asks for, because CPython insists on it from 3.13 on.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,17 @@ from cryptography.x509.oid import NameOID
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1")
 _DAY = timedelta(days=1)
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +51,11 @@ class Authority:
     def __init__(self, name: str = "Test authority") -> None:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
-        usage = x509.BasicConstraints(ca=True, path_length=None)
-        own = self._builder(self._name, self._key.public_key(), -10 * _DAY, _DAY).add_extension(usage, critical=True)
+        own = (
+            self._builder(self._name, self._key.public_key(), -10 * _DAY, _DAY)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
+        )
         self.certificate = own.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
         """Its own certificate, in PEM."""
 
@@ -71,6 +88,8 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now + begins)
             .not_valid_after(now + lives)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
 
 
