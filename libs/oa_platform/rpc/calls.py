@@ -79,10 +79,10 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._limits = {"unary": settings.max_calls, "stream": settings.max_streams, "health": settings.max_streams}
         self._tasks: dict[str, set[asyncio.Task[Any]]] = {kind: set() for kind in self._limits}
         self._shares = {kind: Shares(limit) for kind, limit in self._limits.items() if kind != "health"}
-        self._sharers: dict[asyncio.Task[Any], str] = {}
         # Anybody may watch health, and without this limit keep everybody else from it.
         self._watches = Crowd("network", settings.max_watches_of_network, "health calls")
-        self._watchers: dict[asyncio.Task[Any], str] = {}
+        # The place that a call has taken in one of these, until it ends.
+        self._places: dict[asyncio.Task[Any], tuple[Crowd | Shares, str]] = {}
         self._handlers: dict[str, Handler] = {}
         self.draining = asyncio.Event()
 
@@ -190,7 +190,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
         if len(tasks) > self._limits[method.kind]:
             raise self._overloaded(method)
         if method.kind == "health":
-            self._take_watch(_network(context))
+            network = _network(context)
+            self._watches.check(network)
+            self._take_place(self._watches, network)
         names = _certificate_names(context) if self._certified else ()
         caller = await self._authenticator.authenticate(method.policy, metadata, names)
         set_caller(caller)
@@ -203,21 +205,17 @@ class CallGuard(grpc.aio.ServerInterceptor):
         shares = self._shares[method.kind]
         if not shares.has_room(org_id):
             raise self._overloaded(method)
-        shares.came(org_id)
-        task = asyncio.current_task()
-        assert task is not None
-        self._sharers[task] = org_id
+        self._take_place(shares, org_id)
 
     def _overloaded(self, method: _Method) -> Refusal:
         message = f"this server takes {self._limits[method.kind]} calls of this kind, and no more now; try again"
         return Refusal("overloaded", message, retry_after_ms=_OVERLOADED_RETRY_MS)
 
-    def _take_watch(self, network: str) -> None:
-        self._watches.check(network)
-        self._watches.came(network)
+    def _take_place(self, places: Crowd | Shares, one: str) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._watchers[task] = network
+        places.came(one)
+        self._places[task] = places, one
 
     def began(self, method: _Method) -> asyncio.Task[Any]:
         """Note that the current task works on a call."""
@@ -230,12 +228,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def ended(self, method: _Method, task: asyncio.Task[Any]) -> None:
         """Note that the task no longer works on the call."""
         self._tasks[method.kind].discard(task)
-        org_id = self._sharers.pop(task, None)
-        if org_id is not None:
-            self._shares[method.kind].went(org_id)
-        network = self._watchers.pop(task, None)
-        if network is not None:
-            self._watches.went(network)
+        if task in self._places:
+            places, one = self._places.pop(task)
+            places.went(one)
         metrics.RPCS_IN_FLIGHT.labels(method.kind).dec()
 
 
