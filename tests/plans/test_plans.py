@@ -49,9 +49,7 @@ CASES = (
             "services.control.sessions.store.FALL_BACK": [_SOMETIMES.format("sessions")],
         },
         early={
-            # Asked for at deletions, by operators, by a gauge, and by housekeeping.
-            "services.control.accounts.store.BY_EMAIL": ["joins past an index: user_id of sessions"],
-            "services.control.accounts.store.GET": ["joins past an index: user_id of sessions"],
+            # Asked for by operators and at deletions, by a gauge, and by housekeeping.
             "services.control.blocks.store.BY_EMAIL": ["joins past an index: user_id of sessions"],
             "services.control.blocks.store.PERSON": ["joins past an index: user_id of sessions"],
             "services.control.audit_log.store.BACKLOG": ["reads all of audit_events_pkey"],

@@ -19,7 +19,6 @@ from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.telemetry.metrics import show_at_zero
 from services.control.accounts.domain import (
-    Account,
     Deletion,
     Place,
     deletion_of,
@@ -30,7 +29,8 @@ from services.control.accounts.limits import MAX_ATTEMPTS, RETRY_AFTER_MS
 from services.control.accounts.metrics import DELETED
 from services.control.audit.app import Audited
 from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
-from services.control.blocks.domain import is_subject_id
+from services.control.blocks.app import BlockStore
+from services.control.blocks.domain import Subject, is_subject_id
 from services.control.mail import app as mail_app
 from services.control.mail.domain.address import canonical_email
 from services.control.notices.app import tell_of_deletion
@@ -47,22 +47,10 @@ _log = structlog.get_logger(__name__)
 
 
 class AccountStore(Protocol):
-    """Accounts, and everything that is stored of them."""
-
-    async def get(self, user_id: str) -> Account | None:
-        """The account, deleted or not."""
-        ...
-
-    async def by_email(self, email: str) -> Account | None:
-        """The account with the address."""
-        ...
+    """What is stored of accounts. `BlockStore` has the accounts themselves."""
 
     async def places(self, user_id: str) -> Sequence[Place]:
         """The person's memberships, in the order of the orgs' ids."""
-        ...
-
-    async def locked(self, user_id: str) -> Account | None:
-        """The account, locked until the transaction ends: nothing can be given to it."""
         ...
 
     async def forget_address(self, email: str) -> None:
@@ -79,6 +67,8 @@ class Transaction(Audited, Revoking, mail_app.Transaction, Protocol):
 
     @property
     def accounts(self) -> AccountStore: ...
+    @property
+    def blocks(self) -> BlockStore: ...
     @property
     def orgs(self) -> OrgStore: ...
     @property
@@ -106,7 +96,7 @@ class Accounts:
         """What the deletion of the account with this id or address would end. Raises Refusal `not_found`."""
         async with self._transactions.begin() as tx:
             account = await _found(tx, who)
-            return deletion_of(account, await tx.accounts.places(account.user_id))
+            return deletion_of(account, await tx.accounts.places(account.subject))
 
     async def delete_own(self, principal: StandingPrincipal, user_id: str, origin: Origin) -> Deletion:
         """Delete the caller's account. `user_id` confirms it. Raises Refusal `not_found`, `last_owner`,
@@ -139,18 +129,18 @@ class Accounts:
             await self._end(tx, deletion, actor, origin, now)
         by = "operator" if actor == OPERATOR else "person"
         DELETED.labels(by).inc()
-        _log.info("account_deleted", user_id=account.user_id, by=by)
-        return replace(deletion, account=replace(deletion.account, email="", deleted_at=now))
+        _log.info("account_deleted", user_id=account.subject, by=by)
+        return replace(deletion, account=replace(deletion.account, name="", blocked_at=None, deleted_at=now))
 
-    async def _locked(self, tx: Transaction, account: Account) -> Deletion:
+    async def _locked(self, tx: Transaction, account: Subject) -> Deletion:
         """Lock everything that may be given to the account, and decide. Raises _OrgsChanged."""
-        await tx.rates.lock(address_bucket(account.email), self._clock.now())
-        before = [place.org.org_id for place in await tx.accounts.places(account.user_id)]
+        await tx.rates.lock(address_bucket(account.name), self._clock.now())
+        before = [place.org.org_id for place in await tx.accounts.places(account.subject)]
         for org_id in before:
-            await tx.orgs.locked(org_id, account.user_id)
-        await tx.accounts.forget_address(account.email)
-        locked = await tx.accounts.locked(account.user_id)
-        places = await tx.accounts.places(account.user_id)
+            await tx.orgs.locked(org_id, account.subject)
+        await tx.accounts.forget_address(account.name)
+        locked = await tx.blocks.locked(account.subject)
+        places = await tx.accounts.places(account.subject)
         if locked is None or locked.deleted_at or [place.org.org_id for place in places] != before:
             raise _OrgsChanged
         return deletion_of(locked, places)
@@ -168,23 +158,23 @@ class Accounts:
             await tx.audit.add(record(Action.ORG_DELETED, org, org.org_id), now)
         left = Action.MEMBER_REMOVED if actor == OPERATOR else Action.MEMBER_LEFT
         for org in deletion.left:
-            await tx.audit.add(record(left, org, account.user_id), now)
-        entry = AuditEntry(Action.ACCOUNT_DELETED, origin, actor, account.org_id, account.user_id)
+            await tx.audit.add(record(left, org, account.subject), now)
+        entry = AuditEntry(Action.ACCOUNT_DELETED, origin, actor, account.org_id, account.subject)
         await tx.audit.add(entry, now)
-        await tx.accounts.erase(account.user_id, now)
-        if "@" in account.email:  # an account that was set aside has no address
-            await tell_of_deletion(tx, account.email, account.user_id, now)
-        await tx.revocations.add(Revocation.of_deleted_account(account.user_id), now)
+        await tx.accounts.erase(account.subject, now)
+        if "@" in account.name:  # an account that was set aside has no address
+            await tell_of_deletion(tx, account.name, account.subject, now)
+        await tx.revocations.add(Revocation.of_deleted_account(account.subject), now)
         for org in ended:
             await tx.revocations.add(Revocation.of_org(org.org_id, now), now)
 
 
-async def _found(tx: Transaction, who: str) -> Account:
+async def _found(tx: Transaction, who: str) -> Subject:
     """The account with this id or address. Raises Refusal `not_found`, `invalid_value`."""
     try:
-        found = await (tx.accounts.get(who) if is_subject_id(who) else tx.accounts.by_email(canonical_email(who)))
+        found = await (tx.blocks.get(who) if is_subject_id(who) else tx.blocks.by_email(canonical_email(who)))
     except Refusal as refusal:
         raise Refusal(refusal.reason, refusal.message, field="person") from None
-    if found is None:
+    if found is None or not found.is_person:
         raise Refusal("not_found", "there is no such person; give the id (usr_…) or the address", field="person")
     return found

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from oa_base.refusal import Refusal
+from services.control.blocks.domain import Subject
 from services.control.orgs.domain import Org
 from services.control.policy.domain import Role
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A person's account. `email` is empty once it is deleted. `org_id` is the person's own org."""
-
-    user_id: str
-    email: str
-    org_id: str
-    deleted_at: datetime | None
-    live_sessions: int = 0
-    live_keys: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +26,13 @@ class Deletion:
     """What the deletion of an account does: orgs that are deleted with it, orgs that the person leaves, and orgs that
     prevent it, because they would be left without an owner who can act."""
 
-    account: Account
+    account: Subject
     ending: Sequence[Org] = ()
     left: Sequence[Org] = ()
     blocking: Sequence[Org] = ()
 
 
-def deletion_of(account: Account, places: Sequence[Place]) -> Deletion:
+def deletion_of(account: Subject, places: Sequence[Place]) -> Deletion:
     """Decide about each org of the person. An org without other members ends; a deleted org goes its way, and operators
     can restore it and give it another owner."""
     ending, left, blocking = [], [], []

@@ -62,8 +62,8 @@ class InstallationAccountApi(InstallationAccountServiceServicer):
 def _deletion(deletion: Deletion) -> pb.AccountDeletion:
     account = deletion.account
     return pb.AccountDeletion(
-        user_id=account.user_id,
-        email=account.email,
+        user_id=account.subject,
+        email=account.name,
         org_id=account.org_id,
         ending_orgs=_orgs(deletion.ending),
         left_orgs=_orgs(deletion.left),

@@ -8,26 +8,10 @@ from datetime import datetime
 import asyncpg
 
 from oa_platform.postgres.pool import Connection
-from services.control.accounts.domain import Account, Place
+from services.control.accounts.domain import Place
 from services.control.orgs.domain import Org
 from services.control.policy.domain import Role
-from services.control.sessions.domain import SESSION_IDLE_TTL, SESSION_MAX_TTL
 
-_ACCOUNT = f"""
-SELECT u.user_id, coalesce(u.email, '') AS email, o.org_id, u.deleted_at,
-    (SELECT count(*) FROM control.sessions s WHERE s.user_id = u.user_id AND s.revoked_at IS NULL
-        AND s.refreshed_at > now() - interval '{SESSION_IDLE_TTL.days} days'
-        AND coalesce(s.signed_in_again_at, s.created_at) > now() - interval '{SESSION_MAX_TTL.days} days'
-    ) AS live_sessions,
-    (SELECT count(*) FROM control.api_keys k WHERE k.owner = u.user_id AND k.revoked_at IS NULL) AS live_keys
-FROM control.users u JOIN control.orgs o ON o.personal_of = u.user_id"""  # noqa: S608 - constants
-"""Selects accounts. Statements add the condition."""
-GET = f"{_ACCOUNT} WHERE u.user_id = $1"
-"""An account, deleted or not."""
-BY_EMAIL = f"{_ACCOUNT} WHERE u.email = $1"
-"""The account with an address."""
-LOCK = "SELECT 1 FROM control.users WHERE user_id = $1 FOR UPDATE"
-"""Lets nobody give the account anything: a membership, a session, a key or an identity takes a lock on its row."""
 PLACES = """
 SELECT o.org_id, o.name, o.personal_of IS NOT NULL AS personal, o.created_at, o.delete_at, m.role,
     (SELECT count(*) FROM control.memberships x WHERE x.org_id = m.org_id AND x.user_id <> $1) AS others,
@@ -63,18 +47,8 @@ class PostgresAccounts:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def get(self, user_id: str) -> Account | None:
-        return await self._account(GET, user_id)
-
-    async def by_email(self, email: str) -> Account | None:
-        return await self._account(BY_EMAIL, email)
-
     async def places(self, user_id: str) -> Sequence[Place]:
         return [_place(row) for row in await self._connection.fetch(PLACES, user_id)]
-
-    async def locked(self, user_id: str) -> Account | None:
-        await self._connection.fetchval(LOCK, user_id)
-        return await self.get(user_id)
 
     async def forget_address(self, email: str) -> None:
         await self._connection.execute(FORGET_CODES, email)
@@ -87,10 +61,6 @@ class PostgresAccounts:
         await self._connection.execute(END_IDENTITIES, user_id)
         await self._connection.execute(END_MEMBERSHIPS, user_id)
         await self._connection.execute(ERASE, user_id, now)
-
-    async def _account(self, statement: str, key: str) -> Account | None:
-        row = await self._connection.fetchrow(statement, key)
-        return Account(**dict(row)) if row else None
 
 
 def _place(row: asyncpg.Record) -> Place:

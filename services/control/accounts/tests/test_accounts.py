@@ -19,6 +19,7 @@ from services.control.api_keys.app.keys import Wanted
 from services.control.api_keys.domain import Use
 from services.control.audit.domain import OPERATOR, address_digest
 from services.control.audit_log.domain import Filters, Outcome
+from services.control.blocks.domain import Subject
 from services.control.policy.domain import Role, StandingPrincipal
 from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.sign_in.limits import CHALLENGES_KEPT_FOR
@@ -66,7 +67,7 @@ async def test_what_remains_of_an_account_is_its_id_and_when_it_was_deleted(
     deletion = await cases.accounts.delete_own(ada, ada.subject, ORIGIN)
     assert [org.org_id for org in deletion.left] == [org_id]
     assert [org.org_id for org in deletion.ending] == [ada.org_id]
-    assert (deletion.account.email, deletion.account.deleted_at) == ("", clock.now())
+    assert (deletion.account.name, deletion.account.deleted_at) == ("", clock.now())
     await cases.delivery.deliver_due()
     assert cases.letters.sent[-1].facts["notice"] == "account_deleted"
     assert cases.letters.sent[-1].address == ADA
@@ -199,7 +200,7 @@ async def test_deleting_again_changes_nothing(cases: Cases, admin: Any) -> None:
     ended = await cases.accounts.delete(f" {ADA.upper()}", ORIGIN)
     events = await admin.fetchval("SELECT count(*) FROM control.audit_events")
     again = await cases.accounts.delete(ada.subject, ORIGIN)
-    assert again.account == ended.account.__class__(ada.subject, "", ada.org_id, ended.account.deleted_at)
+    assert again.account == Subject(ada.subject, "", ada.org_id, None, 0, 0, ended.account.deleted_at)
     assert await cases.accounts.deletion(ada.subject) == again
     assert await admin.fetchval("SELECT count(*) FROM control.audit_events") == events
     assert REGISTRY.get_sample_value("oa_control_accounts_deleted_total", {"by": "operator"}) == before + 1
@@ -280,7 +281,7 @@ async def test_who_waits_for_the_account_finds_it_deleted(
     ada, bob = await cases.principal(ADA), await cases.principal(BOB)
     shown = await cases.invitations.create(bob, await team(cases, bob), ADA, Role.MEMBER, ORIGIN)
     async with cases.transactions.begin() as tx:
-        await tx.accounts.locked(ada.subject)
+        await tx.blocks.locked(ada.subject)
         if what == "joins":
             call: Coroutine[Any, Any, object] = cases.invitations.accept(ada, shown.invitation.invitation_id, ORIGIN)
         elif what == "founds an org":

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
-from services.control.accounts.domain import Account, Place, deletion_of, require_confirmed, require_deletable
+from services.control.accounts.domain import Place, deletion_of, require_confirmed, require_deletable
+from services.control.blocks.domain import Subject
 from services.control.orgs.domain import Org
 from services.control.policy.domain import Role
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ACCOUNT = Account("usr_1", "ada@example.org", "org_own", None)
+ACCOUNT = Subject("usr_1", "ada@example.org", "org_own", None, 0, 0)
 
 
 def place(org_id: str, role: Role, others: int, owners: int, *, personal: bool = False, deleted: bool = False) -> Place:

@@ -336,7 +336,7 @@ async def test_a_sign_in_that_meets_a_deletion_never_opens_the_deleted_account(
     for _ in range(4):
         first = await signed_in(people, openid)
         async with people.transactions.begin() as tx:  # the deletion has locked the account, and goes on in a moment
-            await tx.accounts.locked(first.user.user_id)
+            await tx.blocks.locked(first.user.user_id)
             meeting = asyncio.create_task(signed_in(people, openid, new_id("dev")))
             await somebody_waits(admin)
             await tx.accounts.erase(first.user.user_id, SystemClock().now())
