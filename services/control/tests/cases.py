@@ -19,7 +19,6 @@ from oa_platform.auth.keys import SigningKey, generate_key
 from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import Database, patient_settings
-from oa_testing.waiting import PATIENCE_S
 from services.control.api_keys.app.keys import Wanted
 from services.control.audit.domain import Origin
 from services.control.mail.domain.letters import Letter, Outcome
@@ -165,11 +164,3 @@ async def reason_of(call: Awaitable[object]) -> str:
     with pytest.raises(Refusal) as refused:
         await call
     return refused.value.reason
-
-
-async def somebody_waits(admin: Any, number: int = 1) -> None:
-    """Return when so many transactions wait for locks."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    async with asyncio.timeout(PATIENCE_S):
-        while await admin.fetchval(waiting) < number:
-            await asyncio.sleep(0.01)

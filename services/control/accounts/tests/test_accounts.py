@@ -12,6 +12,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_platform.telemetry.metrics import REGISTRY
 from oa_testing.clock import FakeClock
+from oa_testing.locks import until_lock_waits
 from oa_testing.postgres import Database
 from services.control.accounts import app as accounts_app
 from services.control.accounts.limits import MAX_ATTEMPTS
@@ -23,7 +24,7 @@ from services.control.blocks.domain import Subject
 from services.control.policy.domain import Role, StandingPrincipal
 from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.sign_in.limits import CHALLENGES_KEPT_FOR
-from services.control.tests.cases import DELETE_GRACE, ORIGIN, Cases, cases_on, reason_of, somebody_waits
+from services.control.tests.cases import DELETE_GRACE, ORIGIN, Cases, cases_on, reason_of
 from services.control.tests.harness import HMAC_KEY, new_id
 
 ADA, BOB, EVE = "ada@example.org", "bob@example.org", "eve@example.org"
@@ -289,7 +290,7 @@ async def test_who_waits_for_the_account_finds_it_deleted(
         else:
             call = cases.api_keys.create(ada, "", Wanted("late", (), 3600), ORIGIN)
         waiting = asyncio.create_task(call)
-        await somebody_waits(admin)
+        await until_lock_waits(admin)
         await tx.accounts.erase(ada.subject, clock.now())
     assert await reason_of(waiting) == "token_revoked"
     assert await admin.fetchval(HELD, ada.subject) == 0
@@ -303,9 +304,9 @@ async def test_a_code_that_is_asked_for_meanwhile_opens_no_account_where_nobody_
         async with closed.transactions.begin() as tx:
             assert await tx.people.hold(ada.subject)
             deleting = asyncio.create_task(cases.accounts.delete(ADA, ORIGIN))
-            await somebody_waits(admin)
+            await until_lock_waits(admin)
             asking = asyncio.create_task(closed.started(ADA, new_id("dev")))
-            await somebody_waits(admin, 2)
+            await until_lock_waits(admin, 2)
         await asyncio.gather(deleting, asking)
         assert not closed.letters.codes.get(ADA), "the mail has no code"
 

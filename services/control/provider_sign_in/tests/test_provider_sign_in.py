@@ -11,6 +11,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_platform.system.clock import SystemClock
 from oa_testing.clock import FakeClock
+from oa_testing.locks import until_lock_waits
 from oa_testing.postgres import Database
 from services.control.audit.domain import Origin
 from services.control.policy.domain import Role
@@ -29,7 +30,7 @@ from services.control.provider_sign_in.tests.openid import REDIRECT, OpenId, cla
 from services.control.sign_in.app import SignedIn
 from services.control.sign_in.domain.challenge import code_of
 from services.control.sign_in.domain.sign_up import Knock, SignUp, SignUpRule
-from services.control.tests.cases import LIMITS, ORIGIN, Cases, cases_on, somebody_waits
+from services.control.tests.cases import LIMITS, ORIGIN, Cases, cases_on
 from services.control.tests.harness import HMAC_KEY, new_id
 
 DEVICE = new_id("dev")
@@ -338,7 +339,7 @@ async def test_a_sign_in_that_meets_a_deletion_never_opens_the_deleted_account(
         async with people.transactions.begin() as tx:  # the deletion has locked the account, and goes on in a moment
             await tx.blocks.locked(first.user.user_id)
             meeting = asyncio.create_task(signed_in(people, openid, new_id("dev")))
-            await somebody_waits(admin)
+            await until_lock_waits(admin)
             await tx.accounts.erase(first.user.user_id, SystemClock().now())
         met = await meeting
         assert (met.new_user, met.user.user_id != first.user.user_id) == (True, True)
