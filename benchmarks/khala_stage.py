@@ -18,6 +18,7 @@ from services.khala_gateway.admission.app import Admission, LiveTokens, SyncToke
 from services.khala_gateway.admission.domain import OriginPolicy
 from services.khala_gateway.admission.limits import AdmissionLimits
 from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.heartbeats import Heartbeats
 from services.khala_gateway.connections.app.subscriber import TopicSubscriber
 from services.khala_gateway.connections.app.timer import Alarms
 from services.khala_gateway.feeds.app.confirmations import Confirmations
@@ -102,7 +103,7 @@ async def gateway(
     session: SessionLimits | None = None,
 ) -> AsyncIterator[tuple[FeedHub, WebSocketServer, LocalSource]]:
     """A running gateway, for a block."""
-    source, limits = LocalSource(history), HubLimits()
+    source, limits, session = LocalSource(history), HubLimits(), session or SessionLimits()
     sources = {"runtime": source, "projector": source}
     flusher = Flusher(asyncio.get_running_loop(), 0.0)
     hub = source.hub = FeedHub(limits, sources, random.random, flusher)
@@ -117,7 +118,8 @@ async def gateway(
         revocations=Revocations(SystemClock()),
         flusher=flusher,
         alarms=Alarms(now_ms),
-        limits=session or SessionLimits(),
+        heartbeats=Heartbeats(hub.standing, session.heartbeat_interval_ms, now_ms),
+        limits=session,
         now_ms=now_ms,
         jitter=random.random,
     )

@@ -176,8 +176,7 @@ class TopicHead(NamedTuple):
     source_away: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(NamedTuple):
     """The connection is alive. `nonce` is that of the Ping that it answers, else 0."""
 
     heads: tuple[TopicHead, ...]

@@ -23,6 +23,7 @@ from services.khala_gateway.admission.domain import OriginPolicy
 from services.khala_gateway.admission.door import SyncTokenVerifier
 from services.khala_gateway.config import GatewaySettings
 from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.heartbeats import Heartbeats
 from services.khala_gateway.connections.app.timer import Alarms
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.flusher import Flusher
@@ -74,6 +75,7 @@ async def start(settings: GatewaySettings, process: Process) -> None:
         revocations=revocations,
         flusher=flusher,
         alarms=Alarms(now_ms),
+        heartbeats=Heartbeats(hub.standing, settings.session.heartbeat_interval_ms, now_ms),
         limits=settings.session.limits(),
         now_ms=now_ms,
         jitter=random.random,

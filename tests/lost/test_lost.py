@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from oa_testing.virtual_time import run_virtual
 from services.runtime.workers.domain.vigil import Presence, Vigil
 from tests.lost.world import BEAT_S, KEEPALIVE_S, LOST_S, STEP_S, ModelWorker, World, living, now_s
-from tests.simulation.virtual_time import run_virtual
 
 SEEDS = 32
 PART = 8

@@ -17,6 +17,7 @@ from oa_topics.watcher import Watcher, _runs
 from services.khala_gateway.admission.app import LiveTokens
 from services.khala_gateway.connections.app.connection import Connection
 from services.khala_gateway.connections.app.delivery import Delivery
+from services.khala_gateway.connections.app.heartbeats import Heartbeats
 from services.khala_gateway.connections.app.subscriber import TopicSubscriber
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.hub import FeedHub
@@ -34,6 +35,7 @@ _CLIENT_TESTS = "libs/oa_khala/client/tests"
 _SOURCE_TESTS = "libs/oa_topics"
 _GATEWAY_ROOMS = "services/khala_gateway/feeds services/khala_gateway/sources"
 _GATEWAY_TESTS = f"{_GATEWAY_ROOMS} services/khala_gateway/tests/test_delivery.py"
+_HEARTBEAT_TESTS = "services/khala_gateway/tests/test_heartbeats.py"
 _DOOR_TESTS = "services/khala_gateway/tests/test_door.py"
 _MATRIX = "services/khala_gateway/tests/test_authorisation_matrix.py"
 _REVOCATION_TESTS = "libs/oa_platform/tests/test_revocations.py services/khala_gateway/tests/test_revocation.py"
@@ -285,6 +287,24 @@ _GATEWAY = (
         "those who were delivered to together go on in a lineage that they have not asked for",
         (Edit(TopicFeed._begin_at, "self._dissolve(cohort)", "pass"),),
         _GATEWAY_TESTS,
+    ),
+    Mutation(
+        "beats_of_the_past",
+        "a heartbeat names the topics that were followed at the first one",
+        (Edit(Heartbeats.changed, "self._put(one, group.turn.unsorted)", "pass"),),
+        _HEARTBEAT_TESTS,
+    ),
+    Mutation(
+        "beats_of_a_late_turn",
+        "when the loop is late, only the newest turn has its heartbeats",
+        (Edit(Heartbeats._wake, "max(done, self._done - len(self._turns)) + 1", "self._done"),),
+        _HEARTBEAT_TESTS,
+    ),
+    Mutation(
+        "beats_in_the_wrong_turn",
+        "who comes while nothing is due is in the turn of the last heartbeat",
+        (Edit(Heartbeats.start, "self._done = number", "pass"),),
+        _HEARTBEAT_TESTS,
     ),
     Mutation(
         "forget_topics_at_reconnect",

@@ -21,6 +21,7 @@ from oa_topics.store import TopicLimits
 from services.khala_gateway.admission.app import LiveTokens
 from services.khala_gateway.connections.app.connection import Connection
 from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.heartbeats import Heartbeats
 from services.khala_gateway.connections.app.timer import Alarms
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.flusher import Flusher
@@ -127,6 +128,7 @@ class SimGateway:
             revocations=self._revocations,
             flusher=flusher,
             alarms=Alarms(world.now_ms),
+            heartbeats=Heartbeats(self.hub.standing, SESSION_LIMITS.heartbeat_interval_ms, world.now_ms),
             limits=SESSION_LIMITS,
             now_ms=world.now_ms,
             jitter=rng.random,

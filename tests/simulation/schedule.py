@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from oa_khala.client.states import State
 from oa_khala.feed import FeedLimits
 from oa_khala.frames import Form
+from oa_testing.virtual_time import run_virtual
 from oa_topics.store import TopicLimits
 from services.khala_gateway.feeds.limits import HubLimits
 from tests.simulation.client import Sessions, SimClient, python_session
@@ -27,7 +28,6 @@ from tests.simulation.gateway import SimGateway
 from tests.simulation.sizes import Size, size_of
 from tests.simulation.subjects import CHECKED_EVERY_S, SimSubjects
 from tests.simulation.trace import Trace
-from tests.simulation.virtual_time import run_virtual
 from tests.simulation.world import Broken, Weather, World
 
 QUIET_S = 60.0

@@ -75,6 +75,12 @@ class SendFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class StartHeartbeats:
+    """Send a heartbeat in `heartbeat_interval_ms`, or a little earlier, and after each further interval, until the
+    connection closes. Given again, the interval begins anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyToken:
     """Verify `token`, or the one in the Authorization header if it is empty; answer `ServerSession.token_accepted` or
     `refused`. At most one verification is outstanding at a time."""
@@ -127,4 +133,14 @@ class CloseConnection:
     reason: str
 
 
-Command = SendFrame | VerifyToken | JoinFeed | ReadSnapshot | ConfirmCursor | Serve | LeaveFeed | CloseConnection
+Command = (
+    SendFrame
+    | StartHeartbeats
+    | VerifyToken
+    | JoinFeed
+    | ReadSnapshot
+    | ConfirmCursor
+    | Serve
+    | LeaveFeed
+    | CloseConnection
+)

@@ -1,4 +1,4 @@
-"""The deadlines that end a connection, and the time of the next heartbeat."""
+"""The deadlines that end a connection."""
 
 from oa_base.refusal import Refusal
 from oa_khala.server.limits import SessionLimits
@@ -7,9 +7,6 @@ NEVER = 1 << 62
 # How many times per `slow_consumer_ms` the session checks whether a client takes anything. A client that takes nothing
 # is closed at most one check late.
 _LOOKS = 4
-# How many times per heartbeat interval any heartbeats are due. Connections whose heartbeats are due at the same time
-# share their text and one turn of the event loop: a heartbeat by itself costs several times as much.
-_BEATS = 100
 
 # If two deadlines have passed, the first one here is reported.
 _ENDS = {
@@ -27,11 +24,10 @@ _ENDS = {
 class Deadlines:
     """Deadlines of one connection, all in milliseconds by the session's clock."""
 
-    __slots__ = ("_beat_at_ms", "_ends_at_ms", "_first_end_ms", "_limits", "_look_at_ms", "_taken_bytes", "wake_at_ms")
+    __slots__ = ("_ends_at_ms", "_first_end_ms", "_limits", "_look_at_ms", "_taken_bytes", "wake_at_ms")
 
     def __init__(self, limits: SessionLimits, now_ms: int) -> None:
         self._limits = limits
-        self._beat_at_ms = NEVER
         self._look_at_ms = NEVER
         # Bytes that the client had taken at the last check.
         self._taken_bytes = 0
@@ -47,10 +43,9 @@ class Deadlines:
         """Note that the client is alive."""
         self._end_at("idle_timeout", now_ms + self._limits.idle_timeout_ms)
 
-    def opened(self, now_ms: int) -> None:
-        """Note that Hello has been answered: heartbeats begin."""
+    def opened(self) -> None:
+        """Note that Hello has been answered."""
         self._end_at("hello_timeout", NEVER)
-        self.beaten(now_ms)
 
     def granted(self, expires_at_ms: int) -> None:
         """Note that the token in force from now on expires at `expires_at_ms`."""
@@ -61,14 +56,9 @@ class Deadlines:
         self._look_at_ms = self._next_look(now_ms) if blocked else NEVER
         self._end_at("slow_consumer", now_ms + self._limits.slow_consumer_ms if blocked else NEVER)
 
-    @property
-    def looks(self) -> bool:
-        """Whether it counts what the client takes."""
-        return self._look_at_ms != NEVER
-
     def taken(self, total_bytes: int, now_ms: int) -> None:
         """Note the bytes taken since the client connected. A client that takes some is alive and not too slow."""
-        if not self.looks:
+        if self._look_at_ms == NEVER:
             return
         if total_bytes > self._taken_bytes:
             self._end_at("slow_consumer", now_ms + self._limits.slow_consumer_ms)
@@ -90,17 +80,6 @@ class Deadlines:
             return None
         return next(_ENDS[reason] for reason, at_ms in self._ends_at_ms.items() if now_ms >= at_ms)
 
-    def beats(self, now_ms: int) -> bool:
-        """Whether a heartbeat is due."""
-        return now_ms >= self._beat_at_ms
-
-    def beaten(self, now_ms: int) -> None:
-        """Note that the client gets a heartbeat: the next one is due in an interval or a little less."""
-        interval_ms = self._limits.heartbeat_interval_ms
-        together_ms = max(1, interval_ms // _BEATS)
-        self._beat_at_ms = (now_ms + interval_ms) // together_ms * together_ms
-        self._set_wake()
-
     def _next_look(self, now_ms: int) -> int:
         return now_ms + max(1, self._limits.slow_consumer_ms // _LOOKS)
 
@@ -110,4 +89,4 @@ class Deadlines:
         self._set_wake()
 
     def _set_wake(self) -> None:
-        self.wake_at_ms = min(self._first_end_ms, self._beat_at_ms, self._look_at_ms)
+        self.wake_at_ms = min(self._first_end_ms, self._look_at_ms)

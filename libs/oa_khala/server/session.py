@@ -6,16 +6,15 @@ Unix epoch by a clock that never goes back.
 """
 
 import re
-from collections.abc import Callable
 
 from oa_base.refusal import Refusal
 from oa_khala import frames
 from oa_khala.server.admission import Grant
-from oa_khala.server.commands import CloseConnection, Command, SendFrame, VerifyToken
+from oa_khala.server.commands import CloseConnection, Command, SendFrame, StartHeartbeats, VerifyToken
 from oa_khala.server.deadlines import NEVER, Deadlines
 from oa_khala.server.limits import SessionLimits
 from oa_khala.server.states import State, expects, next_state
-from oa_khala.server.subscriptions import Subscriptions, error_frame
+from oa_khala.server.subscriptions import Standing, Subscriptions, error_frame, heads_of
 from oa_khala.server.tokens import Tokens
 
 _CLIENT_BUILD = re.compile(r"[A-Za-z0-9._-]{1,48}/[A-Za-z0-9._+-]{1,47}")
@@ -24,20 +23,14 @@ _DEFAULT_CLOSE_CODE = 1008
 
 
 class ServerSession:
-    """See the module. `standing` returns the newest deliverable seq of a topic that is being served, and whether its
-    source does not answer at present."""
+    """See the module."""
 
-    def __init__(
-        self,
-        connection_id: str,
-        limits: SessionLimits,
-        standing: Callable[[str], tuple[int, bool]],
-        now_ms: int,
-    ) -> None:
+    def __init__(self, connection_id: str, limits: SessionLimits, standing: Standing, now_ms: int) -> None:
         self.connection_id = connection_id
         self.limits = limits
         self.state = State.AWAIT_HELLO
-        self.subscriptions = Subscriptions(limits, standing, now_ms)
+        self.subscriptions = Subscriptions(limits, now_ms)
+        self._standing = standing
         self._tokens = Tokens()
         self._deadlines = Deadlines(limits, now_ms)
         # Frames that wait while a token is verified.
@@ -64,13 +57,9 @@ class ServerSession:
         """Note that the client has fallen behind what it could have taken (`blocked`), or has caught up."""
         self._deadlines.blocked(blocked, now_ms)
 
-    @property
-    def counts_taken(self) -> bool:
-        """Whether `taken` has to be called before `timer`: while the client is blocked."""
-        return self._deadlines.looks
-
     def taken(self, total_bytes: int, now_ms: int) -> None:
-        """Note how many bytes the client has taken since it connected."""
+        """Note how many bytes the client has taken since it connected. It matters, and has to be said before each
+        `timer`, while the client is blocked."""
         self._deadlines.taken(total_bytes, now_ms)
 
     def token_accepted(self, grant: Grant, now_ms: int) -> list[Command]:
@@ -115,9 +104,7 @@ class ServerSession:
         if self.state is State.CLOSED:
             return []
         refusal = self._deadlines.end(now_ms)
-        if refusal is not None:
-            return self.refused(refusal)
-        return [self._heartbeat(0, now_ms)] if self._deadlines.beats(now_ms) else []
+        return self.refused(refusal) if refusal is not None else []
 
     @property
     def wake_at_ms(self) -> int:
@@ -146,15 +133,12 @@ class ServerSession:
             case frames.Unsubscribe():
                 return self.subscriptions.unsubscribe(frame.topics)
             case frames.Ping():
-                return [self._heartbeat(frame.nonce, now_ms)]
-
-    def _heartbeat(self, nonce: int, now_ms: int) -> SendFrame:
-        self._deadlines.beaten(now_ms)
-        return SendFrame(frames.Heartbeat(self.subscriptions.heads(), now_ms, nonce))
+                heads = heads_of(self.subscriptions.served, self._standing)
+                return [SendFrame(frames.Heartbeat(heads, now_ms, frame.nonce)), StartHeartbeats()]
 
     def _welcome(self, grant: Grant, now_ms: int) -> list[Command]:
         limits = self.limits
-        self._deadlines.opened(now_ms)
+        self._deadlines.opened()
         welcome = frames.Welcome(
             connection_id=self.connection_id,
             heartbeat_interval_ms=limits.heartbeat_interval_ms,
@@ -164,7 +148,7 @@ class ServerSession:
             server_time_ms=now_ms,
             token_expire_time_ms=grant.expires_at_ms,
         )
-        return [SendFrame(welcome)]
+        return [SendFrame(welcome), StartHeartbeats()]
 
 
 def _check_compatible(hello: frames.Hello) -> None:

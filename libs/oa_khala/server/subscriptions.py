@@ -29,17 +29,20 @@ from oa_khala.server.limits import SessionLimits
 from oa_khala.server.parts import UnsentSnapshot
 from oa_khala.topics import MAX_TOPIC_LENGTH, Topic
 
+Standing = Callable[[str], tuple[int, bool]]
+"""Returns the newest deliverable seq of a topic that is being served, and whether its source does not answer at
+present."""
+Served = tuple[tuple[str, str], ...]
+"""The topics that are being served, each with its epoch."""
+
 
 class Subscriptions:
     """See the module. Answers about a subscription that has ended in the meantime are ignored."""
 
-    def __init__(self, limits: SessionLimits, standing: Callable[[str], tuple[int, bool]], now_ms: int) -> None:
-        """`standing` returns the newest deliverable seq of a topic that is being served, and whether its source does
-        not answer at present."""
+    def __init__(self, limits: SessionLimits, now_ms: int) -> None:
         self.by_topic: dict[str, Subscription] = {}
         self._max_topics = limits.max_topics
         self._part_bytes = limits.snapshot_part_bytes
-        self._standing = standing
         self._grant = GRANTS_NOTHING
         rate = Rate.per_second(limits.subscribe_per_s, limits.subscribe_burst)
         self._rate = TokenBucket(rate, now_ms * MS_NS)
@@ -88,14 +91,10 @@ class Subscriptions:
         """End all subscriptions: the connection ends."""
         return self.unsubscribe(tuple(self.by_topic))
 
-    def heads(self) -> tuple[frames.TopicHead, ...]:
-        """Return where the topics that are being served stand."""
-        heads = []
-        for name, one in self.by_topic.items():
-            if one.next_seq > 0:
-                head, is_away = self._standing(name)
-                heads.append(frames.TopicHead(name, head, one.epoch, is_away))
-        return tuple(heads)
+    @property
+    def served(self) -> Served:
+        """The topics that are being served. It changes with `Serve` and `LeaveFeed` alone."""
+        return tuple([(name, one.epoch) for name, one in self.by_topic.items() if one.position.next_seq > 0])
 
     # --------------------------------------------------------------------------------------------- the gateway
 
@@ -230,6 +229,15 @@ class Subscriptions:
             return []
         subscription.live, subscription.unsent = False, None
         return [LeaveFeed(subscription)]
+
+
+def heads_of(served: Served, standing: Standing) -> tuple[frames.TopicHead, ...]:
+    """Return where topics stand, as a heartbeat says it."""
+    heads = []
+    for name, epoch in served:
+        head, is_away = standing(name)
+        heads.append(frames.TopicHead(name, head, epoch, is_away))
+    return tuple(heads)
 
 
 def error_frame(refusal: Refusal, topic: str, state: TopicState | None = None, chain: bytes = b"") -> frames.ErrorFrame:

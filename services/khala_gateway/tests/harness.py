@@ -34,6 +34,7 @@ from services.khala_gateway.admission.domain import PATH, OriginPolicy
 from services.khala_gateway.admission.door import SyncTokenVerifier
 from services.khala_gateway.admission.limits import AdmissionLimits
 from services.khala_gateway.connections.app.dependencies import Dependencies
+from services.khala_gateway.connections.app.heartbeats import Heartbeats
 from services.khala_gateway.connections.app.timer import Alarms
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.flusher import Flusher
@@ -281,6 +282,7 @@ def _server(stack: Stack, flusher: Flusher, protection: Protection) -> WebSocket
         revocations=stack.revocations,
         flusher=flusher,
         alarms=Alarms(now_ms),
+        heartbeats=Heartbeats(stack.hub.standing, limits.session.heartbeat_interval_ms, now_ms),
         limits=limits.session,
         now_ms=now_ms,
         jitter=random.random,

@@ -15,7 +15,7 @@ def test_of_two_that_are_over_the_first_one_is_said() -> None:
     end = deadlines.end(NOW + LIMITS.idle_timeout_ms)
     assert end is not None
     assert end.reason == "hello_timeout"
-    deadlines.opened(NOW)
+    deadlines.opened()
     end = deadlines.end(NOW + LIMITS.idle_timeout_ms)
     assert end is not None
     assert end.reason == "idle_timeout"
@@ -31,7 +31,7 @@ def test_a_drain_is_announced_once() -> None:
 
 def test_who_takes_a_byte_in_time_is_never_too_slow_nor_silent_and_who_takes_none_is() -> None:
     deadlines, now = Deadlines(LIMITS, NOW), NOW
-    deadlines.opened(NOW)
+    deadlines.opened()
     deadlines.taken(5_000, NOW - 1)
     deadlines.blocked(True, NOW)
     deadlines.taken(5_000, NOW)
@@ -42,21 +42,9 @@ def test_who_takes_a_byte_in_time_is_never_too_slow_nor_silent_and_who_takes_non
     stopped = now
     while (end := deadlines.end(now)) is None:
         deadlines.taken(5_099, now)
-        now = deadlines.wake_at_ms if deadlines.wake_at_ms > now else now + LIMITS.heartbeat_interval_ms
-        if deadlines.beats(now):
-            deadlines.beaten(now)
+        now = deadlines.wake_at_ms
     assert end.reason == "slow_consumer"
     assert now == stopped + LIMITS.slow_consumer_ms
-
-
-def test_heartbeats_of_connections_that_open_at_about_the_same_time_are_due_together_and_none_is_late() -> None:
-    interval_ms, due_ms = LIMITS.heartbeat_interval_ms, set()
-    for opened_ms in range(NOW, NOW + interval_ms // 50):
-        deadlines = Deadlines(LIMITS, NOW)
-        deadlines.opened(opened_ms)
-        assert opened_ms + interval_ms * 0.99 <= deadlines.wake_at_ms <= opened_ms + interval_ms
-        due_ms.add(deadlines.wake_at_ms)
-    assert len(due_ms) <= 3
 
 
 @given(
@@ -74,7 +62,7 @@ def test_nothing_is_due_before_the_time_to_wake_and_something_is_due_then(script
             case "heard":
                 deadlines.heard(now)
             case "opened":
-                deadlines.opened(now)
+                deadlines.opened()
             case "granted":
                 deadlines.granted(now + ms)
             case "drain":
@@ -85,7 +73,6 @@ def test_nothing_is_due_before_the_time_to_wake_and_something_is_due_then(script
                 deadlines.blocked(what == "blocked", now)
         wake = deadlines.wake_at_ms
         assert deadlines.end(wake - 1) is None
-        assert not deadlines.beats(wake - 1)
         before = deadlines.wake_at_ms
         deadlines.taken(0, wake)  # as due as the rest
-        assert deadlines.end(wake) is not None or deadlines.beats(wake) or deadlines.wake_at_ms > before
+        assert deadlines.end(wake) is not None or deadlines.wake_at_ms > before

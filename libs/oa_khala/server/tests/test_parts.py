@@ -20,7 +20,7 @@ LIST = TopicState("e", 2, 7, snapshot_available=True)
 
 def subscribed(topic: str, state: TopicState, takes: bool) -> tuple[Subscriptions, Subscription, list[object]]:
     """A subscription without a cursor, and what it is answered."""
-    subscriptions = Subscriptions(SessionLimits(snapshot_part_bytes=4), lambda _: (7, False), 0)
+    subscriptions = Subscriptions(SessionLimits(snapshot_part_bytes=4), 0)
     scopes, topics = frozenset({"runs.read"}), frozenset({T, U})
     subscriptions.granted(Grant("usr_a", "", scopes, topics, "ses_1", "", "jti", 1))
     subscriptions.subscribe(frames.Subscribe(((topic, None),), (topic,) if takes else ()), 0)
@@ -51,11 +51,12 @@ def test_delivery_begins_behind_the_last_part() -> None:
     first = frames.Snapshot(T, 5, b"1234", part=1, parts=3)
     assert out == [SendFrame(frames.Subscribed(T, "e", 2, 7, Plan.SNAPSHOT, 5, b"c" * 32)), SendFrame(first)]
     assert subscription.next_seq == 0, "the feed may move, and nothing is delivered"
-    assert subscriptions.heads() == ()
+    assert not subscriptions.served
     assert subscriptions.snapshot_part(subscription) == [SendFrame(frames.Snapshot(T, 5, b"5678", part=2, parts=3))]
     last = frames.Snapshot(T, 5, b"9", part=3, parts=3)
     assert subscriptions.snapshot_part(subscription) == [SendFrame(last), Serve(subscription)]
     assert (subscription.next_seq, subscription.unsent) == (6, None)
+    assert subscriptions.served == ((T, "e"),)
     assert subscriptions.snapshot_part(subscription) == []
     assert subscriptions.delivered(subscription, 6, 2) == [SendFrame(frames.CaughtUp(T, 7))]
 

@@ -13,6 +13,7 @@ from oa_khala.server import commands
 from oa_khala.server.admission import Grant
 from oa_khala.server.commands import Subscription
 from oa_khala.server.session import ServerSession
+from oa_khala.server.subscriptions import Served
 from oa_khala.wire import decode_client_frame, encode_server_frame
 from oa_platform.telemetry.metrics import count_refusal
 from services.khala_gateway.connections import metrics
@@ -22,6 +23,7 @@ from services.khala_gateway.connections.app.ports import Transport
 from services.khala_gateway.connections.app.subscriber import TopicSubscriber
 from services.khala_gateway.connections.app.timer import SessionTimer
 from services.khala_gateway.feeds.app.entries import Entry
+from services.khala_gateway.feeds.domain import Encoding
 
 _log = structlog.get_logger(__name__)
 _COMMON = (Subscribed, CaughtUp, Heartbeat)
@@ -54,6 +56,7 @@ class Connection:
         # Messages that are written together once all commands have been carried out: each write is a system call.
         self._unwritten: list[bytes] = []
         self._running = False
+        self._is_blocked = False
         self._timer = SessionTimer(self._session, dependencies.alarms, self._time_has_passed)
         self._timer.arm()
 
@@ -78,6 +81,7 @@ class Connection:
 
     def blocked(self, blocked: bool) -> None:
         """Note that the socket accepts no data at present, or accepts data again."""
+        self._is_blocked = blocked
         now_ms = self._now_ms()
         self._session.blocked(blocked, now_ms)
         self._session.taken(self._transport.taken_bytes, now_ms)
@@ -91,6 +95,7 @@ class Connection:
         """Clean up after the socket has closed."""
         self._run(self._session.subscriptions.end_all())
         self._delivery.stop()
+        self._dependencies.heartbeats.stop(self)
         for task in self._tasks:
             task.cancel()
         self._timer.stop()
@@ -111,6 +116,21 @@ class Connection:
 
     # --------------------------------------------------------------------------------------------- from the gateway
 
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding of what it says by itself: small messages, which are not compressed."""
+        return self._transport.encoding.plain
+
+    @property
+    def served(self) -> Served:
+        """The topics that are being served."""
+        return self._session.subscriptions.served
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Writes complete messages to its socket."""
+        return self._transport.write
+
     def drain(self, delay_ms: int) -> None:
         """Announce the drain to the client, and close in `delay_ms`."""
         self._run(self._session.drain(delay_ms, self._now_ms()))
@@ -125,7 +145,7 @@ class Connection:
         self._run(self._session.refused(refusal))
 
     def _time_has_passed(self, now_ms: int) -> None:
-        if self._session.counts_taken:
+        if self._is_blocked:
             self._session.taken(self._transport.taken_bytes, now_ms)
         self._run(self._session.timer(now_ms))
 
@@ -152,6 +172,8 @@ class Connection:
         match command:
             case commands.SendFrame():
                 self._send(command.frame)
+            case commands.StartHeartbeats():
+                self._dependencies.heartbeats.start(self)
             case commands.VerifyToken():
                 self._spawn(self._verify(command.token))
             case commands.JoinFeed():
@@ -162,23 +184,27 @@ class Connection:
             case commands.ReadSnapshot():
                 self._spawn(self._delivery.read_snapshot(self._subscribers[command.subscription]))
             case commands.Serve():
+                self._dependencies.heartbeats.changed(self)
                 self._delivery.serve(self._subscribers[command.subscription])
             case commands.LeaveFeed():
+                self._dependencies.heartbeats.changed(self)
                 subscriber = self._subscribers.pop(command.subscription)
                 self._dependencies.hub.leave(command.subscription.topic, subscriber)
             case commands.CloseConnection():
                 self._close(command)
 
     def _send(self, frame: ServerFrame) -> None:
+        if isinstance(frame, _COMMON):
+            self._unwritten.append(_common_entry(frame).message(self._transport.encoding.plain))
+            return
         if isinstance(frame, ErrorFrame) and frame.topic:
             count_refusal(frame.reason, "ws")
             _log.info("topic_refused", connection_id=self.connection_id, reason=frame.reason)
-        entry = _common_entry(frame) if isinstance(frame, _COMMON) else _entry(frame)
-        encoding = self._transport.encoding
+        entry = _entry(frame)
         if isinstance(frame, Snapshot):
-            self._deliver(entry.message(encoding), [])
+            self._deliver(entry.message(self._transport.encoding), [])
         else:
-            self._unwritten.append(entry.message(encoding.plain))  # small, and only for this connection
+            self._unwritten.append(entry.message(self._transport.encoding.plain))  # small, and only for this client
 
     def _deliver(self, messages: bytes, then: list[commands.Command]) -> None:
         """Write what a subscription gets, behind the messages that wait, and carry out what follows from it.
@@ -195,12 +221,12 @@ class Connection:
         self._run(then)
 
     def _write(self) -> None:
-        if self._unwritten:
-            messages, self._unwritten = self._unwritten, []
-            if len(messages) == 1:
-                self._transport.write(messages[0])
-            else:
-                self._transport.write_all(messages)
+        unwritten = self._unwritten
+        if len(unwritten) == 1:
+            self._transport.write(unwritten.pop())
+        elif unwritten:
+            self._unwritten = []
+            self._transport.write_all(unwritten)
 
     def _join(self, subscription: Subscription) -> None:
         registered_at = self._dependencies.replays.tick()
@@ -216,6 +242,7 @@ class Connection:
         metrics.CLOSES.labels(command.reason).inc()
         if command.reason != "draining":
             count_refusal(command.reason, "ws")
+        self._dependencies.heartbeats.stop(self)
         self._write()
         self._transport.close(command.code, command.reason)
 
@@ -258,6 +285,5 @@ def _entry(frame: ServerFrame) -> Entry:
 
 @lru_cache(_REMEMBERED_ANSWERS)
 def _common_entry(frame: ServerFrame) -> Entry:
-    """Many clients that come back to a topic together are answered the same, and so are many whose heartbeats are due
-    together: it is encoded once for all of them."""
+    """Many clients that come back to a topic together are answered the same: it is encoded once for all of them."""
     return _entry(frame)

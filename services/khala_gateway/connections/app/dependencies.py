@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from oa_khala.server.limits import SessionLimits
 from oa_platform.auth.revocations import Revocations
 from services.khala_gateway.admission.app import LiveTokens, SyncTokens
+from services.khala_gateway.connections.app.heartbeats import Heartbeats
 from services.khala_gateway.connections.app.timer import Alarms
 from services.khala_gateway.feeds.app.confirmations import Confirmations
 from services.khala_gateway.feeds.app.flusher import Flusher
@@ -27,6 +28,7 @@ class Dependencies:
     revocations: Revocations
     flusher: Flusher
     alarms: Alarms
+    heartbeats: Heartbeats
     limits: SessionLimits
     now_ms: Callable[[], int]
     jitter: Callable[[], float]

@@ -24,7 +24,7 @@ class Alarms:
 
     def add(self, timer: "SessionTimer", at_ms: int) -> None:
         """Ring `timer` at `at_ms`, or up to a tick later."""
-        tick = _tick(at_ms)
+        tick = -(-at_ms // TICK_MS)
         if tick not in self._due:
             self._due[tick] = {}
             heapq.heappush(self._ticks, tick)
@@ -33,7 +33,7 @@ class Alarms:
 
     def remove(self, timer: "SessionTimer", at_ms: int) -> None:
         """Don't ring `timer`, which was added with the same `at_ms`."""
-        self._due.get(_tick(at_ms), {}).pop(timer, None)
+        self._due.get(-(-at_ms // TICK_MS), {}).pop(timer, None)
 
     def _arm(self) -> None:
         if self._handle is not None:
@@ -75,7 +75,8 @@ class SessionTimer:
         wake_at_ms = self._session.wake_at_ms
         if wake_at_ms == self._at_ms:
             return
-        self.stop()
+        if self._at_ms is not None:
+            self.stop()
         if wake_at_ms != NEVER:
             self._at_ms = wake_at_ms
             self._alarms.add(self, wake_at_ms)
@@ -91,7 +92,3 @@ class SessionTimer:
         if self._at_ms is not None:
             self._at_ms = None
             self._due(now_ms)
-
-
-def _tick(at_ms: int) -> int:
-    return -(-at_ms // TICK_MS)

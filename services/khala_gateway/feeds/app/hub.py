@@ -76,13 +76,13 @@ class FeedHub:
         held = self.feeds.get(str(topic))
         if held is not None and held.phase is Phase.CURRENT:
             held.phase = Phase.OUTDATED
-            self._source(held).add([held.name])
+            held.source.add([held.name])
 
     def standing(self, topic: str) -> tuple[int, bool]:
         """The newest deliverable seq of a topic, and whether its source does not answer at present; 0 and False if the
         hub doesn't hold the topic."""
         held = self.feeds.get(topic)
-        return (held.head, self._source(held).away) if held is not None else (0, False)
+        return (held.feed.head, held.source.away) if held is not None else (0, False)
 
     # --------------------------------------------------------------------------------------------- sources
 
@@ -124,7 +124,7 @@ class FeedHub:
             return
         if held.feed.epoch != epoch:
             # Another lineage: only `watched` can tell what it is and where it stands.
-            self._source(held).add([topic])
+            held.source.add([topic])
             return
         metrics.LIVE_FRAMES.labels(held.topic.source).inc(len(frames))
         held.take(first_seq, frames, origin)
@@ -153,10 +153,10 @@ class FeedHub:
     # --------------------------------------------------------------------------------------------- inside
 
     def _open(self, topic: Topic) -> TopicFeed:
-        held = TopicFeed(topic, self._limits, self._flusher)
+        held = TopicFeed(topic, self._sources[topic.source], self._limits, self._flusher)
         self.feeds[held.name] = held
         metrics.FEEDS.labels(topic.topic_class.name).inc()
-        self._source(held).add([held.name])
+        held.source.add([held.name])
         return held
 
     def _drop(self, held: TopicFeed) -> None:
@@ -166,14 +166,11 @@ class FeedHub:
             self._flusher.forget(held)
             del self.feeds[held.name]
             metrics.FEEDS.labels(held.topic.topic_class.name).dec()
-            self._source(held).remove([held.name])
+            held.source.remove([held.name])
 
     def _not_carried(self, held: TopicFeed) -> None:
         message = "the source of this topic can't be reached now; subscribe again"
         self.refused(held.name, Refusal("unavailable", message, retry_after_ms=1_000))
-
-    def _source(self, held: TopicFeed) -> TopicSource:
-        return self._sources[held.topic.source]
 
     def _set_timer(
         self, held: TopicFeed, delay_ms: int | None, then: Callable[[TopicFeed], None] | None = None

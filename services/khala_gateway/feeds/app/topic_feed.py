@@ -20,7 +20,7 @@ from services.khala_gateway.feeds.app.entries import EMPTY, Entry, Segment, entr
 from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.domain import ENCODINGS, Encoding
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app.ports import WatchedTopic
+from services.khala_gateway.sources.app.ports import TopicSource, WatchedTopic
 
 _log = structlog.get_logger(__name__)
 # Before the source has said where a topic stands, nothing is known about it.
@@ -60,8 +60,9 @@ class Phase(Enum):
 class TopicFeed:
     """See the module. While the feed is opening or outdated, no subscriber is told where it stands: new ones wait."""
 
-    def __init__(self, topic: Topic, limits: HubLimits, flusher: Flusher) -> None:
+    def __init__(self, topic: Topic, source: TopicSource, limits: HubLimits, flusher: Flusher) -> None:
         self.topic = topic
+        self.source = source
         self.name = str(topic)
         self.phase = Phase.OPENING
         self.feed: Feed[Entry] = Feed(_NOWHERE, entry_size, limits.feed)

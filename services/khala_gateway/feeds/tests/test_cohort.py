@@ -1,6 +1,7 @@
 """Subscribers that are delivered to together get what each would have got alone."""
 
 import asyncio
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from services.khala_gateway.feeds.app.flusher import Flusher
 from services.khala_gateway.feeds.app.topic_feed import TopicFeed
 from services.khala_gateway.feeds.domain import encoding_of
 from services.khala_gateway.feeds.limits import HubLimits
-from services.khala_gateway.sources.app.ports import WatchedTopic
+from services.khala_gateway.sources.app.ports import TopicSource, WatchedTopic
 
 T = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6X:events"
 TOPIC = parse_topic(T)
@@ -80,7 +81,7 @@ async def feed() -> TopicFeed:
 
 
 def _feed() -> TopicFeed:
-    feed = TopicFeed(TOPIC, LIMITS, Flusher(asyncio.get_running_loop(), 0.0))
+    feed = TopicFeed(TOPIC, cast("TopicSource", None), LIMITS, Flusher(asyncio.get_running_loop(), 0.0))
     feed.stand(WatchedTopic(T, TopicState("e", 0, 0), "usr_a", ""))
     return feed
 

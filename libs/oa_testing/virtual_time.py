@@ -40,6 +40,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made."""
         return self._idle.now_s
 
+    def hang(self, seconds: float) -> None:
+        """Let time pass in which the loop does nothing, as when something holds it up."""
+        self._idle.now_s += seconds
+
 
 def run_virtual(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs `work()` on a virtual loop of its own and returns what it gives."""
