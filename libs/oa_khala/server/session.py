@@ -25,6 +25,17 @@ _DEFAULT_CLOSE_CODE = 1008
 class ServerSession:
     """See the module."""
 
+    __slots__ = (
+        "_deadlines",
+        "_standing",
+        "_tokens",
+        "_waiting",
+        "connection_id",
+        "limits",
+        "state",
+        "subscriptions",
+    )
+
     def __init__(self, connection_id: str, limits: SessionLimits, standing: Standing, now_ms: int) -> None:
         self.connection_id = connection_id
         self.limits = limits

@@ -39,6 +39,8 @@ Served = tuple[tuple[str, str], ...]
 class Subscriptions:
     """See the module. Answers about a subscription that has ended in the meantime are ignored."""
 
+    __slots__ = ("_grant", "_max_topics", "_part_bytes", "_rate", "by_topic")
+
     def __init__(self, limits: SessionLimits, now_ms: int) -> None:
         self.by_topic: dict[str, Subscription] = {}
         self._max_topics = limits.max_topics

@@ -35,6 +35,26 @@ _TOGETHER_BYTES = 64 * 1024
 class Connection:
     """See the module. The socket's side calls `message`, `heard`, `malformed`, `blocked` and `closed`."""
 
+    __slots__ = (
+        "_began_ms",
+        "_delivery",
+        "_dependencies",
+        "_header_token",
+        "_held",
+        "_is_blocked",
+        "_now_ms",
+        "_running",
+        "_session",
+        "_subscribers",
+        "_tasks",
+        "_timer",
+        "_todo",
+        "_transport",
+        "_unwatch",
+        "_unwritten",
+        "connection_id",
+    )
+
     def __init__(self, connection_id: str, transport: Transport, dependencies: Dependencies, header_token: str) -> None:
         self.connection_id = connection_id
         self._transport = transport
