@@ -36,6 +36,9 @@ allow_all_descriptors()
 # Programs that tests start, `oa` some hundred times, would compile all that they load each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# No Postgres of the tests has TLS. Otherwise each connection would make what it needs for TLS, and ask.
+os.environ["PGSSLMODE"] = "disable"
+
 # As services log on a terminal: without structlog's default of pretty tracebacks, which take a second each.
 structlog.configure(
     processors=[

@@ -84,3 +84,9 @@ def python_files() -> list[SourceFile]:
 def parsed(file: SourceFile) -> ast.Module:
     """The file's syntax tree."""
     return ast.parse(file.text, file.path)
+
+
+@cache
+def nodes_of(file: SourceFile) -> tuple[ast.AST, ...]:
+    """All nodes of the file's syntax tree, from the outside in: several rules look at each of them."""
+    return tuple(ast.walk(parsed(file)))

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from tests.house.files import SourceFile, parsed, python_files
+from tests.house.files import SourceFile, nodes_of, parsed, python_files
 
 MAX_MODULE_LINES = 600
 MAX_FUNCTION_LINES = 70
@@ -21,7 +21,7 @@ def long_functions(files: list[SourceFile]) -> list[str]:
     """Functions longer than the house allows, decorators and docstring included."""
     found = []
     for file in files:
-        for function in _functions(parsed(file)):
+        for function in _functions(file):
             lines = (function.end_lineno or function.lineno) - function.lineno + 1
             if lines > MAX_FUNCTION_LINES:
                 found.append(f"{file.path}:{function.lineno} {function.name}: {lines} lines")
@@ -32,7 +32,7 @@ def wide_classes(files: list[SourceFile]) -> list[str]:
     """Classes with more methods than the house allows. What reads as an attribute is none."""
     found = []
     for file in files:
-        for node in ast.walk(parsed(file)):
+        for node in nodes_of(file):
             methods = sum(map(_is_method, node.body)) if isinstance(node, ast.ClassDef) else 0
             if isinstance(node, ast.ClassDef) and methods > MAX_CLASS_METHODS:
                 found.append(f"{file.path}:{node.lineno} {node.name}: {methods} methods")
@@ -56,13 +56,13 @@ def borrowings(files: list[SourceFile]) -> list[str]:
     return [
         f"{file.path}:{line} {name}"
         for file in files
-        for line, name in _imports(parsed(file))
+        for line, name in _imports(file)
         if any(part.startswith("test_") for part in name.split("."))
     ]
 
 
-def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
+def _imports(file: SourceFile) -> Iterator[tuple[int, str]]:
+    for node in nodes_of(file):
         match node:
             case ast.Import(names=names):
                 yield from ((node.lineno, each.name) for each in names)
@@ -76,7 +76,7 @@ def impurities(files: list[SourceFile]) -> list[str]:
     found = []
     for file in files:
         if file.is_pure:
-            nodes = ast.walk(parsed(file))
+            nodes = nodes_of(file)
             found += [f"{file.path}:{line} {what}" for node in nodes for line, what in _impure(node)]
     return found
 
@@ -88,8 +88,8 @@ def _impure(node: ast.AST) -> Iterator[tuple[int, str]]:
         yield node.lineno, f"call of {node.func.attr}()"
 
 
-def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+def _functions(file: SourceFile) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in nodes_of(file) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
 def _planted(path: str, text: str) -> list[SourceFile]:

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from tests.house.files import SourceFile, parsed, python_files
+from tests.house.files import SourceFile, nodes_of, python_files
 
 ROOM = "apps/cli/"
 TIMES = "apps/cli/times.py"
@@ -26,7 +26,7 @@ def ways_round_the_door(files: list[SourceFile]) -> list[str]:
     found = []
     for file in files:
         if file.path.startswith(ROOM) and not file.is_test and file.path not in DOOR:
-            ways = sorted(way for node in ast.walk(parsed(file)) for way in _ways(node))
+            ways = sorted(way for node in nodes_of(file) for way in _ways(node))
             found += [f"{file.path}:{line} {what}" for line, what in ways]
     return found
 
@@ -55,7 +55,7 @@ def cut_times(files: list[SourceFile]) -> list[str]:
     found = []
     for file in files:
         if file.path.startswith(ROOM) and not file.is_test and file.path != TIMES:
-            for node in ast.walk(parsed(file)):
+            for node in nodes_of(file):
                 match node:
                     case ast.Subscript(slice=ast.Slice(lower=None, upper=ast.Constant(value=10 | 16 | 19))):
                         found.append(f"{file.path}:{node.lineno}")

@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.house.files import SourceFile, parsed, python_files, tracked
+from tests.house.files import SourceFile, nodes_of, python_files, tracked
 
 ROOMS = ("apps/", "libs/", "services/")
 NO_ADVICE_ROOMS = {
@@ -50,7 +50,7 @@ def other_refusals(files: list[SourceFile]) -> list[str]:
     return [
         f"{file.path}:{line} {text}"
         for file in _of_rooms(files)
-        for line, text in _texts(parsed(file))
+        for line, text in _texts(file)
         if not _BEGINS.match(text) or text.endswith(".") or re.search(r"[.?!] [A-Z]", text)
     ]
 
@@ -61,7 +61,7 @@ def refusals_without_advice(files: list[SourceFile]) -> list[str]:
         f"{file.path}:{line} {text}"
         for file in _of_rooms(files)
         if not file.path.startswith(tuple(NO_ADVICE_ROOMS))
-        for line, text in _texts(parsed(file))
+        for line, text in _texts(file)
         if not ("; " in text or _DEMANDS.search(text) or text in NO_ADVICE)
     ]
 
@@ -71,7 +71,7 @@ def odd_settings(files: list[SourceFile]) -> list[str]:
     return [
         f"{file.path}:{node.lineno} {text}"
         for file in _of_rooms(files)
-        for node in ast.walk(parsed(file))
+        for node in nodes_of(file)
         if isinstance(node, ast.Call)
         for keyword in node.keywords
         if keyword.arg in ("doc", "help") and _NO_WORDS.search(text := _text(keyword.value))
@@ -93,7 +93,7 @@ def odd_names(files: list[SourceFile]) -> list[str]:
     return [
         f"{file.path}:{line} {name}"
         for file in _of_rooms(files)
-        for node in ast.walk(parsed(file))
+        for node in nodes_of(file)
         for line, name in _bound_name(node)
         if _NO_NAME.match(name)
     ]
@@ -110,9 +110,9 @@ def _of_rooms(files: list[SourceFile]) -> list[SourceFile]:
     return [file for file in files if file.path.startswith(ROOMS) and not file.is_test]
 
 
-def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    refusing = _REFUSING | dict(_helpers(tree))
-    for node in ast.walk(tree):
+def _texts(file: SourceFile) -> Iterator[tuple[int, str]]:
+    refusing = _REFUSING | dict(_helpers(file))
+    for node in nodes_of(file):
         for value in _said(node, refusing):
             for one in _alternatives(value):
                 if text := _text(one):
@@ -129,9 +129,9 @@ def _alternatives(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _helpers(tree: ast.Module) -> Iterator[tuple[str, int]]:
+def _helpers(file: SourceFile) -> Iterator[tuple[str, int]]:
     """Functions of a module that make a refusal with a text that they are given, and which argument that is."""
-    for node in ast.walk(tree):
+    for node in nodes_of(file):
         if isinstance(node, ast.FunctionDef) and isinstance(node.returns, ast.Name) and node.returns.id == "Refusal":
             parameters = [each.arg for each in node.args.args if each.arg != "self"]
             for call in ast.walk(node):
@@ -215,7 +215,7 @@ def test_refusals_say_what_to_do() -> None:
 
 
 def test_every_exception_from_advice_is_needed() -> None:
-    texts = [(file.path, text) for file in _of_rooms(python_files()) for _, text in _texts(parsed(file))]
+    texts = [(file.path, text) for file in _of_rooms(python_files()) for _, text in _texts(file)]
     assert set(NO_ADVICE) <= {text for _, text in texts}
     without = [path for path, text in texts if "; " not in text]
     assert [room for room in NO_ADVICE_ROOMS if not any(path.startswith(room) for path in without)] == []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-from tests.house.files import SourceFile, parsed
+from tests.house.files import SourceFile, nodes_of, parsed
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -90,7 +90,7 @@ def uses_of(files: list[SourceFile], program: Program) -> Uses:
 def _scope(file: SourceFile) -> dict[str, str]:
     """Local name -> dotted name, of all that a module imports or defines."""
     module, scope = module_of(file), dict[str, str]()
-    for node in ast.walk(parsed(file)):
+    for node in nodes_of(file):
         match node:
             case ast.ImportFrom(module=str(source), names=names, level=0):
                 scope.update({each.asname or each.name: f"{source}.{each.name}" for each in names})

@@ -139,6 +139,7 @@ class PostgresServer(Child):
             *("--pwfile", str(password_file), "--auth-host=scram-sha-256", "--auth-local=reject"),
             *("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
             *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
+            *(("--set", f"scram_iterations={count}") if (count := self.settings.get("scram_iterations")) else ()),
         ]
         try:
             outcome = await asyncio.to_thread(self.account.run, argv)

@@ -1,4 +1,7 @@
-"""An OpenID provider on loopback: pyop, which is not ours, behind a small HTTP server."""
+"""An OpenID provider on loopback: pyop, which is not ours, behind a small HTTP server.
+
+What it is made of takes a second to import. All workers of the tests import this module, and few of them run it.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
-from Cryptodome.PublicKey import RSA
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from flask import Flask, Response, redirect, request
-from jwkest.jwk import RSAKey
-from jwkest.jws import JWS
-from pyop.authz_state import AuthorizationState
-from pyop.exceptions import OAuthError
-from pyop.provider import Provider
-from pyop.subject_identifier import HashBasedSubjectIdentifierFactory
-from pyop.userinfo import Userinfo
-from werkzeug.serving import make_server
 
 from oa_testing.waiting import PATIENCE_S
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+    from jwkest.jwk import RSAKey
+    from pyop.provider import Provider
 
 CLIENT_ID = "openagents"
 SECRET = "the secret of the installation at the provider"
@@ -37,6 +35,9 @@ Claims = dict[str, Any]
 
 def new_key(kid: str) -> RSAKey:
     """A key that signs."""
+    from Cryptodome.PublicKey import RSA
+    from jwkest.jwk import RSAKey
+
     made = rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
     pem = made.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -46,6 +47,8 @@ def new_key(kid: str) -> RSAKey:
 
 def signed(claims: Mapping[str, Any], key: Any, alg: str = "RS256") -> str:
     """A token with these claims."""
+    from jwkest.jws import JWS
+
     token: str = JWS(json.dumps(claims), alg=alg).sign_compact([key] if key else [])
     return token
 
@@ -89,6 +92,11 @@ class _Loopback(list[str]):
 
 
 def _provider(openid: OpenId) -> Provider:
+    from pyop.authz_state import AuthorizationState
+    from pyop.provider import Provider
+    from pyop.subject_identifier import HashBasedSubjectIdentifierFactory
+    from pyop.userinfo import Userinfo
+
     clients = {
         CLIENT_ID: {
             "client_id": CLIENT_ID,
@@ -119,6 +127,9 @@ def _provider(openid: OpenId) -> Provider:
 
 
 def _app(openid: OpenId) -> Flask:
+    from flask import Flask, Response, redirect, request
+    from pyop.exceptions import OAuthError
+
     app = Flask(__name__)
 
     @app.before_request
@@ -171,6 +182,8 @@ def _app(openid: OpenId) -> Flask:
 @contextmanager
 def running_openid() -> Iterator[OpenId]:
     """A provider that knows ada."""
+    from werkzeug.serving import make_server
+
     openid = OpenId(users={"ada": {"email": "Ada@Example.org", "email_verified": True}})
     server = make_server("127.0.0.1", 0, _app(openid), threaded=True)
     openid.issuer = f"http://127.0.0.1:{server.server_port}"

@@ -1,10 +1,14 @@
-"""WorkOS through its SDK, against a server that speaks its API."""
+"""WorkOS through its SDK, against a server that speaks its API.
+
+All workers of the tests import this module, and one of them needs the SDK, which is slow to import.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
@@ -13,14 +17,22 @@ from oa_base.refusal import Refusal
 from oa_platform.system.clock import SystemClock
 from oa_testing.postgres import Database
 from services.control.provider_sign_in.domain import Asked, Identity
-from services.control.provider_sign_in.door.workos import WorkOsClient, WorkOsProvider
 from services.control.provider_sign_in.limits import MAX_ANSWER_BYTES
 from services.control.provider_sign_in.tests.workos_api import ADA, API_KEY, CLIENT_ID, WorkOsApi, running_workos
 from services.control.tests.cases import ORIGIN, cases_on
 from services.control.tests.harness import new_id
 
+if TYPE_CHECKING:
+    from services.control.provider_sign_in.door.workos import WorkOsClient, WorkOsProvider
+
 REDIRECT = "http://127.0.0.1:4711/callback"
 ASKED = Asked(REDIRECT, state="s" * 43, nonce="n" * 43, verifier="v" * 43)
+
+
+def provider_of(client: WorkOsClient) -> WorkOsProvider:
+    from services.control.provider_sign_in.door.workos import WorkOsProvider
+
+    return WorkOsProvider(client)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +49,9 @@ def api(running: WorkOsApi) -> Iterator[WorkOsApi]:
 
 @pytest_asyncio.fixture
 async def workos(api: WorkOsApi) -> AsyncIterator[WorkOsProvider]:
-    async with WorkOsProvider(WorkOsClient("WorkOS", api.url, CLIENT_ID, API_KEY, "", timeout_s=30.0)) as provider:
+    from services.control.provider_sign_in.door.workos import WorkOsClient
+
+    async with provider_of(WorkOsClient("WorkOS", api.url, CLIENT_ID, API_KEY, "", timeout_s=30.0)) as provider:
         yield provider
 
 
@@ -51,7 +65,7 @@ async def test_it_vouches_for_a_person(api: WorkOsApi, workos: WorkOsProvider) -
     identity = await workos.identity(ASKED, await code_of(api, workos))
     assert identity == Identity(api.url, "user_01ADA", "Ada@Example.org", email_verified=True)
     assert (api.pages[-1]["provider"], "organization_id" in api.pages[-1]) == ("authkit", False)
-    async with WorkOsProvider(replace(workos._client, organization="org_01X")) as of_an_organization:
+    async with provider_of(replace(workos._client, organization="org_01X")) as of_an_organization:
         await code_of(api, of_an_organization)
     assert (api.pages[-1]["organization_id"], "provider" in api.pages[-1]) == ("org_01X", False)
     assert API_KEY not in repr(workos._client)
@@ -104,7 +118,7 @@ async def test_a_wrong_key_and_a_server_that_is_away_are_failures_of_the_provide
     api: WorkOsApi, workos: WorkOsProvider
 ) -> None:
     for client in (replace(workos._client, api_key="wrong"), replace(workos._client, url="http://127.0.0.1:9")):
-        async with WorkOsProvider(client) as other:
+        async with provider_of(client) as other:
             with pytest.raises(Refusal, match="provider_unavailable"):
                 await other.identity(ASKED, await code_of(api, workos))
 
