@@ -37,6 +37,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made."""
         return self._now_s
 
+    def hang(self, seconds: float) -> None:
+        """Let time pass in which the loop does nothing, as when something holds it up."""
+        self._now_s += seconds
+
     def call_soon(
         self,
         callback: Callable[[Unpack[Ts]], object],
@@ -83,10 +87,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             handle = due.popleft()
             if not handle.cancelled():
                 handle._run()
-
-    def hang(self, seconds: float) -> None:
-        """Let time pass in which the loop does nothing, as when something holds it up."""
-        self._idle.now_s += seconds
 
 
 def run_virtual(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
