@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 
 import asyncpg
@@ -119,6 +119,26 @@ async def test_receipts_become_leaves_in_the_order_in_which_they_were_stored(run
         assert [one.size for one in checkpoints] == [0, 1, 3, 8, 15, 22, 28]
         for index, one in enumerate(receipts):
             assert await store.leaf_index(one.run_id) == index
+
+
+class CountingStore(PostgresReceiptLog):
+    """Counts the transactions."""
+
+    transactions = 0
+
+    def merging(self) -> AbstractAsyncContextManager[PostgresMerge | None]:
+        self.transactions += 1
+        return super().merging()
+
+
+async def test_only_a_full_page_is_followed_by_another_one(runtime_database: Database) -> None:
+    async with postgres_of(runtime_database.runtime) as postgres:
+        await add_key(postgres, SIGNER)
+        for count, transactions in ((6, 1), (7, 2), (8, 2)):
+            await add_receipts(postgres, count)
+            store = CountingStore(postgres)
+            await Merger(store, NOTES, SIGNER.key_id, QUICK).merge_all()
+            assert (store.transactions, (await store.backlog()).receipts) == (transactions, 0)
 
 
 async def test_a_receipt_that_can_not_be_merged_waits_and_keeps_no_other_out(runtime_database: Database) -> None:
