@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 
 import asyncpg
@@ -126,9 +126,11 @@ class CountingStore(PostgresReceiptLog):
 
     transactions = 0
 
-    def merging(self) -> AbstractAsyncContextManager[PostgresMerge | None]:
+    @asynccontextmanager
+    async def merging(self) -> AsyncIterator[PostgresMerge | None]:
         self.transactions += 1
-        return super().merging()
+        async with super().merging() as merge:
+            yield merge
 
 
 async def test_only_a_full_page_is_followed_by_another_one(runtime_database: Database) -> None:
