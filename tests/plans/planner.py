@@ -123,7 +123,7 @@ _PARTIAL = "SELECT relname AS name FROM pg_index JOIN pg_class ON oid = indexrel
 
 
 class Planner:
-    """Asks for plans over a connection of the service's role; `schema` has its tables, which have been analyzed."""
+    """Asks for plans over a connection that plans as services do (`PLANNING`); `schema` has the service's tables."""
 
     def __init__(self, connection: asyncpg.Connection, schema: str) -> None:
         self._connection = connection
@@ -139,7 +139,7 @@ class Planner:
 
     async def plan(self, sql: str) -> Plan:
         """The plan of a statement for any arguments."""
-        await self._connection.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE planned AS {sql}")
+        await self._connection.execute(f"PREPARE planned AS {sql}")
         try:
             count = await self._connection.fetchval(
                 "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = 'planned'"
@@ -147,7 +147,7 @@ class Planner:
             arguments = f"({', '.join(['NULL'] * count)})" if count else ""
             answer = await self._connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE planned{arguments}")
         finally:
-            await self._connection.execute("DEALLOCATE planned; RESET plan_cache_mode")
+            await self._connection.execute("DEALLOCATE planned")
         plan: Plan = json.loads(answer)[0]["Plan"]
         return plan
 

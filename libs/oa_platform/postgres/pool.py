@@ -60,10 +60,12 @@ else:
 OnConnect = Callable[[RawConnection], Awaitable[None]]
 """Receives a connection that was just made and that nobody has used. If it raises, the connection is not used."""
 _log = structlog.get_logger(__name__)
-PLANNING = {"enable_seqscan": "off", "jit": "off"}
-"""How statements are planned. A plan is kept while its tables grow, until they are analyzed: one that was made for a
-small table, and reads all of it, would take longer with each row. Where a table has to be read as a whole, servers
-before PostgreSQL 18 take that for so expensive that they would compile the plan."""
+PLANNING = {"enable_seqscan": "off", "jit": "off", "plan_cache_mode": "force_generic_plan"}
+"""How statements are planned: once for a connection, whatever their arguments are. By itself, the server plans some of
+them anew each time, among them the one that stores a batch of the log, which took longer than to carry it out. A plan
+is kept while its tables grow, until they are analyzed: one that was made for a small table, and reads all of it, would
+take longer with each row. Where a table has to be read as a whole, servers before PostgreSQL 18 take that for so
+expensive that they would compile the plan."""
 _CLOSE_TIMEOUT_S = 3.0
 _IDLE_LIFETIME_S = 300.0
 

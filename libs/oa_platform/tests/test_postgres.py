@@ -48,6 +48,17 @@ async def test_connections_have_their_limits(postgres: Postgres) -> None:
             assert await connection.fetchval(f"SHOW {name}") == value
 
 
+_LISTED = "SELECT count(*) FROM pg_class JOIN unnest($1::oid[]) AS wanted ON oid = wanted"
+_PLANS = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1"
+
+
+async def test_a_statement_is_planned_once_whatever_its_arguments_are(postgres: Postgres) -> None:
+    async with postgres.acquire() as connection:
+        for count in range(10):  # the server makes its first five plans for the arguments, unless it is told not to
+            await connection.fetch(_LISTED, list(range(count)))
+        assert [tuple(row) for row in await connection.fetch(_PLANS, _LISTED)] == [(10, 0)]
+
+
 async def test_what_an_operator_sets_for_everybody_changes_no_session_of_ours(empty_database: Database) -> None:
     wished = {
         "statement_timeout": "1min",

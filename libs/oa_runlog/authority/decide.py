@@ -8,7 +8,7 @@ else; then the expected seq, the state machine, sizes, and pace.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from oa_base.clock import MS_NS
@@ -179,20 +179,19 @@ def _append(
     if repeated is not None:
         return repeated
     check_sizes(command.events, limits)
-    paced = replace(state, paced_until_ns=pace(state, len(command.events), limits, now_ns))
-    return _store_work(paced, command, now_ns)
+    return _store_work(state, command, now_ns, pace(state, len(command.events), limits, now_ns))
 
 
-def _store_work(state: RunState, command: Append, now_ns: int) -> Accepted:
+def _store_work(state: RunState, command: Append, now_ns: int, paced_until_ns: int) -> Accepted:
     """Store a worker's append. If the run is tried again, AttemptFailed is stored in place of the failed finish."""
     failed = _failed_attempt(state, command, now_ns)
     if failed is None:
-        return _store(state, state.run_id, command.events, command.lease_epoch, now_ns)
+        return _store(state, state.run_id, command.events, command.lease_epoch, now_ns, paced_until_ns)
     work: tuple[NewEvent, ...] = ()
     if len(command.events) > 1:
-        accepted = _store(state, state.run_id, command.events[:-1], command.lease_epoch, now_ns)
+        accepted = _store(state, state.run_id, command.events[:-1], command.lease_epoch, now_ns, paced_until_ns)
         state, work = accepted.state, accepted.events
-    ended = _store(state, state.run_id, [EncodedBody.of(failed)], AUTHORITY, now_ns)
+    ended = _store(state, state.run_id, [EncodedBody.of(failed)], AUTHORITY, now_ns, paced_until_ns)
     return Accepted(ended.state, work + ended.events)
 
 
@@ -275,8 +274,7 @@ def _send_input(
         check_size("input_json", len(body.input_json.encode()), limits.max_input_bytes)
     check_event_size("input_json", command.event, limits)
     paced_until_ns = pace(state, 1, limits, now_ns)
-    accepted = _store(state, state.run_id, [command.event], AUTHORITY, now_ns)
-    return replace(accepted, state=replace(accepted.state, paced_until_ns=paced_until_ns))
+    return _store(state, state.run_id, [command.event], AUTHORITY, now_ns, paced_until_ns)
 
 
 def _settle_request(
@@ -357,11 +355,16 @@ def _canceled(reason: str, message: str) -> EncodedBody:
 
 
 def _store(
-    state: RunState | None, run_id: str, events: Sequence[EncodedBody], lease_epoch: int, now_ns: int
+    state: RunState | None,
+    run_id: str,
+    events: Sequence[EncodedBody],
+    lease_epoch: int,
+    now_ns: int,
+    paced_until_ns: int | None = None,
 ) -> Accepted:
     """Number the events, make their bytes, and let the reducer compute the state after them."""
     types, bodies, parts = zip(*events, strict=True)
-    fold = Fold(state)
+    fold = Fold(state, paced_until_ns)
     first_seq = fold.latest_seq + 1
     stored = wire.EventEncoder(run_id, now_ns, lease_epoch).encode_all(first_seq, parts)
     chains = fold.take_all(RunEvent(run_id, first_seq, now_ns, lease_epoch, bodies[0]), bodies, stored)

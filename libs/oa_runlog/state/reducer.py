@@ -42,8 +42,10 @@ class Fold:
     a new RunState is made when a caller asks for it, or when an event changes more than that.
     """
 
-    def __init__(self, state: RunState | None) -> None:
+    def __init__(self, state: RunState | None, paced_until_ns: int | None = None) -> None:
+        """`paced_until_ns`: what `decide` notes in the state with the events; None leaves it as it is."""
         self._state = state
+        self._paced_until_ns = paced_until_ns
         self.latest_seq = state.latest_seq if state else 0
         self.chain_head = state.chain_head if state else b""
         self._amounts: dict[str, int] = {}
@@ -52,12 +54,23 @@ class Fold:
     def state(self) -> RunState | None:
         """The state after the events taken so far; None before the first event of a new run."""
         state = self._state
-        if state is None or state.latest_seq == self.latest_seq:
-            return state
+        if state is not None and state.latest_seq != self.latest_seq:
+            self._state = self._moved_on(state, state.status)
+        return self._state
+
+    def _moved_on(self, state: RunState, status: RunStatus) -> RunState:
+        """The state with the numbers, chain and totals after the events taken since, in this status."""
         totals = state.totals.plus(**self._amounts) if self._amounts else state.totals
         self._amounts = {}
-        self._state = replace(state, latest_seq=self.latest_seq, chain_head=self.chain_head, totals=totals)
-        return self._state
+        paced_until_ns = state.paced_until_ns if self._paced_until_ns is None else self._paced_until_ns
+        return replace(
+            state,
+            status=status,
+            latest_seq=self.latest_seq,
+            chain_head=self.chain_head,
+            totals=totals,
+            paced_until_ns=paced_until_ns,
+        )
 
     def take(self, event: RunEvent, data: bytes) -> None:
         """Take the next event, whose stored bytes are `data`.
@@ -117,11 +130,10 @@ class Fold:
         if self._state is None:
             self.chain_head = chain_start(event.run_id)
         self._add(event.body, data)
-        state = self.state
-        if state is None:
+        if self._state is None:
             self._state = _created(status, event, self.chain_head)
         else:
-            self._state = _apply(replace(state, status=status), event)
+            self._state = _apply(self._moved_on(self._state, status), event)
 
 
 def advance(state: RunState | None, event: RunEvent, data: bytes) -> RunState:
@@ -154,8 +166,15 @@ def _apply(state: RunState, event: RunEvent) -> RunState:
     """The state after an event of `_MOVING`; `state` already has the new status, number, chain and totals."""
     match event.body:
         case RunStarted(worker_id, epoch, attempt):
-            held = replace(state, worker_id=worker_id, lease_epoch=epoch, attempt=attempt, fenced=False)
-            return held if state.attempt else replace(held, deadline_ns=_after(event, state.queue.run_timeout_ms))
+            deadline_ns = state.deadline_ns if state.attempt else _after(event, state.queue.run_timeout_ms)
+            return replace(
+                state,
+                worker_id=worker_id,
+                lease_epoch=epoch,
+                attempt=attempt,
+                fenced=False,
+                deadline_ns=deadline_ns,
+            )
         case RunCancelRequested(_, reason):
             return replace(state, cancel_requested_ns=event.recorded_ns, cancel_reason=reason)
         case ExecutorLost(requeued=requeued):

@@ -8,6 +8,7 @@ throughput comes from larger appends and not from more of them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable
 
@@ -120,11 +121,10 @@ class RunAppender:
 
     async def _until_due(self) -> None:
         await self._filled.wait()
-        try:
-            async with asyncio.timeout(self._limits.flush_interval_ms / 1000):
-                await self._urgent.wait()
-        except TimeoutError:
-            pass  # little text, and it has waited long enough
+        if not self._urgent.is_set():
+            with contextlib.suppress(TimeoutError):  # little text, and it has waited long enough
+                async with asyncio.timeout(self._limits.flush_interval_ms / 1000):
+                    await self._urgent.wait()
         while self._refusal is None and (wait_ns := self._pace.wait_ns(self._now_ns())) > 0:
             await asyncio.sleep(wait_ns / SECOND_NS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Protocol
 
 import structlog
@@ -31,6 +32,7 @@ from services.runtime.log.domain.cache import LogCache
 from services.runtime.log.domain.shares import Share, is_of_families, parents_of, shares_to_grow
 
 _log = structlog.get_logger(__name__)
+_batches = cache(metrics.BATCHES.labels)  # finding a metric by its label costs more than counting
 
 
 class Seal(Protocol):
@@ -74,10 +76,10 @@ class BatchWriter:
             return None
         self._seal_finished(decided.changes, hit.snapshot)
         if not await session.store(hit.heads, hit.snapshot.runs.values(), decided.changes, hit.snapshot.now_ns):
-            metrics.BATCHES.labels("overtaken").inc()
+            _batches("overtaken").inc()
             self._cache.overtaken(hit.heads)
             return None
-        metrics.BATCHES.labels("cached").inc()
+        _batches("cached").inc()
         self._cache.stored(hit.heads)
         self._learn(hit.heads, decided, partitions)
         return decided
@@ -97,7 +99,7 @@ class BatchWriter:
             if decided.changes.records:
                 self._seal_finished(decided.changes, snapshot)
                 await transaction.store(decided.changes, snapshot.now_ns)
-        metrics.BATCHES.labels("read").inc()
+        _batches("read").inc()
         self._learn(transaction.heads, decided, partitions)
         return decided
 

@@ -19,7 +19,7 @@ from prometheus_client import Gauge
 
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
-from oa_platform.health.failures import surviving
+from oa_platform.health.failures import note_survived
 from oa_platform.telemetry.tracing import sampled_traceparent
 from services.runtime.authority.domain import Head
 from services.runtime.log import metrics
@@ -129,8 +129,10 @@ class Tail:
         if not new:
             return
         for listener in self._listeners:
-            with surviving(_log, "listener_failed", partition=partition.number, position=new[0].position):
+            try:
                 listener(new)
+            except Exception as error:  # noqa: BLE001 - it holds up no other
+                note_survived(_log, "listener_failed", error, partition=partition.number, position=new[0].position)
         for bell in self._bells:
             bell.ring((partition.number,))
 

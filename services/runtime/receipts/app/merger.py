@@ -67,13 +67,15 @@ class Merger:
         metrics.UNMERGED.set(backlog.receipts)
         metrics.MERGE_LAG_SECONDS.set(backlog.oldest_s)
 
-    async def merge_page(self) -> int:
-        """Merge one page; returns how many receipts it had.
+    async def merge_page(self) -> bool:
+        """Merge one page; return whether more receipts may wait for us. Fewer than a page were all.
 
         A receipt that can't be merged because of a defect goes on waiting, and later ones come before it in the log:
         their order proves nothing, and nothing leaves those that wait without being in the log.
         """
-        return await self._broken.together(await self._store.waiting(self._limits.page, self._broken.ids), self._merge)
+        waiting = await self._store.waiting(self._limits.page, self._broken.ids)
+        merged = await self._broken.together(waiting, self._merge)
+        return merged > 0 and len(waiting) == self._limits.page
 
     async def _merge(self, run_ids: Sequence[str]) -> int:
         async with self._store.merging() as transaction:

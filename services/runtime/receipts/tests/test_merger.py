@@ -121,6 +121,28 @@ async def test_receipts_become_leaves_in_the_order_in_which_they_were_stored(run
             assert await store.leaf_index(one.run_id) == index
 
 
+class CountingStore(PostgresReceiptLog):
+    """Counts the transactions."""
+
+    transactions = 0
+
+    @asynccontextmanager
+    async def merging(self) -> AsyncIterator[PostgresMerge | None]:
+        self.transactions += 1
+        async with super().merging() as merge:
+            yield merge
+
+
+async def test_only_a_full_page_is_followed_by_another_one(runtime_database: Database) -> None:
+    async with postgres_of(runtime_database.runtime) as postgres:
+        await add_key(postgres, SIGNER)
+        for count, transactions in ((6, 1), (7, 2), (8, 2)):
+            await add_receipts(postgres, count)
+            store = CountingStore(postgres)
+            await Merger(store, NOTES, SIGNER.key_id, QUICK).merge_all()
+            assert (store.transactions, (await store.backlog()).receipts) == (transactions, 0)
+
+
 async def test_a_receipt_that_can_not_be_merged_waits_and_keeps_no_other_out(runtime_database: Database) -> None:
     """A receipt of a table that was restored in part: it is in the log, and waits for it."""
     async with postgres_of(runtime_database.runtime) as postgres:
