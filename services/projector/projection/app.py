@@ -25,6 +25,7 @@ from oa_platform.health.quarantine import concerns_all
 from oa_platform.tasks.ending import cancel_and_wait
 from services.projector.projection.domain import (
     Checkpoint,
+    HaltCause,
     LogBatch,
     LogRefused,
     LogState,
@@ -222,7 +223,7 @@ class Tail:
             async for batch in self._source.tail(epoch, applied):
                 partition = partitions.get(batch.partition)
                 if partition is None:
-                    raise LogRefused("hole", f"partition {batch.partition} came and was not asked for")
+                    raise LogRefused(HaltCause.HOLE, f"partition {batch.partition} came and was not asked for")
                 await partition.queue.put(batch)
         except Refusal:
             await _drained(partitions.values())
