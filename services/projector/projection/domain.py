@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from oa_runlog.events import RunEvent
@@ -21,6 +21,8 @@ class HaltCause(enum.StrEnum):
     """The log is shorter than the part of it that was applied."""
     PROJECTION_REWOUND = "projection_rewound"
     """The projector's database lost what was applied."""
+    EMPTIED = "emptied"
+    """Nothing is left of what was applied, although the checkpoints are."""
 
 
 class LogRefused(Exception):
@@ -116,6 +118,13 @@ def check_kept(reached: Mapping[int, Checkpoint], found: Mapping[int, Checkpoint
         if position < checkpoint.position:
             what = f"partition {partition}: the projector's database is at {position} and was at {checkpoint.position}"
             raise LogRefused(HaltCause.PROJECTION_REWOUND, what)
+
+
+def check_filled(checkpoints: Iterable[Checkpoint], *, is_empty: bool) -> None:
+    """Check that there is a read model if anything was applied to it. Raises LogRefused(emptied)."""
+    applied = sum(checkpoint.position for checkpoint in checkpoints)
+    if is_empty and applied:
+        raise LogRefused(HaltCause.EMPTIED, f"{applied} entries were applied, and the read model is empty")
 
 
 def check_epoch(expected: str, found: str) -> None:
