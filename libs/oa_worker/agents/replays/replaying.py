@@ -12,7 +12,7 @@ others have some time to do something by themselves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -257,7 +257,7 @@ class _ReplayedSteps(Steps):
         super().__init__(*of_a_run)
         self._history = history
 
-    async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Awaitable[R]]) -> R:
+    async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Coroutine[Any, Any, R]]) -> R:
         self._past.note_asker()
         self._last_ordinal += 1
         step = Step(self._last_ordinal, name, fingerprint_of(arguments))
