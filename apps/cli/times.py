@@ -55,33 +55,30 @@ class Duration(click.ParamType[timedelta]):
 
 
 class Moment(click.ParamType[datetime]):
-    """A time such as 2026-12-01T08:00+01:00, in UTC without an offset; a date; +10m from now. The value is in UTC.
+    """A time such as 2026-12-01T08:00+01:00, in UTC without an offset; a date. The value is in UTC.
 
-    `fixed`: there is no "from now", because the time is kept for what happens again and again.
-    """
+    There is no "from now": our clock may be wrong, and only some commands know that of the site."""
 
     name = "time"
-
-    def __init__(self, *, fixed: bool = False) -> None:
-        self._fixed = fixed
-        self._forms = "2026-12-01T08:00+01:00, in UTC without an offset" + ("" if fixed else ", or +10m")
+    forms = "2026-12-01T08:00+01:00, in UTC without an offset"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Return the time. Any other value is a usage error."""
         if isinstance(value, datetime):
             return value
-        text = str(value)
         try:
-            if text.startswith("+") and not self._fixed:
-                return datetime.now(UTC) + DURATION_OR_ZERO.convert(text[1:], param, ctx)
-            time = datetime.fromisoformat(text)
+            time = datetime.fromisoformat(str(value))
             return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
-            return self.fail(f"Give a time as {self._forms}.", param, ctx)
+            return self.fail(f"Give a time as {self.forms}.", param, ctx)
+
+
+class _MomentOf(Moment):
+    forms = f"{Moment.forms}, or +10m"
 
 
 class MomentOrDelay(click.ParamType[datetime | timedelta]):
-    """A `Moment`, or the timedelta of +10m, for whoever knows the time better than our clock."""
+    """A `Moment`, or the timedelta of +10m, which counts by the site's clock (`site_clock`)."""
 
     name = "time"
 
@@ -89,13 +86,14 @@ class MomentOrDelay(click.ParamType[datetime | timedelta]):
         """Return the time or the delay. Any other value is a usage error."""
         if isinstance(value, timedelta):
             return value
-        moment = MOMENT.convert(value, param, ctx)
         text = str(value)
-        return DURATION_OR_ZERO.convert(text[1:], param, ctx) if text.startswith("+") else moment
+        if text.startswith("+"):
+            return DURATION_OR_ZERO.convert(text[1:], param, ctx)
+        return _MomentOf().convert(value, param, ctx)
 
 
 DURATION, DURATION_OR_ZERO = Duration(zero=False), Duration(zero=True)
 """Only an option that says what 0 means takes DURATION_OR_ZERO."""
 UP_TO_A_DAY = Duration(zero=False, max_duration=timedelta(days=1))
 """For what operators decide on web requests: steps of canaries, waits, bypasses."""
-MOMENT, FIXED_MOMENT, MOMENT_OR_DELAY = Moment(), Moment(fixed=True), MomentOrDelay()
+MOMENT, MOMENT_OR_DELAY = Moment(), MomentOrDelay()

@@ -23,12 +23,12 @@ PROTO = "application/proto"
 """The content type of requests and answers in protobuf."""
 _TYPE_URL = "type.googleapis.com/"
 _DETAIL_TYPES: tuple[type[Message], ...] = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo)
-# The reason for a bare HTTP status, which comes from a proxy or from something that is not the edge at all. The edge
-# itself says `unknown_method`; a proxy says 404 also while it has no route yet, because it is starting.
+# The reason for a bare HTTP status, which comes from a proxy or from something that is not the edge at all. It says
+# nothing about the request: a proxy says 404 while it has no route yet, and 401 or 403 while it lets nobody in.
 _REASON_OF_STATUS: Mapping[int, str] = MappingProxyType(
     {
-        401: "invalid_token",
-        403: "missing_scope",
+        401: "unavailable",
+        403: "unavailable",
         404: "unavailable",
         408: "deadline_exceeded",
         413: "request_too_large",

@@ -29,6 +29,8 @@ status that the other side gave is lost."""
 # What gRPC says of a page of a proxy: a 404 for example, while the proxy is starting and has no route yet. It gives the
 # code of a service which does not have the method, or does not let the caller in.
 _PAGE = "http2 header with status:"
+# Codes of a proxy that lets nobody in. A service of ours says why: without a reason, nothing is said about the token.
+_GUARDS = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
 _FIELD_KEY = "field"
 
 # The reason for a status without our ErrorInfo, made by a transport or a proxy and not by one of our handlers.
@@ -39,8 +41,6 @@ _REASON_OF_CODE: Mapping[str, str] = MappingProxyType(
         "DEADLINE_EXCEEDED": "deadline_exceeded",
         "NOT_FOUND": "not_found",
         "ALREADY_EXISTS": "already_exists",
-        "PERMISSION_DENIED": "missing_scope",
-        "UNAUTHENTICATED": "missing_authorization",
         "RESOURCE_EXHAUSTED": "overloaded",
         "UNIMPLEMENTED": "unknown_method",
         "UNAVAILABLE": "unavailable",
@@ -123,9 +123,9 @@ def from_code(grpc_code: str, details: str) -> Refusal:
         return Refusal(
             "unavailable", f"gRPC lost the reason, because the call was ended while it was sending; {advice}"
         )
-    if _PAGE in details:
-        said = _cut(details, MAX_MESSAGE_BYTES)
-        return Refusal("unavailable", f"{said}; look at the proxy in front of the service, whose page this is")
+    if _PAGE in details or grpc_code in _GUARDS:
+        said = _cut(details, MAX_MESSAGE_BYTES) or f"the call ended with {grpc_code}"
+        return Refusal("unavailable", f"{said}; look at the proxy in front of the service, whose answer this is")
     reason = _REASON_OF_CODE.get(grpc_code, "internal")
     if grpc_code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         reason = "request_too_large"

@@ -24,6 +24,8 @@ from oa_testing.plain_http import plain_http
 from oa_testing.postgres import REPOSITORY
 from oa_testing.waiting import PATIENCE_S
 from services.control.routes.app.canaries import Canaries
+from services.projector.projection.domain import HaltCause
+from services.runtime.authority.domain import EpochCause
 from services.runtime.log.limits import SequencerLimits
 from tests.deploy.go_modules import BUILD_TIMEOUT_S, FETCH_TIMEOUT_S, SchemasMissing, built
 
@@ -35,6 +37,8 @@ _WORDS = re.compile(r"\b(?:oa_[a-z0-9_]+|up)\b")
 _GROWTH = re.compile(r"increase\((?P<name>oa_[a-z0-9_]+)(?P<labels>\{[^}]*\})?\[")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _REASONS = re.compile(r'\breason=~?"([a-z_|]+)"')
+# How work in the background notes a failure, and goes on: `oa_platform.health.failures`.
+_SURVIVED = re.compile(r'(?:\b(?:surviving|note_survived)\(_log, |still_waits=)"(\w+)"')
 PAGES_WITH_METRICS = ("observability.md", "scaling.md", "tls.md")
 _METRICS_OF_PAGE = re.compile(r"`(oa_[a-z0-9_]+)`")
 _HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
@@ -101,6 +105,36 @@ def test_every_alert_has_a_page_that_names_it() -> None:
     gone = Alert("Gone", "up", "page", "s", "docs/runbooks/gone.md")
     unnamed = Alert("Gone", "up", "page", "s", ALERTS[0].runbook)
     assert pages_without_alert([gone, unnamed], REPOSITORY) == ["Gone", "Gone"]
+
+
+def test_a_page_says_what_waits_while_some_work_in_the_background_fails() -> None:
+    """Each of these failures is counted under the event that it has in the log, and one alert looks at all of them."""
+    [alert] = [alert for alert in ALERTS if alert.name == "BackgroundWorkFails"]
+    assert alert.metrics == {"oa_background_failures_total"}
+    assert _explained_by(alert) == _events_of_failures()
+
+
+def _explained_by(alert: Alert) -> set[str]:
+    """What the tables of the alert's page have rows for."""
+    cells = re.findall(r"^\| (`.*?) \|", (REPOSITORY / alert.runbook).read_text("utf-8"), re.MULTILINE)
+    return {word for cell in cells for word in re.findall(r"`(\w+)`", cell)}
+
+
+def _events_of_failures() -> set[str]:
+    sources = [path for folder in ("libs/oa_platform", "services") for path in (REPOSITORY / folder).rglob("*.py")]
+    found = {event for path in sources if "tests" not in path.parts for event in _SURVIVED.findall(path.read_text())}
+    assert len(found) > 30
+    return found
+
+
+def test_a_page_says_what_to_do_about_each_cause_of_a_halt_and_of_a_new_epoch() -> None:
+    causes: dict[str, set[str]] = {
+        "ProjectionStopped": {*HaltCause},
+        "LogEpochGiven": {*EpochCause} - {EpochCause.INSTALLED},
+    }
+    for name, all_of_them in causes.items():
+        [alert] = [alert for alert in ALERTS if alert.name == name]
+        assert all_of_them <= _explained_by(alert), name
 
 
 def test_pages_name_alerts_that_exist() -> None:

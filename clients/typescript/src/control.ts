@@ -22,10 +22,13 @@ const DATE_AGE_MS = 2_000;
 export const BUILD_ID = "khala-ts/0.1.0";
 /** A longer wait that a server asks for makes no sense, and is none. */
 const MAX_RETRY_AFTER_S = 999_999;
-/** The reasons of answers that are not control's. A proxy also says 404 while it has no route yet, because it starts. */
+/**
+ * The reasons of answers that are not control's, which say nothing about the request: a proxy says 404 while it has no
+ * route yet, and 401 or 403 while it lets nobody in.
+ */
 const REASON_OF_STATUS: Readonly<Record<number, string>> = {
-  401: "invalid_token",
-  403: "missing_scope",
+  401: "unavailable",
+  403: "unavailable",
   404: "unavailable",
   408: "deadline_exceeded",
   413: "request_too_large",

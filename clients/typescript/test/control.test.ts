@@ -82,6 +82,12 @@ test("what answers instead of control is told by its status", async () => {
   await assert.rejects(control(busy)([T]), refused("unavailable", 3_000));
   await assert.rejects(control(() => new Response("teapot", { status: 418 }))([T]), refused("internal"));
   await assert.rejects(control(() => new Response("hello"))([T]), refused("internal"));
+  // A proxy that lets nobody in says nothing about the token.
+  for (const status of [401, 403]) {
+    await assert.rejects(control(() => new Response("<html>", { status }))([T]), refused("unavailable"));
+    const bare = { code: "unauthenticated", message: "no" };
+    await assert.rejects(control(() => Response.json(bare, { status }))([T]), refused("unavailable"));
+  }
   // A proxy that is starting has no route yet.
   await assert.rejects(control(() => new Response("404 page not found", { status: 404 }))([T]), refused("unavailable"));
   const portal = { status: 511, headers: { "retry-after": "9".repeat(12) } };

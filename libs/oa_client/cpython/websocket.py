@@ -16,13 +16,12 @@ from websockets.typing import Subprotocol
 
 from oa_base.catalogue import is_reason
 from oa_client.core.refusals import retry_after_ms
+from oa_client.cpython.addresses import NEXT_ADDRESS_S, connected
 from oa_client.transport import SocketClosed
 from oa_wire.connect import from_connect
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
-NEXT_ADDRESS_S = 0.25
-"""How long an address of the host may be silent before the next one is tried, too."""
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Maximum size of a frame that is accepted from a gateway."""
 _WINDOW_BITS = 12
@@ -36,7 +35,14 @@ _COMPRESSION = ClientPerMessageDeflateFactory(
 
 
 class _Opening(connect):
-    """Follows no redirect: the host that it names would get the token, and the session's requests."""
+    """Follows no redirect: the host that it names would get the token, and the session's requests. Waits for no dead
+    address of the host."""
+
+    async def open_tcp_connection(self) -> ClientConnection:
+        """Without a proxy, on a connection of ours."""
+        if self.proxy is None:
+            self.create_connection_kwargs["sock"] = await connected(self.ws_uri.host, self.ws_uri.port)
+        return await super().open_tcp_connection()
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         """A redirect is a refused handshake."""
@@ -59,7 +65,7 @@ async def open_socket(
             max_size=MAX_MESSAGE_BYTES,
             compression=None,  # the package's own offer would keep a context
             extensions=[_COMPRESSION] if compress else None,
-            **_next_address(),
+            **(_next_address() if proxy else {}),
         )
     except websockets.InvalidStatus as refused:
         raise _refused(refused) from None
@@ -73,7 +79,7 @@ async def open_socket(
 
 
 def _next_address() -> dict[str, Any]:
-    """Options to try a host's next address while one is silent. Only loops of asyncio itself take them (not uvloop)."""
+    """Options to try a proxy's next address while one is silent. Only loops of asyncio take them (not uvloop)."""
     if not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
         return {}
     return {"happy_eyeballs_delay": NEXT_ADDRESS_S}

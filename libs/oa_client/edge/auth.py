@@ -23,9 +23,9 @@ _SESSIONS = "openagents.control.v1.SessionService"
 REFRESH_TIMEOUT_MS = 20_000
 """Maximum time that the edge may take for a refresh. It is shorter than any client waits, so that the edge has given up
 a request before its client sends the next one."""
-_NOT_ACCEPTED = frozenset({"invalid_token", "missing_authorization"})
-"""Reasons that a proxy in front of the edge may cause too, with a bare 401. The session is kept, and may be accepted
-once the proxy is mended."""
+_NOT_ACCEPTED = "invalid_token"
+"""The reason of an edge that has other keys than the one that gave the refresh token. The session is kept: it is
+accepted again once the edge has its keys back."""
 REFRESH_MARGIN_S = 30.0
 """A token that expires within this time is renewed before it is used."""
 
@@ -228,7 +228,7 @@ class Auth:
                     f"{_SERVICE}/RefreshSession", request, pb.RefreshSessionResponse, timeout_ms=REFRESH_TIMEOUT_MS
                 )
             except Refusal as refusal:
-                if refusal.reason in _NOT_ACCEPTED:
+                if refusal.reason == _NOT_ACCEPTED:
                     message = f"the session was not accepted ({refusal.reason}); try again, or sign in with `oa login`"
                     raise Refusal("reauth_required", message) from None
                 if needs_sign_in(refusal):

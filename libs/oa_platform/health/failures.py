@@ -10,6 +10,7 @@ import asyncpg
 import grpc.aio
 
 from oa_base.refusal import Refusal
+from oa_platform.telemetry.metrics import BACKGROUND_FAILURES
 from oa_wire.status import STATUS_METADATA_KEY, from_code, from_status_bytes
 
 RETRY_AFTER_MS = 500
@@ -34,6 +35,14 @@ DATABASE_DAMAGED = (
     asyncpg.exceptions.IndexCorruptedError,
 )
 """The server can't read a part of what it has stored: its disk fails, or somebody wrote to its files."""
+
+DATABASE_ALTERED = (
+    asyncpg.exceptions.InsufficientPrivilegeError,
+    asyncpg.exceptions.UndefinedTableError,
+    asyncpg.exceptions.UndefinedColumnError,
+    asyncpg.exceptions.InvalidSchemaNameError,
+)
+"""Somebody took something away that the migrations had made: a right, a table, a column, or the schema."""
 
 # The connection is gone, or was never made.
 _DATABASE_GONE = (
@@ -88,8 +97,9 @@ def reason_of(error: Exception) -> str:
 
 
 def note_survived(log: Any, event: str, error: Exception, **fields: object) -> None:
-    """Log an error that a background task survives: a refusal as a warning, and a defect as an error with its
-    traceback."""
+    """Log and count an error that a background task survives: a refusal as a warning, and a defect as an error with
+    its traceback. `event` is one of docs/runbooks/background-work-fails.md."""
+    BACKGROUND_FAILURES.labels(event).inc()
     if isinstance(error, Refusal):
         log.warning(event, reason=error.reason, **fields)
     else:

@@ -66,6 +66,12 @@ QUARANTINED = Counter(
     ["task"],
     registry=REGISTRY,
 )
+BACKGROUND_FAILURES = Counter(
+    "oa_background_failures",
+    "Failures of work in the background, which goes on and tries again, by the event that the log has of them.",
+    ["event"],
+    registry=REGISTRY,
+)
 READY = Gauge("oa_ready", "1 while the process is ready.", registry=REGISTRY)
 
 

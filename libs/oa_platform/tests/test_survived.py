@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived, surviving
+from oa_platform.telemetry.metrics import REGISTRY
 
 
 def test_a_refusal_is_a_warning_and_a_defect_an_error_with_its_traceback() -> None:
@@ -22,6 +23,17 @@ def test_a_refusal_is_a_warning_and_a_defect_an_error_with_its_traceback() -> No
         {"event": "mail_not_seen", "log_level": "warning", "reason": "unavailable", "sweep": "mails"},
         {"event": "mail_not_seen", "log_level": "error", "reason": "KeyError", "exc_info": defect},
     ]
+
+
+def test_each_is_counted_under_its_event() -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("oa_background_failures_total", {"event": "test_not_seen"}) or 0.0
+
+    before = counted()
+    note_survived(structlog.get_logger(), "test_not_seen", KeyError("x"))
+    with surviving(structlog.get_logger(), "test_not_seen"):
+        _fail(Refusal("unavailable", "the database is away; try again"))
+    assert counted() == before + 2
 
 
 def _fail(error: BaseException) -> None:

@@ -36,6 +36,14 @@ class Faults:
     def __post_init__(self) -> None:
         self.flowing.set()
 
+    def allowed(self, data: bytes) -> bytes:
+        """Take the data from the budget, and return as much of it as that allows: less than all of it only once."""
+        if self.budget_bytes is None:
+            return data
+        allowed = data[: self.budget_bytes]
+        self.budget_bytes = self.budget_bytes - len(allowed) if len(allowed) == len(data) else None
+        return allowed
+
 
 class FaultProxy:
     """Listens on `port` of 127.0.0.1 and forwards to a server, until told to misbehave."""
@@ -139,15 +147,12 @@ class FaultProxy:
             if faults.delay_s:
                 await asyncio.sleep(faults.delay_s)
             await faults.flowing.wait()
-            allowed = data if faults.budget_bytes is None else data[: faults.budget_bytes]
+            allowed = faults.allowed(data)
             writer.write(allowed)
             await writer.drain()
             self.forwarded_bytes[direction] += len(allowed)
-            if faults.budget_bytes is not None:
-                faults.budget_bytes -= len(allowed)
-                if len(allowed) < len(data):
-                    faults.budget_bytes = None
-                    raise ConnectionResetError("the byte budget is spent")
+            if len(allowed) < len(data):
+                raise ConnectionResetError("the byte budget is spent")
         with contextlib.suppress(OSError):
             writer.write_eof()
 

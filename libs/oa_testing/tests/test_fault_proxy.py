@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 
-from oa_testing.peers.fault_proxy import Direction
+from oa_testing.peers.fault_proxy import Direction, FaultProxy
 from oa_testing.peers.listener import Listener
 from oa_testing.suite.plugin import FaultProxies
+from oa_testing.waiting import eventually
 
 
 @pytest_asyncio.fixture
@@ -81,6 +83,43 @@ async def test_truncate_cuts_in_the_middle(fault_proxies: FaultProxies, echo_por
         await reader.readexactly(6)
     assert proxy.forwarded_bytes[Direction.TO_CLIENT] == 3
     writer.close()
+
+
+class Full:
+    """A connection that takes what is written, and is full until `has_room`."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.has_room = asyncio.Event()
+
+    def write(self, data: bytes) -> None:
+        """Take the data."""
+        self.written += data
+
+    async def drain(self) -> None:
+        """Wait for room."""
+        await self.has_room.wait()
+
+    def write_eof(self) -> None:
+        """Do nothing."""
+
+
+async def test_truncate_cuts_one_connection_and_takes_nothing_from_others() -> None:
+    """Also when several are full at that moment: a server would wait for the rest of a request without an end."""
+    proxy = FaultProxy("127.0.0.1", 0)
+    proxy.truncate(10, Direction.TO_SERVER)
+    pumps, ends = [], [Full(), Full()]
+    for end in ends:
+        reader = asyncio.StreamReader()
+        reader.feed_data(bytes(16))
+        reader.feed_eof()
+        pumps.append(asyncio.create_task(proxy._pump(Direction.TO_SERVER, reader, cast("Any", end))))
+    await eventually(lambda: all(end.written for end in ends))
+    for end in ends:
+        end.has_room.set()
+    outcomes = await asyncio.gather(*pumps, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ConnectionResetError, type(None)]
+    assert [len(end.written) for end in ends] == [10, 16]
 
 
 async def test_delay_holds_back_and_keeps_order(fault_proxies: FaultProxies, echo_port: int) -> None:

@@ -42,6 +42,12 @@ def test_a_page_of_a_proxy_that_is_starting_is_no_missing_method() -> None:
     assert from_connect(404, b"404 page not found\n").reason == "unavailable"
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("body", [b"<html>Sign in</html>", b'{"code":"unauthenticated","message":"no"}'])
+def test_a_proxy_that_lets_nobody_in_says_nothing_about_the_token(status: int, body: bytes) -> None:
+    assert from_connect(status, body).reason == "unavailable"
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_said(status: int) -> None:
     refusal = from_connect(status, b"<html>Moved</html>")

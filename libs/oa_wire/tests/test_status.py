@@ -80,6 +80,8 @@ def test_details_that_are_broken_inside_are_none() -> None:
         ("INTERNAL", "a defect", "internal"),
         ("UNIMPLEMENTED", "Received http2 header with status: 404", "unavailable"),
         ("PERMISSION_DENIED", "Received http2 header with status: 403", "unavailable"),
+        ("PERMISSION_DENIED", "RBAC: access denied", "unavailable"),
+        ("UNAUTHENTICATED", "Jwt is missing", "unavailable"),
         ("INTERNAL", "Received http2 header with status: 400", "unavailable"),
         ("UNIMPLEMENTED", "Method not found!", "unknown_method"),
         ("RESOURCE_EXHAUSTED", "", "overloaded"),

@@ -18,7 +18,7 @@ from oa_testing.peers.listener import Listener
 from oa_testing.waiting import PATIENCE_S
 from oa_wire.status import to_status
 from oa_worker.sdk.transport import tokens
-from oa_worker.sdk.transport.tokens import ApiKeyTokens
+from oa_worker.sdk.transport.tokens import ApiKeyTokens, may_pass
 from oa_worker.sdk.transport.way import Way
 from oa_worker.tests.fake_edge import KEY, edge, granted
 from openagents.control.v1 import service_account_service_pb2 as pb
@@ -68,6 +68,13 @@ async def test_the_page_of_a_proxy_is_no_token() -> None:
     with edge(200, granted(), content_type="text/html") as (url, _), pytest.raises(Refusal) as caught:
         await ApiKeyTokens(url, KEY).get()
     assert (caught.value.reason, "did not answer as control does" in caught.value.message) == ("unavailable", True)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_proxy_that_lets_nobody_in_says_nothing_about_the_key(status: int) -> None:
+    with edge(status, b"<html>Sign in</html>", content_type="text/html") as (url, _), pytest.raises(Refusal) as caught:
+        await ApiKeyTokens(url, KEY).get()
+    assert may_pass(caught.value), caught.value
 
 
 async def test_an_edge_that_is_not_there() -> None:

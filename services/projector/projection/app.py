@@ -25,11 +25,13 @@ from oa_platform.health.quarantine import concerns_all
 from oa_platform.tasks.ending import cancel_and_wait
 from services.projector.projection.domain import (
     Checkpoint,
+    HaltCause,
     LogBatch,
     LogRefused,
     LogState,
     after,
     check_epoch,
+    check_filled,
     check_kept,
     check_lineage,
     halves,
@@ -94,6 +96,9 @@ class Projection(Protocol):
         the batch may have been stored, and only the checkpoints tell. Raises anything else for a defect, which
         `set_aside` contains if it is one of a single entry.
         """
+
+    async def is_empty(self) -> bool:
+        """Whether there is nothing that an entry could have led to. Raises Refusal when the database is away."""
 
     async def set_aside(self, checkpoint: Checkpoint, batch: LogBatch, error: Exception) -> Applied:
         """Have the only entry of `batch` wait, because applying it raised `error`; later entries of its run will too.
@@ -197,6 +202,7 @@ class Tail:
         check_lineage(state, checkpoints)
         check_kept(self._reached, checkpoints)
         self._reached.update(checkpoints)
+        await self._check_filled()
         applied = {number: checkpoint.position for number, checkpoint in checkpoints.items()}
         partitions = {number: self._partition(checkpoint) for number, checkpoint in checkpoints.items()}
         self._progress.opened(applied, state.heads)
@@ -222,7 +228,7 @@ class Tail:
             async for batch in self._source.tail(epoch, applied):
                 partition = partitions.get(batch.partition)
                 if partition is None:
-                    raise LogRefused("hole", f"partition {batch.partition} came and was not asked for")
+                    raise LogRefused(HaltCause.HOLE, f"partition {batch.partition} came and was not asked for")
                 await partition.queue.put(batch)
         except Refusal:
             await _drained(partitions.values())
@@ -304,6 +310,11 @@ class Tail:
             state = await self._source.describe()
             check_epoch(epoch, state.epoch)
             self._progress.saw(state.heads)
+            await self._check_filled()
+
+    async def _check_filled(self) -> None:
+        reached = list(self._reached.values())  # of before: what is applied meanwhile fills the read model
+        check_filled(reached, is_empty=await self._projection.is_empty())
 
     async def _pause(self, cause: str, error: Exception) -> None:
         """Wait before the next session; longer, the more sessions have failed since something was applied."""

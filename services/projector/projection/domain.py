@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import enum
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from oa_runlog.events import RunEvent
 
 
+class HaltCause(enum.StrEnum):
+    """Why the projection stopped, for metrics and logs. docs/runbooks/projection-stopped.md says what to do."""
+
+    HOLE = "hole"
+    UNDECODABLE = "undecodable"
+    RUN_HOLE = "run_hole"
+    INVALID_EVENT = "invalid_event"
+    EPOCH_CHANGED = "epoch_changed"
+    REWOUND = "rewound"
+    """The log is shorter than the part of it that was applied."""
+    PROJECTION_REWOUND = "projection_rewound"
+    """The projector's database lost what was applied."""
+    EMPTIED = "emptied"
+    """Nothing is left of what was applied, although the checkpoints are."""
+
+
 class LogRefused(Exception):
-    """The log breaks the rules of a log. The projection stops until a person has looked; it never skips anything.
+    """The log breaks the rules of a log. The projection stops until a person has looked; it never skips anything."""
 
-    `cause` is a word for metrics and logs: "hole", "epoch_changed", "rewound" (the log is shorter than the part of it
-    that was applied), "projection_rewound" (the projector's database lost what was applied), "undecodable",
-    "run_hole", "invalid_event".
-    """
-
-    def __init__(self, cause: str, message: str) -> None:
+    def __init__(self, cause: HaltCause, message: str) -> None:
         super().__init__(message)
         self.cause = cause
 
@@ -63,7 +75,7 @@ def after(applied: int, batch: LogBatch) -> LogBatch | None:
     """
     if batch.first_position > applied + 1:
         raise LogRefused(
-            "hole",
+            HaltCause.HOLE,
             f"partition {batch.partition}: position {applied + 1} was expected and {batch.first_position} came",
         )
     known = applied + 1 - batch.first_position
@@ -93,7 +105,7 @@ def check_lineage(state: LogState, checkpoints: Mapping[int, Checkpoint]) -> Non
         if checkpoint.position > state.heads[partition]:
             head = state.heads[partition]
             what = f"partition {partition}: {checkpoint.position} entries were applied, the log has {head}"
-            raise LogRefused("rewound", what)
+            raise LogRefused(HaltCause.REWOUND, what)
 
 
 def check_kept(reached: Mapping[int, Checkpoint], found: Mapping[int, Checkpoint]) -> None:
@@ -105,10 +117,17 @@ def check_kept(reached: Mapping[int, Checkpoint], found: Mapping[int, Checkpoint
         position = found[partition].position if partition in found else 0
         if position < checkpoint.position:
             what = f"partition {partition}: the projector's database is at {position} and was at {checkpoint.position}"
-            raise LogRefused("projection_rewound", what)
+            raise LogRefused(HaltCause.PROJECTION_REWOUND, what)
+
+
+def check_filled(checkpoints: Iterable[Checkpoint], *, is_empty: bool) -> None:
+    """Check that there is a read model if anything was applied to it. Raises LogRefused(emptied)."""
+    applied = sum(checkpoint.position for checkpoint in checkpoints)
+    if is_empty and applied:
+        raise LogRefused(HaltCause.EMPTIED, f"{applied} entries were applied, and the read model is empty")
 
 
 def check_epoch(expected: str, found: str) -> None:
     """Check that the epochs are equal. Raises LogRefused(epoch_changed)."""
     if expected != found:
-        raise LogRefused("epoch_changed", f"the log has epoch {found}; what was applied came from {expected}")
+        raise LogRefused(HaltCause.EPOCH_CHANGED, f"the log has epoch {found}; what was applied came from {expected}")

@@ -12,12 +12,12 @@ from oa_runlog.wire import decode_event
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2 as pb
 from openagents.runtime.v1 import log_service_pb2_grpc
-from services.projector.projection.domain import LogBatch, LogRefused, LogState
+from services.projector.projection.domain import HaltCause, LogBatch, LogRefused, LogState
 
 DESCRIBE_TIMEOUT_S = 5.0
 
 # Reasons for which runtime refuses a position when our checkpoints do not belong to its log.
-_LINEAGE = {"epoch_mismatch": "epoch_changed", "cursor_ahead_of_head": "rewound"}
+_LINEAGE = {"epoch_mismatch": HaltCause.EPOCH_CHANGED, "cursor_ahead_of_head": HaltCause.REWOUND}
 
 
 class GrpcLogSource:
@@ -41,7 +41,7 @@ class GrpcLogSource:
         try:
             async for message in call:
                 if message.epoch != epoch:
-                    raise LogRefused("epoch_changed", f"entries of epoch {message.epoch} came, not of {epoch}")
+                    raise LogRefused(HaltCause.EPOCH_CHANGED, f"entries of epoch {message.epoch} came, not of {epoch}")
                 batch = _batch(message)
                 if batch is not None:
                     yield batch
@@ -61,10 +61,10 @@ def _batch(message: pb.TailLogResponse) -> LogBatch | None:
     if not message.events:
         return None
     if message.first_position == 0:
-        raise LogRefused("undecodable", f"partition {message.partition}: entries at position 0")
+        raise LogRefused(HaltCause.UNDECODABLE, f"partition {message.partition}: entries at position 0")
     try:
         events = tuple(decode_event(data) for data in message.events)
     except Refusal as error:
         where = f"partition {message.partition} from position {message.first_position}"
-        raise LogRefused("undecodable", f"{where}: {error}") from error
+        raise LogRefused(HaltCause.UNDECODABLE, f"{where}: {error}") from error
     return LogBatch(message.partition, message.first_position, events, message.traceparent)

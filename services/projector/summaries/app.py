@@ -73,6 +73,9 @@ class SummaryWriter(Protocol):
     async def record(self, drifts: Sequence[Drift]) -> None:
         """Store differences that were found."""
 
+    async def is_empty(self) -> bool:
+        """Whether there is no summary."""
+
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
@@ -117,6 +120,11 @@ class SummaryProjection:
                 rows, drifts = await self._write(transaction, [one for one in batch.events if one.run_id not in held])
             publish(self._hub, rows)
         return Applied(replace(checkpoint, position=batch.last_position), len(rows), drifts)
+
+    async def is_empty(self) -> bool:
+        """See Projection. A run that was set aside is something, too."""
+        async with self._transactions() as transaction:
+            return await transaction.summaries.is_empty() and await transaction.set_aside.has_room(1)
 
     async def set_aside(self, checkpoint: Checkpoint, batch: LogBatch, error: Exception) -> Applied:
         """See Projection."""

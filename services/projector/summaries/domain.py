@@ -33,7 +33,7 @@ from oa_runlog.state.transitions import next_status, trigger
 from services.projector.journal.domain import JournalEntry
 from services.projector.notifications.domain import Encode, notifications
 from services.projector.places.domain import Place
-from services.projector.projection.domain import LogRefused
+from services.projector.projection.domain import HaltCause, LogRefused
 
 PROJECTION = "run_summaries"
 VERSION = 1
@@ -82,11 +82,13 @@ def project(summary: RunSummary | None, event: RunEvent) -> RunSummary:
     """
     expected = 1 if summary is None else summary.latest_seq + 1
     if event.seq != expected:
-        raise LogRefused("run_hole", f"{event.run_id}: seq {expected} was expected and {event.seq} came")
+        raise LogRefused(HaltCause.RUN_HOLE, f"{event.run_id}: seq {expected} was expected and {event.seq} came")
     status = next_status(None if summary is None else summary.status, event.body)
     if status is None:
         before = "no run" if summary is None else summary.status
-        raise LogRefused("invalid_event", f"{event.run_id} seq {event.seq}: {trigger(event.body)} after {before}")
+        raise LogRefused(
+            HaltCause.INVALID_EVENT, f"{event.run_id} seq {event.seq}: {trigger(event.body)} after {before}"
+        )
     if summary is None:
         return _created(event, status)
     return replace(summary, status=status, latest_seq=event.seq, **_changes(summary, event))
@@ -248,7 +250,9 @@ def _entry(write: SummaryWrite, topic_of: Callable[[str], str], owner_id: str) -
     try:
         return JournalEntry(topic_of(owner_id), summary.run_id, write.document)
     except Refusal as error:
-        raise LogRefused("invalid_event", f"{summary.run_id}: its owner has no topic ({error.message})") from error
+        raise LogRefused(
+            HaltCause.INVALID_EVENT, f"{summary.run_id}: its owner has no topic ({error.message})"
+        ) from error
 
 
 def _advance(summary: RunSummary | None, events: Iterable[RunEvent]) -> tuple[RunSummary | None, list[RunEvent]]:

@@ -36,6 +36,9 @@ WHERE version = $1 AND run_id = ANY ($2::text[])
 """
 """The summaries of a batch's runs before the batch."""
 
+_IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM projection.run_summaries WHERE version = $1)"
+"""Whether there is no summary at all."""
+
 _WRITE = """
 INSERT INTO projection.run_summaries AS stored
     (version, run_id, user_id, org_id, status, latest_seq, document, summary_hash)
@@ -137,6 +140,10 @@ class PostgresSummaryWriter:
         )
         if len(written) != len(writes):
             raise CheckpointMoved("a newer summary stands where this batch would write")
+
+    async def is_empty(self) -> bool:
+        """See SummaryWriter."""
+        return bool(await self._connection.fetchval(_IS_EMPTY, VERSION))
 
     async def record(self, drifts: Sequence[Drift]) -> None:
         """Store drifts apart from the read model, which stays as it is."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from oa_base.refusal import Refusal
+from oa_platform.health.failures import note_survived
 from oa_platform.system.ids import new_id
 from oa_platform.tasks.word import Word
 from oa_platform.telemetry.metrics import show_at_zero
@@ -90,8 +90,8 @@ class Lineage:
             await self._word.within(self._interval_s)
             try:
                 await self.open()
-            except Refusal as refusal:
-                _log.warning("lineage_not_confirmed", reason=refusal.reason)
+            except Exception as error:  # noqa: BLE001 - the next look may succeed, and the next process would fail, too
+                note_survived(_log, "lineage_not_confirmed", error)
                 await asyncio.sleep(self._interval_s)
                 self._word.give()
 

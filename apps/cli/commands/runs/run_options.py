@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from apps.cli.times import DURATION, DURATION_OR_ZERO, FIXED_MOMENT, MOMENT_OR_DELAY
+from apps.cli.times import DURATION, DURATION_OR_ZERO, MOMENT, MOMENT_OR_DELAY
 from oa_base.clock import ns_of
 from oa_client.core.schedules import milliseconds
 from oa_client.sdk.queue import Queue, Retry, policy_of
@@ -70,9 +70,7 @@ _NOT_BEFORE = (
     ),
 )
 _NOT_BEFORE_OF_A_SCHEDULE = (
-    click.option(
-        "--not-before", type=FIXED_MOMENT, metavar="TIME", help="No worker gets any of the runs before this time."
-    ),
+    click.option("--not-before", type=MOMENT, metavar="TIME", help="No worker gets any of the runs before this time."),
 )
 _QUEUE = (
     click.option(

@@ -6,7 +6,7 @@ import asyncio
 import json
 from contextlib import aclosing, closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -21,6 +21,7 @@ from apps.cli.input.stdin import attached
 from apps.cli.input.tty import terminal_like_ours
 from apps.cli.output import Output, bytes_words, error_document, ms_words
 from apps.cli.program import Cli, command, raw_option, run_group, run_id_argument
+from apps.cli.site_clock import now_at_site
 from apps.cli.times import time_words
 from oa_base.refusal import Refusal
 from oa_base.visible import visible_json
@@ -73,8 +74,7 @@ async def start(
     spec = with_terminal(spec, terminal_like_ours()) if tty else spec
     async with cli.site.client() as client:
         if delay is not None:
-            await client.commands.caller()  # its answer says what time it is there
-            spec = delayed(spec, delay, datetime.fromtimestamp(client.edge.now_at_edge(), UTC))
+            spec = delayed(spec, delay, await now_at_site(client))
         run = await client.commands.create_run(spec)
         remember_started(client, cli.site.folder, run.run_id)
         if detach:

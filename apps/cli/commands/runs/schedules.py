@@ -12,7 +12,8 @@ from apps.cli.exits import Exit
 from apps.cli.following.ids import Kind, Listed, meant
 from apps.cli.output import Output
 from apps.cli.program import Cli, command, schedule_group
-from apps.cli.times import DURATION, MOMENT, time_words
+from apps.cli.site_clock import now_at_site
+from apps.cli.times import DURATION, MOMENT, MOMENT_OR_DELAY, time_words
 from oa_client.client import Client
 from oa_client.core.schedules import OVERLAPS, Cron, Every, Schedule, ScheduleDetails, ScheduledTime, milliseconds
 from oa_runlog.events import RunSpec, Terminal
@@ -34,7 +35,9 @@ schedule_argument = click.argument("schedule")
 @click.option("--cron", "expression", default="", help="Cron: minute, hour, day of month, month, day of week.")
 @click.option("--time-zone", default=None, show_default="UTC", metavar="ZONE", help="IANA time zone of --cron.")
 @click.option("--every", type=DURATION, default=None, metavar="15m", help="Interval between times, instead of --cron.")
-@click.option("--anchor", type=MOMENT, default=None, metavar="TIME", help="One of the times of --every.")
+@click.option(
+    "--anchor", type=MOMENT_OR_DELAY, default=None, metavar="TIME|+DURATION", help="One of the times of --every."
+)
 @click.option(
     "--overlap",
     type=click.Choice(OVERLAPS),
@@ -54,16 +57,20 @@ async def create(
     expression: str,
     time_zone: str | None,
     every: timedelta | None,
-    anchor: datetime | None,
+    anchor: datetime | timedelta | None,
     overlap: str,
     catch_up: timedelta | None,
     tty: bool,
 ) -> Exit:
     """Create a schedule, which starts runs of a command or an agent by the clock until it is paused or deleted."""
-    timing = _timing(expression, time_zone, every, anchor)
+    timing = _timing(expression, time_zone, every, has_anchor=anchor is not None)
     spec = replace(with_terminal(spec, Terminal()) if tty else spec, title=spec.title or name)
     catch_up_ms = milliseconds(catch_up) if catch_up is not None else 0
     async with cli.site.client() as client:
+        if isinstance(anchor, timedelta):
+            anchor = await now_at_site(client) + anchor
+        if isinstance(timing, Every):
+            timing = replace(timing, anchor=anchor)
         made = await client.commands.schedules.create(name, timing, spec, overlap=overlap, catch_up_ms=catch_up_ms)
     cli.output.document(made.document)
     cli.output.say(f"{made.name} starts its first run at {time_words(made.next_at)}.")
@@ -195,14 +202,15 @@ async def _listed(client: Client) -> list[Listed]:
         token = page.next_page_token
 
 
-def _timing(expression: str, time_zone: str | None, every: timedelta | None, anchor: datetime | None) -> Cron | Every:
+def _timing(expression: str, time_zone: str | None, every: timedelta | None, *, has_anchor: bool) -> Cron | Every:
+    """What the options say, still without the anchor."""
     if bool(expression) == (every is not None):
         raise click.UsageError("Give --cron with an expression, or --every with a distance such as 15m.")
     if every is not None:
         if time_zone is not None:
             raise click.UsageError("--time-zone is for --cron; leave it out.")
-        return Every(every, anchor)
-    if anchor is not None:
+        return Every(every)
+    if has_anchor:
         raise click.UsageError("--anchor is for --every; leave it out.")
     return Cron(expression, "UTC" if time_zone is None else time_zone)
 

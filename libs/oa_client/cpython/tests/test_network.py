@@ -8,16 +8,20 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import uvloop
 import websockets.asyncio.server as ws_server
 from websockets.typing import Subprotocol
 from websockets.utils import accept_key
 
 from oa_base.refusal import Refusal
 from oa_client.cpython import network
+from oa_client.cpython.addresses import in_turns
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.follow.tests.fake_gateway import FakeGateway
 from oa_client.transport import SocketClosed
@@ -28,6 +32,8 @@ from oa_testing.peers.listener import Listener
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.tests.fake_edge import edge
 
+Run = Callable[[Coroutine[Any, Any, None]], None]
+ON_EVERY_LOOP = pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 DEAD = "http://user:secret@127.0.0.1:9"
 
 
@@ -181,7 +187,22 @@ async def test_a_socket_does_not_follow_a_redirect(status: int) -> None:
     assert (closed.value.reason, len(asked)) == ("internal", 1)
 
 
-async def test_a_dead_address_of_a_host_does_not_keep_from_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def _resolve_to(*addresses: tuple[str, int]) -> None:
+    """Let every name of a host stand for these addresses, in the running loop."""
+
+    async def resolved(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        found = [address for address in addresses if address[0] == host] or addresses
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in found]
+
+    asyncio.get_running_loop().getaddrinfo = resolved  # type: ignore[method-assign,assignment]
+
+
+@ON_EVERY_LOOP
+def test_a_dead_address_of_a_host_does_not_keep_from_the_next_one(run: Run) -> None:
+    run(_past_a_dead_address())
+
+
+async def _past_a_dead_address() -> None:
     with socket.socket() as dead, contextlib.ExitStack() as waiting:
         dead.bind(("127.0.0.2", 0))
         dead.listen(0)
@@ -190,13 +211,18 @@ async def test_a_dead_address_of_a_host_does_not_keep_from_the_next_one(monkeypa
             attempt.setblocking(False)
             attempt.connect_ex(dead.getsockname())
         async with FakeGateway({}).running() as gateway:
-            addresses = [dead.getsockname(), ("127.0.0.1", urlsplit(gateway.url).port)]
-
-            async def resolved(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
-                return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
-
-            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+            _resolve_to(dead.getsockname(), ("127.0.0.1", urlsplit(gateway.url).port or 0))
             await (await WebSockets().open("ws://khala.example/khala/v1/ws", Form.PROTO.value)).close()
+
+
+@ON_EVERY_LOOP
+def test_a_host_of_which_no_address_answers_is_away(run: Run, unused_tcp_port: int) -> None:
+    async def opened() -> None:
+        _resolve_to(("127.0.0.2", unused_tcp_port), ("127.0.0.3", unused_tcp_port))
+        with pytest.raises(SocketClosed, match=r"127\.0\.0\.2:.*refused.*127\.0\.0\.3:.*refused"):
+            await WebSockets().open("ws://khala.example/khala/v1/ws", Form.PROTO.value)
+
+    run(opened())
 
 
 @pytest.mark.parametrize(("compress", "agreed"), [(True, 1), (False, 0)])
@@ -313,3 +339,9 @@ async def test_a_client_that_is_closed_says_so() -> None:
     with pytest.raises(RuntimeError, match="closed; make another one"):
         await http.get("http://127.0.0.1:9")
     await http.close()
+
+
+def test_the_families_of_a_hosts_addresses_are_tried_in_turns() -> None:
+    six, four = socket.AF_INET6, socket.AF_INET
+    found = [(six, "a"), (six, "b"), (six, "c"), (four, "d")]
+    assert in_turns(found) == [(six, "a"), (four, "d"), (six, "b"), (six, "c")]

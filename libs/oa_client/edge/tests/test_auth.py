@@ -288,6 +288,16 @@ async def test_a_proxy_that_asks_for_a_sign_in_does_not_end_the_session(auth: Au
     control.refresh_refusal = from_connect(401, b"<html>Sign in</html>")
     with pytest.raises(Refusal) as caught:
         await auth.renewed(FIRST)
+    assert caught.value.reason == "unavailable"
+    control.refresh_refusal = None
+    assert (await auth.renewed(FIRST)).value == "access-1"
+
+
+async def test_an_edge_with_other_keys_does_not_end_the_session(auth: Auth, control: Control) -> None:
+    await sign_in(auth)
+    control.refresh_refusal = Refusal("invalid_token", "the refresh token is not one of ours")
+    with pytest.raises(Refusal) as caught:
+        await auth.renewed(FIRST)
     assert caught.value.reason == "reauth_required"
     control.refresh_refusal = None
     assert (await auth.renewed(FIRST)).value == "access-1"

@@ -324,15 +324,19 @@ class History:
         has_failed = end is not None and isinstance(end.body, RunFinished) and end.body.outcome is Outcome.FAILED
         return asked.ordinal < self._last[asked.kind] or (has_failed and not self._due)
 
-    def ended(self, finish: RunFinished) -> None:
-        """Judge the function's end: it must have asked for everything that the log has, and ended as it did then."""
+    def ended(self, finish: RunFinished | None) -> None:
+        """Judge the function's end: it must have asked for everything that the log has, and ended as it did then.
+        `finish` is None for a function that goes on by itself after its cancel."""
+        now = "a function that ignores its cancel" if finish is None else _finish_text(finish)
         end = self._recorded.end
         unasked = [(seq, text) for seq, key, text in self._due if key not in self._begun]
         if unasked:
             seq, recorded = unasked[0]
-            self._diverge(Divergence(seq, 0, recorded, _finish_text(finish)))
+            self._diverge(Divergence(seq, 0, recorded, now))
         elif end is not None and isinstance(end.body, RunFinished) and not _is_alike(finish, end.body):
-            self._diverge(Divergence(end.seq, 0, _finish_text(end.body), _finish_text(finish)))
+            self._diverge(Divergence(end.seq, 0, _finish_text(end.body), now))
+        elif finish is None:
+            self.stopped = "the end of the function, which ignores its cancel"
 
     async def _ends(self, divergence: Divergence) -> NoReturn:
         """Diverge, and give the function no answer: it would continue with a result that is not its own."""
@@ -369,9 +373,13 @@ def _last_number(names: Iterable[str]) -> int:
     return max((int(name[1:]) for name in names if name[1:].isdecimal()), default=0)
 
 
-def _is_alike(now: RunFinished, then: RunFinished) -> bool:
+def _is_alike(now: RunFinished | None, then: RunFinished) -> bool:
     """Whether both ends are alike. The messages may differ: they are for people."""
-    return (now.outcome, now.reason, _value(now.result_json)) == (then.outcome, then.reason, _value(then.result_json))
+    return now is not None and (now.outcome, now.reason, _value(now.result_json)) == (
+        then.outcome,
+        then.reason,
+        _value(then.result_json),
+    )
 
 
 def _value(result_json: str) -> object:

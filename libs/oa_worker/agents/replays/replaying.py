@@ -12,7 +12,7 @@ others have some time to do something by themselves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -99,7 +99,8 @@ async def replay(
     if its annotations don't state them. `raised`: name of a step, title of a question or agent of a child -> the
     exception that it raised when the run was recorded; the log has nothing of it then. `patience_ms`: how long a branch
     may work by itself, in a thread for example, while other branches wait for what it asks for next; after that, the
-    replay judges what it has seen. A function without branches is judged at once.
+    replay judges what it has seen. A function without branches is judged at once. One that goes on by itself after the
+    run's cancel reached it is given up after `limits.stop_timeout_ms`, and diverges if it ended when it was recorded.
 
     Raises Refusal `invalid_value` for the run of another agent, and what `RecordedRun.file` raises for the file.
     """
@@ -113,7 +114,7 @@ async def replay(
     begin = partial(_ReplayedRun, history)
     work = asyncio.ensure_future(adapter.run(assignment, _unheard, begin))
     try:
-        await _until_judged(work, history, cancel, patience_ms / 1000)
+        await _until_judged(work, history, cancel, patience_ms / 1000, limits.stop_timeout_ms / 1000)
         if work.done() and history.divergence is None:
             history.ended(_finish(work, limits))
     finally:
@@ -137,8 +138,11 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     return files
 
 
-async def _until_judged(work: asyncio.Future[Any], history: History, cancel: CancelSignal, patience_s: float) -> None:
-    """Return when the function has ended or diverged, or waits for something that is not in the log."""
+async def _until_judged(
+    work: asyncio.Future[Any], history: History, cancel: CancelSignal, patience_s: float, stop_timeout_s: float
+) -> None:
+    """Return when the function has ended or diverged, waits for something that is not in the log, or has been canceled
+    and does nothing about it for `stop_timeout_s`."""
     while await _is_quiet(work, history):
         if history.hand_over():
             continue
@@ -148,8 +152,9 @@ async def _until_judged(work: asyncio.Future[Any], history: History, cancel: Can
             cancel.request("recorded", 0)
         elif history.judge():
             return
-        else:  # the function does something by itself
-            await _moves(work, history, None)
+        elif not await _moves(work, history, stop_timeout_s if cancel.requested else None):
+            history.ended(None)
+            return
 
 
 async def _is_quiet(work: asyncio.Future[Any], history: History) -> bool:
@@ -252,7 +257,7 @@ class _ReplayedSteps(Steps):
         super().__init__(*of_a_run)
         self._history = history
 
-    async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Awaitable[R]]) -> R:
+    async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Coroutine[Any, Any, R]]) -> R:
         self._past.note_asker()
         self._last_ordinal += 1
         step = Step(self._last_ordinal, name, fingerprint_of(arguments))

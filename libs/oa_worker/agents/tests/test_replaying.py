@@ -24,7 +24,6 @@ from oa_worker.agents.replays.replaying import Agent, replay, replay_folder
 from oa_worker.agents.testing import play, play_with_deaths
 from oa_worker.agents.tests.recordings import artifact, recorded, stored_of
 from oa_worker.agents.tests.rig import Answer, Ask
-from oa_worker.sdk.adapter import CancelSignal
 from oa_worker.tests.fake_runtime import FakeRuntime, FakeTokens
 
 CALLS: list[str] = []
@@ -392,36 +391,6 @@ async def test_branches_that_go_on_at_once_come_to_the_same_places() -> None:
     order = [event.body.name for event in log.events if isinstance(event.body, ev.StepCompleted)]
     assert order == ["b", "b again", "c", "c again", "a", "a again"], "told apart by the order of their beginning"
     (await replay(together, log, input=Ask, output=list[str])).check(whole=True)
-
-
-async def test_a_cancel_reaches_the_code_where_it_did() -> None:
-    began = asyncio.Event()
-
-    async def waits(run: Run[Ask]) -> Answer:
-        await run.step("begin", note, "x")
-        began.set()
-        try:
-            await run.receive(str)
-        except asyncio.CancelledError:
-            await run.step("undo", note, "y")
-            raise
-        return Answer("")
-
-    cancel = CancelSignal()
-    playing = asyncio.ensure_future(play(waits, Ask("x"), cancel=cancel))
-    await began.wait()
-    cancel.request("enough", 10_000)
-    log = recorded(await playing, Ask("x"), cancel_at=1)
-    (await replay(waits, log, input=Ask, output=Answer)).check(whole=True)
-
-    async def leaves_it(run: Run[Ask]) -> Answer:
-        await run.step("begin", note, "x")
-        await run.receive(str)
-        return Answer("")
-
-    diverged = (await replay(leaves_it, log, input=Ask, output=Answer)).divergence
-    assert diverged is not None
-    assert diverged.recorded == "step 2, 'undo'"
 
 
 async def test_a_run_that_no_worker_ended_says_nothing_of_the_codes_end() -> None:

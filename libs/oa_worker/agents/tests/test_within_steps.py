@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -169,3 +170,51 @@ async def test_an_agent_that_a_step_plays_is_in_no_step() -> None:
         return await run.step("plays", plays)
 
     assert (await play(outer, Ask("x"))).result == 1
+
+
+WHERE: ContextVar[str] = ContextVar("WHERE", default="")
+
+
+async def test_what_a_step_sets_in_its_context_is_not_there_after_it_whether_or_not_a_worker_died() -> None:
+    seen: list[str] = []
+
+    async def go(where: str) -> str:
+        WHERE.set(where)
+        await asyncio.sleep(0)
+        assert WHERE.get() == where, "all of the step has one context"
+        return where
+
+    async def travels(run: Run[Ask]) -> Answer:
+        WHERE.set("home")
+        await run.step("go", go, "away")
+        seen.append(WHERE.get())
+        await run.step("go on", go, "further away")
+        seen.append(WHERE.get())
+        return Answer("")
+
+    async for _ in play_with_deaths(travels, Ask("x")):
+        pass
+    assert set(seen) == {"home"}
+
+
+async def test_a_step_runs_in_the_functions_own_task_and_hears_its_cancel_there() -> None:
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def waits() -> None:
+        tasks.append(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    async def fails() -> None:
+        raise KeyError("x")
+
+    async def impatient(run: Run[Ask]) -> Answer:
+        tasks.append(asyncio.current_task())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await run.step("wait", waits)
+        with pytest.raises(KeyError):
+            await run.step("fail", fails)
+        return Answer(await run.step("one", str, 1))
+
+    assert (await play(impatient, Ask("x"))).result == Answer("1")
+    assert tasks[0] is tasks[1]

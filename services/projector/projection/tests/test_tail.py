@@ -141,6 +141,26 @@ async def test_a_database_that_lost_what_was_applied_is_refused(rig: Rig, projec
     assert rig.progress.halted == "projection_rewound"
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_read_model_that_was_emptied_is_refused(
+    rig: Rig, projector_database: Database, is_restarted: bool
+) -> None:
+    """Somebody truncated it: lists would be empty, as if there had never been a run."""
+    log = FakeLog(spread(some_runs(4)))
+    owner = await asyncpg.connect(projector_database.owner)
+    async with serving(log) as channel, running(rig.tail(channel)) as task:
+        await until(lambda: rig.progress.caught_up_once)
+        if not is_restarted:
+            await owner.execute("TRUNCATE projection.run_summaries")
+            await asyncio.wait_for(task, PATIENCE_S)
+    if is_restarted:
+        await owner.execute("TRUNCATE projection.run_summaries")
+        async with serving(log) as channel, running(rig.tail(channel)) as task:
+            await asyncio.wait_for(task, PATIENCE_S)
+    await owner.close()
+    assert rig.progress.halted == "emptied"
+
+
 class DamagedLog(FakeLog):
     """What it has to say of what follows on the first entries: their archive is damaged, or this replica has none."""
 
@@ -279,6 +299,9 @@ async def test_a_batch_that_nobody_else_has_applied_is_not_stepped_over(rig: Rig
         async def set_aside(self, checkpoint: Checkpoint, batch: LogBatch, error: Exception) -> Applied:
             raise error
 
+        async def is_empty(self) -> bool:
+            return True
+
     log = FakeLog(spread(some_runs(3)))
     async with serving(log) as channel:
         tail = Tail(GrpcLogSource(channel), rig.checkpoints, Never(), rig.progress, limits=QUICK)
@@ -301,6 +324,9 @@ async def test_a_cancel_is_heard_also_while_a_session_fails(rig: Rig, after_s: f
 
         async def set_aside(self, checkpoint: Checkpoint, batch: LogBatch, error: Exception) -> Applied:
             raise error
+
+        async def is_empty(self) -> bool:
+            return True
 
     async with serving(FakeLog(spread(some_runs(3)))) as channel:
         limits = replace(QUICK, backoff_min_ms=60_000, backoff_max_ms=60_000)

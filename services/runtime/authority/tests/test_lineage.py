@@ -18,15 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
+from oa_platform.tasks.ending import cancel_and_wait
+from oa_platform.telemetry.metrics import REGISTRY
 from oa_runlog import wire
 from oa_runlog.proof.verify import verify_receipt
 from oa_testing.fork_server import PYTHON
 from oa_testing.postgres import ON_FAST, Database
+from oa_testing.waiting import eventually
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2
 from openagents.runtime.v1 import receipt_service_pb2 as receipts_pb2
 from openagents.runtime.v1.worker_service_pb2 import HeldLease
 from openagents.sync.v1 import topic_service_pb2
+from services.runtime.authority.app import Lineage
 from services.runtime.authority.domain import EpochCause, Found, NewEpoch, ServerHistory, judge
 from services.runtime.config import MergeSettings, TailSettings
 from services.runtime.tests.epochs import epoch_of
@@ -53,6 +57,35 @@ OFTEN = TailSettings(poll_interval_ms=50)
 
 def found(epoch: str = "e1", seen_on: ServerHistory | None = A, server: ServerHistory = A, *missing: int) -> Found:
     return Found(epoch, seen_on, server, {}, missing)
+
+
+class Broken:
+    """A server of which one look fails because of a defect."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @asynccontextmanager
+    async def history(self) -> AsyncIterator[Any]:
+        """The first look fails, and no other one is answered."""
+        self.looks += 1
+        if self.looks == 1:
+            raise KeyError("a column")
+        await asyncio.Event().wait()
+        yield
+
+
+async def test_a_look_that_fails_is_counted_and_made_again() -> None:
+    def failures() -> float:
+        event = {"event": "lineage_not_confirmed"}
+        return REGISTRY.get_sample_value("oa_background_failures_total", event) or 0.0
+
+    before, broken = failures(), Broken()
+    lineage = Lineage(broken, "replica", interval_s=0.001)
+    running = asyncio.create_task(lineage.run())
+    await eventually(lambda: broken.looks == 2 or running.done())
+    assert (running.done(), failures()) == (False, before + 1)
+    await cancel_and_wait(running)
 
 
 def cause(verdict: NewEpoch | None) -> EpochCause | None:

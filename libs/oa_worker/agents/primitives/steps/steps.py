@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -66,7 +66,7 @@ class Steps:
         self._done: dict[int, _Done] = {}
         self._numbers: Numbers[tuple[str, bytes]] | None = None
 
-    async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Awaitable[R]]) -> R:
+    async def once(self, name: str, arguments: object, shape: Shape[R], do: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """Return the result of a step: from the log if it was done, else from `do`, once that is stored.
 
         Steps are numbered in the order in which they are begun. Raises Refusal `step_mismatch` for a step other than
@@ -86,8 +86,7 @@ class Steps:
         if recorded is None:
             await self._past.over()
             step = replace(step, ordinal=numbers.free(step.ordinal))
-            with within_step(name):
-                result = await do()
+            result = await within_step(name, do())
             text = _written(step, shape, result)
             size, max_bytes = len(text.encode()), self._limits.max_step_bytes
             if size > max_bytes:

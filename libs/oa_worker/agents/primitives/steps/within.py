@@ -7,24 +7,38 @@ would be heard twice. The first attempt refuses it, so that this is noticed befo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import Context, ContextVar
+import types
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, ContextVar, copy_context
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from oa_base.refusal import Refusal
+
+R = TypeVar("R")
 
 _STEP: ContextVar[str] = ContextVar("openagents_step", default="")
 """The name of the step whose function is at work, in all that it calls, tasks and threads included; else empty."""
 
 
-@contextmanager
-def within_step(name: str) -> Iterator[None]:
-    """Mark what the block calls as a part of this step."""
-    token = _STEP.set(name)
-    try:
-        yield
-    finally:
-        _STEP.reset(token)
+@types.coroutine
+def within_step(name: str, work: Coroutine[Any, Any, R]) -> Generator[Any, Any, R]:
+    """Return the result of `work`, the whole of this step, which runs in the task that awaits it.
+
+    It has a context of its own, a copy: what it sets there is not there after it, as it would not be after a takeover.
+    """
+    context = copy_context()
+    context.run(_STEP.set, name)
+    go_on: Callable[[], Any] = partial(work.send, None)
+    while True:
+        try:
+            awaited = context.run(go_on)
+        except StopIteration as end:
+            return cast("R", end.value)
+        try:
+            go_on = partial(work.send, (yield awaited))
+        except BaseException as error:  # noqa: BLE001 - for the step, as the cancel of its task
+            go_on = partial(work.throw, error)
 
 
 def check_outside_step(what: str) -> None:
