@@ -513,8 +513,7 @@ class DatabaseSettings:
         "OA_DATABASE_NO_ROOM_S",
         number(0.1, 3600),
         15.0,
-        doc="How long a service stays unready after the database last failed to store something (disk full), or "
-        "refused a statement for a right, a table or a column that is missing.",
+        doc="How long a service stays unready after the database last failed to store something (disk full).",
     )
     check_migrations: bool = setting(
         "OA_DATABASE_CHECK_MIGRATIONS", boolean(), True, doc="Refuse to start if the schema has another version."

@@ -36,14 +36,6 @@ DATABASE_DAMAGED = (
 )
 """The server can't read a part of what it has stored: its disk fails, or somebody wrote to its files."""
 
-DATABASE_ALTERED = (
-    asyncpg.exceptions.InsufficientPrivilegeError,
-    asyncpg.exceptions.UndefinedTableError,
-    asyncpg.exceptions.UndefinedColumnError,
-    asyncpg.exceptions.InvalidSchemaNameError,
-)
-"""Somebody took something away that the migrations had made: a right, a table, a column, or the schema."""
-
 # The connection is gone, or was never made.
 _DATABASE_GONE = (
     *DATABASE_CHANGED,

@@ -30,14 +30,7 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_platform.config.dsn import database_location
 from oa_platform.config.shared import DatabaseSettings
-from oa_platform.health.failures import (
-    DATABASE_ALTERED,
-    DATABASE_CHANGED,
-    DATABASE_DAMAGED,
-    DATABASE_FULL,
-    RETRY_AFTER_MS,
-    refusal_of,
-)
+from oa_platform.health.failures import DATABASE_CHANGED, DATABASE_DAMAGED, DATABASE_FULL, RETRY_AFTER_MS, refusal_of
 from oa_platform.postgres.at_start import waiting_for_database
 from oa_platform.postgres.facts import UnusableServer, is_tight, no_room
 from oa_platform.postgres.servers import (
@@ -87,8 +80,7 @@ class Postgres:
         self._on_connect: list[OnConnect] = []
         self._slots = FairSlots(settings.pool_max)
         """One for each connection that the pool may have. Orgs that wait get them in turn."""
-        self._trouble, self._trouble_until = "", 0.0
-        """What readiness says, and until when, of an error that calls met and that a look at the server would not."""
+        self._full_until = 0.0
         self._usable = metrics.DATABASE_USABLE.labels(application_name)
         self._watching: asyncio.Task[None] | None = None
         self.silence = Silence(settings.silent_s, time.monotonic())
@@ -178,9 +170,8 @@ class Postgres:
         """Act on what an error says about the server, beyond the one connection on which it occurred."""
         if isinstance(error, DATABASE_CHANGED):
             await self.expire()
-        trouble = _trouble(error)
-        if trouble:
-            self._trouble, self._trouble_until = trouble, time.monotonic() + self._settings.no_room_s
+        if isinstance(error, DATABASE_FULL):
+            self._full_until = asyncio.get_running_loop().time() + self._settings.no_room_s
 
     async def expire(self) -> None:
         """Give up all connections: free ones now, those in use when they are given back."""
@@ -203,8 +194,9 @@ class Postgres:
             if isinstance(refusal.__cause__, UnusableServer):
                 raise refusal.__cause__.refusal from None
             raise
-        if time.monotonic() < self._trouble_until:
-            raise Refusal("unavailable", self._trouble, field="OA_DATABASE_URL")
+        if asyncio.get_running_loop().time() < self._full_until:
+            text = "the database could not store something a moment ago; see whether its disk is full or broken"
+            raise Refusal("unavailable", text, field="OA_DATABASE_URL")
 
     async def _watch(self) -> None:
         """Check now and then, so that a change of the server is noticed where nothing is written."""
@@ -283,16 +275,6 @@ class Postgres:
             connection.terminate()
             raise
         return connection
-
-
-def _trouble(error: BaseException) -> str:
-    """What an error of a statement says about the database as a whole; empty if nothing."""
-    if isinstance(error, DATABASE_FULL):
-        return "the database could not store something a moment ago; see whether its disk is full or broken"
-    if isinstance(error, DATABASE_ALTERED):
-        said = f"the database refused a statement of this service a moment ago ({error})"
-        return f"{said}; give the service's role, and its schema, back what was taken from them"
-    return ""
 
 
 def _none_free() -> Refusal:
