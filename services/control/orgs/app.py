@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -11,6 +11,7 @@ from oa_base.clock import Clock
 from oa_base.identity import PrincipalKind
 from oa_base.refusal import Refusal
 from oa_platform.system.ids import new_id
+from oa_platform.tasks.together import Together
 from services.control.audit.app import Audited
 from services.control.audit.domain import Action, AuditEntry, Origin, by
 from services.control.orgs.domain import (
@@ -45,6 +46,10 @@ class PeopleStore(Protocol):
 
     async def email(self, user_id: str) -> str:
         """The person's address, empty if there is no such person, or the account is deleted."""
+        ...
+
+    async def emails(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        """The same of several people, by id, without those that have none."""
         ...
 
     async def hold(self, user_id: str) -> bool:
@@ -137,6 +142,7 @@ class Orgs:
         self._transactions = transactions
         self._clock = clock
         self._delete_grace = delete_grace
+        self._emails = Together(self._read_emails)
 
     async def person(self, tx: PeopleTransaction, email: str, now: datetime) -> tuple[User, bool]:
         """Return the person with the address, and whether they are new. A new person is stored with their own org."""
@@ -151,8 +157,12 @@ class Orgs:
         """The caller's address; empty for a service account."""
         if principal.kind is not PrincipalKind.USER:
             return ""
+        return await self._emails.ask(principal.subject)
+
+    async def _read_emails(self, user_ids: Sequence[str]) -> Sequence[str]:
         async with self._transactions.autocommit() as tx:
-            return await tx.people.email(principal.subject)
+            found = await tx.people.emails(user_ids)
+        return [found.get(user_id, "") for user_id in user_ids]
 
     async def list(self, principal: StandingPrincipal) -> Sequence[Membership]:
         """The caller's orgs, their own org first. A service account is not a member of any org."""

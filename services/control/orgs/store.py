@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -21,8 +21,8 @@ ADD_ORG = "INSERT INTO control.orgs (org_id, name, personal_of, created_at) VALU
 """Stores an org. If a person is given, it is that person's own org."""
 ADD_OWNER = "INSERT INTO control.memberships (org_id, user_id, role, created_at) VALUES ($1, $2, 'owner', $3)"
 """Makes a person the owner of a new org."""
-EMAIL = "SELECT email FROM control.users WHERE user_id = $1"
-"""A person's address."""
+EMAILS = "SELECT user_id, email FROM control.users WHERE user_id = ANY($1::text[]) AND email IS NOT NULL"
+"""Addresses of people."""
 
 HOLD_ACCOUNT = "SELECT 1 FROM control.users WHERE user_id = $1 AND deleted_at IS NULL FOR KEY SHARE"
 """Keeps an account from being deleted until the transaction ends. No row for a deleted one."""
@@ -93,7 +93,10 @@ class PostgresPeople:
         await self._connection.execute(ADD_OWNER, user.org_id, user.user_id, now)
 
     async def email(self, user_id: str) -> str:
-        return await self._connection.fetchval(EMAIL, user_id) or ""
+        return (await self.emails([user_id])).get(user_id, "")
+
+    async def emails(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        return {row["user_id"]: row["email"] for row in await self._connection.fetch(EMAILS, user_ids)}
 
     async def hold(self, user_id: str) -> bool:
         return await self._connection.fetchval(HOLD_ACCOUNT, user_id) is not None

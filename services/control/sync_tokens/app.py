@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+import structlog
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_khala.grants import parse_grant
 from oa_khala.topics import Topic
+from oa_platform.health.failures import note_survived
+from oa_platform.tasks.together import Together
 from services.control.api_keys.app import keys as keys_app
 from services.control.api_keys.app.keys import ApiKeys
 from services.control.api_keys.domain import is_api_key_id
@@ -37,16 +41,28 @@ from services.control.sync_tokens.limits import MAX_OWNERSHIP_QUESTIONS
 from services.control.tokens.app import TokenIssuer
 from services.control.transactions.app import Transactions
 
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mint:
+    """A mint of a person, as it was decided: any of `roles` suffices for it, and `entry` records it."""
+
+    principal: StandingPrincipal
+    roles: Sequence[Role]
+    entry: AuditEntry
+
 
 class MintStore(Protocol):
     """Records mints of people as they were decided."""
 
-    async def record(
-        self, principal: StandingPrincipal, roles: Iterable[Role], entry: AuditEntry, now: datetime
-    ) -> datetime | None:
-        """Record a mint if the session still stands and acts in the principal's org, the org is open, and the person
-        has one of `roles` there. Returns when the session ends by itself; None if any of this has changed, and then
-        nothing is recorded. Nobody can revoke tokens of the org meanwhile."""
+    async def record(self, mints: Sequence[Mint], now: datetime) -> Sequence[datetime | None]:
+        """Record those of `mints` whose session still stands and acts in the principal's org, whose org is open, and
+        whose person has one of the roles there. Until then, nobody can revoke tokens of these orgs.
+
+        Returns for each when the session ends by itself. None for one that is not recorded: any of this has changed,
+        or somebody is revoking tokens of the org.
+        """
         ...
 
 
@@ -104,6 +120,7 @@ class SyncTokens:
         self._sessions = sessions
         self._api_keys = api_keys
         self._ownership = ownership
+        self._mints = Together(self._record_mints)
 
     async def mint(
         self, principal: StandingPrincipal, topics: Sequence[str], ttl_seconds: int, surface: Surface, origin: Origin
@@ -152,15 +169,30 @@ class SyncTokens:
     async def _record_as_decided(
         self, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin
     ) -> _Recorded | None:
-        """Record a mint of a person for whom the decisions still hold. None for other callers, and if something that
-        the decisions depend on was revoked while they were made."""
+        """Record a mint of a person for whom the decisions still hold, together with others that come at the same time.
+        None for other callers, and if something that the decisions depend on may have been revoked meanwhile."""
         if not principal.has_session:
             return None
-        # Taken before the mint is recorded: a revocation after that has a later time, and so ends the token.
+        mint = Mint(principal, sufficient_roles(grants), _entry(principal, grants, origin))
+        at, ends = await self._mints.ask(mint)
+        return _Recorded(grants, at, ends) if ends else None
+
+    async def _record_mints(self, mints: Sequence[Mint]) -> Sequence[tuple[datetime, datetime | None]]:
+        """Record mints together. Return the time of each, and when its session ends, as `MintStore` does."""
+        # Taken before the mints are recorded: a revocation after that has a later time, and so ends the tokens.
         now = self._clock.now()
-        async with self._transactions.autocommit() as tx:
-            ends = await tx.mints.record(principal, sufficient_roles(grants), _entry(principal, grants, origin), now)
-        return _Recorded(grants, now, ends) if ends else None
+        try:
+            async with self._transactions.autocommit() as tx:
+                ends = await tx.mints.record(mints, now)
+        except Refusal:
+            raise
+        except Exception as error:
+            if len(mints) == 1:
+                raise
+            # One of them is broken. Alone, each of the others can be recorded.
+            note_survived(_log, "mints_not_recorded_together", error, mints=len(mints))
+            ends = [None] * len(mints)
+        return [(now, one) for one in ends]
 
     async def _record_anew(self, principal: StandingPrincipal, grants: tuple[Grant, ...], origin: Origin) -> _Recorded:
         """Record a mint with those of `grants` that the caller may still have."""

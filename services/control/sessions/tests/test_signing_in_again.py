@@ -23,6 +23,7 @@ from services.control.sessions.domain import (
     decide_refresh,
     decide_sign_in,
 )
+from services.control.sync_tokens.app import Mint
 from services.control.tests.cases import ORIGIN, Cases, reason_of
 
 ADA, BOB = "ada@example.org", "bob@example.org"
@@ -70,7 +71,8 @@ async def test_its_maximum_lifetime_begins_anew(cases: Cases, clock: FakeClock) 
     assert [one.session_id for one in await cases.sessions.list(caller)] == [again.session.session_id]
     entry = AuditEntry(Action.SYNC_TOKEN_MINTED, ORIGIN, caller.subject, caller.org_id, "")
     async with cases.transactions.begin() as tx:
-        assert await tx.mints.record(caller, list(Role), entry, clock.now()) == clock.now() + SESSION_IDLE_TTL
+        mint = Mint(caller, list(Role), entry)
+        assert await tx.mints.record([mint], clock.now()) == [clock.now() + SESSION_IDLE_TTL]
         assert list(await cases.sessions.end_for_operator(tx, caller.subject, "", ORIGIN)) == [caller.session_id]
     assert await reason_of(cases.admitted(later.access_token)) == "token_revoked"
 

@@ -77,6 +77,7 @@ SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
 WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database()"""
 
 
+@pytest.mark.parametrize("held", [True, False], ids=["who revokes is under way", "was quicker"])
 @pytest.mark.parametrize(
     ("statement", "of_session", "reason"),
     [
@@ -88,24 +89,36 @@ WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database()""
     ids=["org deleted", "session revoked", "member removed", "role that still suffices"],
 )
 async def test_a_mint_waits_for_who_revokes_and_sees_what_was_revoked(
-    cases: Cases, admin: Any, statement: str, of_session: bool, reason: str
+    cases: Cases, admin: Any, monkeypatch: pytest.MonkeyPatch, statement: str, of_session: bool, reason: str, held: bool
 ) -> None:
     _, kim, org_id = await acting_member(cases, Role.MEMBER)
-    recorded = "SELECT count(*) FROM control.audit_events WHERE action = 'sync_token.minted' AND reason = ''"
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def org_of_run(*_: object) -> str:
+        asked.set()
+        await answer.wait()
+        return org_id
+
+    monkeypatch.setattr(cases.runs, "org_of_run", org_of_run)
+    topics = [f"org:{org_id}:runs", f"run:{new_id('run')}:events"]
+    minting = asyncio.create_task(cases.sync_tokens.mint(kim, topics, 0, Surface.UNSTATED, ORIGIN))
+    await asked.wait()
     async with admin.transaction():
-        await admin.execute(TOKENS_OF, org_id)
-        topics = [f"org:{org_id}:runs"]
-        minting = asyncio.create_task(cases.sync_tokens.mint(kim, topics, 0, Surface.UNSTATED, ORIGIN))
-        async with asyncio.timeout(PATIENCE_S):
-            while not await admin.fetchval(WAITING):
-                await asyncio.sleep(0.01)
+        if held:
+            await admin.execute(TOKENS_OF, org_id)
+            answer.set()
+            async with asyncio.timeout(PATIENCE_S):
+                while not await admin.fetchval(WAITING):
+                    await asyncio.sleep(0.01)
         await admin.execute(statement, kim.session_id if of_session else org_id)
+    answer.set()
     if not reason:
         assert (await minting).grants[0].reason is None
     else:
         with pytest.raises(Refusal) as refused:
             await minting
         assert refused.value.reason == reason
+    recorded = "SELECT count(*) FROM control.audit_events WHERE action = 'sync_token.minted' AND reason = ''"
     assert await admin.fetchval(recorded) == (0 if reason else 1)
 
 
