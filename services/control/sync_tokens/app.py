@@ -14,7 +14,6 @@ from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_khala.grants import parse_grant
 from oa_khala.topics import Topic
-from oa_platform.health.failures import note_survived
 from oa_platform.tasks.together import Together
 from services.control.api_keys.app import keys as keys_app
 from services.control.api_keys.app.keys import ApiKeys
@@ -186,11 +185,11 @@ class SyncTokens:
                 ends = await tx.mints.record(mints, now)
         except Refusal:
             raise
-        except Exception as error:
+        except Exception:
             if len(mints) == 1:
                 raise
             # One of them is broken. Alone, each of the others can be recorded.
-            note_survived(_log, "mints_not_recorded_together", error, mints=len(mints))
+            _log.exception("mints_not_recorded_together", mints=len(mints))
             ends = [None] * len(mints)
         return [(now, one) for one in ends]
 
