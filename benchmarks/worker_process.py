@@ -4,6 +4,8 @@
 number, and `BENCH_SLOTS` the number of runs that each takes at a time. The process ends at SIGTERM, and gives up its
 runs at once.
 
+They run on uvloop, as the services do, and as everything that they are compared with in the caller's process does.
+
 Moments are of the machine's monotonic clock, which all processes share, in seconds.
 """
 
@@ -14,6 +16,8 @@ import os
 import time
 from dataclasses import dataclass
 from typing import Literal
+
+import uvloop
 
 from oa_platform.process.signals import stop_signals
 from oa_worker import WorkerLimits
@@ -114,4 +118,4 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    uvloop.run(_main())

@@ -130,16 +130,19 @@ class Worker:
 
         return register
 
-    def run(self) -> None:
+    def run(self, *, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         """Work until SIGINT (Ctrl-C), SIGTERM or SIGHUP; then take no new runs, finish the current ones, and return. A
         second signal, any of the three, ends the process at once with status 130. In a thread other than the main one,
         which gets the signals, work until `drain`. Afterwards, the worker can be run again.
+
+        `loop_factory` makes the event loop, for example `uvloop.new_event_loop`; the default is asyncio's.
 
         Raises Refusal when it is pointless to continue (with a revoked key, for example).
         """
         if _within_a_loop():
             raise RuntimeError("an event loop runs here already; await worker.serve() in it")
-        asyncio.run(self._run_until_signal())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(self._run_until_signal())
 
     async def serve(self) -> None:
         """Do the same within a program of your own, until `drain`. Raises RuntimeError while the worker is at work."""

@@ -97,6 +97,18 @@ async def test_the_first_signal_drains(tmp_path: Path, number: signal.Signals) -
     assert runtime.logs[RUN].events[-1].run_finished.result_json == '"done"'
 
 
+async def test_a_worker_runs_and_drains_on_the_loop_of_its_author(tmp_path: Path) -> None:
+    text = PROGRAM.replace("import asyncio", "import asyncio, uvloop")
+    text = text.replace("worker.run()", "worker.run(loop_factory=uvloop.new_event_loop)")
+    text = text.replace('return "done"', "return type(asyncio.get_running_loop()).__module__")
+    async with program(tmp_path, text) as (process, runtime):
+        process.send_signal(signal.SIGTERM)
+        await runtime.until(lambda: "drain" in runtime.said, TIMEOUT_S)
+        (tmp_path / "go").touch()
+        assert await ended(process) == (0, b"returned\n", b"")
+    assert runtime.logs[RUN].events[-1].run_finished.result_json == '"uvloop"'
+
+
 @pytest.mark.parametrize(("first", "second"), [*itertools.permutations(STOP_SIGNALS, 2), (signal.SIGTERM,) * 2])
 async def test_the_second_signal_ends_it_at_once(tmp_path: Path, first: signal.Signals, second: signal.Signals) -> None:
     async with program(tmp_path) as (process, runtime):
