@@ -84,13 +84,8 @@ class Deadlines:
         return now_ms + max(1, self._limits.slow_consumer_ms // _LOOKS)
 
     def _end_at(self, reason: str, at_ms: int) -> None:
-        was_ms, self._ends_at_ms[reason] = self._ends_at_ms[reason], at_ms
-        if at_ms <= self._first_end_ms:
-            self._first_end_ms = at_ms
-        elif was_ms == self._first_end_ms:
-            self._first_end_ms = min(self._ends_at_ms.values())
-        else:
-            return  # neither was nor is the earliest
+        self._ends_at_ms[reason] = at_ms
+        self._first_end_ms = min(self._ends_at_ms.values())
         self._set_wake()
 
     def _set_wake(self) -> None:
