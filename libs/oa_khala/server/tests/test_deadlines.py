@@ -21,6 +21,16 @@ def test_of_two_that_are_over_the_first_one_is_said() -> None:
     assert end.reason == "idle_timeout"
 
 
+def test_a_client_that_has_caught_up_is_not_looked_at_again() -> None:
+    deadlines = Deadlines(LIMITS, NOW)
+    deadlines.opened()
+    deadlines.granted(NOW + LIMITS.slow_consumer_ms - 1)  # ends before a client that takes nothing would
+    deadlines.blocked(True, NOW)
+    assert deadlines.wake_at_ms < NOW + LIMITS.slow_consumer_ms - 1
+    deadlines.blocked(False, NOW)
+    assert deadlines.wake_at_ms == NOW + LIMITS.slow_consumer_ms - 1
+
+
 def test_a_drain_is_announced_once() -> None:
     deadlines = Deadlines(LIMITS, NOW)
     assert deadlines.drain(2_000, NOW)
