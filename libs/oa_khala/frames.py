@@ -176,7 +176,8 @@ class TopicHead(NamedTuple):
     source_away: bool = False
 
 
-class Heartbeat(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
     """The connection is alive. `nonce` is that of the Ping that it answers, else 0."""
 
     heads: tuple[TopicHead, ...]
