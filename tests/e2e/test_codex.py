@@ -138,8 +138,10 @@ def turns_of(log: list[RunEvent]) -> list[events.TurnStatus]:
 
 
 def thread_of(log: list[RunEvent]) -> str:
-    """The Codex thread of a turn, as its first event names it."""
-    return next(event.body.codex_thread_id for event in log if isinstance(event.body, events.CodexEvent))
+    """The Codex thread of a turn, as its first event names it. Codex may warn before there is one, for example that the
+    system has no sandbox for it."""
+    told = (event.body.codex_thread_id for event in log if isinstance(event.body, events.CodexEvent))
+    return next(filter(None, told))
 
 
 async def until_asked(run: RunHandle) -> events.RequestOpened:
