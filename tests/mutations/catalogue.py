@@ -243,7 +243,7 @@ _GATEWAY = (
     Mutation(
         "moved_while_blocked",
         "live frames are written to a socket that takes nothing",
-        (Edit(Delivery.serve, "if self._blocked:", "if False:"),),
+        (Edit(Delivery.serve, "if self.is_blocked:", "if False:"),),
         _GATEWAY_TESTS,
     ),
     Mutation(

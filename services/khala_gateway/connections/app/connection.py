@@ -41,7 +41,6 @@ class Connection:
         "_dependencies",
         "_header_token",
         "_held",
-        "_is_blocked",
         "_now_ms",
         "_running",
         "_session",
@@ -76,7 +75,6 @@ class Connection:
         # Messages that are written together once all commands have been carried out: each write is a system call.
         self._unwritten: list[bytes] = []
         self._running = False
-        self._is_blocked = False
         self._timer = SessionTimer(self._session, dependencies.alarms, self._time_has_passed)
         self._timer.arm()
 
@@ -101,7 +99,6 @@ class Connection:
 
     def blocked(self, blocked: bool) -> None:
         """Note that the socket accepts no data at present, or accepts data again."""
-        self._is_blocked = blocked
         now_ms = self._now_ms()
         self._session.blocked(blocked, now_ms)
         self._session.taken(self._transport.taken_bytes, now_ms)
@@ -165,7 +162,7 @@ class Connection:
         self._run(self._session.refused(refusal))
 
     def _time_has_passed(self, now_ms: int) -> None:
-        if self._is_blocked:
+        if self._delivery.is_blocked:
             self._session.taken(self._transport.taken_bytes, now_ms)
         self._run(self._session.timer(now_ms))
 

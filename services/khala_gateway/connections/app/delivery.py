@@ -37,7 +37,6 @@ class Delivery:
     # Each event passes through here once for each subscriber, and most of its cost is the memory that this touches.
     __slots__ = (
         "_behind",
-        "_blocked",
         "_dependencies",
         "_flusher",
         "_reading",
@@ -48,6 +47,7 @@ class Delivery:
         "_transport",
         "_unblocked",
         "_write",
+        "is_blocked",
     )
 
     def __init__(
@@ -71,7 +71,8 @@ class Delivery:
         self._behind: list[TopicSubscriber] = []
         self._reading: asyncio.Task[None] | None = None
         self._snapshot_turn = asyncio.Lock()
-        self._blocked = False
+        self.is_blocked = False
+        """Whether the socket accepts no data at present."""
         # Exists only while a task waits for the socket; set and removed when the socket accepts data again.
         self._unblocked: asyncio.Event | None = None
 
@@ -81,12 +82,12 @@ class Delivery:
             return
         subscriber.waits = Waits.TURN
         self._ready.append(subscriber)
-        if not self._blocked:
+        if not self.is_blocked:
             self._flusher.ask(self)
 
     def blocked(self, blocked: bool) -> None:
         """Note that the socket accepts no data at present, or accepts data again."""
-        self._blocked = blocked
+        self.is_blocked = blocked
         if blocked:
             return
         if self._unblocked is not None:
@@ -103,13 +104,13 @@ class Delivery:
     def pump(self) -> None:
         """Write slices round-robin over the topics whose turn it is, as long as the socket accepts them."""
         turns = _SLICES_A_TURN
-        while self._ready and turns and not self._blocked:
+        while self._ready and turns and not self.is_blocked:
             turns -= 1
             subscriber = self._ready.pop(0)
             subscriber.waits = Waits.NOTHING
             if subscriber.subscription.live:
                 self.serve(subscriber)
-        if self._ready and not self._blocked:
+        if self._ready and not self.is_blocked:
             self._flusher.ask(self)
 
     def serve(self, subscriber: TopicSubscriber) -> None:
@@ -117,7 +118,7 @@ class Delivery:
         feed, subscription = subscriber.feed, subscriber.subscription
         if feed is None:
             return
-        if self._blocked:
+        if self.is_blocked:
             self.mark(subscriber)
             return
         try:
@@ -137,7 +138,7 @@ class Delivery:
         """Give `subscriber` another turn if there is more; otherwise, it is delivered to with others from now on."""
         if subscriber.subscription.next_seq <= feed.head:
             self.mark(subscriber)
-        elif not self._blocked:
+        elif not self.is_blocked:
             feed.gather(subscriber)
 
     def _hand_over(self, subscriber: TopicSubscriber, segment: Segment) -> None:
@@ -163,7 +164,7 @@ class Delivery:
     # ----------------------------------------------------------------------------------- snapshots and history
 
     async def _writable(self) -> None:
-        while self._blocked:
+        while self.is_blocked:
             if self._unblocked is None:
                 self._unblocked = asyncio.Event()
             await self._unblocked.wait()

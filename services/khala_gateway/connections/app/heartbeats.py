@@ -12,6 +12,7 @@ from typing import Protocol
 from oa_khala.frames import Form, Heartbeat
 from oa_khala.server.subscriptions import Served, Standing, heads_of
 from oa_khala.wire import encode_server_frame
+from services.khala_gateway.feeds.app.cohort import Write
 from services.khala_gateway.feeds.app.entries import Entry
 from services.khala_gateway.feeds.domain import Encoding
 
@@ -20,7 +21,6 @@ MAX_TURNS = 100
 MIN_TURN_MS = 50
 """Turns of a short interval are not shorter, unless the interval is."""
 
-Write = Callable[[bytes], None]
 # What decides about the bytes.
 _Content = tuple[Encoding, Served]
 
