@@ -16,6 +16,7 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 
 from oa_base.refusal import Refusal
+from oa_testing.logs import logged
 from oa_testing.peers.forward_proxy import ForwardProxy
 from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S, eventually
@@ -199,7 +200,7 @@ async def test_whoever_only_watches_takes_no_run_with_it(caplog: pytest.LogCaptu
         worker.drain()
         await serving
     assert (numbers(runtime), runtime.streams) == (["0", "1", "2"], 1)
-    told = {str(record.exc_info[1]) for record in caplog.records if record.exc_info}
+    told = {str(record.exc_info[1]) for record in logged(caplog, "oa_worker") if record.exc_info}
     assert told == {"Attached", "RunTaken", "RunLeft"}
 
 

@@ -115,6 +115,8 @@ class _Partition:
     queue: asyncio.Queue[LogBatch]
     limit_events: int
     progress: Progress = field(repr=False)
+    applying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while entries are being applied."""
 
     async def next_batch(self) -> tuple[LogBatch, int]:
         """The next entries, as many as one transaction takes, and the number of queued batches that they come from.
@@ -210,7 +212,7 @@ class Tail:
         _log.info("tail_opened", epoch=state.epoch, partitions=len(state.heads), behind=behind)
         async with asyncio.TaskGroup() as tasks:
             for partition in partitions.values():
-                tasks.create_task(self._apply(partition))
+                tasks.create_task(self._apply(partition, partitions.values()))
             tasks.create_task(self._watch_heads(state.epoch))
             tasks.create_task(self._read(state.epoch, applied, partitions))
 
@@ -236,16 +238,19 @@ class Tail:
         await _drained(partitions.values())
         raise Refusal("unavailable", "runtime ended the stream; follow it again")
 
-    async def _apply(self, partition: _Partition) -> None:
+    async def _apply(self, partition: _Partition, partitions: Iterable[_Partition]) -> None:
         while True:
             batch, taken = await partition.next_batch()
             try:
-                await self._apply_all(partition, batch)
+                async with partition.applying:
+                    await self._apply_all(partition, batch)
             except (LogRefused, Refusal, CheckpointMoved):
                 raise
             except Exception:
-                # A defect that can't be contained ends the session; the other partitions move on for a while first.
+                # A defect that can't be contained ends the session; the other partitions move on for a while first,
+                # and end what they have begun: a slow database would otherwise never let them finish anything.
                 await asyncio.sleep(self._limits.backoff_max_ms / 1000)
+                await _at_rest(partitions)
                 raise
             self._failures = 0
             for _ in range(taken):
@@ -324,6 +329,13 @@ class Tail:
         reason = error.reason if isinstance(error, Refusal) else cause
         _log.warning("tail_ended", cause=cause, reason=reason, detail=str(error), retry_after_ms=delay_ms)
         await asyncio.sleep(delay_ms / 1000)
+
+
+async def _at_rest(partitions: Iterable[_Partition]) -> None:
+    """Wait until every partition has ended what it applies at the moment."""
+    for partition in partitions:
+        async with partition.applying:
+            pass
 
 
 async def _drained(partitions: Iterable[_Partition]) -> None:

@@ -32,6 +32,7 @@ from oa_runlog.events import Concurrency, ExecSpec, PromptSpec, RunEvent, RunSpe
 from oa_runlog.proof.chain import chain_over
 from oa_runlog.tests.records import record, text
 from oa_runlog.wire.events import decode_event
+from oa_testing.logs import logged
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import ChildFailed
 from openagents.control.v1.service_account_service_pb2 import ExchangeKeyRequest, ExchangeKeyResponse
@@ -420,11 +421,11 @@ async def test_what_an_agent_starts_so_is_no_child_and_its_log_says_it_once(
     async with Client.from_env(ENV) as client:
         monkeypatch.setattr(client, "_commands", Creating())
         await client.start("a", None, key="run_1")
-        assert caplog.messages == [], "in no agent"
+        assert not logged(caplog, "oa_client"), "in no agent"
         at_work = RUN_AT_WORK.set("run_parent")
         for key in ("run_2", "run_3"):
             assert (await client.start("a", None, key=key)).run_id == key
         RUN_AT_WORK.reset(at_work)
-    (said,) = caplog.messages
+    (said,) = [record.getMessage() for record in logged(caplog, "oa_client")]
     assert "run_2 was started by the agent of run_parent" in said
     assert "run.start_child" in said

@@ -16,6 +16,7 @@ from google.protobuf.json_format import MessageToDict
 from typing_extensions import TypedDict
 
 from oa_base.refusal import Refusal
+from oa_testing.logs import logged
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.agents import AgentLimits, Run, Worker
 from oa_worker.agents.failures import AgentExit, AgentFailure
@@ -172,7 +173,7 @@ async def test_an_exception_is_said_without_secrets_and_its_traceback_is_the_wor
     assert finish.message.startswith("ValueError: https://***")
     assert len(finish.message) == AgentLimits().max_failure_chars
     assert not any(hidden in finish.message for hidden in ("hunter2", "abc.def", "\0", "\x1b"))
-    (record,) = [record for record in caplog.records if record.exc_info]
+    (record,) = [record for record in logged(caplog, "oa_worker") if record.exc_info]
     assert record.exc_info is not None
     assert "hunter2" in str(record.exc_info[1])
     assert record.__dict__["run_id"] == RUN
@@ -203,7 +204,7 @@ async def test_an_exit_ends_the_run_and_not_the_worker(within: str, caplog: pyte
     assert (finish.outcome, finish.reason) == (FAILED, "agent_error")
     said = "an agent can't end its worker; return a result, or raise what is wrong (sys.exit: no such table; token***"
     assert finish.message == f"AgentExit: {said}"
-    (record,) = [record for record in caplog.records if record.exc_info]
+    (record,) = [record for record in logged(caplog, "oa_worker") if record.exc_info]
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], AgentExit)
     assert isinstance(record.exc_info[1].__cause__, SystemExit), "the log has its traceback, too"

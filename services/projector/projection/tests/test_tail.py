@@ -217,6 +217,31 @@ async def test_a_defect_that_every_run_meets_holds_its_partition_back_once_the_l
     await check_everything_once(rig, runs)
 
 
+async def test_a_defect_lets_the_other_partitions_end_what_they_apply(rig: Rig) -> None:
+    """Applying anything takes longer than the pause before the next session."""
+    runs = some_runs(8)
+    log = FakeLog(spread(runs), page=3)
+    apply, is_defective = rig.projection.apply, True
+
+    async def slow(checkpoint: Checkpoint, batch: LogBatch) -> Applied:
+        if is_defective and batch.partition == 0:
+            raise KeyError("a defect")
+        await asyncio.sleep(3 * QUICK.backoff_max_ms / 1000)
+        return await apply(checkpoint, batch)
+
+    async def refused(checkpoint: Checkpoint, batch: LogBatch, error: Exception) -> Applied:
+        raise error
+
+    rig.projection.apply, rig.projection.set_aside = slow, refused  # type: ignore[method-assign]
+    async with serving(log) as channel, running(rig.tail(channel)):
+        others = {number: len(entries) for number, entries in log.partitions.items() if number != 0}
+        await until(lambda: {number: rig.progress.applied.get(number) for number in others} == others)
+        assert rig.progress.reconnects["internal"] > 0
+        is_defective = False
+        await until(lambda: rig.progress.caught_up_once)
+    await check_everything_once(rig, runs)
+
+
 async def test_a_run_that_can_not_be_applied_waits_in_order_while_others_go_on(rig: Rig) -> None:
     runs = some_runs(12)
     damaged, late = runs[4][0].run_id, runs[4][-2:]

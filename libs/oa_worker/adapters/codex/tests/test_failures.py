@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from oa_runlog.authority.retries import LASTING
+from oa_testing.logs import logged
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.codex.adapter import CodexAdapter, CodexSettings
 from oa_worker.adapters.codex.inputs import YEAR_MS
@@ -247,4 +248,4 @@ async def test_what_an_app_server_says_last_is_in_the_worker_s_log_without_secre
     assert "hunter2" not in caplog.text
     await finish_of(tmp_path / "long", {"turn/start": [BEGUN, words, {"exit": 101}]})
     assert "the end" in caplog.text
-    assert max(len(record.getMessage()) for record in caplog.records) < 6_000
+    assert max(len(record.getMessage()) for record in logged(caplog, "oa_worker")) < 6_000
