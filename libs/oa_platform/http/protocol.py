@@ -1,6 +1,7 @@
 """HTTP/1.1 of our servers: uvicorn's protocol, with limits and with the framing of RFC 9112.
 
-uvicorn and its parser know no limits, take trailers for headers, and stop reading a request at its Upgrade header.
+uvicorn and its parser know no limits, take trailers for headers, stop reading a request at its Upgrade header, and send
+an answer in two pieces.
 """
 
 from __future__ import annotations
@@ -28,6 +29,46 @@ _TOO_LARGE = final_answer(
     Refusal("request_too_large", "the request's head is too large; send fewer or shorter headers"),
 )
 _BLANKS = b" \t"
+
+
+class _HeadWithBody:
+    """The transport of one answer: its head leaves together with what follows in the same turn of the loop.
+
+    uvicorn writes the head of an answer and its body one after the other. Each write is a system call, and wakes the
+    client up, which can do nothing with a head alone.
+    """
+
+    __slots__ = ("_has_written", "_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self._has_written = False
+
+    def write(self, data: bytes) -> None:
+        """Send what has been held back and `data`; the first data is held back until then, or the turn's end."""
+        if not self._has_written:
+            self._has_written = True
+            self._head = data
+            self._loop.call_soon(self._flush)
+            return
+        head, self._head = self._head, b""
+        self._transport.write(head + data if head else data)
+
+    def close(self) -> None:
+        """Close the connection once everything is sent."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or about to be."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -131,6 +172,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._upgrades = []
         # If it raises, the head is the part that is malformed.
         super().on_headers_complete()
+        self.cycle.transport = cast("asyncio.Transport", _HeadWithBody(self.transport, self.loop))
         if not self.keeps_connections:
             self.cycle.keep_alive = False
         if self.expect_100_continue:

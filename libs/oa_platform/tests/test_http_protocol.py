@@ -74,7 +74,8 @@ class Peer:
 
 
 class Server:
-    """Answers /early at once and /late when told to, without a body; everything else with what came."""
+    """Answers /early at once and /late when told to, without a body; everything else with what came. The body of
+    /begun comes when told to."""
 
     http: HttpServer
 
@@ -102,6 +103,8 @@ class Server:
         content = json.dumps(said).encode()
         length = str(len(content)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        if scope["path"] == "/begun":
+            await self.go.wait()
         await send({"type": "http.response.body", "body": content})
 
     async def connect(self) -> Peer:
@@ -117,7 +120,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(keep_alive_s: float = KEEP_ALIVE_S, **limits: float) -> AsyncIterator[Server]:
+async def serving(keep_alive_s: float = KEEP_ALIVE_S, **limits: Any) -> AsyncIterator[Server]:
     server = Server()
     protocol = type("Limited", (BoundedHttpProtocol,), {"max_head_bytes": HEAD_BYTES} | limits)
     address = Address("127.0.0.1", 0)
@@ -171,6 +174,48 @@ async def test_trailers_and_extensions_have_a_limit(server: Server, begun: bytes
     answer = await waiting.answer()
     assert (answer.status, answer.reason) == (431, "request_too_large")
     assert await waiting.rest() == b""
+
+
+# ------------------------------------------------------------------------------------------------- answers
+
+
+class Written:
+    """A transport that notes what is written to it."""
+
+    def __init__(self, transport: asyncio.Transport, writes: list[bytes]) -> None:
+        self._transport = transport
+        self._writes = writes
+
+    def write(self, data: bytes) -> None:
+        self._writes.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+async def test_a_head_leaves_together_with_its_body() -> None:
+    writes: list[bytes] = []
+
+    def connection_made(protocol: BoundedHttpProtocol, transport: asyncio.Transport) -> None:
+        BoundedHttpProtocol.connection_made(protocol, Written(transport, writes))  # type: ignore[arg-type]
+
+    async with serving(connection_made=connection_made) as server:
+        peer = await server.connect()
+        await peer.send(GET + GET)
+        assert ((await peer.answer()).status, (await peer.answer()).status) == (200, 200)
+        assert [data.count(b"HTTP/1.1 200") for data in writes] == [1, 1]
+        await peer.send(b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert b"content-length" in await peer.rest()
+        assert len(writes) == 3
+
+
+async def test_a_head_does_not_wait_for_a_body_that_comes_later(server: Server) -> None:
+    peer = await server.connect()
+    await peer.send(b"GET /begun HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert b" 200 " in await peer.head()
+    server.go.set()
+    assert json.loads(await peer.rest())["path"] == "/begun"
 
 
 # ------------------------------------------------------------------------------------------------- Upgrade
