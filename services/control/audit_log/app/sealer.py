@@ -42,22 +42,24 @@ class Sealer:
             await asyncio.sleep(self._limits.seal_interval_s)
 
     async def seal_all(self) -> None:
-        """Seal until no event waits, or another replica is sealing. Raises Refusal `unavailable`."""
+        """Seal all that wait, unless another replica is sealing. Raises Refusal `unavailable`."""
         while await self.seal_page():
             pass
         async with self._transactions.autocommit() as tx:
             oldest_s = (await tx.seals.backlog()).oldest_s
         metrics.OLDEST.set(0.0 if oldest_s is None else max(0.0, self._clock.now().timestamp() - oldest_s))
 
-    async def seal_page(self) -> int:
-        """Seal one page. Return the number of its events.
+    async def seal_page(self) -> bool:
+        """Seal one page. Return whether more events may wait for us: fewer than a page were all, and later ones wait
+        for the next time, because a page of a few costs as much as one of many.
 
         An event that can't be sealed because of a defect goes on waiting, and later ones get their places before it: a
         chain is in the order of sealing, and nothing leaves those that wait without a seal.
         """
         async with self._transactions.autocommit() as tx:
             ids = await tx.seals.waiting(self._limits.sealed_at_once, [int(one) for one in self._broken.ids])
-        return await self._broken.together([str(one) for one in ids], self._seal) if ids else 0
+        sealed = await self._broken.together([str(one) for one in ids], self._seal) if ids else 0
+        return sealed > 0 and len(ids) == self._limits.sealed_at_once
 
     async def _seal(self, ids: Sequence[str]) -> int:
         async with self._transactions.begin() as tx:

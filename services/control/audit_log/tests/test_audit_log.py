@@ -31,9 +31,9 @@ from oa_testing.waiting import eventually
 from services.control.audit.domain import Action, AuditEntry, Origin
 from services.control.audit_log.app.log import AuditLog
 from services.control.audit_log.app.sealer import Sealer
-from services.control.audit_log.domain import Filters, Outcome, RecordedEvent
+from services.control.audit_log.domain import Filters, Outcome, RecordedEvent, Seal
 from services.control.audit_log.limits import AuditLogLimits
-from services.control.audit_log.store import PostgresAuditLog
+from services.control.audit_log.store import PostgresAuditLog, PostgresSeals
 from services.control.policy.domain import Role, Scope, StandingPrincipal, role_scopes
 from services.control.tests.cases import Cases, cases_on
 from services.control.tests.harness import HMAC_KEY
@@ -139,8 +139,32 @@ async def test_a_sealer_leaves_the_work_to_the_one_that_has_it(cases: Cases) -> 
     await recorded(cases, 1)
     async with cases.transactions.begin() as tx:
         assert await tx.seals.lock()
-        assert await cases.sealer.seal_page() == 0
-    assert await cases.sealer.seal_page() == 1
+        await cases.sealer.seal_all()
+        assert (await verified(cases)).head.sequence == 0
+    await cases.sealer.seal_all()
+    assert (await verified(cases)).head.sequence == 1
+
+
+async def test_events_that_come_while_others_are_sealed_wait_for_the_next_time(
+    cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With events coming all the time, sealing would otherwise never end, and each transaction seal a few of them."""
+    seal, pages = PostgresSeals.seal, list[int]()
+
+    async def others_come(seals: PostgresSeals, sealed: Sequence[Seal]) -> None:
+        pages.append(len(sealed))
+        if len(pages) < 4:
+            await recorded(cases, 2)
+        await seal(seals, sealed)
+
+    monkeypatch.setattr(PostgresSeals, "seal", others_come)
+    sealer = Sealer(cases.transactions, cases.clock, AuditLogLimits(sealed_at_once=3))
+    await recorded(cases, 4)
+    await sealer.seal_all()
+    assert pages == [3, 3, 2], "the last one is not full"
+    await sealer.seal_all()
+    assert pages[3:] == [2]
+    assert (await verified(cases)).head.sequence == 10
 
 
 async def test_a_running_sealer_goes_on_after_a_failure(cases: Cases, admin: Any) -> None:
