@@ -14,8 +14,8 @@ class AuditLogLimits:
 
     seal_interval_s: float = 1.0
     """Time between two checks for events that wait for a seal."""
-    sealed_at_once: int = 1000
-    """Maximum number of events that are sealed in one transaction."""
+    sealed_at_once: int = 200
+    """Maximum number of events that are sealed in one transaction. Calls wait while their seals are computed."""
     page_items: int = 50
     """Number of events on a page, unless another number is asked for."""
     looked_at: int = 10_000
