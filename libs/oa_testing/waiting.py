@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """Maximum time for anything that should take a moment. It guards against waiting forever and decides nothing."""
 _POLL_S = 0.01
 

@@ -27,9 +27,9 @@ from oa_testing.fork_server import PYTHON
 from oa_testing.stack import StackUnderTest
 
 EMAIL = "ann@example.org"
-STEP_TIMEOUT_S = 60.0
+STEP_TIMEOUT_S = 120.0
 """How long anything may take that should take a moment: a guard against waiting for ever, on any machine."""
-RUN_TIMEOUT_S = 150.0
+RUN_TIMEOUT_S = 300.0
 """The same for a whole run and what is done to it."""
 WORKER = (PYTHON, "-P", "-m", "tests.e2e.worker_main")
 

@@ -20,7 +20,7 @@ from oa_testing.postgres import ON_FAST, Database, free_port
 from services.runtime.archive.store.objects import STAGING
 from services.runtime.tests.rig import CONTROL_TOKEN, Doors, Somebody, somebody
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 RETENTION_S = 1
 HURRIED = {
     "OA_ARCHIVE_POLL_MS": "20",

@@ -14,7 +14,7 @@ from oa_wire.connect import PROTO
 from oa_worker.tests.fake_runtime import FakeRuntime
 from openagents.control.v1 import service_account_service_pb2 as pb
 
-TIMEOUT_S = 100.0
+TIMEOUT_S = 120.0
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from oa_testing.fork_server import PYTHON
 from oa_testing.stack import StackUnderTest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 _OA = (PYTHON, "-m", "apps.cli")
 
 

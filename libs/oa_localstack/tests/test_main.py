@@ -10,7 +10,7 @@ from pathlib import Path
 from oa_base.visible import LAYOUT, visible
 from oa_testing.postgres import REPOSITORY
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 
 
 def test_the_name_of_a_folder_drives_no_terminal(tmp_path: Path) -> None:
