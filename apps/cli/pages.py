@@ -27,7 +27,7 @@ _INTRO = """\
 - Output is colored on a terminal and plain text when piped. Every command takes `--json`, which writes only JSON to
   stdout, one document per line: messages in the strict proto3 JSON mapping of the contracts, and documents of `oa`
   itself with names in the same style (`runId`). A receipt's `facts` have the names that are signed (`run_id`).
-- Hashes are hexadecimal. Only in JSON of the contracts they are base64, because the mapping has all bytes so.
+- Hashes are hexadecimal, except in JSON of the contracts, where all bytes are base64.
 - An error goes to stderr: its reason from docs/errors.md, what happened, and what to do next. With `--json` it is
   `{"error": {"reason", "message", "field", "metadata", "retryAfterMs", "action"}}`.
 - A run that is followed is shown as if its command ran here: stdout on stdout, stderr on stderr. Messages about the run
@@ -82,8 +82,8 @@ docs/errors.md has all others.
 EXAMPLE = "Example: "
 _EXITS = """\
 `oa run start -- CMD`, `oa run tail` and `oa demo` exit as the command would in a shell: with its exit code, or with 128
-plus the number of the signal that ended it. The codes of `oa` itself are codes that commands hardly use, most of them
-from sysexits.h. If a command uses one of them, the code alone does not tell them apart; `oa run show` does."""
+plus the number of the signal that ended it. The codes of `oa` itself are those that commands hardly use, most of them
+from sysexits.h. If a command does use one, `oa run show` tells the two apart."""
 
 
 def cli_page() -> str:

@@ -40,8 +40,8 @@ BATCH_SECONDS = Histogram(
 )
 BATCHES = Counter(
     "oa_runtime_batches",
-    "Batches by how they were decided: read (from the database), cached, or overtaken (another replica wrote, so it was "
-    "decided again).",
+    "Batches by how they were decided: read (from the database), cached, or overtaken (another replica wrote, so they "
+    "were decided again).",
     ["how"],
     registry=REGISTRY,
 )
