@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from tests.house.files import REPO, SourceFile, tracked
+from tests.house.files import REPO, SourceFile, parsed, tracked
 from tools import gen_docs
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?!https?:|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
@@ -37,6 +37,17 @@ def unexplained_settings(files: Iterable[SourceFile], page: str) -> list[str]:
     return sorted(
         f"{path}: {name}" for path, name in named if name.removesuffix("_FILE") not in known and name not in known
     )
+
+
+def unexplained_benchmarks(files: Iterable[SourceFile], page: str) -> set[str]:
+    """Benchmarks that have no section in their page, and sections of benchmarks that there are not."""
+    rooms = [file for file in files if file.parts[0] == "benchmarks" and file.path.endswith(".py")]
+    named = [(re.sub(r"(/__init__)?\.py$", "", file.path).rpartition("/")[2], file) for file in rooms]
+    # Helpers are programs too; only a benchmark says in its docstring how it is called.
+    programs = {
+        name for name, file in named if f"python -m benchmarks.{name}" in (ast.get_docstring(parsed(file)) or "")
+    }
+    return programs ^ {name for names in re.findall(r"^## ([\w, ]+):", page, re.M) for name in names.split(", ")}
 
 
 def _functions(path: str) -> set[str]:
@@ -84,6 +95,13 @@ def test_every_setting_that_code_or_documents_name_is_explained() -> None:
     assert unexplained_settings(files, page) == []
     planted = [SourceFile("libs/x.py", "OA_LOG_LEVEL OA_GONE OA_SERVICE_TOKEN")]
     assert unexplained_settings(planted, page) == ["libs/x.py: OA_GONE"]
+
+
+def test_every_benchmark_is_explained() -> None:
+    page = (REPO / "benchmarks/README.md").read_text("utf-8")
+    assert unexplained_benchmarks(tracked(), page) == set()
+    planted = [SourceFile("benchmarks/a.py", '"""Asks. `python -m benchmarks.a [--json FILE]`"""')]
+    assert unexplained_benchmarks(planted, "## b, c: what?\n") == {"a", "b", "c"}
 
 
 def test_decisions_are_numbered_without_a_hole() -> None:
