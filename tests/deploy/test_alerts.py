@@ -35,6 +35,7 @@ _WORDS = re.compile(r"\b(?:oa_[a-z0-9_]+|up)\b")
 _GROWTH = re.compile(r"increase\((?P<name>oa_[a-z0-9_]+)(?P<labels>\{[^}]*\})?\[")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _REASONS = re.compile(r'\breason=~?"([a-z_|]+)"')
+_CHECKS = re.compile(r'\breadiness\.add\("(\w+)"')
 # How work in the background notes a failure, and goes on: `oa_platform.health.failures`.
 _SURVIVED = re.compile(r'(?:\b(?:surviving|note_survived)\(_log, |still_waits=)"(\w+)"')
 
@@ -120,6 +121,15 @@ def _events_of_failures() -> set[str]:
     found = {event for path in sources if "tests" not in path.parts for event in _SURVIVED.findall(path.read_text())}
     assert len(found) > 30
     return found
+
+
+def test_a_page_says_where_to_look_for_each_check_that_can_fail() -> None:
+    [alert] = [alert for alert in ALERTS if alert.name == "ServiceNotReady"]
+    sources = [
+        path for folder in ("libs/oa_platform/process", "services") for path in (REPOSITORY / folder).rglob("*.py")
+    ]
+    checks = {name for path in sources if "tests" not in path.parts for name in _CHECKS.findall(path.read_text())}
+    assert _explained_by(alert) == checks >= {"postgres", "runtime"}
 
 
 def test_a_page_says_what_to_do_about_each_cause_of_a_halt_and_of_a_new_epoch() -> None:
