@@ -12,6 +12,7 @@ import click
 import apps.cli.commands
 from apps.cli.exits import COMMANDS_OWN, MEANINGS
 from apps.cli.program import oa
+from apps.cli.settings import COMMANDS_OF_PEOPLE
 
 for _module in pkgutil.walk_packages(apps.cli.commands.__path__, "apps.cli.commands."):
     importlib.import_module(_module.name)  # registers its commands
@@ -35,8 +36,8 @@ _INTRO = """\
 - With every event that it applies, the client stores how far it has come (SQLite, one transaction). `oa run tail`
   resumes from there, even after a crash of either side.
 - With `OA_API_KEY`, `oa` acts as the owner of the key, a service account or a person, and needs no session. This is for
-  scripts and workers. `oa key create` creates a key. Only `oa login`, `oa logout`, `oa session`, `oa org`, `oa member`,
-  `oa invitation` and `oa demo` act as the signed-in person whatever is set.
+  scripts and workers. `oa key create` creates a key. These commands act as the signed-in person whatever is set:
+  __COMMANDS_OF_PEOPLE__.
 - Name a run by its id, by the beginning of its id (`run_` may be left out) if no other run's id begins so, or as
   `latest`, the newest run that you started. Keys, service accounts, sessions, devices, orgs, invitations and schedules
   are named in the same way, among those that their lists show without `--all`, and requests among all requests of their
@@ -90,7 +91,8 @@ def cli_page() -> str:
     """Return the whole page, ending in a newline."""
     table = {**{str(int(code)): meaning for code, meaning in MEANINGS.items()}, **COMMANDS_OWN}
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in table.items())
-    parts = [_INTRO.rstrip(), f"## Exit codes\n\n{_EXITS}\n\n| code | meaning |\n|---|---|\n{codes}", "## Commands"]
+    intro = _INTRO.rstrip().replace("__COMMANDS_OF_PEOPLE__", COMMANDS_OF_PEOPLE)
+    parts = [intro, f"## Exit codes\n\n{_EXITS}\n\n| code | meaning |\n|---|---|\n{codes}", "## Commands"]
     parts += [_command(path, command) for path, command in commands_of(oa, ("oa",))]
     return "\n\n".join(parts) + "\n"
 
