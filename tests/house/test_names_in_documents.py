@@ -10,6 +10,7 @@ import click
 
 from apps.cli.pages import commands_of
 from apps.cli.program import oa
+from oa_runlog.authority.retries import LASTING
 from tests.house.files import REPO, SourceFile, tracked
 from tools.docs_metrics import names_of_series
 
@@ -193,6 +194,12 @@ def test_paths_exist() -> None:
 def test_words_of_code_exist() -> None:
     assert unknown_words(_pages()) == []
     assert unknown_words(_planted("`token_gone` `token_expired`")) == ["docs/x.md: token_gone"]
+
+
+def test_failures_that_are_not_tried_again_are_listed() -> None:
+    page = (REPO / "docs/queue.md").read_text("utf-8")
+    listed = page.partition("another attempt would end in the same way:")[2].partition("\n\n")[2].partition("\n\n")[0]
+    assert set(_WORD.findall(listed)) == LASTING
 
 
 def test_every_foreign_name_is_needed() -> None:
