@@ -23,6 +23,7 @@ _TARGET = re.compile(r"`make ([a-z][a-z0-9-]*)[^`]*`|^ *make ([a-z][a-z0-9-]*)(?
 _METRIC = re.compile(r"\boa_[a-z0-9_]+")
 _ROOMS = "apps|benchmarks|clients|deploy|docs|examples|libs|proto|services|tests|tools"
 _PATH = re.compile(rf"(?!.*/\.env$)(?:{_ROOMS})/[\w./-]*\w")
+_PAGE = re.compile(r"\bdocs/[\w/.-]+\.md\b")
 _WORD = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
 _HERE = "test_names_in_documents.py"
 _ALWAYS = {"--help", "--json"}
@@ -89,8 +90,13 @@ def missing_metrics(files: Iterable[SourceFile]) -> list[str]:
 
 
 def missing_paths(files: Iterable[SourceFile]) -> list[str]:
-    """Files and folders of the checkout that pages name in backticks and that don't exist."""
-    named = [(file, code) for file in files for code in _codes(file.text) if _PATH.fullmatch(code)]
+    """Files and folders of the checkout that pages name in backticks, and pages that code names, that don't exist."""
+    named = [
+        (file, name)
+        for file in files
+        for name in (_codes(file.text) if file.path.endswith(".md") else _PAGE.findall(file.text))
+        if _PATH.fullmatch(name)
+    ]
     return [f"{file.path}: {path}" for file, path in named if not (REPO / path).exists()]
 
 
@@ -187,7 +193,11 @@ def test_metrics_exist() -> None:
 
 
 def test_paths_exist() -> None:
-    assert missing_paths(_pages()) == []
+    code = [file for file in tracked() if file.is_ours and not file.is_test and not file.path.endswith(".md")]
+    assert missing_paths([*_pages(), *code]) == []
+    assert missing_paths([SourceFile("libs/x.py", '"""See docs/gone.md and docs/cli.md."""')]) == [
+        "libs/x.py: docs/gone.md"
+    ]
     assert missing_paths(_planted("`libs/oa_khala/gone.py` `docs/errors.md`")) == ["docs/x.md: libs/oa_khala/gone.py"]
 
 
