@@ -27,7 +27,7 @@ says how to collect them, and which to look at first). A histogram `x` has the s
 Each service also exports `process_…` and `python_gc_…` of the Prometheus client for Python.
 """
 _SECTIONS = {
-    "": "Any service",
+    "": "Several services",
     "oa_control_": "control",
     "oa_runtime_": "runtime",
     "oa_projector_": "projector",
