@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import click
 
@@ -156,6 +157,7 @@ def _words(file: SourceFile) -> list[str]:
     return [word for code in _codes(file.text) for word in _WORD.findall(code) if word not in shown]
 
 
+@cache
 def _words_of_code() -> set[str]:
     code = [file for file in tracked() if file.is_ours and not file.path.endswith((".md", f"/{_HERE}"))]
     return {word for file in code for text in (file.path, file.text) for word in _WORD.findall(text)}
