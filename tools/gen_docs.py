@@ -9,6 +9,7 @@ from oa_platform.postgres.planes import DATABASE, sql_inside
 from tools.buf import REPO
 from tools.docs_config import config_page, variables_module
 from tools.docs_errors import errors_page
+from tools.docs_metrics import metrics_page
 from tools.k8s_rules import rules
 
 
@@ -21,6 +22,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
     "docs/config.md": config_page,
     "docs/cli.md": cli_page,
+    "docs/metrics.md": metrics_page,
     "libs/oa_platform/config/variables.py": variables_module,
     "deploy/k8s/components/monitoring/rules.yaml": rules,
     "deploy/k8s/components/postgres/roles.sql": _roles_sql,

@@ -12,6 +12,7 @@ import click
 import apps.cli.commands
 from apps.cli.exits import COMMANDS_OWN, MEANINGS
 from apps.cli.program import oa
+from apps.cli.settings import COMMANDS_OF_PEOPLE
 
 for _module in pkgutil.walk_packages(apps.cli.commands.__path__, "apps.cli.commands."):
     importlib.import_module(_module.name)  # registers its commands
@@ -27,7 +28,7 @@ _INTRO = """\
 - Output is colored on a terminal and plain text when piped. Every command takes `--json`, which writes only JSON to
   stdout, one document per line: messages in the strict proto3 JSON mapping of the contracts, and documents of `oa`
   itself with names in the same style (`runId`). A receipt's `facts` have the names that are signed (`run_id`).
-- Hashes are hexadecimal. Only in JSON of the contracts they are base64, because the mapping has all bytes so.
+- Hashes are hexadecimal, except in JSON of the contracts, where all bytes are base64.
 - An error goes to stderr: its reason from docs/errors.md, what happened, and what to do next. With `--json` it is
   `{"error": {"reason", "message", "field", "metadata", "retryAfterMs", "action"}}`.
 - A run that is followed is shown as if its command ran here: stdout on stdout, stderr on stderr. Messages about the run
@@ -35,8 +36,8 @@ _INTRO = """\
 - With every event that it applies, the client stores how far it has come (SQLite, one transaction). `oa run tail`
   resumes from there, even after a crash of either side.
 - With `OA_API_KEY`, `oa` acts as the owner of the key, a service account or a person, and needs no session. This is for
-  scripts and workers. `oa key create` creates a key. Only `oa login`, `oa logout`, `oa session`, `oa org`, `oa member`,
-  `oa invitation` and `oa demo` act as the signed-in person whatever is set.
+  scripts and workers. `oa key create` creates a key. These commands act as the signed-in person whatever is set:
+  __COMMANDS_OF_PEOPLE__.
 - Name a run by its id, by the beginning of its id (`run_` may be left out) if no other run's id begins so, or as
   `latest`, the newest run that you started. Keys, service accounts, sessions, devices, orgs, invitations and schedules
   are named in the same way, among those that their lists show without `--all`, and requests among all requests of their
@@ -82,15 +83,16 @@ docs/errors.md has all others.
 EXAMPLE = "Example: "
 _EXITS = """\
 `oa run start -- CMD`, `oa run tail` and `oa demo` exit as the command would in a shell: with its exit code, or with 128
-plus the number of the signal that ended it. The codes of `oa` itself are codes that commands hardly use, most of them
-from sysexits.h. If a command uses one of them, the code alone does not tell them apart; `oa run show` does."""
+plus the number of the signal that ended it. The codes of `oa` itself are those that commands hardly use, most of them
+from sysexits.h. If a command does use one, `oa run show` tells the two apart."""
 
 
 def cli_page() -> str:
     """Return the whole page, ending in a newline."""
     table = {**{str(int(code)): meaning for code, meaning in MEANINGS.items()}, **COMMANDS_OWN}
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in table.items())
-    parts = [_INTRO.rstrip(), f"## Exit codes\n\n{_EXITS}\n\n| code | meaning |\n|---|---|\n{codes}", "## Commands"]
+    intro = _INTRO.rstrip().replace("__COMMANDS_OF_PEOPLE__", COMMANDS_OF_PEOPLE)
+    parts = [intro, f"## Exit codes\n\n{_EXITS}\n\n| code | meaning |\n|---|---|\n{codes}", "## Commands"]
     parts += [_command(path, command) for path, command in commands_of(oa, ("oa",))]
     return "\n\n".join(parts) + "\n"
 

@@ -16,6 +16,11 @@ from oa_localstack.installation.state import StackState, read_state
 from oa_platform.config.loading import group, load, setting
 from oa_platform.config.parsers import Secret, boolean, choice, http_url, path, proxy_url, secret_text, text
 
+COMMANDS_OF_PEOPLE = (
+    "`oa login`, `oa logout`, `oa session`, `oa account`, `oa org`, `oa member`, `oa invitation` and `oa demo`"
+)
+"""The commands for which a key is no use: they act as the signed-in person."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CliSettings:
@@ -39,9 +44,8 @@ class CliSettings:
         "OA_API_KEY",
         secret_text("an API key, oak_…"),
         None,
-        doc="A service account's key or a personal access token. Every command except `oa login`, `oa logout`, "
-        "`oa session`, `oa org`, `oa member`, `oa invitation` and `oa demo` then acts as that account or person and "
-        "needs no session.",
+        doc="A service account's key or a personal access token. Every command then acts as that account or person and "
+        f"needs no session, except {COMMANDS_OF_PEOPLE}.",
     )
     proxy: Secret | None = setting(
         "OA_PROXY",

@@ -12,6 +12,6 @@ Its parts, each built on those below it:
     transport     the network that the core needs, as small Protocols
     core/         plain values and decisions: models, applied logs, the rule that every store follows. Pure
 
-Everything except `sdk` and `cpython` works on every surface: it uses no network library, no file and no path. A
-browser has its own replacement for `cpython`.
+Everything except `sdk` and `cpython` works on every surface: it uses no network library, no file and no path. A surface
+other than CPython needs only its own replacement for `cpython`.
 """

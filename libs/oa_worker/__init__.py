@@ -3,8 +3,8 @@
     worker = Worker(name="laptop", adapters=[ExecAdapter()], tokens=ApiKeyTokens(control_url, api_key))
     await worker.run()          # until worker.drain()
 
-It guarantees that an event that `emit` took is appended once, in order, whatever happens to the connection; or else the
-run is no longer this worker's, and the adapter is told so.
+An event that `emit` has taken is appended once and in order, whatever happens to the connection. If that is impossible,
+because the run is no longer this worker's, the adapter is told so.
 
     sdk          the process: attach, heartbeats, assignments, drain, reconnect; what executes a run (`Adapter`); limits
       transport  the way to the authority: proxies, trust, tokens, the stream, and the calls beside it

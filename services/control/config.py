@@ -114,7 +114,7 @@ class SignInSettings:
         "OA_SIGN_IN_ADDRESS_PERIOD_S",
         number(0.001, 86_400),
         180.0,
-        doc="Time after which an address may get one more such code.",
+        doc="Time after which an address may get one more code beyond OA_SIGN_IN_ADDRESS_BURST.",
     )
     address_network_burst: int = setting(
         "OA_SIGN_IN_ADDRESS_NETWORK_BURST",
@@ -141,7 +141,7 @@ class SignInSettings:
         "OA_SIGN_IN_DEVICE_PERIOD_S",
         number(0.001, 86_400),
         120.0,
-        doc="Time after which such a device may get one more code.",
+        doc="Time after which a device may get one more code beyond OA_SIGN_IN_DEVICE_BURST.",
     )
     network_burst: int = setting(
         "OA_SIGN_IN_NETWORK_BURST",
@@ -153,7 +153,7 @@ class SignInSettings:
         "OA_SIGN_IN_NETWORK_PERIOD_S",
         number(0.001, 86_400),
         10.0,
-        doc="Time after which a network may request one more code.",
+        doc="Time after which a network may request one more code beyond OA_SIGN_IN_NETWORK_BURST.",
     )
     guess_burst: int = setting(
         "OA_SIGN_IN_GUESS_BURST",
@@ -165,7 +165,7 @@ class SignInSettings:
         "OA_SIGN_IN_GUESS_PERIOD_S",
         number(0.001, 86_400),
         6.0,
-        doc="Time after which a network may make one more such guess.",
+        doc="Time after which a network may make one more guess beyond OA_SIGN_IN_GUESS_BURST.",
     )
 
     sign_up: str = setting(

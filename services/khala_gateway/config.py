@@ -142,7 +142,8 @@ class SocketSettings:
         "OA_WS_ANSWERS_BYTES",
         integer(0, 1 << 30),
         16 * 1024,
-        doc="Bytes of answers that may be added meanwhile before the gateway stops reading from the client.",
+        doc="Maximum size of the answers to a client that takes nothing; beyond it, the gateway stops reading from the "
+        "client.",
     )
     send_buffer_bytes: int = setting(
         "OA_WS_SEND_BUFFER_BYTES",
@@ -154,7 +155,7 @@ class SocketSettings:
         "OA_WS_UNSENT_BYTES",
         integer(1024, 1 << 30),
         64 * 1024,
-        doc="Maximum number of those bytes that may be unsent (`TCP_NOTSENT_LOWAT`).",
+        doc="Maximum number of written bytes of a socket that may be unsent (`TCP_NOTSENT_LOWAT`).",
     )
     deflate: bool = setting(
         "OA_WS_DEFLATE",
@@ -166,7 +167,7 @@ class SocketSettings:
         "OA_WS_DEFLATE_FROM_BYTES",
         integer(0, 1 << 20),
         512,
-        doc="Minimum size of a payload that is compressed for them.",
+        doc="Minimum size of a payload that is compressed, if OA_WS_DEFLATE is set.",
     )
 
     def limits(self, max_frame_bytes: int, trusted: Sequence[IpNetwork]) -> PortLimits:
@@ -269,14 +270,24 @@ class FeedSettings:
         1_024,
         doc="Maximum number of a topic's newest frames that are kept in memory.",
     )
-    ring_bytes: int = setting("OA_FEED_RING_BYTES", integer(1, 1 << 30), 4 << 20, doc="Bytes of them.")
+    ring_bytes: int = setting(
+        "OA_FEED_RING_BYTES",
+        integer(1, 1 << 30),
+        4 << 20,
+        doc="Maximum size of a topic's newest frames that are kept in memory.",
+    )
     parked_events: int = setting(
         "OA_FEED_PARKED_EVENTS",
         integer(0, 1 << 20),
         1_024,
         doc="Maximum number of a topic's frames that wait behind a hole.",
     )
-    parked_bytes: int = setting("OA_FEED_PARKED_BYTES", integer(0, 1 << 30), 1 << 20, doc="Bytes of them.")
+    parked_bytes: int = setting(
+        "OA_FEED_PARKED_BYTES",
+        integer(0, 1 << 30),
+        1 << 20,
+        doc="Maximum size of a topic's frames that wait behind a hole.",
+    )
     slice_frames: int = setting(
         "OA_FEED_SLICE_FRAMES", integer(1, 10_000), 50, doc="Maximum number of frames in one write."
     )
@@ -293,7 +304,7 @@ class FeedSettings:
         16 << 20,
         doc="Maximum size of the pages of history that are kept for other clients that want them at the same time.",
     )
-    kept_pages_ms: int = _ms("OA_FEED_KEPT_PAGES_MS", 5_000, "How long such a page is kept.")
+    kept_pages_ms: int = _ms("OA_FEED_KEPT_PAGES_MS", 5_000, "How long a page of history is kept for other clients.")
     linger_ms: int = _ms("OA_FEED_LINGER_MS", 10_000, "How long a topic is kept after its last subscriber has left.")
     carry_timeout_ms: int = _ms("OA_FEED_CARRY_TIMEOUT_MS", 10_000, "Maximum wait until a source carries a topic.")
     audit_interval_ms: int = _ms(
@@ -338,7 +349,7 @@ class FeedSettings:
         16 << 20,
         doc="Maximum size of the snapshots that are kept for other clients that want them at the same time.",
     )
-    kept_snapshots_ms: int = _ms("OA_FEED_KEPT_SNAPSHOTS_MS", 5_000, "How long such a snapshot is kept.")
+    kept_snapshots_ms: int = _ms("OA_FEED_KEPT_SNAPSHOTS_MS", 5_000, "How long a snapshot is kept for other clients.")
     flush_tick_ms: float = setting(
         "OA_FEED_FLUSH_TICK_MS",
         number(0, 1000),
@@ -385,7 +396,9 @@ class UpstreamSettings:
     )
     ask_interval_ms: int = _ms("OA_UPSTREAM_ASK_MS", 2_000, "Interval between checks that a source answers.")
     answer_ms: int = _ms(
-        "OA_UPSTREAM_ANSWER_MS", 3_000, "Maximum wait for that answer. After it the source counts as away."
+        "OA_UPSTREAM_ANSWER_MS",
+        3_000,
+        "Maximum wait for a source's answer to a check. After it the source counts as away.",
     )
     check_ms: int = _ms(
         "OA_UPSTREAM_CHECK_MS", 5_000, "Maximum wait for a delivery check. After it the source counts as away."

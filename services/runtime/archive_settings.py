@@ -112,7 +112,8 @@ class ArtifactCacheSettings:
         "OA_ARTIFACT_CACHE_BYTES",
         integer(0, 1 << 50),
         _ARTIFACT_CACHE.bytes,
-        doc="Maximum size of those artifacts on the temporary disk. An artifact in use stays regardless of its size.",
+        doc="Maximum size of the archived runs' artifacts that are kept open on the temporary disk. An artifact in use "
+        "stays regardless of its size.",
     )
     fetches: int = setting(
         "OA_ARTIFACT_CACHE_FETCHES",

@@ -181,7 +181,10 @@ class TailSettings:
         doc="Maximum number of a partition's newest entries that are kept in memory.",
     )
     ring_bytes: int = setting(
-        "OA_TAIL_RING_BYTES", integer(1024, 1 << 30), _TAIL.ring_bytes, doc="Maximum size of those entries."
+        "OA_TAIL_RING_BYTES",
+        integer(1024, 1 << 30),
+        _TAIL.ring_bytes,
+        doc="Maximum size of a partition's newest entries that are kept in memory.",
     )
     page_entries: int = setting(
         "OA_TAIL_PAGE_ENTRIES",
@@ -228,7 +231,8 @@ class FanoutSettings:
         "OA_FANOUT_SUBJECT",
         text(100),
         "openagents.runtime.log",
-        doc="NATS subject for these announcements. Give each installation on the same server a subject of its own.",
+        doc="NATS subject for the announcements of OA_FANOUT_NATS_URL. Give each installation on the same server a "
+        "subject of its own.",
     )
 
 
@@ -352,7 +356,10 @@ class WorkerSettings:
         "doubles it.",
     )
     retry_max_ms: int = setting(
-        "OA_ATTEMPT_BACKOFF_MAX_MS", integer(0, 3_600_000), _WORKERS.retry_max_ms, doc="Maximum length of that pause."
+        "OA_ATTEMPT_BACKOFF_MAX_MS",
+        integer(0, 3_600_000),
+        _WORKERS.retry_max_ms,
+        doc="Maximum pause before another worker gets a run whose worker disappeared.",
     )
     read_page_events: int = setting(
         "OA_WORKER_READ_PAGE_EVENTS",
@@ -364,7 +371,7 @@ class WorkerSettings:
         "OA_WORKER_READ_PAGE_BYTES",
         integer(1, 3 << 20),
         _WORKERS.read_page_bytes,
-        doc="Maximum size of such a page. It always has at least one event.",
+        doc="Maximum size of a page of a run that a worker reads. It always has at least one event.",
     )
     ended_kept_days: int = setting(
         "OA_WORKER_RETENTION_DAYS",
@@ -377,7 +384,7 @@ class WorkerSettings:
         "OA_WORKER_SWEEP_MS",
         integer(1_000, 86_400_000),
         _WORKERS.sweep_interval_ms,
-        doc="Pause between two looks for such workers.",
+        doc="Pause between two checks for workers to remove (OA_WORKER_RETENTION_DAYS).",
     )
     swept_page: int = setting(
         "OA_WORKER_SWEEP_PAGE",
@@ -420,7 +427,7 @@ class RequestSettings:
         "OA_REQUESTS_PAGE_BYTES",
         integer(1, 64 << 20),
         _REQUESTS.page_bytes,
-        doc="Maximum size of their events that are read at once.",
+        doc="Maximum size of the events that one read of a run's requests takes.",
     )
 
     def limits(self) -> RequestLimits:
@@ -464,7 +471,7 @@ class MergeSettings:
         "OA_MERGE_PAUSE_MS",
         integer(0, 60_000),
         _MERGE.pause_ms,
-        doc="Wait after a run has finished. Runs that finish within it share a checkpoint.",
+        doc="Wait before the receipt of a finished run is merged. Runs that finish within it share a checkpoint.",
     )
     poll_ms: int = setting(
         "OA_MERGE_POLL_MS",
@@ -499,7 +506,7 @@ class ReplaySettings:
         "OA_REPLAY_CACHE_ARTIFACTS",
         integer(1, 100_000),
         _REPLAY.cache_artifacts,
-        doc="Maximum number of these artifacts. Each is an open file.",
+        doc="Maximum number of artifacts that stay on the temporary disk after a read. Each is an open file.",
     )
 
     def limits(self) -> ReplayLimits:

@@ -31,17 +31,13 @@ from tests.deploy.go_modules import BUILD_TIMEOUT_S, FETCH_TIMEOUT_S, SchemasMis
 
 RULES = sorted((REPOSITORY / "deploy" / "alerts").glob("*.yaml"))
 SEVERITIES = {"page", "ticket"}
-# Made by Prometheus itself, for each target.
-FOREIGN_METRICS = {"up"}
 _WORDS = re.compile(r"\b(?:oa_[a-z0-9_]+|up)\b")
 _GROWTH = re.compile(r"increase\((?P<name>oa_[a-z0-9_]+)(?P<labels>\{[^}]*\})?\[")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _REASONS = re.compile(r'\breason=~?"([a-z_|]+)"')
+_CHECKS = re.compile(r'\breadiness\.add\("(\w+)"')
 # How work in the background notes a failure, and goes on: `oa_platform.health.failures`.
 _SURVIVED = re.compile(r'(?:\b(?:surviving|note_survived)\(_log, |still_waits=)"(\w+)"')
-PAGES_WITH_METRICS = ("observability.md", "scaling.md", "tls.md")
-_METRICS_OF_PAGE = re.compile(r"`(oa_[a-z0-9_]+)`")
-_HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
 
 
 @dataclass(frozen=True)
@@ -125,6 +121,15 @@ def _events_of_failures() -> set[str]:
     found = {event for path in sources if "tests" not in path.parts for event in _SURVIVED.findall(path.read_text())}
     assert len(found) > 30
     return found
+
+
+def test_a_page_says_where_to_look_for_each_check_that_can_fail() -> None:
+    [alert] = [alert for alert in ALERTS if alert.name == "ServiceNotReady"]
+    sources = [
+        path for folder in ("libs/oa_platform/process", "services") for path in (REPOSITORY / folder).rglob("*.py")
+    ]
+    checks = {name for path in sources if "tests" not in path.parts for name in _CHECKS.findall(path.read_text())}
+    assert _explained_by(alert) == checks >= {"postgres", "runtime"}
 
 
 def test_a_page_says_what_to_do_about_each_cause_of_a_halt_and_of_a_new_epoch() -> None:
@@ -213,17 +218,14 @@ def test_a_service_of_which_nothing_is_left_is_missed() -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_every_metric_is_one_that_a_running_stack_shows(shared_stack: Stack) -> None:
-    shown = set()
-    for text in await _metrics_of_all(shared_stack):
-        for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE):
-            shown |= {name + part for part in _HISTOGRAM_PARTS} if kind == "histogram" else {name}
-    used = {metric for alert in ALERTS for metric in alert.metrics}
-    for page in PAGES_WITH_METRICS:
-        used |= set(_METRICS_OF_PAGE.findall((REPOSITORY / "docs" / "operations" / page).read_text("utf-8")))
-    # A histogram is shown by its parts.
-    shown |= {name.removesuffix("_bucket") for name in shown}
-    assert used - FOREIGN_METRICS - shown == set()
+async def test_the_page_of_metrics_has_those_that_a_running_stack_shows(shared_stack: Stack) -> None:
+    """That the page has what other pages and the alerts name: tests/house/test_names_in_documents.py."""
+    texts = await _metrics_of_all(shared_stack)
+    shown = {name for text in texts for name in re.findall(r"^# TYPE (oa_\w+) ", text, re.MULTILINE)}
+    page = (REPOSITORY / "docs" / "metrics.md").read_text("utf-8")
+    # A counter and a histogram also show when they were made.
+    shown = {name for name in shown if not name.endswith("_created")}
+    assert shown == set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
 
 
 @pytest.mark.timeout(FETCH_TIMEOUT_S + BUILD_TIMEOUT_S)

@@ -19,6 +19,7 @@ from apps.cli.admin.secrets import new_secrets, write_secrets
 from oa_localstack.postgres.server import PostgresServer
 from oa_testing.postgres import REPOSITORY
 from oa_testing.waiting import PATIENCE_S
+from services.control.audit.domain import Action
 from tests.deploy.compose import COMPOSE, EDGE_TLS, ONE_MACHINE, Document, environment_of, project
 from tests.deploy.operations_pages import PAGES, commands
 from tests.deploy.settings import SETTINGS
@@ -149,6 +150,12 @@ def test_every_secret_that_is_made_is_explained(tmp_path: Path) -> None:
         of_role = re.sub(r"-database-.+$", "-database-<role>", name)
         assert any(each in page for each in (name, of_service, of_role))
         assert [key for key in keys if f"`{key}`" not in page] == []
+
+
+def test_every_action_that_is_audited_is_listed() -> None:
+    """People filter the log by these words, which the program does not list."""
+    section = (PAGES / "audit.md").read_text("utf-8").partition("These are the actions")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`([a-z_]+\.[a-z_]+)`", section)) == {*Action}
 
 
 def test_prometheus_is_told_the_ports_where_services_serve_metrics() -> None:

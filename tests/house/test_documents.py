@@ -1,11 +1,12 @@
 """Documents don't rot: links lead somewhere, tests that they name exist, and what is made from code is current."""
 
 import ast
+import configparser
 import re
-from collections.abc import Iterable
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 
-from tests.house.files import REPO, SourceFile, tracked
+from tests.house.files import REPO, SourceFile, parsed, tracked
 from tools import gen_docs
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?!https?:|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
@@ -39,6 +40,17 @@ def unexplained_settings(files: Iterable[SourceFile], page: str) -> list[str]:
     )
 
 
+def unexplained_benchmarks(files: Iterable[SourceFile], page: str) -> set[str]:
+    """Benchmarks that have no section in their page, and sections of benchmarks that there are not."""
+    rooms = [file for file in files if file.parts[0] == "benchmarks" and file.path.endswith(".py")]
+    named = [(re.sub(r"(/__init__)?\.py$", "", file.path).rpartition("/")[2], file) for file in rooms]
+    # Helpers are programs too; only a benchmark says in its docstring how it is called.
+    programs = {
+        name for name, file in named if f"python -m benchmarks.{name}" in (ast.get_docstring(parsed(file)) or "")
+    }
+    return programs ^ {name for names in re.findall(r"^## ([\w, ]+):", page, re.M) for name in names.split(", ")}
+
+
 def _functions(path: str) -> set[str]:
     if not (REPO / path).exists():
         return set()
@@ -62,16 +74,30 @@ def test_tests_named_in_documents_exist() -> None:
     assert missing_tests([SourceFile("docs/x.md", text)]) == ["tests/gone.py::test_x", f"{here}::test_gone"]
 
 
-def test_the_page_on_architecture_lists_the_features_of_each_service() -> None:
+def test_the_page_on_architecture_has_the_rooms_and_features_in_their_order() -> None:
+    """As .importlinter has them, which also knows the modules around the features of a service."""
     page = (REPO / "docs/architecture.md").read_text("utf-8")
-    for service in ("control", "khala_gateway", "projector", "runtime"):
-        features = {module.parent.name for module in (REPO / "services" / service).glob("*/__init__.py")} - {"tests"}
-        listed = {
-            name
-            for row in re.findall(rf"^\| `{service}` \| (`.*)$", page, re.M)
-            for name in re.findall(r"`(\w+)`", row)
-        }
-        assert listed == features, service
+    rules = configparser.ConfigParser()
+    rules.read(REPO / ".importlinter", "utf-8")
+    layered = [rule for rule in rules.values() if rule.get("type") == "layers" and "containers" in rule]
+    found = {name: layers for rule in layered for name, layers in _layers(rule["containers"], rule["layers"])}
+    listed = {
+        name: [set(re.findall(r"`(\w+)`", layer)) for layer in row.split(" · ")]
+        for name, row in re.findall(r"^\| `(\w+)` \| (`\w+`.* · .*) \|$", page, re.M)
+    }
+    assert listed == found
+    assert len(found) == 9
+
+
+def _layers(containers: str, layers: str) -> Iterator[tuple[str, list[set[str]]]]:
+    """Libraries and services with what is in them, from the top, without the insides of features."""
+    for container in containers.split():
+        parts = container.split(".")
+        if len(parts) == 1 or (parts[0] == "services" and len(parts) == 2):
+            names = [set(re.findall(r"\w+", layer)) - {"__main__"} for layer in layers.strip().split("\n")]
+            if parts[0] == "services":
+                names = [{one for one in layer if (REPO / Path(*parts) / one).is_dir()} for layer in names]
+            yield parts[-1], [layer for layer in names if layer]
 
 
 def test_pages_made_from_code_are_current() -> None:
@@ -84,6 +110,13 @@ def test_every_setting_that_code_or_documents_name_is_explained() -> None:
     assert unexplained_settings(files, page) == []
     planted = [SourceFile("libs/x.py", "OA_LOG_LEVEL OA_GONE OA_SERVICE_TOKEN")]
     assert unexplained_settings(planted, page) == ["libs/x.py: OA_GONE"]
+
+
+def test_every_benchmark_is_explained() -> None:
+    page = (REPO / "benchmarks/README.md").read_text("utf-8")
+    assert unexplained_benchmarks(tracked(), page) == set()
+    planted = [SourceFile("benchmarks/a.py", '"""Asks. `python -m benchmarks.a [--json FILE]`"""')]
+    assert unexplained_benchmarks(planted, "## b, c: what?\n") == {"a", "b", "c"}
 
 
 def test_decisions_are_numbered_without_a_hole() -> None:

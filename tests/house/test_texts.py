@@ -40,7 +40,8 @@ _TABLES = re.compile(r"_?(?:[A-Z]+_)*MESSAGES")
 _BEGINS = re.compile(r"[a-z0-9{]|[A-Z]{2}|OA_")
 """In lower case, with a number, with what was given, or with a name that is written in capitals."""
 _WHO = r"\b(for|by|to|with|than) who (is|are|has|have|can|may|does|wants|reads|writes|keeps|records|looks|asks)\b"
-_NO_WORDS = re.compile(rf"\b(Most|Least|Longest)\b|{_WHO}")
+_NO_WORDS = re.compile(rf"\b(Most|Least|Longest)\b|^(\w+ ){{1,3}}of them\b|(?<!Each )\bsuch an?\b|{_WHO}")
+"""A page shows each setting in a row that people look up: it says what it means without the row above."""
 _NO_NAME = re.compile(r"_*(most|least|longest|largest)(_|$)", re.IGNORECASE)
 _NO_BEGINNING = re.compile(rf"(^\s*(\"\"\"|//|///|#) ?|^\|.*\| )(Most|Least|Longest) |{_WHO}")
 
@@ -223,7 +224,7 @@ def test_every_exception_from_advice_is_needed() -> None:
 
 def test_settings_speak_plainly() -> None:
     assert odd_settings(python_files()) == []
-    for bad in ("Most connections.", "Least level.", "Longest pause.", "Lines for who reads."):
+    for bad in ("Most connections.", "Least level.", "Longest pause.", "Lines for who reads.", "Bytes of them."):
         assert len(odd_settings(_planted(f"setting('OA_X', doc='{bad}')"))) == 1, bad
     assert len(odd_settings(_planted("option('--limit', help='Most runs.')"))) == 1
     assert odd_settings(_planted("setting('OA_X', doc='Maximum number of connections.')")) == []

@@ -1,11 +1,13 @@
 """Which site, and whose files."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apps.cli.settings import CliSettings, client_home, load_settings
+import apps.cli.commands
+from apps.cli.settings import COMMANDS_OF_PEOPLE, CliSettings, client_home, load_settings
 from apps.worker.work_settings import WorkSettings
 from oa_base.refusal import Refusal
 from oa_localstack.installation.state import ProcessMark, StackState, write_state
@@ -60,3 +62,13 @@ def test_the_password_of_a_url_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(Refusal, match="OA_CONTROL_URL must be a URL like") as refused:
         load_settings({"OA_CONTROL_URL": url})
     assert "geheim" not in str(refused.value)
+
+
+def test_the_commands_that_act_as_the_person_whatever_key_is_set_are_named() -> None:
+    commands = Path(apps.cli.commands.__file__).parent.rglob("*.py")
+    texts = [text for path in commands if "cli.site_of_person" in (text := path.read_text("utf-8"))]
+    declared = [
+        found for text in texts for found in re.findall(r'^@(\w+?)(?:_group)?\.command\(\s*"([a-z-]+)"', text, re.M)
+    ]
+    named = {f"`oa {name if group == 'oa' else group}`" for group, name in declared}
+    assert set(re.findall(r"`oa \w+`", COMMANDS_OF_PEOPLE)) == named

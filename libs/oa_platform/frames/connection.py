@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from oa_fanout.nats import NatsConnection
 
 CONNECTED = Gauge(
-    "oa_frames_connected", "1 while the server of OA_FRAMES_NATS_URL is connected; also without one.", registry=REGISTRY
+    "oa_frames_connected",
+    "1 while the server of OA_FRAMES_NATS_URL is connected, or if none is set.",
+    registry=REGISTRY,
 )
 CONNECTED.set(1)
 _log = structlog.get_logger(__name__)

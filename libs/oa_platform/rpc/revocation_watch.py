@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 # Here, so that only services that follow control show them, because an alert looks at all services that do.
 REVOCATIONS_HEARD = Gauge(
     "oa_revocations_heard_timestamp_seconds",
-    "When control last said what was revoked, or that nothing was, in seconds since 1970; 0 before the first time.",
+    "When control was last heard on its stream of revocations, in seconds since 1970; 0 before the first time.",
     registry=REGISTRY,
 )
 REVOCATIONS_POSITION = Gauge(

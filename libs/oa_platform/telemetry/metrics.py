@@ -33,7 +33,7 @@ RPC_DURATION = Histogram(
     buckets=_BUCKETS_S,
 )
 RPCS = Counter("oa_rpcs", "Incoming calls that have ended, streams included.", ["method", "reason"], registry=REGISTRY)
-RPCS_IN_FLIGHT = Gauge("oa_rpcs_in_flight", "Incoming calls going on.", ["kind"], registry=REGISTRY)
+RPCS_IN_FLIGHT = Gauge("oa_rpcs_in_flight", "Incoming calls in progress.", ["kind"], registry=REGISTRY)
 REFUSALS = Counter(
     "oa_refusals", "Refusals, by reason and where they were sent.", ["reason", "surface"], registry=REGISTRY
 )
@@ -46,7 +46,7 @@ TLS_NOT_AFTER = Gauge(
 )
 TLS_RELOADS = Counter(
     "oa_tls_reloads",
-    "Changed files of a certificate that were taken up (ok), and looks that found files which can't be (failed).",
+    "Changed certificates that were taken up (ok), and checks that found files that can't be used (failed).",
     ["certificate", "outcome"],
     registry=REGISTRY,
 )
@@ -61,14 +61,13 @@ DATABASE_USABLE = Gauge(
 )
 QUARANTINED = Counter(
     "oa_quarantined",
-    "Failures of a background task, by its name, that concerned a single thing, such as a run: the task leaves it out "
-    "for a while.",
+    "Failures of a background task on a single thing, such as a run, which the task then leaves out for a while.",
     ["task"],
     registry=REGISTRY,
 )
 BACKGROUND_FAILURES = Counter(
     "oa_background_failures",
-    "Failures of work in the background, which goes on and tries again, by the event that the log has of them.",
+    "Failures of background work, which is tried again, by the name of their log line.",
     ["event"],
     registry=REGISTRY,
 )

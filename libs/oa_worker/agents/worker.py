@@ -36,7 +36,13 @@ Out = TypeVar("Out")
 
 
 class Worker:
-    """Agents, and the process that runs them. The constructor's arguments are those of `oa_worker.Worker`."""
+    """Agents, and the process that runs them. `from_env` makes it from environment variables.
+
+    `name`: the worker's name for people. `tokens`: where it gets its tokens, for example `oa_worker.ApiKeyTokens`.
+    `slots`: how many runs are at work at a time; runs that only wait take no slot. `proxy`: the URL of an HTTP proxy
+    for everything except loopback. `ca_file`: certificates of authorities (PEM) that are trusted besides the public
+    ones. `notify` is called when the worker attaches or is cut off, and when a run begins or ends here.
+    """
 
     def __init__(
         self,

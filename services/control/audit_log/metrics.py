@@ -9,11 +9,11 @@ from oa_platform.telemetry.metrics import REGISTRY
 SEALED = Counter("oa_control_audit_sealed", "Audit events that this replica sealed.", registry=REGISTRY)
 SEALS_FAILED = Counter(
     "oa_control_audit_seals_failed",
-    "Attempts at sealing that failed; they are made again.",
+    "Failed attempts to seal audit events; they are repeated.",
     registry=REGISTRY,
 )
 OLDEST = Gauge(
     "oa_control_audit_unsealed_oldest_seconds",
-    "For how long the oldest audit event without a seal has waited for it; 0 when none waits.",
+    "How long the oldest audit event without a seal has waited; 0 if none waits.",
     registry=REGISTRY,
 )

@@ -9,7 +9,7 @@ from oa_platform.telemetry.metrics import REGISTRY
 WATCHERS = Gauge("oa_control_revocation_watchers", "Streams that follow the revocations.", registry=REGISTRY)
 LOOKED = Gauge(
     "oa_control_revocation_looked_timestamp_seconds",
-    "When this replica last asked the database where the revocations stand, in seconds since 1970.",
+    "When this replica last asked the database for revocations, in seconds since 1970.",
     registry=REGISTRY,
 )
 POSITION = Gauge(

@@ -17,11 +17,11 @@ VERSION = Gauge(
 )
 LOOKED = Gauge(
     "oa_control_routes_looked_timestamp_seconds",
-    "When this replica last asked the database what operators have decided, in seconds since 1970.",
+    "When this replica last asked the database for the route groups, in seconds since 1970.",
     registry=REGISTRY,
 )
 MAINTENANCE = Gauge("oa_control_maintenance", "1 while this replica keeps the site closed.", registry=REGISTRY)
-CANARIES = Gauge("oa_control_canaries", "Canaries that run.", registry=REGISTRY)
+CANARIES = Gauge("oa_control_canaries", "Running canaries.", registry=REGISTRY)
 CANARY_ENDS = Counter(
     "oa_control_canary_ends_total", "Canaries that this replica has ended, by outcome.", ["outcome"], registry=REGISTRY
 )

@@ -7,7 +7,7 @@ from prometheus_client import Gauge
 from oa_platform.telemetry.metrics import REGISTRY
 
 PUBLISHED = Gauge(
-    "oa_control_signing_keys", "Keys that tokens are verified with, the next one included.", registry=REGISTRY
+    "oa_control_signing_keys", "Keys with which tokens are verified, including the next one.", registry=REGISTRY
 )
 LOOKED = Gauge(
     "oa_control_signing_keys_looked_timestamp_seconds",

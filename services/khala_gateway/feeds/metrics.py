@@ -9,22 +9,27 @@ FEEDS = Gauge("oa_khala_feeds", "Topics held, by class.", ["topic_class"], regis
 LIVE_FRAMES = Counter("oa_khala_live_frames", "Live frames received.", ["source"], registry=REGISTRY)
 REPLAY_READS = Counter("oa_khala_replay_reads", "Pages of history read for subscribers.", ["source"], registry=REGISTRY)
 REPLAY_JOINED = Counter(
-    "oa_khala_replay_joined", "Pages that came from a read that was under way.", ["source"], registry=REGISTRY
+    "oa_khala_replay_joined",
+    "Pages of history that came from a read already in progress.",
+    ["source"],
+    registry=REGISTRY,
 )
 REPLAY_KEPT = Counter(
-    "oa_khala_replay_kept", "Pages that had been read a moment before.", ["source"], registry=REGISTRY
+    "oa_khala_replay_kept", "Pages of history that had been read a moment before.", ["source"], registry=REGISTRY
 )
 CURSORS_CONFIRMED = Counter(
-    "oa_khala_cursors_confirmed", "Cursors that a source was asked about.", ["source"], registry=REGISTRY
+    "oa_khala_cursors_confirmed", "Cursors about which a source was asked.", ["source"], registry=REGISTRY
 )
 SNAPSHOTS_READ = Counter("oa_khala_snapshots_read", "Snapshots read for subscribers.", ["source"], registry=REGISTRY)
 UNREADABLE_PAYLOADS = Counter(
     "oa_khala_unreadable_payloads", "Payloads that `khala.v2.json` had to carry as bytes.", registry=REGISTRY
 )
 INFLATED_BYTES = Counter(
-    "oa_khala_inflated_bytes", "Bytes of messages that were compressed, before that.", registry=REGISTRY
+    "oa_khala_inflated_bytes", "Bytes of the compressed messages before compression.", registry=REGISTRY
 )
-DEFLATED_BYTES = Counter("oa_khala_deflated_bytes", "Bytes of the same messages after that.", registry=REGISTRY)
+DEFLATED_BYTES = Counter(
+    "oa_khala_deflated_bytes", "Bytes of the compressed messages after compression.", registry=REGISTRY
+)
 SNAPSHOTS_KEPT = Counter(
     "oa_khala_snapshots_kept", "Snapshots that had been read a moment before.", ["source"], registry=REGISTRY
 )
@@ -32,8 +37,8 @@ DELIVERED = Counter("oa_khala_delivered_frames", "Events handed to connections."
 DELIVERED_BYTES = Counter("oa_khala_delivered_bytes", "Bytes of events handed to connections.", registry=REGISTRY)
 DELIVERY_AGE = Histogram(
     "oa_khala_delivery_age_seconds",
-    "From when the oldest live event of a flush was recorded, by its source's clock, to when the flush had written to "
-    "the sockets of all who keep up.",
+    "Age of the oldest live event in a flush, by its source's clock, when the flush has been written to the sockets of "
+    "all subscribers that keep up.",
     registry=REGISTRY,
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )

@@ -9,31 +9,31 @@ UPSTREAM_UP = Gauge(
 )
 UPSTREAM_CHECKED = Gauge(
     "oa_khala_upstream_checked_timestamp_seconds",
-    "Unix time at which the source's stream brought its latest delivery check.",
+    "When the source's stream last brought a delivery check, in seconds since 1970.",
     ["source"],
     registry=REGISTRY,
 )
 REPLAYS_HEDGED = Counter(
     "oa_khala_replays_hedged",
-    "Reads of history that took long, and were made a second time.",
+    "Reads of history that took long and were made a second time.",
     ["source"],
     registry=REGISTRY,
 )
 FRAMES_BY_SUBJECT = Gauge(
     "oa_khala_frames_by_subject",
-    "1 while live frames of the source are taken from where it publishes them; 0 while on its stream.",
+    "1 while the source's live frames come over the NATS server; 0 while they come on its stream.",
     ["source"],
     registry=REGISTRY,
 )
 FRAMES_PUBLISHED = Counter(
     "oa_khala_published_frames",
-    "Live frames that came from where the source publishes them.",
+    "Live frames that came over the NATS server.",
     ["source"],
     registry=REGISTRY,
 )
 STRANGE_PUBLISHED = Counter(
     "oa_khala_strange_published",
-    "Messages there that were none of a source: somebody else publishes on its subjects.",
+    "Messages on the source's subjects that are not the source's: somebody else publishes there.",
     ["source"],
     registry=REGISTRY,
 )

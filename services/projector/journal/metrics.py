@@ -7,5 +7,8 @@ from prometheus_client import Counter
 from oa_platform.telemetry.metrics import REGISTRY
 
 ROWS_PRUNED = Counter(
-    "oa_projector_journal_rows_pruned", "Rows that are kept no longer.", ["topic_class"], registry=REGISTRY
+    "oa_projector_journal_rows_pruned",
+    "Rows removed from journals because they need not be kept.",
+    ["topic_class"],
+    registry=REGISTRY,
 )

@@ -115,9 +115,11 @@ class ProgressCollector(Collector):
         halted = {progress.halted: 1} if progress.halted else {}
         yield _by("oa_projector_halted", "1 while the projection has stopped, by cause.", "cause", halted)
         yield GaugeMetricFamily(
-            "oa_projector_connected", "1 while the log is being tailed.", value=float(progress.connected)
+            "oa_projector_connected", "1 while the projector follows the log.", value=float(progress.connected)
         )
-        reconnects = CounterMetricFamily("oa_projector_sessions_ended", "Sessions that ended.", labels=["cause"])
+        reconnects = CounterMetricFamily(
+            "oa_projector_sessions_ended", "Sessions of reading the log that ended.", labels=["cause"]
+        )
         for cause, count in progress.reconnects.items():
             reconnects.add_metric([cause], count)
         yield reconnects
@@ -126,9 +128,11 @@ class ProgressCollector(Collector):
         yield CounterMetricFamily(
             "oa_projector_repeated_batches", "Batches that had been applied before.", value=progress.repeated_batches
         )
-        yield CounterMetricFamily("oa_projector_journal_rows", "Rows given a seq.", value=progress.journal_rows)
+        yield CounterMetricFamily("oa_projector_journal_rows", "Rows added to journals.", value=progress.journal_rows)
         yield CounterMetricFamily(
-            "oa_projector_drifts", "Summaries computed again with another result.", value=progress.drifts
+            "oa_projector_drifts",
+            "Summaries that were computed a second time with another result.",
+            value=progress.drifts,
         )
 
 

@@ -8,7 +8,7 @@ from oa_platform.telemetry.metrics import REGISTRY
 
 EPOCHS_GIVEN = Counter(
     "oa_runtime_epochs_given",
-    "New epochs of the log that this replica gave it, by cause: events_missing, history_unknown.",
+    "Epochs that this replica gave the log, by cause: events_missing, history_unknown.",
     ["cause"],
     registry=REGISTRY,
 )

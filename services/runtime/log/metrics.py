@@ -8,24 +8,24 @@ from oa_platform.telemetry.metrics import REGISTRY
 
 COMMAND_SECONDS = Histogram(
     "oa_runtime_command_seconds",
-    "From a command's arrival in its partition's queue to its answer.",
+    "Time from a command's arrival in the queue to its answer.",
     ["command"],
     registry=REGISTRY,
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 COMMANDS = Counter(
     "oa_runtime_commands",
-    "Commands by what became of them: stored, repeated, or the reason of their refusal.",
+    "Commands by outcome: stored, repeated, or the reason of the refusal.",
     ["command", "outcome"],
     registry=REGISTRY,
 )
 FANOUT_CONNECTED = Gauge(
     "oa_runtime_fanout_connected",
-    "1 while the channel of OA_FANOUT_NATS_URL is connected; also without one.",
+    "1 while the server of OA_FANOUT_NATS_URL is connected, or if none is set.",
     registry=REGISTRY,
 )
 FANOUT_CONNECTED.set(1)
-QUEUE_COMMANDS = Gauge("oa_runtime_queue_commands", "Commands waiting, all partitions.", registry=REGISTRY)
+QUEUE_COMMANDS = Gauge("oa_runtime_queue_commands", "Commands that wait for the sequencer.", registry=REGISTRY)
 BATCH_COMMANDS = Histogram(
     "oa_runtime_batch_commands",
     "Commands in a transaction.",
@@ -34,19 +34,20 @@ BATCH_COMMANDS = Histogram(
 )
 BATCH_SECONDS = Histogram(
     "oa_runtime_batch_seconds",
-    "Time of a transaction of a sequencer, with the wait for the partition's lock.",
+    "Time of a transaction, including the wait for the locks of its partitions.",
     registry=REGISTRY,
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 BATCHES = Counter(
     "oa_runtime_batches",
-    "Batches by how they were decided: read, cached, or overtaken (from the cache, by others: decided again).",
+    "Batches by how they were decided: read (from the database), cached, or overtaken (another replica wrote, so they "
+    "were decided again).",
     ["how"],
     registry=REGISTRY,
 )
 BATCHES_FAILED = Counter(
     "oa_runtime_batches_failed",
-    "Transactions that failed; their commands were answered unavailable.",
+    "Transactions that failed; their commands were refused as unavailable.",
     registry=REGISTRY,
 )
 EVENTS_STORED = Counter("oa_runtime_events_stored", "Events stored, by type.", ["type"], registry=REGISTRY)
@@ -61,7 +62,7 @@ TAIL_REPAIRS = Counter(
 )
 TAIL_LAG_SECONDS = Histogram(
     "oa_runtime_tail_lag_seconds",
-    "From the first word of what another replica stored, to having followed it.",
+    "Time from the first notice of what another replica stored until this replica has read it.",
     registry=REGISTRY,
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )

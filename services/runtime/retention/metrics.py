@@ -8,7 +8,7 @@ from oa_platform.telemetry.metrics import REGISTRY
 
 ARCHIVE_LAG_SECONDS = Gauge(
     "oa_runtime_archive_lag_seconds",
-    "For how long the run of the class that is due longest has been so; 0 when none is.",
+    "How long the run of the class that is overdue the longest has been due; 0 if none is due.",
     ["retention_class"],
     registry=REGISTRY,
 )

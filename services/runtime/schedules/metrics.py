@@ -15,20 +15,20 @@ TIMES = Counter(
 )
 LATENESS = Histogram(
     "oa_runtime_schedule_lateness_seconds",
-    "From a schedule's time to the start of its run.",
+    "Time from a schedule's time to the creation of its run.",
     buckets=(0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3_600),
     registry=REGISTRY,
 )
 LATE = Gauge(
     "oa_runtime_schedules_late_seconds",
-    "For how long the schedule that is due longest has been so; 0 when none is.",
+    "How long the schedule that is overdue the longest has been due; 0 if none is due.",
     registry=REGISTRY,
 )
 PAUSED = Counter(
     "oa_runtime_schedules_paused",
-    "Schedules that paused themselves: their runs were refused, or they may start none any more.",
+    "Schedules that paused themselves, because their runs were refused or they may not start any more.",
     registry=REGISTRY,
 )
 LOOKS_FAILED = Counter(
-    "oa_runtime_schedule_looks_failed", "Looks for schedules that are due that failed.", registry=REGISTRY
+    "oa_runtime_schedule_looks_failed", "Failed checks for schedules that are due.", registry=REGISTRY
 )

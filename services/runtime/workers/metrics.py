@@ -17,7 +17,7 @@ WORKERS_LOST = Counter(
 )
 WORKERS_SENT_AWAY = Counter(
     "oa_runtime_workers_sent_away",
-    "Workers that this replica asked to attach elsewhere because its looks failed for too long.",
+    "Workers that this replica asked to attach elsewhere, because it could not reach the database for too long.",
     registry=REGISTRY,
 )
 RUNS_WAITING = Gauge(
@@ -27,15 +27,17 @@ RUNS_WAITING = Gauge(
 )
 OLDEST_WAITING_SECONDS = Gauge(
     "oa_runtime_oldest_waiting_seconds",
-    "For how long the first of them has waited; 0 when none does.",
+    "How long the first of the waiting runs has waited; 0 if none waits.",
     registry=REGISTRY,
 )
 RUNS_TIMED_OUT = Counter(
     "oa_runtime_runs_timed_out",
-    "Runs that this replica ended because a time that they state was over, by reason: start_timeout, run_timeout.",
+    "Runs that this replica ended because a timeout had expired, by reason: start_timeout, run_timeout.",
     ["reason"],
     registry=REGISTRY,
 )
 LOOKS_FAILED = Counter(
-    "oa_runtime_watch_looks_failed", "Looks for lost workers that failed: silence is counted anew.", registry=REGISTRY
+    "oa_runtime_watch_looks_failed",
+    "Failed checks for lost workers; after one, silence is counted anew.",
+    registry=REGISTRY,
 )

@@ -84,7 +84,10 @@ async def roll_back(cli: Cli, if_version: int | None) -> Exit:
 @route_group.command("canary", epilog="Example: oa admin route canary app --hold 10m")
 @click.option("--hold", type=UP_TO_A_DAY, default=None, metavar="5m", help="Minimum time of a step; at most 24h.")
 @click.option(
-    "--min-requests", type=click.IntRange(1, 1_000_000), default=None, help="Minimum requests of each side in a step."
+    "--min-requests",
+    type=click.IntRange(1, 1_000_000),
+    default=None,
+    help="Minimum number of requests of each side before a step is judged.",
 )
 @_if_version
 @click.argument("name")

@@ -42,7 +42,7 @@ async def list_sessions(cli: Cli, person: str, revoked: bool) -> Exit:
 @admin_session_group.command("revoke", epilog="Example: oa admin session revoke ada@example.org --all")
 @click.argument("person")
 @click.argument("session_id", required=False)
-@click.option("--all", "everywhere", is_flag=True, help="End all of them.")
+@click.option("--all", "everywhere", is_flag=True, help="End all sessions of the person.")
 @command
 async def revoke(cli: Cli, person: str, session_id: str | None, everywhere: bool) -> Exit:
     """End one session of PERSON (usr_… or an address), or all. Everything that they have open ends within moments,

@@ -30,9 +30,7 @@ _PERSONAL = click.option("--personal", is_flag=True, help="Your own keys: person
 @click.argument("name")
 @_ACCOUNT
 @_PERSONAL
-@click.option(
-    "--scope", "scopes", multiple=True, metavar="SCOPE", help="What the key may do, for example runs.write. Repeatable."
-)
+@click.option("--scope", "scopes", multiple=True, metavar="SCOPE", help="What the key may do, for example runs.write.")
 @click.option("--ttl", type=DURATION, default=None, metavar="90d", help="Lifetime of the key; unlimited if not given.")
 @command
 async def create(

@@ -43,7 +43,7 @@ async def list_sessions(cli: Cli, revoked: bool) -> Exit:
 @session_group.command("revoke", epilog="Example: oa session revoke --others")
 @click.argument("session_id", required=False)
 @click.option("--others", is_flag=True, help="End all but the one that you use now.")
-@click.option("--all", "everywhere", is_flag=True, help="End all of them, which signs you out here, too.")
+@click.option("--all", "everywhere", is_flag=True, help="End all sessions, which signs you out here, too.")
 @click.option("--device", metavar="DEVICE_ID", default="", help="End all of one device.")
 @command
 async def revoke(cli: Cli, session_id: str | None, others: bool, everywhere: bool, device: str) -> Exit:

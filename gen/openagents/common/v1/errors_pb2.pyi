@@ -126,7 +126,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_CANCELLED: _Reason.ValueType  # 20
     """The caller abandoned the request before it was answered."""
     REASON_LIMIT_REACHED: _Reason.ValueType  # 21
-    """The org has as many things of this kind as it may have: remove some first."""
+    """There are as many things of this kind as there may be, or the thing is larger than it
+    may be. The message names the limit.
+    """
     REASON_UNSUPPORTED_ENCODING: _Reason.ValueType  # 22
     """The message is compressed in a way that the edge does not support; the metadata
     lists the ways that it supports (supported).
@@ -398,7 +400,9 @@ REASON_DRAINING: Reason.ValueType  # 19
 REASON_CANCELLED: Reason.ValueType  # 20
 """The caller abandoned the request before it was answered."""
 REASON_LIMIT_REACHED: Reason.ValueType  # 21
-"""The org has as many things of this kind as it may have: remove some first."""
+"""There are as many things of this kind as there may be, or the thing is larger than it
+may be. The message names the limit.
+"""
 REASON_UNSUPPORTED_ENCODING: Reason.ValueType  # 22
 """The message is compressed in a way that the edge does not support; the metadata
 lists the ways that it supports (supported).

@@ -84,7 +84,7 @@ class RouteServiceServicer:
     """
 
     def GetRoutes(self, request, context):
-        """Returns the groups, the running canaries, and the maintenance, as they are now.
+        """Returns the groups, the newest canary of each, and the maintenance, as they are now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class RouteServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RouteServiceAsyncStub: ...
     GetRoutes: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.GetRoutesRequest, _route_service_pb2.GetRoutesResponse]
-    """Returns the groups, the running canaries, and the maintenance, as they are now."""
+    """Returns the groups, the newest canary of each, and the maintenance, as they are now."""
     SetRoute: _grpc.UnaryUnaryMultiCallable[_route_service_pb2.SetRouteRequest, _route_service_pb2.SetRouteResponse]
     """Replaces the group with the same name, or adds the group. A running canary of the
     group ends.
@@ -74,7 +74,7 @@ class RouteServiceAsyncStub(RouteServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetRoutes: _aio.UnaryUnaryMultiCallable[_route_service_pb2.GetRoutesRequest, _route_service_pb2.GetRoutesResponse]  # type: ignore[assignment]
-    """Returns the groups, the running canaries, and the maintenance, as they are now."""
+    """Returns the groups, the newest canary of each, and the maintenance, as they are now."""
     SetRoute: _aio.UnaryUnaryMultiCallable[_route_service_pb2.SetRouteRequest, _route_service_pb2.SetRouteResponse]  # type: ignore[assignment]
     """Replaces the group with the same name, or adds the group. A running canary of the
     group ends.
@@ -113,7 +113,7 @@ class RouteServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _route_service_pb2.GetRoutesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_route_service_pb2.GetRoutesResponse, _abc.Awaitable[_route_service_pb2.GetRoutesResponse]]:
-        """Returns the groups, the running canaries, and the maintenance, as they are now."""
+        """Returns the groups, the newest canary of each, and the maintenance, as they are now."""
 
     @_abc_1.abstractmethod
     def SetRoute(

@@ -268,7 +268,7 @@ class EventBody(_message.Message):
 
     @_builtins.property
     def executor_lost(self) -> Global___ExecutorLost:
-        """`executor.lost`: the worker died. Authority."""
+        """`executor.lost`: the worker was lost, or gave the run up. Authority."""
 
     @_builtins.property
     def input_received(self) -> Global___InputReceived:
@@ -693,7 +693,9 @@ class ExecSpec(_message.Message):
 
     @_builtins.property
     def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Variables added to the worker's environment. Their names are not empty and hold no "="."""
+        """Variables added to those that the command gets from the worker (docs/exec.md). Their
+        names are not empty and hold no "=".
+        """
 
     @_builtins.property
     def terminal(self) -> Global___Terminal:
@@ -867,7 +869,8 @@ class RunFinished(_message.Message):
     """How the run ended."""
     reason: _builtins.str
     """Why it failed or was canceled, as a reason word: "nonzero_exit",
-    "command_not_found", "timeout", "agent_error", "executor_lost", "cancel_deadline", "canceled", …
+    "command_not_found", "timeout", "agent_error", "executor_lost", "cancel_deadline",
+    "canceled", …
     """
     message: _builtins.str
     """What happened, for people."""
@@ -938,7 +941,7 @@ Global___ExecResult: _TypeAlias = ExecResult  # noqa: Y015
 
 @_typing.final
 class ExecutorLost(_message.Message):
-    """The worker that held the run died or went silent."""
+    """The worker that held the run died, went silent, or gave the run up as it ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

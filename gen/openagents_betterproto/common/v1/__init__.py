@@ -117,7 +117,8 @@ class Reason(betterproto.Enum):
 
     LIMIT_REACHED = 21
     """
-    The org has as many things of this kind as it may have: remove some first.
+    There are as many things of this kind as there may be, or the thing is larger than it
+     may be. The message names the limit.
     """
 
     UNSUPPORTED_ENCODING = 22

@@ -157,7 +157,7 @@ class EventBody(betterproto.Message):
     """`run.finished`: the last event of every run."""
 
     executor_lost: "ExecutorLost" = betterproto.message_field(5, group="kind")
-    """`executor.lost`: the worker died. Authority."""
+    """`executor.lost`: the worker was lost, or gave the run up. Authority."""
 
     input_received: "InputReceived" = betterproto.message_field(6, group="kind")
     """`input.received`: somebody sent an input to the run. Authority."""
@@ -388,7 +388,8 @@ class ExecSpec(betterproto.Message):
         3, betterproto.TYPE_STRING, betterproto.TYPE_STRING
     )
     """
-    Variables added to the worker's environment. Their names are not empty and hold no "=".
+    Variables added to those that the command gets from the worker (docs/exec.md). Their
+     names are not empty and hold no "=".
     """
 
     timeout_ms: int = betterproto.uint64_field(4)
@@ -485,7 +486,8 @@ class RunFinished(betterproto.Message):
     reason: str = betterproto.string_field(2)
     """
     Why it failed or was canceled, as a reason word: "nonzero_exit",
-     "command_not_found", "timeout", "agent_error", "executor_lost", "cancel_deadline", "canceled", …
+     "command_not_found", "timeout", "agent_error", "executor_lost", "cancel_deadline",
+     "canceled", …
     """
 
     message: str = betterproto.string_field(3)
@@ -525,7 +527,9 @@ class ExecResult(betterproto.Message):
 
 @dataclass(eq=False, repr=False)
 class ExecutorLost(betterproto.Message):
-    """The worker that held the run died or went silent."""
+    """
+    The worker that held the run died, went silent, or gave the run up as it ended.
+    """
 
     worker_id: str = betterproto.string_field(1)
     """Worker (`wrk_…`)."""

@@ -307,7 +307,8 @@ export enum Reason {
   CANCELLED = 20,
 
   /**
-   * The org has as many things of this kind as it may have: remove some first.
+   * There are as many things of this kind as there may be, or the thing is larger than it
+   * may be. The message names the limit.
    *
    * @generated from enum value: REASON_LIMIT_REACHED = 21;
    */

@@ -123,7 +123,7 @@ export type EventBody = Message$1<"openagents.runtime.v1.EventBody"> & {
     case: "runFinished";
   } | {
     /**
-     * `executor.lost`: the worker died. Authority.
+     * `executor.lost`: the worker was lost, or gave the run up. Authority.
      *
      * @generated from field: openagents.runtime.v1.ExecutorLost executor_lost = 5;
      */
@@ -583,7 +583,8 @@ export type ExecSpec = Message$1<"openagents.runtime.v1.ExecSpec"> & {
   workingDirectory: string;
 
   /**
-   * Variables added to the worker's environment. Their names are not empty and hold no "=".
+   * Variables added to those that the command gets from the worker (docs/exec.md). Their
+   * names are not empty and hold no "=".
    *
    * @generated from field: map<string, string> environment = 3;
    */
@@ -774,7 +775,8 @@ export type RunFinished = Message$1<"openagents.runtime.v1.RunFinished"> & {
 
   /**
    * Why it failed or was canceled, as a reason word: "nonzero_exit",
-   * "command_not_found", "timeout", "agent_error", "executor_lost", "cancel_deadline", "canceled", …
+   * "command_not_found", "timeout", "agent_error", "executor_lost", "cancel_deadline",
+   * "canceled", …
    *
    * @generated from field: string reason = 2;
    */
@@ -860,7 +862,7 @@ export const ExecResultSchema: GenMessage<ExecResult> = /*@__PURE__*/
   messageDesc(file_openagents_runtime_v1_event, 14);
 
 /**
- * The worker that held the run died or went silent.
+ * The worker that held the run died, went silent, or gave the run up as it ended.
  *
  * @generated from message openagents.runtime.v1.ExecutorLost
  */
