@@ -131,6 +131,7 @@ def test_a_page_says_what_to_do_about_each_cause_of_a_halt_and_of_a_new_epoch() 
     causes: dict[str, set[str]] = {
         "ProjectionStopped": {*HaltCause},
         "LogEpochGiven": {*EpochCause} - {EpochCause.INSTALLED},
+        "JournalEpochGiven": {*EpochCause} - {EpochCause.INSTALLED},
     }
     for name, all_of_them in causes.items():
         [alert] = [alert for alert in ALERTS if alert.name == name]
