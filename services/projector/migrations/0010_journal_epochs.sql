@@ -19,8 +19,8 @@ CREATE TABLE projection.journal_epochs (
 INSERT INTO projection.journal_epochs (epoch, cause, given_by, detail)
 SELECT epoch, 'installed', 'migration', '' FROM projection.journal_epoch;
 
--- The only way to another epoch for the service, so that none is given without a record of it. Returns the journal's
--- epoch, which is another one than `given` if somebody was faster.
+-- The only way to another epoch for the service, so that none is given without a record of it. The new epoch has been
+-- seen nowhere yet. Returns the journal's epoch, which is another one than `given` if somebody was faster.
 CREATE FUNCTION projection.give_journal_epoch(expected text, given text, cause text, given_by text, detail text)
 RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -30,7 +30,7 @@ BEGIN
     IF current <> expected THEN
         RETURN current;
     END IF;
-    UPDATE projection.journal_epoch SET epoch = given;
+    UPDATE projection.journal_epoch SET epoch = given, system_identifier = NULL, timeline = NULL, table_oid = NULL;
     INSERT INTO projection.journal_epochs (epoch, cause, given_by, detail) VALUES (given, cause, given_by, detail);
     RETURN given;
 END
