@@ -136,7 +136,7 @@ class TopicHub:
         No epoch comes with them: they are of the past that the topics have now, and who publishes sees to that. A
         source whose log gets another past while it lives first ends what it published of the old one, and then calls
         `restart`, with no await in between: runtime's tail begins anew, and its sequencer publishes no batch that was
-        under way. A source whose lineage lasts as long as its process has nothing else to publish (projector).
+        under way; the projector leaves out what was under way.
         """
         feed = self._feeds.get(topic)
         if feed is None:

@@ -35,10 +35,13 @@ from services.projector.journal.app import (
     Documents,
     JournalTopics,
     Pruner,
+    Publication,
     Unreported,
 )
 from services.projector.journal.door import encode_documents
 from services.projector.journal.store import PostgresDeliveryChecks, PostgresJournalStore, PostgresJournalWriter
+from services.projector.lineage.app import Lineage, follow, journal_lineage
+from services.projector.lineage.store import PostgresHistories
 from services.projector.notifications.door import encode_notification
 from services.projector.places.app import Places
 from services.projector.places.store import PostgresPlaceReader, PostgresPlaces
@@ -70,9 +73,16 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     await check_schema(settings.database, settings.service, MIGRATIONS)
     keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
 
-    limits = settings.topics.limits()
-    frames = frame_publisher(settings.frames, process, new_id("rep"), limits.pending_bytes)
-    hub = TopicHub(journal_topics(postgres), limits, Unreported(), frames)
+    limits, replica_id = settings.topics.limits(), new_id("rep")
+    histories = PostgresHistories(postgres)
+    lineage = journal_lineage(histories, replica_id, settings.tail.heads_interval_ms / 1000)
+    frames = frame_publisher(settings.frames, process, replica_id, limits.pending_bytes)
+    hub = TopicHub(journal_topics(postgres, lineage), limits, Unreported(), frames)
+    publication = Publication(hub)
+    follow(lineage, publication)
+    histories.on_connect(lineage.confirm)
+    await lineage.open()
+    process.background("lineage", lineage.run())
     process.background("hub", hub.run())
     if frames is not None:
         process.background("topic heads", hub.run_heads())
@@ -81,7 +91,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     checkpoints = PostgresCheckpointStore(postgres, PROJECTION, VERSION)
     broken, aside = Quarantine("projection", "run_id", settings.quarantine), settings.tail.set_aside_limits()
     encoders = Encoders(codec.encode, encode_notification)
-    projection = SummaryProjection(transactions(postgres, codec), encoders, hub, broken, aside)
+    projection = SummaryProjection(transactions(postgres, codec), encoders, publication, broken, aside)
     retries = Retries(PostgresSetAside(postgres, VERSION), projection.catch_up, broken, aside)
     process.background("set aside", retries.run())
     channel = await process.enter(
@@ -90,7 +100,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     tail = Tail(GrpcLogSource(channel), checkpoints, projection, progress, limits=settings.tail.limits())
     process.background("tail", tail.run())
     process.readiness.add("tail", lambda: _check(progress))
-    workers = WorkersFollower(GrpcWorkerSource(channel), PostgresTurns(postgres, PostgresJournalWriter), hub)
+    workers = WorkersFollower(GrpcWorkerSource(channel), PostgresTurns(postgres, PostgresJournalWriter), publication)
     process.background("workers", workers.run())
     REGISTRY.register(ProgressCollector(progress))
 
@@ -115,11 +125,11 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     process.background("grpc health", advertise_database(postgres.silence, server))
 
 
-def journal_topics(postgres: Postgres) -> JournalTopics:
+def journal_topics(postgres: Postgres, lineage: Lineage) -> JournalTopics:
     """The topics, with snapshots of those that describe a current state."""
     runs, workers = PostgresRunDocuments(postgres), PostgresWorkerDocuments(postgres)
     documents: dict[TopicClass, Documents] = {USER_RUNS: runs, ORG_RUNS: runs, ORG_WORKERS: workers}
-    return JournalTopics(PostgresJournalStore(postgres), documents, encode_documents)
+    return JournalTopics(PostgresJournalStore(postgres), lambda: lineage.epoch, documents, encode_documents)
 
 
 def delivery_checks(postgres: Postgres, frames: FramePublisher | None = None) -> DeliveryChecks:

@@ -22,9 +22,9 @@ from oa_base.visible import LAYOUT, visible
 from oa_platform.config.loading import group, load
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.at_start import check_schema
+from oa_platform.postgres.history import EpochCause, NewEpoch
 from oa_platform.postgres.pool import Postgres
 from services.runtime.authority.app import new_epoch_name
-from services.runtime.authority.domain import EpochCause, NewEpoch
 from services.runtime.authority.store import PostgresHistories
 from services.runtime.wiring import MIGRATIONS
 
@@ -45,9 +45,9 @@ async def give(settings: DatabaseSettings, by: str, reason: str) -> dict[str, st
     """Give the log a new epoch; return the names of both epochs. Raises Refusal unavailable, migration_refused."""
     await check_schema(settings, "runtime", MIGRATIONS)
     async with Postgres(settings, "runtime-new-epoch") as postgres, PostgresHistories(postgres).history() as history:
-        before = await history.look({})
+        before = await history.look(None)
         await history.settle(before, new_epoch_name(), NewEpoch(EpochCause.ORDERED, reason), by)
-        return {"log_epoch": (await history.look({})).epoch, "before": before.epoch}
+        return {"log_epoch": (await history.look(None)).epoch, "before": before.epoch}
 
 
 def _text(value: str) -> str:

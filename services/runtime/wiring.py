@@ -49,7 +49,7 @@ from services.runtime.archive.app.archiver import Archiver
 from services.runtime.archive.app.artifacts import Artifacts
 from services.runtime.archive.store.objects import open_objects
 from services.runtime.archive.store.records import PostgresArchiveRecords
-from services.runtime.authority.app import Lineage
+from services.runtime.authority.app import Lineage, log_lineage
 from services.runtime.authority.domain import Installation
 from services.runtime.authority.store import PostgresHistories, read_installation
 from services.runtime.children.app import Children
@@ -249,7 +249,7 @@ async def _database(settings: RuntimeSettings, process: Process, watch: ClockWat
 async def _lineage(replica: _Replica) -> Lineage:
     """Open the log's epoch, which every new connection confirms from now on."""
     histories = PostgresHistories(replica.postgres)
-    lineage = Lineage(histories, replica.replica_id, replica.settings.tail.poll_interval_ms / 1000)
+    lineage = log_lineage(histories, replica.replica_id, replica.settings.tail.poll_interval_ms / 1000)
     histories.on_connect(lineage.confirm)
     await lineage.open()
     return lineage

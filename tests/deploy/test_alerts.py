@@ -16,6 +16,7 @@ import yaml
 
 from oa_base.catalogue import is_reason
 from oa_localstack.stack import Stack
+from oa_platform.postgres.history import EpochCause
 from oa_platform.system.clock import SystemClock
 from oa_platform.telemetry import metrics
 from oa_platform.tls.certificates import Certificates
@@ -25,7 +26,6 @@ from oa_testing.postgres import REPOSITORY
 from oa_testing.waiting import PATIENCE_S
 from services.control.routes.app.canaries import Canaries
 from services.projector.projection.domain import HaltCause
-from services.runtime.authority.domain import EpochCause
 from services.runtime.log.limits import SequencerLimits
 from tests.deploy.go_modules import BUILD_TIMEOUT_S, FETCH_TIMEOUT_S, SchemasMissing, built
 
@@ -136,6 +136,7 @@ def test_a_page_says_what_to_do_about_each_cause_of_a_halt_and_of_a_new_epoch() 
     causes: dict[str, set[str]] = {
         "ProjectionStopped": {*HaltCause},
         "LogEpochGiven": {*EpochCause} - {EpochCause.INSTALLED},
+        "JournalEpochGiven": {*EpochCause} - {EpochCause.INSTALLED},
     }
     for name, all_of_them in causes.items():
         [alert] = [alert for alert in ALERTS if alert.name == name]

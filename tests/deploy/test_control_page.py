@@ -114,9 +114,11 @@ async def test_control_is_deployed_saved_and_restored_as_the_page_says(place: Pl
     events = "SELECT count(*) FROM control.audit_events"
     assert await place.rows("openagents-control", events) == 1
     await place.rows("openagents-migrate", "TRUNCATE control.audit_events CASCADE")
+    await place.rows("openagents-migrate", "CREATE TABLE runtime.newer AS SELECT 1 AS one")  # of a later release
     restore, new_epoch = _blocks("Restore")
     await place.run(restore)
     assert await place.rows("openagents-control", events) == 1
+    assert await place.rows("openagents-migrate", "SELECT to_regclass('runtime.newer')") is None
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await place.rows("openagents-control", "DELETE FROM control.audit_events")
     await place.run(new_epoch)

@@ -1,4 +1,4 @@
-"""Parses a database URL as asyncpg does: `postgresql://user:password@one:5432,two:5433/openagents?…`."""
+"""Parses a database URL as asyncpg does: `postgresql://user:password@one:5432,two:5433/openagents?…`, for example."""
 
 from __future__ import annotations
 
@@ -15,18 +15,26 @@ _ATTRIBUTES = ("any", "primary", "read-write")
 
 
 def database_hosts(url: str) -> tuple[Host, ...]:
-    """The hosts with their ports, in order; none when the URL leaves them to its query or to the environment.
+    """The hosts with their ports, in order; none when the URL leaves them to the environment.
 
-    Raises ValueError for an entry that is not a host.
+    They stand before the path, or in the query (`?host=one,two&port=5432,5433`; one port is for all hosts). Raises
+    ValueError for an entry that is not a host.
     """
-    netloc = urlsplit(url).netloc
-    listed = netloc.partition("@")[2] if "@" in netloc else netloc
-    return tuple(_host(one) for one in listed.split(",")) if listed else ()
+    parts = urlsplit(url)
+    listed = parts.netloc.partition("@")[2] if "@" in parts.netloc else parts.netloc
+    if listed:
+        return tuple(_host(one) for one in listed.split(","))
+    query = parse_qs(parts.query)
+    hosts, ports = (query[key][-1].split(",") if key in query else [] for key in ("host", "port"))
+    given = [int(port) for port in ports] or [0]
+    if len(given) == 1:
+        given *= len(hosts)
+    return tuple(_host(host, port) for host, port in zip(hosts, given, strict=True))
 
 
-def _host(text: str) -> Host:
+def _host(text: str, given_port: int = 0) -> Host:
     match = _HOST.fullmatch(text)
-    port = int(match["port"] or DEFAULT_PORT) if match else 0
+    port = given_port or int(match["port"] or DEFAULT_PORT) if match else 0
     if match is None or not 0 < port <= HIGHEST_PORT:
         raise ValueError("not a host with a port")
     return match["six"] or unquote(match["name"]), port

@@ -86,6 +86,12 @@ async def _write(postgres: Postgres) -> None:
         ("postgresql://me:geheim@a,b:2/oa?x=1", (("a", 5432), ("b", 2)), "a:5432,b:2/oa"),
         ("postgresql://me:geheim@[::1]:7,b/oa", (("::1", 7), ("b", 5432)), "[::1]:7,b:5432/oa"),
         ("postgresql:///oa", (), "localhost:5432/oa"),
+        ("postgresql://me:geheim@/oa?host=a,b", (("a", 5432), ("b", 5432)), "a:5432,b:5432/oa"),
+        ("postgresql://me:geheim@/oa?host=a,b&port=1,2&x=1", (("a", 1), ("b", 2)), "a:1,b:2/oa"),
+        ("postgresql:///oa?host=a,b:3&port=7", (("a", 7), ("b", 7)), "a:7,b:7/oa"),
+        ("postgresql:///oa?host=a,b:3", (("a", 5432), ("b", 3)), "a:5432,b:3/oa"),
+        ("postgresql:///oa?host=/run/postgresql", (("/run/postgresql", 5432),), "/run/postgresql:5432/oa"),
+        ("postgresql://me@a/oa?host=b&port=7", (("a", 5432),), "a:5432/oa"),
     ],
 )
 def test_a_url_may_have_several_hosts(url: str, hosts: tuple[tuple[str, int], ...], location: str) -> None:
@@ -103,6 +109,10 @@ def test_a_url_may_have_several_hosts(url: str, hosts: tuple[tuple[str, int], ..
         "postgresql://me@a:0/oa",
         "postgresql://me@a:65536/oa",
         "postgresql://me@a,,b/oa",
+        "postgresql://me@/oa?host=a,b&port=1,2,3",
+        "postgresql://me@/oa?host=a,,b",
+        "postgresql://me@/oa?host=a&port=x",
+        "postgresql://me@/oa?host=::1",
         "postgresql://me@a/oa?target_session_attrs=standby",
         "postgresql://me@a/oa?target_session_attrs=read-only",
     ],
@@ -197,11 +207,16 @@ async def test_a_host_that_is_gone_is_passed_over(empty_database: Database, attr
         await postgres.check()
 
 
-async def test_a_host_that_is_silent_is_not_waited_for(empty_database: Database) -> None:
+@pytest.mark.parametrize("in_query", [False, True], ids=["hosts before the path", "hosts in the query"])
+async def test_a_host_that_is_silent_is_not_waited_for(empty_database: Database, *, in_query: bool) -> None:
     """A machine that died refuses nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"127.0.0.1:{empty_database.port}"
-        dsn = empty_database.owner.replace(address, f"127.0.0.1:{silent.getsockname()[1]},{address}")
+        address, gone = f"127.0.0.1:{empty_database.port}", silent.getsockname()[1]
+        if in_query:
+            ports = f"{gone},{empty_database.port}"
+            dsn = empty_database.owner.replace(address, "") + f"?host=127.0.0.1,127.0.0.1&port={ports}"
+        else:
+            dsn = empty_database.owner.replace(address, f"127.0.0.1:{gone},{address}")
         async with Postgres(_settings(dsn, connect_timeout_s=60, acquire_timeout_s=60), "test") as postgres:
             await postgres.check()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Protocol
@@ -23,10 +25,12 @@ from services.projector.journal.domain import (
     JournalEntry,
     JournalRow,
     Looked,
+    RowMark,
     TopicPosition,
     snapshot_of,
 )
 from services.projector.journal.limits import (
+    MAX_REMEMBERED_COMMITS,
     RETENTION,
     SWEEP_INTERVAL_S,
     SWEEP_PAUSE_S,
@@ -41,9 +45,6 @@ _log = structlog.get_logger(__name__)
 
 class JournalStore(Protocol):
     """The topics' journals, for watching and replaying. Raises Refusal when the database is away."""
-
-    async def epoch(self) -> str:
-        """Lineage of all journal topics."""
 
     async def positions(self, topics: Collection[str]) -> dict[str, TopicPosition]:
         """Where the topics stand; topics without a row are left out."""
@@ -85,26 +86,26 @@ class JournalTopics:
     def __init__(
         self,
         journal: JournalStore,
+        epoch: Callable[[], str],
         documents: Mapping[TopicClass, Documents],
         encode: Callable[[DocumentSet], bytes],
         limits: SnapshotLimits | None = None,
     ) -> None:
-        """`documents` has the classes that have snapshots; `encode` makes a snapshot's payload."""
+        """`epoch` returns the current one, of all topics; `documents` has the classes that have snapshots, and `encode`
+        makes a snapshot's payload."""
         self._journal = journal
+        self._current_epoch = epoch
         self._documents = documents
         self._encode = encode
         self._limits = limits or SnapshotLimits()
-        self._epoch = ""
 
     async def epoch(self) -> str:
-        """See TopicStore. It never changes while the process lives."""
-        if not self._epoch:
-            self._epoch = await self._journal.epoch()
-        return self._epoch
+        """See TopicStore. Reads on a new connection come after the lineage was confirmed on it."""
+        return self._current_epoch()
 
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
         """See TopicStore. The topic's name contains the owner."""
-        epoch = await self.epoch()
+        epoch = self._current_epoch()
         positions = await self._journal.positions([str(topic) for topic in topics])
         found: dict[Topic, TopicDescription] = {}
         for topic in topics:
@@ -176,10 +177,37 @@ class Unreported:
         """See HubReport."""
 
 
-def publish(hub: TopicHub, rows: Sequence[JournalRow]) -> None:
-    """Publish committed rows, which are sorted by topic and seq, without waiting. If their commit is traced, its span
-    is current."""
-    traceparent = sampled_traceparent()
-    origin = Origin(traceparent=traceparent) if traceparent else None
-    for topic, grouped in groupby(rows, key=lambda row: row.topic):
-        hub.publish(topic, [(row.seq, row.payload) for row in grouped], origin)
+class Publication:
+    """Publishes committed rows, and remembers the newest ones: the database must have them as long as the past lasts.
+
+    Read `past` before the transaction that stores the rows.
+    """
+
+    def __init__(self, hub: TopicHub) -> None:
+        self._hub = hub
+        self._newest: deque[RowMark] = deque(maxlen=MAX_REMEMBERED_COMMITS)
+        self.past = 0
+        """Changes with the journal's epoch."""
+
+    @property
+    def newest(self) -> Sequence[RowMark]:
+        """The last row of each of the newest commits."""
+        return tuple(self._newest)
+
+    def publish(self, rows: Sequence[JournalRow], past: int) -> None:
+        """Publish rows, which are sorted by topic and seq, without waiting. If their commit is traced, its span is
+        current. Rows of an earlier past are left out: if there are any in the present one, the hub finds them."""
+        if not rows or past != self.past:
+            return
+        last = rows[-1]
+        self._newest.append(RowMark(last.topic, last.seq, hashlib.sha256(last.payload).digest()))
+        traceparent = sampled_traceparent()
+        origin = Origin(traceparent=traceparent) if traceparent else None
+        for topic, grouped in groupby(rows, key=lambda row: row.topic):
+            self._hub.publish(topic, [(row.seq, row.payload) for row in grouped], origin)
+
+    def restart(self) -> None:
+        """Begin anew, because the journal has another past."""
+        self.past += 1
+        self._newest.clear()
+        self._hub.restart()

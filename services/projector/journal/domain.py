@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.projector.journal.limits import DOCUMENT_OVERHEAD_BYTES, SnapshotLimits
 
@@ -33,6 +34,14 @@ class JournalRow:
     topic: str
     seq: int
     payload: bytes
+
+
+class RowMark(NamedTuple):
+    """A row of a topic, recognized by the SHA-256 of its payload."""
+
+    topic: str
+    seq: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,11 @@ DOCUMENT_OVERHEAD_BYTES = 6
 """Maximum size that a DocumentSet adds to each document."""
 
 
+MAX_REMEMBERED_COMMITS = 64
+"""Maximum number of newest commits that are compared with the database. A loss takes the newest ones first, so these
+are enough; they are more than commit at the same time."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SnapshotLimits:
     """How many of a topic's newest documents are in its snapshot."""

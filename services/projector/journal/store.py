@@ -1,4 +1,4 @@
-"""The tables `topic_heads`, `journal` and `journal_epoch`."""
+"""The tables `topic_heads` and `journal`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from collections.abc import Callable, Collection, Sequence
 from oa_platform.postgres.pool import Connection, Postgres
 from services.projector.journal.domain import JournalEntry, JournalRow, Looked, TopicPosition, added, numbered
 from services.projector.journal.limits import Retention
-
-_EPOCH = "SELECT epoch FROM projection.journal_epoch"
-"""The lineage of all topics. The migration that created the journal wrote it, once."""
 
 _POSITIONS = "SELECT topic, floor, head FROM projection.topic_heads WHERE topic = ANY ($1::text[])"
 """Where topics stand."""
@@ -86,11 +83,6 @@ class PostgresJournalStore:
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
-
-    async def epoch(self) -> str:
-        """See JournalStore."""
-        async with self._postgres.acquire() as connection:
-            return str(await connection.fetchval(_EPOCH))
 
     async def positions(self, topics: Collection[str]) -> dict[str, TopicPosition]:
         """Read the positions of all topics in one query."""

@@ -32,7 +32,6 @@ from services.projector.projection.domain import (
     after,
     check_epoch,
     check_filled,
-    check_kept,
     check_lineage,
     halves,
     joined,
@@ -202,7 +201,6 @@ class Tail:
         # Ask again, because another replica may have applied entries that were committed after the first answer.
         state = await self._source.describe()
         check_lineage(state, checkpoints)
-        check_kept(self._reached, checkpoints)
         self._reached.update(checkpoints)
         await self._check_filled()
         applied = {number: checkpoint.position for number, checkpoint in checkpoints.items()}

@@ -19,8 +19,6 @@ class HaltCause(enum.StrEnum):
     EPOCH_CHANGED = "epoch_changed"
     REWOUND = "rewound"
     """The log is shorter than the part of it that was applied."""
-    PROJECTION_REWOUND = "projection_rewound"
-    """The projector's database lost what was applied."""
     EMPTIED = "emptied"
     """Nothing is left of what was applied, although the checkpoints are."""
 
@@ -106,18 +104,6 @@ def check_lineage(state: LogState, checkpoints: Mapping[int, Checkpoint]) -> Non
             head = state.heads[partition]
             what = f"partition {partition}: {checkpoint.position} entries were applied, the log has {head}"
             raise LogRefused(HaltCause.REWOUND, what)
-
-
-def check_kept(reached: Mapping[int, Checkpoint], found: Mapping[int, Checkpoint]) -> None:
-    """Check that the database still has what was committed there. Raises LogRefused(projection_rewound).
-
-    If not, journal rows are lost that clients have, and other rows would get their numbers.
-    """
-    for partition, checkpoint in reached.items():
-        position = found[partition].position if partition in found else 0
-        if position < checkpoint.position:
-            what = f"partition {partition}: the projector's database is at {position} and was at {checkpoint.position}"
-            raise LogRefused(HaltCause.PROJECTION_REWOUND, what)
 
 
 def check_filled(checkpoints: Iterable[Checkpoint], *, is_empty: bool) -> None:

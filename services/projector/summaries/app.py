@@ -15,8 +15,7 @@ from oa_platform.health.quarantine import Quarantine
 from oa_platform.telemetry.tracing import span_under
 from oa_runlog.events import RunEvent
 from oa_runlog.state import RunStatus
-from oa_topics.hub import TopicHub
-from services.projector.journal.app import JournalWriter, publish
+from services.projector.journal.app import JournalWriter, Publication
 from services.projector.journal.domain import JournalRow
 from services.projector.places.app import PlaceReader
 from services.projector.projection.app import Applied, CheckpointWriter
@@ -99,26 +98,27 @@ class SummaryProjection:
         self,
         transactions: Transactions,
         encoders: Encoders,
-        hub: TopicHub,
+        publication: Publication,
         broken: Quarantine,
         limits: SetAsideLimits | None = None,
     ) -> None:
         """`broken` gets the runs that are set aside, so that they are not tried again at once."""
         self._transactions = transactions
         self._encoders = encoders
-        self._hub = hub
+        self._publication = publication
         self._broken = broken
         self._limits = limits or SetAsideLimits()
 
     async def apply(self, checkpoint: Checkpoint, batch: LogBatch) -> Applied:
         """See Projection."""
+        past = self._publication.past
         with span_under(APPLY, batch.traceparent, {"oa.entries": len(batch.events)}):
             async with self._transactions() as transaction:
                 await transaction.checkpoints.advance(checkpoint, batch.last_position)
                 held = await transaction.set_aside.held({event.run_id for event in batch.events})
                 await transaction.set_aside.add(batch.partition, [one for one in batch.events if one.run_id in held])
                 rows, drifts = await self._write(transaction, [one for one in batch.events if one.run_id not in held])
-            publish(self._hub, rows)
+            self._publication.publish(rows, past)
         return Applied(replace(checkpoint, position=batch.last_position), len(rows), drifts)
 
     async def is_empty(self) -> bool:
@@ -139,6 +139,7 @@ class SummaryProjection:
     async def catch_up(self, run: WaitingRun) -> None:
         """Apply the waiting entries of a run that was set aside, and so let it go on. Raises what keeps it from it."""
         while True:
+            past = self._publication.past
             async with self._transactions() as transaction:
                 await transaction.checkpoints.lock(PROJECTION, VERSION, run.partition)
                 events = await transaction.set_aside.first(run.run_id, self._limits.page_entries)
@@ -146,7 +147,7 @@ class SummaryProjection:
                     return
                 rows, _ = await self._write(transaction, events)
                 await transaction.set_aside.remove(run.run_id, events[-1].seq)
-            publish(self._hub, rows)
+            self._publication.publish(rows, past)
 
     async def _write(self, transaction: Transaction, events: Sequence[RunEvent]) -> tuple[list[JournalRow], int]:
         """Store what entries lead to. Returns the rows to publish after the commit, and the number of drifts."""

@@ -27,10 +27,12 @@ def limits() -> TopicLimits:
     return TOPIC_LIMITS
 
 
-@pytest.fixture
-def rig(postgres: Postgres, limits: TopicLimits) -> Rig:
+@pytest_asyncio.fixture
+async def rig(postgres: Postgres, limits: TopicLimits) -> Rig:
     """A projection on a fresh database."""
-    return Rig(postgres, limits)
+    rig = Rig(postgres, limits)
+    await rig.lineage.open()
+    return rig
 
 
 @pytest_asyncio.fixture

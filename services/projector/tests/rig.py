@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import grpc.aio
 
+from oa_base.refusal import Refusal
 from oa_platform.config.shared import QuarantineSettings
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.postgres.pool import Postgres
@@ -15,8 +16,10 @@ from oa_runlog import events as e
 from oa_testing.waiting import PATIENCE_S
 from oa_topics.hub import TopicHub
 from oa_topics.store import TopicLimits
-from services.projector.journal.app import Unreported
+from services.projector.journal.app import Publication, Unreported
 from services.projector.journal.store import PostgresJournalStore
+from services.projector.lineage.app import follow, journal_lineage
+from services.projector.lineage.store import PostgresHistories
 from services.projector.notifications.door import encode_notification
 from services.projector.projection.app import Applied, Tail
 from services.projector.projection.domain import Checkpoint
@@ -51,11 +54,16 @@ class Rig:
         self.journal = PostgresJournalStore(postgres)
         self.summaries = PostgresSummaryStore(postgres, CODEC)
         self.progress = Progress()
-        self.hub = TopicHub(journal_topics(postgres), limits, Unreported())
+        self.histories = PostgresHistories(postgres)
+        self.lineage = journal_lineage(self.histories, "rep", QUICK.heads_interval_ms / 1000)
+        self.hub = TopicHub(journal_topics(postgres, self.lineage), limits, Unreported())
+        self.publication = Publication(self.hub)
+        follow(self.lineage, self.publication)
         self.reads = Reads(self.summaries)
         self.broken = Quarantine("projection", "run_id", QuarantineSettings(retry_s=0.05))
+        aside = SetAsideLimits(max_runs=2, page_entries=3)
         self.projection = SummaryProjection(
-            transactions(postgres, CODEC), ENCODERS, self.hub, self.broken, SetAsideLimits(max_runs=2, page_entries=3)
+            transactions(postgres, CODEC), ENCODERS, self.publication, self.broken, aside
         )
         self.waiting = PostgresSetAside(postgres, VERSION)
         self.retries = Retries(self.waiting, self.projection.catch_up, self.broken, SetAsideLimits())
@@ -81,6 +89,15 @@ class Rig:
     def mend_run(self) -> None:
         """The end of `break_run`."""
         self.projection._encoders = ENCODERS
+
+    async def look_again(self) -> None:
+        """Look for a loss, as soon as the database can be reached."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                try:
+                    return await self.lineage.open()
+                except Refusal:
+                    await asyncio.sleep(0.02)
 
     async def fill(self, runs: int = 5) -> None:
         """`runs` runs of ours, each in a batch of its own: as many rows on each topic."""

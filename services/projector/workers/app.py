@@ -18,8 +18,7 @@ import structlog
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived
-from oa_topics.hub import TopicHub
-from services.projector.journal.app import publish
+from services.projector.journal.app import Publication
 from services.projector.journal.domain import JournalRow
 from services.projector.workers import metrics
 from services.projector.workers.domain import ToldWorker
@@ -59,13 +58,13 @@ class WorkersFollower:
         self,
         source: WorkerSource,
         turns: Turns,
-        hub: TopicHub,
+        publication: Publication,
         limits: WorkersLimits | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._source = source
         self._turns = turns
-        self._hub = hub
+        self._publication = publication
         self._limits = limits or WorkersLimits()
         self._backoff = Backoff(self._limits.backoff_min_ms, self._limits.backoff_max_ms)
         self._jitter = jitter
@@ -90,8 +89,9 @@ class WorkersFollower:
 
     async def _follow(self, turn: Turn) -> None:
         async for told in self._source.watch(await turn.known()):
+            past = self._publication.past
             rows = await turn.store(told)
             self._failures = 0
             metrics.ROWS.inc(len(rows))
-            publish(self._hub, rows)
+            self._publication.publish(rows, past)
         raise Refusal("unavailable", "runtime ended the stream; follow it again")

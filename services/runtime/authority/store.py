@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from oa_platform.postgres.history import Found, NewEpoch, ServerHistory
+from oa_platform.postgres.lineage import read_server
 from oa_platform.postgres.pool import Connection, Postgres
 from oa_platform.postgres.servers import RawConnection
-from services.runtime.authority.domain import Found, Head, Installation, NewEpoch, ServerHistory
+from services.runtime.authority.app import Heads
+from services.runtime.authority.domain import Head, Installation
 
-_READ_HISTORY = """
-SELECT i.log_epoch, i.system_identifier, i.timeline, s.system_identifier AS server_system_identifier,
-       ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS server_timeline
-FROM runtime.installation i CROSS JOIN pg_control_system() s
-"""
-"""The lineage that the log was last written in, and the one that this server has. The name of the file that is being
-written begins with the timeline, from the moment of a promotion on; the timeline in the control file is older."""
+_READ_LINEAGE = "SELECT log_epoch, system_identifier, timeline FROM runtime.installation"
+"""The log's epoch, and the server that the log was last seen on."""
 
 _COMPARE_HEADS = """
 SELECT h.partition, h.position, h.chain, coalesce(
@@ -71,9 +69,11 @@ class PostgresHistory:
     def __init__(self, connection: Connection | RawConnection) -> None:
         self._connection = connection
 
-    async def look(self, followed: Mapping[int, Head]) -> Found:
+    async def look(self, followed: Heads | None) -> Found[Heads]:
         """Return what the server has of the log, and which partitions lack something that was followed."""
-        row = await self._connection.fetchrow(_READ_HISTORY)
+        followed = followed or {}
+        server = await read_server(self._connection)
+        row = await self._connection.fetchrow(_READ_LINEAGE)
         assert row is not None  # the migration inserts it
         seen_on = None
         if row["system_identifier"] is not None:
@@ -85,14 +85,14 @@ class PostgresHistory:
         return Found(
             row["log_epoch"],
             seen_on,
-            ServerHistory(row["server_system_identifier"], row["server_timeline"]),
+            server,
             {row["partition"]: Head(row["position"], row["chain"] or b"") for row in rows},
-            tuple(row["partition"] for row in rows if row["missing"]),
+            tuple(f"partition {row['partition']}" for row in rows if row["missing"]),
         )
 
-    async def settle(self, found: Found, epoch: str, new: NewEpoch | None, given_by: str) -> None:
+    async def settle(self, found: Found[Heads], epoch: str, new: NewEpoch | None, given_by: str) -> None:
         """Note the server, and give the log `epoch` if it needs a `new` one and still has the one that was found."""
         async with self._connection.transaction():
             if new is not None:
                 await self._connection.execute(_GIVE_EPOCH, found.epoch, epoch, str(new.cause), given_by, new.detail)
-            await self._connection.execute(_NOTE_SERVER, *found.server)
+            await self._connection.execute(_NOTE_SERVER, found.server.system_identifier, found.server.timeline)

@@ -15,6 +15,16 @@ from oa_platform.config.parsers import Secret
 from oa_platform.health.readiness import Readiness
 from oa_runlog.authority.commands import Command, CreateRun
 from oa_testing.postgres import Database
+from oa_testing.servers import (
+    CHANGEABLE,
+    DURABILITY,
+    REPLICATING,
+    both,
+    database_server,
+    promote,
+    synchronous_standby,
+    until,
+)
 from services.runtime.config import TailSettings
 from services.runtime.log.tests.one_sequencer import (
     ORG,
@@ -31,14 +41,6 @@ from services.runtime.log.tests.one_sequencer import (
 from services.runtime.tests.epochs import epoch_of
 from services.runtime.tests.rig import replica as whole_replica
 from services.runtime.tests.rig import runtime_settings, somebody
-from services.runtime.tests.servers import (
-    CHANGEABLE,
-    DURABILITY,
-    REPLICATING,
-    runtime_server,
-    synchronous_standby,
-    until,
-)
 
 WRITERS = 4
 MORE = 20
@@ -78,12 +80,6 @@ class Writer:
             number += 1
 
 
-def both(database: Database, standby: PostgresServer) -> str:
-    """The DSN of runtime, with both servers."""
-    address = f"127.0.0.1:{database.port}"
-    return database.runtime.replace(address, f"{address},127.0.0.1:{standby.port}")
-
-
 async def grown(writers: list[Writer]) -> None:
     """Wait until each has got so many more acknowledged."""
     goals = [len(writer.acknowledged) + MORE for writer in writers]
@@ -96,10 +92,10 @@ async def grown(writers: list[Writer]) -> None:
 
 async def test_a_synchronous_standby_is_promoted_under_load_and_nothing_acknowledged_is_lost(scratch: Path) -> None:
     async with (
-        runtime_server(scratch, REPLICATING) as (primary, database),
+        database_server(scratch, REPLICATING, "runtime") as (primary, database),
         synchronous_standby(primary, scratch) as standby,
     ):
-        dsn = both(database, standby)
+        dsn = both(database.runtime, primary, standby)
         settings = runtime_settings(database, tail=TailSettings(poll_interval_ms=50))
         settings = replace(settings, database=replace(settings.database, url=Secret(dsn)))
         async with whole_replica(settings, somebody().key) as runtime, replica(dsn) as rig:
@@ -110,7 +106,7 @@ async def test_a_synchronous_standby_is_promoted_under_load_and_nothing_acknowle
 
             primary.kill()
             await until(lambda: _says(runtime.readiness, "postgres", "it is a standby"))
-            await _promote(standby)
+            await promote(standby)
 
             await grown(writers)
             await until(lambda: _is_ready(runtime.readiness))
@@ -137,14 +133,6 @@ async def _says(readiness: Readiness, check: str, what: str) -> bool:
 
 async def _is_ready(readiness: Readiness) -> bool:
     return not await readiness.failures()
-
-
-async def _promote(standby: PostgresServer) -> None:
-    connection = await asyncpg.connect(standby.dsn())
-    try:
-        assert await connection.fetchval("SELECT pg_promote()")
-    finally:
-        await connection.close()
 
 
 async def _stored(database: Database, run_id: str) -> list[int]:
@@ -195,7 +183,7 @@ WHERE datname = $1 AND application_name LIKE 'sequencer-%' AND query LIKE '%deci
 async def test_what_may_be_lost_is_not_acknowledged(scratch: Path, name: str, new_run: bool) -> None:
     """The server stops to keep what it acknowledges, while sessions are open."""
     async with (
-        runtime_server(scratch, CHANGEABLE) as (server, database),
+        database_server(scratch, CHANGEABLE, "runtime") as (server, database),
         replica(database.runtime, may_lose_commits=False) as rig,
     ):
         run_id = await rig.started_run()

@@ -48,7 +48,7 @@ async def test_a_topic_without_rows_has_head_0_and_an_owner(rig: Rig, doors: Doo
     mine, ours = await describe(doors, MINE), await describe(doors, OURS)
     assert (mine.head, mine.floor, mine.owner_user_id, mine.owner_org_id) == (0, 0, h.USER, "")
     assert (ours.head, ours.floor, ours.owner_user_id, ours.owner_org_id) == (0, 0, "", h.ORG)
-    assert mine.epoch == ours.epoch == await rig.journal.epoch()
+    assert mine.epoch == ours.epoch == rig.lineage.epoch
 
 
 async def replay(doors: Doors, after_seq: int = 0, **bounds: Any) -> topic_service_pb2.ReplayTopicResponse:

@@ -16,7 +16,6 @@ from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import Database, patient_settings
 from oa_testing.waiting import eventually
 from oa_topics.tests.conformance import Source, TopicSourceSuite
-from services.projector.journal.app import publish
 from services.projector.journal.store import PostgresJournalWriter
 from services.projector.tests import histories as h
 from services.projector.tests.doors import Doors, as_gateway
@@ -123,7 +122,7 @@ class Script:
 
 @asynccontextmanager
 async def following(rig: Rig, postgres: Postgres, source: Script) -> AsyncIterator[None]:
-    task = asyncio.create_task(WorkersFollower(source, turns_of(postgres), rig.hub, QUICK).run())
+    task = asyncio.create_task(WorkersFollower(source, turns_of(postgres), rig.publication, QUICK).run())
     try:
         yield
     finally:
@@ -192,7 +191,7 @@ class Workers:
             workers.append(told(self.commits, b"%d" % self.commits + b"x" * size, org_id))
         async with turns_of(self.postgres)() as turn:
             assert turn is not None
-            publish(self.rig.hub, await turn.store(workers))
+            self.rig.publication.publish(await turn.store(workers), self.rig.publication.past)
 
     async def lose(self, topic: str, seq: int) -> None:
         owner = await asyncpg.connect(self.owner)

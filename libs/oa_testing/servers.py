@@ -31,15 +31,17 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 @asynccontextmanager
-async def runtime_server(root: Path, settings: dict[str, str]) -> AsyncIterator[tuple[PostgresServer, Database]]:
-    """A running server with runtime's schema."""
+async def database_server(
+    root: Path, settings: dict[str, str], service: str
+) -> AsyncIterator[tuple[PostgresServer, Database]]:
+    """A running server with the schema of a service."""
     passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *ROLES)}
     server = PostgresServer(root / "one", free_port(), passwords[SUPERUSER], root / "one.log", settings)
     await server.start()
     try:
         await preparation.prepare(server.dsn(), passwords)
         database = Database(DATABASE, server.port, passwords)
-        await preparation.migrate_service(database.owner, "runtime")
+        await preparation.migrate_service(database.owner, service)
         yield server, database
     finally:
         await server.stop()
@@ -48,12 +50,7 @@ async def runtime_server(root: Path, settings: dict[str, str]) -> AsyncIterator[
 @asynccontextmanager
 async def synchronous_standby(primary: PostgresServer, root: Path) -> AsyncIterator[PostgresServer]:
     """A running hot standby without which the primary acknowledges nothing."""
-    standby = PostgresServer(
-        root / "two", free_port(), primary.superuser_password, root / "two.log", REPLICATING, primary.account
-    )
-    standby.root.mkdir(mode=0o700)
-    standby.account.take(standby.root)
-    await asyncio.to_thread(_base_backup, primary, standby)
+    standby = await base_backup(primary, root)
     await standby.start()
     try:
         async with preparation.admin_connection(primary.dsn()) as admin:
@@ -63,6 +60,32 @@ async def synchronous_standby(primary: PostgresServer, root: Path) -> AsyncItera
         yield standby
     finally:
         await standby.stop()
+
+
+async def base_backup(primary: PostgresServer, root: Path) -> PostgresServer:
+    """A copy of a running server, not started: a standby that has not got what the primary stores from now on."""
+    standby = PostgresServer(
+        root / "two", free_port(), primary.superuser_password, root / "two.log", REPLICATING, primary.account
+    )
+    standby.root.mkdir(mode=0o700)
+    standby.account.take(standby.root)
+    await asyncio.to_thread(_base_backup, primary, standby)
+    return standby
+
+
+async def promote(standby: PostgresServer) -> None:
+    """Make a standby the primary."""
+    connection = await asyncpg.connect(standby.dsn())
+    try:
+        assert await connection.fetchval("SELECT pg_promote()")
+    finally:
+        await connection.close()
+
+
+def both(dsn: str, primary: PostgresServer, standby: PostgresServer) -> str:
+    """`dsn`, which has the primary, with both servers."""
+    address = f"127.0.0.1:{primary.port}"
+    return dsn.replace(address, f"{address},127.0.0.1:{standby.port}")
 
 
 def _base_backup(primary: PostgresServer, standby: PostgresServer) -> None:
