@@ -34,8 +34,8 @@ WHERE m.user_id = $1 ORDER BY personal DESC, o.name, o.org_id"""  # noqa: S608 -
 """The orgs of a person, their own org first."""
 MEMBERSHIP = f"""
 SELECT {_COLUMNS}, m.role FROM control.memberships m JOIN control.orgs o USING (org_id)
-WHERE m.org_id = $1 AND m.user_id = $2"""  # noqa: S608
-"""One of a person's orgs."""
+JOIN control.users u USING (user_id) WHERE m.org_id = $1 AND m.user_id = $2 AND u.blocked_at IS NULL"""  # noqa: S608
+"""One of a person's orgs. Operators may have blocked the person since the call was admitted."""
 _TOKENS = "control.tokens_lock($1)"
 """The lock between transactions that issue tokens of an org and those that revoke them. It can be shared, and taking it
 writes nothing."""

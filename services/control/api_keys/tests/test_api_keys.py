@@ -129,11 +129,14 @@ async def test_a_rotation_whose_answer_was_lost_is_answered_again_and_makes_no_s
     assert await reason_of(cases.api_keys.exchange(text, Use.EDGE, ORIGIN)) == "invalid_api_key"
 
 
-async def test_a_rotation_is_answered_again_to_whoever_asked_and_for_what_was_asked(cases: Cases) -> None:
+async def test_a_rotation_is_answered_again_to_whoever_asked_and_for_what_was_asked(cases: Cases, admin: Any) -> None:
     admin_of_org = await cases.principal()
     account, _ = await cases.account(admin_of_org, ttl_s=10 * DAY_S)
     [old] = await cases.api_keys.list(admin_of_org, account.service_account_id)
-    other_admin = replace(admin_of_org, subject=new_id("usr"))
+    bob = await cases.principal("bob@example.org")
+    add = "INSERT INTO control.memberships (org_id, user_id, role, created_at) VALUES ($1, $2, 'admin', now())"
+    await admin.execute(add, admin_of_org.org_id, bob.subject)
+    other_admin = replace(admin_of_org, subject=bob.subject)
 
     async def again(who: StandingPrincipal, overlap_s: int, key: str) -> str:
         return await reason_of(cases.api_keys.rotate(who, old.api_key_id, overlap_s, ORIGIN, key))
