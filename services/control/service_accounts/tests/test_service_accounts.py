@@ -91,6 +91,19 @@ async def test_the_list_has_an_end(cases: Cases, admin: Any) -> None:
     assert len(await cases.service_accounts.list(person)) == MAX_LISTED
 
 
+async def test_no_ended_account_keeps_one_that_works_from_the_list(
+    cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.control.service_accounts.store.MAX_LISTED", 2)
+    person = await cases.principal()
+    working, _ = await cases.account(person)
+    for _ in range(2):
+        await cases.service_accounts.revoke(person, (await cases.account(person))[0].service_account_id, ORIGIN)
+    listed = await cases.service_accounts.list(person)
+    assert working in listed
+    assert len(listed) == 2
+
+
 LOSSES = {
     "removed": "DELETE FROM control.memberships WHERE user_id = $1",
     "lowered": "UPDATE control.memberships SET role = 'member' WHERE user_id = $1",
