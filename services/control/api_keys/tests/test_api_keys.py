@@ -321,9 +321,12 @@ async def test_uses_that_are_being_written_when_the_process_drains_are_kept(
         await admin.execute("LOCK TABLE control.api_keys")
         writing = asyncio.create_task(cases.api_keys.uses.write_down())
         await until_lock_waits(admin)
+        for number in range(MAX_NOTED_KEYS):
+            cases.api_keys.uses.note(f"apk_{number}", clock.now())
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
+    assert len(cases.api_keys.uses._seen) == MAX_NOTED_KEYS, "those that came meanwhile have no room of their own"
     await cases.api_keys.uses.write_down()
     assert await admin.fetchval("SELECT last_used_at FROM control.api_keys") == clock.now()
 
