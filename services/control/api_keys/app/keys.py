@@ -93,6 +93,10 @@ class ApiKeyStore(UseStore, Protocol):
         """Keep the owner unchanged until the transaction ends."""
         ...
 
+    async def hold_session(self, session_id: str) -> bool:
+        """Whether a session was not ended. Nobody ends it until the transaction ends."""
+        ...
+
     async def org_of_account(self, service_account_id: str, *, ended_too: bool) -> str | None:
         """The org of a service account; None for one that doesn't exist or, unless `ended_too`, has ended."""
         ...
@@ -213,6 +217,9 @@ class ApiKeys:
         if await tx.api_keys.count_live(key.owner, key.created_at) >= self._limits.max_live:
             message = f"there are {self._limits.max_live} keys already; revoke those that nobody uses"
             raise Refusal("limit_reached", message)
+        # A key outlives the session that made it: who ends a session must not miss a key that it is making.
+        if not await tx.api_keys.hold_session(principal.session_id):
+            raise _access_ended()
         key = replace(key, prefix=visible_prefix(text))
         await tx.api_keys.add(key, api_key_hash(self._hmac_key, text), principal.subject)
         owned = await tx.api_keys.standing(key.api_key_id)
@@ -429,9 +436,13 @@ async def _end(tx: Transaction, api_key_id: str, reason: EndReason, now: datetim
 def _owner_kept_out(key: ApiKey, field: str) -> Refusal:
     """The refusal of a new key whose owner may not come in. A person is the caller, blocked a moment ago."""
     if key.of_person:
-        return Refusal("token_revoked", "your access has ended; sign in again")
+        return _access_ended()
     message = "the service account is blocked or has ended; have an operator remove the block, or use another account"
     return Refusal("not_found", message, field=field)
+
+
+def _access_ended() -> Refusal:
+    return Refusal("token_revoked", "your access has ended; sign in again")
 
 
 def _why_not(owned: OwnedKey | None, use: Use, now: datetime) -> Refusal | None:

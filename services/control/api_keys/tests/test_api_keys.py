@@ -183,6 +183,22 @@ async def test_an_owner_has_a_limited_number_of_keys_however_many_are_asked_for_
     await personal(cases, person)
 
 
+@pytest.mark.parametrize("what", ["create", "rotate"])
+async def test_a_session_that_is_ended_while_a_call_waits_leaves_no_key(cases: Cases, admin: Any, what: str) -> None:
+    person, thief = await cases.principal(), await cases.principal()
+    old = await personal(cases, person)
+    async with admin.transaction():
+        await admin.execute("SELECT FROM control.users FOR UPDATE")
+        rotating = cases.api_keys.rotate(thief, old.key.api_key_id, 60, ORIGIN)
+        call = asyncio.ensure_future(personal(cases, thief) if what == "create" else rotating)
+        await until_lock_waits(admin)
+        assert await cases.sessions.revoke_many(person, "", ORIGIN, keep_current=True) == [thief.session_id]
+    if what == "create":
+        rotating.close()
+    assert await reason_of(call) == "token_revoked"
+    assert [one.api_key_id for one in await cases.api_keys.list(person, "")] == [old.key.api_key_id]
+
+
 async def test_a_personal_token_acts_as_the_person_within_its_scopes(cases: Cases) -> None:
     person = await cases.principal()
     new = await personal(cases, person, DAY_S, "runs.read")
