@@ -108,6 +108,7 @@ LOSSES = {
     "removed": "DELETE FROM control.memberships WHERE user_id = $1",
     "lowered": "UPDATE control.memberships SET role = 'member' WHERE user_id = $1",
     "blocked": "UPDATE control.users SET blocked_at = now() WHERE user_id = $1",
+    "signed out": "UPDATE control.sessions SET revoked_at = now(), revoke_reason = 'user_requested' WHERE user_id = $1",
 }
 
 
