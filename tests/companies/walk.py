@@ -19,7 +19,7 @@ from oa_platform.auth.authenticator import SERVICE_TOKEN_KEY
 from openagents.common.v1 import principal_pb2
 from openagents.control.v1 import policy_service_pb2
 from services.control.edge.door.methods import open_methods
-from services.control.invitations.limits import MAX_PER_HOUR, MAX_TO_ADDRESS_PER_DAY
+from services.control.invitations.limits import MAX_PER_HOUR, MAX_TO_ADDRESS_BY_ONE_PER_DAY, MAX_TO_ADDRESS_PER_DAY
 from services.control.orgs.domain import Org as StoredOrg
 from services.control.orgs.domain import User
 from services.control.policy.domain import Role, Scoped, SessionOnly
@@ -94,6 +94,7 @@ class People:
         self.orgs: dict[str, Org] = {}
         self.runs: dict[str, str] = {}
         self.invited: Counter[str] = Counter()
+        self.invited_by: Counter[tuple[str, str]] = Counter()
         self.seen: Counter[tuple[str, str]] = Counter()
         self.calls = 0
         self.denied_by: Counter[str] = Counter()
@@ -190,9 +191,10 @@ class People:
 
     async def a_day_passes(self) -> None:
         """Only for the limits of invitations: nothing else goes by when they were made."""
-        statement = "UPDATE control.invitations SET created_at = created_at - interval '1 day' WHERE org_id = ANY($1)"
-        await self.admin.execute(statement, list(self.orgs))
+        statement = "UPDATE control.invitations SET created_at = created_at - interval '1 day' WHERE email = ANY($1)"
+        await self.admin.execute(statement, [person.email for person in self.people.values()])
         self.invited.clear()
+        self.invited_by.clear()
         for org in self.orgs.values():
             org.invited.clear()
 
@@ -275,7 +277,9 @@ class Walk(People):
             expected = "org_scope_denied"
         expected = expected or ("already_exists" if org.role(other) else "")
         if not expected and (
-            org.invited.total() >= MAX_PER_HOUR or self.invited[other.email] >= MAX_TO_ADDRESS_PER_DAY
+            org.invited.total() >= MAX_PER_HOUR
+            or self.invited[other.email] >= MAX_TO_ADDRESS_PER_DAY
+            or self.invited_by[me.user_id, other.email] >= MAX_TO_ADDRESS_BY_ONE_PER_DAY
         ):
             expected = "rate_limited"
         body = {"orgId": org_id, "email": other.email.upper(), "role": f"ORG_ROLE_{role.upper()}"}
@@ -283,6 +287,7 @@ class Walk(People):
         if not expected:
             org.invited[other.email] += 1
             self.invited[other.email] += 1
+            self.invited_by[me.user_id, other.email] += 1
             org.invitations = {key: one for key, one in org.invitations.items() if one[0] != other.email}
             org.invitations[answer["invitation"]["invitationId"]] = (other.email, role, me.user_id)
 
@@ -378,6 +383,7 @@ class Walk(People):
             org.invitations = {key: one for key, one in org.invitations.items() if one[0] != me.email}
             del org.invited[me.email]
         del self.people[me.user_id], self.invited[me.email]
+        self.invited_by = Counter({key: count for key, count in self.invited_by.items() if key[1] != me.email})
         now = datetime.now(UTC)
         async with self.admin.acquire() as connection, connection.transaction():
             tables = Tables(connection)

@@ -38,8 +38,6 @@ FOREIGN = {
     "go_package": "protobuf",
     "limit_conn": "nginx",
     "parentbased_traceidratio": "OpenTelemetry",
-    "pg_dump": "PostgreSQL",
-    "pg_restore": "PostgreSQL",
     "pg_upgrade": "PostgreSQL",
     "real_ip_recursive": "nginx",
     "set_real_ip_from": "nginx",

@@ -39,6 +39,7 @@ from services.control.orgs.domain import Org
 from services.control.policy.domain import StandingPrincipal
 from services.control.revocations.app import Revoking
 from services.control.revocations.domain import ACCOUNT_DELETED, Revocation
+from services.control.sessions.app import SessionStore
 from services.control.sign_in.app import RateStore
 from services.control.sign_in.domain.shares import address_bucket
 from services.control.transactions.app import Transactions
@@ -73,6 +74,8 @@ class Transaction(Audited, Revoking, mail_app.Transaction, Protocol):
     def orgs(self) -> OrgStore: ...
     @property
     def rates(self) -> RateStore: ...
+    @property
+    def sessions(self) -> SessionStore: ...
 
 
 class _OrgsChanged(Exception):
@@ -100,9 +103,9 @@ class Accounts:
 
     async def delete_own(self, principal: StandingPrincipal, user_id: str, origin: Origin) -> Deletion:
         """Delete the caller's account. `user_id` confirms it. Raises Refusal `not_found`, `last_owner`,
-        `unavailable`."""
+        `token_revoked`, `unavailable`."""
         require_confirmed(principal.subject, user_id)
-        return await self._delete(principal.subject, principal.subject, origin)
+        return await self._delete(principal.subject, principal.subject, origin, principal.session_id)
 
     async def delete(self, who: str, origin: Origin) -> Deletion:
         """Delete the account with this id or address, for an operator. A deleted account stays as it is.
@@ -111,19 +114,21 @@ class Accounts:
         """
         return await self._delete(who, OPERATOR, origin)
 
-    async def _delete(self, who: str, actor: str, origin: Origin) -> Deletion:
+    async def _delete(self, who: str, actor: str, origin: Origin, session_id: str = "") -> Deletion:
         for _ in range(MAX_ATTEMPTS):
             with contextlib.suppress(_OrgsChanged):
-                return await self._attempt(who, actor, origin)
+                return await self._attempt(who, actor, origin, session_id)
         message = "the person joins and leaves orgs all the time; try again"
         raise Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS)
 
-    async def _attempt(self, who: str, actor: str, origin: Origin) -> Deletion:
+    async def _attempt(self, who: str, actor: str, origin: Origin, session_id: str) -> Deletion:
         async with self._transactions.begin() as tx:
             account = await _found(tx, who)
             if account.deleted_at:
                 return Deletion(account)
             deletion = await self._locked(tx, account)
+            if session_id:
+                await _require_session(tx, session_id, account.subject)
             require_deletable(deletion)
             now = self._clock.now()
             await self._end(tx, deletion, actor, origin, now)
@@ -167,6 +172,13 @@ class Accounts:
         await tx.revocations.add(Revocation.of_deleted_account(account.subject), now)
         for org in ended:
             await tx.revocations.add(Revocation.of_org(org.org_id, now), now)
+
+
+async def _require_session(tx: Transaction, session_id: str, user_id: str) -> None:
+    """Check that the person's session was not ended while its call waited. Raises Refusal `token_revoked`."""
+    session = await tx.sessions.locked(session_id)
+    if session is None or not session.is_of(user_id):
+        raise Refusal("token_revoked", "the session was ended; sign in again")
 
 
 async def _found(tx: Transaction, who: str) -> Subject:

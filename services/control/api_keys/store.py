@@ -43,6 +43,8 @@ HOLD_OWNER = """
 SELECT (SELECT user_id FROM control.users WHERE user_id = $1 FOR SHARE),
        (SELECT service_account_id FROM control.service_accounts WHERE service_account_id = $1 FOR SHARE)"""
 """Keeps the owner unchanged: a transaction that blocks the owner comes before this one, or after it."""
+HOLD_SESSION = "SELECT 1 FROM control.sessions WHERE session_id = $1 AND revoked_at IS NULL FOR SHARE"
+"""Keeps a session as it is. No row for one that was ended."""
 LOCK_OWNER = """
 SELECT (SELECT user_id FROM control.users WHERE user_id = $1 FOR NO KEY UPDATE),
        (SELECT service_account_id FROM control.service_accounts WHERE service_account_id = $1 FOR NO KEY UPDATE)"""
@@ -152,6 +154,9 @@ class PostgresApiKeys:
 
     async def hold_owner(self, owner: str) -> None:
         await self._connection.fetchrow(HOLD_OWNER, owner)
+
+    async def hold_session(self, session_id: str) -> bool:
+        return await self._connection.fetchval(HOLD_SESSION, session_id) is not None
 
     async def org_of_account(self, service_account_id: str, *, ended_too: bool) -> str | None:
         org_id: str | None = await self._connection.fetchval(ORG_OF_ACCOUNT, service_account_id, ended_too)

@@ -47,9 +47,7 @@ class RefusedCredentials:
 
     def note(self, network: str, reason: str) -> None:
         """Count a credential that came from a network and was refused."""
-        if network not in self._refused and len(self._refused) >= MAX_NETWORKS:
-            network = OTHER_NETWORKS
-        self._refused.setdefault(network, Counter())[reason] += 1
+        self._of(network)[reason] += 1
 
     async def write_down(self) -> None:
         """Store a row for each network that has counts. Raises Refusal `unavailable`, and keeps the counts then."""
@@ -61,9 +59,16 @@ class RefusedCredentials:
                 for network, reasons in written.items():
                     await tx.audit.add(_entry(network, reasons), self._clock.now())
         except BaseException:  # a drain cancels it
-            for network, reasons in written.items():
-                self._refused.setdefault(network, Counter()).update(reasons)
+            later, self._refused = self._refused, written
+            for network, reasons in later.items():
+                self._of(network).update(reasons)
             raise
+
+    def _of(self, network: str) -> Counter[str]:
+        """The counts of a network, or of all beyond the maximum."""
+        if network not in self._refused and len(self._refused) >= MAX_NETWORKS:
+            network = OTHER_NETWORKS
+        return self._refused.setdefault(network, Counter())
 
     async def keep_writing(self, interval_s: float = INTERVAL_S) -> None:
         """Store the counts each minute, and once more when canceled."""

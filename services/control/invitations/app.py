@@ -53,7 +53,7 @@ class InvitationStore(Protocol):
         """The same, locked until the transaction ends."""
         ...
 
-    async def made(self, org_id: str, email: str, now: datetime) -> Made:
+    async def made(self, org_id: str, email: str, invited_by: str, now: datetime) -> Made:
         """The counts against the limits of one more for the address, which is locked until the transaction ends."""
         ...
 
@@ -120,7 +120,7 @@ class Invitations:
             if await tx.members.has_address(org_id, address):
                 raise Refusal("already_exists", "the address is a member's; set the member's role", field="email")
             now = self._clock.now()
-            require_room(await tx.invitations.made(org_id, address, now))
+            require_room(await tx.invitations.made(org_id, address, principal.subject, now))
             if replaced := await tx.invitations.replace(org_id, address):
                 await tx.mail.drop(replaced)
             invitation = new_invitation(new_id("inv"), org_id, address, role, principal.subject, now)
@@ -154,7 +154,7 @@ class Invitations:
             invitation = resent(before, principal.subject, now)
             require_may_give(mine.role, invitation.role, org_id)
             if not before.is_open(now):
-                require_few_open(await tx.invitations.made(org_id, invitation.email, now))
+                require_few_open(await tx.invitations.made(org_id, invitation.email, principal.subject, now))
             await tx.invitations.save(invitation)
             await tx.mail.drop(invitation_id)
             await self._send(tx, invitation, now)

@@ -39,7 +39,9 @@ COUNTS = """
 SELECT (SELECT count(*) FROM control.invitations
         WHERE org_id = $1 AND ended IS NULL AND expires_at > $3 AND email <> $2) AS open,
        (SELECT count(*) FROM control.invitations WHERE org_id = $1 AND created_at > $4) AS of_org_in_hour,
-       (SELECT count(*) FROM control.invitations WHERE email = $2 AND created_at > $5) AS to_address_in_day"""
+       (SELECT count(*) FROM control.invitations WHERE email = $2 AND created_at > $5) AS to_address_in_day,
+       (SELECT count(*) FROM control.invitations
+        WHERE email = $2 AND created_at > $5 AND invited_by = $6) AS to_address_by_one_in_day"""
 """The numbers of invitations that count against the limits."""
 REPLACE = """
 UPDATE control.invitations SET ended = 'replaced' WHERE org_id = $1 AND email = $2 AND ended IS NULL
@@ -72,12 +74,12 @@ class PostgresInvitations:
     async def locked(self, invitation_id: str) -> Invitation | None:
         return _invitation(await self._connection.fetchrow(LOCKED, invitation_id))
 
-    async def made(self, org_id: str, email: str, now: datetime) -> Made:
+    async def made(self, org_id: str, email: str, invited_by: str, now: datetime) -> Made:
         await self._connection.fetchval(LOCK_ADDRESS, email)
         hour, day = now - timedelta(hours=1), now - timedelta(days=1)
-        row = await self._connection.fetchrow(COUNTS, org_id, email, now, hour, day)
+        row = await self._connection.fetchrow(COUNTS, org_id, email, now, hour, day, invited_by)
         assert row is not None
-        return Made(row["open"], row["of_org_in_hour"], row["to_address_in_day"])
+        return Made(**dict(row))
 
     async def replace(self, org_id: str, email: str) -> str:
         return await self._connection.fetchval(REPLACE, org_id, email) or ""

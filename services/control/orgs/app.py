@@ -68,11 +68,11 @@ class OrgStore(Protocol):
         """The person's orgs, their own org first."""
         ...
 
-    async def membership(self, org_id: str, user_id: str) -> Membership | None:
-        """One of the person's orgs."""
+    async def membership(self, org_id: str, user_id: str, session_id: str = "") -> Membership | None:
+        """One of the person's orgs; None for a person who is blocked, and for a session that was ended."""
         ...
 
-    async def locked(self, org_id: str, user_id: str) -> Membership | None:
+    async def locked(self, org_id: str, user_id: str, session_id: str = "") -> Membership | None:
         """As `membership`, with the org locked until the transaction ends. Locks nothing if the person is no member."""
         ...
 
@@ -126,11 +126,16 @@ class PeopleTransaction(Protocol):
     def people(self) -> PeopleStore: ...
 
 
-class Transaction(PeopleTransaction, Audited, Revoking, Protocol):
-    """A transaction with everything that ending an org changes."""
+class MembershipTransaction(Protocol):
+    """A transaction with orgs."""
 
     @property
     def orgs(self) -> OrgStore: ...
+
+
+class Transaction(MembershipTransaction, PeopleTransaction, Audited, Revoking, Protocol):
+    """A transaction with everything that ending an org changes."""
+
     @property
     def sessions(self) -> ActingSessions: ...
 
@@ -235,15 +240,18 @@ class Orgs:
                 await tx.audit.add(AuditEntry(Action.ORG_ENDED, Origin(), org_id=org_id, target=org_id), now)
 
 
-async def acting(tx: Transaction, principal: StandingPrincipal, org_id: str, scope: Scope) -> Membership:
+async def acting(tx: MembershipTransaction, principal: StandingPrincipal, org_id: str, scope: Scope) -> Membership:
     """Return the caller's membership in an org, and lock the org. The role in it has to allow what needs `scope`.
+
+    Whoever changes something of an org calls this in the transaction of the change: since the call was admitted, even
+    while it waited for the lock, the caller may have lost the role, or the session may have been ended.
 
     Raises Refusal `not_found` for an org that isn't the caller's, `missing_scope`, `org_scope_denied`.
     """
-    return _allowed(principal, await tx.orgs.locked(org_id, principal.subject), scope)
+    return _allowed(principal, await tx.orgs.locked(org_id, principal.subject, principal.session_id), scope)
 
 
-async def reading(tx: Transaction, principal: StandingPrincipal, org_id: str, scope: Scope) -> Membership:
+async def reading(tx: MembershipTransaction, principal: StandingPrincipal, org_id: str, scope: Scope) -> Membership:
     """As `acting`, with nothing locked."""
     return _allowed(principal, await tx.orgs.membership(org_id, principal.subject), scope)
 

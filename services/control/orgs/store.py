@@ -34,8 +34,10 @@ WHERE m.user_id = $1 ORDER BY personal DESC, o.name, o.org_id"""  # noqa: S608 -
 """The orgs of a person, their own org first."""
 MEMBERSHIP = f"""
 SELECT {_COLUMNS}, m.role FROM control.memberships m JOIN control.orgs o USING (org_id)
-WHERE m.org_id = $1 AND m.user_id = $2"""  # noqa: S608
-"""One of a person's orgs."""
+JOIN control.users u USING (user_id) WHERE m.org_id = $1 AND m.user_id = $2 AND u.blocked_at IS NULL
+AND NOT EXISTS (SELECT 1 FROM control.sessions s WHERE s.session_id = $3 AND s.revoked_at IS NOT NULL)"""  # noqa: S608
+"""One of a person's orgs. Since the call was admitted, operators may have blocked the person, or the session may have
+been ended."""
 _TOKENS = "control.tokens_lock($1)"
 """The lock between transactions that issue tokens of an org and those that revoke them. It can be shared, and taking it
 writes nothing."""
@@ -115,13 +117,13 @@ class PostgresOrgs:
     async def memberships(self, user_id: str) -> Sequence[Membership]:
         return [_membership(row) for row in await self._connection.fetch(MEMBERSHIPS, user_id)]
 
-    async def membership(self, org_id: str, user_id: str) -> Membership | None:
-        row = await self._connection.fetchrow(MEMBERSHIP, org_id, user_id)
+    async def membership(self, org_id: str, user_id: str, session_id: str = "") -> Membership | None:
+        row = await self._connection.fetchrow(MEMBERSHIP, org_id, user_id, session_id)
         return _membership(row) if row else None
 
-    async def locked(self, org_id: str, user_id: str) -> Membership | None:
+    async def locked(self, org_id: str, user_id: str, session_id: str = "") -> Membership | None:
         await self._connection.fetchval(LOCK, org_id, user_id)
-        return await self.membership(org_id, user_id)
+        return await self.membership(org_id, user_id, session_id)
 
     async def shared(self, org_id: str, user_id: str) -> Membership | None:
         await self._connection.fetchval(SHARE, org_id, user_id)

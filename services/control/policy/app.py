@@ -125,10 +125,11 @@ class Gate:
     async def standing_now(self, principal: StandingPrincipal, jti: str = "") -> StandingPrincipal:
         """Return the principal with its present standing. `jti` is that of the principal's own token, empty when a
         service calls on its behalf. Raises Refusal `token_revoked`."""
+        stood_at = self._clock.now()
         ask = self._standings.get(principal.kind)
         standing = await ask(principal, jti) if ask else None
         if standing is None:
             raise Refusal(
                 "token_revoked", "the session or key of the token has ended; sign in again, or use another key"
             )
-        return replace(principal, standing=standing.scopes, signed_in_at=standing.signed_in_at)
+        return replace(principal, standing=standing.scopes, signed_in_at=standing.signed_in_at, stood_at=stood_at)

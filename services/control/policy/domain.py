@@ -91,6 +91,8 @@ class StandingPrincipal(Principal):
     # A later sign-in doesn't make another principal, so it can use the tokens for upstream calls made before it.
     signed_in_at: datetime | None = field(default=None, compare=False)
     """When the session's person last signed in; None for a caller without a session."""
+    stood_at: datetime | None = field(default=None, compare=False)
+    """A time from before `standing` was read: what is revoked later is not in it. None if it was never read."""
 
     @property
     def effective_scopes(self) -> Scopes:

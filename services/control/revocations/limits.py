@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
+
+MAX_CLOCK_LEAD = timedelta(seconds=10)
+"""How far the clock of a replica that issued a token may be ahead of that of a replica that revokes it. It is more than
+twice the default of OA_CLOCK_SKEW_MAX_MS: a replica whose clock differs by more from that of Postgres is not ready."""
+MAX_LATEST_EVENTS = 5_000
+"""Maximum number of the newest audit events, of a subject or an org, in which a revocation looks for such tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,19 +14,32 @@ from oa_platform.postgres.pool import Connection
 from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.revocations.app import RevocationFeed
 from services.control.revocations.domain import PlaceChange, Recorded, Revocation
+from services.control.revocations.limits import MAX_CLOCK_LEAD, MAX_LATEST_EVENTS
 
 CHANNEL = "control_revocations"
 
 ADD = f"""
-WITH place AS (
+WITH newest AS (
+    (SELECT occurred_at FROM control.audit_events WHERE $4::timestamptz > 'epoch' AND $2 <> '' AND actor = $2
+     ORDER BY audit_id DESC LIMIT $8)
+    UNION ALL
+    (SELECT occurred_at FROM control.audit_events WHERE $4::timestamptz > 'epoch' AND $2 = '' AND org_id = $3
+     ORDER BY audit_id DESC LIMIT $8)
+), ahead AS (
+    SELECT max(occurred_at) + interval '1 microsecond' AS occurred_before FROM newest
+    WHERE occurred_at > $4 AND occurred_at <= $4 + $9::interval
+), place AS (
     UPDATE control.revocation_head SET position = position + 1 RETURNING position
 ), stored AS (
     INSERT INTO control.revocations (position, session_id, subject, org_id, issued_before, revoked_at, reason,
         place_change)
-    SELECT position, $1, $2, $3, $4, $5, $6, $7 FROM place RETURNING position
+    SELECT position, $1, $2, $3, GREATEST($4, occurred_before), $5, $6, $7 FROM place CROSS JOIN ahead
+    RETURNING position
 )
 SELECT pg_notify('{CHANNEL}', position::text) FROM stored"""  # noqa: S608 - constants
-"""Stores a revocation at the next position, and tells all replicas once that is committed."""
+"""Stores a revocation at the next position, and tells all replicas once that is committed. A replica whose clock is
+ahead may have issued tokens whose time is later than that of the revocation: the audit log has them, with their times,
+because they were recorded before the locks of the revocation were taken."""
 HEAD = "SELECT position FROM control.revocation_head"
 """The newest position."""
 AFTER = """
@@ -69,6 +82,8 @@ class PostgresRevocations:
             now,
             revocation.reason,
             revocation.place_change.value,
+            MAX_LATEST_EVENTS,
+            MAX_CLOCK_LEAD,
         )
 
     async def head(self) -> int:

@@ -1,4 +1,4 @@
-"""Service accounts: making and ending them."""
+"""Service accounts: making and ending them. Locks are taken in the order of keys: org, account, key, revocations."""
 
 from __future__ import annotations
 
@@ -13,15 +13,8 @@ from services.control.api_keys.app import keys as keys_app
 from services.control.api_keys.app.keys import ApiKeys, NewKey, Wanted
 from services.control.audit.domain import Action, Origin, by
 from services.control.housekeeping.limits import Retention
-from services.control.policy.domain import (
-    SERVICE_ACCOUNT_SCOPES,
-    OrgOwned,
-    Scope,
-    Scoped,
-    Standing,
-    StandingPrincipal,
-    require,
-)
+from services.control.orgs.app import acting
+from services.control.policy.domain import SERVICE_ACCOUNT_SCOPES, Scope, Standing, StandingPrincipal
 from services.control.revocations.domain import Revocation
 from services.control.service_accounts.domain import ServiceAccount
 from services.control.service_accounts.limits import MAX_SERVICE_ACCOUNTS
@@ -48,7 +41,7 @@ class ServiceAccountStore(Protocol):
         ...
 
     async def count_live(self, org_id: str) -> int:
-        """Count the org's accounts that were not revoked. Locks the org, so that the count stays right."""
+        """Count the org's accounts that were not revoked. The count stays right because the org is locked."""
         ...
 
     async def revoke(self, service_account_id: str, now: datetime) -> None:
@@ -91,10 +84,10 @@ class ServiceAccounts:
 
         Raises Refusal `limit_reached`, `missing_scope`, `invalid_value`.
         """
-        require(principal, Scoped(Scope.SERVICE_ACCOUNTS_WRITE), OrgOwned(principal.org_id))
         now = self._clock.now()
         account = ServiceAccount(new_id("sva"), principal.org_id, wanted.name, now)
         async with self._transactions.begin() as tx:
+            await acting(tx, principal, principal.org_id, Scope.SERVICE_ACCOUNTS_WRITE)
             if await tx.service_accounts.count_live(principal.org_id) >= MAX_SERVICE_ACCOUNTS:
                 message = f"the org has {MAX_SERVICE_ACCOUNTS} service accounts; revoke those that nobody uses"
                 raise Refusal("limit_reached", message)
@@ -115,11 +108,11 @@ class ServiceAccounts:
     async def revoke(self, principal: StandingPrincipal, service_account_id: str, origin: Origin) -> None:
         """End an account of the caller's org. Raises Refusal `not_found` for an account of another org."""
         async with self._transactions.begin() as tx:
+            await acting(tx, principal, principal.org_id, Scope.SERVICE_ACCOUNTS_WRITE)
             account = await tx.service_accounts.locked(service_account_id)
             if account is None or account.org_id != principal.org_id:
                 message = "there is no such service account; list those of your org"
                 raise Refusal("not_found", message, field="service_account_id")
-            require(principal, Scoped(Scope.SERVICE_ACCOUNTS_WRITE), OrgOwned(account.org_id))
             if account.revoked_at:
                 return
             now = self._clock.now()

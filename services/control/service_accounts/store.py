@@ -27,10 +27,11 @@ GET = f"{_SELECT} WHERE service_account_id = $1 AND {_ORG_IS_OPEN}"
 """An account as it is now."""
 LOCKED = f"{_SELECT} WHERE service_account_id = $1 FOR UPDATE"
 """An account, locked for a change."""
-LISTED = f"{_SELECT} WHERE org_id = $1 ORDER BY created_at DESC, service_account_id DESC LIMIT $2"
-"""The newest accounts of an org."""
-LOCK_ORG = "SELECT org_id FROM control.orgs WHERE org_id = $1 FOR NO KEY UPDATE"
-"""Serializes the transactions that count an org's accounts."""
+LISTED = f"""
+SELECT * FROM (
+    {_SELECT} WHERE org_id = $1 ORDER BY revoked_at IS NOT NULL, created_at DESC, service_account_id DESC LIMIT $2
+) AS listed ORDER BY created_at DESC, service_account_id DESC"""  # noqa: S608 - constants
+"""The newest accounts of an org. Those that have ended take up only the room that the others leave."""
 COUNT_LIVE = "SELECT count(*) FROM control.service_accounts WHERE org_id = $1 AND revoked_at IS NULL"
 """The number of accounts of an org that can be used."""
 REVOKE = """
@@ -77,7 +78,6 @@ class PostgresServiceAccounts:
         return _account(await self._connection.fetchrow(LOCKED, service_account_id))
 
     async def count_live(self, org_id: str) -> int:
-        await self._connection.fetchval(LOCK_ORG, org_id)
         return int(await self._connection.fetchval(COUNT_LIVE, org_id))
 
     async def revoke(self, service_account_id: str, now: datetime) -> None:

@@ -75,12 +75,15 @@ MARK_USED = "UPDATE control.sessions SET used_counter = $2 WHERE session_id = $1
 """Records that a counter's access token was let in. The counter only grows, in whatever order calls come in."""
 
 LISTED = f"""
-SELECT {_COLUMNS} FROM control.sessions s
-WHERE user_id = $1
-  AND CASE WHEN revoked_at IS NOT NULL THEN revoked_at >= $4
-      ELSE refreshed_at > $2 AND coalesce(signed_in_again_at, created_at) > $3 END
-ORDER BY created_at DESC, session_id DESC LIMIT $5"""  # noqa: S608
-"""The newest sessions of a person, without those that have ended by age."""
+SELECT * FROM (
+    SELECT {_COLUMNS} FROM control.sessions s
+    WHERE user_id = $1
+      AND CASE WHEN revoked_at IS NOT NULL THEN revoked_at >= $4
+          ELSE refreshed_at > $2 AND coalesce(signed_in_again_at, created_at) > $3 END
+    ORDER BY revoked_at IS NOT NULL, created_at DESC, session_id DESC LIMIT $5
+) AS listed ORDER BY created_at DESC, session_id DESC"""  # noqa: S608
+"""The newest sessions of a person, without those that have ended by age. Those that were revoked take up only the room
+that the others leave."""
 
 STANDING = f"""
 SELECT {_COLUMNS}, m.role, u.blocked_at IS NOT NULL AS blocked FROM control.sessions s

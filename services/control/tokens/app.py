@@ -78,12 +78,13 @@ class TokenIssuer:
         """A token with which control calls the service `audience` for `principal`.
 
         Consecutive calls get the same token, because signing it, and checking it at the service, costs more than the
-        rest of a small call. It says what the principal may do right now: another standing gets another token.
+        rest of a small call. It says what the principal may do right now: another standing gets another token. Its time
+        is that of the standing, so that it is ended by whatever was revoked since.
         """
         name = principal, audience, self._signer.key_id
         issued = self._upstream.get(name)
         if issued is None or not issued.expires_at - PRINCIPAL_TTL <= now <= issued.expires_at - LEFT_FOR_A_CALL:
-            issued = self._issued(principal_claims(principal, audience, _new_jti(), now))
+            issued = self._issued(principal_claims(principal, audience, _new_jti(), principal.stood_at or now))
             self._upstream[name] = issued
         self._upstream.move_to_end(name)
         if len(self._upstream) > MAX_UPSTREAM_TOKENS:

@@ -42,8 +42,9 @@ class GrpcUpstreams:
         except grpc.aio.AioRpcError as error:
             if not _is_revoked(error):
                 raise _refusal(error, audience, method) from None
-        # The principal has just been found to stand, so the token must be from before: that of a member who left and
-        # came back. Nothing was done, because the service checks the token first.
+        # The token may be from before the principal was found to stand: that of a member who left and came back. The
+        # next one has the time at which the principal stood, and is refused if that has ended since. Nothing was done,
+        # because the service checks the token first.
         self._issuer.forget_upstream(principal, audience)
         try:
             return await self._call(audience, method, body, principal, ends_s - self._clock.monotonic())

@@ -327,3 +327,14 @@ async def test_who_joins_orgs_without_a_pause_is_asked_to_try_again(
         await cases.accounts.delete_own(ada, ada.subject, ORIGIN)
     assert (refused.value.reason, attempts) == ("unavailable", MAX_ATTEMPTS)
     assert await admin.fetchval("SELECT count(*) FROM control.users WHERE deleted_at IS NULL") == 1
+
+
+async def test_a_session_that_is_ended_while_its_deletion_waits_deletes_nothing(cases: Cases, admin: Any) -> None:
+    person, thief = await cases.principal(), await cases.principal()
+    async with admin.transaction():
+        await admin.execute("SELECT FROM control.users FOR UPDATE")
+        call = asyncio.ensure_future(cases.accounts.delete_own(thief, thief.subject, ORIGIN))
+        await until_lock_waits(admin)
+        await cases.sessions.revoke_many(person, "", ORIGIN, keep_current=True)
+    assert await reason_of(call) == "token_revoked"
+    assert (await cases.blocks.get(person.subject)).deleted_at is None

@@ -1,6 +1,7 @@
 """API keys: creating, listing, rotating, ending and exchanging them.
 
-Locks are taken in one order: owner, key, and last the order of revocations.
+Locks are taken in one order: org, owner, key, and last the order of revocations. The caller's role in the org of a
+service account is read under the org's lock: a key outlives the role of whoever made it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from services.control.audit.domain import OPERATOR, Action, AuditEntry, Origin
 from services.control.housekeeping.limits import Retention
 from services.control.mail import app as mail_app
 from services.control.notices.app import tell_of_key
-from services.control.orgs.app import OrgStore, PeopleTransaction, done
+from services.control.orgs.app import MembershipTransaction, PeopleTransaction, acting, done
 from services.control.orgs.domain import org_deleted, require_name
 from services.control.policy.domain import (
     WORKER_SCOPES,
@@ -92,6 +93,10 @@ class ApiKeyStore(UseStore, Protocol):
         """Keep the owner unchanged until the transaction ends."""
         ...
 
+    async def hold_session(self, session_id: str) -> bool:
+        """Whether a session was not ended. Nobody ends it until the transaction ends."""
+        ...
+
     async def org_of_account(self, service_account_id: str, *, ended_too: bool) -> str | None:
         """The org of a service account; None for one that doesn't exist or, unless `ended_too`, has ended."""
         ...
@@ -130,13 +135,11 @@ class ApiKeyStore(UseStore, Protocol):
         ...
 
 
-class Transaction(Audited, Revoking, PeopleTransaction, mail_app.Transaction, Protocol):
+class Transaction(Audited, Revoking, PeopleTransaction, MembershipTransaction, mail_app.Transaction, Protocol):
     """A transaction with keys."""
 
     @property
     def api_keys(self) -> ApiKeyStore: ...
-    @property
-    def orgs(self) -> OrgStore: ...
 
 
 @dataclass(frozen=True)
@@ -187,10 +190,9 @@ class ApiKeys:
         """
         require(principal, SessionOnly())
         owner = service_account_id or _own(principal)
-        if service_account_id:
-            require(principal, Scoped(Scope.SERVICE_ACCOUNTS_WRITE), OrgOwned(principal.org_id))
         async with self._transactions.begin() as tx:
             if service_account_id:
+                await acting(tx, principal, principal.org_id, Scope.SERVICE_ACCOUNTS_WRITE)
                 await _check_account(tx, principal, service_account_id)
             return await self.issue(tx, principal, owner, wanted, origin)
 
@@ -215,6 +217,9 @@ class ApiKeys:
         if await tx.api_keys.count_live(key.owner, key.created_at) >= self._limits.max_live:
             message = f"there are {self._limits.max_live} keys already; revoke those that nobody uses"
             raise Refusal("limit_reached", message)
+        # A key outlives the session that made it: who ends a session must not miss a key that it is making.
+        if not await tx.api_keys.hold_session(principal.session_id):
+            raise _access_ended()
         key = replace(key, prefix=visible_prefix(text))
         await tx.api_keys.add(key, api_key_hash(self._hmac_key, text), principal.subject)
         owned = await tx.api_keys.standing(key.api_key_id)
@@ -257,9 +262,7 @@ class ApiKeys:
         """
         require(principal, SessionOnly())
         async with self._transactions.begin() as tx:
-            seen = _mine(principal, await tx.api_keys.get(api_key_id))
-            await tx.api_keys.count_live(seen.owner, self._clock.now())
-            old = _mine(principal, await tx.api_keys.locked(api_key_id))
+            old = await self._changing(tx, principal, api_key_id)
             now = self._clock.now()
             before = await self._rotated(tx, principal, old, idempotency_key)
             if before and old.expires_at:
@@ -298,12 +301,20 @@ class ApiKeys:
         """End a key, and the tokens that were made from it. Raises Refusal `not_found` for another's key."""
         require(principal, SessionOnly())
         async with self._transactions.begin() as tx:
-            key = _mine(principal, await tx.api_keys.locked(api_key_id))
+            key = await self._changing(tx, principal, api_key_id)
             if key.revoked_at:
                 return
             now = self._clock.now()
             await tx.audit.add(done(principal, Action.KEY_REVOKED, origin, key.org_id, api_key_id), now)
             await _end(tx, api_key_id, EndReason.USER_REQUESTED, now)
+
+    async def _changing(self, tx: Transaction, principal: StandingPrincipal, api_key_id: str) -> ApiKey:
+        """A key that the caller may change, locked. Raises Refusal `not_found` for another's key."""
+        seen = _mine(principal, await tx.api_keys.get(api_key_id))
+        if not seen.of_person:
+            await acting(tx, principal, seen.org_id, Scope.SERVICE_ACCOUNTS_WRITE)
+        await tx.api_keys.count_live(seen.owner, self._clock.now())
+        return _mine(principal, await tx.api_keys.locked(api_key_id))
 
     async def end_of_blocked(self, tx: Transaction, owner: str, origin: Origin, now: datetime) -> None:
         """End all keys of an owner whom an operator blocks; the caller has locked the owner. Each is recorded in the
@@ -425,9 +436,13 @@ async def _end(tx: Transaction, api_key_id: str, reason: EndReason, now: datetim
 def _owner_kept_out(key: ApiKey, field: str) -> Refusal:
     """The refusal of a new key whose owner may not come in. A person is the caller, blocked a moment ago."""
     if key.of_person:
-        return Refusal("token_revoked", "your access has ended; sign in again")
+        return _access_ended()
     message = "the service account is blocked or has ended; have an operator remove the block, or use another account"
     return Refusal("not_found", message, field=field)
+
+
+def _access_ended() -> Refusal:
+    return Refusal("token_revoked", "your access has ended; sign in again")
 
 
 def _why_not(owned: OwnedKey | None, use: Use, now: datetime) -> Refusal | None:
@@ -448,13 +463,11 @@ async def _may_give(tx: Transaction, principal: StandingPrincipal, key: ApiKey) 
 
 
 def _mine(principal: StandingPrincipal, key: ApiKey | None) -> ApiKey:
-    """The key, if the caller may change it. Raises Refusal `not_found` for another's key."""
+    """The key, if it is the caller's own, or of the caller's org. Raises Refusal `not_found` for another's key."""
     own = key is not None and key.of_person and key.owner == principal.subject
     of_org = key is not None and not key.of_person and key.org_id == principal.org_id
     if key is None or not (own or of_org):
         raise Refusal("not_found", "there is no such key of yours or of your org; list them", field="api_key_id")
-    if of_org:
-        require(principal, Scoped(Scope.SERVICE_ACCOUNTS_WRITE), OrgOwned(key.org_id))
     return key
 
 

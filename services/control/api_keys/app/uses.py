@@ -58,7 +58,9 @@ class KeyUses:
             async with self._transactions.autocommit() as tx:
                 await tx.api_keys.used(seen)
         except BaseException:  # a drain cancels it
-            self._seen = seen | self._seen
+            later, self._seen = self._seen, seen
+            for api_key_id, one in later.items():
+                self.note(api_key_id, one.used_at, one.prefix)
             raise
 
     async def keep_writing(self, interval_s: float = USES_WRITTEN_EVERY_S) -> None:

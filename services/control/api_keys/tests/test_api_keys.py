@@ -129,11 +129,14 @@ async def test_a_rotation_whose_answer_was_lost_is_answered_again_and_makes_no_s
     assert await reason_of(cases.api_keys.exchange(text, Use.EDGE, ORIGIN)) == "invalid_api_key"
 
 
-async def test_a_rotation_is_answered_again_to_whoever_asked_and_for_what_was_asked(cases: Cases) -> None:
+async def test_a_rotation_is_answered_again_to_whoever_asked_and_for_what_was_asked(cases: Cases, admin: Any) -> None:
     admin_of_org = await cases.principal()
     account, _ = await cases.account(admin_of_org, ttl_s=10 * DAY_S)
     [old] = await cases.api_keys.list(admin_of_org, account.service_account_id)
-    other_admin = replace(admin_of_org, subject=new_id("usr"))
+    bob = await cases.principal("bob@example.org")
+    add = "INSERT INTO control.memberships (org_id, user_id, role, created_at) VALUES ($1, $2, 'admin', now())"
+    await admin.execute(add, admin_of_org.org_id, bob.subject)
+    other_admin = replace(admin_of_org, subject=bob.subject)
 
     async def again(who: StandingPrincipal, overlap_s: int, key: str) -> str:
         return await reason_of(cases.api_keys.rotate(who, old.api_key_id, overlap_s, ORIGIN, key))
@@ -178,6 +181,22 @@ async def test_an_owner_has_a_limited_number_of_keys_however_many_are_asked_for_
     assert await reason_of(cases.api_keys.rotate(person, keys[0].api_key_id, 60, ORIGIN)) == "limit_reached"
     await cases.api_keys.revoke(person, keys[0].api_key_id, ORIGIN)
     await personal(cases, person)
+
+
+@pytest.mark.parametrize("what", ["create", "rotate"])
+async def test_a_session_that_is_ended_while_a_call_waits_leaves_no_key(cases: Cases, admin: Any, what: str) -> None:
+    person, thief = await cases.principal(), await cases.principal()
+    old = await personal(cases, person)
+    async with admin.transaction():
+        await admin.execute("SELECT FROM control.users FOR UPDATE")
+        rotating = cases.api_keys.rotate(thief, old.key.api_key_id, 60, ORIGIN)
+        call = asyncio.ensure_future(personal(cases, thief) if what == "create" else rotating)
+        await until_lock_waits(admin)
+        assert await cases.sessions.revoke_many(person, "", ORIGIN, keep_current=True) == [thief.session_id]
+    if what == "create":
+        rotating.close()
+    assert await reason_of(call) == "token_revoked"
+    assert [one.api_key_id for one in await cases.api_keys.list(person, "")] == [old.key.api_key_id]
 
 
 async def test_a_personal_token_acts_as_the_person_within_its_scopes(cases: Cases) -> None:
@@ -318,9 +337,12 @@ async def test_uses_that_are_being_written_when_the_process_drains_are_kept(
         await admin.execute("LOCK TABLE control.api_keys")
         writing = asyncio.create_task(cases.api_keys.uses.write_down())
         await until_lock_waits(admin)
+        for number in range(MAX_NOTED_KEYS):
+            cases.api_keys.uses.note(f"apk_{number}", clock.now())
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
+    assert len(cases.api_keys.uses._seen) == MAX_NOTED_KEYS, "those that came meanwhile have no room of their own"
     await cases.api_keys.uses.write_down()
     assert await admin.fetchval("SELECT last_used_at FROM control.api_keys") == clock.now()
 

@@ -394,12 +394,16 @@ async def test_counts_that_are_being_written_when_the_process_drains_are_kept(ca
         await admin.execute("LOCK TABLE control.audit_events")
         writing = asyncio.create_task(cases.refused.write_down())
         await until_lock_waits(admin)
+        for number in range(MAX_NETWORKS):
+            cases.refused.note(f"network {number}", "invalid_api_key")
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
     cases.refused.note("network", "invalid_api_key")
     await cases.refused.write_down()
-    assert [row["target"] for row in await admin.fetch(REFUSED)] == ["2 invalid_api_key"]
+    counts = {row["network"]: row["target"] for row in await admin.fetch(REFUSED)}
+    assert (counts["network"], counts[OTHER_NETWORKS]) == ("2 invalid_api_key", "1 invalid_api_key")
+    assert len(counts) == MAX_NETWORKS + 1, "those that came meanwhile have no room of their own"
 
 
 # ------------------------------------------------------------------------------------------------- networks

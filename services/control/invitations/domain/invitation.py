@@ -12,6 +12,7 @@ from services.control.invitations.limits import (
     MAX_MAILS,
     MAX_OPEN,
     MAX_PER_HOUR,
+    MAX_TO_ADDRESS_BY_ONE_PER_DAY,
     MAX_TO_ADDRESS_PER_DAY,
     RESEND_AFTER,
 )
@@ -62,11 +63,13 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Numbers of invitations: open ones of the org, those by the org in an hour, those to the address in a day."""
+    """Numbers of invitations: open ones of the org, those by the org in an hour, those to the address in a day, and of
+    these the ones by whoever makes another one now."""
 
     open: int
     of_org_in_hour: int
     to_address_in_day: int
+    to_address_by_one_in_day: int
 
 
 def new_invitation(
@@ -89,6 +92,9 @@ def require_room(made: Made) -> None:
         raise _too_often(f"the org made {MAX_PER_HOUR} invitations within an hour; wait until it is over", _HOUR_MS)
     if made.to_address_in_day >= MAX_TO_ADDRESS_PER_DAY:
         raise _too_often("the address was invited too often within a day; invite it tomorrow", _DAY_MS)
+    if made.to_address_by_one_in_day >= MAX_TO_ADDRESS_BY_ONE_PER_DAY:
+        message = f"you invited the address {MAX_TO_ADDRESS_BY_ONE_PER_DAY} times within a day; invite it tomorrow"
+        raise _too_often(message, _DAY_MS)
 
 
 def resent(invitation: Invitation, resent_by: str, now: datetime) -> Invitation:

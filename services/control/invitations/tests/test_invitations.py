@@ -16,6 +16,7 @@ from services.control.invitations.limits import (
     MAX_MAILS,
     MAX_OPEN,
     MAX_PER_HOUR,
+    MAX_TO_ADDRESS_BY_ONE_PER_DAY,
     MAX_TO_ADDRESS_PER_DAY,
     RESEND_AFTER,
 )
@@ -255,10 +256,21 @@ async def test_an_org_makes_a_limited_number_of_invitations_in_an_hour(cases: Ca
 async def test_an_address_gets_a_limited_number_of_invitations_in_a_day(cases: Cases, admin: Any) -> None:
     ada = await cases.principal()
     orgs = [await team(cases, ada) for _ in range(4)]
-    await made(admin, orgs[0], ada, MAX_TO_ADDRESS_PER_DAY - 1, timedelta(hours=3), BOB)
+    others = await cases.principal("eve@example.org")
+    await made(admin, orgs[0], others, MAX_TO_ADDRESS_PER_DAY - 1, timedelta(hours=3), BOB)
     outcomes = await asyncio.gather(*(invited(cases, ada, org_id) for org_id in orgs), return_exceptions=True)
     refused = [one for one in outcomes if isinstance(one, Refusal)]
     assert [one.reason for one in refused] == ["rate_limited"] * 3
+    assert all(one.retry_after_ms for one in refused)
+
+
+async def test_nobody_uses_up_the_invitations_that_an_address_gets_in_a_day(cases: Cases) -> None:
+    eve, ada = await cases.principal("eve@example.org"), await cases.principal()
+    orgs = [await team(cases, eve) for _ in range(2)]
+    asked = [invited(cases, eve, org_id) for org_id in orgs * (MAX_TO_ADDRESS_PER_DAY // 2)]
+    refused = [one for one in await asyncio.gather(*asked, return_exceptions=True) if isinstance(one, Refusal)]
+    await invited(cases, ada, await team(cases, ada))
+    assert [one.reason for one in refused] == ["rate_limited"] * (len(asked) - MAX_TO_ADDRESS_BY_ONE_PER_DAY)
     assert all(one.retry_after_ms for one in refused)
 
 

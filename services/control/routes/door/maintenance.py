@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import unquote_plus
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -68,9 +68,11 @@ class MaintenanceDoor:
 def _remember(request: Request, bypass: str) -> Response:
     """Redirect to the same page without the secret in its URL. A cookie keeps that until the browser is closed."""
     request.state.method = "maintenance"
-    others = [(name, value) for name, value in parse_qsl(request.url.query) if name != BYPASS_PARAMETER]
+    # The other parameters stay as they were written.
+    parts = request.scope["query_string"].decode("latin-1").split("&")
+    query = "&".join(part for part in parts if unquote_plus(part.partition("=")[0]) != BYPASS_PARAMETER)
     # One slash at the front, so that no path can name another host.
     path = "/" + request.scope["raw_path"].decode("latin-1").lstrip("/\\")
-    response = RedirectResponse(f"{path}?{urlencode(others)}" if others else path, 303)
+    response = RedirectResponse(f"{path}?{query}" if query else path, 303)
     response.set_cookie(BYPASS_COOKIE, bypass, path="/", secure=True, httponly=True, samesite="lax")
     return response

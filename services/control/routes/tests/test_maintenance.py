@@ -58,10 +58,12 @@ async def test_web_and_api_are_closed_and_opened_together(control_database: Data
         assert (let_in.status_code, "shell" in let_in.text) == (200, True)
         assert (await one.http.get("/", headers={"x-oa-bypass": f"{bypass}0"})).status_code == 503
         first = await one.http.get(
-            httpx.URL(one.base_url).copy_with(raw_path=f"//evil.example/runs?oa-bypass={bypass}&x=1".encode()),
+            httpx.URL(one.base_url).copy_with(
+                raw_path=f"//evil.example/runs?a=&oa%2Dbypass={bypass}&x=1%2B+&b=%ff".encode()
+            ),
             headers=BROWSER,
         )
-        assert (first.status_code, first.headers["location"]) == (303, "/evil.example/runs?x=1")
+        assert (first.status_code, first.headers["location"]) == (303, "/evil.example/runs?a=&x=1%2B+&b=%ff")
         cookie = first.headers["set-cookie"]
         assert all(word in cookie for word in ("__Host-oa-bypass=", "HttpOnly", "Secure", "SameSite=lax", "Path=/"))
         known = await one.http.get("/", headers=BROWSER | {"cookie": cookie.partition(";")[0]})

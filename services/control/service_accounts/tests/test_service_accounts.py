@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_testing.locks import until_lock_waits
+from services.control.api_keys.app.keys import Wanted
 from services.control.api_keys.domain import Use
 from services.control.policy.domain import SERVICE_ACCOUNT_SCOPES
 from services.control.service_accounts.limits import MAX_LISTED, MAX_SERVICE_ACCOUNTS
@@ -87,3 +89,57 @@ async def test_the_list_has_an_end(cases: Cases, admin: Any) -> None:
         MAX_LISTED + 1,
     )
     assert len(await cases.service_accounts.list(person)) == MAX_LISTED
+
+
+async def test_no_ended_account_keeps_one_that_works_from_the_list(
+    cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.control.service_accounts.store.MAX_LISTED", 2)
+    person = await cases.principal()
+    working, _ = await cases.account(person)
+    for _ in range(2):
+        await cases.service_accounts.revoke(person, (await cases.account(person))[0].service_account_id, ORIGIN)
+    listed = await cases.service_accounts.list(person)
+    assert working in listed
+    assert len(listed) == 2
+
+
+LOSSES = {
+    "removed": "DELETE FROM control.memberships WHERE user_id = $1",
+    "lowered": "UPDATE control.memberships SET role = 'member' WHERE user_id = $1",
+    "blocked": "UPDATE control.users SET blocked_at = now() WHERE user_id = $1",
+    "signed out": "UPDATE control.sessions SET revoked_at = now(), revoke_reason = 'user_requested' WHERE user_id = $1",
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_who_loses_the_role_while_the_calls_wait_changes_no_account_and_no_key(
+    cases: Cases, admin: Any, loss: str
+) -> None:
+    person = await cases.principal()
+    account, _ = await cases.account(person)
+    (key,) = await cases.api_keys.list(person, account.service_account_id)
+    before = await _stored(admin)
+    async with admin.transaction():
+        await admin.execute("SELECT FROM control.orgs FOR UPDATE")
+        await admin.execute("SELECT FROM control.service_accounts FOR UPDATE")
+        calls = [
+            cases.account(person, "another"),
+            cases.service_accounts.revoke(person, account.service_account_id, ORIGIN),
+            cases.api_keys.create(person, account.service_account_id, Wanted("another"), ORIGIN),
+            cases.api_keys.rotate(person, key.api_key_id, 60, ORIGIN),
+            cases.api_keys.revoke(person, key.api_key_id, ORIGIN),
+        ]
+        waiting = [asyncio.ensure_future(call) for call in calls]
+        await until_lock_waits(admin, len(calls))
+        await admin.execute(LOSSES[loss], person.subject)
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    reason = "org_scope_denied" if loss == "lowered" else "not_found"
+    assert [getattr(one, "reason", one) for one in outcomes] == [reason] * len(calls)
+    assert await _stored(admin) == before
+
+
+async def _stored(admin: Any) -> list[Any]:
+    keys = await admin.fetch("SELECT api_key_id, revoked_at, replaced_by FROM control.api_keys ORDER BY api_key_id")
+    accounts = await admin.fetch("SELECT service_account_id, revoked_at FROM control.service_accounts ORDER BY 1")
+    return [*map(tuple, keys), *map(tuple, accounts)]

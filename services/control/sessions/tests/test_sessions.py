@@ -219,6 +219,18 @@ async def test_the_list_has_an_end(cases: Cases, admin: Any) -> None:
     assert len(await cases.sessions.list(person)) == MAX_LISTED
 
 
+async def test_no_ended_session_keeps_one_that_goes_on_from_the_list(
+    cases: Cases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.control.sessions.store.MAX_LISTED", 2)
+    person = await cases.principal()
+    for _ in range(2):
+        await cases.sessions.revoke(await cases.principal(), "", ORIGIN)
+    listed = [one.session_id for one in await cases.sessions.list(person)]
+    assert person.session_id in listed
+    assert len(listed) == 2
+
+
 @pytest.mark.parametrize(
     ("on_phone", "keep_current", "expected"),
     [

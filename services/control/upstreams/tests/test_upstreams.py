@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 import pytest_asyncio
@@ -26,7 +28,7 @@ from services.control.tokens.door import JwtSigner
 from services.control.upstreams.door import GrpcUpstreams
 
 ADA = StandingPrincipal(PrincipalKind.USER, "usr_ada", "org_1", PERSON_SCOPES, "ses_1", standing=PERSON_SCOPES)
-Ask = Callable[[], Awaitable[bytes]]
+Ask = Callable[..., Awaitable[bytes]]
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def revocations(clock: FakeClock) -> Revocations:
 
 @pytest_asyncio.fixture
 async def ask(runtime: SmallRuntime, revocations: Revocations, clock: FakeClock) -> AsyncIterator[Ask]:
-    """Asks the service for Ada."""
+    """Asks the service for Ada, whose standing was read at that time, or else a moment ago."""
     key, port = generate_key(), free_port((0,))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(small_runtime(port, key, runtime, clock, revocations))
@@ -53,7 +55,12 @@ async def ask(runtime: SmallRuntime, revocations: Revocations, clock: FakeClock)
         spec = event_pb2.RunSpec(adapter="exec", exec=event_pb2.ExecSpec(argv=["true"]))
         body = run_service_pb2.CreateRunRequest(idempotency_key="k", spec=spec).SerializeToString()
         method = "openagents.runtime.v1.RunService/CreateRun"
-        yield lambda: upstreams.forward("runtime", method, body, ADA, 30.0)
+
+        def asked(stood_at: datetime | None = None) -> Awaitable[bytes]:
+            ada = replace(ADA, stood_at=stood_at or clock.now())
+            return upstreams.forward("runtime", method, body, ada, 30.0)
+
+        yield asked
 
 
 async def test_who_left_and_came_back_is_not_held_up_by_a_token_of_before(
@@ -66,6 +73,19 @@ async def test_who_left_and_came_back_is_not_held_up_by_a_token_of_before(
     await ask()
     await ask()
     assert len(runtime.callers) == 3
+
+
+async def test_who_loses_the_org_while_a_call_is_on_its_way_is_not_let_in_with_another_token(
+    ask: Ask, runtime: SmallRuntime, revocations: Revocations, clock: FakeClock
+) -> None:
+    stood_at = clock.now()
+    await ask()
+    await clock.advance(0.01)
+    revocations.take([Revocation(subject="usr_ada", org_id="org_1", issued_before_s=clock.time())], 1)
+    with pytest.raises(Refusal) as refused:
+        await ask(stood_at)
+    assert refused.value.reason == "unavailable", "a call that comes now is told what has changed"
+    assert len(runtime.callers) == 1
 
 
 async def test_a_service_that_takes_no_token_of_the_caller_is_asked_no_third_time(
