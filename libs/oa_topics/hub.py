@@ -114,8 +114,8 @@ class TopicHub:
         answers: Mapping[str, TopicDescription | Refusal] = await self.history.describe_all(asked) if asked else {}
         for topic, answer in answers.items() if past == self._past else ():
             if isinstance(answer, Refusal):
-                watcher.refuse(topic, answer)
-                self._unregister(watcher, topic)
+                if watcher.cannot_stand(topic, answer):
+                    self._unregister(watcher, topic)
                 continue
             feed = self._feeds.get(topic)
             if feed is not None and feed.sent is None:

@@ -314,6 +314,27 @@ async def test_a_head_that_was_read_earlier_hides_nothing_from_a_watcher() -> No
         assert [one.state.head for one in slow.take().watched] == [3]
 
 
+async def test_a_refusal_that_was_read_before_its_topic_was_added_anew_refuses_nothing() -> None:
+    """The topic is created in between: who adds it then must not hear that there is none."""
+    store = MemoryTopics({})
+    hub = TopicHub(store, TopicLimits(), Counted())
+    with hub.watcher(lambda: None) as watcher:
+
+        async def comes_to_be() -> None:
+            hub.remove(watcher, [T])
+            store.append(T, b"1")
+            hub.add(watcher, [T])
+
+        hub.add(watcher, [T])
+        store.meanwhile = comes_to_be
+        await hub.describe(watcher)
+        assert watcher.take().refused == []
+        await hub.describe(watcher)
+        assert [(str(one.topic), one.state.head) for one in watcher.take().watched] == [(T, 1)]
+        hub.publish(T, store.append(T, b"2"))
+        assert [batch.first_seq for batch in watcher.take().batches] == [2]
+
+
 async def test_a_failed_repair_is_made_again_though_nothing_else_is_marked() -> None:
     stream = Stream(TopicLimits(poll_interval_ms=0))
     running = asyncio.create_task(stream.hub.run())
