@@ -349,6 +349,8 @@ class _Link:
         except SocketClosed as closed:
             await self._owner.ended(self._generation, closed)
         except Exception as error:  # noqa: BLE001 - also a defect of who opens sockets: nobody else hears of it
+            if self.socket is not None:
+                self.socket.abort()
             await self._owner.ended(self._generation, _broken(error))
 
     async def _write(self, socket: Socket) -> None:

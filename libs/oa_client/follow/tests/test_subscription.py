@@ -353,6 +353,28 @@ async def test_whatever_keeps_a_connection_from_opening_is_said_and_it_is_opened
     assert "UnicodeError" in broken[0]
 
 
+async def test_a_connection_that_breaks_as_no_network_does_is_closed_and_opened_again() -> None:
+    class Breaks(WebSocket):
+        async def receive(self) -> bytes:
+            raise ValueError("a defect")
+
+    class Once(WebSockets):
+        opened = 0
+
+        async def open(self, url: str, subprotocol: str) -> Socket:
+            opened = await super().open(url, subprotocol)
+            assert isinstance(opened, WebSocket)
+            self.opened += 1
+            return Breaks(opened._connection) if self.opened == 1 else opened
+
+    async with gateway(2).running() as served:
+        tokens, store = FakeTokens(served.url), MemoryStore()
+        async with Subscription(DEVICE, "oa-test/0.1.0", tokens, Once(), store) as subscribed:
+            await follow_to(subscribed, 2)
+            async with asyncio.timeout(PATIENCE_S):
+                await served.ended.wait()
+
+
 async def test_a_setting_that_keeps_a_connection_from_opening_ends_the_subscription() -> None:
     sockets = BreakingSockets(Refusal("invalid_setting", "the file of authorities can't be used", field="OA_CA_FILE"))
     async with (
