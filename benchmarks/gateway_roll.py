@@ -121,6 +121,10 @@ class _Unreported:
     def dropped(self, frames: int) -> None:
         """See HubReport."""
 
+    def failed(self, topic: str, error: Exception) -> None:
+        """See HubReport."""
+        raise error
+
 
 @asynccontextmanager
 async def _source(run: _Run, pause_s: float) -> AsyncIterator[int]:

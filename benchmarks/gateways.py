@@ -112,6 +112,10 @@ class _Unreported:
         """See HubReport. A dropped frame would have to be replayed, and its cost would not be counted."""
         raise AssertionError(f"{frames} frames found no room")
 
+    def failed(self, topic: str, error: Exception) -> None:
+        """See HubReport."""
+        raise error
+
 
 @asynccontextmanager
 async def _streams(publisher: FramePublisher | None = None) -> AsyncIterator[tuple[str, Publish]]:

@@ -54,8 +54,15 @@ class DeliveryChecks:
             try:
                 await self._commit()
                 failing = False
-            except Refusal as refusal:
+            except Exception as error:  # noqa: BLE001 - gateways notice; a process that ends would deliver nothing
                 if not failing:
-                    _log.warning("delivery_check_failed", reason=refusal.reason, why=refusal.message)
+                    _note(error)
                 failing = True
             await asyncio.sleep(self._interval_s)
+
+
+def _note(error: Exception) -> None:
+    if isinstance(error, Refusal):
+        _log.warning("delivery_check_failed", reason=error.reason, why=error.message)
+    else:
+        _log.error("delivery_check_failed", reason=type(error).__name__, exc_info=error)

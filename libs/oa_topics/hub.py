@@ -33,6 +33,10 @@ class HubReport(Protocol):
         """A stream had no room for this many live frames."""
         ...
 
+    def failed(self, topic: str, error: Exception) -> None:
+        """A defect keeps the further events of a topic from being read, or all topics (empty) from being looked at."""
+        ...
+
 
 class Publisher(Protocol):
     """Another way for frames: published once for all who take them there, without a guarantee."""
@@ -114,8 +118,8 @@ class TopicHub:
         answers: Mapping[str, TopicDescription | Refusal] = await self.history.describe_all(asked) if asked else {}
         for topic, answer in answers.items() if past == self._past else ():
             if isinstance(answer, Refusal):
-                watcher.refuse(topic, answer)
-                self._unregister(watcher, topic)
+                if watcher.cannot_stand(topic, answer):
+                    self._unregister(watcher, topic)
                 continue
             feed = self._feeds.get(topic)
             if feed is not None and feed.sent is None:
@@ -186,7 +190,9 @@ class TopicHub:
             is_due = poll_at is not None and clock() >= poll_at
             try:
                 await self._repair_all(everything=is_due)
-            except Refusal:
+            except Exception as error:  # noqa: BLE001 - streams go on, and the next look may succeed
+                if not isinstance(error, Refusal):
+                    self._report.failed("", error)
                 await asyncio.sleep(poll_s or _RETRY_S)
                 self._wake.set()
                 continue
@@ -220,10 +226,20 @@ class TopicHub:
         topics = [feed.topic for feed in feeds if feed.topic is not None]
         try:
             for described in (await self._store.describe(topics)).values() if topics else ():
-                await self._repair(str(described.topic), described)
-        except Refusal:
+                await self._repair_one(str(described.topic), described)
+        except Exception:
             self._dirty |= marked
             raise
+
+    async def _repair_one(self, topic: str, described: TopicDescription) -> None:
+        """Repair a topic. One that a defect keeps from being read holds up no other, and is read when it has news, or
+        when everything is looked at."""
+        try:
+            await self._repair(topic, described)
+        except Refusal:
+            raise
+        except Exception as error:  # noqa: BLE001
+            self._report.failed(topic, error)
 
     async def _repair(self, topic: str, described: TopicDescription) -> None:
         """Read on from the last seq that was handed out. Events that `publish` hands out meanwhile are not repeated."""

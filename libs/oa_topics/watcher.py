@@ -175,7 +175,7 @@ class Watcher:
         self._watched.clear()
 
     def to_describe(self) -> list[str]:
-        """The topics whose positions have to be reported; answer each with `stands` or `refuse`."""
+        """The topics whose positions have to be reported; answer each with `stands` or `cannot_stand`."""
         asked, self._awaiting = list(self._awaiting), {}
         for topic in asked:
             self._topics[topic].asked = True
@@ -185,17 +185,21 @@ class Watcher:
     def stands(self, described: TopicDescription) -> None:
         """Where a topic stands, read after `to_describe` named it."""
         topic = str(described.topic)
-        carried = self._topics.get(topic)
-        if carried is None or not carried.asked:
-            return  # removed meanwhile
-        carried.asked = False
-        if topic in self._awaiting:
-            return  # frames were dropped meanwhile, or it has another past: it is said once more where it stands
+        carried = self._answered(topic)
+        if carried is None:
+            return
         carried.awaiting = False
         carried.epoch, carried.head = described.state.epoch, described.state.head
         self._watched.append(described)
         if carried.pending:
             self._with_frames[topic] = None
+
+    def cannot_stand(self, topic: str, refusal: Refusal) -> bool:
+        """Why `topic` can't be carried, read after `to_describe` named it. False if that does not count any more."""
+        if self._answered(topic) is None:
+            return False
+        self.refuse(topic, refusal)
+        return True
 
     def take(self) -> Answer:
         """The next things to send, which are then no longer pending."""
@@ -214,6 +218,15 @@ class Watcher:
             if carried_now is not None and not carried_now.awaiting and carried_now.epoch == head.epoch:
                 answer.batches.append(Frames(topic, head.epoch, head.seq + 1, []))
         return answer
+
+    def _answered(self, topic: str) -> _Carried | None:
+        """Take an answer about `topic`; return the topic if the answer counts."""
+        carried = self._topics.get(topic)
+        if carried is None or not carried.asked:
+            return None  # removed meanwhile
+        carried.asked = False
+        # Frames were dropped meanwhile, or it was added again, or has another past: it is asked about once more.
+        return None if topic in self._awaiting else carried
 
     def _await(self, topic: str, carried: _Carried) -> None:
         carried.awaiting = True

@@ -50,7 +50,7 @@ _SOURCES = (
     Mutation(
         "stand_with_the_dropped",
         "a topic stands although frames of it were dropped since it was looked at",
-        (Edit(Watcher.stands, "if topic in self._awaiting:", "if False:"),),
+        (Edit(Watcher._answered, "None if topic in self._awaiting else carried", "carried"),),
         _SOURCE_TESTS,
     ),
     Mutation(

@@ -101,6 +101,10 @@ class _Noted:
         """See HubReport."""
         _log.info("frames_dropped")
 
+    def failed(self, topic: str, error: Exception) -> None:
+        """See HubReport."""
+        raise error
+
 
 async def _nothing() -> None:
     """What a check of delivery writes is no part of the simulation."""

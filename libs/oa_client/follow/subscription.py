@@ -160,17 +160,19 @@ class Subscription:
         """End: close the connection with a closing handshake. Everything applied is already persisted."""
         links = list(self._links.values())
         self._session.stop()
-        for link in links:
-            if link.socket is not None:
-                await link.socket.close()
-            link.task.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*(link.task for link in links), *self._tasks, return_exceptions=True)
-        self._links.clear()
-        for socket in self._leaving:  # the task that closes it may have been canceled before its first step
-            socket.abort()
-        self._leaving.clear()
+        try:
+            for link in links:
+                if link.socket is not None:
+                    await link.socket.close()
+        finally:  # also if the wait for the other end is given up
+            tasks = [*(link.task for link in links), *self._tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._links.clear()
+            for socket in self._leaving:  # the task that closes it may have been canceled before its first step
+                socket.abort()
+            self._leaving.clear()
 
     # ------------------------------------------------------------------------------------------------------- inputs
 
@@ -346,6 +348,10 @@ class _Link:
                 await asyncio.gather(writer, return_exceptions=True)
         except SocketClosed as closed:
             await self._owner.ended(self._generation, closed)
+        except Exception as error:  # noqa: BLE001 - also a defect of who opens sockets: nobody else hears of it
+            if self.socket is not None:
+                self.socket.abort()
+            await self._owner.ended(self._generation, _broken(error))
 
     async def _write(self, socket: Socket) -> None:
         with contextlib.suppress(SocketClosed):  # the reader reports it
@@ -356,6 +362,12 @@ class _Link:
 async def _leave(socket: Socket, leaving: set[Socket]) -> None:
     await socket.close()
     leaving.discard(socket)
+
+
+def _broken(error: Exception) -> SocketClosed:
+    if isinstance(error, Refusal):  # a setting that can't be used, for example
+        return SocketClosed(error.message, reason=error.reason, retry_after_ms=error.retry_after_ms)
+    return SocketClosed(f"the connection can't be used ({type(error).__name__}: {error}); check the gateway's address")
 
 
 def _decoded(data: bytes) -> ServerFrame:

@@ -96,9 +96,10 @@ class RunHandle:
         topic = run_events(self.run_id)
         began = await self._beginning(topic) if after_seq else None
         if began is None:
-            async for event in self._all_events():
-                if event.seq > after_seq:
-                    yield event
+            async with aclosing(self._all_events()) as events:
+                async for event in events:
+                    if event.seq > after_seq:
+                        yield event
             return
         cursor, state = began
         if state.latest_seq <= after_seq and state.ended:

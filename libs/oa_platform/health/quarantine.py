@@ -5,17 +5,22 @@ leaves that one out for a while, and goes on with the others:
 
     broken = Quarantine("watchdog", "run_id")
     overdue = await store.overdue_runs(page, broken)        # without `broken.ids`
-    await asyncio.gather(*(broken.attempt(run_id, partial(end, run_id)) for run_id in overdue))
+    (await broken.attempt_each({run_id: partial(end, run_id) for run_id in overdue})).check()
 
 A failure that concerns all of them, such as a database that is away, is raised: then the whole look has failed.
+
+A task that looks again at once as long as it finds something does so only while the quarantine `has_room`. Otherwise
+what is left out makes room for what breaks next, comes back at once, and the task never pauses.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import asyncpg
 import structlog
@@ -40,6 +45,19 @@ R = TypeVar("R", bound=_Row)
 
 
 _DEFAULTS = QuarantineSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Tried(Generic[T]):
+    """What became of many things: the results of those that were handled, and a failure that concerns all."""
+
+    results: Mapping[str, T]
+    failure: Exception | None
+
+    def check(self) -> None:
+        """Raise the failure, if there is one."""
+        if self.failure is not None:
+            raise self.failure
 
 
 class Quarantine:
@@ -69,6 +87,11 @@ class Quarantine:
         now_s = self._now_s()
         self._until_s = {one: until_s for one, until_s in self._until_s.items() if until_s > now_s}
         return list(self._until_s)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more can be left out while all the others stay so."""
+        return len(self.ids) < self._limits.max_things
 
     def hold(self, one: str) -> None:
         """Leave a thing out from now on, for a while."""
@@ -104,6 +127,23 @@ class Quarantine:
         with self.containing(one):
             result = await work()
         return result  # noqa: RET504 - `containing` may have ended its block before
+
+    async def attempt_each(self, works: Mapping[str, Callable[[], Awaitable[T]]]) -> Tried[T]:
+        """Do the work on each of them, at the same time, and return what became of them once all have been tried.
+
+        A failure that concerns all keeps none of them from being tried: one org alone may be `overloaded`, for example.
+        """
+        results: dict[str, T] = {}
+
+        async def attempt(one: str, work: Callable[[], Awaitable[T]]) -> None:
+            with self.containing(one):
+                results[one] = await work()
+
+        failures = await asyncio.gather(*(attempt(*item) for item in works.items()), return_exceptions=True)
+        failure = next((one for one in failures if one is not None), None)
+        if failure is not None and not isinstance(failure, Exception):
+            raise failure
+        return Tried(results, failure)
 
     async def together(self, ids: Sequence[str], work: Callable[[Sequence[str]], Awaitable[int]]) -> int:
         """Do work on many things at once, which does it on all of them or on none, and return how many it handled.

@@ -147,7 +147,12 @@ class Process:
         await self._parts.aclose()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
+        error: BaseException | None
+        if task.cancelled():
+            # By the drain, or else by what it waited for: then its work would not be done any more.
+            error = None if task.cancelling() else RuntimeError("it was canceled, and nobody had asked for that")
+        else:
+            error = task.exception()
         if error is not None and self._failure is None:
             self._failure = error
             _log.error("background_failed", task=task.get_name(), exc_info=error)

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Generic, TypeVar
 
+from oa_base.refusal import Refusal
+
 Q = TypeVar("Q")
 A = TypeVar("A")
 MAX_TOGETHER = 200
@@ -57,11 +59,19 @@ class Together(Generic[Q, A]):
     async def _answer_group(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         try:
             answers = await self._answer([question for question, _ in group])
+            answered = list(zip(group, answers, strict=True))
         except Exception as error:  # noqa: BLE001 - raised by those who asked
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error)
+            _fail(group, error)
             return
-        for (_, future), answer in zip(group, answers, strict=True):
+        except BaseException:
+            _fail(group, Refusal("unavailable", "the answer was given up; try again"))
+            raise
+        for (_, future), answer in answered:
             if not future.done():  # its caller has given up
                 future.set_result(answer)
+
+
+def _fail(group: Sequence[tuple[Q, asyncio.Future[A]]], error: Exception) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error)

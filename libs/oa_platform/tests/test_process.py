@@ -1,5 +1,6 @@
 """A process starts, says why when it can't, drains in order on a signal, and never hangs."""
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -22,9 +23,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from oa_base.refusal import Refusal
+from oa_platform.health.readiness import Readiness
 from oa_platform.http.proxies import NO_PROXY_OPTION
 from oa_platform.process.descriptors import MANY
-from oa_platform.process.lifecycle import EXIT_REFUSED, _report
+from oa_platform.process.lifecycle import EXIT_REFUSED, Process, _report
 from oa_platform.process.signals import STOP_SIGNALS
 from oa_testing.peers.authority import Authority
 from oa_testing.postgres import DEVELOPMENT, free_port
@@ -302,6 +304,31 @@ def test_a_defect_ends_the_process_with_a_log(mode: str, event: str) -> None:
     assert code == 1
     (record,) = [record for record in records if record["event"] == event]
     assert "ValueError: broken" in record["exception"]
+
+
+async def test_background_work_that_ends_by_a_cancel_from_within_ends_the_process() -> None:
+    """Nobody would notice that it is not done any more."""
+
+    async def work() -> None:
+        helper = asyncio.create_task(asyncio.sleep(3600))
+        helper.cancel()
+        await helper
+
+    async def goes_on() -> None:
+        await asyncio.Event().wait()
+
+    process = Process(Readiness(1.0))
+    process.background("goes on", goes_on())
+    process.background("work", work())
+    async with asyncio.timeout(PATIENCE_S):
+        await process.stopping.wait()
+    assert process.failed
+    await process.close()
+    process = Process(Readiness(1.0))
+    process.background("goes on", goes_on())
+    await asyncio.sleep(0)
+    await process.close()
+    assert not process.failed
 
 
 @pytest.mark.parametrize("mode", ["slow_drain", "no_drain"], ids=["one part is slow", "no part ends"])

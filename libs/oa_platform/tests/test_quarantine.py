@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import asyncpg
@@ -92,6 +93,38 @@ async def test_a_page_that_the_database_can_not_read_concerns_the_one() -> None:
     await broken.attempt("run_1", lambda: _failing(damage))
     await broken.attempt("run_2", lambda: _failing(refusal))
     assert broken.ids == ["run_1", "run_2"]
+
+
+async def test_what_concerns_all_keeps_none_of_the_others_from_being_tried() -> None:
+    broken, full = Quarantine("tests", "run_id"), Refusal("overloaded", "full")
+
+    async def slow() -> str:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return "done"
+
+    works: dict[str, Callable[[], Awaitable[str | int]]] = {
+        "run_1": partial(_failing, full),
+        "run_2": partial(_failing, ValueError("x")),
+        "run_3": slow,
+    }
+    tried = await broken.attempt_each(works)
+    assert (tried.results, broken.ids) == ({"run_3": "done"}, ["run_2"])
+    with pytest.raises(Refusal) as caught:
+        tried.check()
+    assert caught.value is full
+    (await broken.attempt_each({"run_1": _fine})).check()
+
+
+def test_there_is_room_until_as_many_are_left_out_as_may_be() -> None:
+    now = Now()
+    broken = Quarantine("tests", "run_id", QuarantineSettings(retry_s=60, max_things=2), now)
+    rooms = [broken.has_room]
+    for number in range(2):
+        broken.hold(f"run_{number}")
+        rooms.append(broken.has_room)
+    now.s = 60.0
+    assert [*rooms, broken.has_room] == [True, True, False, True]
 
 
 def test_rows_that_can_not_be_decoded_are_left_out() -> None:

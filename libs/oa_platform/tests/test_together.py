@@ -99,3 +99,21 @@ async def test_a_group_has_its_limit() -> None:
         answerer.allowed.release()
     assert await asyncio.gather(*tasks) == [2 * number for number in range(MAX_TOGETHER + 2)]
     assert [len(group) for group in answerer.groups] == [MAX_TOGETHER, 2]
+
+
+async def test_however_an_answer_ends_nobody_waits_for_ever() -> None:
+    async def too_few(questions: Sequence[int]) -> Sequence[int]:
+        return questions[1:]
+
+    async def canceled(questions: Sequence[int]) -> Sequence[int]:
+        helper = asyncio.create_task(asyncio.sleep(3600))
+        helper.cancel()
+        await helper
+        return questions
+
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(ValueError, match="shorter"):
+            await Together(too_few).ask(1)
+        with pytest.raises(Refusal) as caught:
+            await Together(canceled).ask(1)
+    assert caught.value.reason == "unavailable"

@@ -23,6 +23,8 @@ class MemoryTopics:
     floor: int = 0
     source: Source = "runtime"
     meanwhile: Callable[[], Awaitable[None]] | None = None
+    defects: dict[str, Exception] = field(default_factory=dict)
+    """Topic -> what reading its events raises; empty: what asking where topics stand raises."""
 
     def append(self, topic: str, *payloads: bytes) -> list[tuple[int, bytes]]:
         """Commit events; what a hub is told of it."""
@@ -39,6 +41,8 @@ class MemoryTopics:
     async def describe(self, topics: Collection[Topic]) -> Mapping[Topic, TopicDescription]:
         """See TopicStore."""
         self._check()
+        if "" in self.defects:
+            raise self.defects[""]
         found = {
             topic: TopicDescription(topic, TopicState(self.lineage, self.floor, len(self.events[str(topic)])))
             for topic in topics
@@ -50,6 +54,8 @@ class MemoryTopics:
     async def page(self, topic: Topic, after_seq: int, max_events: int, max_bytes: int) -> Sequence[tuple[int, bytes]]:
         """See TopicStore."""
         self._check()
+        if str(topic) in self.defects:
+            raise self.defects[str(topic)]
         after_seq = max(after_seq, self.floor)
         events = self.events[str(topic)][after_seq : after_seq + max_events]
         await self._given()
@@ -87,6 +93,7 @@ class Counted:
 
     def __init__(self) -> None:
         self.watched = self.frames_dropped = 0
+        self.failures: list[tuple[str, Exception]] = []
 
     def watching(self, difference: int) -> None:
         """See HubReport."""
@@ -95,6 +102,10 @@ class Counted:
     def dropped(self, frames: int) -> None:
         """See HubReport."""
         self.frames_dropped += frames
+
+    def failed(self, topic: str, error: Exception) -> None:
+        """See HubReport."""
+        self.failures.append((topic, error))
 
 
 def seqs(answer: pb.WatchTopicsResponse) -> list[int]:

@@ -31,7 +31,7 @@ class Stream:
         self._requests: asyncio.Queue[pb.WatchTopicsRequest | None] = asyncio.Queue()
         self.checks = DeliveryChecks(self._commit_check, interval_s=0.001)
         self.checks_committed = 0
-        self.checks_fail = False
+        self.checks_fail: Exception | None = None
         api = TopicApi(self.hub, self.checks, lambda _, refusal: self.noted.append(refusal.reason))
         self.answers = api.WatchTopics(self._asked(), None)
 
@@ -41,7 +41,7 @@ class Stream:
 
     async def _commit_check(self) -> None:
         if self.checks_fail:
-            raise Refusal("unavailable", "the database is away")
+            raise self.checks_fail
         self.checks_committed += 1
 
     def ask(self, add: tuple[str, ...] = (), remove: tuple[str, ...] = (), checks: bool = False) -> None:
@@ -227,7 +227,8 @@ async def test_delivery_checks_come_when_they_were_heard_of_and_to_those_who_ask
     assert (seqs(answer), answer.delivery_check) == ([1], 0)
 
 
-async def test_checks_are_committed_while_a_stream_wants_them_and_after_failures() -> None:
+@pytest.mark.parametrize("fails", [Refusal("unavailable", "the database is away"), ValueError("a defect")], ids=repr)
+async def test_checks_are_committed_while_a_stream_wants_them_and_after_failures(fails: Exception) -> None:
     stream = Stream()
     running = asyncio.create_task(stream.checks.run())
     stream.ask((T,))
@@ -235,10 +236,10 @@ async def test_checks_are_committed_while_a_stream_wants_them_and_after_failures
     for _ in range(10):
         await asyncio.sleep(0)
     assert stream.checks_committed == 0
-    stream.checks_fail = True
+    stream.checks_fail = fails
     stream.ask((U,), checks=True)
     await stream.next()
-    stream.checks_fail = False
+    stream.checks_fail = None
     await eventually(lambda: stream.checks_committed > 1)
     stream.end()
     with pytest.raises(StopAsyncIteration):
@@ -314,6 +315,27 @@ async def test_a_head_that_was_read_earlier_hides_nothing_from_a_watcher() -> No
         assert [one.state.head for one in slow.take().watched] == [3]
 
 
+async def test_a_refusal_that_was_read_before_its_topic_was_added_anew_refuses_nothing() -> None:
+    """The topic is created in between: who adds it then must not hear that there is none."""
+    store = MemoryTopics({})
+    hub = TopicHub(store, TopicLimits(), Counted())
+    with hub.watcher(lambda: None) as watcher:
+
+        async def comes_to_be() -> None:
+            hub.remove(watcher, [T])
+            store.append(T, b"1")
+            hub.add(watcher, [T])
+
+        hub.add(watcher, [T])
+        store.meanwhile = comes_to_be
+        await hub.describe(watcher)
+        assert watcher.take().refused == []
+        await hub.describe(watcher)
+        assert [(str(one.topic), one.state.head) for one in watcher.take().watched] == [(T, 1)]
+        hub.publish(T, store.append(T, b"2"))
+        assert [batch.first_seq for batch in watcher.take().batches] == [2]
+
+
 async def test_a_failed_repair_is_made_again_though_nothing_else_is_marked() -> None:
     stream = Stream(TopicLimits(poll_interval_ms=0))
     running = asyncio.create_task(stream.hub.run())
@@ -326,6 +348,40 @@ async def test_a_failed_repair_is_made_again_though_nothing_else_is_marked() -> 
         await asyncio.sleep(0)
     stream.store.away = False
     assert seqs(await stream.next()) == [1]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_topic_that_a_defect_keeps_from_being_read_holds_up_no_other() -> None:
+    stream = Stream(TopicLimits(poll_interval_ms=0))
+    running = asyncio.create_task(stream.hub.run())
+    stream.ask((T, U))
+    await stream.next()
+    defect = stream.store.defects[T] = ValueError("a defect")
+    for topic in (T, U):
+        stream.store.append(topic, b"1")  # by another replica
+    stream.hub.read_again(lambda _: True)
+    assert [batch.topic for batch in (await stream.next()).batches] == [U]
+    assert stream.report.failures == [(T, defect)]
+    stream.store.defects.clear()
+    stream.hub.read_again(lambda _: True)
+    assert [batch.topic for batch in (await stream.next()).batches] == [T]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_topics_are_asked_about_again_after_a_defect() -> None:
+    stream = Stream(TopicLimits(poll_interval_ms=20))
+    running = asyncio.create_task(stream.hub.run())
+    stream.ask((T,))
+    await stream.next()
+    stream.store.defects[""] = defect = ValueError("a defect")
+    stream.store.append(T, b"1")  # by another replica
+    stream.hub.read_again(lambda _: True)
+    await eventually(lambda: len(stream.report.failures) > 1)
+    stream.store.defects.clear()
+    assert [batch.topic for batch in (await stream.next()).batches] == [T]
+    assert set(stream.report.failures) == {("", defect)}
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

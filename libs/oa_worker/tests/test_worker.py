@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import cast
 
 import grpc
 import pytest
@@ -187,6 +188,27 @@ async def test_a_defect_in_one_adapter_fails_its_run_only(defect: BaseException)
         await runtime.until(lambda: all(log.finished for log in runtime.logs.values()))
     assert runtime.logs[RUN].events[-1].run_finished.reason == "adapter_error"
     assert numbers(runtime, OTHER_RUN) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("ends", ["canceled by itself", "without a finish"])
+async def test_an_adapter_that_ends_in_no_way_of_the_contract_fails_its_run(ends: str) -> None:
+    """The run would otherwise be nobody's, and this worker's for as long as it lives."""
+
+    class Odd(Script):
+        name = "odd"
+
+        async def run(self, assignment: Assignment, emit: Emit) -> RunFinished:
+            if ends == "without a finish":
+                return cast("RunFinished", "done")
+            helper = asyncio.create_task(asyncio.sleep(3600))
+            helper.cancel()
+            await helper
+            return SUCCEEDED
+
+    runtime = FakeRuntime({RUN: RunSpec(adapter="odd"), OTHER_RUN: RunSpec(adapter="script")})
+    async with runtime.running(), working(runtime, Odd(), Script(3)):
+        await runtime.until(lambda: all(log.finished for log in runtime.logs.values()))
+    assert runtime.logs[RUN].events[-1].run_finished.reason == "adapter_error"
 
 
 async def test_whoever_only_watches_takes_no_run_with_it(caplog: pytest.LogCaptureFixture) -> None:

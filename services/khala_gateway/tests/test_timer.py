@@ -89,6 +89,35 @@ async def test_a_timer_that_fails_or_stops_another_harms_no_third(alarms: Alarms
     assert stopped.rang_at_ms == []
 
 
+async def test_a_time_that_stays_in_the_past_rings_once_a_tick() -> None:
+    times: list[int] = []
+
+    def due(at_ms: int) -> None:
+        times.append(at_ms)
+        assert len(times) <= 3, "the loop is held up"
+        late.arm()
+
+    alarms = Alarms(now_ms)
+    late = SessionTimer(cast("ServerSession", Session(now_ms() - 1)), alarms, due)
+    late.arm()
+    await eventually(lambda: len(times) == 3)
+    late.stop()
+    assert len({at_ms // TICK_MS for at_ms in times}) == 3
+
+
+async def test_a_time_that_another_session_postpones_is_kept(alarms: Alarms) -> None:
+    def postpones() -> None:
+        postponed.session.wake_at_ms = now_ms() + 3_600_000
+        postponed.timer.arm()
+
+    at_ms = now_ms() + TICK_MS
+    Bell(alarms, at_ms, postpones)
+    postponed, third = Bell(alarms, at_ms), Bell(alarms, at_ms)
+    await eventually(lambda: bool(third.rang_at_ms))
+    assert postponed.rang_at_ms == []
+    postponed.timer.stop()
+
+
 async def test_a_closed_session_is_not_told(alarms: Alarms) -> None:
     closed, open_one = Bell(alarms, now_ms() + TICK_MS), Bell(alarms, now_ms() + 3 * TICK_MS)
     closed.session.wake_at_ms = NEVER

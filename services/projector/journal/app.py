@@ -14,7 +14,7 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import Source, Topic, TopicClass
-from oa_platform.health.failures import surviving
+from oa_platform.health.failures import note_survived, surviving
 from oa_platform.telemetry.tracing import sampled_traceparent
 from oa_topics.hub import TopicHub
 from oa_topics.store import StateAt, TopicDescription
@@ -175,6 +175,10 @@ class Unreported:
 
     def dropped(self, frames: int) -> None:
         """See HubReport."""
+
+    def failed(self, topic: str, error: Exception) -> None:
+        """See HubReport."""
+        note_survived(_log, "topic_not_read", error, topic=topic)
 
 
 class Publication:

@@ -188,21 +188,20 @@ class Children:
         """Tell parents, and end orphans. Raises Refusal unavailable."""
         broken, page = self._broken, self._limits.page
         ended = await self._families.ended(page, broken)
-        told = await asyncio.gather(*(broken.attempt(child.run_id, partial(self._told, child)) for child in ended))
-        if told:
-            await self._families.told([run_id for run_id in told if run_id is not None])
+        told = await broken.attempt_each({child.run_id: partial(self._told, child) for child in ended})
+        if told.results:
+            await self._families.told(list(told.results))
         orphans = await self._families.orphans(page, broken.ids)
-        await asyncio.gather(
-            *(broken.attempt(orphan.run_id, partial(self._log.do, _cancel(orphan))) for orphan in orphans)
-        )
+        canceled = await broken.attempt_each({one.run_id: partial(self._log.do, _cancel(one)) for one in orphans})
         if len(ended) == page or len(orphans) == page:
             self._word.give()
+        told.check()
+        canceled.check()
 
-    async def _told(self, child: EndedChild) -> str:
-        """Tell a child's parent of its end, if it still waits for that; return the child's id."""
+    async def _told(self, child: EndedChild) -> None:
+        """Tell a child's parent of its end, if it still waits for that."""
         if child.is_awaited:
             await self._tell(_finished(child))
-        return child.run_id
 
     async def _tell(self, told: TellChild) -> None:
         try:

@@ -88,12 +88,13 @@ class Places:
         for _ in range(len(self._heard)):
             await self._take_first()
         runs = await self._store.open_runs(self._limits.page, self._broken.ids)
-        await asyncio.gather(*(self._broken.attempt(one.run_id, partial(self._log.do, _cancel(one))) for one in runs))
-        if runs:
-            _log.info("runs_of_deleted_orgs_canceled", runs=len(runs))
-        if len(runs) == self._limits.page:
+        tried = await self._broken.attempt_each({one.run_id: partial(self._log.do, _cancel(one)) for one in runs})
+        if tried.results:
+            _log.info("runs_of_deleted_orgs_canceled", runs=len(tried.results))
+        if len(runs) == self._limits.page and self._broken.has_room:
             self._word.give()
         await self._on_look()
+        tried.check()
 
     async def _take_first(self) -> None:
         """Carry out the first change. One that can't be carried out because of a defect waits behind the others, until

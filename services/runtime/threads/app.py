@@ -6,7 +6,6 @@ not requested again.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +69,7 @@ class Threads:
     async def look_once(self) -> None:
         """Request the end of interrupted runs. Raises Refusal unavailable."""
         found = await self._store.interrupted(self._page, self._broken.ids)
-        await asyncio.gather(*(self._broken.attempt(one.run_id, partial(self._log.do, _cancel(one))) for one in found))
+        (await self._broken.attempt_each({one.run_id: partial(self._log.do, _cancel(one)) for one in found})).check()
 
 
 def _cancel(one: Interrupted) -> RequestCancel:

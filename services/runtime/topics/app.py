@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
 
+import structlog
+
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import RUN_EVENTS, WORKER_LIFECYCLE, Source, Topic, TopicClass
+from oa_platform.health.failures import note_survived
 from oa_platform.telemetry.tracing import sampled_traceparent
 from oa_runlog import wire
 from oa_runlog.proof.chain import chain_start
@@ -22,6 +25,8 @@ from services.runtime.log.app.ports import RunExcerpts, RunPages
 from services.runtime.log.domain.records import LogRecord, RunExcerpt
 from services.runtime.topics import metrics
 from services.runtime.topics.domain import RunStanding, WorkerStanding
+
+_log = structlog.get_logger(__name__)
 
 
 class Standings(Protocol):
@@ -210,6 +215,10 @@ class HubMetrics:
     def dropped(self, frames: int) -> None:
         """See HubReport."""
         metrics.FRAMES_DROPPED.inc(frames)
+
+    def failed(self, topic: str, error: Exception) -> None:
+        """See HubReport."""
+        note_survived(_log, "topic_not_read", error, topic=topic)
 
 
 class LiveEvents:

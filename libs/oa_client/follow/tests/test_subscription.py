@@ -14,9 +14,11 @@ from oa_client.core.models import SyncGrant
 from oa_client.core.store import MemoryStore, WatermarkStore
 from oa_client.cpython.network import WebSockets
 from oa_client.cpython.sqlite_store import SqliteStore
+from oa_client.cpython.websocket import WebSocket
 from oa_client.follow.subscription import Subscription
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, FakeTokens, Fault, Topic
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
+from oa_client.transport import Socket
 from oa_khala.client.commands import Apply, ClientLimits
 from oa_khala.client.topics import Counts
 from oa_khala.frames import Cursor, ErrorFrame
@@ -323,6 +325,93 @@ async def test_a_subscription_that_has_ended_leaves_no_connection_open() -> None
                 await follow_to(subscribed, 2)
         async with asyncio.timeout(PATIENCE_S):
             await served.ended.wait()
+
+
+class BreakingSockets(WebSockets):
+    """Breaks in a way that no network does, as with a host that can't be a name, before it opens anything."""
+
+    def __init__(self, *breaks: Exception) -> None:
+        super().__init__()
+        self._breaks = deque(breaks)
+
+    async def open(self, url: str, subprotocol: str) -> Socket:
+        if self._breaks:
+            raise self._breaks.popleft()
+        return await super().open(url, subprotocol)
+
+
+async def test_whatever_keeps_a_connection_from_opening_is_said_and_it_is_opened_again() -> None:
+    """The limit on the time of an attempt is far away: nothing else would tell of the end of this one."""
+    limits = ClientLimits(connect_timeout_ms=3_600_000)
+    async with gateway(2).running() as served:
+        sockets = BreakingSockets(UnicodeError("label empty or too long"))
+        tokens = FakeTokens(served.url)
+        async with Subscription(DEVICE, "oa-test/0.1.0", tokens, sockets, MemoryStore(), limits=limits) as subscribed:
+            updates = await follow_to(subscribed, 2)
+    broken = [update.message for update in updates if isinstance(update, Connection) and not update.open]
+    assert len(broken) == 1
+    assert "UnicodeError" in broken[0]
+
+
+async def test_a_connection_that_breaks_as_no_network_does_is_closed_and_opened_again() -> None:
+    class Breaks(WebSocket):
+        async def receive(self) -> bytes:
+            raise ValueError("a defect")
+
+    class Once(WebSockets):
+        opened = 0
+
+        async def open(self, url: str, subprotocol: str) -> Socket:
+            opened = await super().open(url, subprotocol)
+            assert isinstance(opened, WebSocket)
+            self.opened += 1
+            return Breaks(opened._connection) if self.opened == 1 else opened
+
+    async with gateway(2).running() as served:
+        tokens, store = FakeTokens(served.url), MemoryStore()
+        async with Subscription(DEVICE, "oa-test/0.1.0", tokens, Once(), store) as subscribed:
+            await follow_to(subscribed, 2)
+            async with asyncio.timeout(PATIENCE_S):
+                await served.ended.wait()
+
+
+async def test_a_setting_that_keeps_a_connection_from_opening_ends_the_subscription() -> None:
+    sockets = BreakingSockets(Refusal("invalid_setting", "the file of authorities can't be used", field="OA_CA_FILE"))
+    async with (
+        gateway(2).running() as served,
+        Subscription(DEVICE, "oa-test/0.1.0", FakeTokens(served.url), sockets, MemoryStore()) as subscribed,
+    ):
+        with pytest.raises(Refusal) as caught:
+            await follow_to(subscribed, 2)
+    assert caught.value.reason == "invalid_setting"
+
+
+async def test_a_close_that_is_interrupted_leaves_no_task_behind() -> None:
+    class Stays(WebSocket):
+        """Its other end does not take part in the closing handshake."""
+
+        async def close(self) -> None:
+            closing.set()
+            await asyncio.Event().wait()
+
+    class Staying(WebSockets):
+        async def open(self, url: str, subprotocol: str) -> Socket:
+            opened = await super().open(url, subprotocol)
+            assert isinstance(opened, WebSocket)
+            return Stays(opened._connection)
+
+    closing = asyncio.Event()
+    before = asyncio.all_tasks()
+    async with gateway(2).running() as served:
+        subscribed = Subscription(DEVICE, "oa-test/0.1.0", FakeTokens(served.url), Staying(), MemoryStore())
+        await follow_to(subscribed, 2)
+        ending = asyncio.create_task(subscribed.close())
+        await closing.wait()
+        links = [link.task for link in subscribed._links.values()]
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
+        assert [task.done() for task in links] == [True]
+    assert asyncio.all_tasks() == before
 
 
 async def test_reading_stops_while_nobody_takes_the_updates() -> None:

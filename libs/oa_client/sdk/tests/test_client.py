@@ -7,6 +7,7 @@ import copy
 import pickle
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,6 +123,17 @@ async def test_events_go_on_exactly_after_a_break_and_after_a_seq() -> None:
     assert (first, *others) == (None, None, None)  # a gateway without snapshots: all events are read
     assert second is not None
     assert (second.epoch, second.applied_seq) == (EPOCH, 2)
+
+
+async def test_who_stops_reading_events_has_no_connection_left() -> None:
+    """As soon as the block ends, and not once the garbage is collected."""
+    async with FakeGateway({TOPIC: Topic(list(RUN.events))}).running() as gateway:
+        before = asyncio.all_tasks()
+        async with aclosing(handle(gateway, None).events()) as events:
+            async for _ in events:
+                break
+        left = [task.get_coro().__qualname__ for task in asyncio.all_tasks() - before]  # type: ignore[union-attr]
+    assert not [name for name in left if name.startswith(("_Link.", "Subscription."))]
 
 
 def with_snapshot(count: int, floor: int = 0) -> FakeGateway:

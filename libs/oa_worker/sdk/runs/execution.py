@@ -84,15 +84,27 @@ class Execution:
             message = f"this worker has no adapter {assignment.spec.adapter!r}; start one that has it"
             return failed("adapter_not_available", message)
         try:
-            return await self._adapter.run(assignment, self._appender.emit)
+            finish: object = await self._adapter.run(assignment, self._appender.emit)
+            if isinstance(finish, RunFinished):
+                return finish
+            _log.error("adapter %s returned no RunFinished of run %s", assignment.spec.adapter, assignment.run_id)
         except Refusal as refusal:
             if refusal.info.action is ClientAction.STOP_WORK:
                 raise  # the run is somebody else's, which the adapter learned first
             return refused(refusal)
-        # Neither an adapter's defect nor an exit that it calls may end the worker's other runs.
-        except (Exception, SystemExit):  # noqa: BLE001
+        # Neither an adapter's defect nor an exit that it calls may end the worker's other runs. Nor may a cancel that
+        # came from within leave this run without an end.
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_canceled():
+                raise
             _log.exception("adapter %s failed on run %s", assignment.spec.adapter, assignment.run_id)
-            return failed("adapter_error", f"adapter {assignment.spec.adapter!r} failed; the worker's log says how")
+        return failed("adapter_error", f"adapter {assignment.spec.adapter!r} failed; the worker's log says how")
+
+
+def _is_canceled() -> bool:
+    """Whether somebody asked the current task to end. A task that it waited for may have been canceled instead."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def refused(refusal: Refusal) -> RunFinished:

@@ -21,6 +21,9 @@ class Alarms:
         self._ticks: list[int] = []
         self._handle: asyncio.TimerHandle | None = None
         self._handle_tick = 0
+        # The tick in which timers rang last. None rings in it again: one whose session's time stays in the past would
+        # otherwise keep the loop busy for ever.
+        self._rang_tick = -1
 
     def add(self, timer: "SessionTimer", at_ms: int) -> None:
         """Ring `timer` at `at_ms`, or up to a tick later."""
@@ -36,24 +39,28 @@ class Alarms:
         self._due.get(-(-at_ms // TICK_MS), {}).pop(timer, None)
 
     def _arm(self) -> None:
+        tick = max(self._ticks[0], self._rang_tick + 1)
         if self._handle is not None:
-            if self._handle_tick <= self._ticks[0]:
+            if self._handle_tick <= tick:
                 return
             self._handle.cancel()
-        self._handle_tick = self._ticks[0]
+        self._handle_tick = tick
         delay_s = max(0, self._handle_tick * TICK_MS - self._now_ms()) / 1000
         self._handle = asyncio.get_running_loop().call_later(delay_s, self._ring)
 
     def _ring(self) -> None:
-        """Ring all timers that are due. A failing one doesn't affect the others."""
-        self._handle = None
+        """Ring all timers that are due, each once. A failing one doesn't affect the others."""
         loop, now_ms = asyncio.get_running_loop(), self._now_ms()
+        self._rang_tick = max(self._rang_tick, now_ms // TICK_MS)
+        due: list[SessionTimer] = []
         while self._ticks and self._ticks[0] * TICK_MS <= now_ms:
-            for timer in self._due.pop(heapq.heappop(self._ticks)):
-                try:
-                    timer.ring(now_ms)
-                except Exception as error:  # noqa: BLE001 - as the loop does with what it calls
-                    loop.call_exception_handler({"message": "a session's timer failed", "exception": error})
+            due += self._due.pop(heapq.heappop(self._ticks))
+        self._handle = None
+        for timer in due:
+            try:
+                timer.ring(now_ms)
+            except Exception as error:  # noqa: BLE001 - as the loop does with what it calls
+                loop.call_exception_handler({"message": "a session's timer failed", "exception": error})
         if self._ticks:
             self._arm()
 
@@ -88,7 +95,7 @@ class SessionTimer:
             self._at_ms = None
 
     def ring(self, now_ms: int) -> None:
-        """Call `due` with the time, unless the timer was stopped after the alarm."""
-        if self._at_ms is not None:
+        """Call `due` with the time, unless the timer was stopped or set to a later time after the alarm."""
+        if self._at_ms is not None and self._at_ms <= now_ms:
             self._at_ms = None
             self._due(now_ms)

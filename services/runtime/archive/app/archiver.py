@@ -64,7 +64,8 @@ class Archiver:
             await asyncio.sleep(self._limits.poll_ms / 1000)
 
     async def archive_page(self) -> int:
-        """Archive a page of runs that are due; return how many were. 0 while another replica does it."""
+        """Archive a page of runs that are due; return how many there were. 0 while another replica does it, and while
+        more fail than can be left out: the archive is away, and others are not looked for at once."""
         if not await self._held():
             return 0
         due = await self._records.due(self._limits.classes.ages, self._failed.ids, self._limits.page)
@@ -72,7 +73,7 @@ class Archiver:
             if not await self._held():
                 break
             await self._try(run_id)
-        return len(due)
+        return len(due) if self._failed.has_room else 0
 
     async def _held(self) -> bool:
         return await self._records.hold(self._holder, self._limits.lease_ms)

@@ -6,10 +6,10 @@ import asyncio
 import errno
 import os
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -18,6 +18,8 @@ from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
 from oa_platform.config.loading import load
+from oa_platform.config.shared import QuarantineSettings
+from oa_platform.health.quarantine import Quarantine
 from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.proof.verify import verify_receipt
 from oa_testing.metrics import value_of
@@ -26,7 +28,9 @@ from openagents.runtime.v1 import receipt_service_pb2
 from openagents.sync.v1 import topic_service_pb2
 from services.runtime.archive import metrics
 from services.runtime.archive.app.archive import Archive, Archived, ArchiveRecords
+from services.runtime.archive.app.archiver import Archiver
 from services.runtime.archive.app.spool import Spool
+from services.runtime.archive.limits import ArchiveLimits
 from services.runtime.archive.store.objects import DirectoryObjects
 from services.runtime.archive.tests.archive_rig import OUTPUTS, Rig, archive_rig, only_default
 from services.runtime.archive.tests.damage import DAMAGES, damaged
@@ -352,6 +356,42 @@ async def test_failures_are_counted(runtime_database: Database, tmp_path: Path) 
     assert value_of(metrics.ARCHIVES_FAILED.labels("archive_damaged")) == failed + 3
     assert value_of(metrics.ARCHIVE_DAMAGED) == damaged_objects + 3
     assert value_of(metrics.RUNS_ARCHIVED) == archived + 3
+
+
+class Due:
+    """More runs are due than may be left out."""
+
+    def __init__(self, runs: int) -> None:
+        self._runs = [f"run_{number}" for number in range(runs)]
+        self.looks = 0
+
+    async def hold(self, *_: object) -> bool:
+        return True
+
+    async def due(self, _ages: object, except_for: Sequence[str], limit: int) -> list[str]:
+        self.looks += 1
+        if self.looks > 3 * len(self._runs):
+            pytest.fail("it never pauses")
+        return [run_id for run_id in self._runs if run_id not in except_for][:limit]
+
+
+async def test_an_archive_that_is_away_for_more_runs_than_are_left_out_is_asked_with_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(_archiver: Archiver, _run_id: str) -> bool:
+        raise Refusal("unavailable", "away")
+
+    async def paused(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Archiver, "archive_run", away)
+    monkeypatch.setattr("services.runtime.archive.app.archiver.asyncio.sleep", paused)
+    due, nothing = Due(runs=9), cast("Any", None)
+    limits = ArchiveLimits(classes=only_default(0))
+    archiver = Archiver("rep_test", nothing, cast("Any", due), nothing, nothing, nothing, limits)
+    monkeypatch.setattr(archiver, "_failed", Quarantine("archiver", "run_id", QuarantineSettings(max_things=2)))
+    with pytest.raises(KeyboardInterrupt):
+        await archiver.run()
 
 
 @pytest.mark.parametrize("error", [Refusal("unavailable", "away"), RuntimeError("a defect")], ids=repr)

@@ -23,6 +23,7 @@ import structlog
 
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import RETRY_AFTER_MS, refusal_of
+from oa_platform.tasks.ending import is_to_end
 from oa_runlog.authority.commands import Command
 from oa_runlog.authority.limits import RunLimits
 from services.runtime.log import metrics
@@ -105,10 +106,14 @@ class Sequencer:
         """One writer: commit until closed, on a new connection whenever the old one is gone."""
         while (batch := await self._next_batch()) is not None:
             # A failure ends the connection. The commands concerned have been answered, and it has been logged.
-            with suppress(Exception):
-                async with AsyncExitStack() as stack:
-                    session = await self._connect(stack, batch)
-                    await self._write_over(session, batch)
+            try:
+                with suppress(Exception):
+                    async with AsyncExitStack() as stack:
+                        session = await self._connect(stack, batch)
+                        await self._write_over(session, batch)
+            except asyncio.CancelledError:
+                if is_to_end():
+                    raise
 
     async def _next_batch(self) -> PendingBatch | None:
         """Wait for a batch and take it; None once closed and nothing is left."""

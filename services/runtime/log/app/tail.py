@@ -19,7 +19,7 @@ from prometheus_client import Gauge
 
 from oa_base.refusal import Refusal
 from oa_base.ring import Ring
-from oa_platform.health.failures import note_survived
+from oa_platform.health.failures import note_survived, reason_of
 from oa_platform.telemetry.tracing import sampled_traceparent
 from services.runtime.authority.domain import Head
 from services.runtime.log import metrics
@@ -175,6 +175,9 @@ class Tail:
                     self._offer(partition, records)
         except Refusal as refusal:
             return refusal.reason
+        except Exception as error:  # noqa: BLE001 - the other partitions go on
+            note_survived(_log, "partition_not_followed", error, partition=partition.number)
+            return reason_of(error)
         return ""
 
     async def _is_stored(self, partition: _Partition) -> bool:

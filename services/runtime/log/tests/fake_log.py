@@ -26,7 +26,8 @@ class FakeLog:
         self.sessions: list[FakeSession] = []
         self.is_away = False
         self.failing: set[int] = set()
-        """Partitions of which nothing can be stored: the connection breaks."""
+        """Partitions of which nothing can be stored: the connection breaks, as `failure` says."""
+        self.failure: type[BaseException] = ConnectionResetError
         self.defective: set[str] = set()
         """Runs whose changes the database refuses, and with them all of their batch."""
         self.reached: dict[int, asyncio.Event] = {}
@@ -78,7 +79,7 @@ class FakeLog:
                     await self._held[partition].wait()
             await asyncio.sleep(0)
             if self.failing.intersection(partitions):
-                raise ConnectionResetError
+                raise self.failure
             yield
         finally:
             self._under_way.difference_update(partitions)

@@ -28,13 +28,15 @@ def behind() -> int:
 
 
 class FakeLog:
-    """A table: what was committed. `broken` reads are refused, and all of the partitions in `damaged`."""
+    """A table: what was committed. `broken` reads are refused, and all of the partitions in `damaged` fail as `damage`
+    does."""
 
     def __init__(self, partitions: int = 1) -> None:
         self.table: dict[int, list[LogRecord]] = {partition: [] for partition in range(partitions)}
         self.reads = 0
         self.broken = 0
         self.damaged: set[int] = set()
+        self.damage: Exception = Refusal("archive_damaged", "damaged by the test")
 
     def commit(self, count: int, partition: int = 0) -> dict[int, list[LogRecord]]:
         rows = self.table[partition]
@@ -52,7 +54,7 @@ class FakeLog:
             self.broken -= 1
             raise Refusal("unavailable", "broken by the test")
         if partition in self.damaged:
-            raise Refusal("archive_damaged", "damaged by the test")
+            raise self.damage
         return self.table[partition][after : after + max_entries]
 
     async def bytes_page(self, partition: int, after: int, max_entries: int, max_bytes: int) -> list[bytes]:

@@ -220,10 +220,12 @@ async def test_a_defect_in_one_command_does_not_take_its_neighbours_with_it(monk
 # ------------------------------------------------------------------------------------------------- failures
 
 
-async def test_a_batch_that_fails_is_refused_alone_and_its_runs_are_read_again() -> None:
+@pytest.mark.parametrize("failure", [ConnectionResetError, asyncio.CancelledError])
+async def test_a_batch_that_fails_is_refused_alone_and_its_runs_are_read_again(failure: type[BaseException]) -> None:
+    """Also if the connection cancels what waits for it: nobody has asked the writer to end."""
     async with scene(SequencerLimits(writers=1, batch_commands=1)) as one:
         bad, good = await one.run_in(3), await one.run_in(4)
-        one.log.failing = {3}
+        one.log.failing, one.log.failure = {3}, failure
         before = len(one.log.sessions)
         answers = [one.submit(append(bad, "a")), one.submit(append(good, "b"))]
         assert await settled(*answers) == ["unavailable", "stored"]

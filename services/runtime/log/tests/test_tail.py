@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oa_base.refusal import Refusal
 from oa_platform.tests.traces import collected, current_trace_id, span
 from oa_testing.waiting import PATIENCE_S, eventually
 from services.runtime.authority.domain import Head
@@ -133,8 +134,10 @@ async def test_a_read_that_fails_is_made_again() -> None:
         assert (heard, log.reads) == ([1, 2], 4)
 
 
-async def test_a_partition_that_can_not_be_read_holds_up_no_other() -> None:
+@pytest.mark.parametrize("damage", [Refusal("archive_damaged", "damaged"), ValueError("a defect")], ids=repr)
+async def test_a_partition_that_can_not_be_read_holds_up_no_other(damage: Exception) -> None:
     log = FakeLog(2)
+    log.damage = damage
     async with following(log) as (tail, heard):
         log.damaged = {0}
         for partition in (0, 1):

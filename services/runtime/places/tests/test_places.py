@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from oa_base.refusal import Refusal
 from oa_platform.auth.revocations import PlaceChange, Revocation
+from oa_platform.config.shared import QuarantineSettings
 from oa_platform.health.failures import refusal_from_rpc_error
 from oa_platform.system.ids import new_id
 from oa_testing.postgres import Database
@@ -242,3 +243,31 @@ async def test_what_could_not_be_carried_out_is_tried_again_in_its_order() -> No
     running.cancel()
     assert flaky.stopped == ["usr_1", "usr_2"]
     assert flaky.taken == ["usr_1", "usr_1", "usr_1", "usr_2"]
+
+
+class Unending:
+    """Runs of a deleted org whose cancel meets a defect, each time."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    async def open_runs(self, limit: int, left_out: Sequence[str]) -> list[OpenRun]:
+        self.looks += 1
+        return [OpenRun(one, "org_1") for one in ("run_1", "run_2", "run_3") if one not in left_out][:limit]
+
+    async def do(self, _command: object) -> None:
+        raise ValueError("a defect")
+
+    async def look(self) -> None: ...
+
+
+async def test_more_runs_with_a_defect_than_are_left_out_make_no_look_follow_on_another() -> None:
+    unending: Any = Unending()
+    limits = PlaceLimits(page=1, look_interval_s=3600, quarantine=QuarantineSettings(max_things=1))
+    places = Places(unending, unending, unending.look, unending.look, limits)
+    places._word.give()
+    running = asyncio.create_task(places.run())
+    for _ in range(200):
+        await asyncio.sleep(0)
+    running.cancel()
+    assert 0 < unending.looks < 5

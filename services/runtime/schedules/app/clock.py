@@ -98,7 +98,7 @@ class ScheduleClock:
                 await change.store(one.after, one.records)
         for one in done:
             _tell(one, change)
-        return bool(change.schedules) or self._broken.taken > taken
+        return (bool(change.schedules) or self._broken.taken > taken) and self._broken.has_room
 
     async def _settled(self, change: Change) -> list[_Moved]:
         due, done = list[Due](), list[_Moved]()
@@ -114,11 +114,13 @@ class ScheduleClock:
                 note_survived(_log, "schedule_broken", error, **_about(schedule))
                 done.append(_Moved(schedule, unusable(schedule, _defect()), ()))
         standings = await change.standings(due) if due else []
-        moving = (
-            (one, partial(self._move, one, standing, change.now)) for one, standing in zip(due, standings, strict=True)
-        )
-        moves = await asyncio.gather(*(self._broken.attempt(one.schedule.schedule_id, move) for one, move in moving))
-        return done + [one for one in moves if one is not None]
+        moving = {
+            one.schedule.schedule_id: partial(self._move, one, standing, change.now)
+            for one, standing in zip(due, standings, strict=True)
+        }
+        moves = await self._broken.attempt_each(moving)
+        moves.check()
+        return done + [one for one in moves.results.values() if one is not None]
 
     async def _move(self, one: Due, standing: Standing, now: datetime) -> _Moved | None:
         """Settle the times of one schedule. None: its run can't be created now, and is tried again."""

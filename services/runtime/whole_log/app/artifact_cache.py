@@ -85,6 +85,10 @@ class OpenArtifact:
         raise Refusal("archive_damaged", text, metadata={"run_id": self.run_id, "seq": str(seq)})
 
 
+_Kept = OrderedDict[str, OpenArtifact]
+"""Run -> its artifact; the one used last is the last."""
+
+
 class ArtifactCache:
     """Keeps artifacts open. Its callers take turns, so that the limits hold for all of them together."""
 
@@ -92,7 +96,7 @@ class ArtifactCache:
         self._records = records
         self._archive = archive
         self._limits = limits
-        self._kept: OrderedDict[str, OpenArtifact] = OrderedDict()
+        self._kept: _Kept = OrderedDict()
         self._turn = asyncio.Lock()
         self._is_away = False
         """Whether the archive could not be read the last time, so that the log says it once, and not for each run."""
@@ -109,35 +113,37 @@ class ArtifactCache:
             yield {}
             return
         async with self._turn:
-            found = await self._records.find_all([one for one in run_ids if one not in self._kept])
-            sizes = [self._kept[one].spool.size if one in self._kept else found[one].bytes for one in run_ids]
+            kept = self._kept
+            found = await self._records.find_all([one for one in run_ids if one not in kept])
+            sizes = [kept[one].spool.size if one in kept else found[one].bytes for one in run_ids]
             wanted = run_ids[: affordable(sizes, self._limits.artifacts, self._limits.bytes)]
-            for run_id in filter(self._kept.__contains__, wanted):
-                self._kept.move_to_end(run_id)
+            for run_id in filter(kept.__contains__, wanted):
+                kept.move_to_end(run_id)
             missing = [found[run_id] for run_id in wanted if run_id in found]
-            self._make_room(len(missing), sum(one.bytes for one in missing), len(wanted) - len(missing))
-            yield {run_id: self._kept[run_id] for run_id in wanted if run_id in self._kept} | await self._fetch(missing)
+            self._make_room(kept, len(missing), sum(one.bytes for one in missing), len(wanted) - len(missing))
+            at_hand = {run_id: kept[run_id] for run_id in wanted if run_id in kept}
+            yield at_hand | await self._fetch(missing, kept)
 
     def forget(self) -> None:
-        """Keep none of the artifacts that are open now. Readers that have one still finish with it."""
-        self._kept.clear()
+        """Keep none of the artifacts that are open now. Readers that have one, or fetch one, still finish with it."""
+        self._kept = OrderedDict()
 
-    def _make_room(self, count: int, size: int, used: int) -> None:
+    def _make_room(self, kept: _Kept, count: int, size: int, used: int) -> None:
         """Make room for `count` artifacts of `size` bytes in all; the `used` ones that were moved to the end stay."""
         limits = self._limits
-        size += sum(one.spool.size for one in self._kept.values())
-        while len(self._kept) > used and (len(self._kept) + count > limits.artifacts or size > limits.bytes):
+        size += sum(one.spool.size for one in kept.values())
+        while len(kept) > used and (len(kept) + count > limits.artifacts or size > limits.bytes):
             # Not closed, because a thread whose reader has gone may still read it. It goes with the last reference.
-            _, gone = self._kept.popitem(last=False)
+            _, gone = kept.popitem(last=False)
             size -= gone.spool.size
 
-    async def _fetch(self, missing: Sequence[Archived]) -> dict[str, OpenArtifact | Refusal]:
+    async def _fetch(self, missing: Sequence[Archived], kept: _Kept) -> dict[str, OpenArtifact | Refusal]:
         fetching = asyncio.Semaphore(self._limits.fetches)
         async with asyncio.TaskGroup() as tasks:
-            made = {one.run_id: tasks.create_task(self._fetch_one(one, fetching)) for one in missing}
+            made = {one.run_id: tasks.create_task(self._fetch_one(one, kept, fetching)) for one in missing}
         return {run_id: task.result() for run_id, task in made.items()}
 
-    async def _fetch_one(self, archived: Archived, fetching: asyncio.Semaphore) -> OpenArtifact | Refusal:
+    async def _fetch_one(self, archived: Archived, kept: _Kept, fetching: asyncio.Semaphore) -> OpenArtifact | Refusal:
         async with fetching:
             try:
                 spool = await self._archive.read(archived)
@@ -147,7 +153,7 @@ class ArtifactCache:
             artifact = await asyncio.to_thread(OpenArtifact.of, archived.run_id, spool)
         self._is_away = False
         metrics.ARTIFACT_CACHE_FETCHES.inc()
-        self._kept[archived.run_id] = artifact
+        kept[archived.run_id] = artifact
         return artifact
 
     def _note_unreadable(self, run_id: str, reason: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -174,8 +175,10 @@ class WatchedCache(ArtifactCache):
         super().__init__(database, archive, limits)
         self.most = 0
 
-    async def _fetch(self, missing: Sequence[Archived]) -> dict[str, OpenArtifact | Refusal]:
-        made = await super()._fetch(missing)
+    async def _fetch(
+        self, missing: Sequence[Archived], kept: OrderedDict[str, OpenArtifact]
+    ) -> dict[str, OpenArtifact | Refusal]:
+        made = await super()._fetch(missing, kept)
         size = sum(one.spool.size for one in self._kept.values())
         assert len(self._kept) == 1 or (len(self._kept) <= self._limits.artifacts and size <= self._limits.bytes)
         self.most = max(self.most, len(self._kept))
@@ -332,6 +335,28 @@ async def test_after_another_past_a_run_is_fetched_as_it_is_now() -> None:
     other = FakeDatabase("aba", archived={"a"})
     database.log, database.lines = other.log, other.lines
     log.forget()
+    assert await read_all(log, 3) == other.log
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+@pytest.mark.parametrize("turns", range(6))
+async def test_what_was_read_of_one_past_is_not_kept_in_another(is_kept: bool, turns: int) -> None:
+    """The log gets another past while a page is made."""
+    database = FakeDatabase("aab", archived={"a"})
+    archive = FakeArchive(database)
+    log = WholeLog(database, database, WatchedCache(database, archive, ArtifactCacheLimits()))
+    await log.log_page(0, 0, 1, 1 << 20)  # the floor is known from now on
+    if is_kept:
+        await read_all(log, 3)
+    archive.fetched.clear()
+    reading = asyncio.create_task(log.log_page(0, 0, 100, 1 << 20))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    other = FakeDatabase("aba", archived={"a"})
+    database.log, database.lines = other.log, other.lines
+    log.forget()
+    for outcome in await asyncio.gather(reading, return_exceptions=True):
+        assert isinstance(outcome, list | Refusal), outcome
     assert await read_all(log, 3) == other.log
 
 

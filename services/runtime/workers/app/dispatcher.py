@@ -141,7 +141,7 @@ class Dispatcher:
         for run_id, error in refused:
             self._refused(run_id, error)
         attachment.nothing_waits = not (queue.others or refused) and self._began_to_wait == began_to_wait
-        if len(queue.runs) == self._limits.dispatch_page or self._broken.taken > taken:
+        if (len(queue.runs) == self._limits.dispatch_page or self._broken.taken > taken) and self._broken.has_room:
             self._word.give()  # others come after these
         return attachment.nothing_waits
 

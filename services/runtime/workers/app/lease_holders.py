@@ -26,16 +26,16 @@ class LeaseHolders:
 
     def forget(self) -> None:
         """Forget all holders, because the log has another past."""
-        self._known.clear()
+        self._known = {}  # an answer that is on its way goes to the old ones
 
     async def of(self, run_id: str, lease_epoch: int) -> Holder:
         """The worker that got the lease."""
-        lease = run_id, lease_epoch
-        if lease not in self._known:
+        lease, known = (run_id, lease_epoch), self._known
+        if lease not in known:
             found = await self._store.lease_holder(run_id, lease_epoch)
             if found is None:
                 return Holder()
-            while len(self._known) >= MAX_REMEMBERED:
-                del self._known[next(iter(self._known))]
-            self._known[lease] = Holder(*found)
-        return self._known[lease]
+            while len(known) >= MAX_REMEMBERED:
+                del known[next(iter(known))]
+            known[lease] = Holder(*found)
+        return known[lease]

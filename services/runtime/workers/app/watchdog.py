@@ -106,14 +106,13 @@ class Watchdog:
         self._attached.end_left(seen.left)
         await self._end_due(self._vigil.due(now_s, await self._store.canceling_runs()))
         over = await self._store.overdue_runs(page, self._broken.ids)
-        await asyncio.gather(*(self._broken.attempt(run_id, partial(self._end_overdue, run_id)) for run_id in over))
+        (await self._broken.attempt_each({run_id: partial(self._end_overdue, run_id) for run_id in over})).check()
         await self._store.forget_replicas({one: seen.replicas[one] for one in self._vigil.absent(now_s, seen.replicas)})
 
     async def _end_due(self, canceling: Sequence[str]) -> None:
         left_out = set(self._broken.ids)
         due = [run_id for run_id in canceling if run_id not in left_out][: self._limits.watch_page]
-        commands = ((run_id, partial(self._log.do, CancelDeadline(run_id))) for run_id in due)
-        await asyncio.gather(*(self._broken.attempt(run_id, do) for run_id, do in commands))
+        (await self._broken.attempt_each({one: partial(self._log.do, CancelDeadline(one)) for one in due})).check()
 
     async def _end_overdue(self, run_id: str) -> None:
         applied = await self._log.do(TimeLimit(run_id))

@@ -216,4 +216,4 @@ class Workers:
         A run whose lease can't be ended because of a defect holds up no other; the watchdog tries it again later.
         """
         commands = [LoseLease(lease.run_id, lease.worker_id, lease.lease_epoch) for lease in leases]
-        await asyncio.gather(*(self.broken.attempt(one.run_id, partial(self._log.do, one)) for one in commands))
+        (await self.broken.attempt_each({one.run_id: partial(self._log.do, one) for one in commands})).check()

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_platform.config.shared import QuarantineSettings
 from oa_runlog.authority.commands import AssignRun, CreateRun
 from oa_runlog.events import Concurrency, ExecSpec, QueuePolicy, RunSpec, ThreadPolicy
 from oa_runlog.workers import WorkerStatus
@@ -270,3 +271,28 @@ async def test_only_a_worker_that_may_take_it_gets_a_new_run() -> None:
     assert await desk.create() == "wrk_1"
     drains(worker)
     assert await desk.create() == ""
+
+
+class Unending(Waiting):
+    """Runs that wait and can't be given away because of a defect, each time."""
+
+    async def waiting_runs(self, *asked: Any) -> Queue:
+        self.looks += 1
+        runs = [WaitingRun(f"run_{number}", "usr_1", SPEC) for number in range(3)]
+        return Queue([run for run in runs if run.run_id not in asked[-1].ids], others=False)
+
+    async def next_time_ms(self, _within_ms: int) -> None: ...
+
+
+async def test_more_runs_with_a_defect_than_are_left_out_make_no_look_follow_on_another() -> None:
+    log, waiting = OneLog(), Unending()
+    log.refusal = Refusal("internal", "a defect of ours")
+    limits = WorkerLimits(dispatch_interval_ms=3_600_000, quarantine=QuarantineSettings(max_things=1))
+    worker = Attached(attachment("wrk_1", slots=9))
+    dispatcher = Dispatcher(cast("Any", log), cast("Any", worker), cast("Any", waiting), limits, RULES)
+    worker.on_run_waits()
+    running = asyncio.create_task(dispatcher.run())
+    for _ in range(200):
+        await asyncio.sleep(0)
+    running.cancel()
+    assert 0 < waiting.looks < 5
