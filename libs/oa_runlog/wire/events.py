@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -85,6 +85,20 @@ def event_from_wire(message: event_pb2.RunEvent) -> RunEvent:
         lease_epoch=message.lease_epoch,
         body=part(message, "body", checked_body),
     )
+
+
+class StoredEvent(NamedTuple):
+    """An event as it is stored, with the place in its run. Perhaps only a later release can read all of it."""
+
+    run_id: str
+    seq: int
+    data: bytes
+
+
+def stored_event(data: bytes) -> StoredEvent:
+    """Whose event the bytes are, whatever else they hold. Raises Refusal if they don't say it."""
+    message = parse(data, event_pb2.RunEvent())
+    return StoredEvent(need(message.run_id, "run_id"), need(message.seq, "seq"), data)
 
 
 def recorded_ns(data: bytes) -> int:
