@@ -30,6 +30,7 @@ from oa_runlog.wire.events import (
     encode_event,
     event_from_wire,
     recorded_ns,
+    seen_event,
     stored_event,
 )
 from oa_runlog.wire.fields import asked_json_text, json_text
@@ -71,6 +72,7 @@ __all__ = [
     "received_body",
     "recorded_ns",
     "run_to_wire",
+    "seen_event",
     "spec_from_wire",
     "spec_to_wire",
     "status_from_wire",
