@@ -43,10 +43,15 @@ class Release:
         """Whether its start looks for migrations that contract; before, it refused all that it did not know."""
         return any("--contract" in path.read_text("utf-8") for path in self.root.rglob("migrate.py"))
 
+    @property
+    def import_path(self) -> str:
+        """Where its packages are."""
+        return os.pathsep.join(str(self.root / root) for root in ROOTS)
+
     def environment(self, own: Mapping[str, str]) -> dict[str, str]:
         """What a process of it finds, and nothing of today's code."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OA_")}
-        return {**kept, "PYTHONPATH": os.pathsep.join(str(self.root / root) for root in ROOTS), **own}
+        return {**kept, "PYTHONPATH": self.import_path, **own}
 
     @asynccontextmanager
     async def running(self, own: Mapping[str, str], log: Path) -> AsyncIterator[asyncio.subprocess.Process]:

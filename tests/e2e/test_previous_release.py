@@ -1,4 +1,5 @@
-"""An upgrade under load: the release before works on today's schema, beside today's, and nothing acknowledged is lost.
+"""An upgrade under load: the release before works on today's schema, beside today's and with today's services, and
+nothing acknowledged is lost.
 
 And what must not work says so: today's code does not start on the schema of the release before.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,11 +17,13 @@ import asyncpg
 import grpc.aio
 import pytest
 
-from oa_localstack.services import ask
+from oa_localstack.services import ask, python_module
 from oa_platform.auth.keys import SigningKey, generate_key, to_jwks
+from oa_platform.config.ports import PORT_OFFSETS
 from oa_platform.config.shared import token_hash
 from oa_platform.postgres.migrate import migrate
-from oa_testing.postgres import ON_FAST, Database, free_port
+from oa_testing.postgres import FAST, ON_FAST, Database, free_port
+from oa_testing.stack import StackUnderTest
 from oa_testing.waiting import PATIENCE_S
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import event_pb2, log_service_pb2, run_pb2
@@ -38,6 +42,7 @@ from services.runtime.tests.rig import (
     text,
 )
 from tests.e2e.previous import TODAYS, Release, previous_release
+from tests.e2e.world import RUN_TIMEOUT_S, Counting, Tail, signed_in
 
 APPENDS = 100
 """Of each writer, one after the other."""
@@ -138,6 +143,38 @@ async def test_the_release_before_and_todays_share_the_schema_of_today(
         for follower in followers:
             follower.cancel()
         assert followed[0] == followed[1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("older", [("control", "runtime"), ("projector", "khala_gateway")], ids="-".join)
+async def test_a_run_is_followed_listed_and_proved_by_services_of_both_releases(
+    older: tuple[str, ...], previous: Release, scratch: Path, tmp_path: Path
+) -> None:
+    """Whatever travels between two services is written by the one release and read by the other."""
+    stack = StackUnderTest(
+        scratch / "home",
+        port_base=free_port(tuple(PORT_OFFSETS.values())),
+        postgres_settings=FAST,
+        overrides={name: {"PYTHONPATH": previous.import_path} for name in older},
+        commands={name: python_module(f"services.{name}", sys.executable) for name in older},
+    )
+    counting = Counting(tmp_path / "gates", lines=20)
+    await stack.start()
+    try:
+        async with (
+            signed_in(stack, tmp_path / "client") as world,
+            world.worker(),
+            asyncio.timeout(RUN_TIMEOUT_S),
+        ):
+            store = world.open_store()
+            tail = Tail((await world.client.commands.start_exec(counting.command)).run_id)
+            counting.go_on()
+            await world.follow(tail, store)
+            assert (bytes(tail.stdout), bytes(tail.stderr)) == (counting.stdout, counting.stderr)
+            await world.assert_proved(tail, store)
+            await world.assert_summarised(tail)
+    finally:
+        await stack.stop()
 
 
 async def test_todays_code_does_not_start_on_the_schema_of_the_release_before(

@@ -103,6 +103,8 @@ class RunRenderer:
     def _talk(self, body: events.EventBody) -> list[Shown]:
         """Render the exchange between the run and people."""
         match body:
+            case events.Unknown():
+                return [self._line("an event that only a newer oa can show")]
             case events.RequestOpened():
                 return [self._line(_request_words(body), "yellow")]
             case events.RequestAnswered(request_id=request_id, option=option, text=text, answered_by=by):

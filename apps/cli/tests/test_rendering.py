@@ -78,6 +78,12 @@ def test_messages_do_not_run_into_each_other(texts: list[str], data: st.DataObje
     assert page(*bodies) == "".join(text if text.endswith("\n") else text + "\n" for text in texts)
 
 
+def test_an_event_of_a_later_release_is_told_of() -> None:
+    (shown,) = RunRenderer().render(ev.Unknown())
+    assert isinstance(shown, Note)
+    assert "newer oa" in shown.text
+
+
 def test_another_text_than_what_was_streamed_is_shown_whole() -> None:
     said: list[ev.EventBody] = [*deltas("a draft", []), ev.Message(SAY, "the answer")]
     assert page(*said) == "a draft\nthe answer\n"

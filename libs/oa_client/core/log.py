@@ -46,8 +46,8 @@ class LogFold:
         self._last_seq, self._chain, self._finished = run.latest_seq, run.chain_head, run.ended
 
     def add(self, seq: int, payload: bytes) -> events.RunEvent:
-        """Add one event, exactly as it was stored, and return it decoded."""
-        event = wire.decode_event(payload)
+        """Add one event, exactly as it was stored, and return it decoded, as far as its kind is known here."""
+        event = wire.seen_event(payload)
         if (event.run_id, event.seq) != (self._run_id, seq) or seq != self._last_seq + 1:
             raise ValueError(f"event {event.seq} of {event.run_id} can't follow event {self._last_seq}")
         self._first_seq = self._first_seq or seq

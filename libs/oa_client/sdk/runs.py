@@ -23,7 +23,7 @@ from oa_client.sdk.topics import UpdateKind, topic_updates
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
 from oa_runlog.events import Outcome, RunEvent, RunFinished
-from oa_runlog.wire import decode_event
+from oa_runlog.wire import seen_event
 from oa_wire.given import check_count, check_text, check_text_arguments
 from oa_wire.shapes import Misfit, json_text, shape_of
 
@@ -86,7 +86,8 @@ class RunHandle:
         """Yield the run's events above `after_seq`, in order: the existing ones, then each as it comes, to the last.
 
         Each event is yielded once. A broken connection is reopened and continues with exactly the next event. With
-        `after_seq`, a snapshot of the run says first where its log stands; events up to `after_seq` are not sent.
+        `after_seq`, a snapshot of the run says first where its log stands; events up to `after_seq` are not sent. An
+        event of a kind that only a later release knows has the body `events.Unknown`.
 
         Raises Refusal: `invalid_value` for an `after_seq` that is not a whole number from 0 on,
         `retention_floor_breach` if the events have moved to the archive, and the reason why the log can't be continued
@@ -114,7 +115,7 @@ class RunHandle:
                     archived = update.reason == "retention_floor_breach"
                     raise EventsArchived(self.run_id) if archived else _replaced(update.reason)
                 if update.kind is UpdateKind.EVENT:
-                    event = decode_event(update.payload)
+                    event = seen_event(update.payload)
                     if event.seq > after_seq:
                         yield event
                     if isinstance(event.body, RunFinished):

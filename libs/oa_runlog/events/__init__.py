@@ -19,7 +19,16 @@ from oa_runlog.events.codex import (
     TurnStatus,
     TurnStatusChanged,
 )
-from oa_runlog.events.event import AUTHORITY, RESERVED, SCHEMA_VERSION, EventBody, EventType, RunEvent, event_type
+from oa_runlog.events.event import (
+    AUTHORITY,
+    RESERVED,
+    SCHEMA_VERSION,
+    EventBody,
+    EventType,
+    RunEvent,
+    Unknown,
+    event_type,
+)
 from oa_runlog.events.json_values import Json, JsonObject
 from oa_runlog.events.run import (
     AttemptFailed,
@@ -122,6 +131,7 @@ __all__ = [
     "ToolResult",
     "TurnStatus",
     "TurnStatusChanged",
+    "Unknown",
     "Usage",
     "Verification",
     "event_type",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -69,6 +70,12 @@ class EventType(enum.StrEnum):
     PROGRESS_REPORTED = "progress.reported"
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """What happened is of a kind that only a later release knows. Somebody who follows a run may get it; nobody writes
+    it."""
+
+
 EventBody = (
     RunCreated
     | RunStarted
@@ -93,6 +100,7 @@ EventBody = (
     | ChildFinished
     | CheckpointSaved
     | ProgressReported
+    | Unknown
 )
 """The body of an event: what happened, without its place in the log."""
 
@@ -126,7 +134,7 @@ _TYPES: Mapping[type[EventBody], EventType] = MappingProxyType(
 
 
 def event_type(body: EventBody) -> EventType:
-    """The type of an event with this body."""
+    """The type of an event with this body, which is not Unknown."""
     return _TYPES[type(body)]
 
 
@@ -157,6 +165,6 @@ class RunEvent(NamedTuple):
     body: EventBody
 
     @property
-    def type(self) -> EventType:
-        """The event's type."""
-        return event_type(self.body)
+    def type(self) -> str:
+        """The event's EventType, or "unknown"."""
+        return "unknown" if isinstance(self.body, Unknown) else event_type(self.body)

@@ -19,7 +19,7 @@ from typing import Any
 from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.canonical import Canonical, canonical_json
-from oa_runlog.events import EventType, RunEvent
+from oa_runlog.events import RunEvent
 from oa_runlog.proof.chain import chain_next, chain_start
 from oa_runlog.proof.receipt import SignedReceipt, rfc3339
 from oa_runlog.proof.sequence import in_sequence
@@ -126,13 +126,13 @@ def read_artifact(lines: Iterable[bytes]) -> Iterator[ReplayEvent]:
     return ReplayReader(lines).events()
 
 
-def read_event_line(line: bytes) -> tuple[int, EventType, bytes]:
+def read_event_line(line: bytes) -> tuple[int, str, bytes]:
     """Seq, type and stored bytes of the event in a line. Checks nothing: the whole artifact must have been verified.
 
     Raises ValueError or KeyError if the line is not an event's.
     """
     members = read_json(line)
-    return members["seq"], EventType(members["type"]), read_base64(members["event"])
+    return members["seq"], str(members["type"]), read_base64(members["event"])
 
 
 class ReplayReader:

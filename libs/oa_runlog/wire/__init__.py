@@ -23,7 +23,16 @@ from oa_runlog.wire.bodies import (
     progress_to_wire,
     received_body,
 )
-from oa_runlog.wire.events import EventEncoder, decode_event, encode_event, event_from_wire, recorded_ns
+from oa_runlog.wire.events import (
+    EventEncoder,
+    StoredEvent,
+    decode_event,
+    encode_event,
+    event_from_wire,
+    recorded_ns,
+    seen_event,
+    stored_event,
+)
 from oa_runlog.wire.fields import asked_json_text, json_text
 from oa_runlog.wire.finishes import decode_finish, encode_finish, finish_from_wire, finish_to_wire
 from oa_runlog.wire.queues import decode_queue, encode_queue
@@ -35,6 +44,7 @@ from oa_runlog.wire.specs import asked_spec_from_wire, decode_spec, encode_spec,
 __all__ = [
     "BodyMessage",
     "EventEncoder",
+    "StoredEvent",
     "asked_json_text",
     "asked_spec_from_wire",
     "body_from_wire",
@@ -62,7 +72,9 @@ __all__ = [
     "received_body",
     "recorded_ns",
     "run_to_wire",
+    "seen_event",
     "spec_from_wire",
     "spec_to_wire",
     "status_from_wire",
+    "stored_event",
 ]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from oa_base.clock import LAST_NS, SECOND_NS
 from oa_base.refusal import Refusal
-from oa_runlog.events import SCHEMA_VERSION, RunEvent
+from oa_runlog.events import SCHEMA_VERSION, RunEvent, Unknown
 from oa_runlog.wire.bodies import checked_body
 from oa_runlog.wire.fields import need, parse, part
 from oa_runlog.wire.upcast import upcast
@@ -85,6 +85,37 @@ def event_from_wire(message: event_pb2.RunEvent) -> RunEvent:
         lease_epoch=message.lease_epoch,
         body=part(message, "body", checked_body),
     )
+
+
+def seen_event(data: bytes) -> RunEvent:
+    """The event in stored bytes, for somebody who follows a run and needs no more of it than its order. Its body is
+    `Unknown` if only a later release knows its kind. Raises Refusal as `decode_event`, which proofs use."""
+    message = parse(data, event_pb2.RunEvent())
+    # A body is one kind, so what is in it beside the known ones is another.
+    if message.body.WhichOneof("kind") is not None or not message.body.ByteSize():
+        return event_from_wire(message)
+    message = upcast(message)
+    return RunEvent(
+        run_id=need(message.run_id, "run_id"),
+        seq=need(message.seq, "seq"),
+        recorded_ns=_ns(message.recorded_time, "recorded_time"),
+        lease_epoch=message.lease_epoch,
+        body=Unknown(),
+    )
+
+
+class StoredEvent(NamedTuple):
+    """An event as it is stored, with the place in its run. Perhaps only a later release can read all of it."""
+
+    run_id: str
+    seq: int
+    data: bytes
+
+
+def stored_event(data: bytes) -> StoredEvent:
+    """Whose event the bytes are, whatever else they hold. Raises Refusal if they don't say it."""
+    message = parse(data, event_pb2.RunEvent())
+    return StoredEvent(need(message.run_id, "run_id"), need(message.seq, "seq"), data)
 
 
 def recorded_ns(data: bytes) -> int:

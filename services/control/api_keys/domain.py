@@ -45,7 +45,7 @@ class Use(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why a key has ended."""
+    """Why a key has ended. A stored key may have a reason of a later release."""
 
     USER_REQUESTED = "user_requested"
     ROTATED = "rotated"
@@ -67,7 +67,7 @@ class ApiKey:
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
-    revoke_reason: EndReason | None = None
+    revoke_reason: str | None = None
     replaced_by: str = ""
 
     @property

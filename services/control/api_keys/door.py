@@ -59,7 +59,7 @@ def _key(key: ApiKey) -> keys_pb2.ApiKey:
         expire_time=_maybe(key.expires_at),
         last_use_time=_maybe(key.last_used_at),
         revoke_time=_maybe(key.revoked_at),
-        revoke_reason=key.revoke_reason.value if key.revoke_reason else "",
+        revoke_reason=key.revoke_reason or "",
         replaced_by=key.replaced_by,
     )
 

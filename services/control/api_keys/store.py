@@ -211,6 +211,6 @@ def _key(row: asyncpg.Record) -> ApiKey:
         expires_at=row["expires_at"],
         last_used_at=row["last_used_at"],
         revoked_at=row["revoked_at"],
-        revoke_reason=EndReason(row["revoke_reason"]) if row["revoke_reason"] else None,
+        revoke_reason=row["revoke_reason"],
         replaced_by=row["replaced_by"] or "",
     )

@@ -117,5 +117,5 @@ def _session(session: Session) -> session_service_pb2.Session:
         refresh_time=timestamp(session.refreshed_at),
         revoke_time=timestamp(session.revoked_at) if session.revoked_at else None,
         org_id=session.org_id,
-        revoke_reason=session.revoke_reason.value if session.revoke_reason else "",
+        revoke_reason=session.revoke_reason or "",
     )

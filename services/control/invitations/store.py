@@ -9,7 +9,7 @@ import asyncpg
 
 from oa_platform.postgres.pool import Connection
 from services.control.housekeeping.limits import MAX_SWEPT_ROWS
-from services.control.invitations.domain.invitation import Ended, Invitation, Made, Shown
+from services.control.invitations.domain.invitation import Invitation, Made, Shown
 from services.control.invitations.limits import MAX_OPEN
 from services.control.policy.domain import Role
 
@@ -97,7 +97,6 @@ class PostgresInvitations:
         )
 
     async def save(self, invitation: Invitation) -> None:
-        ended = invitation.ended.value if invitation.ended else None
         await self._connection.execute(
             SAVE,
             invitation.invitation_id,
@@ -105,7 +104,7 @@ class PostgresInvitations:
             invitation.sent_at,
             invitation.expires_at,
             invitation.mails,
-            ended,
+            invitation.ended,
         )
 
     async def open_of_org(self, org_id: str, now: datetime) -> Sequence[Shown]:
@@ -137,5 +136,5 @@ def _of_row(row: asyncpg.Record) -> Invitation:
         sent_at=row["sent_at"],
         expires_at=row["expires_at"],
         mails=row["mails"],
-        ended=Ended(row["ended"]) if row["ended"] else None,
+        ended=row["ended"],
     )

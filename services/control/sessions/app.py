@@ -152,7 +152,7 @@ class Sessions:
         for session in entered.ending:
             assert session.revoke_reason is not None
             await _end(tx, session, now)
-            await tx.audit.add(_of(session, Action.SESSION_REVOKED, origin, session.revoke_reason.value), now)
+            await tx.audit.add(_of(session, Action.SESSION_REVOKED, origin, session.revoke_reason), now)
         if entered.going_on is not None:
             await tx.sessions.save(entered.going_on)
             return entered.going_on

@@ -34,7 +34,7 @@ _TOKEN = re.compile(r"ort_([0-7][0-9A-HJKMNP-TV-Z]{25})\.(0|[1-9][0-9]{0,17})\.(
 
 
 class RevokeReason(StrEnum):
-    """Why a session was ended before its time."""
+    """Why a session was ended before its time. A stored session may have a reason of a later release."""
 
     USER_REQUESTED = "user_requested"
     ADMIN_REVOKED = "admin_revoked"
@@ -66,7 +66,7 @@ class Session:
     counter: int = 0
     used_counter: int = _NEVER
     revoked_at: datetime | None = None
-    revoke_reason: RevokeReason | None = None
+    revoke_reason: str | None = None
     signed_in_again_at: datetime | None = None
 
     @property
@@ -205,7 +205,7 @@ def decide_sign_in(of_device: Sequence[Session], presented: RefreshToken | None,
 def decide_refresh(session: Session, counter: int, device_id: str, now: datetime) -> Refreshed:
     """Decide what presenting the token of `counter` from `device_id` does. See the module's docstring."""
     if session.revoked_at:
-        replayed = session.revoke_reason is RevokeReason.TOKEN_REPLAY
+        replayed = session.revoke_reason == RevokeReason.TOKEN_REPLAY
         return Refreshed(session, "token_replay" if replayed else "token_revoked")
     if now >= session.expires_at:
         return Refreshed(session, "reauth_required")

@@ -82,5 +82,5 @@ def _session(session: Session, current_id: str) -> session_pb2.Session:
         current=session.session_id == current_id,
         revoke_time=timestamp(session.revoked_at) if session.revoked_at else None,
         org_id=session.org_id,
-        revoke_reason=session.revoke_reason.value if session.revoke_reason else "",
+        revoke_reason=session.revoke_reason or "",
     )

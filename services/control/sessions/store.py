@@ -155,14 +155,13 @@ class PostgresSessions:
         return [_session(row) for row in await self._connection.fetch(OF_PERSON, user_id, *since)]
 
     async def save(self, session: Session) -> None:
-        reason = session.revoke_reason.value if session.revoke_reason else None
         await self._connection.execute(
             SAVE,
             session.session_id,
             session.counter,
             session.refreshed_at,
             session.revoked_at,
-            reason,
+            session.revoke_reason,
             session.signed_in_again_at,
         )
 
@@ -225,6 +224,6 @@ def _session(row: asyncpg.Record) -> Session:
         counter=row["counter"],
         used_counter=row["used_counter"],
         revoked_at=row["revoked_at"],
-        revoke_reason=RevokeReason(row["revoke_reason"]) if row["revoke_reason"] else None,
+        revoke_reason=row["revoke_reason"],
         signed_in_again_at=row["signed_in_again_at"],
     )

@@ -89,8 +89,7 @@ class PostgresChallenges:
         )
 
     async def save(self, challenge: Challenge) -> None:
-        ended = challenge.ended.value if challenge.ended else None
-        await self._connection.execute(SAVE, challenge.challenge_id, challenge.guesses, ended)
+        await self._connection.execute(SAVE, challenge.challenge_id, challenge.guesses, challenge.ended)
 
     async def end(self, challenge_id: str, ended: Ended) -> None:
         await self._connection.execute(END, challenge_id, ended.value)
@@ -138,5 +137,5 @@ def _challenge(row: asyncpg.Record | None) -> Challenge | None:
         code_hash=row["code_hash"],
         created_at=row["created_at"],
         guesses=row["guesses"],
-        ended=Ended(row["ended"]) if row["ended"] else None,
+        ended=row["ended"],
     )

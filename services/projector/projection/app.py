@@ -242,9 +242,11 @@ class Tail:
             try:
                 async with partition.applying:
                     await self._apply_all(partition, batch)
-            except (LogRefused, Refusal, CheckpointMoved):
+            except (LogRefused, CheckpointMoved):
                 raise
-            except Exception:
+            except Exception as error:
+                if isinstance(error, Refusal) and concerns_all(error):
+                    raise
                 # A defect that can't be contained ends the session; the other partitions move on for a while first,
                 # and end what they have begun: a slow database would otherwise never let them finish anything.
                 await asyncio.sleep(self._limits.backoff_max_ms / 1000)

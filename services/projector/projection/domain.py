@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from oa_runlog.events import RunEvent
+from oa_runlog.wire import StoredEvent
 
 
 class HaltCause(enum.StrEnum):
@@ -33,11 +33,14 @@ class LogRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LogBatch:
-    """Consecutive entries of one partition; `events[0]` stands at `first_position`. Never empty."""
+    """Consecutive entries of one partition; `events[0]` stands at `first_position`. Never empty.
+
+    Whether an event can be read is found when it is applied: runtime may be of a later release.
+    """
 
     partition: int
     first_position: int
-    events: tuple[RunEvent, ...]
+    events: tuple[StoredEvent, ...]
     traceparent: str = ""
     """W3C trace context of the first traced commit among those of the entries; empty without one."""
 

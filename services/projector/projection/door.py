@@ -8,7 +8,7 @@ import grpc.aio
 
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import refusal_from_rpc_error
-from oa_runlog.wire import decode_event
+from oa_runlog.wire import stored_event
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2 as pb
 from openagents.runtime.v1 import log_service_pb2_grpc
@@ -63,7 +63,7 @@ def _batch(message: pb.TailLogResponse) -> LogBatch | None:
     if message.first_position == 0:
         raise LogRefused(HaltCause.UNDECODABLE, f"partition {message.partition}: entries at position 0")
     try:
-        events = tuple(decode_event(data) for data in message.events)
+        events = tuple(map(stored_event, message.events))
     except Refusal as error:
         where = f"partition {message.partition} from position {message.first_position}"
         raise LogRefused(HaltCause.UNDECODABLE, f"{where}: {error}") from error

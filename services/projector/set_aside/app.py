@@ -1,6 +1,7 @@
 """Tries runs again that were set aside.
 
-When a defect keeps an entry from being applied, its run is *set aside*: the entry, and all later entries of the run,
+When a defect keeps an entry from being applied, or a later release has written an event that can't be read here, the
+run is *set aside*: the entry, and all later entries of the run,
 are stored in a table, in the transaction that moves the checkpoint past them. So the partition's other runs go on, and
 nothing is skipped: as long as entries of a run wait, its later entries are put behind them. A run is tried again after
 a pause, and is no longer set aside once all its entries have been applied.
@@ -18,7 +19,7 @@ import structlog
 
 from oa_platform.health.failures import surviving
 from oa_platform.health.quarantine import Quarantine
-from oa_runlog.events import RunEvent
+from oa_runlog.wire import StoredEvent
 from services.projector.set_aside.limits import SetAsideLimits
 
 _log = structlog.get_logger(__name__)
@@ -48,10 +49,10 @@ class SetAsideWriter(Protocol):
     async def has_room(self, max_runs: int) -> bool:
         """Whether entries of fewer than `max_runs` runs wait."""
 
-    async def add(self, partition: int, events: Sequence[RunEvent]) -> None:
+    async def add(self, partition: int, entries: Sequence[StoredEvent]) -> None:
         """Put entries behind those of their runs."""
 
-    async def first(self, run_id: str, limit: int) -> list[RunEvent]:
+    async def first(self, run_id: str, limit: int) -> list[StoredEvent]:
         """At most `limit` entries of the run, the oldest first."""
 
     async def remove(self, run_id: str, up_to_seq: int) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from oa_platform.postgres.pool import Connection, Postgres
-from oa_runlog.events import RunEvent
-from oa_runlog.wire import decode_event, encode_body, encode_event
+from oa_runlog.wire import StoredEvent
 from services.projector.set_aside.app import WaitingRun
 
 _RUNS = """
@@ -28,7 +27,7 @@ SELECT $1, run_id, seq, $2, entry FROM unnest($3::text[], $4::bigint[], $5::byte
 """Stores entries."""
 
 _FIRST = """
-SELECT entry FROM projection.set_aside WHERE version = $1 AND run_id = $2 ORDER BY seq LIMIT $3
+SELECT run_id, seq, entry FROM projection.set_aside WHERE version = $1 AND run_id = $2 ORDER BY seq LIMIT $3
 """
 """A run's oldest waiting entries, straight from the primary key."""
 
@@ -67,22 +66,18 @@ class PostgresSetAsideWriter:
         number: int = await self._connection.fetchval(_COUNT, self._version)
         return number < max_runs
 
-    async def add(self, partition: int, events: Sequence[RunEvent]) -> None:
+    async def add(self, partition: int, entries: Sequence[StoredEvent]) -> None:
         """See SetAsideWriter."""
-        if not events:
+        if not entries:
             return
-        run_ids, seqs = [event.run_id for event in events], [event.seq for event in events]
-        await self._connection.execute(_ADD, self._version, partition, run_ids, seqs, [_entry(one) for one in events])
+        run_ids, seqs, data = zip(*((one.run_id, one.seq, one.data) for one in entries), strict=True)
+        await self._connection.execute(_ADD, self._version, partition, run_ids, seqs, data)
 
-    async def first(self, run_id: str, limit: int) -> list[RunEvent]:
+    async def first(self, run_id: str, limit: int) -> list[StoredEvent]:
         """See SetAsideWriter."""
         rows = await self._connection.fetch(_FIRST, self._version, run_id, limit)
-        return [decode_event(row["entry"]) for row in rows]
+        return [StoredEvent(row["run_id"], row["seq"], row["entry"]) for row in rows]
 
     async def remove(self, run_id: str, up_to_seq: int) -> None:
         """See SetAsideWriter."""
         await self._connection.execute(_REMOVE, self._version, run_id, up_to_seq)
-
-
-def _entry(event: RunEvent) -> bytes:
-    return encode_event(event.run_id, event.seq, event.recorded_ns, event.lease_epoch, encode_body(event.body))

@@ -13,8 +13,8 @@ from oa_base.identity import Principal, PrincipalKind
 from oa_base.refusal import Refusal
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.telemetry.tracing import span_under
-from oa_runlog.events import RunEvent
 from oa_runlog.state import RunStatus
+from oa_runlog.wire import StoredEvent, decode_event
 from services.projector.journal.app import JournalWriter, Publication
 from services.projector.journal.domain import JournalRow
 from services.projector.places.app import PlaceReader
@@ -142,15 +142,16 @@ class SummaryProjection:
             past = self._publication.past
             async with self._transactions() as transaction:
                 await transaction.checkpoints.lock(PROJECTION, VERSION, run.partition)
-                events = await transaction.set_aside.first(run.run_id, self._limits.page_entries)
-                if not events:
+                entries = await transaction.set_aside.first(run.run_id, self._limits.page_entries)
+                if not entries:
                     return
-                rows, _ = await self._write(transaction, events)
-                await transaction.set_aside.remove(run.run_id, events[-1].seq)
+                rows, _ = await self._write(transaction, entries)
+                await transaction.set_aside.remove(run.run_id, entries[-1].seq)
             self._publication.publish(rows, past)
 
-    async def _write(self, transaction: Transaction, events: Sequence[RunEvent]) -> tuple[list[JournalRow], int]:
+    async def _write(self, transaction: Transaction, entries: Sequence[StoredEvent]) -> tuple[list[JournalRow], int]:
         """Store what entries lead to. Returns the rows to publish after the commit, and the number of drifts."""
+        events = [decode_event(entry.data) for entry in entries]
         stored = await transaction.summaries.read({event.run_id for event in events})
         plan = plan_batch(stored, events, self._encoders)
         await transaction.summaries.write(plan.writes)

@@ -12,7 +12,6 @@ from typing import Any
 import grpc.aio
 
 from oa_runlog import events as e
-from oa_runlog.wire import encode_body, encode_event
 from openagents.common.v1 import cursor_pb2
 from openagents.runtime.v1 import log_service_pb2 as pb
 from openagents.runtime.v1 import log_service_pb2_grpc
@@ -35,15 +34,9 @@ def spread(runs: list[list[e.RunEvent]], seed: int = 1) -> dict[int, list[bytes]
         waiting = [list(run) for number, run in enumerate(runs) if number % PARTITIONS == partition]
         while waiting:
             run = chance.choice(waiting)
-            entries.append(event_bytes(run.pop(0)))
+            entries.append(h.event_bytes(run.pop(0)))
             waiting = [one for one in waiting if one]
     return log
-
-
-def event_bytes(event: e.RunEvent) -> bytes:
-    """As runtime stores it."""
-    body = encode_body(event.body)
-    return encode_event(event.run_id, event.seq, event.recorded_ns, event.lease_epoch, body)
 
 
 Meddle = Callable[[int, pb.TailLogResponse], pb.TailLogResponse | None]
@@ -64,7 +57,7 @@ class FakeLog(log_service_pb2_grpc.LogServiceServicer):
 
     async def append(self, partition: int, events: list[e.RunEvent]) -> None:
         """Commit events."""
-        self.partitions[partition].extend(event_bytes(event) for event in events)
+        self.partitions[partition].extend(h.event_bytes(event) for event in events)
         async with self._grown:
             self._grown.notify_all()
 

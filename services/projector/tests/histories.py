@@ -11,6 +11,7 @@ from oa_base.refusal import Refusal
 from oa_runlog import events as e
 from oa_runlog.state import RunState
 from oa_runlog.state.reducer import advance
+from oa_runlog.wire import StoredEvent, encode_body, encode_event
 from services.projector.projection.domain import LogBatch
 
 START_NS = 1_700_000_000_000_000_000
@@ -59,7 +60,14 @@ def whole_run(number: int, user_id: str = USER, org_id: str = ORG, deltas: int =
 
 def batch(partition: int, first_position: int, events: Sequence[e.RunEvent]) -> LogBatch:
     """Entries of a partition."""
-    return LogBatch(partition, first_position, tuple(events))
+    entries = tuple(StoredEvent(event.run_id, event.seq, event_bytes(event)) for event in events)
+    return LogBatch(partition, first_position, entries)
+
+
+def event_bytes(event: e.RunEvent) -> bytes:
+    """As runtime stores it."""
+    body = encode_body(event.body)
+    return encode_event(event.run_id, event.seq, event.recorded_ns, event.lease_epoch, body)
 
 
 # ------------------------------------------------------------------------------------------------- by chance

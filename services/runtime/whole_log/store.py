@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncpg import Record
 
 from oa_platform.postgres.pool import Postgres
-from oa_runlog.events import EventType
 from services.runtime.log.domain.records import LogRecord
 from services.runtime.whole_log.domain import ArchivedEntry, Entry
 
@@ -51,4 +50,4 @@ class PostgresPrunedLog:
 def _entry(row: Record) -> Entry:
     if row["body"] is None:
         return ArchivedEntry(row["position"], row["run_id"], row["seq"])
-    return LogRecord(row["position"], row["run_id"], row["seq"], EventType(row["type"]), row["body"], row["chain"])
+    return LogRecord(row["position"], row["run_id"], row["seq"], row["type"], row["body"], row["chain"])

@@ -11,12 +11,12 @@ from oa_client.follow.items import Began, Broken, EventsArchived, Item, Mended, 
 from oa_client.follow.updates import Applied, CaughtUp, Connection, Refused, Restarted, Update
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
-from oa_runlog.events import RunCreated
+from oa_runlog.events import RunCreated, Unknown
 from oa_runlog.proof.chain import chain_over
 from oa_runlog.state.reducer import replay
 from oa_runlog.tests.records import record, text
-from oa_runlog.wire import decode_event, run_to_wire
-from openagents.runtime.v1 import run_pb2
+from oa_runlog.wire import decode_event, encode_event, run_to_wire
+from openagents.runtime.v1 import event_pb2, run_pb2
 
 RUN = record([text(b"one\n"), text(b"two\n")])
 TOPIC = run_events(RUN.run_id)
@@ -47,6 +47,32 @@ def test_what_is_stored_and_what_comes_is_one_log(count: int) -> None:
         assert not items.log.finished
         assert items.update(applied(seq)) == [seen(seq, live=True)]
     assert (items.log, items.log.finished) == (after(LAST).log, True)
+
+
+def test_an_event_whose_kind_only_a_later_release_knows_is_one_of_the_log() -> None:
+    unknown_field = b"\xba\x3e\x01x"  # of number 999
+    payload = encode_event(RUN.run_id, 3, 1, 1, unknown_field)
+    items = after(2)
+    (item,) = items.update(Applied(TOPIC, Cursor("epoch", 3), payload))
+    assert isinstance(item, Seen)
+    assert (item.event.seq, item.event.body, item.event.type) == (3, Unknown(), "unknown")
+    assert items.log.chain_head == chain_over(RUN.run_id, [*RUN.events[:2], payload])
+    with pytest.raises(Refusal, match="missing_payload"):
+        decode_event(payload)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (event_pb2.EventBody(), "missing_payload"),
+        (event_pb2.EventBody(run_finished=event_pb2.RunFinished(outcome=99)), "invalid_enum"),  # type: ignore[arg-type]
+    ],
+    ids=["nothing", "an end that means something else"],
+)
+def test_an_event_that_says_nothing_or_can_not_be_understood_is_refused(body: event_pb2.EventBody, reason: str) -> None:
+    payload = encode_event(RUN.run_id, 3, 1, 1, body.SerializeToString())
+    with pytest.raises(Refusal, match=reason):
+        after(2).update(Applied(TOPIC, Cursor("epoch", 3), payload))
 
 
 def snapshot(seq: int) -> bytes:

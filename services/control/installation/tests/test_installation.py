@@ -53,6 +53,11 @@ async def test_an_operator_sees_and_ends_one_session_of_a_person(cases: Cases, a
     await cases.admitted(second.tokens.access_token)
     shown = {one.session_id: one.revoke_reason for one in (await cases.installation_sessions.list(person))[1]}
     assert shown == {ended: "admin_revoked", second.session.session_id: None}
+    # A control of a later release ends sessions for a reason that is not known here.
+    await admin.execute("UPDATE control.sessions SET revoke_reason = 'of_later' WHERE session_id = $1", ended)
+    assert (await refusal_of(cases.sessions.refresh(first.tokens.refresh_token, device, ORIGIN)))[0] == "token_revoked"
+    later = {one.session_id: one.revoke_reason for one in (await cases.installation_sessions.list(person))[1]}
+    assert later == {**shown, ended: "of_later"}
     statement = "SELECT actor, org_id, target, reason FROM control.audit_events WHERE action = 'session.revoked'"
     assert [tuple(row) for row in await admin.fetch(statement)] == [
         ("operator", first.session.org_id, ended, "admin_revoked")

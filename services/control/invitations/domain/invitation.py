@@ -24,7 +24,7 @@ _DAY_MS = 24 * _HOUR_MS
 
 
 class Ended(StrEnum):
-    """Why an invitation ended before it expired."""
+    """Why an invitation ended before it expired. A stored invitation may have a reason of a later release."""
 
     ACCEPTED = "accepted"
     DECLINED = "declined"
@@ -45,7 +45,7 @@ class Invitation:
     sent_at: datetime
     expires_at: datetime
     mails: int = 1
-    ended: Ended | None = None
+    ended: str | None = None
 
     def is_open(self, now: datetime) -> bool:
         """Whether it can still be accepted."""

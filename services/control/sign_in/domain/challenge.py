@@ -15,7 +15,7 @@ RESEND_AFTER = timedelta(seconds=60)
 
 
 class Ended(StrEnum):
-    """Why a challenge is over."""
+    """Why a challenge is over. A stored challenge may have a reason of a later release."""
 
     USED = "used"
     REPLACED = "replaced"
@@ -40,7 +40,7 @@ class Challenge:
     code_hash: bytes
     created_at: datetime
     guesses: int = 0
-    ended: Ended | None = None
+    ended: str | None = None
 
     @property
     def expires_at(self) -> datetime:
@@ -91,7 +91,7 @@ def judge(challenge: Challenge, device_id: str, guessed_hash: bytes, now: dateti
 
     A guess from a device other than the one that asked is counted and wrong, whatever the code.
     """
-    if challenge.ended is Ended.EXHAUSTED:
+    if challenge.ended == Ended.EXHAUSTED:
         return Verdict(challenge, "too_many_guesses")
     if not challenge.is_live(now):
         return Verdict(challenge, "challenge_expired")

@@ -16,16 +16,20 @@ from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
 from oa_platform.postgres.pool import Postgres
+from oa_runlog import events as e
+from oa_runlog.wire import decode_event, encode_event
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from oa_wire.status import STATUS_METADATA_KEY, to_status, wire_message
+from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1 import log_service_pb2 as pb
 from services.projector.projection.app import Applied, CheckpointMoved, Tail
 from services.projector.projection.domain import Checkpoint, LogBatch
 from services.projector.projection.door import GrpcLogSource
 from services.projector.projection.limits import TailLimits
+from services.projector.summaries import app as summaries_app
 from services.projector.tests import histories as h
-from services.projector.tests.fake_log import EPOCH, PARTITIONS, FakeLog, event_bytes, serving, some_runs, spread
+from services.projector.tests.fake_log import EPOCH, PARTITIONS, FakeLog, serving, some_runs, spread
 from services.projector.tests.rig import QUICK, Rig, check_everything_once, running, until
 
 
@@ -276,11 +280,63 @@ async def test_entries_that_arrive_while_a_run_catches_up_come_after_those_that_
     await check_everything_once(rig, [run])
 
 
-async def test_entries_that_are_no_events_are_refused(rig: Rig) -> None:
-    log = FakeLog({0: [b"\xff\xff"]})
+@pytest.mark.parametrize("entry", [b"\xff\xff", b"", event_pb2.RunEvent(run_id=h.ulid("run", 1)).SerializeToString()])
+async def test_entries_that_are_no_events_are_refused(entry: bytes, rig: Rig) -> None:
+    log = FakeLog({0: [entry]})
     async with serving(log) as channel, running(rig.tail(channel)) as task:
         await asyncio.wait_for(task, PATIENCE_S)
     assert rig.progress.halted == "undecodable"
+
+
+async def test_events_of_a_later_release_wait_as_they_are_until_its_projector_reads_them(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While runtime is of a later release already, or the projector of an earlier one again. An event that can be read
+    waits byte for byte, too: the later release may have given it a field."""
+    runs = some_runs(12)
+    of_later = {_of_a_later_release(event): event for event in runs[4][2:4]}
+    log = FakeLog(spread([*runs[:4], runs[4][:2], *runs[5:]]), page=7)
+    with_field = h.event_bytes(runs[4][4]) + _UNKNOWN_FIELD
+    log.partitions[0] += [*of_later, with_field, *map(h.event_bytes, runs[4][5:])]
+    async with serving(log) as channel, running(rig.tail(channel)):
+        await until(lambda: rig.progress.caught_up_once)
+        await rig.retries.look()
+        assert (rig.progress.halted, rig.progress.reconnects) == ("", {})
+        await check_everything_once(rig, runs[:4] + runs[5:])
+
+    read: list[bytes] = []
+
+    def decode_as_later(data: bytes) -> e.RunEvent:
+        read.append(data)
+        return of_later.get(data) or decode_event(data)
+
+    monkeypatch.setattr(summaries_app, "decode_event", decode_as_later)
+    later = Rig(rig.postgres)
+    await later.retries.look()
+    await check_everything_once(later, runs)
+    assert read[:3] == [*of_later, with_field]
+
+
+async def test_a_partition_whose_events_can_not_be_read_waits_and_the_others_go_on(rig: Rig) -> None:
+    """More runs than may be set aside: the projector is told of all of them again, from where it stands."""
+    runs = some_runs(12)
+    log = FakeLog(spread(runs))
+    later = [h.whole_run(number) for number in range(100, 103)]
+    log.partitions[0] = [_of_a_later_release(run[0]) for run in later] + log.partitions[0]
+    async with serving(log) as channel, running(rig.tail(channel)):
+        others = {number: len(entries) for number, entries in log.partitions.items() if number != 0}
+        await until(lambda: {number: rig.progress.applied.get(number) for number in others} == others)
+        await until(lambda: rig.progress.reconnects.get("missing_payload", 0) > 1)
+        assert (rig.progress.halted, rig.progress.applied[0]) == ("", 2)
+
+
+_UNKNOWN_FIELD = b"\xba\x3e\x01x"
+"""Field 999, with bytes."""
+
+
+def _of_a_later_release(event: e.RunEvent) -> bytes:
+    """The event as it looks to a release that does not know its kind."""
+    return encode_event(event.run_id, event.seq, event.recorded_ns, event.lease_epoch, _UNKNOWN_FIELD)
 
 
 async def test_two_projectors_on_one_database_apply_everything_once(postgres: Postgres) -> None:
@@ -418,7 +474,7 @@ async def test_a_full_queue_holds_the_stream_back(rig: Rig) -> None:
 
     data = b"x" * 60_000
     run = h.history(1, [h.created(), h.started(), *(h.text(data) for _ in range(600))])
-    log = FakeLog({0: [event_bytes(event) for event in run]}, page=1, meddle=count)
+    log = FakeLog({0: [h.event_bytes(event) for event in run]}, page=1, meddle=count)
     blocker = asyncio.Event()
     apply = rig.projection.apply
 

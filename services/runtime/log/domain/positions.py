@@ -16,16 +16,12 @@ def positions_text(positions: Iterable[tuple[int, int]]) -> str:
 
 
 def positions_of(text: str) -> list[tuple[int, int]]:
-    """The partitions and positions that a text names. Raises ValueError for any other text, which may come from
-    anybody."""
-    return [_position(one) for one in text.split(" ")]
-
-
-def _position(text: str) -> tuple[int, int]:
-    found = _POSITION.fullmatch(text)
-    if found is None:
-        raise ValueError("not partition:position")
-    return int(found[1]), int(found[2])
+    """The partitions and positions that a text names. Other words in it are passed over: a replica of a later release
+    may say more. Raises ValueError for a text that names none, which may come from anybody."""
+    found = [(int(one[1]), int(one[2])) for one in map(_POSITION.fullmatch, text.split(" ")) if one]
+    if not found:
+        raise ValueError("no partition:position")
+    return found
 
 
 def texts_of(positions: Mapping[int, int]) -> Sequence[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from oa_runlog.events import EventType, RunSpec
+from oa_runlog.events import RunSpec
 from oa_runlog.state import RunState
 
 
@@ -37,11 +37,14 @@ class RunExcerpt:
 
 
 class LogRecord(NamedTuple):
-    """A stored event at its place in the log. `chain` is the run's chain value there; empty if it was not read."""
+    """A stored event at its place in the log. `chain` is the run's chain value there; empty if it was not read.
+
+    `type` is an EventType, or a name that only a later release knows: the replica that wrote the event may be of it.
+    """
 
     position: int
     run_id: str
     seq: int
-    type: EventType
+    type: str
     data: bytes
     chain: bytes = b""

@@ -8,7 +8,6 @@ from asyncpg import Record
 
 from oa_platform.postgres.pool import Postgres
 from oa_runlog import wire
-from oa_runlog.events import EventType
 from services.runtime.authority.domain import Head
 from services.runtime.log.domain.records import LogRecord, RunRecord
 from services.runtime.log.store import sql
@@ -74,4 +73,4 @@ class PostgresReads:
 
 
 def _record(row: Record) -> LogRecord:
-    return LogRecord(row["position"], row["run_id"], row["seq"], EventType(row["type"]), row["body"], row["chain"])
+    return LogRecord(row["position"], row["run_id"], row["seq"], row["type"], row["body"], row["chain"])

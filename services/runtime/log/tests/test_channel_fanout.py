@@ -134,9 +134,12 @@ async def test_a_text_that_is_none_of_ours_is_passed_over() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     numbers = (f"1:{10**400}", "1:-2", "1:+2", "1: 2", "1:1_0", "1:²", "1:٢", f"{10**20}:1")
-    for text in ("", "x", "1:2 3", "1:2:3", "one:2", *numbers, "4:5", f"{TRACEPARENT} 6:7", TRACEPARENT):
+    for text in ("", "x", "1:2:3", "one:2", *numbers, "4:5", f"{TRACEPARENT} 6:7", TRACEPARENT):
         await stranger.say(text)
     assert hints == [(4, 5, ""), (6, 7, TRACEPARENT)]
+    hints.clear()
+    await stranger.say("8:9 later;word 10:11 more=1")
+    assert hints == [(8, 9, ""), (10, 11, "")], "a later release may say more"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

@@ -19,7 +19,6 @@ import structlog
 
 from oa_base.refusal import Refusal
 from oa_platform.telemetry.metrics import show_at_zero
-from oa_runlog.events import EventType
 from oa_runlog.proof.replay import read_event_line
 from services.runtime.archive.app.archive import Archived
 from services.runtime.archive.app.spool import Spool
@@ -72,7 +71,7 @@ class OpenArtifact:
         """Length of an event's line, which is more than that of the event."""
         return self.ends[seq] - self.ends[seq - 1] if seq < len(self.ends) else 0
 
-    def event(self, seq: int) -> tuple[EventType, bytes]:
+    def event(self, seq: int) -> tuple[str, bytes]:
         """Type and stored bytes of an event. Blocks. Raises Refusal archive_damaged if the line is not the event's."""
         line = self.spool.read(self.ends[seq - 1], self.line_bytes(seq)) if self.line_bytes(seq) else b""
         try:

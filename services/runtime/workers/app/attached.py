@@ -198,12 +198,13 @@ class AttachedWorkers:
         if EventType.RUN_FINISHED in kinds:
             self.on_worker_free()
         if not kinds.isdisjoint(_QUEUEING):
-            started = {record.run_id for record in records if record.type is EventType.RUN_STARTED}
+            started = {record.run_id for record in records if record.type == EventType.RUN_STARTED}
             waiting = [record for record in records if record.type in _QUEUEING and record.run_id not in started]
             # A time further away is found by a check of the dispatcher.
-            for pause_ns in map(_pause_ns, waiting):
-                if 0 < pause_ns <= self._limits.dispatch_interval_ms * MS_NS:
-                    _call_later(pause_ns, self.on_run_waits)
+            for record in waiting:
+                with self._broken.containing(record.run_id):
+                    if 0 < (pause_ns := _pause_ns(record)) <= self._limits.dispatch_interval_ms * MS_NS:
+                        _call_later(pause_ns, self.on_run_waits)
             if waiting:
                 self.on_run_waits()
 
@@ -286,7 +287,7 @@ def _cancel_of(state: RunState, deadline_ms: int) -> CancelNotice | None:
 
 def _pause_ns(record: LogRecord) -> int:
     """How long after its creation a new run may be given to a worker; 0: at once, or it is no new run."""
-    if record.type is not EventType.RUN_CREATED:
+    if record.type != EventType.RUN_CREATED:
         return 0
     event = wire.decode_event(record.data)
     not_before_ns = event.body.spec.queue.not_before_ns if isinstance(event.body, RunCreated) else None
