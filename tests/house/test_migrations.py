@@ -52,9 +52,10 @@ NEEDS_THE_NEW_RELEASE = (
     r"TRUNCATE",
     r"DELETE FROM",
 )
-"""What takes something away from statements of the previous release, or refuses rows that it writes. On a table of the
-same file it is harmless, because nobody uses that table yet."""
+"""What takes something away from statements of the previous release, or refuses rows that it writes. On a table or
+function of the same file it is harmless, because nobody uses that yet."""
 _NEEDS = re.compile("|".join(f"(?:{one})" for one in NEEDS_THE_NEW_RELEASE))
+_MADE = re.compile(r"CREATE (?:TABLE|FUNCTION) (?P<name>[a-z_.]+)")
 _FUNCTION = re.compile(r"\$(?P<tag>[a-z_]*)\$.*?\$(?P=tag)\$|\bBEGIN ATOMIC\b.*?\bEND\b", re.DOTALL)
 """The body of a function, which is carried out for whoever calls it."""
 LIVED_WITH = {
@@ -71,14 +72,14 @@ def not_expanding(migration: Migration) -> list[str]:
     """The statements with which the previous release may not be able to live."""
     if migration.contracts:
         return []
-    made = [found["table"] for found in _TABLE.finditer(migration.statements)]
+    made = [found["name"] for found in _MADE.finditer(migration.statements)]
     lived_with = LIVED_WITH.get(migration.name, [])
     statements = [" ".join(one.split()) for one in _FUNCTION.sub("", migration.statements).split(";")]
     return [
         one
         for one in statements
         if _NEEDS.search(one)
-        and not any(re.search(rf"{re.escape(table)}\b", one) for table in made)
+        and not any(re.search(rf"{re.escape(name)}\b", one) for name in made)
         and not one.startswith(tuple(lived_with))
     ]
 
@@ -118,6 +119,7 @@ def test_what_the_previous_release_can_not_live_with_is_seen(sql: str) -> None:
         "ALTER TABLE control.users ALTER COLUMN email DROP NOT NULL",
         "ALTER TABLE control.orgs DROP CONSTRAINT orgs_personal_stays",
         "CREATE TABLE control.new (x int); REVOKE UPDATE ON control.new FROM control_app",
+        "CREATE FUNCTION control.new() RETURNS void AS $$ $$; REVOKE ALL ON FUNCTION control.new FROM PUBLIC",
         "CREATE OR REPLACE FUNCTION control.drop() RETURNS void AS $$ DELETE FROM control.users; $$",
         "-- DROP TABLE control.users",
     ],
