@@ -49,7 +49,7 @@ class Sockets(Protocol):
     """All sockets of the server."""
 
     def arrived(self, socket: "Socket") -> bool:
-        """Count a TCP connection. Returns False when it may not stay."""
+        """Take in a TCP connection, until `gone`. Returns False when it may not stay."""
         ...
 
     def admit(self, socket: "Socket", request: Request) -> str:
