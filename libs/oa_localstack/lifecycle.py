@@ -79,9 +79,9 @@ def remove(home: Path) -> bool:
     Raises Refusal(already_exists) while it runs. Processes that outlived a killed supervisor are ended first.
     """
     state = read_state(home)
-    if state is not None and _is_running(home, state):
-        message = f"the stack in {home} is running (pid {state.supervisor.pid}); stop it first: `oa down`"
-        raise Refusal("already_exists", message)
+    if is_held(home / "lock") or (state is not None and state.is_alive()):
+        which = f" (pid {state.supervisor.pid})" if state is not None else ""  # none yet: it has just been started
+        raise Refusal("already_exists", f"the stack in {home} is running{which}; stop it first: `oa down`")
     end_strays(home)
     for process in processes_in(home / "postgres" / "data"):
         send_signal(process.pid, signal.SIGKILL)
