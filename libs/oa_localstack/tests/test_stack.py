@@ -23,6 +23,7 @@ import pytest_asyncio
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
 from oa_localstack import stack as stack_module
+from oa_localstack.files import hold
 from oa_localstack.installation import state as state_module
 from oa_localstack.installation.ports import Ports
 from oa_localstack.installation.state import ProcessMark, StackState, read_state, state_path, write_state
@@ -352,6 +353,16 @@ async def test_the_state_of_a_stack_that_crashed_stays_until_there_is_another(
     with pytest.raises(Refusal, match="seen"):
         await stack.start()
     assert (removed, read_state(stack.home)) == ([], None)
+
+
+async def test_a_stop_waits_for_a_stack_that_has_no_state_yet(scratch: Path) -> None:
+    assert await stop_running(scratch) is False
+    lock = hold(scratch / "lock")
+    assert lock is not None
+    with lock:
+        stopping = asyncio.create_task(stop_running(scratch))
+        assert (await asyncio.wait({stopping}, timeout=0.2))[0] == set()
+    assert await stopping is False, "it ended by itself"
 
 
 async def test_restarts_are_bounded(make_stack: MakeStack, scratch: Path) -> None:
