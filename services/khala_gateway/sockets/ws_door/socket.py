@@ -278,19 +278,15 @@ class Socket(asyncio.Protocol):
             # The same in answer, unless this answers ours.
             self._finish(incoming.control_frame(incoming.CLOSE, data))
         elif self.connection is not None and self._open:
-            if opcode in (incoming.TEXT, incoming.BINARY):
-                self._message(self.connection, received)
-            else:
+            is_text = opcode == incoming.TEXT
+            if opcode not in (incoming.TEXT, incoming.BINARY):
                 self.connection.heard()
-
-    def _message(self, connection: Connection, received: Received) -> None:
-        is_text = received.opcode == incoming.TEXT
-        if is_text == self.encoding.is_binary:
-            connection.malformed(_WRONG_TYPE[self.encoding.form])
-        elif is_text and not incoming.is_utf8(received.data):
-            self._finish(incoming.close_frame(incoming.INVALID_DATA, "text is not UTF-8"))
-        else:
-            connection.message(received.data)
+            elif is_text == self.encoding.is_binary:
+                self.connection.malformed(_WRONG_TYPE[self.encoding.form])
+            elif is_text and not incoming.is_utf8(data):
+                self._finish(incoming.close_frame(incoming.INVALID_DATA, "text is not UTF-8"))
+            else:
+                self.connection.message(data)
 
     # --------------------------------------------------------------------------------------------- close
 
