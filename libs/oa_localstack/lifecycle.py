@@ -51,18 +51,20 @@ async def _run(stack: Stack, on_ready: Callable[[], None]) -> Event:
 async def stop_running(home: Path) -> bool:
     """Ask the supervisor of the stack in `home` to stop it, and wait; False when none runs.
 
-    Raises Refusal(deadline_exceeded) when it takes too long.
+    Raises Refusal(deadline_exceeded) when it takes too long, and PermissionError for a stack of another user.
     """
-    state = read_state(home)
-    if state is None or not _is_running(home, state):
-        return False
-    send_signal(state.supervisor.pid, signal.SIGTERM)
+    which = f"the stack in {home}"
     try:
         async with asyncio.timeout(STOP_PATIENCE_S):
+            while (state := read_state(home)) is None and is_held(home / "lock"):
+                await asyncio.sleep(_POLL_S)  # it has just been started
+            if state is None or not _is_running(home, state):
+                return False
+            which += f" (pid {state.supervisor.pid})"
+            send_signal(state.supervisor.pid, signal.SIGTERM)
             while _is_running(home, state):
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
-        which = f"the stack in {home} (pid {state.supervisor.pid})"
         message = f"{which} did not stop within {STOP_PATIENCE_S:g} s; look at its logs"
         raise Refusal("deadline_exceeded", message) from None
     return True
@@ -79,9 +81,9 @@ def remove(home: Path) -> bool:
     Raises Refusal(already_exists) while it runs. Processes that outlived a killed supervisor are ended first.
     """
     state = read_state(home)
-    if state is not None and _is_running(home, state):
-        message = f"the stack in {home} is running (pid {state.supervisor.pid}); stop it first: `oa down`"
-        raise Refusal("already_exists", message)
+    if is_held(home / "lock") or (state is not None and state.is_alive()):
+        which = f" (pid {state.supervisor.pid})" if state is not None else ""  # none yet: it has just been started
+        raise Refusal("already_exists", f"the stack in {home} is running{which}; stop it first: `oa down`")
     end_strays(home)
     for process in processes_in(home / "postgres" / "data"):
         send_signal(process.pid, signal.SIGKILL)

@@ -12,7 +12,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +21,7 @@ from oa_localstack.files import hold
 from oa_localstack.installation.environment import khala_url, role_dsn, service_environment
 from oa_localstack.installation.ports import HOST, Ports, ops_use
 from oa_localstack.installation.secrets import Secrets, load_or_create
-from oa_localstack.installation.state import ProcessMark, StackState, end_strays, remove_state, write_state
+from oa_localstack.installation.state import ProcessMark, StackState, end_strays, remove_state, state_path, write_state
 from oa_localstack.postgres.placement import data_root, is_cleaned, marker_path
 from oa_localstack.postgres.server import DURABLE, POSTGRES, SUPERUSER, PostgresServer, Settings
 from oa_localstack.processes.account import postgres_account
@@ -104,6 +104,7 @@ class Stack:
         self._lock = lock
         try:
             await asyncio.to_thread(end_strays, self.home)
+            self._write_state()
             self.ports.ensure_free()
             secrets = self._prepare_home()
             await self._start_postgres(secrets)
@@ -212,7 +213,11 @@ class Stack:
 
     def _report(self, event: Event) -> None:
         if event.change is Change.RESTARTED:
-            self._write_state()
+            try:
+                self._write_state()
+            except OSError as error:  # a full disk ends no supervision
+                unsaid = f"{state_path(self.home)} can't be written: {error.strerror}"
+                event = replace(event, detail=f"{event.detail}; {unsaid}")
         if event.change is Change.GAVE_UP:
             self._given_up.put_nowait(event)
         self._on_event(event)

@@ -226,7 +226,7 @@ class SessionSettings:
         "OA_KHALA_MAX_PIPELINED_FRAMES",
         integer(1, 1000),
         16,
-        doc="Maximum number of frames that wait while a token is verified.",
+        doc="Maximum number of frames that wait while a token is verified. Further ones are not read before that.",
     )
     snapshot_part_bytes: int = setting(
         "OA_KHALA_SNAPSHOT_PART_BYTES",

@@ -119,6 +119,9 @@ class Link:
         """Several at once."""
         self.write(b"".join(several))
 
+    def read_on(self) -> None:
+        """Nothing is held back here: clients of the simulation say little at a time."""
+
     def _check_silence(self, data: bytes) -> None:
         for message in messages(data):
             if isinstance(read(message, self.encoding.form), Event | Snapshot):

@@ -35,7 +35,8 @@ class RunningStack:
 @asynccontextmanager
 async def ready_stack(cli: Cli, on_event: Callable[[Event], None]) -> AsyncIterator[RunningStack]:
     """Yield the stack of OA_HOME: the one that runs, or one that is started and stopped here."""
-    state = running_stack(cli.settings)
+    while (state := running_stack(cli.settings)) is not None and state.phase != "ready":
+        await asyncio.sleep(_POLL_S)  # another shell is starting it, which takes only so long
     if state is not None:
         yield RunningStack(state.urls, cli.settings.home.absolute(), None)
         return

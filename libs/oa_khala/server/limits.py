@@ -14,7 +14,7 @@ class SessionLimits:
     slow_consumer_ms: int = 30_000
     max_topics: int = 128
     max_frame_bytes: int = 64 * 1024
-    # Frames that may wait while a token is verified.
+    # Frames that may wait while a token is verified. The gateway reads no further ones.
     max_pipelined_frames: int = 16
     # Size of a part of a snapshot, for a client that takes parts.
     snapshot_part_bytes: int = 256 * 1024

@@ -54,11 +54,16 @@ class ServerSession:
             return []
         if not expects(self.state, Grant):
             return self._take(frame, now_ms)
-        if len(self._waiting) >= self.limits.max_pipelined_frames:
+        if self.is_full:
             message = "too many frames while the token was being verified; send fewer before the answer to Hello"
             return self.refused(Refusal("protocol_violation", message))
         self._waiting.append(frame)
         return []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many frames wait for the answer to a token as may. Until it comes, `frame` is not to be called."""
+        return len(self._waiting) >= self.limits.max_pipelined_frames
 
     def heard(self, now_ms: int) -> None:
         """Note that anything came from the client, including a WebSocket ping or pong."""

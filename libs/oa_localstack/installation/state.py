@@ -84,11 +84,13 @@ def remove_state(home: Path) -> None:
 
 
 def end_strays(home: Path) -> None:
-    """End the services that outlived a killed supervisor, and remove its state. Postgres clears its own leftovers."""
+    """End the services that outlived a killed supervisor. Postgres clears its own leftovers.
+
+    The state stays until another replaces it: workers wait for a stack that crashed, and leave one that was stopped.
+    """
     state = read_state(home)
     strays = [mark for mark in state.processes.values() if mark.is_alive()] if state else []
     for mark in strays:
         send_signal(mark.pid, signal.SIGKILL)
     while any(mark.is_alive() for mark in strays):
         time.sleep(_POLL_S)
-    remove_state(home)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -22,11 +23,14 @@ import pytest_asyncio
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
 from oa_localstack import stack as stack_module
-from oa_localstack.installation.state import read_state, state_path, write_state
+from oa_localstack.files import hold
+from oa_localstack.installation import state as state_module
+from oa_localstack.installation.ports import Ports
+from oa_localstack.installation.state import ProcessMark, StackState, read_state, state_path, write_state
 from oa_localstack.lifecycle import remove, stop_running
 from oa_localstack.postgres import placement
 from oa_localstack.postgres.placement import cluster_id, marker_path
-from oa_localstack.postgres.server import POSTGRES, processes_in
+from oa_localstack.postgres.server import POSTGRES, PostgresServer, processes_in
 from oa_localstack.processes.supervision import Change, Event, RestartPolicy
 from oa_localstack.services import python_module
 from oa_platform.config.callers import SERVICES
@@ -283,6 +287,83 @@ async def test_what_dies_is_started_again(make_stack: MakeStack, name: str) -> N
     assert state is not None
     assert state.restarts[name] == 1
     assert state.processes[name].pid == stack.pid(name)
+
+
+async def test_a_full_disk_ends_no_supervision(make_stack: MakeStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Event] = []
+    stack = make_stack(on_event=events.append)
+    await stack.start()
+    with monkeypatch.context() as full:
+
+        def refuse(home: Path, state: StackState) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        full.setattr(stack_module, "write_state", refuse)
+        os.kill(stack.pid("control") or 0, signal.SIGKILL)
+        await eventually(lambda: stack.restarts("control") == 1)
+        await eventually(lambda: events[-1].change is Change.RESTARTED)
+        assert "stack.json can't be written: No space left on device" in events[-1].detail
+
+    os.kill(stack.pid("control") or 0, signal.SIGKILL)
+    await eventually(lambda: stack.restarts("control") == 2)
+    await eventually(lambda: (state := read_state(stack.home)) is not None and state.restarts["control"] == 2)
+
+
+async def test_a_stack_that_starts_is_found_and_not_removed(
+    make_stack: MakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From its first moments on, when Postgres may have to replay its log for a minute."""
+    stack = make_stack()
+
+    async def look(self: PostgresServer) -> None:
+        state = read_state(stack.home)
+        assert state is not None
+        assert (state.phase, state.supervisor.pid, state.processes) == ("starting", os.getpid(), {})
+        state_path(stack.home).unlink()  # as if it came even sooner
+        for _ in range(2):
+            with pytest.raises(Refusal, match="is running") as refused:
+                remove(stack.home)
+            assert refused.value.reason == "already_exists"
+            write_state(stack.home, state)
+        raise Refusal("start_failed", "seen")
+
+    monkeypatch.setattr(PostgresServer, "start", look)
+    with pytest.raises(Refusal, match="seen"):
+        await stack.start()
+    assert read_state(stack.home) is None
+
+
+async def test_the_state_of_a_stack_that_crashed_stays_until_there_is_another(
+    make_stack: MakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers wait for it, and take a state that is gone for a stack that was stopped."""
+    stack = make_stack()
+    stack.home.mkdir()
+    write_state(stack.home, StackState(ProcessMark(os.getppid(), 1.0), "ready"))  # its number is another's by now
+    removed: list[Path] = []
+    monkeypatch.setattr(state_module, "remove_state", removed.append)
+
+    def look(self: Ports) -> None:
+        state = read_state(stack.home)
+        assert state is not None
+        assert state.supervisor.pid == os.getpid()
+        raise Refusal("port_in_use", "seen")
+
+    monkeypatch.setattr(Ports, "ensure_free", look)
+    with pytest.raises(Refusal, match="seen"):
+        await stack.start()
+    assert (removed, read_state(stack.home)) == ([], None)
+
+
+async def test_a_stop_waits_for_a_stack_that_has_no_state_yet(scratch: Path) -> None:
+    assert await stop_running(scratch) is False
+    lock = hold(scratch / "lock")
+    assert lock is not None
+    with lock:
+        stopping = asyncio.create_task(stop_running(scratch))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(stopping), 0.2)
+    assert await stopping is False, "it ended by itself"
 
 
 async def test_restarts_are_bounded(make_stack: MakeStack, scratch: Path) -> None:

@@ -15,7 +15,7 @@ from oa_platform.config.shared import EdgeTlsSettings, TlsSettings
 from oa_platform.system.clock import SystemClock
 from oa_platform.tls.protection import edge_protection
 from oa_testing.peers.authority import Authority
-from oa_testing.waiting import PATIENCE_S
+from oa_testing.waiting import PATIENCE_S, eventually
 from services.khala_gateway.sockets.ws_door.server import WebSocketServer
 from services.khala_gateway.tests.harness import Client, Limits, Stack, T, running
 
@@ -63,6 +63,26 @@ async def test_who_never_shakes_hands_is_let_go(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE_S):
             assert await reader.read() == b""
         writer.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_nothing_is_kept_of_who_shakes_no_hands(tmp_path: Path, said: bytes) -> None:
+    """A check of a load balancer, which only connects, and a client that speaks without TLS."""
+    cert_file, key_file = AUTHORITY.issue().write(tmp_path)
+    async with (
+        edge_protection(EdgeTlsSettings(cert_file=cert_file, key_file=key_file), TlsSettings(), SystemClock()) as edge,
+        running(protection=edge) as stack,
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.server.port)
+        writer.write(said)
+        writer.write_eof()
+        async with asyncio.timeout(PATIENCE_S):
+            await reader.read()
+        writer.close()
+        client = await _connect(stack, AUTHORITY)
+        assert [socket.connection is not None for socket in stack.server.sockets] == [True]
+        await client.socket.close()
+        await eventually(lambda: not stack.server.sockets)
 
 
 async def test_khala_elsewhere_without_a_certificate_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -143,9 +144,10 @@ async def dev_code(mailbox: Path, email: str, skip: int = 0) -> str:
 
 
 def mails(mailbox: Path) -> list[dict[str, str]]:
-    """All mails of a development mailbox."""
-    try:
-        lines = mailbox.read_text("utf-8").splitlines()
-    except OSError:
-        return []
-    return [json.loads(line) for line in lines if line.strip()]
+    """All mails of a development mailbox. Lines that a full disk cut off are none."""
+    found: list[dict[str, str]] = []
+    with suppress(OSError):
+        for line in mailbox.read_bytes().splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+    return found

@@ -94,7 +94,8 @@ async def status(cli: Cli) -> Exit:
         }
     )
     _show_status(cli.output, state, list(processes), positions, versions)
-    return Exit.OK if all(process.ready for process in processes) else Exit.UNREACHABLE
+    ready = state.phase == "ready" and all(process.ready for process in processes)
+    return Exit.OK if ready else Exit.UNREACHABLE
 
 
 async def _remote_status(cli: Cli, url: str, versions: dict[str, str]) -> Exit:
@@ -184,6 +185,8 @@ def _show_status(
         [each.name, "ready" if each.ready else f"not ready: {each.problem}", str(each.pid), str(each.restarts)]
         for each in processes
     ]
+    if state.phase != "ready":
+        output.say("The stack is starting.")
     output.table(["process", "state", "pid", "restarts"], rows)
     if positions:
         output.say(f"log: {positions['logEntries']} entries, {positions['projected']} in the read model")

@@ -134,6 +134,11 @@ class Connection:
     # --------------------------------------------------------------------------------------------- from the gateway
 
     @property
+    def is_full(self) -> bool:
+        """Whether it takes no message before a token has been verified; then it has the transport `read_on`."""
+        return self._session.is_full
+
+    @property
     def encoding(self) -> Encoding:
         """The encoding of what it says by itself: small messages, which are not compressed."""
         return self._transport.encoding.plain
@@ -285,6 +290,7 @@ class Connection:
         self._run(self._session.token_accepted(grant, self._now_ms()))
         if self._session.holds(grant):
             self._hold(grant)
+        self._transport.read_on()
 
     def _hold(self, grant: Grant) -> None:
         live_tokens = self._dependencies.live_tokens

@@ -123,8 +123,8 @@ class Delivery:
             return
         try:
             segment = feed.segment(subscription.next_seq, self._transport.encoding)
-        except Refusal as refusal:
-            self.broken(refusal)
+        except Exception as error:  # noqa: BLE001 - whatever the defect is, the client would wait forever
+            self.broken(error)
             return
         if segment is None:
             self._serve_history(subscriber)
@@ -226,8 +226,8 @@ class Delivery:
         subscription = subscriber.subscription
         try:
             segment = page.segment(self._transport.encoding)
-        except Refusal as refusal:
-            self.broken(refusal)
+        except Exception as error:  # noqa: BLE001 - see `serve`
+            self.broken(error)
             return
         if page.epoch != subscription.epoch:
             self.broken(DeliveryBroken(f"{subscription.name}: history gave {page.epoch}, not {subscription.epoch}"))

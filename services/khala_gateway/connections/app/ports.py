@@ -27,6 +27,10 @@ class Transport(Protocol):
         """Write several with one system call."""
         ...
 
+    def read_on(self) -> None:
+        """Handle what came while `Connection.is_full` was True."""
+        ...
+
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake."""
         ...

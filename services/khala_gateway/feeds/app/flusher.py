@@ -73,6 +73,13 @@ class Flusher:
         if recorded_ns and (not self._recorded_ns or recorded_ns < self._recorded_ns):
             self._recorded_ns = recorded_ns
 
+    def _pump(self, one: Pumped) -> None:
+        """Have `one` do its work. A failing one doesn't affect the others."""
+        try:
+            one.pump()
+        except Exception as error:  # noqa: BLE001 - as the loop does with what it calls
+            self._loop.call_exception_handler({"message": "something could not be pumped", "exception": error})
+
     def _flush_soon(self) -> None:
         if self._handle is None:
             due = self._flushed_at + self._tick_s
@@ -86,7 +93,7 @@ class Flusher:
         self._is_flushing = True
         try:
             for one in waiting:
-                one.pump()
+                self._pump(one)
         finally:
             self._is_flushing = False
             metrics.DELIVERED.inc(self._frames)

@@ -68,6 +68,8 @@ class Repairs:
         try:
             page = await source.replay(held.name, feed.epoch, before, limits.page_frames, limits.page_bytes)
         except Refusal as refusal:
+            if held.dropped:
+                return False  # what is said of it now is nothing to a later feed of the topic
             if refusal.reason in STALE_REASONS and held.feed is feed:
                 held.end_lineage(refusal.reason, state_said(refusal, feed.state), spared=held.waiting)
                 held.reopen()

@@ -196,12 +196,14 @@ class TopicFeed:
 
     def _deliver_together(self, cohort: Cohort[Subscriber]) -> None:
         """Deliver to a cohort up to the head. If one write does not get there, each member is delivered to by itself,
-        so that others get their turns in between; and so it is if anything fails."""
-        with contextlib.suppress(Refusal, DeliveryBroken):
+        so that others get their turns in between; and so it is if anything fails, which ends those that it hits."""
+        segment: Segment | None = None
+        with contextlib.suppress(Exception):
             segment = self.segment(cohort.position.next_seq, cohort.encoding)
-            if segment is EMPTY:
-                return
-            if segment is not None and segment.first_seq + segment.frames > self.feed.head:
+        if segment is EMPTY:
+            return
+        if segment is not None and segment.first_seq + segment.frames > self.feed.head:
+            with contextlib.suppress(DeliveryBroken):
                 cohort.deliver(segment, self._flusher)
                 return
         self._dissolve(cohort)

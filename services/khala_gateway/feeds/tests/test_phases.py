@@ -27,16 +27,20 @@ class Source:
 
     def __init__(self) -> None:
         self.added: list[str] = []
+        self.removed: list[str] = []
         self.away = False
         self.refusal = Refusal("unavailable", "away")
         self.page: HistoryPage | None = None
         self.go_on = asyncio.Event()
+        # Whether refusals wait for it, too; and how often history was asked for.
+        self.holds = False
+        self.asked = 0
 
     def add(self, topics: Iterable[str]) -> None:
         self.added += topics
 
     def remove(self, topics: Iterable[str]) -> None:
-        pass
+        self.removed += topics
 
     async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
         """Nobody asks for one here."""
@@ -45,9 +49,11 @@ class Source:
     async def replay(
         self, topic: str, epoch: str, after_seq: int, max_frames: int, max_bytes: int, after_chain: bytes = b""
     ) -> HistoryPage:
+        self.asked += 1
+        if self.page is not None or self.holds:
+            await self.go_on.wait()
         if self.page is None:
             raise self.refusal
-        await self.go_on.wait()
         return self.page
 
 
@@ -198,3 +204,25 @@ async def test_what_was_joined_of_one_lineage_is_not_written_in_the_next(hub: Fe
         assert b"old" in old.data
         watched(hub, TopicState("e2", 0, 5))
         assert feed.segment(5, encoding) is None, "it is below the ring, and has to be read"
+
+
+@pytest.mark.parametrize("reason", ["epoch_mismatch", "not_found"])
+async def test_what_history_says_of_a_topic_that_was_dropped_meanwhile_changes_nothing(
+    hub: FeedHub, source: Source, reason: str
+) -> None:
+    async with hub:
+        subscriber = joined(hub)
+        watched(hub, TopicState("e", 0, 4))
+        source.refusal, source.holds = Refusal(reason, "no"), True
+        hub.frames(T, "e", 6, [event_frame(T, 6, b"x")])
+        await eventually(lambda: source.asked == 1)
+        hub.leave(TOPIC, subscriber)
+        hub.refused(T, Refusal("not_found", "no"))
+        assert (T in hub.feeds, source.removed) == (False, [T])
+        later = joined(hub)
+        source.added.clear()
+        source.go_on.set()
+        await eventually(lambda: not hub._repairs._running)
+        assert source.added == [], "the feed that is gone asks for nothing"
+        watched(hub, TopicState("e2", 0, 1))
+        assert later.told == [TopicState("e2", 0, 1)]

@@ -95,14 +95,16 @@ class WebSocketServer:
         await until_set(self._all_gone, timeout_ms / 1000)
 
     def _new_socket(self) -> Socket:
-        socket = Socket(self, self._limits.socket)
-        self.sockets[socket] = None
-        return socket
+        return Socket(self, self._limits.socket)
 
     # --------------------------------------------------------------------------------------------- Sockets
 
     def arrived(self, socket: Socket) -> bool:
-        """Count a TCP connection that has sent no request yet. Returns False when its address has too many of them."""
+        """Take in a TCP connection that has sent no request yet. Returns False when its address has too many of them.
+
+        With TLS it has shaken hands: of one that does not, nobody is told that it has gone.
+        """
+        self.sockets[socket] = None
         # Behind our own proxies all connections come from few addresses, and the proxies enforce a limit.
         if not is_within(socket.peer, self._limits.trusted):
             socket.waits = self._admission.arrived(socket.peer)

@@ -5,8 +5,9 @@ all clients, so they are only written. The states of the closing handshake (RFC 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
+from itertools import chain
 from typing import Protocol, cast
 
 import structlog
@@ -49,7 +50,7 @@ class Sockets(Protocol):
     """All sockets of the server."""
 
     def arrived(self, socket: "Socket") -> bool:
-        """Count a TCP connection. Returns False when it may not stay."""
+        """Take in a TCP connection, until `gone`. Returns False when it may not stay."""
         ...
 
     def admit(self, socket: "Socket", request: Request) -> str:
@@ -79,6 +80,7 @@ class Socket(asyncio.Protocol):
         "_read_up_to",
         "_sockets",
         "_tcp",
+        "_unread",
         "connection",
         "encoding",
         "network",
@@ -95,6 +97,8 @@ class Socket(asyncio.Protocol):
         self._head: bytearray | None = bytearray()
         # Reads what comes after the handshake; None before it, and once no more is read.
         self._incoming: Incoming | None = None
+        # What came behind the frames that wait for a token.
+        self._unread: Iterator[Received] | None = None
         # Whether messages may be written: between the handshake and the beginning of the close, on either side.
         self._open = False
         self._ending = False
@@ -127,7 +131,11 @@ class Socket(asyncio.Protocol):
         if self._head is not None:
             data = self._take_head(self._head, data)
         if self._incoming is not None and data:
-            self._take(self._incoming, data)
+            came = self._incoming.read(data)
+            if self._unread is None:
+                self._take(came)
+            else:  # the system gave it before it heard that we read no more
+                self._unread = chain(self._unread, came)
 
     def eof_received(self) -> bool:
         """Note that the client sends no more. The transport closes when everything has been written."""
@@ -138,7 +146,7 @@ class Socket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Clean up after the TCP connection has closed."""
         self._deadline.cancel()
-        self._tcp = None
+        self._tcp = self._unread = None
         if self.connection is not None:
             self.connection.closed()
         self._sockets.gone(self)
@@ -155,7 +163,8 @@ class Socket(asyncio.Protocol):
             self._deadline.set(self._limits.close_timeout_ms, self.abort)
         elif self.connection is not None and self._tcp is not None:
             self._read_up_to = None
-            self._tcp.resume_reading()
+            if self._unread is None:
+                self._tcp.resume_reading()
             self.connection.blocked(False)
 
     # --------------------------------------------------------------------------------------------- Transport
@@ -174,6 +183,13 @@ class Socket(asyncio.Protocol):
         """Write several with one system call. They are not joined: a page that many clients get is kept once."""
         if self._open and self._tcp is not None:
             self._tcp.writelines(messages)
+
+    def read_on(self) -> None:
+        """Handle what came behind the frames that waited for a token, and read further."""
+        unread, self._unread = self._unread, None
+        if unread is not None and self._tcp is not None:
+            self._tcp.resume_reading()
+            self._take(unread)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake behind what was written. Only a client that was too slow gets `linger_ms`."""
@@ -235,16 +251,23 @@ class Socket(asyncio.Protocol):
 
     # --------------------------------------------------------------------------------------------- messages
 
-    def _take(self, reader: Incoming, data: bytes) -> None:
+    def _take(self, came: Iterator[Received]) -> None:
+        """Handle what came, up to where the client is no longer read: the connection takes no more for now, or too many
+        answers wait."""
         try:
-            for received in reader.read(data):
+            for received in came:
                 self._handle(received)
                 if self._incoming is None:
                     return
+                if self.connection is not None and self.connection.is_full:
+                    self._unread = came
+                    break
         except Violation as violation:
             self._finish(incoming.close_frame(violation.code, violation.reason))
         tcp, up_to = self._tcp, self._read_up_to
-        if tcp is not None and up_to is not None and tcp.get_write_buffer_size() > up_to:
+        if tcp is not None and (
+            self._unread is not None or (up_to is not None and tcp.get_write_buffer_size() > up_to)
+        ):
             tcp.pause_reading()
 
     def _handle(self, received: Received) -> None:
@@ -255,19 +278,15 @@ class Socket(asyncio.Protocol):
             # The same in answer, unless this answers ours.
             self._finish(incoming.control_frame(incoming.CLOSE, data))
         elif self.connection is not None and self._open:
-            if opcode in (incoming.TEXT, incoming.BINARY):
-                self._message(self.connection, received)
-            else:
+            is_text = opcode == incoming.TEXT
+            if opcode not in (incoming.TEXT, incoming.BINARY):
                 self.connection.heard()
-
-    def _message(self, connection: Connection, received: Received) -> None:
-        is_text = received.opcode == incoming.TEXT
-        if is_text == self.encoding.is_binary:
-            connection.malformed(_WRONG_TYPE[self.encoding.form])
-        elif is_text and not incoming.is_utf8(received.data):
-            self._finish(incoming.close_frame(incoming.INVALID_DATA, "text is not UTF-8"))
-        else:
-            connection.message(received.data)
+            elif is_text == self.encoding.is_binary:
+                self.connection.malformed(_WRONG_TYPE[self.encoding.form])
+            elif is_text and not incoming.is_utf8(data):
+                self._finish(incoming.close_frame(incoming.INVALID_DATA, "text is not UTF-8"))
+            else:
+                self.connection.message(data)
 
     # --------------------------------------------------------------------------------------------- close
 
@@ -283,7 +302,7 @@ class Socket(asyncio.Protocol):
         TCP first (RFC 6455, 7.1.1)."""
         self._say_last(frame)
         self._open = False
-        self._incoming = None
+        self._incoming = self._unread = None
         if self._tcp is not None:
             if self._tcp.can_write_eof():
                 self._tcp.write_eof()
@@ -300,3 +319,4 @@ class Socket(asyncio.Protocol):
         tcp.set_write_buffer_limits(1, 0)
         lingers = self._lingers and tcp.get_write_buffer_size() > 0
         self._deadline.set(self._limits.linger_ms if lingers else self._limits.close_timeout_ms, self.abort)
+        self.read_on()  # the client's Close may be among it
