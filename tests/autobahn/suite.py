@@ -21,7 +21,7 @@ from oa_khala.frames import Form
 from services.khala_gateway.connections.app.connection import Connection
 from services.khala_gateway.feeds.domain import binary_message, deflated, encoding_of, text_message
 from services.khala_gateway.sockets.limits import SocketLimits
-from services.khala_gateway.sockets.ws_door.incoming import TEXT, Received
+from services.khala_gateway.sockets.ws_door.incoming import BINARY, TEXT, Received
 from services.khala_gateway.sockets.ws_door.opening import Request
 from services.khala_gateway.sockets.ws_door.socket import Socket
 
@@ -37,14 +37,18 @@ _CLOSES = {"OK", "INFORMATIONAL"}
 class EchoSocket(Socket):
     """A socket of the gateway, to which the type of each message is that of its connection."""
 
-    def _message(self, connection: Connection, received: Received) -> None:
-        form = Form.JSON if received.opcode == TEXT else Form.PROTO
-        self.encoding = encoding_of(form, self.encoding.deflate_from)
-        super()._message(connection, received)
+    def _handle(self, received: Received) -> None:
+        if received.opcode in (TEXT, BINARY):
+            form = Form.JSON if received.opcode == TEXT else Form.PROTO
+            self.encoding = encoding_of(form, self.encoding.deflate_from)
+        super()._handle(received)
 
 
 class EchoConnection:
     """Says what it hears."""
+
+    is_full = False
+    """It takes every message."""
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
