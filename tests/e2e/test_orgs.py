@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -33,26 +34,31 @@ def stack(shared_stack: StackUnderTest) -> StackUnderTest:
     return shared_stack
 
 
+_BOBS = itertools.count(1)
+"""Each test has a Bob of its own: one person invites an address only a few times a day."""
+
+
 class Team:
     """An org of Ada's that Bob is in; both act in it."""
 
-    def __init__(self, ada: World, bob: World, org_id: str) -> None:
-        self.ada, self.bob, self.org_id = ada, bob, org_id
+    def __init__(self, ada: World, bob: World, bob_email: str, org_id: str) -> None:
+        self.ada, self.bob, self.bob_email, self.org_id = ada, bob, bob_email, org_id
 
     @classmethod
     async def of(cls, worlds: AsyncExitStack, stack: StackUnderTest, folder: Path, role: str) -> Team:
         """Both sign in; Bob is invited, accepts, and both switch."""
         ada = await worlds.enter_async_context(signed_in(stack, folder / "ada", "ada@example.org"))
-        bob = await worlds.enter_async_context(signed_in(stack, folder / "bob", "bob@example.org"))
+        email = f"bob{next(_BOBS)}@example.org"
+        bob = await worlds.enter_async_context(signed_in(stack, folder / "bob", email))
         org = await ada.client.commands.orgs.create("team")
-        invited = await ada.client.commands.orgs.invite(org.org_id, "Bob@example.org", role)
+        invited = await ada.client.commands.orgs.invite(org.org_id, email.title(), role)
         (got,) = await bob.client.commands.orgs.own_invitations()
         assert (got.invitation_id, got.org_name, got.inviter) == (invited.invitation_id, "team", "ada@example.org")
         assert (await bob.client.commands.orgs.accept(got.invitation_id)).role == role
         for world in (ada, bob):
             await world.client.auth.switch_org(org.org_id)
             assert world.client.auth.credentials().org_id == org.org_id
-        return cls(ada, bob, org.org_id)
+        return cls(ada, bob, email, org.org_id)
 
     @property
     def bob_id(self) -> str:
@@ -227,7 +233,7 @@ async def test_schedules_of_who_was_removed_while_runtime_was_down_stand_still_u
         with pytest.raises(Refusal, match="org_changed"):
             await bob.commands.runs()
         stack.kill("runtime")
-        invited = await ada.orgs.invite(team.org_id, "bob@example.org", "member")
+        invited = await ada.orgs.invite(team.org_id, team.bob_email, "member")
         await bob.commands.orgs.accept(invited.invitation_id)
         await stack.start_service("runtime")
         while True:

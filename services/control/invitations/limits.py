@@ -8,7 +8,7 @@ MAX_PER_HOUR = 50
 """Maximum number of invitations that an org makes in an hour."""
 MAX_TO_ADDRESS_PER_DAY = 10
 """Maximum number of invitations that an address gets in a day from all orgs together."""
-MAX_TO_ADDRESS_BY_ONE_PER_DAY = 3
+MAX_TO_ADDRESS_BY_ONE_PER_DAY = 5
 """Maximum number of these that one person makes, in whichever orgs: the others stay for those who know the address."""
 MAX_MAILS = 5
 """Maximum number of mails that are sent for one invitation."""
