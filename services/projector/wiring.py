@@ -15,6 +15,7 @@ from oa_platform.frames.publishing import frame_publisher
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.postgres.at_start import check_schema
+from oa_platform.postgres.lineage import PostgresHistories
 from oa_platform.postgres.pool import Postgres
 from oa_platform.process.lifecycle import Process
 from oa_platform.process.revocations import follow_revocations
@@ -41,7 +42,7 @@ from services.projector.journal.app import (
 from services.projector.journal.door import encode_documents
 from services.projector.journal.store import PostgresDeliveryChecks, PostgresJournalStore, PostgresJournalWriter
 from services.projector.lineage.app import Lineage, follow, journal_lineage
-from services.projector.lineage.store import PostgresHistories
+from services.projector.lineage.store import PostgresHistory
 from services.projector.notifications.door import encode_notification
 from services.projector.places.app import Places
 from services.projector.places.store import PostgresPlaceReader, PostgresPlaces
@@ -74,7 +75,7 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     keys = await process.enter(JwksCache(settings.jwks, clock, watch=watch, protection=process.protection))
 
     limits, replica_id = settings.topics.limits(), new_id("rep")
-    histories = PostgresHistories(postgres)
+    histories = PostgresHistories(postgres, PostgresHistory)
     lineage = journal_lineage(histories, replica_id, settings.tail.heads_interval_ms / 1000)
     frames = frame_publisher(settings.frames, process, replica_id, limits.pending_bytes)
     hub = TopicHub(journal_topics(postgres, lineage), limits, Unreported(), frames)

@@ -23,9 +23,10 @@ from oa_platform.config.loading import group, load
 from oa_platform.config.shared import DatabaseSettings
 from oa_platform.postgres.at_start import check_schema
 from oa_platform.postgres.history import EpochCause, NewEpoch
+from oa_platform.postgres.lineage import PostgresHistories
 from oa_platform.postgres.pool import Postgres
 from services.runtime.authority.app import new_epoch_name
-from services.runtime.authority.store import PostgresHistories
+from services.runtime.authority.store import PostgresHistory
 from services.runtime.wiring import MIGRATIONS
 
 SUMMARY = "Give the log a new epoch: every cursor of the old one becomes stale, at all replicas at once."
@@ -44,7 +45,10 @@ class Settings:
 async def give(settings: DatabaseSettings, by: str, reason: str) -> dict[str, str]:
     """Give the log a new epoch; return the names of both epochs. Raises Refusal unavailable, migration_refused."""
     await check_schema(settings, "runtime", MIGRATIONS)
-    async with Postgres(settings, "runtime-new-epoch") as postgres, PostgresHistories(postgres).history() as history:
+    async with (
+        Postgres(settings, "runtime-new-epoch") as postgres,
+        PostgresHistories(postgres, PostgresHistory).history() as history,
+    ):
         before = await history.look(None)
         await history.settle(before, new_epoch_name(), NewEpoch(EpochCause.ORDERED, reason), by)
         return {"log_epoch": (await history.look(None)).epoch, "before": before.epoch}

@@ -19,6 +19,7 @@ from oa_platform.auth.tokens import KeySource, TokenVerifier
 from oa_platform.frames.publishing import frame_publisher
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.postgres.at_start import check_schema
+from oa_platform.postgres.lineage import PostgresHistories
 from oa_platform.postgres.pool import Postgres
 from oa_platform.process.lifecycle import Process
 from oa_platform.process.revocations import follow_revocations
@@ -51,7 +52,7 @@ from services.runtime.archive.store.objects import open_objects
 from services.runtime.archive.store.records import PostgresArchiveRecords
 from services.runtime.authority.app import Lineage, log_lineage
 from services.runtime.authority.domain import Installation
-from services.runtime.authority.store import PostgresHistories, read_installation
+from services.runtime.authority.store import PostgresHistory, read_installation
 from services.runtime.children.app import Children
 from services.runtime.children.store import PostgresFamilies
 from services.runtime.config import FanoutSettings, RuntimeSettings
@@ -248,7 +249,7 @@ async def _database(settings: RuntimeSettings, process: Process, watch: ClockWat
 
 async def _lineage(replica: _Replica) -> Lineage:
     """Open the log's epoch, which every new connection confirms from now on."""
-    histories = PostgresHistories(replica.postgres)
+    histories = PostgresHistories(replica.postgres, PostgresHistory)
     lineage = log_lineage(histories, replica.replica_id, replica.settings.tail.poll_interval_ms / 1000)
     histories.on_connect(lineage.confirm)
     await lineage.open()

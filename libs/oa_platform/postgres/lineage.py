@@ -7,8 +7,8 @@ State that another room keeps in memory belongs to an epoch: the room is told wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Generic, Protocol
 
 import asyncpg
@@ -17,7 +17,7 @@ import structlog
 from oa_base.refusal import Refusal
 from oa_platform.health.failures import note_survived
 from oa_platform.postgres.history import Found, Heads, NewEpoch, ServerHistory, judge
-from oa_platform.postgres.pool import Connection
+from oa_platform.postgres.pool import Connection, Postgres
 from oa_platform.postgres.servers import RawConnection
 from oa_platform.tasks.word import Word
 
@@ -64,6 +64,24 @@ class Histories(Protocol[Heads]):
     def history(self) -> AbstractAsyncContextManager[History[Heads]]:
         """The server's history, asked over a connection of the pool. Raises Refusal unavailable."""
         ...
+
+
+class PostgresHistories(Generic[Heads]):
+    """See Histories. `history_of` asks over one connection."""
+
+    def __init__(self, postgres: Postgres, history_of: Callable[[Connection | RawConnection], History[Heads]]) -> None:
+        self._postgres = postgres
+        self._history_of = history_of
+
+    @asynccontextmanager
+    async def history(self) -> AsyncIterator[History[Heads]]:
+        """See Histories."""
+        async with self._postgres.acquire() as connection:
+            yield self._history_of(connection)
+
+    def on_connect(self, confirm: Callable[[History[Heads]], Awaitable[None]]) -> None:
+        """Ask over every connection that is made from now on, before anything else is done over it."""
+        self._postgres.on_connect(lambda connection: confirm(self._history_of(connection)))
 
 
 class Report(Protocol):

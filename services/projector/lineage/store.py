@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-
 from oa_platform.postgres.history import Found, NewEpoch, ServerHistory
 from oa_platform.postgres.lineage import read_server
-from oa_platform.postgres.pool import Connection, Postgres
+from oa_platform.postgres.pool import Connection
 from oa_platform.postgres.servers import RawConnection
 from services.projector.lineage.domain import Followed, StoredRow, lacking
 
@@ -35,23 +32,6 @@ _GIVE_EPOCH = "SELECT projection.give_journal_epoch($1, $2, $3, $4, $5)"
 
 _NOTE_SERVER = "UPDATE projection.journal_epoch SET system_identifier = $1, timeline = $2, table_oid = $3"
 """Notes where the journal is."""
-
-
-class PostgresHistories:
-    """The current server."""
-
-    def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
-
-    @asynccontextmanager
-    async def history(self) -> AsyncIterator[PostgresHistory]:
-        """The server's history, asked over a connection of the pool."""
-        async with self._postgres.acquire() as connection:
-            yield PostgresHistory(connection)
-
-    def on_connect(self, confirm: Callable[[PostgresHistory], Awaitable[None]]) -> None:
-        """Ask over every connection that is made from now on, before anything else is done over it."""
-        self._postgres.on_connect(lambda connection: confirm(PostgresHistory(connection)))
 
 
 class PostgresHistory:

@@ -11,6 +11,7 @@ import grpc.aio
 from oa_base.refusal import Refusal
 from oa_platform.config.shared import QuarantineSettings
 from oa_platform.health.quarantine import Quarantine
+from oa_platform.postgres.lineage import PostgresHistories
 from oa_platform.postgres.pool import Postgres
 from oa_runlog import events as e
 from oa_testing.waiting import PATIENCE_S
@@ -19,7 +20,7 @@ from oa_topics.store import TopicLimits
 from services.projector.journal.app import Publication, Unreported
 from services.projector.journal.store import PostgresJournalStore
 from services.projector.lineage.app import follow, journal_lineage
-from services.projector.lineage.store import PostgresHistories
+from services.projector.lineage.store import PostgresHistory
 from services.projector.notifications.door import encode_notification
 from services.projector.projection.app import Applied, Tail
 from services.projector.projection.domain import Checkpoint
@@ -54,7 +55,7 @@ class Rig:
         self.journal = PostgresJournalStore(postgres)
         self.summaries = PostgresSummaryStore(postgres, CODEC)
         self.progress = Progress()
-        self.histories = PostgresHistories(postgres)
+        self.histories = PostgresHistories(postgres, PostgresHistory)
         self.lineage = journal_lineage(self.histories, "rep", QUICK.heads_interval_ms / 1000)
         self.hub = TopicHub(journal_topics(postgres, self.lineage), limits, Unreported())
         self.publication = Publication(self.hub)

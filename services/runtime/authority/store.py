@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-
 from oa_platform.postgres.history import Found, NewEpoch, ServerHistory
 from oa_platform.postgres.lineage import read_server
 from oa_platform.postgres.pool import Connection, Postgres
@@ -44,23 +41,6 @@ async def read_installation(postgres: Postgres) -> Installation:
         row = await connection.fetchrow(_READ_INSTALLATION)
     assert row is not None  # the migration inserts it
     return Installation(row["partitions"], row["receipt_log"])
-
-
-class PostgresHistories:
-    """The current server."""
-
-    def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
-
-    @asynccontextmanager
-    async def history(self) -> AsyncIterator[PostgresHistory]:
-        """The server's history, asked over a connection of the pool."""
-        async with self._postgres.acquire() as connection:
-            yield PostgresHistory(connection)
-
-    def on_connect(self, confirm: Callable[[PostgresHistory], Awaitable[None]]) -> None:
-        """Ask over every connection that is made from now on, before anything else is done over it."""
-        self._postgres.on_connect(lambda connection: confirm(PostgresHistory(connection)))
 
 
 class PostgresHistory:
