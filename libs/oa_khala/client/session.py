@@ -190,6 +190,9 @@ class ClientSession:
         """Answer to NeedToken."""
         if self.state is State.STOPPED:
             return []
+        if self.state is State.OPEN and self._connection.tokens.passed_over(token, self._topics.carried):
+            self._connection.need_token()
+            return self._commands()
         reasons = dict(token.refused)
         for topic in sorted(self._connection.tokens.granted(token, at.now_ms)):
             self._out += self._topics.refuse(topic, reasons.get(topic, "forbidden_topic"))
