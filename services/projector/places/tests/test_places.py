@@ -12,6 +12,7 @@ from oa_platform.auth.revocations import PlaceChange, Revocation
 from oa_platform.postgres.pool import Postgres
 from oa_testing.locks import until_lock_waits
 from oa_testing.waiting import PATIENCE_S, eventually
+from oa_topics.tests.conformance import Watch
 from openagents.sync.v1 import frame_pb2
 from services.projector.places.app import Places
 from services.projector.places.limits import PlaceLimits
@@ -19,6 +20,7 @@ from services.projector.places.store import PostgresPlaceWriter
 from services.projector.summaries.app import SummaryPlaces
 from services.projector.summaries.store import PostgresRunDocuments
 from services.projector.tests import histories as h
+from services.projector.tests.doors import Doors, as_gateway
 from services.projector.tests.rig import CODEC, Rig
 from services.projector.wiring import transactions
 
@@ -91,12 +93,15 @@ async def test_who_has_lost_the_place_is_told_nothing_more_and_the_org_is(rig: R
     ids=["removed", "blocked", "org deleted"],
 )
 async def test_whoever_is_back_is_told_how_runs_stand_that_went_on_meanwhile(
-    rig: Rig, subject: str, org_id: str
+    rig: Rig, doors: Doors, subject: str, org_id: str
 ) -> None:
     places, run = placed(rig), h.whole_run(1)
     checkpoint = await rig.apply(await rig.checkpoint(), [*run[:3], *h.whole_run(2, h.OTHER_USER, h.OTHER_ORG)])
     epoch = (await rig.hub.history.describe(MINE)).state.epoch
     mine, others = [(await rig.hub.history.describe(f"user:{one}:runs")).state.head for one in (h.USER, h.OTHER_USER)]
+    watch = Watch(doors.topics.WatchTopics(metadata=as_gateway()))
+    await watch.ask((MINE,))
+    await watch.until(MINE, mine)
     await places.take(change(LOST, 1, subject, org_id))
     await rig.apply(checkpoint, run[3:])
     assert (await rig.hub.history.replay(MINE, epoch, mine, 0, 0)).frames == [], "a follower is told nothing of its end"
@@ -104,6 +109,9 @@ async def test_whoever_is_back_is_told_how_runs_stand_that_went_on_meanwhile(
     with pytest.raises(Refusal, match="retention_floor_breach"):
         await rig.hub.history.replay(MINE, epoch, mine, 0, 0)
     assert (await rig.hub.history.replay(f"user:{h.OTHER_USER}:runs", epoch, others, 0, 0)).frames == []
+    while watch.watched[MINE].floor == 0:
+        await watch.read()  # whoever follows it live is told, too
+    watch.call.cancel()
     where, snapshot = (await rig.hub.history.describe(MINE)).state, await rig.hub.history.snapshot(MINE)
     assert where.floor == where.head == snapshot.state.seq
     (document,) = frame_pb2.DocumentSet.FromString(snapshot.state.payload).documents
