@@ -125,9 +125,9 @@ class ClientSession:
         return self._commands()
 
     def resumed(self, at: Instant) -> list[Command]:
-        """Connect at once: the device is back."""
+        """Connect as soon as the gateway allows, whatever failed before: the device is back."""
         if self._connection.may(Step.RESUME):
-            self._connection.reconnecting.succeeded()
+            self._connection.reconnecting.woke()
             self._connection.want(Step.RESUME, at)
         return self._commands()
 

@@ -122,10 +122,10 @@ export class Session {
     return this.#commands();
   }
 
-  /** Connect at once: the device is back. */
+  /** Connect as soon as the gateway allows, whatever failed before: the device is back. */
   resumed(at: Instant): Command[] {
     if (this.#connection.may("resume")) {
-      this.#connection.reconnecting.succeeded();
+      this.#connection.reconnecting.woke();
       this.#connection.want("resume", at);
     }
     return this.#commands();
