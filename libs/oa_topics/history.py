@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from oa_base.refusal import Refusal
@@ -82,9 +82,9 @@ class History:
             _check_cursor(await self._describe(topic), epoch, after_seq)
         frames: list[bytes] = []
         size = 0
-        for seq, payload in events:
+        for seq, payload in unbroken(events, after_seq):
             size += len(payload) + FRAME_OVERHEAD_BYTES
-            if seq != after_seq + len(frames) + 1 or (frames and size > bytes_limit):
+            if frames and size > bytes_limit:
                 break
             frames.append(event_frame(text, seq, payload))
         if not frames and after_seq < described.state.head:
@@ -125,6 +125,11 @@ class History:
         if seq <= described.state.floor:
             return _below_floor(described, seq - 1)
         return self._store.missing(topic, seq)
+
+
+def unbroken(events: Iterable[tuple[int, bytes]], after_seq: int) -> Iterator[tuple[int, bytes]]:
+    """Those of `events`, seqs with their bytes in order, that follow on `after_seq` and on each other."""
+    return (event for expected, event in enumerate(events, after_seq + 1) if event[0] == expected)
 
 
 _NOT_FOUND = Refusal("not_found", "there is no such topic; check its name", field="topic")

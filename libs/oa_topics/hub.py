@@ -17,7 +17,7 @@ from typing import Protocol
 from oa_base.refusal import Refusal
 from oa_khala.topics import Topic
 from oa_khala.wire import event_frame
-from oa_topics.history import History
+from oa_topics.history import History, unbroken
 from oa_topics.store import TopicDescription, TopicLimits, TopicStore
 from oa_topics.watcher import Head, Origin, Watcher
 
@@ -249,12 +249,14 @@ class TopicHub:
             events = await self._store.page(described.topic, feed.sent, limits.page_frames, limits.page_bytes)
             if past != self._past:
                 return
-            fresh = [event for event in events if event[0] > feed.sent]
-            if not events or (fresh and fresh[0][0] != feed.sent + 1):
+            sent = feed.sent
+            fresh = [event for event in events if event[0] > sent]
+            following = list(unbroken(fresh, sent))
+            if not events or (fresh and not following):
                 if described.state.floor > feed.sent:
                     self._say_again(topic, feed)
                 return  # pruned, or missing: whoever replays is told which
-            self._hand_out(topic, feed, fresh)
+            self._hand_out(topic, feed, following)
 
     def _say_again(self, topic: str, feed: _Feed) -> None:
         """Tell the watchers where the topic stands now, because the next events were pruned."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from oa_base.refusal import Refusal
 from oa_khala.topics import ORG_RUNS, ORG_WORKERS, USER_RUNS, TopicClass
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.jwks import JwksCache
+from oa_platform.auth.revocations import Revocations
 from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.frames.publishing import frame_publisher
 from oa_platform.health.clock_watch import ClockWatch
@@ -45,14 +46,14 @@ from services.projector.lineage.app import Lineage, follow, journal_lineage
 from services.projector.lineage.store import PostgresHistory
 from services.projector.notifications.door import encode_notification
 from services.projector.places.app import Places
-from services.projector.places.store import PostgresPlaceReader, PostgresPlaces
+from services.projector.places.store import PostgresPlaceWriter
 from services.projector.projection.app import Tail
 from services.projector.projection.door import GrpcLogSource
 from services.projector.projection.metrics import Progress, ProgressCollector
 from services.projector.projection.store import PostgresCheckpointStore, PostgresCheckpointWriter
 from services.projector.set_aside.app import Retries
 from services.projector.set_aside.store import PostgresSetAside, PostgresSetAsideWriter
-from services.projector.summaries.app import Reads, SummaryProjection, Transaction, Transactions
+from services.projector.summaries.app import Reads, SummaryPlaces, SummaryProjection, Transaction, Transactions
 from services.projector.summaries.domain import PROJECTION, VERSION, Codec, Encoders
 from services.projector.summaries.door import ReadApi, SummaryCodec
 from services.projector.summaries.store import PostgresRunDocuments, PostgresSummaryStore, PostgresSummaryWriter
@@ -94,12 +95,10 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     encoders = Encoders(codec.encode, encode_notification)
     projection = SummaryProjection(transactions(postgres, codec), encoders, publication, broken, aside)
     retries = Retries(PostgresSetAside(postgres, VERSION), projection.catch_up, broken, aside)
-    process.background("set aside", retries.run())
     channel = await process.enter(
         open_channel(settings.tail.runtime, settings.client, settings.identity.service_token, process.protection)
     )
     tail = Tail(GrpcLogSource(channel), checkpoints, projection, progress, limits=settings.tail.limits())
-    process.background("tail", tail.run())
     process.readiness.add("tail", lambda: _check(progress))
     workers = WorkersFollower(GrpcWorkerSource(channel), PostgresTurns(postgres, PostgresJournalWriter), publication)
     process.background("workers", workers.run())
@@ -108,9 +107,11 @@ async def start(settings: ProjectorSettings, process: Process) -> None:
     revocations = await follow_revocations(
         process, settings.revocations.control, settings.client, settings.identity.service_token
     )
-    places = Places(PostgresPlaces(postgres))
+    places = Places(SummaryPlaces(transactions(postgres, codec)))
     revocations.listen(places.on_revocation)
     process.background("places", places.run())
+    process.background("set aside", _once_known(places, revocations, retries.run))
+    process.background("tail", _once_known(places, revocations, tail.run))
     verifier = TokenVerifier(keys, clock, watch, revocations)
     authenticator = Authenticator(
         settings.service, settings.identity.accepted_services, verifier, settings.identity.accepted_certificates
@@ -153,11 +154,17 @@ def transactions(postgres: Postgres, codec: Codec) -> Transactions:
                 PostgresCheckpointWriter(connection),
                 PostgresSummaryWriter(connection, codec),
                 PostgresSetAsideWriter(connection, VERSION),
-                PostgresPlaceReader(connection),
+                PostgresPlaceWriter(connection),
                 PostgresJournalWriter(connection),
             )
 
     return transaction
+
+
+async def _once_known(places: Places, revocations: Revocations, work: Callable[[], Awaitable[None]]) -> None:
+    """Do what tells people about runs, once it is known as far as possible who has lost a place."""
+    await places.known(revocations.complete)
+    await work()
 
 
 async def _check(progress: Progress) -> None:

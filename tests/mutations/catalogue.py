@@ -11,7 +11,7 @@ from oa_khala.feed import Feed
 from oa_khala.server.commands import Position, Subscription
 from oa_khala.server.subscriptions import Subscriptions
 from oa_platform.auth.revocations import Revocations
-from oa_topics.history import History
+from oa_topics.history import History, unbroken
 from oa_topics.hub import TopicHub
 from oa_topics.watcher import Watcher, _runs
 from services.khala_gateway.admission.app import LiveTokens
@@ -84,6 +84,12 @@ _SOURCES = (
         _SOURCE_TESTS,
     ),
     Mutation(
+        "fill_a_hole_past_a_loss",
+        "a hub hands out what it has read after an event that is not there",
+        (Edit(TopicHub._repair, "following = list(unbroken(fresh, sent))", "following = fresh"),),
+        _SOURCE_TESTS,
+    ),
+    Mutation(
         "label_with_the_past",
         "a page is labelled with the lineage that was there before it was read",
         (Edit(History.replay, "if await self._store.epoch() != described.state.epoch:", "if False:"),),
@@ -92,13 +98,7 @@ _SOURCES = (
     Mutation(
         "page_with_a_hole",
         "a page of history goes on behind an event that is not there",
-        (
-            Edit(
-                History.replay,
-                "if seq != after_seq + len(frames) + 1 or (frames and size > bytes_limit):",
-                "if frames and size > bytes_limit:",
-            ),
-        ),
+        (Edit(unbroken, " if event[0] == expected", ""),),
         _SOURCE_TESTS,
     ),
     Mutation(
@@ -525,7 +525,19 @@ _CLIENT = (
     Mutation(
         "continue_in_another_epoch",
         "a client goes on in another lineage than its cursor's",
-        (Edit(ClientTopic.subscribed, "frame.epoch == self.cursor.epoch and frame.from_seq", "frame.from_seq"),),
+        (Edit(ClientTopic.subscribed, "frame.epoch != self.cursor.epoch", "False"),),
+        _CLIENT_TESTS,
+    ),
+    Mutation(
+        "answer_to_another_subscribe",
+        "a client takes the answer to an earlier Subscribe, with a later cursor, for one that it can go on from",
+        (Edit(ClientTopic._answers_another, "or frame.from_seq > self.cursor.applied_seq", ""),),
+        _CLIENT_TESTS,
+    ),
+    Mutation(
+        "narrower_token",
+        "a client shows a token that ends a topic which it was not asked for",
+        (Edit(ClientTokens.passed_over, "topic in opened or", "True or"),),
         _CLIENT_TESTS,
     ),
     Mutation(

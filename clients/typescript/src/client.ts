@@ -199,7 +199,7 @@ export class KhalaClient {
     this.#do(this.#session.suspended());
   }
 
-  /** Connect at once: the device is back. */
+  /** Connect as soon as the gateway allows, whatever failed before: the device is back. */
   resume(): void {
     this.#do(this.#session.resumed(at()));
   }

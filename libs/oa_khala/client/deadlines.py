@@ -56,15 +56,21 @@ class Reconnecting:
 
     def __init__(self) -> None:
         self._attempts = 0
+        self._backoff_until_ms = 0
         self._not_before_ms = 0
 
     def succeeded(self) -> None:
         """Note that the connection is useful: the next failure counts as the first again."""
         self._attempts = 0
 
+    def woke(self) -> None:
+        """Forget what failed before the device slept. What a gateway requires still counts."""
+        self._attempts = self._backoff_until_ms = 0
+
     def failed(self, at: Instant, retry_after_ms: int) -> None:
         """Note that one more connection ended."""
-        self.hold(at.now_ms + max(RECONNECT.wait_ms(self._attempts, at.jitter), retry_after_ms))
+        self._backoff_until_ms = at.now_ms + RECONNECT.wait_ms(self._attempts, at.jitter)
+        self.hold(at.now_ms + retry_after_ms)
         self._attempts += 1
 
     def hold(self, until_ms: int) -> None:
@@ -73,8 +79,8 @@ class Reconnecting:
 
     def reschedule(self, at_ms: int) -> None:
         """Set the next connection to `at_ms`, regardless of earlier requests; 0 is at once."""
-        self._not_before_ms = at_ms
+        self._backoff_until_ms, self._not_before_ms = 0, at_ms
 
     def delay_ms(self, now_ms: int) -> int:
         """Return the time left to wait."""
-        return max(0, self._not_before_ms - now_ms)
+        return max(0, self._backoff_until_ms - now_ms, self._not_before_ms - now_ms)

@@ -125,9 +125,9 @@ class ClientSession:
         return self._commands()
 
     def resumed(self, at: Instant) -> list[Command]:
-        """Connect at once: the device is back."""
+        """Connect as soon as the gateway allows, whatever failed before: the device is back."""
         if self._connection.may(Step.RESUME):
-            self._connection.reconnecting.succeeded()
+            self._connection.reconnecting.woke()
             self._connection.want(Step.RESUME, at)
         return self._commands()
 
@@ -190,6 +190,9 @@ class ClientSession:
         """Answer to NeedToken."""
         if self.state is State.STOPPED:
             return []
+        if self.state is State.OPEN and self._connection.tokens.passed_over(token, self._topics.carried):
+            self._connection.need_token()
+            return self._commands()
         reasons = dict(token.refused)
         for topic in sorted(self._connection.tokens.granted(token, at.now_ms)):
             self._out += self._topics.refuse(topic, reasons.get(topic, "forbidden_topic"))

@@ -9,6 +9,7 @@ from oa_khala.client.deadlines import NEVER
 from oa_khala.client.topics import ClientTopic, Counts, Phase
 from oa_khala.frames import Cursor, Subscribe
 
+_CARRIED = frozenset({Phase.ASKED, Phase.FOLLOWING, Phase.AWAITING_SNAPSHOT})
 _REFUSED = {
     "invalid_topic": "there is no topic of this form",
     "too_many_topics": "a client may not follow more topics; leave another one first, or follow it with another client",
@@ -51,6 +52,11 @@ class Subscriptions:
     def wanted(self) -> frozenset[str]:
         """Names of the topics that need a token."""
         return frozenset(topic.name for topic in self._topics.values() if topic.phase is not Phase.FAILED)
+
+    @property
+    def carried(self) -> Collection[str]:
+        """Names of the topics that the current connection carries, or has been asked to carry."""
+        return [topic.name for topic in self._topics.values() if topic.phase in _CARRIED]
 
     def lacking(self, names: Iterable[str], granted: Container[str]) -> bool:
         """Whether one of `names` waits to be asked for but is not in `granted`."""

@@ -57,13 +57,22 @@ class Tokens:
         """Whether one token can have `wanted`: control refuses a request for more as a whole."""
         return len(self._named(wanted)) <= self._limits.max_topics
 
+    def passed_over(self, token: SyncToken, carried: Collection[str]) -> bool:
+        """Pass over an answer that would end a topic of those that the connection carries, because the token was not
+        asked for it: it was left at that time, or a grant that opened it is now denied. Ask for another one then."""
+        opened = _opened(token)
+        if all(topic in opened or topic in self._wanted for topic in carried):
+            return False
+        self._asked = False
+        self._grants &= token.topics
+        return True
+
     def granted(self, token: SyncToken, now_ms: int) -> frozenset[str]:
         """Take `token` as the answer. Returns what was asked for and not granted. Grants of owners that were denied are
         no longer asked for: their topics are asked for by name from then on."""
         self._asked, self._attempts, self.retry_at_ms = False, 0, NEVER
         self._token = token
-        # A name that control grants may be that of all topics of an owner. It is no topic, as the gateway will say.
-        self._granted = replace(grants_of(token.topics), topics=token.topics)
+        self._granted = _opened(token)
         self._grants &= token.topics
         # `expires_in_ms` may be anything if it was computed with a wrong clock; WELCOME then says what is true.
         self._lives(max(token.expires_in_ms, self._limits.min_token_life_ms), now_ms)
@@ -119,3 +128,8 @@ class Tokens:
     def _lives(self, left_ms: int, now_ms: int) -> None:
         self._ends_ms = now_ms + left_ms
         self.refresh_at_ms = now_ms + int(left_ms * self._limits.refresh_at_fraction)
+
+
+def _opened(token: SyncToken) -> Grants:
+    # A name that control grants may be that of all topics of an owner. It is no topic, as the gateway will say.
+    return replace(grants_of(token.topics), topics=token.topics)

@@ -131,18 +131,11 @@ class ClientTopic:
         """Handle SUBSCRIBED: delivery starts at `from_seq + 1` in `epoch`, which must continue what was applied."""
         if self.phase in (Phase.IDLE, Phase.WAITING, Phase.FAILED):
             return [], Next.NOTHING
-        if self.cursor is None and frame.plan is not Plan.SNAPSHOT and frame.from_seq > frame.floor:
-            return [], self._repair()  # the answer to an earlier Subscribe, which had a cursor
-        commands: list[Command] = []
-        continues = self.cursor is None or (
-            frame.epoch == self.cursor.epoch and frame.from_seq <= self.cursor.applied_seq
-        )
-        if not continues or frame.plan is Plan.SNAPSHOT:
-            if self.cursor is not None:
-                commands.append(Resync(self.name, "epoch_mismatch" if not continues else "replay_budget_exceeded"))
+        if self._answers_another(frame):
+            return [], self._repair()
+        if self.cursor is not None and frame.epoch != self.cursor.epoch:
             self.cursor = None
-        if not continues:
-            return commands, self._repair()
+            return [Resync(self.name, "epoch_mismatch")], self._repair()
         self.parts.clear()
         chain = frame.chain if frame.from_seq else self.chains.start(self.name)
         start = Cursor(frame.epoch, frame.from_seq, chain)
@@ -151,7 +144,15 @@ class ClientTopic:
             self.phase, self.snapshot_at = Phase.AWAITING_SNAPSHOT, start
         else:
             self.phase, self.cursor = Phase.FOLLOWING, self.cursor or start
-        return commands, Next.NOTHING
+        return [], Next.NOTHING
+
+    def _answers_another(self, frame: Subscribed) -> bool:
+        """Whether it is the answer to an earlier Subscribe, which had another cursor: delivery would leave something
+        out, or begin with a snapshot although there is a cursor."""
+        if self.cursor is None:
+            return frame.plan is not Plan.SNAPSHOT and frame.from_seq > frame.floor
+        begins_later = frame.plan is Plan.SNAPSHOT or frame.from_seq > self.cursor.applied_seq
+        return frame.epoch == self.cursor.epoch and begins_later
 
     def snapshot(self, frame: Snapshot) -> tuple[list[Command], Next]:
         """Handle SNAPSHOT: the whole state as of `seq` or its next part, accepted only if a snapshot was announced."""

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -102,6 +103,8 @@ class Revocations:
         self._clock = clock
         self.position = 0
         """The position of the newest known revocation, in control's order."""
+        self.complete = asyncio.Event()
+        """Set once everything that was revoked before this process is known."""
         self._by_name: dict[str, list[Revocation]] = {}
         self._ages: deque[tuple[float, Revocation]] = deque()
         # In the order in which they were opened, so that all are told in a reproducible order.

@@ -73,8 +73,6 @@ class RevocationWatch:
         self._limits = limits or RevocationWatchLimits()
         self._backoff = Backoff(self._limits.reconnect_first_ms, self._limits.reconnect_max_ms)
         self._began_s = clock.monotonic()
-        self._complete = False
-        """Whether all revocations from before this process are known."""
         REVOCATIONS_HEARD.set(0)
 
     async def check(self) -> None:
@@ -82,7 +80,8 @@ class RevocationWatch:
 
         It does not wait for them forever, because a service works without control.
         """
-        if not self._complete and self._clock.monotonic() - self._began_s < self._limits.ready_without_s:
+        known = self._revocations.complete.is_set()
+        if not known and self._clock.monotonic() - self._began_s < self._limits.ready_without_s:
             text = "it is not known yet which tokens were revoked; wait until control is reached"
             raise Refusal("unavailable", text)
 
@@ -121,8 +120,8 @@ class RevocationWatch:
         if response.position < known:
             _log.warning("revocations_went_back", position=response.position, known=known)
         self._revocations.take([_revocation(one) for one in response.revocations], response.position)
-        if response.caught_up and not self._complete:
-            self._complete = True
+        if response.caught_up and not self._revocations.complete.is_set():
+            self._revocations.complete.set()
             _log.info("revocations_known", position=response.position)
         REVOCATIONS_HEARD.set(self._clock.time())
         REVOCATIONS_POSITION.set(response.position)

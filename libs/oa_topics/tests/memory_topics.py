@@ -21,6 +21,8 @@ class MemoryTopics:
     lineage: str = "e1"
     away: bool = False
     floor: int = 0
+    lost: int = 0
+    """A seq that no topic has any more."""
     source: Source = "runtime"
     meanwhile: Callable[[], Awaitable[None]] | None = None
     defects: dict[str, Exception] = field(default_factory=dict)
@@ -59,7 +61,7 @@ class MemoryTopics:
         after_seq = max(after_seq, self.floor)
         events = self.events[str(topic)][after_seq : after_seq + max_events]
         await self._given()
-        return list(enumerate(events, after_seq + 1))
+        return [event for event in enumerate(events, after_seq + 1) if event[0] != self.lost]
 
     async def snapshot(self, topic: Topic, max_bytes: int) -> StateAt | None:
         """See TopicStore."""

@@ -266,6 +266,26 @@ async def test_a_topic_whose_next_events_were_pruned_is_said_again() -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_nothing_that_lies_after_a_lost_event_is_handed_out_when_a_hole_is_read() -> None:
+    stream = Stream()
+    running = asyncio.create_task(stream.hub.run())
+    stream.ask((T, U))
+    await stream.next()
+    for topic in (T, U):
+        stream.store.append(topic, b"1", b"2", b"3", b"4")  # word of it got lost
+    stream.store.lost = 3
+    stream.hub.read_again(lambda topic: topic == T)
+    assert seqs(await stream.next()) == [1, 2]
+    stream.hub.read_again(lambda topic: True)
+    answer = await stream.next()
+    assert [(batch.topic, len(batch.frames)) for batch in answer.batches] == [(U, 2)]
+    stream.store.lost = 0  # it was put back
+    stream.commit(T, b"5")
+    assert seqs(await stream.next()) == [3, 4, 5]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_long_answer_of_one_topic_or_about_many_topics_is_cut() -> None:
     stream = Stream(TopicLimits(pending_bytes=64 * ANSWER_BYTES, watched_topics=100_000))
     names = [f"run:run_{number:026d}:events" for number in range(20_000)]

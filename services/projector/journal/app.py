@@ -77,6 +77,9 @@ class JournalWriter(Protocol):
     async def append(self, entries: Sequence[JournalEntry]) -> list[JournalRow]:
         """Append to topics and give each entry its seq. Returns the rows, sorted by topic and seq."""
 
+    async def begin_anew(self, topics: Collection[str]) -> None:
+        """Make every cursor of topics stale, and remove what they hold: whoever follows one gets a snapshot."""
+
 
 class JournalTopics:
     """`oa_topics.store.TopicStore`."""

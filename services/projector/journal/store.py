@@ -55,6 +55,15 @@ _PRUNE = "DELETE FROM projection.journal WHERE topic = $1 AND seq <= $2"
 """Delete the rows up to a floor."""
 
 
+_BEGIN_ANEW = """
+UPDATE projection.topic_heads SET head = head + 1, floor = head + 1 WHERE topic = ANY ($1::text[])
+"""
+"""Raise the floors of topics above every cursor. A topic without a row has been told to nobody."""
+
+_REMOVE = "DELETE FROM projection.journal WHERE topic = ANY ($1::text[])"
+"""Remove the rows of topics whose heads are locked."""
+
+
 _COMMIT_CHECK = "UPDATE projection.delivery_checks SET number = number + 1 RETURNING number"
 """Commits the number of a delivery check."""
 
@@ -130,3 +139,8 @@ class PostgresJournalWriter:
             [one.entry.payload for one in placed],
         )
         return [JournalRow(one.entry.topic, one.seq, one.entry.payload) for one in placed]
+
+    async def begin_anew(self, topics: Collection[str]) -> None:
+        """See JournalWriter."""
+        await self._connection.execute(_BEGIN_ANEW, topics)
+        await self._connection.execute(_REMOVE, topics)

@@ -8,6 +8,7 @@ in any order, and all remember the same: the newest change of a place counts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection
 from typing import Protocol
 
@@ -29,8 +30,12 @@ class PlaceStore(Protocol):
         ...
 
 
-class PlaceReader(Protocol):
-    """The places in a batch's transaction."""
+class PlaceWriter(Protocol):
+    """The places in a transaction."""
+
+    async def remember(self, change: Revocation) -> bool:
+        """See PlaceStore.take."""
+        ...
 
     async def lost(self, places: Collection[Place]) -> set[Place]:
         """The lost ones among `places`: lost individually, with all places of a person or account, or with the org."""
@@ -60,6 +65,19 @@ class Places:
                 note_survived(_log, "places_not_kept", error, subject=change.subject, org_id=change.org_id)
                 self._heard.put_nowait(change)  # the newest change of a place counts, in whatever order they are taken
                 await asyncio.sleep(self._limits.retry_s)
+            finally:
+                self._heard.task_done()
+
+    async def known(self, complete: asyncio.Event) -> None:
+        """Wait until the changes from before this process are remembered; `complete` is set when all were heard.
+
+        What was lost while no projector ran would otherwise be told until word of it came. This does not wait for ever,
+        because a projector works without control.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.known_within_s):
+                await complete.wait()
+                await self._heard.join()
 
     async def _remember(self, change: Revocation) -> None:
         if await self._store.take(change):

@@ -11,3 +11,6 @@ class PlaceLimits:
 
     retry_s: float = 1.0
     """Pause before another attempt to remember a change."""
+    known_within_s: float = 10.0
+    """How long a projector that starts waits for changes from before, and applies nothing. After that it works without
+    them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from oa_platform.auth.revocations import Revocation
-from oa_platform.postgres.pool import Connection, Postgres
+from oa_platform.postgres.pool import Connection
 from oa_platform.process.places import remember
 from services.projector.places.domain import Place
 
@@ -16,26 +16,18 @@ WHERE EXISTS (SELECT FROM projection.lost_places(asked.subject, asked.org_id))
 """The lost ones among the places ($1, $2)."""
 
 
-class PostgresPlaces:
-    """`app.PlaceStore`."""
-
-    def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
-
-    async def take(self, change: Revocation) -> bool:
-        """See PlaceStore."""
-        async with self._postgres.acquire() as connection:
-            return await remember(connection, "projection", change)
-
-
-class PostgresPlaceReader:
-    """`app.PlaceReader` on one connection that has a transaction open."""
+class PostgresPlaceWriter:
+    """`app.PlaceWriter` on one connection that has a transaction open."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    async def remember(self, change: Revocation) -> bool:
+        """See PlaceWriter."""
+        return await remember(self._connection, "projection", change)
+
     async def lost(self, places: Collection[Place]) -> set[Place]:
-        """See PlaceReader."""
+        """See PlaceWriter."""
         subjects, orgs = [subject for subject, _ in places], [org_id for _, org_id in places]
         rows = await self._connection.fetch(_LOST, subjects, orgs) if places else []
         return {(row["subject"], row["org_id"]) for row in rows}

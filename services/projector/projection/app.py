@@ -75,6 +75,9 @@ class CheckpointWriter(Protocol):
     async def lock(self, projection: str, version: int, partition: int) -> None:
         """Lock others out of the partition until the transaction ends, wherever its checkpoint is."""
 
+    async def lock_all(self, projection: str, version: int) -> None:
+        """Lock others out of all partitions until the transaction ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:

@@ -43,6 +43,11 @@ SELECT FROM projection.checkpoints WHERE projection = $1 AND version = $2 AND pa
 """
 """Keeps the partition's writers out until the end of the transaction."""
 
+_LOCK_ALL = """
+SELECT FROM projection.checkpoints WHERE projection = $1 AND version = $2 ORDER BY partition FOR UPDATE
+"""
+"""The same for all partitions."""
+
 
 class PostgresCheckpointStore:
     """`app.CheckpointStore` for one version of one projection."""
@@ -83,6 +88,10 @@ class PostgresCheckpointWriter:
     async def lock(self, projection: str, version: int, partition: int) -> None:
         """See CheckpointWriter."""
         await self._connection.execute(_LOCK, projection, version, partition)
+
+    async def lock_all(self, projection: str, version: int) -> None:
+        """See CheckpointWriter."""
+        await self._connection.execute(_LOCK_ALL, projection, version)
 
 
 def _checkpoint(row: asyncpg.Record) -> Checkpoint:

@@ -11,18 +11,21 @@ from typing import Protocol
 
 from oa_base.identity import Principal, PrincipalKind
 from oa_base.refusal import Refusal
+from oa_khala.topics import user_runs
+from oa_platform.auth.revocations import PlaceChange, Revocation
 from oa_platform.health.quarantine import Quarantine
 from oa_platform.telemetry.tracing import span_under
 from oa_runlog.state import RunStatus
 from oa_runlog.wire import StoredEvent, decode_event
 from services.projector.journal.app import JournalWriter, Publication
 from services.projector.journal.domain import JournalRow
-from services.projector.places.app import PlaceReader
+from services.projector.places.app import PlaceWriter
 from services.projector.projection.app import Applied, CheckpointWriter
 from services.projector.projection.domain import Checkpoint, LogBatch
 from services.projector.set_aside.app import SetAsideWriter, WaitingRun
 from services.projector.set_aside.limits import SetAsideLimits
 from services.projector.summaries.domain import (
+    PERSON_PREFIX,
     PROJECTION,
     VERSION,
     Drift,
@@ -75,6 +78,9 @@ class SummaryWriter(Protocol):
     async def is_empty(self) -> bool:
         """Whether there is no summary."""
 
+    async def owners(self, org_id: str) -> list[str]:
+        """Everybody who has started runs in an org."""
+
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
@@ -83,7 +89,7 @@ class Transaction:
     checkpoints: CheckpointWriter
     summaries: SummaryWriter
     set_aside: SetAsideWriter
-    places: PlaceReader
+    places: PlaceWriter
     journal: JournalWriter
 
 
@@ -158,6 +164,32 @@ class SummaryProjection:
         await transaction.summaries.record(plan.drifts)
         lost = await transaction.places.lost(plan.places)
         return await transaction.journal.append(plan.entries(lost)), len(plan.drifts)
+
+
+class SummaryPlaces:
+    """Implements `places.app.PlaceStore`: whoever gets a place back is told how the runs stand now.
+
+    What happened meanwhile was left out of the person's topic. A follower that went on with it would show these runs as
+    they stood when the place was lost, for ever.
+    """
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    async def take(self, change: Revocation) -> bool:
+        """See PlaceStore."""
+        async with self._transactions() as transaction:
+            was_lost = await transaction.places.lost({(change.subject, change.org_id)})
+            if not await transaction.places.remember(change):
+                return False
+            if was_lost and change.place_change is PlaceChange.BACK:
+                people = [change.subject] if change.subject else await transaction.summaries.owners(change.org_id)
+                # Snapshots count from here on. A batch that is being applied may still leave something out: it ends
+                # before, and later ones know of the change.
+                await transaction.checkpoints.lock_all(PROJECTION, VERSION)
+                topics = [user_runs(one) for one in people if one.startswith(PERSON_PREFIX)]
+                await transaction.journal.begin_anew(topics)
+        return True
 
 
 @dataclass(frozen=True, slots=True)

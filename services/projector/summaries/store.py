@@ -52,6 +52,9 @@ RETURNING run_id
 """
 """Stores the summaries after the batch; a newer summary is never overwritten."""
 
+_OWNERS = "SELECT DISTINCT user_id FROM projection.run_summaries WHERE version = $1 AND org_id = $2"
+"""Who has started runs in an org."""
+
 _RECORD_DRIFT = """
 INSERT INTO projection.drifts (projection, version, run_id, seq, stored_hash, computed_hash, computed_document)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -144,6 +147,10 @@ class PostgresSummaryWriter:
     async def is_empty(self) -> bool:
         """See SummaryWriter."""
         return bool(await self._connection.fetchval(_IS_EMPTY, VERSION))
+
+    async def owners(self, org_id: str) -> list[str]:
+        """See SummaryWriter."""
+        return [row["user_id"] for row in await self._connection.fetch(_OWNERS, VERSION, org_id)]
 
     async def record(self, drifts: Sequence[Drift]) -> None:
         """Store drifts apart from the read model, which stays as it is."""

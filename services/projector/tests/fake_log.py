@@ -12,7 +12,9 @@ from typing import Any
 import grpc.aio
 
 from oa_runlog import events as e
+from oa_testing.peers.revocations import ScriptedRevocations
 from openagents.common.v1 import cursor_pb2
+from openagents.control.v1.revocation_service_pb2_grpc import add_RevocationServiceServicer_to_server
 from openagents.runtime.v1 import log_service_pb2 as pb
 from openagents.runtime.v1 import log_service_pb2_grpc
 from services.projector.tests import histories as h
@@ -99,10 +101,11 @@ class FakeLog(log_service_pb2_grpc.LogServiceServicer):
 
 
 @asynccontextmanager
-async def listening(log: FakeLog) -> AsyncIterator[int]:
-    """The port of a server of `log`."""
+async def listening(log: FakeLog, control: ScriptedRevocations | None = None) -> AsyncIterator[int]:
+    """The port of a server of `log`, and of control's revocations: by default, there are none."""
     server = grpc.aio.server()
     log_service_pb2_grpc.add_LogServiceServicer_to_server(log, server)
+    add_RevocationServiceServicer_to_server(control or ScriptedRevocations(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield port

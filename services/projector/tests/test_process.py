@@ -23,9 +23,11 @@ from oa_platform.config.loading import load
 from oa_platform.config.shared import token_hash
 from oa_testing.fork_server import PYTHON
 from oa_testing.peers.nats import nats_server
+from oa_testing.peers.revocations import ScriptedRevocations
 from oa_testing.plain_http import plain_http
 from oa_testing.postgres import ON_FAST, REPOSITORY, Database, free_port
 from oa_testing.waiting import PATIENCE_S, eventually
+from openagents.control.v1 import revocation_service_pb2
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.projector.config import ProjectorSettings
 from services.projector.tests import histories as h
@@ -53,6 +55,7 @@ class Projector:
             "OA_OPS_ADDRESS": f"127.0.0.1:{self.ops_port}",
             "OA_RUNTIME_GRPC": f"127.0.0.1:{log_port}",
             "OA_CONTROL_URL": "http://127.0.0.1:1",
+            "OA_CONTROL_GRPC": f"127.0.0.1:{log_port}",
             "OA_PROJECTOR_BATCH_EVENTS": "3",
             "OA_PROJECTOR_HEADS_INTERVAL_MS": "50",
         }
@@ -139,6 +142,20 @@ async def test_ready_serving_measured_and_drained(projector_database: Database, 
             assert found.head > 0
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, WAIT_S) == 0
+
+
+async def test_what_happened_while_it_was_down_is_not_told_to_who_was_removed_meanwhile(
+    rig: Rig, projector_database: Database, tmp_path: Path
+) -> None:
+    control = ScriptedRevocations()
+    lost = revocation_service_pb2.PLACE_CHANGE_LOST
+    await control.revoke(revocation_service_pb2.Revocation(subject=h.USER, org_id=h.ORG, place_change=lost))
+    async with listening(FakeLog(spread([h.whole_run(1)])), control) as port:
+        projector = Projector(projector_database, port, tmp_path)
+        with projector.running():
+            await projector.until_ready()
+    topics = [f"user:{h.USER}:runs", f"user:{h.USER}:notifications", f"org:{h.ORG}:runs"]
+    assert [bool(await rig.journal.page(topic, 0, 100)) for topic in topics] == [False, False, True]
 
 
 async def test_it_stays_ready_while_runtime_is_away(projector_database: Database, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from oa_base.refusal import Refusal
 from oa_khala.topics import org_workers
@@ -20,6 +21,13 @@ class ToldWorker:
     document: bytes
 
 
+class PublishedWorker(NamedTuple):
+    """A worker that had not ended when it was last published: its org, and the document."""
+
+    org_id: str
+    document: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerChanges:
     """The changes to store: workers whose state has changed, workers that have ended, and entries about all these."""
@@ -29,17 +37,22 @@ class WorkerChanges:
     entries: tuple[JournalEntry, ...]
 
 
-def changes(stored: Mapping[str, bytes], told: Iterable[ToldWorker]) -> WorkerChanges:
-    """The changes that `told` makes; `stored`: worker id -> last published document of a worker that had not ended.
+def changes(stored: Mapping[str, PublishedWorker], told: Iterable[ToldWorker]) -> WorkerChanges:
+    """The changes that `told` makes; `stored`: by worker id, what was last published of workers that had not ended.
 
-    A worker that had ended before it was first reported is left out. A worker whose org has no topic is left out.
+    A worker that had ended before it was first reported is left out. A worker whose org has no topic is left out. Of a
+    worker that was removed after its end, runtime does not know the org: it is reported to the one that knows of it.
     """
-    news = [
-        one
-        for one in told
-        if stored.get(one.worker_id) != one.document and (one.worker_id in stored or not one.has_ended)
-    ]
-    entries = [JournalEntry(topic, one.worker_id, one.document) for one in news if (topic := _topic(one.org_id))]
+    news: list[ToldWorker] = []
+    entries: list[JournalEntry] = []
+    for one in told:
+        before = stored.get(one.worker_id)
+        if one.has_ended if before is None else one.document == before.document:
+            continue
+        news.append(one)
+        topic = _topic(one.org_id or (before.org_id if before else ""))
+        if topic:
+            entries.append(JournalEntry(topic, one.worker_id, one.document))
     standing = tuple(one for one in news if not one.has_ended)
     return WorkerChanges(standing, tuple(one.worker_id for one in news if one.has_ended), tuple(entries))
 

@@ -10,7 +10,7 @@ from oa_platform.postgres.pool import Connection, Postgres
 from services.projector.journal.app import JournalWriter
 from services.projector.journal.domain import JournalRow
 from services.projector.workers.app import Turn
-from services.projector.workers.domain import ToldWorker, changes
+from services.projector.workers.domain import PublishedWorker, ToldWorker, changes
 
 _TAKE_TURN = "SELECT pg_try_advisory_lock(hashtext('projection.workers'))"
 """Take the turn for this connection, unless another one has it. The turn ends with the connection at the latest."""
@@ -21,8 +21,8 @@ _END_TURN = "SELECT pg_advisory_unlock(hashtext('projection.workers'))"
 _KNOWN = "SELECT worker_id FROM projection.workers ORDER BY worker_id"
 """Workers that have not ended."""
 
-_STORED = "SELECT worker_id, document FROM projection.workers WHERE worker_id = ANY ($1::text[])"
-"""The last published documents of workers ($1)."""
+_STORED = "SELECT worker_id, org_id, document FROM projection.workers WHERE worker_id = ANY ($1::text[])"
+"""What was last published of workers ($1)."""
 
 _STAND = """
 INSERT INTO projection.workers (worker_id, org_id, document)
@@ -50,7 +50,7 @@ class PostgresTurn:
         """See Turn."""
         async with self._connection.transaction():
             rows = await self._connection.fetch(_STORED, [one.worker_id for one in told])
-            news = changes({row["worker_id"]: row["document"] for row in rows}, told)
+            news = changes({row["worker_id"]: PublishedWorker(row["org_id"], row["document"]) for row in rows}, told)
             if not news.standing and not news.ended:
                 return []
             ids, orgs = [one.worker_id for one in news.standing], [one.org_id for one in news.standing]

@@ -58,6 +58,7 @@ export class Deadlines {
 /** How long to wait before the next connection: as backoff or the gateway requires, whichever is later. */
 export class Reconnecting {
   #attempts = 0;
+  #backoffUntilMs = 0;
   #notBeforeMs = 0;
 
   /** Note that the connection is useful: the next failure counts as the first again. */
@@ -65,9 +66,15 @@ export class Reconnecting {
     this.#attempts = 0;
   }
 
+  /** Forget what failed before the device slept. What a gateway requires still counts. */
+  woke(): void {
+    this.#attempts = this.#backoffUntilMs = 0;
+  }
+
   /** Note that one more connection ended. */
   failed(at: Instant, retryAfterMs: number): void {
-    this.hold(at.nowMs + Math.max(waitMs(this.#attempts, at.jitter), retryAfterMs));
+    this.#backoffUntilMs = at.nowMs + waitMs(this.#attempts, at.jitter);
+    this.hold(at.nowMs + retryAfterMs);
     this.#attempts += 1;
   }
 
@@ -78,11 +85,12 @@ export class Reconnecting {
 
   /** Set the next connection to `atMs`, regardless of earlier requests; 0 is at once. */
   reschedule(atMs: number): void {
+    this.#backoffUntilMs = 0;
     this.#notBeforeMs = atMs;
   }
 
   /** Return the time left to wait. */
   delayMs(nowMs: number): number {
-    return Math.max(0, this.#notBeforeMs - nowMs);
+    return Math.max(0, this.#backoffUntilMs - nowMs, this.#notBeforeMs - nowMs);
   }
 }

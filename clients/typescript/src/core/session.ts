@@ -122,10 +122,10 @@ export class Session {
     return this.#commands();
   }
 
-  /** Connect at once: the device is back. */
+  /** Connect as soon as the gateway allows, whatever failed before: the device is back. */
   resumed(at: Instant): Command[] {
     if (this.#connection.may("resume")) {
-      this.#connection.reconnecting.succeeded();
+      this.#connection.reconnecting.woke();
       this.#connection.want("resume", at);
     }
     return this.#commands();
@@ -201,6 +201,10 @@ export class Session {
   /** Answer to NeedToken. */
   token(token: SyncToken, at: Instant): Command[] {
     if (this.state === "stopped") return [];
+    if (this.state === "open" && this.#connection.tokens.passedOver(token, this.#topics.carried)) {
+      this.#connection.needToken();
+      return this.#commands();
+    }
     for (const topic of [...this.#connection.tokens.granted(token, at.nowMs)].sort()) {
       this.#out.push(...this.#topics.refuse(topic, token.refused.get(topic) ?? "forbidden_topic"));
     }

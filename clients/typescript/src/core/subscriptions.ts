@@ -3,8 +3,9 @@
 import type { Chains, SessionLimits, TopicFailed } from "./commands.js";
 import { NEVER } from "./deadlines.js";
 import type { Cursor, Subscribe } from "./frames.js";
-import { Topic, type Counts } from "./topics.js";
+import { Topic, type Counts, type Phase } from "./topics.js";
 
+const CARRIED: ReadonlySet<Phase> = new Set(["asked", "following", "awaitingSnapshot"]);
 const REFUSED: Readonly<Record<string, string>> = {
   invalid_topic: "there is no topic of this form",
   too_many_topics: "a client may not follow more topics; leave another one first, or follow it with another client",
@@ -53,6 +54,11 @@ export class Subscriptions {
   /** Names of the topics that need a token. */
   get wanted(): readonly string[] {
     return this.#all().flatMap((topic) => (topic.phase === "failed" ? [] : [topic.name]));
+  }
+
+  /** Names of the topics that the current connection carries, or has been asked to carry. */
+  get carried(): readonly string[] {
+    return this.#all().flatMap((topic) => (CARRIED.has(topic.phase) ? [topic.name] : []));
   }
 
   /** Whether one of `names` waits to be asked for but is not granted by the token. */

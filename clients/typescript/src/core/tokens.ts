@@ -33,7 +33,7 @@ export class Tokens {
 
   /** Whether the token grants `topic`. */
   grants(topic: string): boolean {
-    return this.#token !== null && (this.#token.topics.has(topic) || opens(this.#token.topics, topic));
+    return this.#token !== null && grants(this.#token, topic);
   }
 
   /** Whether the token is worth a connection. */
@@ -51,6 +51,17 @@ export class Tokens {
   }
 
   /**
+   * Pass over an answer that would end a topic of those that the connection carries, because the token was not asked
+   * for it: it was left at that time, or a grant that opened it is now denied. Ask for another one then.
+   */
+  passedOver(token: SyncToken, carried: readonly string[]): boolean {
+    if (carried.every((topic) => grants(token, topic) || this.#wanted.includes(topic))) return false;
+    this.#asked = false;
+    this.#keepGrants(token);
+    return true;
+  }
+
+  /**
    * Take `token` as the answer. Returns what was asked for and not granted. Grants of owners that were denied are no
    * longer asked for: their topics are asked for by name from then on.
    */
@@ -59,7 +70,7 @@ export class Tokens {
     this.#attempts = 0;
     this.retryAtMs = NEVER;
     this.#token = token;
-    this.#grants = new Set([...this.#grants].filter((grant) => token.topics.has(grant)));
+    this.#keepGrants(token);
     // `expiresInMs` may be anything if it was computed with a wrong clock; WELCOME then says what is true.
     this.#lives(Math.max(token.expiresInMs, this.#limits.minTokenLifeMs), nowMs);
     return this.#wanted.filter((topic) => !token.topics.has(topic));
@@ -128,8 +139,16 @@ export class Tokens {
     return [...this.#grants, ...byName];
   }
 
+  #keepGrants(token: SyncToken): void {
+    this.#grants = new Set([...this.#grants].filter((grant) => token.topics.has(grant)));
+  }
+
   #lives(leftMs: number, nowMs: number): void {
     this.#endsMs = nowMs + leftMs;
     this.refreshAtMs = nowMs + Math.trunc(leftMs * this.#limits.refreshAtFraction);
   }
+}
+
+function grants(token: SyncToken, topic: string): boolean {
+  return token.topics.has(topic) || opens(token.topics, topic);
 }

@@ -171,17 +171,11 @@ export class Topic {
   // SUBSCRIBED: delivery starts at `fromSeq + 1` in `epoch`, which must continue what was applied.
   #subscribed(frame: Subscribed): Outcome {
     if (this.#rests()) return NOTHING;
-    const commands: Command[] = [];
-    const cursor = this.cursor;
-    // The answer to an earlier Subscribe, which had a cursor.
-    if (cursor === null && frame.plan !== "snapshot" && frame.fromSeq > frame.floor) return [[], this.#repair()];
-    const continues = cursor === null || (frame.epoch === cursor.epoch && frame.fromSeq <= cursor.appliedSeq);
-    if (!continues || frame.plan === "snapshot") {
-      const reason = continues ? "replay_budget_exceeded" : "epoch_mismatch";
-      if (cursor !== null) commands.push({ kind: "resync", topic: this.name, reason });
+    if (this.#answersAnother(frame)) return [[], this.#repair()];
+    if (this.cursor !== null && frame.epoch !== this.cursor.epoch) {
       this.cursor = null;
+      return [[{ kind: "resync", topic: this.name, reason: "epoch_mismatch" }], this.#repair()];
     }
-    if (!continues) return [commands, this.#repair()];
     this.#parts = [];
     const chain = frame.fromSeq > 0 ? frame.chain : this.#chains.start(this.name);
     const start = { epoch: frame.epoch, appliedSeq: frame.fromSeq, chain };
@@ -193,7 +187,15 @@ export class Topic {
       this.phase = "following";
       this.cursor ??= start;
     }
-    return [commands, "nothing"];
+    return NOTHING;
+  }
+
+  // Whether it is the answer to an earlier Subscribe, which had another cursor: delivery would leave something out, or
+  // begin with a snapshot although there is a cursor.
+  #answersAnother({ epoch, floor, plan, fromSeq }: Subscribed): boolean {
+    const { cursor } = this;
+    if (cursor === null) return plan !== "snapshot" && fromSeq > floor;
+    return epoch === cursor.epoch && (plan === "snapshot" || fromSeq > cursor.appliedSeq);
   }
 
   // SNAPSHOT: the whole state as of `seq` or its next part, accepted only if a snapshot was announced.

@@ -208,6 +208,18 @@ def test_an_answer_to_an_earlier_subscribe_skips_nothing() -> None:
     assert driver.events(1, 2) == [1, 2]
 
 
+@pytest.mark.parametrize("plan", Plan, ids=lambda plan: plan.value)
+def test_an_answer_to_an_earlier_subscribe_drops_nothing(plan: Plan) -> None:
+    driver = Driver(T, cursor=Cursor("e1", 7)).open(T)
+    driver.do("rewind", T, Cursor("e1", 4))
+    late = driver.frame(frames.Subscribed(T, "e1", 0, 9, plan, 7))
+    assert late == [Send(1, frames.Subscribe(((T, Cursor("e1", 4)),)))], "what the store holds up to 4 is right"
+    driver.events(8, 9)
+    for _ in range(2):  # of the second Subscribe, and the third
+        driver.frame(frames.Subscribed(T, "e1", 0, 9, Plan.REPLAY, 4))
+    assert driver.events(5, 6) == [5, 6]
+
+
 def test_a_topic_without_a_cursor_begins_at_its_floor() -> None:
     driver = Driver(T).open(T)
     assert driver.frame(frames.Subscribed(T, "e1", 4, 9, Plan.REPLAY, 4)) == []

@@ -94,6 +94,15 @@ def test_sleep_drops_the_connection_and_waking_connects_at_once() -> None:
     assert driver.do("resumed") == [Connect(driver.session.generation, 0)]
 
 
+@pytest.mark.parametrize("retry_after_ms", [0, 60_000], ids=["an outage", "the gateway wants a pause"])
+def test_waking_waits_for_the_gateway_and_not_for_what_failed_before_the_sleep(retry_after_ms: int) -> None:
+    driver = Driver(T).open(T)
+    for _ in range(6):
+        driver.session.disconnected(driver.session.generation, Instant(0, 0.5), "", "gone", retry_after_ms)
+    driver.do("suspended")
+    assert driver.do("resumed") == [Connect(driver.session.generation, retry_after_ms)]
+
+
 def test_unknown_frames_are_counted_and_a_stopped_session_is_deaf() -> None:
     driver = Driver(T).open(T)
     driver.frame(frames.UnknownFrame(99))

@@ -193,6 +193,19 @@ def test_a_topic_that_the_token_lacks_gets_a_token_first() -> None:
     assert driver.sent() == [frames.RefreshToken("both"), frames.Subscribe(((U, None),))]
 
 
+def test_a_token_ends_no_topic_that_was_followed_again_while_it_was_asked_for() -> None:
+    driver = Driver(T, U).open(T, U).following()
+    driver.do("unsubscribe", U)
+    driver.now_ms = int(TTL_MS * 0.8)
+    driver.frame(frames.Heartbeat((), 0))
+    assert driver.do("timer")[-1] == NeedToken(frozenset({T}))
+    driver.do("subscribe", U, None)
+    assert driver.sent() == [frames.Subscribe(((U, None),))], "the token that the gateway knows opens it"
+    assert driver.token(T, text="second") == [NeedToken(frozenset({T, U}))], "the gateway would end it"
+    driver.token(T, U, text="third")
+    assert driver.sent() == [frames.RefreshToken("third")]
+
+
 def test_a_topic_that_control_does_not_grant_fails_and_the_others_go_on() -> None:
     driver = Driver(T, U)
     driver.do("start")
@@ -249,6 +262,18 @@ def test_with_an_owner_that_is_not_granted_topics_are_asked_for_by_name() -> Non
     driver.token(T, U, text="second")
     assert frames.Subscribe(((T, None),)) in driver.sent()
     assert driver.only(NeedToken) == []
+
+
+def test_topics_of_an_owner_that_is_no_longer_granted_go_on_if_they_are_granted_by_name() -> None:
+    driver = Driver(T, U, grants=(ORG_RUNS,)).open(ORG_RUNS, U).following()
+    driver.now_ms = int(TTL_MS * 0.8)
+    driver.frame(frames.Heartbeat((), 0))
+    assert driver.do("timer")[-1] == NeedToken(frozenset({ORG_RUNS, U}))
+    denied = (ORG_RUNS, "surface_policy_denied")
+    assert driver.token(U, text="second", refused=(denied,)) == [NeedToken(frozenset({T, U}))]
+    driver.token(U, text="third", refused=((T, "owner_mismatch"),))
+    assert [(one.topic, one.reason) for one in driver.only(TopicFailed)] == [(T, "owner_mismatch")]
+    assert driver.sent() == [frames.RefreshToken("third")]
 
 
 def test_when_nothing_that_was_asked_for_is_granted_the_topics_of_the_owner_are_asked_for_by_name() -> None:

@@ -21,7 +21,7 @@ from services.projector.tests import histories as h
 from services.projector.tests.doors import Doors, as_gateway
 from services.projector.tests.rig import Rig
 from services.projector.workers.app import WorkersFollower
-from services.projector.workers.domain import ToldWorker, changes
+from services.projector.workers.domain import PublishedWorker, ToldWorker, changes
 from services.projector.workers.limits import WorkersLimits
 from services.projector.workers.store import PostgresTurns
 
@@ -44,7 +44,8 @@ async def said(rig: Rig, topic: str = OURS) -> list[bytes]:
 
 def test_only_what_is_new_is_said() -> None:
     one, same, back = told(1, b"new"), told(2, b"same"), told(3, b"x", ended=True)
-    news = changes({one.worker_id: b"old", same.worker_id: b"same", back.worker_id: b"y"}, [one, same, back])
+    stored = {each.worker_id: document for each, document in ((one, b"old"), (same, b"same"), (back, b"y"))}
+    news = changes({worker_id: PublishedWorker(h.ORG, each) for worker_id, each in stored.items()}, [one, same, back])
     assert news.standing == (one,)
     assert news.ended == (back.worker_id,)
     assert [(entry.topic, entry.about, entry.payload) for entry in news.entries] == [
@@ -53,10 +54,11 @@ def test_only_what_is_new_is_said() -> None:
     ]
 
 
-def test_one_that_was_removed_meanwhile_is_forgotten_though_nobody_knows_its_org() -> None:
-    gone = told(7, b"", org_id="", ended=True)
-    news = changes({gone.worker_id: b"running"}, [gone])
-    assert (news.standing, news.ended, news.entries) == ((), (gone.worker_id,), ())
+def test_the_end_of_one_that_was_removed_meanwhile_is_said_to_the_org_that_was_told_of_it() -> None:
+    gone = told(7, b"stopped", org_id="", ended=True)  # runtime knows no more than its id
+    news = changes({gone.worker_id: PublishedWorker(h.ORG, b"running")}, [gone])
+    assert (news.standing, news.ended) == ((), (gone.worker_id,))
+    assert [(entry.topic, entry.payload) for entry in news.entries] == [(OURS, b"stopped")]
 
 
 def test_who_ended_before_it_was_told_of_is_nobodys_news_and_an_org_without_a_topic_has_none() -> None:
