@@ -72,23 +72,25 @@ async def test_a_message_that_is_no_frame_ends_the_connection(
         for message in messages(stack):
             await client.socket.send(message)
         assert await client.close_code() == (reason, code)
+        assert client.socket.close_reason == (reason or "request_too_large")
 
 
 @pytest.mark.parametrize(
-    ("form", "data", "code"),
+    ("form", "data", "code", "reason"),
     [
-        (Form.JSON, NOT_UTF8, 1007),
-        (Form.READABLE, NOT_UTF8, 1007),
-        (Form.PROTO, COMPRESSED, 1002),
-        (Form.PROTO, UNMASKED, 1002),
+        (Form.JSON, NOT_UTF8, 1007, "malformed_message"),
+        (Form.READABLE, NOT_UTF8, 1007, "malformed_message"),
+        (Form.PROTO, COMPRESSED, 1002, "protocol_violation"),
+        (Form.PROTO, UNMASKED, 1002, "protocol_violation"),
     ],
     ids=["text that is not UTF-8", "the same in the other JSON", "compressed", "unmasked"],
 )
-async def test_what_is_no_websocket_is_told_by_the_close_alone(form: Form, data: bytes, code: int) -> None:
+async def test_what_is_no_websocket_is_told_by_the_close_alone(form: Form, data: bytes, code: int, reason: str) -> None:
     async with running() as stack:
         client = await Client.open(stack.url, form)
         client.socket.transport.write(data)
         assert await client.close_code() == ("", code)
+        assert client.socket.close_reason == reason
 
 
 async def test_a_topics_name_that_is_too_long_is_refused_alone() -> None:
