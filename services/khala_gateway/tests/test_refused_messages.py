@@ -9,6 +9,9 @@ from websockets.exceptions import InvalidStatus
 
 from oa_khala import frames
 from oa_khala.frames import Form
+from oa_khala.server.session import CLIENT_BUILD
+from oa_testing.postgres import REPOSITORY
+from services.khala_gateway.sockets.ws_door.incoming import CLOSE_REASONS
 from services.khala_gateway.tests.harness import Client, Stack, T, running
 
 PING = '{"ping": {"nonce": "1"}}'
@@ -91,6 +94,14 @@ async def test_what_is_no_websocket_is_told_by_the_close_alone(form: Form, data:
         client.socket.transport.write(data)
         assert await client.close_code() == ("", code)
         assert client.socket.close_reason == reason
+
+
+def test_the_page_has_the_reasons_of_closes_and_the_form_of_a_client_build() -> None:
+    page = (REPOSITORY / "docs/protocol/khala.md").read_text("utf-8")
+    for code, reason in CLOSE_REASONS.items():
+        assert f"close {code} `{reason}`" in page
+    assert f"`{CLIENT_BUILD.pattern}`, for example `acme-go/1.0`" in page
+    assert CLIENT_BUILD.fullmatch("acme-go/1.0")
 
 
 async def test_a_topics_name_that_is_too_long_is_refused_alone() -> None:
