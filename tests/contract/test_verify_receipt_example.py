@@ -77,7 +77,7 @@ def test_every_recorded_run_that_ended_is_proved(program: Path, tmp_path: Path) 
     assert proved > 20
 
 
-def _with(change: Callable[[list[bytes]], None]) -> Record:
+def _with(change: Callable[[list[bytes]], object]) -> Record:
     events = list(RUN.events)
     change(events)
     return replace(RUN, events=events)
