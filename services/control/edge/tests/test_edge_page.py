@@ -12,6 +12,7 @@ from oa_testing.postgres import REPOSITORY
 from oa_wire.connect import to_connect
 from oa_wire.rules import check_rules
 from oa_wire.strict.json import merge_json
+from openagents.control.v1 import service_account_service_pb2
 from openagents.runtime.v1 import event_pb2, run_service_pb2
 from services.control.tokens.domain import ACCESS_TTL, API_KEY_EDGE_TTL
 
@@ -52,6 +53,15 @@ def test_the_error_on_the_page_is_the_edges() -> None:
     assert json.loads(shown) == json.loads(to_connect(refusal))
 
 
+def test_the_exchange_of_a_key_on_the_page_is_one() -> None:
+    shown = re.search(r'`(\{"apiKey".*?\})`', PAGE)
+    assert shown is not None
+    request = service_account_service_pb2.ExchangeKeyRequest()
+    merge_json(shown.group(1), request)
+    check_rules(request)
+    assert request.use == service_account_service_pb2.TOKEN_USE_EDGE
+
+
 def test_the_lifetimes_and_keys_on_the_page_are_those_of_the_code() -> None:
     assert ACCESS_TTL.total_seconds() == API_KEY_EDGE_TTL.total_seconds() == 3600
     assert PAGE.count("valid for an hour") == 2
@@ -63,4 +73,4 @@ def test_the_lifetimes_and_keys_on_the_page_are_those_of_the_code() -> None:
         with pytest.raises(Refusal) as caught:
             check_rules(request)
         assert caught.value.field == "idempotency_key"
-    assert "A key is 1 to 128 of `[A-Za-z0-9._:-]` for a run, and 1 to 64\nfor an input." in PAGE
+    assert "A key is 1 to 128 of `[A-Za-z0-9._:-]` for a run, and 1 to 64 for an input." in " ".join(PAGE.split())
