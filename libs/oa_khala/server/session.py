@@ -17,7 +17,7 @@ from oa_khala.server.states import State, expects, next_state
 from oa_khala.server.subscriptions import Standing, Subscriptions, error_frame, heads_of
 from oa_khala.server.tokens import Tokens
 
-_CLIENT_BUILD = re.compile(r"[A-Za-z0-9._-]{1,48}/[A-Za-z0-9._+-]{1,47}")
+CLIENT_BUILD = re.compile(r"[A-Za-z0-9._-]{1,48}/[A-Za-z0-9._+-]{1,47}")
 # For a reason that has no close code of its own but still ends a connection.
 _DEFAULT_CLOSE_CODE = 1008
 
@@ -168,7 +168,7 @@ class ServerSession:
 
 
 def _check_compatible(hello: frames.Hello) -> None:
-    if not _CLIENT_BUILD.fullmatch(hello.client_build_id):
+    if not CLIENT_BUILD.fullmatch(hello.client_build_id):
         raise Refusal("invalid_client_build", "a client build id must read name/version", field="hello.client_build_id")
     if hello.protocol_version != frames.PROTOCOL_VERSION:
         message = f"this gateway speaks protocol version {frames.PROTOCOL_VERSION}; use a client that speaks it"

@@ -48,6 +48,8 @@ _DATABASE_GONE = (
 _DATABASE_SHORT = (*DATABASE_FULL, asyncpg.exceptions.InsufficientResourcesError)
 _DATABASE_SLOW = (asyncpg.exceptions.QueryCanceledError, asyncpg.exceptions.LockNotAvailableError, TimeoutError)
 _DATABASE_BUSY = (asyncpg.exceptions.SerializationError, asyncpg.exceptions.DeadlockDetectedError)
+_REASONS_OF_TRANSPORTS = frozenset({"unavailable", "deadline_exceeded", "request_too_large", "overloaded", "cancelled"})
+"""What a caller may make of an error of the transport. Any other code comes from something that is no service."""
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
@@ -81,6 +83,29 @@ def refusal_from_rpc_error(error: grpc.aio.AioRpcError) -> Refusal:
             if refusal is not None:
                 return refusal
     return from_code(error.code().name, error.details() or "")
+
+
+def said_by_service(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the error comes from the called service itself, and not from the transport."""
+    return any(key == STATUS_METADATA_KEY for key, _ in error.trailing_metadata() or ())
+
+
+def refusal_for_outsiders(error: grpc.aio.AioRpcError, service: str) -> Refusal:
+    """The refusal of the called service. One that the transport made gets a text of ours, because its own text names
+    addresses, which outsiders must not see."""
+    refusal = refusal_from_rpc_error(error)
+    if said_by_service(error):
+        return refusal
+    if refusal.reason == "unavailable" or refusal.reason not in _REASONS_OF_TRANSPORTS:
+        return service_away(service)
+    message = f"the call to {service} ended with {error.code().name}; ask its operators, or try again later"
+    return Refusal(refusal.reason, message)
+
+
+def service_away(service: str) -> Refusal:
+    """What outsiders hear while `service` can't be reached."""
+    message = f"the service {service} can't be reached now; try again in a moment"
+    return Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS)
 
 
 def reason_of(error: Exception) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import grpc.aio
 from google.protobuf.message import Message
 
+from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Address
-from oa_platform.health.failures import refusal_from_rpc_error
+from oa_platform.health.failures import refusal_for_outsiders, refusal_from_rpc_error
 from oa_platform.telemetry.context import adopt_request_id, current_request_id
 from oa_platform.tests.grpc_sample import (
     LOOPBACK,
@@ -28,6 +29,7 @@ from oa_platform.tests.traces import current_trace_id, span
 from oa_testing.peers.fault_proxy import FaultProxy
 from oa_testing.suite.plugin import FaultProxies
 from oa_testing.waiting import PATIENCE_S
+from oa_wire.status import STATUS_METADATA_KEY, to_status
 
 
 @asynccontextmanager
@@ -140,10 +142,27 @@ async def test_a_connection_that_is_silent_is_given_up(fault_proxies: FaultProxi
             assert (await refused(answers)).reason == "unavailable"
 
 
-def test_a_foreign_error_gets_the_nearest_reason() -> None:
-    def error(code: grpc.StatusCode, details: str, *trailers: Any) -> grpc.aio.AioRpcError:
-        return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details)
+def error(code: grpc.StatusCode, details: str, *trailers: Any) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details)
 
+
+def test_outsiders_hear_what_a_service_says_and_no_text_of_a_transport() -> None:
+    said = Refusal("not_found", "there is no such run")
+    theirs = error(grpc.StatusCode.NOT_FOUND, "…", (STATUS_METADATA_KEY, to_status(said).SerializeToString()))
+    assert refusal_for_outsiders(theirs, "runtime").message == said.message
+    for code, reason in (
+        (grpc.StatusCode.UNAVAILABLE, "unavailable"),
+        (grpc.StatusCode.UNKNOWN, "unavailable"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline_exceeded"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "overloaded"),
+    ):
+        refusal = refusal_for_outsiders(error(code, "ipv4:127.0.0.1:9081: Connection refused"), "runtime")
+        assert refusal.reason == reason
+        assert "runtime" in refusal.message
+        assert "127.0.0.1" not in refusal.message
+
+
+def test_a_foreign_error_gets_the_nearest_reason() -> None:
     for code, reason in (
         (grpc.StatusCode.UNAVAILABLE, "unavailable"),
         (grpc.StatusCode.UNKNOWN, "internal"),

@@ -68,6 +68,7 @@ def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
     if not isinstance(value, dict):
         raise _refused(path, f"{path or 'the body'} must be a JSON object")
     seen: set[str] = set()
+    chosen: set[str] = set()
     for number, (key, inner) in enumerate(value.items(), start=1):
         field = _field(descriptor, key)
         if field is None:
@@ -78,7 +79,18 @@ def _check_object(value: Any, descriptor: Descriptor, path: str) -> None:
         seen.add(field.name)
         # null means that the field isn't set.
         if inner is not None:
+            _check_oneof(field, chosen, path)
             _check_field(inner, field, _joined(path, field.name))
+
+
+def _check_oneof(field: FieldDescriptor, chosen: set[str], path: str) -> None:
+    """Refuse a second member of a oneof. `chosen`: the oneofs that have one."""
+    oneof = field.containing_oneof
+    if oneof is None:
+        return
+    if oneof.name in chosen:
+        raise _refused(path, f"{path or 'the body'} has two members of {oneof.name}; send one")
+    chosen.add(oneof.name)
 
 
 def _check_field(value: Any, field: FieldDescriptor, path: str) -> None:
@@ -126,7 +138,7 @@ def _culprit(value: Any, descriptor: Descriptor, path: str) -> str:
             continue
         here = _joined(path, field.name)
         return _culprit_in(inner, field, here, key, descriptor)
-    return path  # each part is valid but the whole isn't, for example two members of one oneof
+    return path  # each part is valid but the whole isn't
 
 
 def _culprit_in(value: Any, field: FieldDescriptor, path: str, key: str, descriptor: Descriptor) -> str:

@@ -10,12 +10,15 @@ import structlog
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.auth.authenticator import PRINCIPAL_KEY
-from oa_platform.health.failures import RETRY_AFTER_MS, refusal_from_rpc_error
-from oa_wire.status import STATUS_METADATA_KEY
+from oa_platform.health.failures import (
+    refusal_for_outsiders,
+    refusal_from_rpc_error,
+    said_by_service,
+    service_away,
+)
 from services.control.policy.domain import StandingPrincipal
 from services.control.tokens.app import TokenIssuer
 
-_TRANSPORT_REASONS = frozenset({"unavailable", "deadline_exceeded", "request_too_large", "overloaded", "cancelled"})
 _log = structlog.get_logger(__name__)
 
 
@@ -62,32 +65,17 @@ class GrpcUpstreams:
         return await call(body, timeout=max(timeout_s, 0.001), metadata=((PRINCIPAL_KEY, issued.token),))
 
 
-def _of_service(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the error comes from the service itself, and not from the transport."""
-    return any(key == STATUS_METADATA_KEY for key, _ in error.trailing_metadata() or ())
-
-
 def _is_revoked(error: grpc.aio.AioRpcError) -> bool:
-    return _of_service(error) and refusal_from_rpc_error(error).reason == "token_revoked"
+    return said_by_service(error) and refusal_from_rpc_error(error).reason == "token_revoked"
 
 
 def _refusal(error: grpc.aio.AioRpcError, service: str, method: str) -> Refusal:
-    refusal = refusal_from_rpc_error(error)
-    if _of_service(error):
-        if refusal.info.grpc_code != "UNAUTHENTICATED":
-            return refusal
+    refusal = refusal_for_outsiders(error, service)
+    if not said_by_service(error):
+        code, detail = error.code().name, error.details()
+        _log.warning("upstream_failed", service_called=service, method=method, code=code, detail=detail)
+    elif refusal.info.grpc_code == "UNAUTHENTICATED":
         # The service refused our own tokens; the caller's was good, and a new one wouldn't help.
         _log.error("upstream_refused_control", service_called=service, method=method, reason=refusal.reason)
-        return _away(service)
-    # Made by the transport: its text names addresses, which outsiders must not see.
-    _log.warning(
-        "upstream_failed", service_called=service, method=method, code=error.code().name, detail=error.details()
-    )
-    if refusal.reason == "unavailable" or refusal.reason not in _TRANSPORT_REASONS:
-        return _away(service)
-    return Refusal(refusal.reason, f"the call to {service} ended with {error.code().name}; look for the request id")
-
-
-def _away(service: str) -> Refusal:
-    message = f"the service {service} can't be reached now; try again in a moment"
-    return Refusal("unavailable", message, retry_after_ms=RETRY_AFTER_MS)
+        return service_away(service)
+    return refusal

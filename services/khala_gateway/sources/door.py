@@ -18,7 +18,7 @@ from oa_base.backoff import RECONNECT
 from oa_base.refusal import Refusal
 from oa_khala.frames import TopicState
 from oa_khala.topics import run_events, user_runs
-from oa_platform.health.failures import refusal_from_rpc_error
+from oa_platform.health.failures import refusal_for_outsiders, refusal_from_rpc_error
 from oa_topics.wire import origin_from_wire
 from openagents.sync.v1 import topic_service_pb2, topic_service_pb2_grpc
 from services.khala_gateway.sources.app.hedges import Hedges
@@ -125,7 +125,7 @@ class GrpcTopicSource:
                 request, timeout=self._limits.replay_timeout_ms / 1000
             )
         except grpc.aio.AioRpcError as error:
-            raise refusal_from_rpc_error(error) from None
+            raise refusal_for_outsiders(error, self.name) from None
         return answer
 
     async def snapshot(self, topic: str, max_bytes: int) -> TopicSnapshot:
@@ -137,7 +137,7 @@ class GrpcTopicSource:
         try:
             found = await self._stub.ReadSnapshot(request, timeout=self._limits.replay_timeout_ms / 1000)
         except grpc.aio.AioRpcError as error:
-            raise refusal_from_rpc_error(error) from None
+            raise refusal_for_outsiders(error, self.name) from None
         return TopicSnapshot(found.epoch, found.seq, found.payload, found.chain)
 
     async def check(self) -> None:

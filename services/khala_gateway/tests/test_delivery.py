@@ -121,6 +121,7 @@ async def test_a_cursor_is_not_served_while_its_source_can_not_confirm_it() -> N
         await client.subscribe(T, cursor)
         error = await client.next(frames.ErrorFrame)
         assert (error.reason, error.retry_after_ms > 0) == ("unavailable", True)
+        assert error.message == "the service runtime can't be reached now; try again in a moment"
         await stack.runtime.start()
         while True:
             await client.subscribe(T, cursor)

@@ -9,6 +9,9 @@ from websockets.exceptions import InvalidStatus
 
 from oa_khala import frames
 from oa_khala.frames import Form
+from oa_khala.server.session import CLIENT_BUILD
+from oa_testing.postgres import REPOSITORY
+from services.khala_gateway.sockets.ws_door.incoming import CLOSE_REASONS
 from services.khala_gateway.tests.harness import Client, Stack, T, running
 
 PING = '{"ping": {"nonce": "1"}}'
@@ -72,23 +75,33 @@ async def test_a_message_that_is_no_frame_ends_the_connection(
         for message in messages(stack):
             await client.socket.send(message)
         assert await client.close_code() == (reason, code)
+        assert client.socket.close_reason == (reason or "request_too_large")
 
 
 @pytest.mark.parametrize(
-    ("form", "data", "code"),
+    ("form", "data", "code", "reason"),
     [
-        (Form.JSON, NOT_UTF8, 1007),
-        (Form.READABLE, NOT_UTF8, 1007),
-        (Form.PROTO, COMPRESSED, 1002),
-        (Form.PROTO, UNMASKED, 1002),
+        (Form.JSON, NOT_UTF8, 1007, "malformed_message"),
+        (Form.READABLE, NOT_UTF8, 1007, "malformed_message"),
+        (Form.PROTO, COMPRESSED, 1002, "protocol_violation"),
+        (Form.PROTO, UNMASKED, 1002, "protocol_violation"),
     ],
     ids=["text that is not UTF-8", "the same in the other JSON", "compressed", "unmasked"],
 )
-async def test_what_is_no_websocket_is_told_by_the_close_alone(form: Form, data: bytes, code: int) -> None:
+async def test_what_is_no_websocket_is_told_by_the_close_alone(form: Form, data: bytes, code: int, reason: str) -> None:
     async with running() as stack:
         client = await Client.open(stack.url, form)
         client.socket.transport.write(data)
         assert await client.close_code() == ("", code)
+        assert client.socket.close_reason == reason
+
+
+def test_the_page_has_the_reasons_of_closes_and_the_form_of_a_client_build() -> None:
+    page = (REPOSITORY / "docs/protocol/khala.md").read_text("utf-8")
+    for code, reason in CLOSE_REASONS.items():
+        assert f"close {code} `{reason}`" in page
+    assert f"`{CLIENT_BUILD.pattern}`, for example `acme-go/1.0`" in page
+    assert CLIENT_BUILD.fullmatch("acme-go/1.0")
 
 
 async def test_a_topics_name_that_is_too_long_is_refused_alone() -> None:

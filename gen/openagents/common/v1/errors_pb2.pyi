@@ -218,7 +218,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_TOO_MANY_GUESSES: _Reason.ValueType  # 152
     """Too many wrong guesses: start again."""
     REASON_TOKEN_REPLAY: _Reason.ValueType  # 153
-    """An old refresh token was used again; the session has been revoked."""
+    """An old refresh token was used again, or one with another device; the session has
+    been revoked.
+    """
     REASON_INVALID_API_KEY: _Reason.ValueType  # 154
     """The API key is unknown or revoked."""
     REASON_LAST_OWNER: _Reason.ValueType  # 170
@@ -492,7 +494,9 @@ REASON_CHALLENGE_EXPIRED: Reason.ValueType  # 151
 REASON_TOO_MANY_GUESSES: Reason.ValueType  # 152
 """Too many wrong guesses: start again."""
 REASON_TOKEN_REPLAY: Reason.ValueType  # 153
-"""An old refresh token was used again; the session has been revoked."""
+"""An old refresh token was used again, or one with another device; the session has
+been revoked.
+"""
 REASON_INVALID_API_KEY: Reason.ValueType  # 154
 """The API key is unknown or revoked."""
 REASON_LAST_OWNER: Reason.ValueType  # 170

@@ -77,7 +77,8 @@ class AuthServiceServicer:
         response may get lost, so the previous refresh token returns the same response
         again, however late, until the tokens of the response are first used (the access
         token at the edge, or the refresh token here). After that use, presenting the
-        previous token, or at any time an older one, revokes the session.
+        previous token, or at any time an older one, revokes the session (`token_replay`).
+        So does presenting a refresh token with another device than its session's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,8 @@ class AuthServiceStub:
     response may get lost, so the previous refresh token returns the same response
     again, however late, until the tokens of the response are first used (the access
     token at the edge, or the refresh token here). After that use, presenting the
-    previous token, or at any time an older one, revokes the session.
+    previous token, or at any time an older one, revokes the session (`token_replay`).
+    So does presenting a refresh token with another device than its session's.
     """
 
 @_typing.type_check_only
@@ -65,7 +66,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     response may get lost, so the previous refresh token returns the same response
     again, however late, until the tokens of the response are first used (the access
     token at the edge, or the refresh token here). After that use, presenting the
-    previous token, or at any time an older one, revokes the session.
+    previous token, or at any time an older one, revokes the session (`token_replay`).
+    So does presenting a refresh token with another device than its session's.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -100,7 +102,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         response may get lost, so the previous refresh token returns the same response
         again, however late, until the tokens of the response are first used (the access
         token at the edge, or the refresh token here). After that use, presenting the
-        previous token, or at any time an older one, revokes the session.
+        previous token, or at any time an older one, revokes the session (`token_replay`).
+        So does presenting a refresh token with another device than its session's.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,8 +30,9 @@ class CreateRunRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
-    """Key that the caller chooses. The same key with the same spec gives the same run; with
-    another spec it is refused with `idempotency_conflict`.
+    """Key that the caller chooses; each caller has its own keys in an org. The same key with
+    the same spec gives the same run; with another spec it is refused with
+    `idempotency_conflict`.
     """
     @_builtins.property
     def spec(self) -> _event_pb2.RunSpec:

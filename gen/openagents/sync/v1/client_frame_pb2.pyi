@@ -87,9 +87,14 @@ class Hello(_message.Message):
     URL.
     """
     device_id: _builtins.str
-    """Stable id of the installation (`dev_…`), as in the token."""
+    """Stable id of the installation (`dev_…`), as in the token. The token of an API key
+    has none, so any text is taken then.
+    """
     client_build_id: _builtins.str
-    """Name and version of the client, for example "oa-cli/0.1.0"."""
+    """Name and version of the client, for example "oa-cli/0.1.0": letters, digits and
+    `._-` on both sides, and `+` in the version; at most 48 characters for the name and
+    47 for the version. Anything else is refused with `invalid_client_build`.
+    """
     protocol_version: _builtins.int
     """Version of this protocol: 1."""
     schema_version: _builtins.int

@@ -303,7 +303,7 @@ class CaughtUp(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """The head at the time of the subscription, up to which everything has now been
-    delivered.
+    delivered. Newer events may have been delivered before it.
     """
     def __init__(
         self,

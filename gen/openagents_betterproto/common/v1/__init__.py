@@ -258,7 +258,10 @@ class Reason(betterproto.Enum):
     """Too many wrong guesses: start again."""
 
     TOKEN_REPLAY = 153
-    """An old refresh token was used again; the session has been revoked."""
+    """
+    An old refresh token was used again, or one with another device; the session has
+     been revoked.
+    """
 
     INVALID_API_KEY = 154
     """The API key is unknown or revoked."""

@@ -105,10 +105,17 @@ class Hello(betterproto.Message):
     """
 
     device_id: str = betterproto.string_field(2)
-    """Stable id of the installation (`dev_…`), as in the token."""
+    """
+    Stable id of the installation (`dev_…`), as in the token. The token of an API key
+     has none, so any text is taken then.
+    """
 
     client_build_id: str = betterproto.string_field(3)
-    """Name and version of the client, for example "oa-cli/0.1.0"."""
+    """
+    Name and version of the client, for example "oa-cli/0.1.0": letters, digits and
+     `._-` on both sides, and `+` in the version; at most 48 characters for the name and
+     47 for the version. Anything else is refused with `invalid_client_build`.
+    """
 
     protocol_version: int = betterproto.uint32_field(4)
     """Version of this protocol: 1."""
@@ -299,7 +306,7 @@ class CaughtUp(betterproto.Message):
     seq: int = betterproto.uint64_field(1)
     """
     The head at the time of the subscription, up to which everything has now been
-     delivered.
+     delivered. Newer events may have been delivered before it.
     """
 
 

@@ -29,6 +29,12 @@ _CONTROL = frozenset({CLOSE, PING, PONG})
 PROTOCOL_ERROR = 1002
 INVALID_DATA = 1007
 TOO_LARGE = 1009
+CLOSE_REASONS = {
+    PROTOCOL_ERROR: "protocol_violation",
+    INVALID_DATA: "malformed_message",
+    TOO_LARGE: "request_too_large",
+}
+"""The reason of the catalogue in each Close that no ERROR precedes, so that clients know what it asks for."""
 # Codes that a Close may hold (RFC 6455, 7.4, and the registry of IANA).
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 _PRIVATE_CODES = range(3000, 5000)
@@ -43,12 +49,11 @@ class Received(NamedTuple):
 
 
 class Violation(Exception):
-    """The client broke the protocol. The connection ends with `code` and `reason`."""
+    """The client broke the protocol, as `text` says. The connection ends with `code`."""
 
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(code, reason)
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code, text)
         self.code = code
-        self.reason = reason
 
 
 class Incoming:
@@ -168,6 +173,11 @@ class Incoming:
 def control_frame(opcode: int, data: bytes) -> bytes:
     """A control frame of the server, of at most 125 bytes."""
     return bytes((FIN | opcode, len(data))) + data
+
+
+def violation_frame(code: int) -> bytes:
+    """A Close that no ERROR precedes: the client broke the protocol of WebSocket."""
+    return close_frame(code, CLOSE_REASONS[code])
 
 
 def close_frame(code: int, reason: str) -> bytes:

@@ -263,7 +263,7 @@ class Socket(asyncio.Protocol):
                     self._unread = came
                     break
         except Violation as violation:
-            self._finish(incoming.close_frame(violation.code, violation.reason))
+            self._finish(incoming.violation_frame(violation.code))
         tcp, up_to = self._tcp, self._read_up_to
         if tcp is not None and (
             self._unread is not None or (up_to is not None and tcp.get_write_buffer_size() > up_to)
@@ -284,7 +284,7 @@ class Socket(asyncio.Protocol):
             elif is_text == self.encoding.is_binary:
                 self.connection.malformed(_WRONG_TYPE[self.encoding.form])
             elif is_text and not incoming.is_utf8(data):
-                self._finish(incoming.close_frame(incoming.INVALID_DATA, "text is not UTF-8"))
+                self._finish(incoming.violation_frame(incoming.INVALID_DATA))
             else:
                 self.connection.message(data)
 

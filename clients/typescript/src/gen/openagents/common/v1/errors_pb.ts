@@ -553,7 +553,8 @@ export enum Reason {
   TOO_MANY_GUESSES = 152,
 
   /**
-   * An old refresh token was used again; the session has been revoked.
+   * An old refresh token was used again, or one with another device; the session has
+   * been revoked.
    *
    * @generated from enum value: REASON_TOKEN_REPLAY = 153;
    */

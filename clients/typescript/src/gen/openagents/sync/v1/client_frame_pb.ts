@@ -94,14 +94,17 @@ export type Hello = Message<"openagents.sync.v1.Hello"> & {
   token: string;
 
   /**
-   * Stable id of the installation (`dev_…`), as in the token.
+   * Stable id of the installation (`dev_…`), as in the token. The token of an API key
+   * has none, so any text is taken then.
    *
    * @generated from field: string device_id = 2;
    */
   deviceId: string;
 
   /**
-   * Name and version of the client, for example "oa-cli/0.1.0".
+   * Name and version of the client, for example "oa-cli/0.1.0": letters, digits and
+   * `._-` on both sides, and `+` in the version; at most 48 characters for the name and
+   * 47 for the version. Anything else is refused with `invalid_client_build`.
    *
    * @generated from field: string client_build_id = 3;
    */

@@ -245,7 +245,7 @@ export const DocumentSetSchema: GenMessage<DocumentSet> = /*@__PURE__*/
 export type CaughtUp = Message<"openagents.sync.v1.CaughtUp"> & {
   /**
    * The head at the time of the subscription, up to which everything has now been
-   * delivered.
+   * delivered. Newer events may have been delivered before it.
    *
    * @generated from field: uint64 seq = 1;
    */

@@ -1,0 +1,3 @@
+module openagents.dev/examples/verify_receipt
+
+go 1.21
