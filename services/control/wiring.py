@@ -17,6 +17,7 @@ from oa_platform.auth.keys import generate_key, load_key
 from oa_platform.auth.tokens import TokenVerifier
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.http.server import HttpServer
+from oa_platform.http.tls_listener import HandshakeLimits
 from oa_platform.postgres.at_start import check_schema
 from oa_platform.postgres.pool import Connection, Postgres
 from oa_platform.process.lifecycle import Process
@@ -493,6 +494,11 @@ def _http_server(settings: ControlSettings, app: ASGIApp, protection: Protection
         keep_alive_s=limits.keep_alive_s,
         protocol=protocol,
         protection=protection,
+        handshakes=HandshakeLimits(
+            max_of_network=settings.handshakes.max_of_network,
+            deadline_s=limits.head_timeout_s,
+            trusted=settings.proxies.trusted,
+        ),
     )
 
 

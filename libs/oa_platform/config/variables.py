@@ -65,6 +65,7 @@ VARIABLES = frozenset(
         "OA_DRAIN_DEADLINE_S",
         "OA_EDGE_TLS_CERT_FILE",
         "OA_EDGE_TLS_KEY_FILE",
+        "OA_EDGE_TLS_MAX_HANDSHAKES_OF_NETWORK",
         "OA_ENV",
         "OA_EXEC_ENV",
         "OA_FANOUT_NATS_URL",
