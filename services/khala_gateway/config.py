@@ -90,8 +90,8 @@ class SocketSettings:
     waiting_per_address: int = _count(
         "OA_WS_WAITING_PER_ADDRESS",
         200,
-        "Maximum number of TCP connections from one address that have not sent a request; more are closed. "
-        "Connections from trusted proxies don't count.",
+        "Maximum number of TCP connections from one address (IPv4 address or IPv6 /64) that have not sent a request; "
+        "more are closed. Connections from trusted proxies don't count.",
     )
     addresses: int = _count("OA_WS_ADDRESSES", 10_000, "Maximum number of addresses whose handshakes are remembered.")
     connections_per_session: int = _count(

@@ -111,16 +111,17 @@ class WebSocketServer:
         With TLS it has shaken hands: see `TlsListener` for those that have not.
         """
         self.sockets[socket] = None
+        socket.network = client_network(socket.peer, "", ())
         # Behind our own proxies all connections come from few addresses, and the proxies enforce a limit.
         if not is_within(socket.peer, self._limits.trusted):
-            socket.waits = self._admission.arrived(socket.peer)
+            socket.waits = self._admission.arrived(socket.network)
             return socket.waits
         return True
 
     def _asked(self, socket: Socket) -> None:
         if socket.waits:
             socket.waits = False
-            self._admission.asked(socket.peer)
+            self._admission.asked(socket.network)
 
     def admit(self, socket: Socket, request: Request) -> str:
         """The bearer token of `request`. Raises Refusal when the request is not admitted."""
