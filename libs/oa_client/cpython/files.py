@@ -83,17 +83,22 @@ class FileCredentialStore:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """See CredentialStore. The kernel releases the lock when its process ends."""
-        with self._lock_path.open("a") as lock:
-            deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
-            while not _locked(lock.fileno()):
-                if asyncio.get_running_loop().time() > deadline:
-                    raise Refusal(
-                        "deadline_exceeded",
-                        f"another process has held {self._lock_path} for too long; end it, or try again",
-                    )
-                await asyncio.sleep(_LOCK_POLL_S)
+        """See CredentialStore."""
+        async with one_at_a_time(self._lock_path):
             yield
+
+
+@asynccontextmanager
+async def one_at_a_time(lock_path: Path) -> AsyncIterator[None]:
+    """A block that only one process enters at a time. The kernel releases the lock when its process ends."""
+    with lock_path.open("a") as lock:
+        deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
+        while not _locked(lock.fileno()):
+            if asyncio.get_running_loop().time() > deadline:
+                text = f"another process has held {lock_path} for too long; end it, or try again"
+                raise Refusal("deadline_exceeded", text)
+            await asyncio.sleep(_LOCK_POLL_S)
+        yield
 
 
 def _locked(descriptor: int) -> bool:
