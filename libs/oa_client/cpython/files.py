@@ -127,7 +127,7 @@ def write_private_json(path: Path, value: Mapping[str, Any]) -> None:
     try:
         descriptor, staging = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         _replace(path, descriptor, staging, value)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         message = f"{path} can't be written ({error.strerror or type(error).__name__}); OA_CLIENT_HOME names the folder"
         raise Refusal("invalid_setting", message, field="OA_CLIENT_HOME") from None
@@ -147,7 +147,7 @@ def _replace(path: Path, descriptor: int, staging: str, value: Mapping[str, Any]
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
