@@ -279,6 +279,7 @@ VARIABLES = frozenset(
         "OA_SMTP_TIMEOUT_S",
         "OA_SMTP_TLS",
         "OA_SMTP_USER",
+        "OA_STACK_MAX_LOG_BYTES",
         "OA_START_DEADLINE_S",
         "OA_STOP_TIMEOUT_S",
         "OA_TAIL_PAGE_BYTES",
