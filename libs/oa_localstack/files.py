@@ -1,9 +1,10 @@
-"""Files that are written as a whole or not at all, and files that one process at a time holds."""
+"""Files that are written as a whole or not at all, files that one process at a time holds, and logs that stay small."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -21,6 +22,23 @@ def replace(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def bound(log: Path, max_bytes: int) -> None:
+    """If a log is larger than `max_bytes`, move what is in it to `<log>.1`, in the place of what is there.
+
+    Its writer, which appends, goes on meanwhile. What it writes in the moment between the last read and the truncation
+    is lost.
+    """
+    if not log.exists() or log.stat().st_size <= max_bytes:
+        return
+    copy = log.with_name(f"{log.name}.1")
+    copy.unlink(missing_ok=True)
+    with log.open("rb+") as file, copy.open("wb", buffering=0) as aside:
+        try:
+            shutil.copyfileobj(file, aside)
+        finally:  # on a full disk, less is kept
+            file.truncate(0)
 
 
 def is_held(path: Path) -> bool:

@@ -14,8 +14,6 @@ from pathlib import Path
 from oa_localstack.installation.ports import HOST
 from oa_localstack.processes.child import Child, spawn
 
-LOG_LIMIT_BYTES = 16 * 1024 * 1024
-"""A log larger than this moves aside (`.1`) when its service starts."""
 PROBE_TIMEOUT_S = 2.0
 _ANSWER_BYTES = 1024 * 1024
 
@@ -43,8 +41,6 @@ class ServiceProcess(Child):
         if self.pid is not None:
             return
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        if self.log_path.exists() and self.log_path.stat().st_size > LOG_LIMIT_BYTES:
-            self.log_path.replace(self.log_path.with_suffix(".log.1"))
         with self.log_path.open("ab") as log:
             self._process = spawn(self.argv, env=self.env, log=log)
 

@@ -30,6 +30,13 @@ class StackSettings:
     stop_timeout_s: float = setting(
         "OA_STOP_TIMEOUT_S", number(0.1, 3600), 15.0, doc="Maximum time from SIGTERM until a service is killed."
     )
+    max_log_bytes: int = setting(
+        "OA_STACK_MAX_LOG_BYTES",
+        integer(1024, 1 << 40),
+        16 * 1024 * 1024,
+        doc="Maximum size of the log of each process. A larger one moves to a second file (`.log.1`), in the place of "
+        "what is there.",
+    )
     restart_attempts: int = setting(
         "OA_RESTART_ATTEMPTS", integer(0, 1000), 6, doc="Maximum number of consecutive restarts of a process that died."
     )

@@ -199,7 +199,8 @@ class Stack:
         self._report(Event(service.name, Change.STARTED))
 
     def _watch(self, name: str) -> None:
-        one = self._supervisions.setdefault(name, Supervision(self._children[name], self._policy, self._report))
+        one = Supervision(self._children[name], self._policy, self._report, self.settings.max_log_bytes)
+        one = self._supervisions.setdefault(name, one)
         self._watches[name] = asyncio.create_task(one.run(), name=f"supervise {name}")
 
     async def _unwatch(self, *names: str) -> None:

@@ -69,7 +69,9 @@ async def base_backup(primary: PostgresServer, root: Path) -> PostgresServer:
     )
     standby.root.mkdir(mode=0o700)
     standby.account.take(standby.root)
-    await asyncio.to_thread(_base_backup, primary, standby)
+    place = ["--host=127.0.0.1", f"--port={primary.port}", f"--username={SUPERUSER}", f"--pgdata={standby.data}"]
+    how = ["--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync"]
+    await _program(primary, "pg_basebackup", *place, *how)
     return standby
 
 
@@ -82,19 +84,31 @@ async def promote(standby: PostgresServer) -> None:
         await connection.close()
 
 
+async def dump(server: PostgresServer, owner: str, schema: str) -> Path:
+    """Make a dump of a schema."""
+    made = server.root / f"{schema}.dump"
+    await _program(server, "pg_dump", f"--dbname={owner}", "--format=custom", f"--schema={schema}", f"--file={made}")
+    return made
+
+
+async def restore(server: PostgresServer, owner: str, made: Path) -> None:
+    """Put a dump into the place of what there is, as docs/operations/control.md says."""
+    how = ("--clean", "--if-exists", "--single-transaction")
+    await _program(server, "pg_restore", f"--dbname={owner}", *how, str(made))
+
+
 def both(dsn: str, primary: PostgresServer, standby: PostgresServer) -> str:
     """`dsn`, which has the primary, with both servers."""
     address = f"127.0.0.1:{primary.port}"
     return dsn.replace(address, f"{address},127.0.0.1:{standby.port}")
 
 
-def _base_backup(primary: PostgresServer, standby: PostgresServer) -> None:
-    program = find_binaries(primary.account) / "pg_basebackup"
-    place = ["--host=127.0.0.1", f"--port={primary.port}", f"--username={SUPERUSER}", f"--pgdata={standby.data}"]
-    primary.account.run(
-        [str(program), *place, "--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync"],
-        env={"PATH": os.defpath, "LC_ALL": "C", "PGPASSWORD": primary.superuser_password},
-    ).check_returncode()
+async def _program(server: PostgresServer, name: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs."""
+    program = find_binaries(server.account) / name
+    env = {"PATH": os.defpath, "LC_ALL": "C", "PGPASSWORD": server.superuser_password}
+    done = await asyncio.to_thread(server.account.run, [str(program), *arguments], env)
+    assert done.returncode == 0, done.stdout
 
 
 async def _is_synchronous(admin: asyncpg.Connection[asyncpg.Record]) -> bool:

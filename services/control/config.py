@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from oa_base.rate import Rate
 from oa_platform.auth.keys import public_keys_of_pem, unusable_key, weak_key
+from oa_platform.config.handshakes import HandshakeSettings
 from oa_platform.config.loading import DefaultFrom, Problem, group, peer_port, setting
 from oa_platform.config.parsers import (
     Parser,
@@ -430,6 +431,7 @@ class ControlSettings(ServiceSettings):
     edge: EdgeSettings = group(EdgeSettings)
     calls: CallRateSettings = group(CallRateSettings)
     edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
+    handshakes: HandshakeSettings = group(HandshakeSettings)
     proxies: ProxySettings = group(ProxySettings)
     sign_in: SignInSettings = group(SignInSettings)
     orgs: OrgSettings = group(OrgSettings)

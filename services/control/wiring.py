@@ -15,8 +15,10 @@ from oa_base.identity import PrincipalKind
 from oa_platform.auth.authenticator import Authenticator
 from oa_platform.auth.keys import generate_key, load_key
 from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.config.shared import ClockSettings
 from oa_platform.health.clock_watch import ClockWatch
 from oa_platform.http.server import HttpServer
+from oa_platform.http.tls_listener import HandshakeLimits
 from oa_platform.postgres.at_start import check_schema
 from oa_platform.postgres.pool import Connection, Postgres
 from oa_platform.process.lifecycle import Process
@@ -95,7 +97,7 @@ from services.control.provider_sign_in.store import PostgresIdentities, Postgres
 from services.control.revocations import store as revocations_store
 from services.control.revocations.app import RevocationFeed
 from services.control.revocations.door import RevocationApi
-from services.control.revocations.limits import RevocationLimits
+from services.control.revocations.limits import RevocationLimits, max_clock_lead
 from services.control.routes import store as routes_store
 from services.control.routes.app.book import RouteBook
 from services.control.routes.app.canaries import Canaries
@@ -140,7 +142,7 @@ ROUTE_LIMITS = RouteLimits()
 class Tables:
     """Every feature's tables on one connection: a superset of what each feature's `Transaction` asks for."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, max_clock_lead: timedelta) -> None:
         self.accounts = PostgresAccounts(connection)
         self.api_keys = PostgresApiKeys(connection)
         self.audit = PostgresAuditTrail(connection)
@@ -157,12 +159,18 @@ class Tables:
         self.people = PostgresPeople(connection)
         self.provider_sign_ins = PostgresProviderSignIns(connection)
         self.rates = PostgresRates(connection)
-        self.revocations = revocations_store.PostgresRevocations(connection)
+        self.revocations = revocations_store.PostgresRevocations(connection, max_clock_lead)
         self.seals = PostgresSeals(connection)
         self.routes = routes_store.PostgresRoutes(connection)
         self.service_accounts = PostgresServiceAccounts(connection)
         self.sessions = PostgresSessions(connection)
         self.signing_keys = PostgresSigningKeys(connection)
+
+
+def transactions_on(postgres: Postgres, clocks: ClockSettings) -> Transactions[Tables]:
+    """Transactions in Postgres. `clocks` says how far the clocks of two replicas may differ."""
+    lead = max_clock_lead(clocks.leeway_ms)
+    return PostgresTransactions(postgres, lambda connection: Tables(connection, lead))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +288,7 @@ async def start(settings: ControlSettings, process: Process) -> None:
     watch.compare_with_database(postgres)
     process.readiness.add("clock", watch.check)
     await check_schema(settings.database, "control", MIGRATIONS)
-    transactions = PostgresTransactions(postgres, Tables)
+    transactions = transactions_on(postgres, settings.clock)
     keys = await _signing_keys(settings, process, transactions, ring)
     verifier = TokenVerifier(keys, clock, watch)
     signer = CurrentSigner(lambda: keys.signing)
@@ -493,6 +501,11 @@ def _http_server(settings: ControlSettings, app: ASGIApp, protection: Protection
         keep_alive_s=limits.keep_alive_s,
         protocol=protocol,
         protection=protection,
+        handshakes=HandshakeLimits(
+            max_of_network=settings.handshakes.max_of_network,
+            deadline_s=limits.head_timeout_s,
+            trusted=settings.proxies.trusted,
+        ),
     )
 
 

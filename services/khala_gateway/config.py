@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from oa_khala.feed import FeedLimits
 from oa_khala.server.limits import SessionLimits
+from oa_platform.config.handshakes import HandshakeSettings
 from oa_platform.config.loading import Problem, group, own_port, peer_port, setting
 from oa_platform.config.parsers import (
     Address,
@@ -89,8 +90,8 @@ class SocketSettings:
     waiting_per_address: int = _count(
         "OA_WS_WAITING_PER_ADDRESS",
         200,
-        "Maximum number of TCP connections from one address that have not sent a request; more are closed. "
-        "Connections from trusted proxies don't count.",
+        "Maximum number of TCP connections from one address (IPv4 address or IPv6 /64) that have not sent a request; "
+        "more are closed. Connections from trusted proxies don't count.",
     )
     addresses: int = _count("OA_WS_ADDRESSES", 10_000, "Maximum number of addresses whose handshakes are remembered.")
     connections_per_session: int = _count(
@@ -170,7 +171,7 @@ class SocketSettings:
         doc="Minimum size of a payload that is compressed, if OA_WS_DEFLATE is set.",
     )
 
-    def limits(self, max_frame_bytes: int, trusted: Sequence[IpNetwork]) -> PortLimits:
+    def limits(self, max_frame_bytes: int, trusted: Sequence[IpNetwork], max_handshakes_of_network: int) -> PortLimits:
         """The limits for the port; `trusted` are our own proxies in front of it."""
         return PortLimits(
             socket=SocketLimits(
@@ -188,6 +189,7 @@ class SocketSettings:
             ),
             drain_window_ms=self.drain_window_ms,
             trusted=trusted,
+            max_handshakes_of_network=max_handshakes_of_network,
         )
 
     def admission(self) -> AdmissionLimits:
@@ -441,6 +443,7 @@ class GatewaySettings(ServiceSettings):
     socket: SocketSettings = group(SocketSettings)
     proxies: ProxySettings = group(ProxySettings)
     edge_tls: EdgeTlsSettings = group(EdgeTlsSettings)
+    handshakes: HandshakeSettings = group(HandshakeSettings)
     session: SessionSettings = group(SessionSettings)
     feeds: FeedSettings = group(FeedSettings)
     upstream: UpstreamSettings = group(UpstreamSettings)

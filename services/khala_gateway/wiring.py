@@ -87,7 +87,9 @@ async def start(settings: GatewaySettings, process: Process) -> None:
     await process.enter(GrpcServer(settings.grpc, authenticator, process.protection))
     socket = settings.socket
     admission = Admission(OriginPolicy(socket.allowed_origins), socket.admission(), now_ms)
-    limits = socket.limits(settings.session.max_frame_bytes, settings.proxies.trusted)
+    limits = socket.limits(
+        settings.session.max_frame_bytes, settings.proxies.trusted, settings.handshakes.max_of_network
+    )
     outside = await process.enter(edge_protection(settings.edge_tls, settings.tls, clock))
     await process.enter(WebSocketServer(socket.address, dependencies, admission, limits, outside))
 

@@ -13,7 +13,7 @@ import pytest
 from oa_platform.postgres.pool import PLANNING
 from oa_testing.postgres import Database
 from services.projector.summaries.store import page_statement
-from services.runtime.log.store.sql import store_batch
+from services.runtime.log.store.sql import READ_RUN_INDEXED_NEWEST, READ_RUN_INDEXED_TYPES, store_batch
 from tests.plans.planner import Plan, Planner, Tables, complaints, fill, statements_of
 
 
@@ -78,6 +78,30 @@ CASES = (
         },
     ),
 )
+
+
+ALL_FOUND = {"events_shown", "events_asked_for"}
+"""The indexes that find events in a run by their types."""
+
+
+@pytest.mark.parametrize("statement", [READ_RUN_INDEXED_TYPES, READ_RUN_INDEXED_NEWEST])
+async def test_what_workers_ask_for_is_found_among_a_million_events_of_a_run(
+    statement: str, runtime_database: Database
+) -> None:
+    owner = await asyncpg.connect(runtime_database.admin, server_settings=PLANNING)
+    try:
+        planner = Planner(owner, "runtime")
+        assert _indexes(await planner.plan(statement)) == ALL_FOUND, "made when there was nothing"
+        await fill(owner, "runtime", CASES[1].small)
+        await owner.execute("UPDATE runtime.events SET run_id = '1', type = 'text.delta'; ANALYZE runtime.events")
+        assert _indexes(await planner.plan(statement)) == ALL_FOUND
+    finally:
+        await owner.close()
+
+
+def _indexes(plan: Plan) -> set[str]:
+    below = [_indexes(part) for part in plan.get("Plans", ())]
+    return {plan["Index Name"]} if "Index Name" in plan else set().union(*below)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.service)

@@ -7,16 +7,21 @@ themselves: they are a variable, and are also in a file `<secret>.env`, which Co
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import secrets
 import shlex
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from oa_base.refusal import Refusal
+from oa_client.cpython.files import sync_folder
 from oa_platform.auth.keys import dump_key, generate_key
 from oa_platform.config.callers import CALLERS, OPERATOR, SERVICES, accepted_services
 from oa_platform.config.dsn import check_database_url
@@ -78,13 +83,35 @@ def new_secrets(database: str) -> dict[str, dict[str, str]]:
 def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
     """Write each key as `folder/<secret>/<key>`, and all of them as two manifests, readable only by the owner.
 
-    Raises Refusal(invalid_value) if the folder is not empty: replacing a secret by accident locks everybody out.
+    The folder is there with all of them, or not at all. Raises Refusal(invalid_value) if it is not empty: replacing a
+    secret by accident locks everybody out.
     """
-    if folder.exists() and any(folder.iterdir()):
-        message = f"{folder} is not empty; name a new folder, or keep the secrets that are there"
+    place = folder.resolve()
+    if place.exists() and any(place.iterdir()):
+        raise _not_empty(folder)
+    if place == Path.cwd():
+        message = f"{folder} is the folder that you are in, and a new one takes its place; name a folder in it"
         raise Refusal("invalid_value", message, field="folder")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Only its owner may look into it from the start.
+    staging = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+    try:
+        _fill(staging, made, namespace)
+        staging.rename(place)  # an empty folder gives way
+    except BaseException as error:
+        shutil.rmtree(staging)
+        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise _not_empty(folder) from None
+        raise
+    sync_folder(place.parent)
+
+
+def _not_empty(folder: Path) -> Refusal:
+    message = f"{folder} is not empty; name a new folder, or keep the secrets that are there"
+    return Refusal("invalid_value", message, field="folder")
+
+
+def _fill(folder: Path, made: Secrets, namespace: str) -> None:
     for name, keys in made.items():
         (folder / name).mkdir(mode=0o700)
         for key, text in keys.items():
@@ -96,6 +123,8 @@ def write_secrets(folder: Path, made: Secrets, namespace: str) -> None:
     roles = {name: keys for name, keys in made.items() if name in of_roles}
     _write(folder / MANIFEST, _as_json(_manifest(pods, namespace, "Opaque", {})))
     _write(folder / DATABASE_MANIFEST, _as_json(_manifest(roles, namespace, "kubernetes.io/basic-auth", _RELOADED)))
+    for each in (*(folder / name for name in made), folder):
+        sync_folder(each)
 
 
 def read_passwords(folder: Path) -> dict[str, str]:
@@ -137,7 +166,10 @@ def _as_json(value: Mapping[str, Any]) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.touch(mode=0o600, exist_ok=False)
-    path.write_text(text, "utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _label(service: str) -> str:

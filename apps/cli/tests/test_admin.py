@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import stat
 from asyncio.subprocess import PIPE, STDOUT
@@ -13,10 +14,12 @@ import asyncpg
 import pytest
 
 from apps.cli.__main__ import run
+from apps.cli.admin import secrets
 from apps.cli.admin.secrets import DATABASE_MANIFEST, MANIFEST, new_secrets, role_secret
 from apps.cli.commands.admin.keys import words_of_rotation
 from apps.cli.exits import Exit
 from apps.cli.tests.program import Program
+from oa_base.refusal import Refusal
 from oa_client.cpython.operators.signing_keys import SigningKey
 from oa_localstack.postgres.binaries import find_binaries
 from oa_localstack.postgres.server import PostgresServer
@@ -92,6 +95,63 @@ def test_secrets_are_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run(arguments) != Exit.OK
     assert "is not empty" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in (tmp_path / "s").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_secrets_are_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, exists: bool
+) -> None:
+    """Wherever the disk is full, or somebody stops it."""
+    folder, whole = tmp_path / "s", secrets._write
+    if exists:
+        folder.mkdir()
+    left = 0
+
+    def write(path: Path, text: str) -> None:
+        nonlocal left
+        assert not (folder.exists() and any(folder.iterdir())), "nothing is there until all is, whoever is killed"
+        if left == 0:
+            path.touch()
+            raise error
+        left -= 1
+        whole(path, text)
+
+    monkeypatch.setattr(secrets, "_write", write)
+    made = new_secrets("db.example:5432")
+    files = sum(map(len, made.values()))
+    for number in (0, 1, files // 2, files):
+        left = number
+        with pytest.raises(type(error)):
+            secrets.write_secrets(folder, made, "agents")
+        assert [path.name for path in tmp_path.iterdir()] == (["s"] if exists else []), "nothing stays"
+    left = 2 * files
+    secrets.write_secrets(folder, made, "agents")
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+    assert len(list(folder.rglob("*/*"))) == files
+
+
+def test_a_folder_that_others_fill_meanwhile_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, whole = tmp_path / "s", secrets._write
+
+    def write(path: Path, text: str) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "theirs").touch()
+        whole(path, text)
+
+    monkeypatch.setattr(secrets, "_write", write)
+    with pytest.raises(Refusal, match="is not empty"):
+        secrets.write_secrets(folder, new_secrets("db.example:5432"), "agents")
+    assert [path.name for path in tmp_path.rglob("*")] == ["s", "theirs"]
+
+
+def test_the_folder_in_which_somebody_is_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would have another one in its place, which the person does not see."""
+    monkeypatch.chdir(tmp_path)
+    assert run(["admin", "secrets", "new", "--database", "db.example:5432", "."]) != Exit.OK
+    assert "name a folder in it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("database", ["db example", "db:0", "me:secret@db:5432", "db:5432/other"])

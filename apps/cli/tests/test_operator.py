@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -89,8 +90,8 @@ def test_what_was_verified_of_one_installation_is_not_held_against_another(tmp_p
     controls = ("127.0.0.1:9080", "dns:///a.test:9080", "b.test:9080", "b.test:9081", "10.0.0.1:9080,10.0.0.2:9080")
     for control in controls:
         env = {"OA_CLIENT_HOME": str(tmp_path), "OA_CONTROL_GRPC": control}
-        assert operators_audit_heads(env).load("org_1") is None
-        operators_audit_heads(env).save("org_1", AuditHead(1, bytes(32)))
+        assert operators_audit_heads(env).load() == {}
+        asyncio.run(operators_audit_heads(env).keep("org_1", AuditHead(1, bytes(32))))
     assert len(list(tmp_path.rglob("audit-heads.json"))) == len(controls)
 
 

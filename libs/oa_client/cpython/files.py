@@ -83,17 +83,22 @@ class FileCredentialStore:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """See CredentialStore. The kernel releases the lock when its process ends."""
-        with self._lock_path.open("a") as lock:
-            deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
-            while not _locked(lock.fileno()):
-                if asyncio.get_running_loop().time() > deadline:
-                    raise Refusal(
-                        "deadline_exceeded",
-                        f"another process has held {self._lock_path} for too long; end it, or try again",
-                    )
-                await asyncio.sleep(_LOCK_POLL_S)
+        """See CredentialStore."""
+        async with one_at_a_time(self._lock_path):
             yield
+
+
+@asynccontextmanager
+async def one_at_a_time(lock_path: Path) -> AsyncIterator[None]:
+    """A block that only one process enters at a time. The kernel releases the lock when its process ends."""
+    with lock_path.open("a") as lock:
+        deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_S
+        while not _locked(lock.fileno()):
+            if asyncio.get_running_loop().time() > deadline:
+                text = f"another process has held {lock_path} for too long; end it, or try again"
+                raise Refusal("deadline_exceeded", text)
+            await asyncio.sleep(_LOCK_POLL_S)
+        yield
 
 
 def _locked(descriptor: int) -> bool:
@@ -122,7 +127,7 @@ def write_private_json(path: Path, value: Mapping[str, Any]) -> None:
     try:
         descriptor, staging = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         _replace(path, descriptor, staging, value)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         message = f"{path} can't be written ({error.strerror or type(error).__name__}); OA_CLIENT_HOME names the folder"
         raise Refusal("invalid_setting", message, field="OA_CLIENT_HOME") from None
@@ -142,7 +147,7 @@ def _replace(path: Path, descriptor: int, staging: str, value: Mapping[str, Any]
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
 
 from oa_base.environment import check_khala_url
 from oa_base.refusal import Refusal
 from oa_client.client import Client
-from oa_client.cpython.files import ClientHome, FileCredentialStore, read_json, write_private_json
+from oa_client.cpython.files import ClientHome, FileCredentialStore, one_at_a_time, read_json, write_private_json
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.cpython.sqlite_store import SqliteStore
 from oa_runlog.proof.audit import AuditHead, read_audit_head
@@ -56,6 +55,10 @@ class FileCheckpoints:
         """See CheckpointStore."""
         self._path.unlink(missing_ok=True)
 
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        """See CheckpointStore."""
+        return one_at_a_time(self._path.with_suffix(".lock"))
+
 
 class FileAuditHeads:
     """AuditHeads in `audit-heads.json` of a site's folder."""
@@ -63,27 +66,24 @@ class FileAuditHeads:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "audit-heads.json"
 
-    def load(self, org_id: str) -> AuditHead | None:
+    def load(self) -> dict[str, AuditHead]:
         """See AuditHeads. Raises Refusal `checkpoint_malformed` for a file that makes no sense."""
-        text = self._heads().get(org_id)
+        kept = read_json(self._path) if self._path.exists() else {}
         try:
-            return None if text is None else read_audit_head(str(text))
+            if kept is None:
+                raise ValueError("no JSON object")
+            return {org_id: read_audit_head(str(text)) for org_id, text in kept.items()}
         except ValueError:
-            raise self._unreadable() from None
+            message = f"{self._path} can't be read, so nothing is proved; remove it to trust the site anew"
+            raise Refusal("checkpoint_malformed", message) from None
 
-    def save(self, org_id: str, head: AuditHead) -> None:
+    async def keep(self, org_id: str, head: AuditHead) -> None:
         """See AuditHeads."""
-        write_private_json(self._path, {**self._heads(), org_id: str(head)})
-
-    def _heads(self) -> Mapping[str, Any]:
-        heads = read_json(self._path) if self._path.exists() else {}
-        if heads is None:
-            raise self._unreadable()
-        return heads
-
-    def _unreadable(self) -> Refusal:
-        message = f"{self._path} can't be read, so nothing is proved; remove it to trust the site anew"
-        return Refusal("checkpoint_malformed", message)
+        async with one_at_a_time(self._path.with_suffix(".lock")):
+            kept = self.load()
+            if org_id not in kept or kept[org_id].sequence < head.sequence:
+                heads = {**kept, org_id: head}
+                write_private_json(self._path, {one: str(newest) for one, newest in heads.items()})
 
 
 def read_keys(path: Path) -> dict[str, bytes]:

@@ -181,10 +181,16 @@ class Commands:
         return tuple(map(wire.session, answer.sessions))
 
     async def revoke_sessions(self, device_id: str = "", *, keep_current: bool = False) -> tuple[str, ...]:
-        """End all our sessions, or those of a device, and return the ids of the sessions that this ended."""
+        """End all our sessions, or those of a device, and return the ids of those that were active until now."""
+        # The answer to a repeated attempt lacks the sessions that an earlier one has ended, whose answer was lost.
+        active = [
+            one.session_id
+            for one in await self.sessions()
+            if not one.revoked_at and device_id in ("", one.device_id) and not (keep_current and one.current)
+        ]
         request = session_service_pb2.RevokeSessionsRequest(device_id=device_id, keep_current=keep_current)
         answer = await self._call(f"{_SESSIONS}/RevokeSessions", request, session_service_pb2.RevokeSessionsResponse)
-        return tuple(answer.session_ids)
+        return tuple(dict.fromkeys((*active, *answer.session_ids)))
 
     async def create_service_account(
         self, name: str, *, scopes: Sequence[str] = (), ttl_s: int = 0

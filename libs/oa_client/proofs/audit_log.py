@@ -6,7 +6,7 @@ it (docs/operations/audit.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO, Protocol
 
 from oa_base.refusal import Refusal
@@ -31,11 +31,11 @@ class AuditParts(Protocol):
 class AuditHeads(Protocol):
     """Keeps the newest verified head of each org of one site."""
 
-    def load(self, org_id: str) -> AuditHead | None:
-        """Return the head."""
+    def load(self) -> Mapping[str, AuditHead]:
+        """Return the head of each org."""
 
-    def save(self, org_id: str, head: AuditHead) -> None:
-        """Replace the head, whole or not at all."""
+    async def keep(self, org_id: str, head: AuditHead) -> None:
+        """Keep the head, unless a newer one of the org is kept; other processes may do the same at any time."""
 
 
 async def fetch_audit_log(parts: AuditParts, into: BinaryIO) -> None:
@@ -69,13 +69,17 @@ async def checked_audit_log(
 
     Raises the Refusals of `fetch_audit_log` and `verify_audit_log`.
     """
+    before = heads.load()
     await fetch_audit_log(parts, into)
     verified = verify_audit_file(into, known)
-    kept = heads.load(verified.org_id)
-    if kept is not None:
-        verify_audit_file(into, kept)
-    if kept is None or kept.sequence < verified.head.sequence:
-        heads.save(verified.org_id, verified.head)
+    seen = before.get(verified.org_id)
+    if seen is not None:
+        verify_audit_file(into, seen)
+    # Another process may have kept one meanwhile. The log need not reach one that is newer than its own.
+    now = heads.load().get(verified.org_id)
+    if now is not None and now != seen and now.sequence <= verified.head.sequence:
+        verify_audit_file(into, now)
+    await heads.keep(verified.org_id, verified.head)
     return verified
 
 

@@ -7,6 +7,7 @@ the next one must continue it (docs/protocol/receipt-log.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +27,9 @@ class CheckpointStore(Protocol):
 
     def forget(self) -> None:
         """Forget the checkpoint, and trust the next one."""
+
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        """Return the lock that is held while the checkpoint is replaced, and that excludes other processes, too."""
 
 
 class LogProofs(Protocol):
@@ -55,17 +59,23 @@ async def check_logged(
     `keys`: the pinned receipt keys, which sign the log too. Raises Refusal: `not_logged_yet`; `checkpoint_malformed`,
     `unknown_key`, `signature_invalid`; `not_in_log`; `log_rolled_back`, `log_forked`.
     """
+    seen = _kept(store)  # before the site is asked: another process may keep a newer one meanwhile
     proof = await proofs.inclusion_proof(receipt.run_id)
     now = verify_receipt_log(proof.checkpoint, keys.values())
-    kept = store.load()
-    # It was verified when it was kept, and the file is the user's own.
-    seen = None if kept is None else parse_checkpoint(kept.decode().rpartition("\n\n")[0] + "\n")
     if seen is not None:
         await _check_continues(proofs, seen, now)
     verify_logged(receipt, proof.leaf_index, proof.hashes, now)
-    if seen is None or now.size > seen.size:
-        store.save(proof.checkpoint)
+    async with store.exclusive():
+        newest = _kept(store)
+        if newest is None or now.size > newest.size:
+            store.save(proof.checkpoint)
     return Logged(proof.leaf_index, now, seen)
+
+
+def _kept(store: CheckpointStore) -> Checkpoint | None:
+    """The kept checkpoint. It was verified when it was kept, and the file is the user's own."""
+    kept = store.load()
+    return None if kept is None else parse_checkpoint(kept.decode().rpartition("\n\n")[0] + "\n")
 
 
 async def _check_continues(proofs: LogProofs, seen: Checkpoint, now: Checkpoint) -> None:

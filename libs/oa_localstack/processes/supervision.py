@@ -1,14 +1,16 @@
-"""Restart processes that die, but not too often."""
+"""Restart processes that die, but not too often, and keep their logs small."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
+from oa_localstack.files import bound
 from oa_localstack.processes.child import Child
 
 _POLL_S = 0.05
@@ -53,6 +55,8 @@ class Supervision:
     child: Child
     policy: RestartPolicy
     report: Callable[[Event], None]
+    max_log_bytes: int
+    """Maximum size of the child's log. A larger one moves aside."""
     restarts: int = 0
     _attempt: int = 0
 
@@ -62,6 +66,8 @@ class Supervision:
         up_since = loop.time()
         while True:
             await asyncio.sleep(_POLL_S)
+            with contextlib.suppress(OSError):  # a full disk ends no supervision
+                bound(self.child.log_path, self.max_log_bytes)
             if self.child.pid is not None:
                 if loop.time() - up_since > self.policy.forget_after_s:
                     self._attempt = 0

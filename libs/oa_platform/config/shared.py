@@ -535,7 +535,8 @@ class ClockSettings:
         "OA_CLOCK_LEEWAY_MS",
         integer(0, 600_000),
         CLOCK_LEEWAY_MS,
-        doc="Maximum clock error that is tolerated when a token is verified.",
+        doc="Maximum clock error that is tolerated when a token is verified. A revocation ends tokens whose times are "
+        "up to twice this ahead.",
     )
     max_skew_ms: int = setting(
         "OA_CLOCK_SKEW_MAX_MS",

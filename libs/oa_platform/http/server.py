@@ -15,7 +15,7 @@ import uvicorn
 from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Address
 from oa_platform.http.protocol import BoundedHttpProtocol
-from oa_platform.tls.certificates import server_context
+from oa_platform.http.tls_listener import HANDSHAKES, HandshakeLimits, TlsListener
 from oa_platform.tls.protection import PLAIN, Protection
 
 # An ASGI application for both Starlette and uvicorn, whose types for it differ.
@@ -37,12 +37,15 @@ class HttpServer:
         keep_alive_s: float = KEEP_ALIVE_S,
         protocol: type[BoundedHttpProtocol] = BoundedHttpProtocol,
         protection: Protection = PLAIN,
+        handshakes: HandshakeLimits = HANDSHAKES,
     ) -> None:
         """`variable` is the setting that moves the address, for the message when the port is in use. A connection is
-        closed after `keep_alive_s` without a request. `protocol` is for servers that set limits of their own."""
+        closed after `keep_alive_s` without a request. `protocol` is for servers that set limits of their own;
+        `handshakes` holds where there is a certificate."""
         self._address = address
         self._variable = variable
         self._protection = protection
+        self._handshakes = handshakes
         # A class of its own, of which `withdraw` changes an attribute.
         self._protocol: type[BoundedHttpProtocol] = type(protocol.__name__, (protocol,), {})
         config = uvicorn.Config(
@@ -58,7 +61,6 @@ class HttpServer:
             timeout_keep_alive=cast("int", keep_alive_s),  # uvicorn passes it to the loop, which takes any number
             timeout_graceful_shutdown=max(1, round(drain_s)),
         )
-        self._config = config
         self._server = _EmbeddedServer(config)
         self._task: asyncio.Task[None] | None = None
         self.port = 0
@@ -67,9 +69,9 @@ class HttpServer:
     async def __aenter__(self) -> Self:
         """Listen; raises Refusal: port_in_use, or invalid_setting for an address that needs TLS."""
         certificates = self._protection.for_listener(self._address, self._variable)
-        if certificates is not None:
-            self._config.ssl_context_factory = lambda _config, _default: server_context(certificates)
         listener = bind(self._address, self._variable)
+        if certificates is not None:
+            self._server.listen = lambda new: TlsListener(listener, new, certificates, self._handshakes, "http")
         self.port = listener.getsockname()[1]
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name=f"http-{self.port}")
         while not self._server.started and not self._task.done():
@@ -94,6 +96,21 @@ class HttpServer:
 
 class _EmbeddedServer(uvicorn.Server):
     """Leaves the process's signals to `oa_platform.process.lifecycle`."""
+
+    listen: Callable[[Callable[[], asyncio.Protocol]], TlsListener] | None = None
+    """Listens in the place of uvicorn, for the protocols that it is given a maker of."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.listen is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        self.servers = [cast("asyncio.base_events.Server", self.listen(self._new_protocol))]
+
+    def _new_protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes it."""
+        new = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return new(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

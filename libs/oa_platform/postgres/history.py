@@ -17,12 +17,14 @@ Heads = TypeVar("Heads")
 
 
 class ServerHistory(NamedTuple):
-    """Which database cluster a server belongs to, and which of its timelines it is on: a promotion begins a new one."""
+    """Where a service's data is."""
 
     system_identifier: int
+    """Names the database cluster that the server belongs to."""
     timeline: int
-    table_oid: int = 0
-    """OID of a table of the service: whoever restores a dump makes the table anew. 0 if it is not recorded."""
+    """Which of the cluster's: a promotion begins a new one."""
+    table_oid: int
+    """OID of a table with the data: whoever restores a dump makes the table anew."""
 
 
 class EpochCause(enum.StrEnum):
@@ -86,5 +88,4 @@ def _moved(found: Found[Heads]) -> str:
 def _name(history: ServerHistory | None) -> str:
     if history is None:
         return "none"
-    table = f" table {history.table_oid}" if history.table_oid else ""
-    return f"system {history.system_identifier} timeline {history.timeline}{table}"
+    return f"system {history.system_identifier} timeline {history.timeline} table {history.table_oid}"

@@ -25,17 +25,18 @@ _log = structlog.get_logger(__name__)
 
 _READ_SERVER = """
 SELECT system_identifier,
-       ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS timeline
+       ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer AS timeline,
+       $1::text::regclass::oid::bigint AS table_oid
 FROM pg_control_system()
 """
-"""The history of the server. The name of the file that is being written begins with the timeline, from the moment of a
-promotion on; the timeline in the control file is older."""
+"""The history of the server, and which table has the data. The name of the file that is being written begins with the
+timeline, from the moment of a promotion on; the timeline in the control file is older."""
 
 
-async def read_server(connection: Connection | RawConnection) -> ServerHistory:
-    """The history of the server. Raises Refusal unavailable where the role may not ask for it."""
+async def read_server(connection: Connection | RawConnection, table: str) -> ServerHistory:
+    """The history of the data in `table`. Raises Refusal unavailable where the role may not ask for it."""
     try:
-        row = await connection.fetchrow(_READ_SERVER)
+        row = await connection.fetchrow(_READ_SERVER, table)
     except asyncpg.InsufficientPrivilegeError as error:
         text = (
             "the database does not let the service see which server it is; grant its role EXECUTE on "
@@ -43,7 +44,7 @@ async def read_server(connection: Connection | RawConnection) -> ServerHistory:
         )
         raise Refusal("unavailable", text, field="OA_DATABASE_URL") from error
     assert row is not None
-    return ServerHistory(row["system_identifier"], row["timeline"])
+    return ServerHistory(**row)
 
 
 class History(Protocol[Heads]):

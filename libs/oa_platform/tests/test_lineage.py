@@ -17,7 +17,7 @@ from oa_platform.tasks.ending import cancel_and_wait
 from oa_platform.telemetry.metrics import REGISTRY
 from oa_testing.waiting import eventually
 
-A, B = ServerHistory(1, 1), ServerHistory(1, 2)
+A, B = ServerHistory(1, 1, 1), ServerHistory(1, 2, 1)
 
 
 def found(

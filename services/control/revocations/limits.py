@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-MAX_CLOCK_LEAD = timedelta(seconds=10)
-"""How far the clock of a replica that issued a token may be ahead of that of a replica that revokes it. It is more than
-twice the default of OA_CLOCK_SKEW_MAX_MS: a replica whose clock differs by more from that of Postgres is not ready."""
+CLOCK_LEAD_LEEWAYS = 2
+"""How many leeways the clock of a replica that issued a token may be ahead of that of a replica that revokes it."""
 MAX_LATEST_EVENTS = 5_000
 """Maximum number of the newest audit events, of a subject or an org, in which a revocation looks for such tokens."""
 
@@ -28,3 +27,9 @@ class RevocationLimits:
     """Time after which a stream without news says that it lives; also, after which a look is too old for that."""
     retry_s: float = 0.2
     """Wait before a read that failed is made again."""
+
+
+def max_clock_lead(leeway_ms: int) -> timedelta:
+    """How far the clock of a replica that issued a token may be ahead, with this OA_CLOCK_LEEWAY_MS. Two replicas that
+    are ready are at most one leeway apart; the rest is for one that has just ceased to be ready."""
+    return CLOCK_LEAD_LEEWAYS * timedelta(milliseconds=leeway_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -14,7 +14,7 @@ from oa_platform.postgres.pool import Connection
 from services.control.housekeeping.limits import MAX_SWEPT_ROWS
 from services.control.revocations.app import RevocationFeed
 from services.control.revocations.domain import PlaceChange, Recorded, Revocation
-from services.control.revocations.limits import MAX_CLOCK_LEAD, MAX_LATEST_EVENTS
+from services.control.revocations.limits import MAX_LATEST_EVENTS
 
 CHANNEL = "control_revocations"
 
@@ -69,8 +69,9 @@ def listener(settings: DatabaseSettings, feed: RevocationFeed, interval_s: float
 class PostgresRevocations:
     """See `app.RevocationStore`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, max_clock_lead: timedelta) -> None:
         self._connection = connection
+        self._max_clock_lead = max_clock_lead
 
     async def add(self, revocation: Revocation, now: datetime) -> None:
         await self._connection.execute(
@@ -83,7 +84,7 @@ class PostgresRevocations:
             revocation.reason,
             revocation.place_change.value,
             MAX_LATEST_EVENTS,
-            MAX_CLOCK_LEAD,
+            self._max_clock_lead,
         )
 
     async def head(self) -> int:

@@ -17,6 +17,7 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.jwks import StaticKeys
 from oa_platform.auth.keys import SigningKey, generate_key
 from oa_platform.auth.tokens import TokenVerifier
+from oa_platform.config.shared import ClockSettings
 from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import Database, patient_settings
 from services.control.api_keys.app.keys import Wanted
@@ -28,8 +29,7 @@ from services.control.sign_in.app import SignedIn, Started
 from services.control.sign_in.limits import SignInLimits
 from services.control.tests.harness import HMAC_KEY, new_id
 from services.control.tokens.door import JwtSigner, JwtVerifier
-from services.control.transactions.store import PostgresTransactions
-from services.control.wiring import Dependencies, Tables, UseCases
+from services.control.wiring import Dependencies, UseCases, transactions_on
 
 ORIGIN = Origin("req_test", "192.0.2.1")
 LIMITS = SignInLimits(
@@ -139,14 +139,19 @@ class Cases(UseCases):
 
 @asynccontextmanager
 async def cases_on(
-    database: Database, clock: Clock, key: SigningKey | None = None, letters: Letters | None = None, **others: Any
+    database: Database,
+    clock: Clock,
+    key: SigningKey | None = None,
+    letters: Letters | None = None,
+    clocks: ClockSettings | None = None,
+    **others: Any,
 ) -> AsyncIterator[Cases]:
     """A replica on the database. Give two of them the same key and letters. `others` are of `Dependencies`."""
     key, letters, runs = key or generate_key(), letters or Letters(), Runs()
     settings = patient_settings(database.control)
     async with Postgres(settings, "control-test") as postgres:
         dependencies = Dependencies(
-            transactions=PostgresTransactions(postgres, Tables),
+            transactions=transactions_on(postgres, clocks or ClockSettings()),
             clock=clock,
             signer=JwtSigner(key),
             verifier=JwtVerifier(TokenVerifier(StaticKeys([key.public_key]), clock)),

@@ -109,19 +109,19 @@ class Admission:
         header = ", ".join(authorizations)
         return bearer_token(header) if header else ""
 
-    def arrived(self, peer: str) -> bool:
-        """Count a TCP connection from `peer` that has sent no request yet. Returns False when there are too many."""
+    def arrived(self, network: str) -> bool:
+        """Count a TCP connection of `network` that has sent no request yet. Returns False when there are too many."""
         try:
-            self._waiting.check(peer)
+            self._waiting.check(network)
         except Refusal as refusal:
             count_refusal(refusal.reason, "ws")
             return False
-        self._waiting.came(peer)
+        self._waiting.came(network)
         return True
 
-    def asked(self, peer: str) -> None:
+    def asked(self, network: str) -> None:
         """Note that one of them has sent a request, or has closed."""
-        self._waiting.went(peer)
+        self._waiting.went(network)
 
     def came(self, network: str) -> None:
         """Note that a connection of `network` is open."""

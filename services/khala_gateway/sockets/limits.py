@@ -41,4 +41,6 @@ class PortLimits:
     drain_window_ms: int = 3_000
     # Our own proxies in front, whose X-Forwarded-For is believed.
     trusted: Sequence[IpNetwork] = ()
+    # TLS handshakes under way with one network.
+    max_handshakes_of_network: int = 200
     backlog: int = 1_024

@@ -170,6 +170,6 @@ async def test_empty_fragments_take_no_memory() -> None:
 
 
 def test_it_is_for_the_operator_to_allow() -> None:
-    assert SocketSettings(address=ANY).limits(LIMIT, ()).socket.deflate_from_bytes is None
+    assert SocketSettings(address=ANY).limits(LIMIT, (), 1).socket.deflate_from_bytes is None
     allowed = SocketSettings(address=ANY, deflate=True, deflate_from_bytes=99)
-    assert allowed.limits(LIMIT, ()).socket.deflate_from_bytes == 99
+    assert allowed.limits(LIMIT, (), 1).socket.deflate_from_bytes == 99

@@ -213,6 +213,25 @@ async def test_who_holds_connections_and_asks_for_nothing_takes_no_room_and_has_
                 await writer.wait_closed()
 
 
+async def test_those_who_ask_for_nothing_are_counted_by_network() -> None:
+    """An IPv6 /64 is what one customer has."""
+    async with running(Limits().with_admission(waiting_per_address=2)) as stack:
+        came = [_socket_from(stack, f"2001:db8::{number}") for number in range(3)]
+        other = _socket_from(stack, "2001:db8:0:1::1")
+        assert [stack.server.arrived(socket) for socket in (*came, other)] == [True, True, False, True]
+        stack.server.gone(came[0])
+        assert stack.server.arrived(came[2])
+        for socket in (*came, other):
+            stack.server.gone(socket)
+        assert len(stack.server._admission._waiting) == 0
+
+
+def _socket_from(stack: Stack, peer: str) -> Socket:
+    socket = Socket(stack.server, stack.limits.port.socket)
+    socket.peer = peer
+    return socket
+
+
 async def test_an_address_has_so_many_connections_and_they_are_counted_when_they_go() -> None:
     async with running(Limits().with_admission(connections_per_address=1)) as stack:
         first = await Client.open(stack.url)

@@ -3,14 +3,18 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_khala.server.deadlines import NEVER
 from oa_khala.server.session import ServerSession
 from oa_testing.waiting import eventually
+from services.khala_gateway.connections.app.subscriber import TopicSubscriber
 from services.khala_gateway.connections.app.timer import TICK_MS, Alarms, SessionTimer
+from services.khala_gateway.feeds.app.replays import ReplayPage
+from services.khala_gateway.tests.harness import T, running
 
 
 def now_ms() -> int:
@@ -140,3 +144,23 @@ async def test_many_sessions_take_one_timer_of_the_loop(alarms: Alarms, monkeypa
     assert len(asked) == 1
     for bell in bells:
         bell.timer.stop()
+
+
+async def test_topics_whose_history_is_not_there_share_a_timer_and_go_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as stack:
+        dependencies, away = stack.server._dependencies, asyncio.Event()
+        read = dependencies.replays.read
+
+        async def read_if_there(*arguments: Any) -> ReplayPage:
+            if not away.is_set():
+                raise Refusal("unavailable", "away")
+            return await read(*arguments)
+
+        monkeypatch.setattr(dependencies.replays, "read", read_if_there)
+        client = await stack.connect(T)
+        await client.subscribe(T)
+        alarms = dependencies.alarms
+        await eventually(lambda: any(isinstance(one, TopicSubscriber) for due in alarms._due.values() for one in due))
+        away.set()
+        await client.until_up_to(T, 10)
+        assert client.seqs[T] == list(range(1, 11))

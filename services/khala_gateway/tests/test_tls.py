@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from pathlib import Path
 
@@ -63,6 +64,21 @@ async def test_who_never_shakes_hands_is_let_go(tmp_path: Path) -> None:
         async with asyncio.timeout(PATIENCE_S):
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_connections_of_an_address_count_before_they_shake_hands(tmp_path: Path) -> None:
+    cert_file, key_file = AUTHORITY.issue().write(tmp_path)
+    limits = Limits().with_socket(handshake_deadline_ms=600_000).with_port(max_handshakes_of_network=2)
+    async with (
+        edge_protection(EdgeTlsSettings(cert_file=cert_file, key_file=key_file), TlsSettings(), SystemClock()) as edge,
+        running(limits, protection=edge) as stack,
+    ):
+        held = [await asyncio.open_connection("127.0.0.1", stack.server.port) for _ in range(3)]
+        async with asyncio.timeout(PATIENCE_S):
+            with contextlib.suppress(ConnectionResetError):
+                assert await held[2][0].read() == b"", "one too many is closed at once"
+        for _, writer in held:
+            writer.close()
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n"])

@@ -8,11 +8,8 @@ from oa_platform.postgres.pool import Connection
 from oa_platform.postgres.servers import RawConnection
 from services.projector.lineage.domain import Followed, StoredRow, lacking
 
-_READ_LINEAGE = """
-SELECT epoch, system_identifier, timeline, table_oid, 'projection.journal'::regclass::oid::bigint AS current_table_oid
-FROM projection.journal_epoch
-"""
-"""The journal's epoch, where it was last seen, and which table it is in now."""
+_READ_LINEAGE = "SELECT epoch, system_identifier, timeline, table_oid FROM projection.journal_epoch"
+"""The journal's epoch, and where it was last seen."""
 
 _POSITIONS = """
 SELECT projection || '/' || version || '/' || partition AS name, position FROM projection.checkpoints
@@ -42,7 +39,7 @@ class PostgresHistory:
 
     async def look(self, followed: Followed | None) -> Found[Followed]:
         """Return what the server has of the journal, and what it lacks of what was followed."""
-        server = await read_server(self._connection)
+        server = await read_server(self._connection, "projection.journal")
         row = await self._connection.fetchrow(_READ_LINEAGE)
         assert row is not None  # the migration inserts it
         seen_on = None
@@ -55,7 +52,7 @@ class PostgresHistory:
         return Found(
             row["epoch"],
             seen_on,
-            server._replace(table_oid=row["current_table_oid"]),
+            server,
             Followed(positions, ()),
             lacking(expected, positions, rows),
         )

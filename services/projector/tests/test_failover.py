@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from pathlib import Path
 
 import asyncpg
 
-from oa_localstack.postgres.binaries import find_binaries
-from oa_localstack.postgres.server import PostgresServer
 from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import Database, patient_settings
-from oa_testing.servers import REPLICATING, base_backup, both, database_server, promote
+from oa_testing.servers import REPLICATING, base_backup, both, database_server, dump, promote, restore
 from services.projector.tests import histories as h
 from services.projector.tests.doors import MINE
 from services.projector.tests.rig import Rig
@@ -34,14 +30,10 @@ async def test_rows_that_a_standby_or_a_dump_lacks_have_their_numbers_in_another
                 first = await _told(witness, 2)
             assert (first[0] != lost[0], first[1]) == (True, 1)
 
-            dump = standby.root / "projection.dump"
-            await _program(
-                standby, "pg_dump", promoted.owner, "--format=custom", "--schema=projection", f"--file={dump}"
-            )
+            made = await dump(standby, promoted.owner, "projection")
             async with Postgres(patient_settings(promoted.projector), "projector") as postgres:
                 assert await _told(await _started(postgres), 3) == (first[0], 2), "nothing has changed since"
-            how = ("--clean", "--if-exists", "--single-transaction")  # as docs/operations/control.md says
-            await _program(standby, "pg_restore", promoted.owner, *how, str(dump))
+            await restore(standby, promoted.owner, made)
             async with Postgres(patient_settings(promoted.projector), "projector") as postgres:
                 restored = await _told(await _started(postgres), 4)
             assert (restored[0] not in (first[0], lost[0]), restored[1]) == (True, 2)
@@ -71,10 +63,3 @@ async def _causes(database: Database) -> list[str]:
     finally:
         await connection.close()
     return [row["cause"] for row in rows]
-
-
-async def _program(server: PostgresServer, name: str, dsn: str, *arguments: str) -> None:
-    program = find_binaries(server.account) / name
-    env = {"PATH": os.defpath, "LC_ALL": "C"}
-    done = await asyncio.to_thread(server.account.run, [str(program), f"--dbname={dsn}", *arguments], env)
-    assert done.returncode == 0, done.stdout

@@ -9,8 +9,8 @@ from oa_platform.postgres.servers import RawConnection
 from services.runtime.authority.app import Heads
 from services.runtime.authority.domain import Head, Installation
 
-_READ_LINEAGE = "SELECT log_epoch, system_identifier, timeline FROM runtime.installation"
-"""The log's epoch, and the server that the log was last seen on."""
+_READ_LINEAGE = "SELECT log_epoch, system_identifier, timeline, table_oid FROM runtime.installation"
+"""The log's epoch, and where it was last seen."""
 
 _COMPARE_HEADS = """
 SELECT h.partition, h.position, h.chain, coalesce(
@@ -28,8 +28,8 @@ number has to suffice."""
 _GIVE_EPOCH = "SELECT runtime.give_log_epoch($1, $2, $3, $4, $5)"
 """Gives the log a new epoch, if it still has the old one."""
 
-_NOTE_SERVER = "UPDATE runtime.installation SET system_identifier = $1, timeline = $2"
-"""Notes which server the log is on."""
+_NOTE_SERVER = "UPDATE runtime.installation SET system_identifier = $1, timeline = $2, table_oid = $3"
+"""Notes where the log is."""
 
 _READ_INSTALLATION = "SELECT partitions, receipt_log FROM runtime.installation"
 """The values that were fixed at the installation."""
@@ -52,12 +52,12 @@ class PostgresHistory:
     async def look(self, followed: Heads | None) -> Found[Heads]:
         """Return what the server has of the log, and which partitions lack something that was followed."""
         followed = followed or {}
-        server = await read_server(self._connection)
+        server = await read_server(self._connection, "runtime.events")
         row = await self._connection.fetchrow(_READ_LINEAGE)
         assert row is not None  # the migration inserts it
         seen_on = None
         if row["system_identifier"] is not None:
-            seen_on = ServerHistory(row["system_identifier"], row["timeline"])
+            seen_on = ServerHistory(row["system_identifier"], row["timeline"], row["table_oid"])
         heads = followed.values()
         rows = await self._connection.fetch(
             _COMPARE_HEADS, list(followed), [head.position for head in heads], [head.chain for head in heads]
@@ -75,4 +75,4 @@ class PostgresHistory:
         async with self._connection.transaction():
             if new is not None:
                 await self._connection.execute(_GIVE_EPOCH, found.epoch, epoch, str(new.cause), given_by, new.detail)
-            await self._connection.execute(_NOTE_SERVER, found.server.system_identifier, found.server.timeline)
+            await self._connection.execute(_NOTE_SERVER, *found.server)

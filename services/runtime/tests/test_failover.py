@@ -1,4 +1,4 @@
-"""The server changes under load: a standby is promoted, or one stops to keep what it acknowledges."""
+"""The server changes: a standby is promoted under load, tables come back from a dump, durability is turned off."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from oa_testing.servers import (
     REPLICATING,
     both,
     database_server,
+    dump,
     promote,
+    restore,
     synchronous_standby,
     until,
 )
@@ -121,6 +123,17 @@ async def test_a_synchronous_standby_is_promoted_under_load_and_nothing_acknowle
             assert set(writer.acknowledged) <= set(seqs)
             assert len(seqs) - len(writer.acknowledged) <= 1 + _STARTED, "each key is stored once"
             assert writer.refused > 0
+        assert await _epoch_at_a_start(promoted) == epoch, "nothing has changed since"
+        await restore(standby, promoted.owner, await dump(standby, promoted.owner, "runtime"))
+        restored = await _epoch_at_a_start(promoted)
+        assert restored != epoch, "no replica was there during the restore"
+        assert await _epoch_at_a_start(promoted) == restored
+
+
+async def _epoch_at_a_start(database: Database) -> str:
+    """The log's epoch, as a replica finds it that is started now, and is the only one."""
+    async with whole_replica(runtime_settings(database), somebody().key) as runtime:
+        return await epoch_of(runtime)
 
 
 _STARTED = 2

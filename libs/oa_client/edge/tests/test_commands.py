@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.edge.calls import DATE_AGE_S, AccessToken, Edge
 from oa_client.edge.commands import Commands
-from oa_client.edge.tests.answers import answered
+from oa_client.edge.tests.answers import answered, connect_error
 from oa_client.transport import HttpAnswer
+from openagents.control.v1 import session_service_pb2 as session_pb2
 from openagents.control.v1 import sync_token_service_pb2 as pb
 
 NOW = 1_000_000
@@ -44,3 +46,54 @@ async def test_a_sync_token_lives_as_long_as_the_edge_says_whatever_our_clock_sh
     edge = Edge("http://edge.test", FakeHttp(), "build", now=lambda: NOW + wrong_by)
     grant = await Commands(edge, Signed()).sync_token(["run:x"], surface="sdk")
     assert grant.expires_in_ms == 300_000 - DATE_AGE_S * 1000
+
+
+class Sessions:
+    """A person's sessions at an edge. Answers to the ends of sessions are lost at first."""
+
+    def __init__(self, lost: int) -> None:
+        self._lost = lost
+        self.active = {"ses_1": "dev_1", "ses_2": "dev_2", "ses_3": "dev_3"}
+        """Session -> device. The first one is the caller's."""
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+        if url.endswith("/ListSessions"):
+            return answered(session_pb2.ListSessionsResponse(sessions=self._listed()))
+        request = session_pb2.RevokeSessionsRequest.FromString(body)
+        ended = [
+            session_id
+            for session_id, device_id in self.active.items()
+            if request.device_id in ("", device_id) and not (request.keep_current and session_id == "ses_1")
+        ]
+        for session_id in ended:
+            del self.active[session_id]
+        if self._lost:
+            self._lost -= 1
+            return HttpAnswer(503, connect_error(Refusal("unavailable", "lost", retry_after_ms=1)))
+        return answered(session_pb2.RevokeSessionsResponse(session_ids=ended))
+
+    def _listed(self) -> list[session_pb2.Session]:
+        gone = session_pb2.Session(session_id="ses_0", device_id="dev_2")
+        gone.revoke_time.FromSeconds(NOW)
+        return [gone] + [
+            session_pb2.Session(session_id=session_id, device_id=device_id, current=session_id == "ses_1")
+            for session_id, device_id in self.active.items()
+        ]
+
+    async def get(self, url: str) -> HttpAnswer:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize(
+    ("device_id", "keep_current", "expected"),
+    [("", False, {"ses_1", "ses_2", "ses_3"}), ("", True, {"ses_2", "ses_3"}), ("dev_2", False, {"ses_2"})],
+)
+async def test_the_sessions_that_were_ended_are_named_also_if_an_answer_was_lost(
+    lost: int, device_id: str, keep_current: bool, expected: set[str]
+) -> None:
+    edge = Sessions(lost)
+    commands = Commands(Edge("http://edge.test", edge, "build"), Signed())
+    ended = await commands.revoke_sessions(device_id, keep_current=keep_current)
+    assert (set(ended), len(ended)) == (expected, len(expected))
+    assert not expected & set(edge.active)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from oa_client.core.models import InclusionProof
 from oa_runlog.proof.checkpoint import log_origin, receipt_leaf
 from oa_runlog.proof.merkle import Frontier, Node, consistency_proof, inclusion_proof
@@ -45,6 +48,10 @@ class Kept:
 
     def save(self, note: bytes) -> None:
         self.note = note
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        yield
 
     def forget(self) -> None:
         self.note = None

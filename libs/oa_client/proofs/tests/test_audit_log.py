@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from pathlib import Path
 
@@ -62,12 +63,12 @@ async def test_the_next_log_continues_the_one_before(tmp_path: Path) -> None:
     heads = FileAuditHeads(tmp_path)
     site = Site(["a", "b", "c"])
     await checked_audit_log(site, heads, io.BytesIO())
-    assert heads.load(ORG) == site.heads[-1]
+    assert heads.load() == {ORG: site.heads[-1]}
     site.add("d")
     await checked_audit_log(site, heads, io.BytesIO())
     assert await reason_of(Site(["a", "b", "c"]), heads) == "log_rolled_back"
     assert await reason_of(Site(["a", "x", "c", "d", "e"]), heads) == "log_forked"
-    assert heads.load(ORG) == site.heads[-1], "what failed is not kept"
+    assert heads.load() == {ORG: site.heads[-1]}, "what failed is not kept"
 
 
 async def test_what_was_dropped_before_the_first_part_is_no_fault(tmp_path: Path) -> None:
@@ -111,14 +112,51 @@ async def test_a_fetch_ends_where_the_log_was_when_it_began() -> None:
 def test_kept_heads_that_make_no_sense_are_not_taken_for_none(content: str, tmp_path: Path) -> None:
     (tmp_path / "audit-heads.json").write_text(content)
     with pytest.raises(Refusal) as refused:
-        FileAuditHeads(tmp_path).load(ORG)
+        FileAuditHeads(tmp_path).load()
     assert refused.value.reason == "checkpoint_malformed"
 
 
-def test_heads_of_several_orgs_are_kept(tmp_path: Path) -> None:
+async def test_heads_of_several_orgs_are_kept(tmp_path: Path) -> None:
     heads = FileAuditHeads(tmp_path)
-    assert heads.load(ORG) is None
-    heads.save(ORG, AuditHead(1, bytes(32)))
-    heads.save("org_b", AuditHead(2, bytes(32)))
-    heads.save(ORG, AuditHead(3, bytes(32)))
-    assert (heads.load(ORG), heads.load("org_b")) == (AuditHead(3, bytes(32)), AuditHead(2, bytes(32)))
+    assert heads.load() == {}
+    for org_id, sequence in ((ORG, 1), ("org_b", 2), (ORG, 3), (ORG, 2)):
+        await heads.keep(org_id, AuditHead(sequence, bytes(32)))
+    assert heads.load() == {ORG: AuditHead(3, bytes(32)), "org_b": AuditHead(2, bytes(32))}
+
+
+async def test_several_who_keep_heads_at_once_lose_none(tmp_path: Path) -> None:
+    def keep(number: int) -> None:
+        async def in_turn() -> None:
+            for one in range(8):
+                await FileAuditHeads(tmp_path).keep(f"org_{number}_{one}", AuditHead(1, bytes(32)))
+
+        asyncio.run(in_turn())
+
+    await asyncio.gather(*(asyncio.to_thread(keep, number) for number in range(4)))
+    assert len(FileAuditHeads(tmp_path).load()) == 32
+
+
+class Overtaken(Site):
+    """While its log is fetched, somebody else checks a longer one."""
+
+    def __init__(self, longer: Site, heads: FileAuditHeads) -> None:
+        super().__init__(["a", "b"])
+        self.longer, self.others_heads = longer, heads
+
+    async def part(self, after_sequence: int) -> AuditPart:
+        """See AuditParts."""
+        if after_sequence == 0:
+            await checked_audit_log(self.longer, self.others_heads, io.BytesIO())
+        return await super().part(after_sequence)
+
+
+async def test_a_longer_log_that_was_checked_meanwhile_is_no_rollback(tmp_path: Path) -> None:
+    heads, longer = FileAuditHeads(tmp_path), Site(["a", "b", "c"])
+    verified = await checked_audit_log(Overtaken(longer, FileAuditHeads(tmp_path)), heads, io.BytesIO())
+    assert verified.head == longer.heads[2]
+    assert heads.load() == {ORG: longer.heads[3]}, "the newer one stays"
+
+
+async def test_another_log_that_was_checked_meanwhile_is_told(tmp_path: Path) -> None:
+    heads = FileAuditHeads(tmp_path)
+    assert await reason_of(Overtaken(Site(["a", "x"]), FileAuditHeads(tmp_path)), heads) == "log_forked"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_client.core.models import InclusionProof
 from oa_client.proofs.receipt_log import check_logged
 from oa_client.proofs.tests.signed_log import Kept, Log
 from oa_runlog.proof.checkpoint import log_origin
@@ -43,6 +44,20 @@ async def test_a_growing_log_is_followed_and_its_newest_checkpoint_kept() -> Non
     assert await check(grown, kept, RUNS[8]) == (8, 9, 3)
     assert await check(grown, kept, RUNS[0]) == (0, 9, 9)
     assert grown.asked == [(3, 9)], "a proof is asked for only when there is growth to prove"
+
+
+async def test_a_newer_checkpoint_that_was_kept_meanwhile_is_no_rollback_and_stays() -> None:
+    """By another process, after the site had given its proof to this one."""
+    kept, grown = Kept(), Log(RUNS)
+
+    class Overtaken(Log):
+        async def inclusion_proof(self, run_id: str) -> InclusionProof:
+            proof = await super().inclusion_proof(run_id)
+            await check(grown, kept, RUNS[8])
+            return proof
+
+    assert await check(Overtaken(RUNS[:3]), kept, RUNS[1]) == (1, 3, 0)
+    assert await check(grown, kept, RUNS[0]) == (0, 9, 9)
 
 
 async def test_a_log_that_was_rolled_back_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -16,8 +17,10 @@ import pytest
 
 from oa_base.refusal import Refusal
 from oa_localstack.postgres.server import PostgresServer, processes_in
+from oa_localstack.processes.supervision import RestartPolicy, Supervision
+from oa_platform.tasks.ending import cancel_and_wait
 from oa_testing.postgres import FAST, free_port
-from oa_testing.waiting import PATIENCE_S
+from oa_testing.waiting import PATIENCE_S, eventually
 
 
 async def _put(server: PostgresServer, value: int) -> None:
@@ -55,6 +58,33 @@ async def test_a_restart_needs_no_room_for_what_is_known(own_postgres: PostgresS
     await own_postgres.start()
 
     assert own_postgres.marker.stat().st_ino == written
+
+
+async def test_the_log_has_a_limited_size_while_the_server_runs(own_postgres: PostgresServer) -> None:
+    """What was logged last is there, and only so much of what was before."""
+    log, max_bytes, number = own_postgres.log_path, 10_000, 0
+    supervision = Supervision(own_postgres, RestartPolicy(), print, max_log_bytes=max_bytes)
+    watching = asyncio.create_task(supervision.run())
+    connection = await asyncpg.connect(own_postgres.dsn())
+    async with asyncio.timeout(PATIENCE_S):
+        for _ in range(2):
+            before = _inode(log.with_name("postgres.log.1"))
+            while _inode(log.with_name("postgres.log.1")) == before:
+                number += 1
+                with pytest.raises(asyncpg.RaiseError):
+                    await connection.execute(f"DO $$ BEGIN RAISE 'number {number:06}'; END $$")
+    await connection.close()
+    await eventually(lambda: log.stat().st_size <= max_bytes)
+    await cancel_and_wait(watching)
+    paths = sorted(log.parent.glob("postgres.log*"))
+    assert [path.name for path in paths] == ["postgres.log", "postgres.log.1"]
+    kept = "".join(path.read_text("utf-8") for path in paths)
+    assert f"ERROR:  number {number:06}" in kept
+    assert "ERROR:  number 000001" not in kept
+
+
+def _inode(path: Path) -> int:
+    return path.stat().st_ino if path.exists() else 0
 
 
 async def test_data_outlives_kill_9_with_clients_at_work(own_postgres: PostgresServer) -> None:

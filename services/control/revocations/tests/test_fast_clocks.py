@@ -13,10 +13,10 @@ import pytest
 import pytest_asyncio
 
 from oa_platform.auth.keys import generate_key
+from oa_platform.config.shared import CLOCK_LEEWAY_MS, ClockSettings
 from oa_testing.clock import FakeClock
 from oa_testing.postgres import Database
 from services.control.api_keys.domain import Use
-from services.control.revocations.limits import MAX_CLOCK_LEAD
 from services.control.sync_tokens.domain import Surface
 from services.control.tests.cases import ORIGIN, Cases, cases_on
 
@@ -83,14 +83,22 @@ async def test_what_ends_in_an_org_ends_a_sync_token_of_a_fast_replica(
     assert issued_s(minted.token) < (await admin.fetchval(ENDED_BEFORE)).timestamp()
 
 
-async def test_a_clock_that_is_wrong_by_more_ends_nothing_of_later(cases: Cases, clock: FakeClock, admin: Any) -> None:
+@pytest.mark.parametrize("leeway_ms", [CLOCK_LEEWAY_MS, 60_000])
+async def test_a_clock_that_is_wrong_by_more_ends_nothing_of_later(
+    control_database: Database, clock: FakeClock, admin: Any, leeway_ms: int
+) -> None:
+    async with cases_on(control_database, clock, clocks=ClockSettings(leeway_ms=leeway_ms)) as cases:
+        await _ends_up_to(cases, clock, admin, timedelta(milliseconds=2 * leeway_ms))
+
+
+async def _ends_up_to(cases: Cases, clock: FakeClock, admin: Any, lead: timedelta) -> None:
     account, key = await cases.account(await cases.principal())
 
-    async def ended_before(lead: timedelta) -> datetime:
+    async def ended_before(ahead: timedelta) -> datetime:
         await admin.execute(
             "INSERT INTO control.audit_events (occurred_at, action, reason, actor, org_id, target, network, request_id)"
             " VALUES ($1, 'service_account.key_exchanged', '', $2, '', '', '', '')",
-            clock.now() + lead,
+            clock.now() + ahead,
             account.service_account_id,
         )
         await cases.blocks.block(account.service_account_id, ORIGIN)
@@ -98,6 +106,6 @@ async def test_a_clock_that_is_wrong_by_more_ends_nothing_of_later(cases: Cases,
         ended: datetime = await admin.fetchval(ENDED_BEFORE)
         return ended
 
-    assert await ended_before(MAX_CLOCK_LEAD + timedelta(microseconds=1)) == clock.now()
-    assert await ended_before(MAX_CLOCK_LEAD) == clock.now() + MAX_CLOCK_LEAD + timedelta(microseconds=1)
+    assert await ended_before(lead + timedelta(microseconds=1)) == clock.now()
+    assert await ended_before(lead) == clock.now() + lead + timedelta(microseconds=1)
     await cases.api_keys.exchange(key, Use.WORKER, ORIGIN)

@@ -257,9 +257,4 @@ class Delivery:
     def _try_later(self, subscriber: TopicSubscriber) -> None:
         delay_ms = RECONNECT.wait_ms(subscriber.attempt, self._dependencies.jitter())
         subscriber.attempt += 1
-        asyncio.get_running_loop().call_later(delay_ms / 1000, self._try_again, subscriber)
-
-    def _try_again(self, subscriber: TopicSubscriber) -> None:
-        subscriber.waits = Waits.NOTHING
-        if subscriber.subscription.live:
-            self.mark(subscriber)
+        self._dependencies.alarms.add(subscriber, self._dependencies.now_ms() + delay_ms)

@@ -37,6 +37,10 @@ class Deliverer(Protocol):
         """Serve `subscriber`, which waits for nothing and may have something to deliver."""
         ...
 
+    def mark(self, subscriber: "TopicSubscriber") -> None:
+        """Give `subscriber` a turn, because it may have something to deliver."""
+        ...
+
 
 class TopicSubscriber:
     """Implements `Subscriber`: tells the session what the feed and the source say about a subscription."""
@@ -100,6 +104,12 @@ class TopicSubscriber:
         subscription = self.subscription
         if subscription.next_seq and subscription.live and self.waits is _NOTHING:
             self._deliverer.serve(self)
+
+    def ring(self, now_ms: int) -> None:
+        """Try again, because history was not available before."""
+        self.waits = _NOTHING
+        if self.subscription.live:
+            self._deliverer.mark(self)
 
     def stale(self, reason: str, state: TopicState) -> None:
         """Tell the session that the current delivery can't continue."""

@@ -1,8 +1,9 @@
-"""Timers that tell sessions that time has passed."""
+"""Timers that tell sessions, and subscriptions whose history was not available, that time has passed."""
 
 import asyncio
 import heapq
 from collections.abc import Callable
+from typing import Protocol
 
 from oa_khala.server.deadlines import NEVER
 from oa_khala.server.session import ServerSession
@@ -11,13 +12,22 @@ TICK_MS = 50
 """Timers due within one tick ring together at its end: no deadline of a session needs more precision."""
 
 
+class Rings(Protocol):
+    """Something that waits for a time."""
+
+    def ring(self, now_ms: int) -> None:
+        """Note that the time has come."""
+        ...
+
+
 class Alarms:
-    """Rings for all sessions of a gateway with one event-loop timer: one timer per session takes over half a KiB."""
+    """Rings for everything in a gateway that waits with one event-loop timer: a timer for each takes over half a
+    KiB."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
         # Timers by the tick at whose beginning they are due; and these ticks as a heap.
-        self._due: dict[int, dict[SessionTimer, None]] = {}
+        self._due: dict[int, dict[Rings, None]] = {}
         self._ticks: list[int] = []
         self._handle: asyncio.TimerHandle | None = None
         self._handle_tick = 0
@@ -25,7 +35,7 @@ class Alarms:
         # otherwise keep the loop busy for ever.
         self._rang_tick = -1
 
-    def add(self, timer: "SessionTimer", at_ms: int) -> None:
+    def add(self, timer: Rings, at_ms: int) -> None:
         """Ring `timer` at `at_ms`, or up to a tick later."""
         tick = -(-at_ms // TICK_MS)
         if tick not in self._due:
@@ -34,7 +44,7 @@ class Alarms:
             self._arm()
         self._due[tick][timer] = None
 
-    def remove(self, timer: "SessionTimer", at_ms: int) -> None:
+    def remove(self, timer: Rings, at_ms: int) -> None:
         """Don't ring `timer`, which was added with the same `at_ms`."""
         self._due.get(-(-at_ms // TICK_MS), {}).pop(timer, None)
 
@@ -52,7 +62,7 @@ class Alarms:
         """Ring all timers that are due, each once. A failing one doesn't affect the others."""
         loop, now_ms = asyncio.get_running_loop(), self._now_ms()
         self._rang_tick = max(self._rang_tick, now_ms // TICK_MS)
-        due: list[SessionTimer] = []
+        due: list[Rings] = []
         while self._ticks and self._ticks[0] * TICK_MS <= now_ms:
             due += self._due.pop(heapq.heappop(self._ticks))
         self._handle = None
@@ -60,7 +70,7 @@ class Alarms:
             try:
                 timer.ring(now_ms)
             except Exception as error:  # noqa: BLE001 - as the loop does with what it calls
-                loop.call_exception_handler({"message": "a session's timer failed", "exception": error})
+                loop.call_exception_handler({"message": "a timer failed", "exception": error})
         if self._ticks:
             self._arm()
 

@@ -9,10 +9,10 @@ import structlog
 from oa_platform.config.parsers import Address
 from oa_platform.http.proxies import client_network, is_within
 from oa_platform.http.server import bind
+from oa_platform.http.tls_listener import HandshakeLimits, TlsListener
 from oa_platform.system.ids import new_id
 from oa_platform.tasks.events import until_set
 from oa_platform.telemetry.metrics import show_refusals
-from oa_platform.tls.certificates import server_context
 from oa_platform.tls.protection import PLAIN, Protection
 from services.khala_gateway.admission.app import Admission
 from services.khala_gateway.connections.app.connection import Connection
@@ -47,7 +47,7 @@ class WebSocketServer:
         self._open = 0
         self._all_gone = asyncio.Event()
         self._draining = False
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsListener | None = None
         self.port = 0
         show_refusals("ws")
 
@@ -58,13 +58,17 @@ class WebSocketServer:
         bound_memory(listener, self._limits.socket)
         self.port = listener.getsockname()[1]
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._new_socket,
-            sock=listener,
-            backlog=self._limits.backlog,
-            ssl=server_context(certificates) if certificates else None,
-            ssl_handshake_timeout=self._limits.socket.handshake_deadline_ms / 1000 if certificates else None,
-        )
+        backlog = self._limits.backlog
+        if certificates is None:
+            self._server = await loop.create_server(self._new_socket, sock=listener, backlog=backlog)
+        else:
+            handshakes = HandshakeLimits(
+                max_of_network=self._limits.max_handshakes_of_network,
+                deadline_s=self._limits.socket.handshake_deadline_ms / 1000,
+                trusted=self._limits.trusted,
+                backlog=backlog,
+            )
+            self._server = TlsListener(listener, self._new_socket, certificates, handshakes, "ws")
         _log.info("ws_listening", address=str(self._address), port=self.port)
         return self
 
@@ -75,6 +79,8 @@ class WebSocketServer:
         if self._server is not None:
             self._server.close()
         await self._drain()
+        if isinstance(self._server, TlsListener):
+            await self._server.wait_closed()
         for socket in list(self.sockets):
             socket.abort()
         _log.info("ws_stopped", port=self.port)
@@ -102,19 +108,20 @@ class WebSocketServer:
     def arrived(self, socket: Socket) -> bool:
         """Take in a TCP connection that has sent no request yet. Returns False when its address has too many of them.
 
-        With TLS it has shaken hands: of one that does not, nobody is told that it has gone.
+        With TLS it has shaken hands: see `TlsListener` for those that have not.
         """
         self.sockets[socket] = None
+        socket.network = client_network(socket.peer, "", ())
         # Behind our own proxies all connections come from few addresses, and the proxies enforce a limit.
         if not is_within(socket.peer, self._limits.trusted):
-            socket.waits = self._admission.arrived(socket.peer)
+            socket.waits = self._admission.arrived(socket.network)
             return socket.waits
         return True
 
     def _asked(self, socket: Socket) -> None:
         if socket.waits:
             socket.waits = False
-            self._admission.asked(socket.peer)
+            self._admission.asked(socket.network)
 
     def admit(self, socket: Socket, request: Request) -> str:
         """The bearer token of `request`. Raises Refusal when the request is not admitted."""

@@ -107,7 +107,8 @@ class Socket(asyncio.Protocol):
         self._read_up_to: int | None = None
         self.connection: Connection | None = None
         self.encoding = encoding_of(Form.PROTO)
-        # The address that the connection comes from; `network` is the network to which limits apply.
+        # The address that the connection comes from, and the network to which limits apply: that of the address, until
+        # a trusted proxy has said in the request for whom it is.
         self.peer = ""
         # Whether it is counted among the connections that have sent no request yet.
         self.waits = False

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from oa_base.refusal import Refusal
@@ -320,12 +321,22 @@ async def test_a_server_of_another_history_that_has_everything_keeps_the_epoch(
     assert await epochs(runtime_database) == [("installed", "migration")]
 
 
-async def test_where_nobody_can_compare_the_log_gets_a_new_epoch(runtime_database: Database, who: Somebody) -> None:
-    """No replica lived through the failover."""
+ELSEWHERE = {
+    "another server": "UPDATE runtime.installation SET system_identifier = system_identifier + 1",
+    "restored from a dump": "UPDATE runtime.installation SET table_oid = table_oid + 1",
+}
+"""Where the log was last seen."""
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+async def test_where_nobody_can_compare_the_log_gets_a_new_epoch(
+    runtime_database: Database, who: Somebody, what: str
+) -> None:
+    """No replica was there during the change."""
     async with runtime_on(runtime_database, who) as runtime:
         before = await epoch_of(runtime)
     admin = await asyncpg.connect(runtime_database.admin)
-    await admin.execute("UPDATE runtime.installation SET system_identifier = system_identifier + 1")
+    await admin.execute(ELSEWHERE[what])
     await admin.close()
     async with runtime_on(runtime_database, who) as runtime, runtime_on(runtime_database, who) as other:
         assert await epoch_of(runtime) != before

@@ -52,14 +52,23 @@ class PostgresReads:
         """Events of a run after a seq, in order, as they are stored; of these types only, unless none is named."""
         if not types:
             return [data for _, data in await self.run_page(run_id, after_seq, max_events, max_bytes)]
+        arguments = run_id, after_seq, max_events, max_bytes, list(set(types))
         async with self._postgres.acquire() as connection:
-            rows = await connection.fetch(sql.READ_RUN_TYPES, run_id, after_seq, max_events, max_bytes, list(types))
+            if set(types) <= sql.INDEXED_TYPES:
+                rows = await connection.fetch(sql.READ_RUN_INDEXED_TYPES, *arguments)
+            else:
+                rows = await connection.fetch(sql.READ_RUN_TYPES, *arguments)
         return [row["body"] for row in rows]
 
     async def newest_of_types(self, run_id: str, after_seq: int, types: Sequence[str]) -> bytes | None:
         """The newest event of a run after a seq, of these types only, unless none is named."""
+        data: bytes | None
+        arguments = run_id, after_seq, list(set(types))
         async with self._postgres.acquire() as connection:
-            data: bytes | None = await connection.fetchval(sql.READ_RUN_NEWEST, run_id, after_seq, list(types))
+            if types and set(types) <= sql.INDEXED_TYPES:
+                data = await connection.fetchval(sql.READ_RUN_INDEXED_NEWEST, *arguments)
+            else:
+                data = await connection.fetchval(sql.READ_RUN_NEWEST, *arguments)
         return data
 
     async def run(self, run_id: str) -> RunRecord | None:

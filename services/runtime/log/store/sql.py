@@ -241,6 +241,46 @@ ORDER BY seq
 """
 """A page of a run's events of some types."""
 
+_INDEXED = (
+    # `events_shown`
+    (
+        *("message", "progress.reported", "request.answered", "request.expired", "request.opened", "run.started"),
+        "step.completed",
+    ),
+    # `events_asked_for`
+    ("checkpoint.saved", "child.finished", "child.started", "input.received"),
+)
+"""Types whose events an index finds in a run. An index is used where the statement names exactly its types."""
+INDEXED_TYPES = frozenset(type_ for index in _INDEXED for type_ in index)
+
+
+def _of_each_type(types: str, after: str, rest: str) -> str:
+    """The events of a run after a seq, of each of some `INDEXED_TYPES` those that `rest` picks."""
+    found = " UNION ALL ".join(
+        f"""(
+            SELECT seq, body FROM runtime.events
+            WHERE run_id = $1 AND seq > {after} AND type = asked.type AND type IN ({", ".join(map(repr, index))}) {rest}
+        )"""  # noqa: S608 - constants
+        for index in _INDEXED
+    )
+    return f"SELECT found.* FROM unnest({types}::text[]) AS asked (type), LATERAL ({found}) AS found"  # noqa: S608 - constants
+
+
+READ_RUN_INDEXED_TYPES = f"""
+SELECT body FROM (
+    SELECT p.*, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS bytes_before
+    FROM ({_of_each_type("$5", "$2", "ORDER BY seq LIMIT $3")} ORDER BY seq LIMIT $3) p
+) q
+WHERE bytes_before < $4 OR bytes_before = 0
+ORDER BY seq
+"""  # noqa: S608 - constants
+"""READ_RUN_TYPES for INDEXED_TYPES, each of them once: a run may have a million others."""
+
+READ_RUN_INDEXED_NEWEST = f"""
+SELECT body FROM ({_of_each_type("$3", "$2", "ORDER BY seq DESC LIMIT 1")}) n ORDER BY seq DESC LIMIT 1
+"""  # noqa: S608 - constants
+"""READ_RUN_NEWEST for INDEXED_TYPES."""
+
 READ_RUN_NEWEST = """
 SELECT body FROM runtime.events WHERE run_id = $1 AND seq > $2 AND ($3::text[] = '{}' OR type = ANY($3::text[]))
 ORDER BY seq DESC LIMIT 1
