@@ -29,7 +29,8 @@ from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.takeover.past import QUIET_TURNS
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, CancelSignal
-from oa_worker.sdk.runs.execution import as_stored, failed, refused
+from oa_worker.sdk.runs.appender import log_is_closed
+from oa_worker.sdk.runs.execution import as_stored, failed, finish_of, refused
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease, StartChildRequest
 
@@ -171,13 +172,15 @@ class _Log:
 
     async def attempt(self, adapter: AgentAdapter[Any, Any], assignment: Assignment) -> pb.RunFinished | None:
         """Let one worker execute the run, and return the finish; None if the worker died."""
-        died, over = asyncio.Event(), asyncio.Event()
+        died, over, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         lost = Refusal("worker_lost", "this worker has died; another one takes the run")
 
         async def emit(event: pb.EventBody) -> None:
             for stores in (False, True):
                 if died.is_set():
                     raise lost
+                if ended.is_set():
+                    raise log_is_closed()
                 if stores:
                     self.events.append(event)
                     self._answer(event)
@@ -204,15 +207,14 @@ class _Log:
             return child.run_id
 
         held = replace(assignment, read=self._read, stored=_in_a_moment, start_child=start_child)
-        work = asyncio.ensure_future(adapter.run(held, emit))
+        work = asyncio.ensure_future(finish_of(adapter, held, emit))
         dying = asyncio.ensure_future(died.wait())
         try:
             await asyncio.wait({work, dying}, return_when=asyncio.FIRST_COMPLETED)
             if died.is_set():
                 return None
+            ended.set()
             return as_stored(work.result(), self._max_result_bytes)
-        except Refusal as refusal:  # as a worker reports it
-            return refused(refusal)
         finally:
             for task in (work, dying):
                 task.cancel()
