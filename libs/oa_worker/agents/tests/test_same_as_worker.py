@@ -72,3 +72,30 @@ async def test_what_a_task_says_after_its_function_is_not_in_the_log() -> None:
     for outcome in await asyncio.gather(*left, return_exceptions=True):
         assert isinstance(outcome, RuntimeError)
         assert "the run's log is closed" in str(outcome)
+
+
+@pytest.mark.parametrize("of", [dict, list])
+async def test_a_value_is_nested_as_deeply_as_the_authority_reads(of: type) -> None:
+    async def agent(run: Run[Ask]) -> list[str]:
+        refused: list[str] = []
+        for levels in range(25, 60):
+            try:
+                await run.emit("acme.deep", nested(of, levels))
+                async with run.tool("deep", nested(of, levels)) as call:
+                    call.result = nested(of, levels)
+            except Refusal as refusal:
+                refused.append(refusal.message)
+        return refused
+
+    played = await play(agent, Ask("why"))
+    assert [*played.events, EventBody(run_finished=played.finish)] == await events_of(agent, output=list[str])
+    assert 5 < len(played.result) < 30
+    assert set(played.result) <= {f"{one} is nested too deeply; give it flatter" for one in ("data", "result")}
+
+
+def nested(of: type, levels: int) -> dict[str, object]:
+    """A value of so many levels of a class, in a dict."""
+    value: object = 1
+    for _ in range(levels):
+        value = {"a": value} if of is dict else [value]
+    return {"a": value}
