@@ -383,7 +383,20 @@ def _is_alike(now: RunFinished | None, then: RunFinished) -> bool:
 
 
 def _value(result_json: str) -> object:
-    return read_json(result_json) if result_json else None
+    return _kept_apart(read_json(result_json)) if result_json else None
+
+
+def _kept_apart(value: object) -> object:
+    """The value with its truths as something else than numbers: Python takes `true` for 1."""
+    match value:
+        case bool():
+            return (value,)
+        case dict():
+            return {name: _kept_apart(each) for name, each in value.items()}
+        case list():
+            return [_kept_apart(each) for each in value]
+        case _:
+            return value
 
 
 def _finish_text(finish: RunFinished) -> str:
