@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
+from oa_base.refusal import Refusal
 from oa_client.core import wire
 from oa_client.core.models import (
     ArtifactPiece,
@@ -172,7 +173,12 @@ class Commands:
         """End a session; an empty id means our own."""
         request = session_service_pb2.RevokeSessionRequest(session_id=session_id)
         response = session_service_pb2.RevokeSessionResponse
-        await self._call(f"{_SESSIONS}/RevokeSession", request, response)
+        try:
+            await self._call(f"{_SESSIONS}/RevokeSession", request, response)
+        except Refusal as refusal:
+            # Our own has ended, if only by an attempt whose answer was lost.
+            if session_id or refusal.reason != "token_revoked":
+                raise
 
     async def sessions(self) -> tuple[Session, ...]:
         """Return our sessions, newest first, including revoked ones for a while."""
@@ -181,9 +187,13 @@ class Commands:
         return tuple(map(wire.session, answer.sessions))
 
     async def revoke_sessions(self, device_id: str = "", *, keep_current: bool = False) -> tuple[str, ...]:
-        """End all our sessions, or those of a device, and return the ids of the sessions that this ended."""
+        """End all our sessions, or those of a device, and return the ids of the sessions that this ended.
+
+        The call is sent once: a repetition would name none of them, or is refused because our own is gone.
+        """
         request = session_service_pb2.RevokeSessionsRequest(device_id=device_id, keep_current=keep_current)
-        answer = await self._call(f"{_SESSIONS}/RevokeSessions", request, session_service_pb2.RevokeSessionsResponse)
+        response = session_service_pb2.RevokeSessionsResponse
+        answer = await self._edge.call(f"{_SESSIONS}/RevokeSessions", request, response, self._tokens)
         return tuple(answer.session_ids)
 
     async def create_service_account(

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from oa_base.refusal import Refusal
 from oa_client.edge.calls import DATE_AGE_S, AccessToken, Edge
 from oa_client.edge.commands import Commands
-from oa_client.edge.tests.answers import answered
+from oa_client.edge.tests.answers import answered, connect_error
 from oa_client.transport import HttpAnswer
 from openagents.control.v1 import sync_token_service_pb2 as pb
 
@@ -44,3 +45,38 @@ async def test_a_sync_token_lives_as_long_as_the_edge_says_whatever_our_clock_sh
     edge = Edge("http://edge.test", FakeHttp(), "build", now=lambda: NOW + wrong_by)
     grant = await Commands(edge, Signed()).sync_token(["run:x"], surface="sdk")
     assert grant.expires_in_ms == 300_000 - DATE_AGE_S * 1000
+
+
+class LosingEdge:
+    """Ends the caller's session at the first call, and is away before it can say so."""
+
+    def __init__(self) -> None:
+        self.posts = 0
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+        self.posts += 1
+        lost = Refusal("unavailable", "away", retry_after_ms=1)
+        refusal = lost if self.posts == 1 else Refusal("token_revoked", "your access has ended; sign in again")
+        return HttpAnswer(refusal.info.http_status, connect_error(refusal))
+
+    async def get(self, url: str) -> HttpAnswer:
+        raise NotImplementedError
+
+
+async def test_our_own_session_has_ended_if_the_repetition_of_the_call_is_not_let_in() -> None:
+    edge = LosingEdge()
+    await Commands(Edge("http://edge.test", edge, "build"), Signed()).revoke_session()
+    assert edge.posts == 2
+
+
+async def test_the_end_of_another_session_is_not_taken_for_granted() -> None:
+    with pytest.raises(Refusal) as refused:
+        await Commands(Edge("http://edge.test", LosingEdge(), "build"), Signed()).revoke_session("ses_2")
+    assert refused.value.reason == "token_revoked"
+
+
+async def test_the_end_of_several_sessions_is_asked_for_once_because_only_the_first_answer_names_them() -> None:
+    edge = LosingEdge()
+    with pytest.raises(Refusal) as refused:
+        await Commands(Edge("http://edge.test", edge, "build"), Signed()).revoke_sessions()
+    assert (refused.value.reason, edge.posts) == ("unavailable", 1)
