@@ -52,3 +52,8 @@ def visible_json(document: str) -> str:
 def is_text(text: str) -> bool:
     """Whether it can be encoded as UTF-8. Python passes invalid bytes of an argument or a path as lone surrogates."""
     return _HALF_SURROGATE.search(text) is None
+
+
+def storable(text: str) -> str:
+    """The text without characters that no log takes: NUL, and halves of a character."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from oa_base.visible import LAYOUT, is_text, visible, visible_json
+from oa_base.visible import LAYOUT, is_text, storable, visible, visible_json
 
 BYTES = bytes(range(256))
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
@@ -58,3 +58,13 @@ def test_json_means_the_same_and_is_visible(value: dict[str, str]) -> None:
 def test_bytes_that_are_no_utf_8_are_no_text() -> None:
     assert is_text("你 \x1b")
     assert not is_text(b"a\xff".decode("utf-8", "surrogateescape"))
+
+
+@given(ANY_TEXT)
+@example("a\0b\ud800c")
+def test_what_no_log_takes_is_replaced_and_nothing_else(text: str) -> None:
+    kept = storable(text)
+    assert len(kept) == len(text)
+    assert is_text(kept)
+    assert all(old in ("\0", new) or not is_text(old) for old, new in zip(text, kept, strict=True))
+    assert "\0" not in kept

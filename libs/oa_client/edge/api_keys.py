@@ -8,7 +8,7 @@ from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from oa_client.edge.auth import REFRESH_MARGIN_S
-from oa_client.edge.calls import ATTEMPTS, AccessToken, Edge
+from oa_client.edge.calls import AccessToken, Edge
 from openagents.control.v1 import service_account_service_pb2 as pb
 
 _EXCHANGE = "openagents.control.v1.ServiceAccountService/ExchangeKey"
@@ -48,7 +48,8 @@ class ApiKeyAccess:
         async with self._exchanging.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if not self._token.value or self._token == rejected:
                 request = pb.ExchangeKeyRequest(api_key=self._api_key(), use=pb.TOKEN_USE_EDGE)
-                answer = await self._edge.call(_EXCHANGE, request, pb.ExchangeKeyResponse, attempts=ATTEMPTS)
+                # One attempt: a call that is repeated comes here each time.
+                answer = await self._edge.call(_EXCHANGE, request, pb.ExchangeKeyResponse)
                 self._token = AccessToken(answer.token)
                 self._expires_at = self._edge.by_our_clock(answer.expire_time)
             return self._token

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
+from oa_base.refusal import Refusal
 from oa_client.core import wire
 from oa_client.core.models import (
     ArtifactPiece,
@@ -172,7 +173,12 @@ class Commands:
         """End a session; an empty id means our own."""
         request = session_service_pb2.RevokeSessionRequest(session_id=session_id)
         response = session_service_pb2.RevokeSessionResponse
-        await self._call(f"{_SESSIONS}/RevokeSession", request, response)
+        try:
+            await self._call(f"{_SESSIONS}/RevokeSession", request, response)
+        except Refusal as refusal:
+            # Our own has ended, if only by an attempt whose answer was lost.
+            if session_id or refusal.reason != "token_revoked":
+                raise
 
     async def sessions(self) -> tuple[Session, ...]:
         """Return our sessions, newest first, including revoked ones for a while."""
@@ -184,13 +190,21 @@ class Commands:
         """End all our sessions, or those of a device, and return the ids of those that were active until now."""
         # The answer to a repeated attempt lacks the sessions that an earlier one has ended, whose answer was lost.
         active = [
-            one.session_id
+            one
             for one in await self.sessions()
             if not one.revoked_at and device_id in ("", one.device_id) and not (keep_current and one.current)
         ]
+        named = [one.session_id for one in active]
         request = session_service_pb2.RevokeSessionsRequest(device_id=device_id, keep_current=keep_current)
-        answer = await self._call(f"{_SESSIONS}/RevokeSessions", request, session_service_pb2.RevokeSessionsResponse)
-        return tuple(dict.fromkeys((*active, *answer.session_ids)))
+        response = session_service_pb2.RevokeSessionsResponse
+        try:
+            answer = await self._call(f"{_SESSIONS}/RevokeSessions", request, response)
+        except Refusal as refusal:
+            # All of them have ended, if ours has that was to end with them.
+            if refusal.reason == "token_revoked" and any(one.current for one in active):
+                return tuple(named)
+            raise
+        return tuple(dict.fromkeys((*named, *answer.session_ids)))
 
     async def create_service_account(
         self, name: str, *, scopes: Sequence[str] = (), ttl_s: int = 0

@@ -19,6 +19,7 @@ from oa_worker.agents.primitives.ending import is_canceling
 from oa_worker.agents.primitives.steps.within import leave_steps
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, Emit
+from oa_worker.sdk.runs.execution import failed
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import Agent
 
@@ -30,8 +31,6 @@ Begin = Callable[[Assignment, In, Emit, AgentLimits], Run[In]]
 """Makes the run that the function gets."""
 
 _log = logging.getLogger("oa_worker.agents")
-MAX_MESSAGE_CHARS = 2000
-"""The contract's limit for the message of a finish."""
 
 
 class AgentAdapter(Generic[In, Out]):
@@ -62,11 +61,11 @@ class AgentAdapter(Generic[In, Out]):
     async def run(self, assignment: Assignment, emit: Emit, begin: Begin[In] = Run) -> pb.RunFinished:
         """Run the function to its end; see `Adapter.run`."""
         if assignment.spec.WhichOneof("input") != "agent":
-            return _failed("invalid_input", "the agent takes a JSON input; set spec.agent")
+            return failed("invalid_input", "the agent takes a JSON input; set spec.agent")
         try:
             value = self._input.read(assignment.spec.agent.input_json)
         except Misfit as misfit:
-            return _failed("invalid_input", f"the input does not fit: {misfit}; give one of the agent's type")
+            return failed("invalid_input", f"the input does not fit: {misfit}; give one of the agent's type")
         run = begin(assignment, value, emit, self._limits)
         context = copy_context()
         context.run(RUN_AT_WORK.set, run.id)
@@ -118,7 +117,7 @@ class AgentAdapter(Generic[In, Out]):
         if (work.cancelled() and assignment.cancel.requested) or (raised is not None and is_canceling(raised)):
             return pb.RunFinished(outcome=pb.RUN_OUTCOME_CANCELED, reason="canceled", message="ended on request")
         if work.cancelled():
-            return _failed(
+            return failed(
                 "agent_error",
                 "the agent ended with CancelledError, and nobody had asked for that; find who canceled it",
             )
@@ -126,22 +125,17 @@ class AgentAdapter(Generic[In, Out]):
         if isinstance(error, Refusal):
             raise error
         if isinstance(error, AgentFailure):
-            return _failed(error.reason, error.message)
+            return failed(error.reason, error.message)
         if error is not None:
             run.logger.error("the agent failed", exc_info=raised)
-            return _failed("agent_error", words_of(error, self._limits.max_failure_chars))
+            return failed("agent_error", words_of(error, self._limits.max_failure_chars))
         try:
             text = self._output.write(work.result())
         except Misfit as misfit:
             run.logger.error("the agent's result does not fit its output type: %s", misfit)
-            return _failed("invalid_result", f"the result does not fit: {misfit}; return one of the agent's type")
+            return failed("invalid_result", f"the result does not fit: {misfit}; return one of the agent's type")
         run.warn_of_unasked_steps()
         return pb.RunFinished(outcome=pb.RUN_OUTCOME_SUCCEEDED, result_json=text)
-
-
-def _failed(reason: str, message: str) -> pb.RunFinished:
-    said = message.replace("\0", "")[:MAX_MESSAGE_CHARS]
-    return pb.RunFinished(outcome=pb.RUN_OUTCOME_FAILED, reason=reason, message=said)
 
 
 def _forget(work: asyncio.Task[Any]) -> None:

@@ -286,6 +286,7 @@ class Run(Saying, Generic[In_co]):
 
     async def _until(self, end: datetime) -> None:
         await wait_until(end, self._assignment.now)
+        await self._past.turn_of_time(end)
 
 
 def _read(shape: Shape[M], text: str, what: str, field: str) -> M:

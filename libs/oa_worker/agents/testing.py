@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
 from oa_wire.given import check_count, check_function, check_named_texts
@@ -29,7 +31,9 @@ from oa_worker.agents.limits import DEFAULT_AGENT_LIMITS, AgentLimits
 from oa_worker.agents.primitives.takeover.past import QUIET_TURNS
 from oa_worker.agents.run import Run
 from oa_worker.sdk.adapter import Assignment, CancelSignal
-from oa_worker.sdk.runs.execution import as_stored, failed, refused
+from oa_worker.sdk.authority_clock import own_now
+from oa_worker.sdk.runs.appender import log_is_closed
+from oa_worker.sdk.runs.execution import as_stored, failed, finish_of, refused
 from openagents.runtime.v1 import event_pb2 as pb
 from openagents.runtime.v1.worker_service_pb2 import HeldLease, StartChildRequest
 
@@ -164,22 +168,26 @@ class _Log:
         self._max_result_bytes = max_result_bytes
         self._children = children
         self.events: list[pb.EventBody] = []
+        self._times: list[Timestamp] = []
         self._inputs = [pb.EventBody(input_received=pb.InputReceived(input_json=text)) for text in inputs]
         self._answers = answers
+        self._began = _now()
         self._death = death
         self._chances = 0
 
     async def attempt(self, adapter: AgentAdapter[Any, Any], assignment: Assignment) -> pb.RunFinished | None:
         """Let one worker execute the run, and return the finish; None if the worker died."""
-        died, over = asyncio.Event(), asyncio.Event()
+        died, over, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         lost = Refusal("worker_lost", "this worker has died; another one takes the run")
 
         async def emit(event: pb.EventBody) -> None:
             for stores in (False, True):
                 if died.is_set():
                     raise lost
+                if ended.is_set():
+                    raise log_is_closed()
                 if stores:
-                    self.events.append(event)
+                    self._append(event)
                     self._answer(event)
                 if self._dies():
                     died.set()
@@ -204,15 +212,14 @@ class _Log:
             return child.run_id
 
         held = replace(assignment, read=self._read, stored=_in_a_moment, start_child=start_child)
-        work = asyncio.ensure_future(adapter.run(held, emit))
+        work = asyncio.ensure_future(finish_of(adapter, held, emit))
         dying = asyncio.ensure_future(died.wait())
         try:
             await asyncio.wait({work, dying}, return_when=asyncio.FIRST_COMPLETED)
             if died.is_set():
                 return None
+            ended.set()
             return as_stored(work.result(), self._max_result_bytes)
-        except Refusal as refusal:  # as a worker reports it
-            return refused(refusal)
         finally:
             for task in (work, dying):
                 task.cancel()
@@ -223,10 +230,11 @@ class _Log:
     async def _read(
         self, lease: HeldLease, after_seq: int, types: Sequence[str], newest_only: bool = False
     ) -> AsyncIterator[bytes]:
-        numbered = enumerate([*self._inputs, *self.events], start=1)
+        times = [*([self._began] * len(self._inputs)), *self._times]
+        numbered = enumerate(zip([*self._inputs, *self.events], times, strict=True), start=1)
         found = [
-            pb.RunEvent(run_id=lease.run_id, seq=seq, body=event).SerializeToString()
-            for seq, event in numbered
+            pb.RunEvent(run_id=lease.run_id, seq=seq, recorded_time=time, body=event).SerializeToString()
+            for seq, (event, time) in numbered
             if seq > after_seq and (_type_of(event) in types or not types)
         ]
         if not found and "input.received" in types:
@@ -234,19 +242,23 @@ class _Log:
         for data in found[-1:] if newest_only else found:
             yield data
 
+    def _append(self, event: pb.EventBody) -> None:
+        self.events.append(event)
+        self._times.append(_now())
+
     def _answer(self, event: pb.EventBody) -> None:
         """Answer a request, or end a child, at once, so that nobody waits for it."""
         if event.HasField("child_started"):
             finish = self._end_of(event.child_started.adapter)
             finished = pb.ChildFinished(run_id=event.child_started.run_id, finish=finish)
-            self.events.append(pb.EventBody(child_finished=finished))
+            self._append(pb.EventBody(child_finished=finished))
         opened = event.request_opened
         if not event.HasField("request_opened"):
             return
         answer = self._answers.get(opened.title)
         if answer is None:
             expired = pb.RequestExpired(request_id=opened.request_id, option=opened.default_option)
-            self.events.append(pb.EventBody(request_expired=expired))
+            self._append(pb.EventBody(request_expired=expired))
             return
         options = ["yes", "no"] if opened.kind == pb.REQUEST_KIND_APPROVAL else [one.id for one in opened.options]
         if opened.kind != pb.REQUEST_KIND_TEXT and answer not in options:
@@ -254,7 +266,7 @@ class _Log:
             raise Refusal("invalid_value", text, field="answers")
         said = {"text" if opened.kind == pb.REQUEST_KIND_TEXT else "option": answer}
         answered = pb.RequestAnswered(request_id=opened.request_id, answered_by="usr_test", **said)
-        self.events.append(pb.EventBody(request_answered=answered))
+        self._append(pb.EventBody(request_answered=answered))
 
     def _end_of(self, agent: str) -> pb.RunFinished:
         returned = self._children[agent]
@@ -283,6 +295,12 @@ async def _in_a_moment() -> None:
     """Return as late as an authority answers: the agent's other branches continue meanwhile."""
     for _ in range(QUIET_TURNS):
         await asyncio.sleep(0)
+
+
+def _now() -> Timestamp:
+    now = Timestamp()
+    now.FromDatetime(own_now())
+    return now
 
 
 def _type_of(event: pb.EventBody) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_base.refusal import Refusal
 from oa_runlog.fingerprint import text_sha256
@@ -58,6 +59,8 @@ class Stored:
 
     events: list[EventBody] = field(default_factory=list)
     keys: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
+    times: list[Timestamp] = field(default_factory=list)
+    """When the first events were recorded, as far as a test says it."""
     lease_epoch: int = 1
     attempt: int = 1
 
@@ -210,8 +213,9 @@ class FakeRuntime(worker_service_pb2_grpc.WorkerServiceServicer):
         wanted = {name.replace(".", "_") for name in request.types}
         page = [one for one in numbered if not wanted or one[1].WhichOneof("kind") in wanted]
         page = page[-1:] if request.newest_only else page[:2]
-        events = [RunEvent(run_id=request.run_id, seq=seq, body=event).SerializeToString() for seq, event in page]
-        return ReadHeldRunResponse(events=events)
+        times = dict(enumerate(log.times, start=1))
+        events = [RunEvent(run_id=request.run_id, seq=n, recorded_time=times.get(n), body=one) for n, one in page]
+        return ReadHeldRunResponse(events=[event.SerializeToString() for event in events])
 
     async def ExpireRequest(self, request: ExpireRequestRequest, context: Context) -> ExpireRequestResponse:
         """Settles a request with its default, unless it is settled."""

@@ -7,14 +7,18 @@ from contextlib import suppress
 from typing import Any, cast
 
 import pytest
+from google.protobuf.struct_pb2 import ListValue, Value
 
 from oa_base.refusal import Refusal
 from oa_wire.batches import MAX_BATCH_BYTES, batches
 from oa_worker.sdk.transport.connection import Attachment
+from oa_worker.sdk.transport.wire import check_nesting
+from openagents.runtime.v1.event_pb2 import EventBody, ToolResult
 from openagents.runtime.v1.worker_service_pb2 import (
     AppendEventsRequest,
     AppendEventsResponse,
     AttachRequest,
+    AttachRequestBatch,
     AttachResponse,
     AttachResponseBatch,
     WorkerAttached,
@@ -91,3 +95,24 @@ def test_a_batch_is_no_larger_than_it_may_be() -> None:
     exact = [small] * 3
     assert list(batches(exact, 3 * small.ByteSize())) == [exact]
     assert list(batches(exact, 3 * small.ByteSize() - 1)) == [exact[:2], exact[2:]]
+
+
+def test_an_event_that_may_be_sent_can_be_read_in_a_batch_too() -> None:
+    levels = 0
+    with suppress(Refusal):
+        while levels < 1_000:
+            event = nested(levels + 1)
+            check_nesting(event)
+            levels += 1
+    assert 40 < levels < 1_000
+    sent = AttachRequest(append=AppendEventsRequest(events=[nested(levels)]))
+    batch = AttachRequest(batch=AttachRequestBatch(requests=[sent, AttachRequest()]))
+    assert AttachRequest.FromString(batch.SerializeToString()) == batch
+
+
+def nested(levels: int) -> EventBody:
+    """An event whose JSON has this many levels."""
+    value = Value(number_value=1)
+    for _ in range(levels):
+        value = Value(list_value=ListValue(values=[value]))
+    return EventBody(tool_result=ToolResult(call_id="c", result=value))

@@ -16,8 +16,9 @@ from oa_base.refusal import Refusal
 from oa_testing.waiting import PATIENCE_S
 from oa_worker.adapters.exec.adapter import ExecAdapter
 from oa_worker.adapters.exec.environment import command_environment
+from oa_worker.adapters.exec.process import Process
 from oa_worker.sdk.limits import ExecLimits
-from oa_worker.tests.commands import QUICK, Log, assignment, python, run, until_dead
+from oa_worker.tests.commands import QUICK, Log, assignment, open_files, python, run, until_dead
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import EventBody
 
@@ -96,6 +97,14 @@ async def test_what_else_keeps_a_command_from_starting(tmp_path: Path) -> None:
     assert (nul.reason, nothing.reason) == ("invalid_spec", "invalid_spec")
     assert too_long.reason == "command_not_started"
     assert len(too_long.message) <= 2000
+
+
+async def test_a_word_that_the_system_can_not_take_leaves_nothing_open() -> None:
+    """As every letter with an accent on a system whose encoding has none: here, half a character."""
+    before = open_files()
+    with pytest.raises(ValueError, match="surrogates") as caught:
+        await Process.start(["true", "\ud800"], cwd=None, env={}, limits=QUICK, stdin=True)
+    assert open_files() == before, caught  # which keeps what was open: nothing is left to the collector
 
 
 @pytest.mark.parametrize(

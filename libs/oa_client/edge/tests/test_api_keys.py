@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
+from oa_base.backoff import Backoff
 from oa_base.refusal import Refusal
 from oa_client.edge.api_keys import ApiKeyAccess
-from oa_client.edge.calls import AccessToken, Edge
+from oa_client.edge.calls import ATTEMPTS, AccessToken, Edge
 from oa_client.edge.tests.answers import answered, connect_error
 from oa_client.transport import HttpAnswer
 from oa_testing.waiting import PATIENCE_S
@@ -27,13 +28,13 @@ class FakeEdge:
         self.now = NOW
         self.wrong_by = 0.0
         """By how much the client's clock is ahead."""
-        self.refusing = False
+        self.refusal: Refusal | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
         self.asked.append(pb.ExchangeKeyRequest.FromString(body))
         await asyncio.sleep(0)
-        if self.refusing:
-            return HttpAnswer(401, connect_error(Refusal("invalid_api_key", "no")))
+        if self.refusal is not None:
+            return HttpAnswer(self.refusal.info.http_status, connect_error(self.refusal))
         answer = pb.ExchangeKeyResponse(token=f"token-{len(self.asked)}")
         answer.expire_time.FromSeconds(int(self.now) + 3600)
         return answered(answer, self.now)
@@ -75,10 +76,23 @@ async def test_a_clock_that_is_wrong_makes_no_token_older_than_it_is(wrong_by: f
 
 async def test_a_revoked_key_is_refused() -> None:
     edge = FakeEdge()
-    edge.refusing = True
+    edge.refusal = Refusal("invalid_api_key", "no")
     with pytest.raises(Refusal) as refused:
         await edge.access().current()
     assert refused.value.reason == "invalid_api_key"
+
+
+async def test_a_call_without_a_token_makes_no_more_attempts_than_one_with_a_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("oa_client.edge.calls.RETRY", Backoff(first_ms=1, max_ms=1))
+    edge = FakeEdge()
+    edge.refusal = Refusal("overloaded", "full")
+    method, request = "x/Y", pb.ListServiceAccountsRequest()
+    calls = Edge("http://edge.test", edge, "build")
+    with pytest.raises(Refusal, match="full"):
+        await calls.call(method, request, pb.ListServiceAccountsResponse, edge.access(), attempts=ATTEMPTS)
+    assert len(edge.asked) == ATTEMPTS
 
 
 async def test_what_is_kept_is_the_keys_own_and_does_not_tell_it() -> None:

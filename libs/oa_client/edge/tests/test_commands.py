@@ -48,6 +48,34 @@ async def test_a_sync_token_lives_as_long_as_the_edge_says_whatever_our_clock_sh
     assert grant.expires_in_ms == 300_000 - DATE_AGE_S * 1000
 
 
+class LosingEdge:
+    """Ends the caller's session at the first call, and is away before it can say so."""
+
+    def __init__(self) -> None:
+        self.posts = 0
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+        self.posts += 1
+        lost = Refusal("unavailable", "away", retry_after_ms=1)
+        refusal = lost if self.posts == 1 else Refusal("token_revoked", "your access has ended; sign in again")
+        return HttpAnswer(refusal.info.http_status, connect_error(refusal))
+
+    async def get(self, url: str) -> HttpAnswer:
+        raise NotImplementedError
+
+
+async def test_our_own_session_has_ended_if_the_repetition_of_the_call_is_not_let_in() -> None:
+    edge = LosingEdge()
+    await Commands(Edge("http://edge.test", edge, "build"), Signed()).revoke_session()
+    assert edge.posts == 2
+
+
+async def test_the_end_of_another_session_is_not_taken_for_granted() -> None:
+    with pytest.raises(Refusal) as refused:
+        await Commands(Edge("http://edge.test", LosingEdge(), "build"), Signed()).revoke_session("ses_2")
+    assert refused.value.reason == "token_revoked"
+
+
 class Sessions:
     """A person's sessions at an edge. Answers to the ends of sessions are lost at first."""
 
@@ -59,6 +87,8 @@ class Sessions:
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
         if url.endswith("/ListSessions"):
             return answered(session_pb2.ListSessionsResponse(sessions=self._listed()))
+        if "ses_1" not in self.active:
+            return HttpAnswer(401, connect_error(Refusal("token_revoked", "your access has ended; sign in again")))
         request = session_pb2.RevokeSessionsRequest.FromString(body)
         ended = [
             session_id

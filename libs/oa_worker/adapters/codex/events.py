@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from oa_worker.adapters.codex.fitting import cut, fitted, pieces, storable
+from oa_base.visible import storable
+from oa_worker.adapters.codex.fitting import cut, fitted, pieces
 from oa_worker.adapters.codex.limits import CodexLimits
 from oa_worker.agents.failures import harmless
 from openagents.codex.v1 import event_pb2 as codex_pb2

@@ -11,6 +11,8 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
+from oa_base.visible import storable
+
 _SHORTEST_CHARS = 64
 """Texts are not cut below this; content that is still too large then has too many parts."""
 
@@ -26,11 +28,6 @@ def fitted(content: Any, max_bytes: int, max_nesting: int) -> Struct:
         if max_chars <= _SHORTEST_CHARS:
             return _struct({"left_out": f"{made.ByteSize()} bytes, more than {max_bytes}"})
         max_chars //= 2
-
-
-def storable(text: str) -> str:
-    """Return the text without characters that no log takes: NUL, and halves of a character."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def cut(text: str, max_bytes: int) -> str:

@@ -56,6 +56,8 @@ class Questions:
         self._open: dict[str, tuple[Question, asyncio.Task[None]]] = {}
         self._settled: set[asyncio.Task[None]] = set()
         self._changes: dict[str, str] = {}
+        self._is_over = False
+        """Whether the turn is over, or to end."""
 
     def note(self, params: Message) -> None:
         """Note an item that has begun: people who approve a change of files are shown the change."""
@@ -80,13 +82,18 @@ class Questions:
         detail = self._events.item("", params).codex_event.item.content
         asked = codex_pb2.ControlRequest(request_id=number, action=question.action, detail=detail)
         await self._put(self._events.report(control_request=asked))
+        if self._is_over:
+            await self._too_late(number)
+            return
         self._open[number] = question, asyncio.create_task(self._decided(number, request_id, question))
 
     async def close(self) -> None:
-        """End the questions of a turn that is over, or to end: undecided ones are not approved, and receipted so."""
+        """End the questions of a turn that is over, or to end: undecided ones are not approved, and receipted so. So is
+        what is asked later."""
+        self._is_over = True
         undecided = await self.stop()
         for number in undecided:
-            await self._receipt(number, EXPIRED, "the turn was over before it was decided")
+            await self._too_late(number)
 
     async def stop(self) -> list[str]:
         """Stop waiting for people; return the questions that were not decided."""
@@ -115,6 +122,9 @@ class Questions:
             task.add_done_callback(self._settled.discard)
         await self._server.answer(request_id, reply.result)
         await self._receipt(number, reply.outcome, reply.why)
+
+    async def _too_late(self, number: str) -> None:
+        await self._receipt(number, EXPIRED, "the turn was over before it was decided")
 
     async def _receipt(self, number: str, outcome: Outcome, message: str = "") -> None:
         await self._put(receipt(self._events, number, outcome, message))

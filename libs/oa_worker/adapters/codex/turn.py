@@ -60,9 +60,9 @@ class Turn:
         work = asyncio.create_task(self._work(run, server, folder, lock))
         try:
             await asyncio.wait({listening, work}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
+            if not work.done() and not self._completed.done():  # what ends after the turn does not undo it
                 listening.result()
-            return work.result()
+            return await work
         except asyncio.CancelledError:
             if self._assignment.cancel.requested:
                 await self._interrupt(server)

@@ -62,6 +62,10 @@ class Process:
         `terminal`: it has a terminal of this size instead of pipes, which is its standard input in any case.
         `kept`: a file descriptor that the warden keeps open until its end, and that the command does not have.
         """
+        # Before there is anything to close: another encoding of the system than UTF-8 may have no form for them.
+        words = [os.fsencode(argument) for argument in argv]
+        directory = os.fsencode(cwd) if cwd else None
+        environment = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
         has_terminal = terminal is not None
         outputs = Outputs(limits.pipe_buffer_bytes, (1,) if has_terminal else (1, 2))
         pipe, theirs = await _standard_input(stdin, terminal, outputs, limits)
@@ -76,9 +80,9 @@ class Process:
             if theirs is not None:
                 os.close(theirs)
         order: warden.Order = (
-            [os.fsencode(argument) for argument in argv],
-            os.fsencode(cwd) if cwd else None,
-            {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
+            words,
+            directory,
+            environment,
             all_below,
             limits.kill_timeout_ms / 1000,
             theirs,

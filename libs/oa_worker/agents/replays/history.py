@@ -76,11 +76,12 @@ class Divergence:
 
 @dataclass(frozen=True)
 class _Asked:
-    """Something that the function waits for. `until_seq`: where the log has it, None if it does not."""
+    """Something that the function waits for. `until_seq`: where the log has it, None if it does not; half more for what
+    comes after an event and before the next."""
 
     text: str
     ordinal: int
-    until_seq: int | None
+    until_seq: float | None
     kind: str
     key: str
     """Unique key of a step, a request or a child; empty for anything else."""
@@ -121,6 +122,9 @@ class History:
         """The thing that the function waits for, once the log has no more of it."""
         for event in recorded.events:
             self._note(event)
+        asked_for = {seq for seq, _, _ in self._due}
+        self._times = [(event.seq, event.recorded_ns) for event in recorded.events if event.seq in asked_for]
+        """The seqs of all events that have to be asked for, and when each was recorded."""
         self._step_numbers = Numbers({n: (step.name, step.fingerprint) for n, (_, step) in self._steps.items()})
         self._request_numbers = requests.known(opened for _, opened in self._opened.values())
         self._child_numbers = children.known(started for _, started in self._children.values())
@@ -243,17 +247,22 @@ class History:
         return text
 
     async def time(self, end: datetime) -> None:
-        """Return when the wait for this time is over: at once, because the log goes on after it. If the run's end was
-        asked for meanwhile, the wait lasts until the cancel reaches the function.
+        """Return when the wait for this time is over: after what other branches had asked for before it, or else at
+        once, because the log goes on after it.
+
+        If the run's end was asked for meanwhile, the wait lasts until the cancel reaches the function.
         """
-        if self._cancel is not None and self._cancel.recorded_ns < ns_of(end):
+        end_ns = ns_of(end)
+        if self._cancel is not None and self._cancel.recorded_ns < end_ns:
             await self._wait("time", "", "the end of a wait", 0, None)
+        elif before := [seq for seq, recorded_ns in self._times if recorded_ns < end_ns]:
+            await self._wait("time", "", "the end of a wait", 0, before[-1] + 0.5)
 
     def _raise_as_then(self, name: str) -> None:
         if name in self._raised:
             raise self._raised[name]
 
-    async def _wait(self, kind: str, key: str, text: str, ordinal: int, seq: int | None) -> None:
+    async def _wait(self, kind: str, key: str, text: str, ordinal: int, seq: float | None) -> None:
         self.has_branches |= asyncio.current_task() is not self._own_task
         asked = _Asked(text, ordinal, seq, kind, key, asyncio.get_running_loop().create_future())
         self._begun.add(key)
@@ -265,12 +274,16 @@ class History:
             self._waiting.remove(asked)
             self.news.tell()
 
-    def hand_over(self) -> bool:
+    def hand_over(self, *, times_early: bool = False) -> bool:
         """Give the function, which does not move any more, the next thing that it waits for, if the log has come to
         that. Return whether there was one.
+
+        `times_early`: also the end of a wait to which the log has not come. What was recorded before that time may have
+        been asked for after it, if two clocks differ.
         """
         self._forget_what_nobody_waits_for()
-        ready = [one for one in self._waiting if one.until_seq is not None and one.until_seq <= self._next_seq]
+        until = [(one, one.until_seq) for one in self._waiting if one.until_seq is not None]
+        ready = [one for one, seq in until if seq <= self._next_seq or (times_early and one.kind == "time")]
         if not ready:
             return False
         first = min(ready, key=lambda one: one.until_seq or 0)
@@ -383,7 +396,20 @@ def _is_alike(now: RunFinished | None, then: RunFinished) -> bool:
 
 
 def _value(result_json: str) -> object:
-    return read_json(result_json) if result_json else None
+    return _kept_apart(read_json(result_json)) if result_json else None
+
+
+def _kept_apart(value: object) -> object:
+    """The value with its truths as something else than numbers: Python takes `true` for 1."""
+    match value:
+        case bool():
+            return (value,)
+        case dict():
+            return {name: _kept_apart(each) for name, each in value.items()}
+        case list():
+            return [_kept_apart(each) for each in value]
+        case _:
+            return value
 
 
 def _finish_text(finish: RunFinished) -> str:

@@ -150,6 +150,8 @@ async def _until_judged(
             continue
         if history.takes_cancel():
             cancel.request("recorded", 0)
+        elif history.hand_over(times_early=True):
+            continue
         elif history.judge():
             return
         elif not await _moves(work, history, stop_timeout_s if cancel.requested else None):

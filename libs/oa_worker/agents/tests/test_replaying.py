@@ -233,6 +233,21 @@ async def test_the_first_divergence_is_told(
         replayed.check()
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "is_same"),
+    [(1, True, False), ([0], [False], False), ({"a": 1}, {"a": True}, False), (1, 1.0, True), ([True], [True], True)],
+)
+async def test_a_truth_is_no_number(then: object, now: object, is_same: bool) -> None:
+    def returning(result: object) -> Agent:
+        async def agent(run: Run[Ask]) -> Any:
+            return result
+
+        return agent
+
+    played = await play(returning(then), Ask("why"))  # type: ignore[arg-type]  # a worker is no function
+    assert (await replay(returning(now), recorded(played, Ask("why")))).is_same is is_same
+
+
 async def test_a_result_that_is_not_of_todays_type_is_a_divergence() -> None:
     diverged = (await replay(other_type_of_a_step, await of_the_shop())).divergence
     assert diverged is not None

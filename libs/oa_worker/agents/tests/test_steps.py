@@ -327,10 +327,18 @@ async def test_a_call_that_is_refused_with_fresh_tokens_again_and_again_fails() 
 
 
 async def test_a_run_that_was_taken_away_meanwhile_is_left() -> None:
-    runtime = asked()
+    runtime, begun, go_on = asked(), asyncio.Event(), asyncio.Event()
     runtime.logs[RUN].attempt = 2
-    runtime.faults.read = [Refusal("stale_epoch", "another worker has it")]
-    async with working(runtime, Shop().order, Ask, Answer):
+
+    async def order(run: Run[Ask]) -> Answer:
+        begun.set()
+        await go_on.wait()
+        return await Shop().order(run)
+
+    async with working(runtime, order, Ask, Answer):
+        await begun.wait()
+        runtime.take_lease(RUN, say=False)
+        go_on.set()
         await runtime.until(lambda: runtime.held[-1:] == [[]] and len(runtime.held) > 2)
     assert runtime.logs[RUN].events == []
 

@@ -64,7 +64,7 @@ class RunAppender:
             await self._room.wait()
         self._raise_refusal()
         if self._finishing:
-            raise RuntimeError("emit after the adapter returned: the run's log is closed")
+            raise log_is_closed()
         self._put(event)
 
     async def stored(self) -> None:
@@ -163,3 +163,8 @@ class RunAppender:
     @staticmethod
     def _now_ns() -> int:
         return int(asyncio.get_running_loop().time() * SECOND_NS)
+
+
+def log_is_closed() -> RuntimeError:
+    """The error of a task that is left behind and says something after its adapter has returned."""
+    return RuntimeError("emit after the adapter returned: the run's log is closed")

@@ -7,13 +7,16 @@ import logging
 
 from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
-from oa_worker.sdk.adapter import Adapter, Assignment
+from oa_base.visible import storable
+from oa_worker.sdk.adapter import Adapter, Assignment, Emit
 from oa_worker.sdk.runs.appender import RunAppender
 from oa_worker.sdk.runs.slots import Place
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1.event_pb2 import RunFinished
 
 _log = logging.getLogger("oa_worker")
+MAX_MESSAGE_CHARS = 2000
+"""The contract's limit for the message of a finish."""
 
 
 class Execution:
@@ -78,27 +81,33 @@ class Execution:
         return finish
 
     async def _adapted(self) -> RunFinished:
-        """Return the adapter's finish, or one that states its failure."""
-        assignment = self.assignment
         if self._adapter is None:
-            message = f"this worker has no adapter {assignment.spec.adapter!r}; start one that has it"
+            message = f"this worker has no adapter {self.assignment.spec.adapter!r}; start one that has it"
             return failed("adapter_not_available", message)
-        try:
-            finish: object = await self._adapter.run(assignment, self._appender.emit)
-            if isinstance(finish, RunFinished):
-                return finish
-            _log.error("adapter %s returned no RunFinished of run %s", assignment.spec.adapter, assignment.run_id)
-        except Refusal as refusal:
-            if refusal.info.action is ClientAction.STOP_WORK:
-                raise  # the run is somebody else's, which the adapter learned first
-            return refused(refusal)
-        # Neither an adapter's defect nor an exit that it calls may end the worker's other runs. Nor may a cancel that
-        # came from within leave this run without an end.
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and _is_canceled():
-                raise
-            _log.exception("adapter %s failed on run %s", assignment.spec.adapter, assignment.run_id)
-        return failed("adapter_error", f"adapter {assignment.spec.adapter!r} failed; the worker's log says how")
+        return await finish_of(self._adapter, self.assignment, self._appender.emit)
+
+
+async def finish_of(adapter: Adapter, assignment: Assignment, emit: Emit) -> RunFinished:
+    """Return the adapter's finish, or one that states its failure. A run that its worker holds always gets an end."""
+    try:
+        finish: object = await _run_or_refused(adapter, assignment, emit)
+        if isinstance(finish, RunFinished):
+            return finish
+        _log.error("adapter %s returned no RunFinished of run %s", assignment.spec.adapter, assignment.run_id)
+    # Neither an adapter's defect nor an exit that it calls may end the worker's other runs. Nor may a cancel that
+    # came from within leave this run without an end.
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and _is_canceled():
+            raise
+        _log.exception("adapter %s failed on run %s", assignment.spec.adapter, assignment.run_id)
+    return failed("adapter_error", f"adapter {assignment.spec.adapter!r} failed; the worker's log says how")
+
+
+async def _run_or_refused(adapter: Adapter, assignment: Assignment, emit: Emit) -> object:
+    try:
+        return await adapter.run(assignment, emit)
+    except Refusal as refusal:  # also one that says that a run is another worker's: the authority knows whether it is
+        return refused(refusal)
 
 
 def _is_canceled() -> bool:
@@ -126,4 +135,5 @@ def as_stored(finish: RunFinished, max_result_bytes: int) -> RunFinished:
 
 def failed(reason: str, message: str) -> RunFinished:
     """The finish of a run that failed, as a worker states it."""
-    return RunFinished(outcome=event_pb2.RUN_OUTCOME_FAILED, reason=reason, message=message[:2000])
+    said = storable(message)[:MAX_MESSAGE_CHARS]
+    return RunFinished(outcome=event_pb2.RUN_OUTCOME_FAILED, reason=reason, message=said)

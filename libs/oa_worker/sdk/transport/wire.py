@@ -9,7 +9,12 @@ from oa_base.environment import with_trust_advice
 from oa_base.refusal import Refusal
 from oa_wire.status import STATUS_METADATA_KEY, from_code, from_status_bytes
 from openagents.runtime.v1.event_pb2 import EventBody
-from openagents.runtime.v1.worker_service_pb2 import AppendEventsRequest, AppendRefused, AttachRequest
+from openagents.runtime.v1.worker_service_pb2 import (
+    AppendEventsRequest,
+    AppendRefused,
+    AttachRequest,
+    AttachRequestBatch,
+)
 
 _FLAT = frozenset({"text_delta", "message", "verification", "usage", "run_finished"})
 """Kinds of events that hold no JSON, and so nest as deep as the contract says."""
@@ -35,7 +40,8 @@ def refusal_of_append(refused: AppendRefused) -> Refusal:
 
 
 def check_nesting(event: EventBody) -> None:
-    """Raises Refusal `invalid_value` for an event whose JSON nests deeper than the authority's reader goes.
+    """Raises Refusal `invalid_value` for an event whose JSON nests deeper than the authority's reader goes, also in a
+    batch with other messages.
 
     If it were sent, it would not be refused alone: the stream ends at a message that can't be read, and everything that
     was sent with it is lost too.
@@ -44,7 +50,9 @@ def check_nesting(event: EventBody) -> None:
     if kind in _FLAT:
         return
     try:
-        AttachRequest.FromString(AttachRequest(append=AppendEventsRequest(events=[event])).SerializeToString())
+        append = AttachRequest(append=AppendEventsRequest(events=[event]))
+        batch = AttachRequest(batch=AttachRequestBatch(requests=[append]))  # a copy is read, too
+        AttachRequest.FromString(batch.SerializeToString())
     except DecodeError:
         raise Refusal(
             "invalid_value", "the event's JSON is nested too deeply to be read; flatten it", field=kind

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from oa_worker.adapters.codex.fitting import cut, storable
+from oa_base.visible import storable
+from oa_worker.adapters.codex.fitting import cut
 from oa_worker.agents.primitives.requests import Settled
 from openagents.codex.v1 import event_pb2 as codex_pb2
 from openagents.runtime.v1 import event_pb2 as pb

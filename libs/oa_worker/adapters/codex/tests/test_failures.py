@@ -31,7 +31,9 @@ from oa_worker.adapters.codex.tests.rig import (
     said,
     scripted,
 )
+from oa_worker.adapters.exec.process import Process
 from oa_worker.tests.commands import until_dead
+from openagents.codex.v1 import event_pb2 as codex_pb2
 from openagents.runtime.v1 import event_pb2 as pb
 
 OVERLOADED: Act = {"error": {"code": -32001, "message": "Server overloaded; retry later."}}
@@ -168,6 +170,36 @@ async def test_an_app_server_that_ends_is_missed_though_others_hold_its_output(t
     script = {"turn/start": [BEGUN, {"child": str(tmp_path / "child")}, {"exit": 3}]}
     assert (await finish_of(tmp_path, script)).reason == "codex_died"
     await until_dead(int((tmp_path / "child").read_text()))
+
+
+class SlowLog(Log):
+    """Stores the end of a turn only when the app-server is gone, as a log does whose authority was away."""
+
+    def __init__(self, started: list[Process]) -> None:
+        super().__init__()
+        self._started = started
+
+    async def emit(self, event: pb.EventBody) -> None:
+        if event.codex_event.turn.status == codex_pb2.TURN_STATUS_COMPLETED:
+            await self._started[0].gone.wait()
+            for _ in range(100):  # so that the loop also knows of the end of its outputs
+                await asyncio.sleep(0)
+        await super().emit(event)
+
+
+async def test_a_turn_that_was_completed_succeeds_though_the_app_server_ends_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Process] = []
+    start = Process.start
+
+    async def noted(*args: Any, **how: Any) -> Process:
+        started.append(await start(*args, **how))
+        return started[-1]
+
+    monkeypatch.setattr(Process, "start", noted)
+    finish = await finish_of(tmp_path, {"turn/start": [BEGUN, completed(), {"exit": 3}]}, SlowLog(started))
+    assert (finish.outcome, finish.message) == (pb.RUN_OUTCOME_SUCCEEDED, "")
 
 
 async def test_a_run_that_is_taken_away_leaves_nothing(tmp_path: Path) -> None:

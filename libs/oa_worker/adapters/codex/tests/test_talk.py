@@ -86,6 +86,26 @@ async def test_a_cancel_is_no_yes(tmp_path: Path) -> None:
     assert log.receipts == {"r1": "expired"}
 
 
+async def test_what_is_asked_after_the_turn_is_over_is_not_passed_on(tmp_path: Path) -> None:
+    both = "\n".join(json.dumps(act["say"]) for act in (completed(), asks(7, command="rm all")))
+    log, adapter = Log(), scripted(tmp_path, {"turn/start": [BEGUN, {"raw": both}, {"hang": True}]})
+    run = assignment(log, {"prompt": "p", "working_directory": str(tmp_path)})
+    async with at_work(adapter, run, log) as working:
+        assert (await working).outcome == pb.RUN_OUTCOME_SUCCEEDED
+    assert (log.opened, log.receipts) == ([], {"r1": "expired"})
+
+
+async def test_what_is_asked_after_a_cancel_is_not_passed_on(tmp_path: Path) -> None:
+    asked = [asks(7, command="rm all"), {"hang": True}]
+    log, adapter = Log(), scripted(tmp_path, {"turn/start": [BEGUN, asks(6)], "turn/interrupt": asked})
+    run = assignment(log, {"prompt": "p", "working_directory": str(tmp_path)})
+    async with at_work(adapter, run, log) as working:
+        await log.until(lambda log: len(log.opened) == 1)
+        run.cancel.request("enough", 0)
+        assert (await working).outcome == pb.RUN_OUTCOME_CANCELED
+    assert (len(log.opened), log.receipts) == (1, {"r1": "expired", "r2": "expired"})
+
+
 async def test_several_are_asked_at_a_time(tmp_path: Path) -> None:
     log = Log(answers={"Run one?": "yes", "Run two?": "no"})
     acts = [BEGUN, asks(7, command="one"), asks(8, command="two")]

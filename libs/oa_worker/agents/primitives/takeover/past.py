@@ -13,6 +13,7 @@ import contextlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from oa_worker.agents.primitives.loops import check_loop
@@ -29,7 +30,9 @@ _END = 2**63
 
 @dataclass(eq=False)
 class _Waiting:
-    seq: int
+    """`seq`: of an event, or half more for what comes after that one and before the next."""
+
+    seq: float
     turn: asyncio.Future[None]
 
 
@@ -40,8 +43,10 @@ class Past:
         """`patience_ms`: how long a branch may work by itself while others wait for what it asks for next."""
         self._assignment = assignment
         self._patience_s = patience_ms / 1000
-        self._due: deque[int] = deque()
+        self._due: deque[float] = deque()
         """The seqs of events that have to be asked for and were not handed over yet, in order."""
+        self._times: list[tuple[int, datetime]] = []
+        """The seqs of all events that have to be asked for, and when each was recorded."""
         self._steps: list[pb.RunEvent] = []
         self._reading: asyncio.Task[None] | None = None
         self._waiting: list[_Waiting] = []
@@ -81,6 +86,16 @@ class Past:
             self._is_rest_unasked = False
             await self._wait(seq)
 
+    async def turn_of_time(self, end: datetime) -> None:
+        """Wait for the turn of a time that has come: after what other branches had asked for before it.
+
+        Otherwise a wait that was given up, because something else came first, would be over first now.
+        """
+        await self.read()
+        before = [seq for seq, recorded in self._times if recorded < end]
+        if before and self._due and self.has_branches and not self._is_rest_unasked:
+            await self._wait(before[-1] + 0.5)
+
     async def over(self) -> None:
         """Wait until the whole past was handed over, or is not asked for any more. In the first attempt, wait for one
         turn of the loop, so that branches that begin together do so even if a step raises at once.
@@ -101,13 +116,15 @@ class Past:
     async def _read_log(self) -> None:
         async for event in self._assignment.events(*_ASKED_FOR):
             self._due.append(event.seq)
+            if event.HasField("recorded_time"):
+                self._times.append((event.seq, event.recorded_time.ToDatetime(UTC)))
             body = event.body
             if any(one.has_branches for one in (body.step_completed, body.request_opened, body.child_started)):
                 self.has_branches = True
             if body.HasField("step_completed"):
                 self._steps.append(event)
 
-    async def _wait(self, seq: int) -> None:
+    async def _wait(self, seq: float) -> None:
         waiting = _Waiting(seq, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self.note_asker()
@@ -122,7 +139,7 @@ class Past:
                 self._settle(seq)
                 self._asked.tell()
 
-    def _settle(self, seq: int) -> None:
+    def _settle(self, seq: float) -> None:
         if seq in self._due:
             self._due.remove(seq)
 
