@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -103,7 +103,7 @@ class People:
         """Everybody is signed in, in some org of theirs; who is in which, and as what, is by chance."""
         now = datetime.now(UTC)
         async with self.admin.acquire() as connection, connection.transaction():
-            tables = Tables(connection)
+            tables = Tables(connection, max_clock_lead=timedelta())
             users = [
                 await self._new_user(tables, f"w{self.seed}p{number}@example.org", now) for number in range(PEOPLE)
             ]
@@ -386,7 +386,7 @@ class Walk(People):
         self.invited_by = Counter({key: count for key, count in self.invited_by.items() if key[1] != me.email})
         now = datetime.now(UTC)
         async with self.admin.acquire() as connection, connection.transaction():
-            tables = Tables(connection)
+            tables = Tables(connection, max_clock_lead=timedelta())
             await self._sign_in(tables, await self._new_user(tables, me.email, now), now)
 
     async def go(self, steps: int) -> None:

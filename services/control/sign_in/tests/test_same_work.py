@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -22,7 +22,7 @@ from services.control.sign_in.domain.challenge import MAX_GUESSES
 from services.control.sign_in.domain.sign_up import SignUp, SignUpRule
 from services.control.tests.cases import ORIGIN, Cases, cases_on
 from services.control.tests.harness import new_id
-from services.control.wiring import Tables
+from services.control.transactions.store import PostgresTransactions
 
 KNOWN, BLOCKED, INVITED, UNKNOWN = (f"{who}@example.org" for who in ("known", "blocked", "invited", "unknown"))
 EVERYBODY = (KNOWN, BLOCKED, INVITED, UNKNOWN)
@@ -60,7 +60,8 @@ class Work:
             self._done.append("keyed hash")
             return hashed(*arguments)
 
-        monkeypatch.setattr(cases.transactions, "_tables", lambda connection: Tables(self._counted(connection)))
+        tables = cast("PostgresTransactions[Any]", cases.transactions)._tables
+        monkeypatch.setattr(cases.transactions, "_tables", lambda connection: tables(self._counted(connection)))
         monkeypatch.setattr(hmac, "digest", digest)
 
     def _counted(self, connection: Connection) -> Any:
