@@ -14,6 +14,7 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
+from oa_platform.health.failures import surviving
 from oa_platform.tasks.ending import cancel_and_wait
 from oa_platform.telemetry.metrics import TLS_NOT_AFTER, TLS_RELOADS, show_at_zero
 from oa_platform.tls.pair import Contents, Pair, PairFiles, pair_of, read_contents
@@ -66,7 +67,8 @@ class Certificates:
     async def _watch(self) -> None:
         while True:
             await self._clock.sleep(self._interval_s)
-            await self.look()
+            with surviving(_log, "certificates_not_looked_at", certificate=self._files.name):
+                await self.look()
 
     async def _take(self, contents: Contents) -> None:
         pair = await asyncio.to_thread(pair_of, self._files, contents, self._clock.now())
