@@ -141,7 +141,7 @@ def test_what_is_at_fault_in_a_large_body_is_found_without_trying_each_part(
     tried: list[object] = []
     parse = json_format.ParseDict
 
-    def counted(part: object, message: Message) -> Message:
+    def counted(part: dict[str, object], message: Message) -> Message:
         tried.append(part)
         return parse(part, message)
 
