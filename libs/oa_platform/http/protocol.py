@@ -77,10 +77,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection. The limits hold for each request; subclasses may have others.
 
     `max_head_bytes` is also the limit of everything else that is no part of a body, such as trailers. Within
-    `head_timeout_s` a head has to be complete, and within `body_timeout_s` the rest of a body that was answered before
-    it was complete. Until then, the application limits the time of a body. A client that takes nothing of an answer for
-    `answer_timeout_s` is given up: otherwise the connection would stay, even after it was closed, because what was
-    written goes out first.
+    `head_timeout_s` a head has to be complete, and before the first one a TLS handshake; and within `body_timeout_s`
+    the rest of a body that was answered before it was complete. Until then, the application limits the time of a body.
+    A client that takes nothing of an answer for `answer_timeout_s` is given up: otherwise the connection would stay,
+    even after it was closed, because what was written goes out first.
     """
 
     max_head_bytes: ClassVar[int] = 16 * 1024

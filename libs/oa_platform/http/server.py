@@ -99,6 +99,23 @@ class _EmbeddedServer(uvicorn.Server):
     def capture_signals(self) -> Generator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on `sockets`, with a limit for TLS handshakes: uvicorn sets none, so strangers would have a minute."""
+        config, loop = self.config, asyncio.get_running_loop()
+        protocol = cast("type[BoundedHttpProtocol]", config.http_protocol_class)
+        handshake_s = protocol.head_timeout_s if config.ssl else None
+
+        def connection() -> BoundedHttpProtocol:
+            return protocol(config, self.server_state, self.lifespan.state)
+
+        self.servers = []
+        for listener in sockets or ():
+            server = await loop.create_server(
+                connection, sock=listener, ssl=config.ssl, ssl_handshake_timeout=handshake_s, backlog=config.backlog
+            )
+            self.servers.append(server)
+        self.started = True
+
 
 def bind(address: Address, variable: str) -> socket.socket:
     """A bound socket; raises Refusal: port_in_use, or invalid_setting for an address that isn't this machine's."""

@@ -26,6 +26,7 @@ from oa_platform.auth.jwks import JwksCache
 from oa_platform.auth.keys import generate_key, to_jwks
 from oa_platform.config.parsers import Address, Secret
 from oa_platform.config.shared import EdgeTlsSettings, JwksSettings, TlsSettings
+from oa_platform.http.protocol import BoundedHttpProtocol
 from oa_platform.http.server import HttpServer
 from oa_platform.rpc.client import open_channel
 from oa_platform.rpc.renewed import RenewedChannel
@@ -266,6 +267,30 @@ async def test_the_edge_shows_its_certificate_and_changes_it_while_connections_s
         async with plain_http(timeout_s=PATIENCE_S) as plain:
             with pytest.raises(httpx.RemoteProtocolError):
                 await plain.get(f"http://localhost:{server.port}/")
+
+
+async def test_a_stranger_who_shakes_no_hands_has_the_time_of_a_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, limits = asyncio.get_running_loop(), list[float]()
+    create_server = loop.create_server
+
+    async def noted(*arguments: Any, **named: Any) -> asyncio.Server:
+        limits.append(named["ssl_handshake_timeout"])
+        return await create_server(*arguments, **named)
+
+    monkeypatch.setattr(loop, "create_server", noted)
+    cert_file, key_file = AUTHORITY.issue().write(tmp_path)
+    settings = EdgeTlsSettings(cert_file=cert_file, key_file=key_file, reload_interval_ms=NEVER_MS)
+    protocol = type("Hasty", (BoundedHttpProtocol,), {"head_timeout_s": 0.2})
+    async with edge_protection(settings, TlsSettings(), SystemClock()) as edge:
+        app = Starlette(routes=[Route("/", _hello)])
+        address = Address(LOOPBACK, 0)
+        async with HttpServer(app, address, variable="X", protocol=protocol, protection=edge) as server:
+            reader, writer = await asyncio.open_connection(LOOPBACK, server.port)
+            assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+            writer.close()
+    assert limits == [0.2], "not the minute that asyncio gives by itself"
 
 
 async def test_controls_keys_are_fetched_by_https_from_an_authority_of_ours(tmp_path: Path) -> None:
