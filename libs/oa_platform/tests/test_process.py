@@ -355,6 +355,28 @@ def test_readiness_goes_first_and_a_second_signal_ends_it(first: signal.Signals,
     assert records[-1]["event"] == "second_signal"
 
 
+@pytest.mark.parametrize("second", STOP_SIGNALS)
+def test_two_signals_at_once_end_the_lame_duck_and_not_the_process(second: signal.Signals) -> None:
+    with _service(OA_LAME_DUCK_S="600") as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGSTOP)
+        service.process.send_signal(signal.SIGTERM if second != signal.SIGTERM else signal.SIGINT)
+        service.process.send_signal(second)
+        service.process.send_signal(signal.SIGCONT)
+        code, records, lines, _ = service.end()
+    assert (code, lines) == (0, ["stopped second", "stopped first"])
+    assert records[-1]["event"] == "stopped"
+
+
+def test_a_thread_that_does_not_end_is_not_waited_for_beyond_the_deadline() -> None:
+    with _service(SAMPLE_MODE="thread", **_drain_of("0.5")) as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGTERM)
+        code, records, lines, _ = service.end()
+    assert (code, lines) == (1, ["stopped second", "stopped first"])
+    assert records[-1]["event"] == "end_too_slow"
+
+
 def test_a_lame_duck_takes_new_connections_until_a_second_signal() -> None:
     with _service(OA_LAME_DUCK_S="600") as service:
         service.until(200)
