@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -27,7 +28,7 @@ from oa_platform.health.readiness import Readiness
 from oa_platform.http.proxies import NO_PROXY_OPTION
 from oa_platform.process.descriptors import MANY
 from oa_platform.process.lifecycle import EXIT_REFUSED, Process, _report
-from oa_platform.process.signals import STOP_SIGNALS
+from oa_platform.process.signals import STOP_SIGNALS, _leave_terminal
 from oa_testing.peers.authority import Authority
 from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
@@ -419,6 +420,15 @@ def test_a_third_signal_ends_the_drain_of_a_lame_duck() -> None:
         next(line for line in service.process.stdout if '"draining"' in line)
         service.process.send_signal(signal.SIGTERM)
         assert service.end()[0] == 130
+
+
+def test_a_hangup_is_heard_in_a_process_without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "open", none_left)
+        _leave_terminal()
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:
