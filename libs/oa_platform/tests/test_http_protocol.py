@@ -367,8 +367,7 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_given_up(last: bytes
         BoundedHttpProtocol.connection_lost(connection, error)
         lost.set()
 
-    limits = {"answer_timeout_s": 0.2, "connection_lost": connection_lost}
-    async with serving(**limits) as server:
+    async with serving(answer_timeout_s=0.2, connection_lost=connection_lost) as server:
         with socket.socket() as peer:
             peer.setblocking(False)
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -185,7 +185,7 @@ async def test_a_look_that_breaks_is_not_the_last_one(files: PairFiles, monkeypa
             await eventually(lambda: bool(asked))
         AUTHORITY.issue().write(files.certificate.parent)
         await eventually(lambda: certificates.current is not before)
-    assert "certificates_not_looked_at" in [entry["event"] for entry in logs]
+    assert "certificate_not_looked_at" in [entry["event"] for entry in logs]
 
 
 async def test_what_expires_first_of_the_chain_counts(files: PairFiles) -> None:

@@ -14,7 +14,6 @@ import structlog
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
-from oa_platform.health.failures import surviving
 from oa_platform.tasks.ending import cancel_and_wait
 from oa_platform.telemetry.metrics import TLS_NOT_AFTER, TLS_RELOADS, show_at_zero
 from oa_platform.tls.pair import Contents, Pair, PairFiles, pair_of, read_contents
@@ -67,8 +66,11 @@ class Certificates:
     async def _watch(self) -> None:
         while True:
             await self._clock.sleep(self._interval_s)
-            with surviving(_log, "certificates_not_looked_at", certificate=self._files.name):
+            try:
                 await self.look()
+            except Exception as error:  # noqa: BLE001 - the next look may succeed, and without one nobody would notice
+                TLS_RELOADS.labels(self._files.name, "failed").inc()
+                _log.error("certificate_not_looked_at", certificate=self._files.name, exc_info=error)
 
     async def _take(self, contents: Contents) -> None:
         pair = await asyncio.to_thread(pair_of, self._files, contents, self._clock.now())
