@@ -245,6 +245,8 @@ async def _start(settings: S, start: Callable[[S, Process], Awaitable[None]], pr
     deadline_s = settings.process.start_deadline_s
     try:
         await asyncio.wait({starting, stopping}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+        if starting.cancelled():
+            raise RuntimeError("the start was canceled, and nobody had asked for that")
         if starting.done():
             starting.result()
             return True

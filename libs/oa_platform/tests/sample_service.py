@@ -79,6 +79,9 @@ async def start(settings: SampleSettings, process: Process) -> None:
         await asyncio.Event().wait()
     if mode == "refuse":
         raise Refusal("unavailable", "The database is\naway.", field="OA_DATABASE_URL")
+    if mode == "canceled":
+        await process.enter(Part("first"))
+        raise asyncio.CancelledError  # as when a call is waited for that somebody else gives up
     if mode == "break":
         raise ValueError("broken")
     await process.enter(Part("first", {"slow_drain": 60, "no_drain": 1e6}.get(mode, 0)))

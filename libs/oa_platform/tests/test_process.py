@@ -307,6 +307,14 @@ def test_a_defect_ends_the_process_with_a_log(mode: str, event: str) -> None:
     assert "ValueError: broken" in record["exception"]
 
 
+def test_a_start_that_ends_by_a_cancel_from_within_is_a_defect_and_is_drained() -> None:
+    with _service(SAMPLE_MODE="canceled") as service:
+        code, records, lines, err = service.end()
+    assert (code, lines, err) == (1, ["stopped first"], "")
+    (record,) = [record for record in records if record["event"] == "start_failed"]
+    assert "nobody had asked for that" in record["exception"]
+
+
 async def test_background_work_that_ends_by_a_cancel_from_within_ends_the_process() -> None:
     """Nobody would notice that it is not done any more."""
 

@@ -97,6 +97,12 @@ def _no_authority(files: PairFiles) -> None:
     replace_file(files.authorities, b"")
 
 
+def _authorities_of_the_past(files: PairFiles) -> None:
+    assert files.authorities
+    past = [Authority(lives=timedelta(days=-days)).certificate for days in (1, 2)]
+    replace_file(files.authorities, b"".join(past))
+
+
 SPOILED = [
     (_expired, "CERT", "holds a certificate that expired at "),
     (_not_yet, "CERT", "holds a certificate that is valid from "),
@@ -110,6 +116,7 @@ SPOILED = [
     (_no_key, "KEY", "can't be read (No such file or directory)"),
     (_world_readable, "KEY", "every user of the machine can read"),
     (_no_authority, "CA", "without certificates in PEM form"),
+    (_authorities_of_the_past, "CA", "holds only authorities that have expired"),
 ]
 
 
@@ -158,6 +165,13 @@ async def test_authorities_may_have_comments_in_any_encoding(files: PairFiles, c
         await certificates.look()
         assert certificates.current is not before
         assert len(certificates.current.trust.get_ca_certs()) == len(before.trust.get_ca_certs())
+
+
+async def test_an_authority_that_has_expired_may_stand_beside_the_next_one(files: PairFiles) -> None:
+    assert files.authorities
+    replace_file(files.authorities, Authority(lives=timedelta(days=-1)).certificate + files.authorities.read_bytes())
+    async with _certificates(files) as certificates:
+        assert certificates.current.authorities == files.authorities.read_bytes()
 
 
 async def test_a_change_is_taken_up_by_itself(files: PairFiles) -> None:

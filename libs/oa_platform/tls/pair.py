@@ -87,6 +87,7 @@ def pair_of(files: PairFiles, contents: Contents, now: datetime) -> Pair:
     _check_key(variables, contents.key, certificates[0])
     _check_time(variables.certificate, certificates, now)
     authorities = _certificates(contents.authorities, variables.authorities) if files.authorities else []
+    _check_not_all_expired(variables.authorities, authorities, now)
     return Pair(
         chain=contents.certificate,
         key=contents.key,
@@ -158,6 +159,13 @@ def _check_time(variable: str, certificates: list[x509.Certificate], now: dateti
         if now < begin:
             message = f"{variable} holds a certificate that is valid from {begin:%Y-%m-%dT%H:%M:%SZ}; check the clocks"
             raise Refusal("invalid_setting", message, field=variable)
+
+
+def _check_not_all_expired(variable: str, authorities: list[x509.Certificate], now: datetime) -> None:
+    """An authority that has expired may stand beside the next one."""
+    if authorities and all(now >= authority.not_valid_after_utc for authority in authorities):
+        message = f"{variable} holds only authorities that have expired; no handshake would succeed: add the next one"
+        raise Refusal("invalid_setting", message, field=variable)
 
 
 def _server_context(files: PairFiles) -> ssl.SSLContext:
