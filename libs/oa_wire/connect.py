@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from oa_base.refusal import Refusal
 from oa_wire.status import from_code, from_status_bytes, to_status
-from oa_wire.strict.text import read_any_base64, read_json
+from oa_wire.strict.text import check_whole, read_any_base64, read_json
 
 PROTO = "application/proto"
 """The content type of requests and answers in protobuf."""
@@ -102,7 +102,9 @@ def from_connect(http_status: int, body: bytes, retry_after_ms: int = 0) -> Refu
 
 def _error_object(body: bytes) -> dict[str, Any] | None:
     try:
-        error = read_json(body)
+        text = body.decode()
+        check_whole(text)  # half a character could neither be shown nor sent on
+        error = read_json(text)
     except ValueError:
         return None
     return error if isinstance(error, dict) and isinstance(error.get("code"), str) else None

@@ -77,6 +77,12 @@ def _no_schema(message: str) -> Refusal:
     return Refusal("invalid_value", message)
 
 
+_VALUES = frozenset({"const", "default", "enum", "examples"})
+"""Keywords that hold values: whatever is in them is no schema."""
+_NAMED = frozenset({"properties", "$defs", "patternProperties", "dependentSchemas"})
+"""Keywords that hold schemas by name. A name may be that of a keyword."""
+
+
 def _check_references(root: Any) -> None:
     waiting = [root]
     while waiting:
@@ -87,7 +93,11 @@ def _check_references(root: Any) -> None:
                 raise _no_schema("the schema refers to another document; put what it needs under $defs")
             if part is not root and isinstance(part.get("$id"), str):
                 raise _no_schema("the schema holds a schema with an $id; leave the $id out")
-            waiting.extend(part.values())
+            for keyword, inner in part.items():
+                if keyword in _NAMED and isinstance(inner, dict):
+                    waiting.extend(inner.values())
+                elif keyword not in _VALUES:
+                    waiting.append(inner)
         elif isinstance(part, list):
             waiting.extend(part)
 
@@ -183,7 +193,7 @@ def _const(check: _Check, schema: Any, value: Any, path: str) -> Fault | None:
 def _ref(check: _Check, schema: Any, value: Any, path: str) -> Fault | None:
     target = check.root
     reference = schema["$ref"]
-    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")) or "%" in reference:
         return None
     check.spend(reference.count("/") + len(reference) // CHARS_OF_STEP)
     for step in reference.split("/")[1:]:
@@ -227,8 +237,15 @@ def _one_of(keyword: str) -> Callable[[_Check, Any, Any, str], Fault | None]:
 
 def _member(path: str, name: str) -> str:
     plain = len(name) <= MAX_NAME_CHARS and name.isidentifier() and name.isascii()
-    longer = f"{path}.{name}" if plain else f"{path}[{name[:MAX_NAME_CHARS]!a}]"
-    return longer if len(longer) <= MAX_PATH_CHARS else path
+    return _longer(path, f".{name}" if plain else f"[{name[:MAX_NAME_CHARS]!a}]")
+
+
+def _element(path: str, index: int) -> str:
+    return _longer(path, f"[{index}]")
+
+
+def _longer(path: str, step: str) -> str:
+    return f"{path}{step}" if len(path) + len(step) <= MAX_PATH_CHARS else path
 
 
 def _properties(check: _Check, schema: Any, value: Any, path: str) -> Fault | None:
@@ -274,7 +291,7 @@ def _items(check: _Check, schema: Any, value: Any, path: str) -> Fault | None:
     if not isinstance(value, list):
         return None
     for index in range(_prefix(schema), len(value)):
-        if fault := check.fault(schema["items"], value[index], f"{path}[{index}]"):
+        if fault := check.fault(schema["items"], value[index], _element(path, index)):
             return fault
     return None
 
@@ -284,7 +301,7 @@ def _prefix_items(check: _Check, schema: Any, value: Any, path: str) -> Fault | 
     if not isinstance(parts, list) or not isinstance(value, list):
         return None
     for index, (part, item) in enumerate(zip(parts, value, strict=False)):
-        if fault := check.fault(part, item, f"{path}[{index}]"):
+        if fault := check.fault(part, item, _element(path, index)):
             return fault
     return None
 

@@ -70,6 +70,12 @@ class EdgeSettings:
     body_timeout_s: float = setting(
         "OA_HTTP_BODY_TIMEOUT_S", number(0.05, 600), 15.0, doc="Maximum time for a request's body to arrive."
     )
+    answer_timeout_s: float = setting(
+        "OA_HTTP_ANSWER_TIMEOUT_S",
+        number(0.05, 600),
+        60.0,
+        doc="Maximum time for which a caller takes nothing of an answer that waits for it. Linux has this limit.",
+    )
     call_timeout_s: float = setting(
         "OA_HTTP_CALL_TIMEOUT_S",
         number(0.05, 600),

@@ -492,7 +492,9 @@ def _handlers(settings: ControlSettings, cases: UseCases) -> Handlers:
 def _http_server(settings: ControlSettings, app: ASGIApp, protection: Protection) -> HttpServer:
     limits = settings.edge
     connections = Connections(limits.max_connections, limits.max_connections_of_network, settings.proxies.trusted)
-    protocol = limited_protocol(limits.max_head_bytes, limits.head_timeout_s, limits.body_timeout_s, connections)
+    protocol = limited_protocol(
+        limits.max_head_bytes, limits.head_timeout_s, limits.body_timeout_s, limits.answer_timeout_s, connections
+    )
     return HttpServer(
         app,
         limits.address,

@@ -243,7 +243,7 @@ async def serve(folder: str) -> None:
     handlers, nothing = dict.fromkeys(open_methods, answer), cast("Any", None)
     edge = Edge(open_methods, handlers, cast("Any", _OpenGate()), nothing, limits, clock, cast("Any", _Unrecorded()))
     app = around(edge_app(edge, dict, clock, (), 1 << 20))
-    protocol = limited_protocol(1 << 20, 60.0, 60.0, Connections(MANY, MANY))
+    protocol = limited_protocol(1 << 20, 60.0, 60.0, 60.0, Connections(MANY, MANY))
     async with HttpServer(app, Address("127.0.0.1", 0), variable="OA_HTTP_ADDRESS", protocol=protocol) as server:
         told = message_type("ServerCompatResponse")(host="127.0.0.1", port=server.port).SerializeToString()
         sys.stdout.buffer.write(len(told).to_bytes(4, "big") + told)

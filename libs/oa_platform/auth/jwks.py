@@ -26,6 +26,7 @@ from oa_base.refusal import Refusal
 from oa_platform.auth.keys import from_jwks, thumbprint, to_jwks
 from oa_platform.config.shared import JwksSettings
 from oa_platform.health.clock_watch import CLOCK_HEADER, CONTROL, ClockWatch, Moment
+from oa_platform.health.failures import surviving
 from oa_platform.tasks.ending import cancel_and_wait
 from oa_platform.telemetry.metrics import JWKS_FETCHES, show_at_zero
 from oa_platform.tls.protection import PLAIN, Protection
@@ -109,7 +110,8 @@ class JwksCache:
     async def _keep_fresh(self) -> None:
         while True:
             await self._until_due()
-            await self._refresh()
+            with surviving(_log, "jwks_not_refreshed"):
+                await self._refresh()
 
     async def _until_due(self) -> None:
         """Wait for the next refresh. It is due early while there are no keys, because nothing can be verified then, and
@@ -164,10 +166,12 @@ class JwksCache:
 
     def _read_file(self) -> Mapping[str, Ed25519PublicKey]:
         path = self._settings.cache_file
-        if path is None or not path.exists():
+        if path is None:
             return {}
         try:
             return from_jwks(read_json(path.read_bytes()))
+        except FileNotFoundError:
+            return {}
         except (OSError, ValueError) as error:
             _log.warning("jwks_file_unreadable", path=str(path), error=type(error).__name__)
             return {}

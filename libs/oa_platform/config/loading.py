@@ -209,7 +209,7 @@ def _read(one: Setting[T], env: Mapping[str, str], service: str) -> T:
             return _with_source(_parsed(one.parser, text), one, env)
         except ValueError as error:
             hidden = one.parser.secret or "@" in text  # a URL may hold a password before its @
-            shown = "" if hidden else f" is {text[:80]!r}, but it"
+            shown = "" if hidden or one.parser.mistaken_for_secret else f" is {text[:80]!r}, but it"
             detail = f" ({error})" if str(error) and not hidden else ""
             raise ValueError(f"{one.variable}{shown} must be {one.parser.expects}{detail}") from None
     if isinstance(one.default, DefaultFrom):

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from oa_platform.config.dsn import check_database_url
 from oa_platform.config.ports import HIGHEST_PORT
@@ -21,6 +21,8 @@ _MAPPED_BITS = 96
 _WEB_ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9.-]{1,253})(?::(?P<port>[0-9]{1,5}))?", re.ASCII | re.IGNORECASE
 )
+_NOT_IN_URL = re.compile(r"[?#\s\x00-\x20\x7f]")
+"""What begins a query or a fragment, and what no URL holds."""
 _WEB_PORTS = {"http": 80, "https": 443}
 MAX_TOKENS = 2
 """Maximum number of tokens of one service that are accepted at a time: the old one and the new one."""
@@ -33,6 +35,8 @@ class Parser(Generic[T]):
     parse: Callable[[str], T]
     expects: str
     secret: bool = False
+    mistaken_for_secret: bool = False
+    """Whether a wrong text is not shown either, because somebody may have given a secret in its place."""
 
 
 @dataclass(frozen=True)
@@ -248,12 +252,22 @@ def _family(host: str) -> int:
         raise ValueError("several are IP addresses; give a name alone, and let DNS resolve it to all of them") from None
 
 
+def _url_parts(given: str, *schemes: str) -> SplitResult:
+    """The parts of a URL of one of `schemes`, with a host and without query and fragment. Raises ValueError.
+
+    `urlsplit` removes line breaks, and reads a port only when it is asked for it.
+    """
+    parts = urlsplit(given)
+    if parts.scheme not in schemes or not parts.hostname or parts.port == 0 or _NOT_IN_URL.search(given):
+        raise ValueError
+    return parts
+
+
 def http_url() -> Parser[str]:
     """An http(s) URL without credentials, query or trailing slash."""
 
     def parse(given: str) -> str:
-        parts = urlsplit(given)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+        if "@" in _url_parts(given, "http", "https").netloc:
             raise ValueError
         return given.rstrip("/")
 
@@ -285,8 +299,8 @@ def proxy_url() -> Parser[Secret]:
     """An HTTP proxy; secret, because it may hold a password."""
 
     def parse(given: str) -> Secret:
-        parts = urlsplit(given)
-        if parts.scheme != "http" or not parts.hostname or not parts.port or parts.path.strip("/") or parts.query:
+        parts = _url_parts(given, "http")
+        if not parts.port or parts.path.strip("/"):
             raise ValueError
         return Secret(given.rstrip("/"))
 
@@ -297,8 +311,7 @@ def nats_url() -> Parser[Secret]:
     """A NATS server; secret, because it may hold a password or a token."""
 
     def parse(given: str) -> Secret:
-        parts = urlsplit(given)
-        if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.path.strip("/") or parts.query:
+        if _url_parts(given, "nats", "tls").path.strip("/"):
             raise ValueError
         return Secret(given.rstrip("/"))
 
@@ -339,7 +352,7 @@ def service_hashes() -> Parser[Mapping[str, str]]:
     expects = (
         f"a list like control=<sha256 in hex>,khala_gateway=<sha256 in hex>, with at most {MAX_TOKENS} for a service"
     )
-    return Parser(parse, expects)
+    return Parser(parse, expects, mistaken_for_secret=True)
 
 
 def service_certificates() -> Parser[Mapping[str, str]]:

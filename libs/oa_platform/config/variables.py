@@ -118,6 +118,7 @@ VARIABLES = frozenset(
         "OA_HMAC_KEY",
         "OA_HOME",
         "OA_HTTP_ADDRESS",
+        "OA_HTTP_ANSWER_TIMEOUT_S",
         "OA_HTTP_BODY_TIMEOUT_S",
         "OA_HTTP_CALL_TIMEOUT_S",
         "OA_HTTP_DRAIN_S",

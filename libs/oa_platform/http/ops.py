@@ -49,7 +49,7 @@ def ops_server(settings: OpsSettings, service: str, readiness: Readiness, protec
 
 
 class _OpsProtocol(BoundedHttpProtocol):
-    """Where all places are taken, the newest connection gets that of the oldest that waits for no answer: a probe must
+    """Where all places are taken, the newest connection gets that of the oldest on which no probe waits: a probe must
     come through, whatever somebody else keeps open."""
 
     max_connections: ClassVar[int]
@@ -57,7 +57,17 @@ class _OpsProtocol(BoundedHttpProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._begun_s = self.loop.time()
-        others = [one for one in self.connections if one is not self and not one.transport.is_closing()]
-        if len(others) >= self.max_connections:
-            idle = (one for one in others if isinstance(one, _OpsProtocol) and not one.is_answering)
-            min(idle, key=lambda one: one._begun_s, default=self).transport.close()
+        self._has_place = True
+        others = [one for one in self.connections if isinstance(one, _OpsProtocol) and one._has_place]
+        if len(others) > self.max_connections:
+            left = (one for one in others if one is not self and not one._is_probe)
+            min(left, key=lambda one: one._begun_s, default=self)._leave()
+
+    @property
+    def _is_probe(self) -> bool:
+        """Whether it waits for the answer to one request, and takes what comes."""
+        return self.is_answering and not self.pipeline and not self.flow.write_paused
+
+    def _leave(self) -> None:
+        self._has_place = False
+        self.transport.abort()  # to close it would be to wait until all is taken that was written

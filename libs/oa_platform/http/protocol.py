@@ -7,6 +7,8 @@ an answer in two pieces.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from http import HTTPStatus
 from typing import ClassVar, cast
 
@@ -76,18 +78,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     `max_head_bytes` is also the limit of everything else that is no part of a body, such as trailers. Within
     `head_timeout_s` a head has to be complete, and within `body_timeout_s` the rest of a body that was answered before
-    it was complete. Until then, the application limits the time of a body.
+    it was complete. Until then, the application limits the time of a body. A client that takes nothing of an answer for
+    `answer_timeout_s` is given up: otherwise the connection would stay, even after it was closed, because what was
+    written goes out first.
     """
 
     max_head_bytes: ClassVar[int] = 16 * 1024
     head_timeout_s: ClassVar[float] = 10.0
     body_timeout_s: ClassVar[float] = 15.0
+    answer_timeout_s: ClassVar[float] = 60.0
     keeps_connections: ClassVar[bool] = True
     """Whether a connection stays open after an answer, for the next request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for the first head with the connection."""
         super().connection_made(transport)
+        _limit_unread(transport, self.answer_timeout_s)
         self._in_head = False
         self._in_body = False
         self._is_ended = False
@@ -262,3 +268,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _newest(self) -> RequestResponseCycle | None:
         """The newest request whose head is complete. uvicorn's type for it forgets the time before the first one."""
         return cast("RequestResponseCycle | None", self.cycle)
+
+
+def _limit_unread(transport: asyncio.Transport, limit_s: float) -> None:
+    """Let the system end a connection whose other end takes nothing, or is gone, for that long while something waits
+    for it. Systems without such a limit (RFC 5482) keep such a connection."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    connection = transport.get_extra_info("socket")
+    if option is not None and connection is not None:
+        with contextlib.suppress(OSError):  # it is gone already
+            connection.setsockopt(socket.IPPROTO_TCP, option, max(1, int(limit_s * 1000)))

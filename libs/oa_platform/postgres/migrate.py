@@ -157,6 +157,8 @@ def read_directory(directory: Path) -> list[Migration]:
                 "CONCURRENTLY is one CREATE INDEX CONCURRENTLY IF NOT EXISTS, or one DROP INDEX CONCURRENTLY IF EXISTS"
             )
         found.append(migration)
+    if not found:
+        raise _refused(f"{directory} holds no migrations; name the one of the service that does")
     for expected, migration in enumerate(found, start=1):
         if migration.number != expected:
             raise _refused(f"{migration.name} stands where number {expected:04} should; renumber it")

@@ -32,8 +32,8 @@ works. On SIGTERM, SIGINT or SIGHUP, a service first reports itself unready (/re
 still take new work for `OA_LAME_DUCK_S`, so that balancers can notice; then it drains. A second signal ends that wait;
 a signal during the drain ends the process at once (`oa_platform.process.signals`).
 
-Exit codes: 0 after a drain, 1 when something broke or the drain took too long, 2 when the start was refused (one line
-on stderr says why), 130 after a signal in the drain.
+Exit codes: 0 after a drain, 1 when something broke, or when the drain or what follows it took too long, 2 when the
+start was refused (one line on stderr says why), 130 after a signal in the drain.
 '''
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
@@ -118,19 +120,20 @@ class Process:
         task.add_done_callback(self._ended)
         self._parts.push_async_callback(cancel_and_wait, task)  # `_ended` has logged its error
 
-    def stop(self) -> None:
-        """Begin to stop."""
+    def stop(self, *, waits: bool = False) -> None:
+        """Begin to stop. `waits`: as a lame duck at first."""
+        self._waits = waits
         self.stopping.set()
 
     def hurry(self) -> bool:
-        """Begin the drain now if the process waits as a lame duck; False if it doesn't."""
+        """Begin the drain now if the process waits as a lame duck, or is about to; False if it doesn't."""
         waits, self._waits = self._waits, False
         self._hurry.set()
         return waits
 
     async def lame_duck(self, wait_s: float) -> None:
         """Report the process as unready, and go on serving for `wait_s`, or until told to hurry."""
-        self.readiness.phase, self._waits = "draining", True
+        self.readiness.phase = "draining"
         for part in self._advertised:
             await part.withdraw()
         _log.info("lame_duck", wait_s=wait_s)
@@ -205,7 +208,7 @@ async def _run(settings: S, start: Callable[[S, Process], Awaitable[None]], cloc
 
     def told(number: signal.Signals) -> None:
         _log.info("signal", signal=number.name)
-        process.stop()
+        process.stop(waits=settings.process.lame_duck_s > 0 and readiness.phase == "running")
 
     with stop_signals(told, lambda number: _log.warning("second_signal", signal=number.name), skip=process.hurry):
         return await _started_and_drained(settings, start, process)
@@ -242,6 +245,8 @@ async def _start(settings: S, start: Callable[[S, Process], Awaitable[None]], pr
     deadline_s = settings.process.start_deadline_s
     try:
         await asyncio.wait({starting, stopping}, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+        if starting.cancelled():
+            raise RuntimeError("the start was canceled, and nobody had asked for that")
         if starting.done():
             starting.result()
             return True
@@ -265,6 +270,28 @@ async def _drain(process: Process, deadline_s: float) -> int:
     process.readiness.phase = "draining"
     process.stopping.set()
     _log.info("draining", deadline_s=deadline_s)
+    began_s = time.monotonic()
+    try:
+        return await _close(process, deadline_s)
+    finally:
+        _end_within(deadline_s - (time.monotonic() - began_s), deadline_s)
+
+
+def _end_within(left_s: float, deadline_s: float) -> None:
+    """End the process when the rest of the deadline is over, whatever still keeps it: a thread that does not end, for
+    example, or a collector of traces that does not answer."""
+
+    def end() -> None:
+        if left_s > 0:  # otherwise the drain was too slow, which is said
+            _log.error("end_too_slow", deadline_s=deadline_s)
+        os._exit(EXIT_BROKEN)
+
+    timer = threading.Timer(max(left_s, _LATE_PART_S), end)
+    timer.daemon = True
+    timer.start()
+
+
+async def _close(process: Process, deadline_s: float) -> int:
     closing = asyncio.ensure_future(process.close())
     await asyncio.wait({closing}, timeout=deadline_s)
     if not closing.done():

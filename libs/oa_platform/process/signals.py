@@ -79,7 +79,10 @@ def _ignored_by_nohup(number: signal.Signals) -> bool:
 
 def _leave_terminal() -> None:
     """Leave a terminal that is gone or about to go: output to it must not fail and so break the drain."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    try:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+    except OSError:  # no descriptor is left; the signal is heard all the same
+        return
     for fd in (0, 1, 2):
         with contextlib.suppress(OSError):
             if stat.S_ISCHR(os.fstat(fd).st_mode):  # one that is gone no longer says that it is a terminal

@@ -148,11 +148,19 @@ def _capture(logger: _Logger, method: str, event: Event) -> tuple[tuple[Event], 
 def _rendering(settings: LogSettings, service: str) -> Callable[[Event], str]:
     processors = [_add_service(service), *_render(settings)]
 
-    def render(event: Event) -> str:
+    def shown(event: Event) -> str:
         value: Any = event
         for processor in processors:
             value = processor(None, "", value)
         return str(value)
+
+    def render(event: Event) -> str:
+        name = str(event.get("event"))
+        try:
+            return shown(event)
+        except Exception as error:  # noqa: BLE001 - a value that can't be shown must end neither the work nor other records
+            about = {"event": "record_not_shown", "of": name, "error": type(error).__name__}
+            return shown({**about, "level": "error", "timestamp": time.time()})
 
     return render
 

@@ -6,6 +6,7 @@ before_imports()
 
 import asyncio  # noqa: E402
 import os  # noqa: E402
+import threading  # noqa: E402
 from collections.abc import AsyncIterator  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from typing import Any, ClassVar  # noqa: E402
@@ -62,6 +63,8 @@ async def _work(mode: str) -> None:
     await asyncio.sleep(0.1)
     if mode == "background_fails":
         raise ValueError("broken")
+    if mode == "thread":
+        await asyncio.to_thread(threading.Event().wait)
     await asyncio.Event().wait()
 
 
@@ -76,6 +79,9 @@ async def start(settings: SampleSettings, process: Process) -> None:
         await asyncio.Event().wait()
     if mode == "refuse":
         raise Refusal("unavailable", "The database is\naway.", field="OA_DATABASE_URL")
+    if mode == "canceled":
+        await process.enter(Part("first"))
+        raise asyncio.CancelledError  # as when a call is waited for that somebody else gives up
     if mode == "break":
         raise ValueError("broken")
     await process.enter(Part("first", {"slow_drain": 60, "no_drain": 1e6}.get(mode, 0)))

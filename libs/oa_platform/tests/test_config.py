@@ -179,3 +179,10 @@ def test_keys_that_are_fetched_less_often_than_said_are_refused(refresh_s: str, 
         return
     with pytest.raises(Refusal, match=r"OA_JWKS_MIN_REFRESH_S \(5\) is longer than OA_JWKS_REFRESH_S \(4.9\)"):
         load(Verifier, env)
+
+
+def test_a_token_in_the_place_of_its_hash_is_not_shown() -> None:
+    refusal = _refusal({**REQUIRED, "OA_ACCEPTED_SERVICES": "control=the-token-itself"})
+    assert refusal.field == "OA_ACCEPTED_SERVICES"
+    assert "must be a list like control=<sha256 in hex>" in refusal.message
+    assert "the-token-itself" not in str(refusal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from oa_platform.http.server import KEEP_ALIVE_S, HttpServer
 from oa_testing.waiting import PATIENCE_S, eventually
 
 HEAD_BYTES = 1024
+LARGE_BYTES = 32 << 20
+"""More than the buffers of a connection hold."""
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 CHUNKED = b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -101,6 +104,8 @@ class Server:
             "headers": [[part.decode() for part in header] for header in scope["headers"]],
         }
         content = json.dumps(said).encode()
+        if scope["path"] == "/large":
+            content *= LARGE_BYTES // len(content)
         length = str(len(content)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
         if scope["path"] == "/begun":
@@ -351,6 +356,26 @@ async def test_a_connection_that_rests_is_closed_whatever_came_last() -> None:
         assert (await peer.answer()).status == 200
         await peer.send(b"\r\n")
         assert await peer.rest() == b""
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such limit")
+@pytest.mark.parametrize("last", [b"", b"connection: close\r\n"], ids=["kept", "closed"])
+async def test_a_client_that_takes_nothing_of_its_answer_is_given_up(last: bytes) -> None:
+    lost = asyncio.Event()
+
+    def connection_lost(connection: BoundedHttpProtocol, error: Exception | None) -> None:
+        BoundedHttpProtocol.connection_lost(connection, error)
+        lost.set()
+
+    async with serving(answer_timeout_s=0.2, connection_lost=connection_lost) as server:
+        with socket.socket() as peer:
+            peer.setblocking(False)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(peer, ("127.0.0.1", server.port))
+            await loop.sock_sendall(peer, b"GET /large HTTP/1.1\r\nhost: x\r\n%b\r\n" % last)
+            async with asyncio.timeout(PATIENCE_S):
+                await lost.wait()
 
 
 async def test_a_server_that_goes_away_ends_the_connections_that_are_used(server: Server) -> None:

@@ -14,6 +14,7 @@ from oa_platform.auth.jwks import JWKS_PATH, MAX_JWKS_BYTES, JwksCache
 from oa_platform.auth.keys import SigningKey, generate_key, to_jwks
 from oa_platform.config.shared import JwksSettings
 from oa_testing.clock import FakeClock
+from oa_testing.waiting import eventually
 
 SETTINGS = JwksSettings(
     control_url="http://127.0.0.1:8080",
@@ -189,3 +190,28 @@ async def test_an_answer_without_an_end_is_given_up(control: Control, clock: Fak
         cache._transport = httpx.MockTransport(control.handle)
         await clock.advance(2)
         assert await cache.public_key(control.keys[0].kid) is not None
+
+
+async def test_a_refresh_that_breaks_is_not_the_last_one(clock: FakeClock) -> None:
+    control = Control()
+
+    async def breaks_once(request: httpx.Request) -> httpx.Response:
+        if control.requests == 1:
+            control.requests += 1
+            raise RuntimeError("can't start new thread")
+        return await control.handle(request)
+
+    async with JwksCache(SETTINGS, clock, httpx.MockTransport(breaks_once)) as cache:
+        old = control.keys[0].kid
+        await clock.advance(SETTINGS.refresh_interval_s)
+        await eventually(lambda: control.requests == 2)
+        control.keys = [generate_key()]
+        await clock.advance(SETTINGS.refresh_interval_s)
+        await eventually(lambda: control.requests == 3)
+        assert await cache.public_key(old) is None
+        assert await cache.public_key(control.keys[0].kid) is not None
+
+
+async def test_a_file_whose_place_can_not_be_looked_at_is_as_none(control: Control, clock: FakeClock) -> None:
+    async with _cache(control, clock, Path("x" * 300)) as cache:
+        await cache.check()

@@ -266,3 +266,19 @@ async def test_a_new_loop_writes_what_an_ended_one_has_left(stream: io.StringIO)
     structlog.get_logger().info("second")
     await asyncio.sleep(0)
     assert [record["event"] for record in _records(stream)] == ["first", "second"]
+
+
+class _NotShown:
+    def __str__(self) -> str:
+        raise ValueError("not now")
+
+
+@pytest.mark.parametrize("value", [_NotShown(), {1: "a", "b": 2}, {(1, 2): 3}], ids=["text", "order", "key"])
+async def test_a_value_that_can_not_be_shown_takes_no_other_record_with_it(stream: io.StringIO, value: object) -> None:
+    log = structlog.get_logger()
+    log.info("before")
+    log.warning("broken", value=value)
+    log.info("behind")
+    await asyncio.sleep(0)
+    assert [record["event"] for record in _records(stream)] == ["before", "record_not_shown", "behind"]
+    assert _records(stream)[1]["of"] == "broken"

@@ -308,6 +308,7 @@ def test_a_file_with_a_statement_outside_of_a_transaction_has_only_that_one(tmp_
         (["0001_first.sql", "0001_other.sql"], "0001_other.sql stands where number 0002 should"),
         (["1_first.sql"], "1_first.sql is not named like"),
         (["0001_First.sql"], "0001_First.sql is not named like"),
+        ([], "holds no migrations; name the one of the service that does"),
     ],
     ids=str,
 )
@@ -368,6 +369,8 @@ def test_the_command_applies_once_and_refuses_a_changed_file(empty_database: Dat
     refused = _command("runtime", directory, url=empty_database.owner)
     assert refused.returncode == 2
     assert refused.stderr.startswith("migration_refused: 0001_first.sql was changed")
+    elsewhere = _command("runtime", str(tmp_path / "other"), url=empty_database.owner)
+    assert (elsewhere.returncode, elsewhere.stdout) == (2, "")
     no_url = _command("runtime", directory, url="")
     assert (no_url.returncode, no_url.stderr[:15]) == (2, "invalid_setting")
     assert _command("runtime", url=empty_database.owner).returncode == 2

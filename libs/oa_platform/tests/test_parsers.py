@@ -48,6 +48,19 @@ GOOD: list[tuple[Parser[Any], str, object]] = [
     ),
 ]
 BAD: list[tuple[Parser[Any], str]] = [
+    *(
+        (parser, url)
+        for scheme, parser in (
+            ("http", parsers.http_url()),
+            ("http", parsers.proxy_url()),
+            ("nats", parsers.nats_url()),
+        )
+        for url in (
+            *(f"{scheme}://a.example:{port}" for port in ("99999", "abc", "0")),
+            *(f"{scheme}://a.example:1{rest}" for rest in ("?", "/?", "#", "/#x", "?x=1")),
+            *(f" {scheme}://a.example:1", f"{scheme}://a. example:1", f"{scheme}://a.example:1\n", f"{scheme}://[::1"),
+        )
+    ),
     (parsers.service_certificates(), "control"),
     (parsers.service_certificates(), "control="),
     (parsers.service_certificates(), "control=a.svc,projector=a.svc"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -27,7 +28,7 @@ from oa_platform.health.readiness import Readiness
 from oa_platform.http.proxies import NO_PROXY_OPTION
 from oa_platform.process.descriptors import MANY
 from oa_platform.process.lifecycle import EXIT_REFUSED, Process, _report
-from oa_platform.process.signals import STOP_SIGNALS
+from oa_platform.process.signals import STOP_SIGNALS, _leave_terminal
 from oa_testing.peers.authority import Authority
 from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
@@ -306,6 +307,14 @@ def test_a_defect_ends_the_process_with_a_log(mode: str, event: str) -> None:
     assert "ValueError: broken" in record["exception"]
 
 
+def test_a_start_that_ends_by_a_cancel_from_within_is_a_defect_and_is_drained() -> None:
+    with _service(SAMPLE_MODE="canceled") as service:
+        code, records, lines, err = service.end()
+    assert (code, lines, err) == (1, ["stopped first"], "")
+    (record,) = [record for record in records if record["event"] == "start_failed"]
+    assert "nobody had asked for that" in record["exception"]
+
+
 async def test_background_work_that_ends_by_a_cancel_from_within_ends_the_process() -> None:
     """Nobody would notice that it is not done any more."""
 
@@ -355,6 +364,28 @@ def test_readiness_goes_first_and_a_second_signal_ends_it(first: signal.Signals,
     assert records[-1]["event"] == "second_signal"
 
 
+@pytest.mark.parametrize("second", STOP_SIGNALS)
+def test_two_signals_at_once_end_the_lame_duck_and_not_the_process(second: signal.Signals) -> None:
+    with _service(OA_LAME_DUCK_S="600") as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGSTOP)
+        service.process.send_signal(signal.SIGTERM if second != signal.SIGTERM else signal.SIGINT)
+        service.process.send_signal(second)
+        service.process.send_signal(signal.SIGCONT)
+        code, records, lines, _ = service.end()
+    assert (code, lines) == (0, ["stopped second", "stopped first"])
+    assert records[-1]["event"] == "stopped"
+
+
+def test_a_thread_that_does_not_end_is_not_waited_for_beyond_the_deadline() -> None:
+    with _service(SAMPLE_MODE="thread", **_drain_of("0.5")) as service:
+        service.until(200)
+        service.process.send_signal(signal.SIGTERM)
+        code, records, lines, _ = service.end()
+    assert (code, lines) == (1, ["stopped second", "stopped first"])
+    assert records[-1]["event"] == "end_too_slow"
+
+
 def test_a_lame_duck_takes_new_connections_until_a_second_signal() -> None:
     with _service(OA_LAME_DUCK_S="600") as service:
         service.until(200)
@@ -397,6 +428,15 @@ def test_a_third_signal_ends_the_drain_of_a_lame_duck() -> None:
         next(line for line in service.process.stdout if '"draining"' in line)
         service.process.send_signal(signal.SIGTERM)
         assert service.end()[0] == 130
+
+
+def test_a_hangup_is_heard_in_a_process_without_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "open", none_left)
+        _leave_terminal()
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -174,6 +175,25 @@ async def test_whoever_keeps_connections_open_keeps_no_probe_out(readiness: Read
         assert (await asyncio.wait_for(second.read(), PATIENCE_S)).startswith(b"HTTP/1.1 200 ")
         for writer in (closed, kept):
             writer.close()
+
+
+async def test_whoever_takes_no_answers_keeps_no_probe_out(readiness: Readiness) -> None:
+    settings = OpsSettings(address=Address(LOOPBACK, 0), max_connections=2)
+    async with ops_server(settings, "runtime", readiness) as server, AsyncExitStack() as open_sockets:
+        for _ in range(settings.max_connections):
+            await _ask_and_read_nothing(open_sockets.enter_context(socket.socket()), server.port)
+        async with plain_http(f"http://{LOOPBACK}:{server.port}") as client:
+            assert (await client.get("/livez")).status_code == 200
+
+
+async def _ask_and_read_nothing(peer: socket.socket, port: int) -> None:
+    """Ask for more than any buffer between here and the server holds, and return once the first answer has begun."""
+    loop = asyncio.get_running_loop()
+    peer.setblocking(False)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await loop.sock_connect(peer, (LOOPBACK, port))
+    await loop.sock_sendall(peer, b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n" * 1000)
+    assert await asyncio.wait_for(loop.sock_recv(peer, 1), PATIENCE_S)
 
 
 async def test_a_probe_that_waits_for_its_answer_keeps_its_place() -> None:

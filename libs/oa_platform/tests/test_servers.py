@@ -1,7 +1,6 @@
 """Which server will do, and how one is found: several hosts, read-only servers, lost commits, poolers, full servers."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -459,7 +458,14 @@ async def test_what_a_hook_raises_keeps_the_connection_from_being_used(empty_dat
 # ------------------------------------------------------------------------------------------------- poolers
 
 
-async def test_a_pooler_is_refused_with_what_to_do(empty_database: Database) -> None:
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    """A folder with one that does nothing."""
+    (tmp_path / "0001_nothing.sql").write_text("SELECT 1;")
+    return tmp_path
+
+
+async def test_a_pooler_is_refused_with_what_to_do(empty_database: Database, migrations: Path) -> None:
     async with pg_front(empty_database.port) as front:
         dsn = empty_database.owner.replace(f":{empty_database.port}/", f":{front.port}/")
         await _started(_settings(dsn))
@@ -467,7 +473,7 @@ async def test_a_pooler_is_refused_with_what_to_do(empty_database: Database) -> 
         refusals = [await _refused_start(_settings(dsn))]
         front.own_keys = True  # and the startup parameters are ignored
         refusals.append(await _refused_start(_settings(dsn)))
-        refusals.append(await _refused(migrate(dsn, "runtime", Path(os.devnull).parent)))
+        refusals.append(await _refused(migrate(dsn, "runtime", migrations)))
     for refusal in refusals:
         assert (refusal.reason, refusal.field) == ("invalid_setting", "OA_DATABASE_URL")
         assert f"answers at 127.0.0.1:{front.port}/" in refusal.message
@@ -485,7 +491,7 @@ TEMPORARY = [
 ]
 
 
-async def test_a_server_that_refuses_for_the_moment_is_waited_for(empty_database: Database, tmp_path: Path) -> None:
+async def test_a_server_that_refuses_for_the_moment_is_waited_for(empty_database: Database, migrations: Path) -> None:
     async with pg_front(empty_database.port) as front:
 
         def through(dsn: str) -> str:
@@ -495,7 +501,7 @@ async def test_a_server_that_refuses_for_the_moment_is_waited_for(empty_database
         await _started(_settings(through(empty_database.owner), start_timeout_s=60))
         assert not front.refusals
         front.refusals = [*TEMPORARY]
-        await migrate(through(empty_database.owner), "runtime", tmp_path, 60)
+        await migrate(through(empty_database.owner), "runtime", migrations, 60)
         assert not front.refusals
         front.refusals = [*TEMPORARY]
         await (await connect_admin(through(empty_database.admin))).close()
@@ -505,13 +511,14 @@ async def test_a_server_that_refuses_for_the_moment_is_waited_for(empty_database
         assert (refusal.reason, refusal.field) == ("unavailable", "OA_DATABASE_URL")
 
 
-async def test_a_start_that_waits_for_the_database_says_so_once(empty_database: Database, tmp_path: Path) -> None:
+async def test_a_start_that_waits_for_the_database_says_so_once(empty_database: Database, migrations: Path) -> None:
+    await migrate(empty_database.owner, "runtime", migrations)
     async with pg_front(empty_database.port) as front:
         dsn = empty_database.owner.replace(f":{empty_database.port}", f":{front.port}")
         settings = _settings(dsn, start_timeout_s=60)
         starts: tuple[Callable[[], Awaitable[object]], ...] = (
             lambda: _started(settings),
-            lambda: check_schema(settings, "runtime", tmp_path),
+            lambda: check_schema(settings, "runtime", migrations),
         )
         for start in starts:
             front.refusals = [("57P03", "no")] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
@@ -18,7 +20,7 @@ from oa_platform.config.shared import EdgeTlsSettings, TlsSettings
 from oa_platform.system.clock import SystemClock
 from oa_platform.telemetry.metrics import REGISTRY
 from oa_platform.tls.certificates import Certificates
-from oa_platform.tls.pair import SERVICE, PairFiles
+from oa_platform.tls.pair import SERVICE, Contents, PairFiles
 from oa_platform.tls.protection import Protection, edge_protection, service_protection
 from oa_testing.peers.authority import Authority, replace_file
 from oa_testing.waiting import PATIENCE_S, eventually
@@ -58,6 +60,22 @@ def _half_key(files: PairFiles) -> None:
     replace_file(files.key, files.key.read_bytes()[:50])
 
 
+def _half_a_chain(files: PairFiles) -> None:
+    replace_file(files.certificate, files.certificate.read_bytes() + Authority().certificate[:200])
+
+
+def _half_an_authority(files: PairFiles) -> None:
+    assert files.authorities
+    replace_file(files.authorities, files.authorities.read_bytes() + Authority().certificate[:200])
+
+
+def _key_of_no_known_kind(files: PairFiles) -> None:
+    """A certificate for a key of an algorithm that nobody has: another OID, of the same length."""
+    data = x509.load_pem_x509_certificate(files.certificate.read_bytes()).public_bytes(Encoding.DER)
+    strange = data.replace(bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d027f"))
+    replace_file(files.certificate, ssl.DER_cert_to_PEM_cert(strange).encode())
+
+
 def _key_of_another(files: PairFiles) -> None:
     replace_file(files.key, AUTHORITY.issue().key)
 
@@ -79,16 +97,26 @@ def _no_authority(files: PairFiles) -> None:
     replace_file(files.authorities, b"")
 
 
+def _authorities_of_the_past(files: PairFiles) -> None:
+    assert files.authorities
+    past = [Authority(lives=timedelta(days=-days)).certificate for days in (1, 2)]
+    replace_file(files.authorities, b"".join(past))
+
+
 SPOILED = [
     (_expired, "CERT", "holds a certificate that expired at "),
     (_not_yet, "CERT", "holds a certificate that is valid from "),
     (_half_written, "CERT", "without certificates in PEM form"),
+    (_half_a_chain, "CERT", "that ends within a certificate"),
+    (_half_an_authority, "CA", "that ends within a certificate"),
+    (_key_of_no_known_kind, "CERT", "for a key of a kind that is not known here"),
     (_half_key, "KEY", "is no unencrypted private key"),
     (_key_of_another, "KEY", "is the key of another certificate"),
     (_gone, "CERT", "can't be read (No such file or directory)"),
     (_no_key, "KEY", "can't be read (No such file or directory)"),
     (_world_readable, "KEY", "every user of the machine can read"),
     (_no_authority, "CA", "without certificates in PEM form"),
+    (_authorities_of_the_past, "CA", "holds only authorities that have expired"),
 ]
 
 
@@ -139,6 +167,13 @@ async def test_authorities_may_have_comments_in_any_encoding(files: PairFiles, c
         assert len(certificates.current.trust.get_ca_certs()) == len(before.trust.get_ca_certs())
 
 
+async def test_an_authority_that_has_expired_may_stand_beside_the_next_one(files: PairFiles) -> None:
+    assert files.authorities
+    replace_file(files.authorities, Authority(lives=timedelta(days=-1)).certificate + files.authorities.read_bytes())
+    async with _certificates(files) as certificates:
+        assert certificates.current.authorities == files.authorities.read_bytes()
+
+
 async def test_a_change_is_taken_up_by_itself(files: PairFiles) -> None:
     async with _certificates(files, reload_interval_ms=10) as certificates:
         before, taken = certificates.current, _metric("oa_tls_reloads_total", outcome="ok")
@@ -148,6 +183,23 @@ async def test_a_change_is_taken_up_by_itself(files: PairFiles) -> None:
         assert certificates.current.not_after > before.not_after
         assert _metric("oa_tls_not_after_seconds") == certificates.current.not_after.timestamp()
         await eventually(lambda: _metric("oa_tls_reloads_total", outcome="ok") == taken + 1)
+
+
+async def test_a_look_that_breaks_is_not_the_last_one(files: PairFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def broken(_: PairFiles) -> Contents:
+        asked.append(True)
+        raise RuntimeError("can't start new thread")
+
+    async with _certificates(files, reload_interval_ms=10) as certificates:
+        before = certificates.current
+        with monkeypatch.context() as broken_for_now, capture_logs() as logs:
+            broken_for_now.setattr("oa_platform.tls.certificates.read_contents", broken)
+            await eventually(lambda: bool(asked))
+        AUTHORITY.issue().write(files.certificate.parent)
+        await eventually(lambda: certificates.current is not before)
+    assert "certificate_not_looked_at" in [entry["event"] for entry in logs]
 
 
 async def test_what_expires_first_of_the_chain_counts(files: PairFiles) -> None:

@@ -66,7 +66,11 @@ class Certificates:
     async def _watch(self) -> None:
         while True:
             await self._clock.sleep(self._interval_s)
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001 - the next look may succeed, and without one nobody would notice
+                TLS_RELOADS.labels(self._files.name, "failed").inc()
+                _log.error("certificate_not_looked_at", certificate=self._files.name, exc_info=error)
 
     async def _take(self, contents: Contents) -> None:
         pair = await asyncio.to_thread(pair_of, self._files, contents, self._clock.now())

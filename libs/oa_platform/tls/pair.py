@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import stat
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from oa_base.refusal import Refusal
+
+_BEGIN = re.compile(rb"^-----BEGIN (?:X509 )?CERTIFICATE-----", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def pair_of(files: PairFiles, contents: Contents, now: datetime) -> Pair:
     _check_key(variables, contents.key, certificates[0])
     _check_time(variables.certificate, certificates, now)
     authorities = _certificates(contents.authorities, variables.authorities) if files.authorities else []
+    _check_not_all_expired(variables.authorities, authorities, now)
     return Pair(
         chain=contents.certificate,
         key=contents.key,
@@ -115,10 +119,14 @@ def _unreadable(variable: str, error: OSError) -> Refusal:
 
 def _certificates(pem: bytes, variable: str) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(pem)
+        found = x509.load_pem_x509_certificates(pem)
     except ValueError:
         message = f"{variable} names a file without certificates in PEM form; write the whole file anew"
         raise Refusal("invalid_setting", message, field=variable) from None
+    if len(_BEGIN.findall(pem)) > len(found):  # a reader stops at one that is not complete
+        message = f"{variable} names a file that ends within a certificate; write the whole file anew"
+        raise Refusal("invalid_setting", message, field=variable)
+    return found
 
 
 def _check_key(variables: Variables, pem: bytes, certificate: x509.Certificate) -> None:
@@ -128,7 +136,12 @@ def _check_key(variables: Variables, pem: bytes, certificate: x509.Certificate) 
     except (ValueError, TypeError, UnsupportedAlgorithm):
         message = f"{variable} names a file that is no unencrypted private key in PEM form; write the whole file anew"
         raise Refusal("invalid_setting", message, field=variable) from None
-    if _encoded(key.public_key()) != _encoded(certificate.public_key()):
+    try:
+        certified = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        message = f"{variables.certificate} holds a certificate for a key of a kind that is not known here; get another"
+        raise Refusal("invalid_setting", message, field=variables.certificate) from None
+    if _encoded(key.public_key()) != _encoded(certified):
         message = f"{variable} is the key of another certificate than {variables.certificate}; write both files anew"
         raise Refusal("invalid_setting", message, field=variable)
 
@@ -146,6 +159,13 @@ def _check_time(variable: str, certificates: list[x509.Certificate], now: dateti
         if now < begin:
             message = f"{variable} holds a certificate that is valid from {begin:%Y-%m-%dT%H:%M:%SZ}; check the clocks"
             raise Refusal("invalid_setting", message, field=variable)
+
+
+def _check_not_all_expired(variable: str, authorities: list[x509.Certificate], now: datetime) -> None:
+    """An authority that has expired may stand beside the next one."""
+    if authorities and all(now >= authority.not_valid_after_utc for authority in authorities):
+        message = f"{variable} holds only authorities that have expired; no handshake would succeed: add the next one"
+        raise Refusal("invalid_setting", message, field=variable)
 
 
 def _server_context(files: PairFiles) -> ssl.SSLContext:

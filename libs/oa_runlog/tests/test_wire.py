@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from google.protobuf import json_format, struct_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import given
@@ -16,6 +17,7 @@ from oa_base.refusal import Refusal
 from oa_runlog import events as ev
 from oa_runlog import wire
 from oa_runlog.tests import values
+from oa_runlog.wire.json_values import value_from_wire
 from openagents.common.v1 import options_pb2
 from openagents.runtime.v1 import event_pb2
 
@@ -340,3 +342,30 @@ def test_a_command_that_an_earlier_release_took_can_be_read_from_its_log() -> No
     event = wire.decode_event(wire.encode_event(values.RUN_ID, 1, 1, 0, created))
     assert event.body == ev.RunCreated(values.USER_ID, values.ORG_ID, spec)
     assert wire.decode_spec(wire.encode_spec(spec)) == spec
+
+
+class _Counted(str):
+    """A path that counts how often a longer one is made of it."""
+
+    used = 0
+
+    def __format__(self, spec: str) -> str:
+        type(self).used += 1
+        return super().__format__(spec)
+
+
+def test_a_large_value_needs_no_path_for_each_of_its_parts() -> None:
+    value = struct_pb2.Value()
+    document = {"a": [{"b": [True] * 10}] * 100}
+    json_format.ParseDict(document, value)
+    assert value_from_wire(value, _Counted("result")) == document
+    assert _Counted.used == 0
+
+
+def test_what_is_at_fault_in_a_value_is_named_by_its_path() -> None:
+    value = struct_pb2.Value()
+    json_format.ParseDict({"a": [1, {"b": [[], "x"]}]}, value)
+    value.struct_value.fields["a"].list_value.values[1].struct_value.fields["b"].list_value.values[0].ClearField("kind")
+    with pytest.raises(Refusal) as caught:
+        value_from_wire(value, "result")
+    assert (caught.value.reason, caught.value.field) == ("missing_payload", "result.a[1].b[0]")

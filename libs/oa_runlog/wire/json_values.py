@@ -39,6 +39,13 @@ def object_to_wire(value: Mapping[str, Json] | None) -> struct_pb2.Struct | None
 
 def value_from_wire(value: struct_pb2.Value, field: str) -> Json:
     """The value in a message. Raises Refusal `invalid_value` or `missing_payload`; `field` is the value's path."""
+    try:
+        return _value(value)
+    except Refusal as refusal:
+        raise refusal.under(field) from None
+
+
+def _value(value: struct_pb2.Value) -> Json:
     match value.WhichOneof("kind"):
         case "null_value":
             return None
@@ -46,22 +53,47 @@ def value_from_wire(value: struct_pb2.Value, field: str) -> Json:
             return value.bool_value
         case "number_value":
             if not math.isfinite(value.number_value):
-                raise Refusal("invalid_value", f"{field} must be a number that JSON has", field=field)
+                raise Refusal("invalid_value", "it must be a number that JSON has")
             return value.number_value
         case "string_value":
             return value.string_value
         case "struct_value":
-            return _object_from_wire(value.struct_value, field)
+            return _object(value.struct_value)
         case "list_value":
-            return [value_from_wire(v, f"{field}[{n}]") for n, v in enumerate(value.list_value.values)]
+            return _list(value.list_value)
         case _:
-            raise Refusal("missing_payload", f"{field} holds a value of no kind; set one", field=field)
+            raise Refusal("missing_payload", "it holds a value of no kind; set one")
 
 
-def _object_from_wire(value: struct_pb2.Struct, field: str) -> dict[str, Json]:
-    return {name: value_from_wire(member, f"{field}.{name}") for name, member in sorted(value.fields.items())}
+# The path is made for a refusal only. It holds names that the sender chose, of any length, and to make one for each
+# value would take as long as all of them together, once for each.
+
+
+def _list(value: struct_pb2.ListValue) -> list[Json]:
+    found: list[Json] = []
+    for number, element in enumerate(value.values):
+        try:
+            found.append(_value(element))
+        except Refusal as refusal:
+            raise refusal.under(f"[{number}]") from None
+    return found
+
+
+def _object(value: struct_pb2.Struct) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for name, member in sorted(value.fields.items()):
+        try:
+            found[name] = _value(member)
+        except Refusal as refusal:
+            raise refusal.under(name) from None
+    return found
 
 
 def optional_object(message: Any, name: str) -> dict[str, Json] | None:
     """The object in the field `name` of `message`; None when the field is absent. Raises Refusal."""
-    return _object_from_wire(getattr(message, name), name) if message.HasField(name) else None
+    if not message.HasField(name):
+        return None
+    try:
+        return _object(getattr(message, name))
+    except Refusal as refusal:
+        raise refusal.under(name) from None

@@ -48,11 +48,11 @@ class Issued:
 class Authority:
     """Issues certificates."""
 
-    def __init__(self, name: str = "Test authority") -> None:
+    def __init__(self, name: str = "Test authority", lives: timedelta = _DAY) -> None:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         own = (
-            self._builder(self._name, self._key.public_key(), -10 * _DAY, _DAY)
+            self._builder(self._name, self._key.public_key(), -10 * _DAY, lives)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_SIGNS_CERTIFICATES, critical=True)
         )

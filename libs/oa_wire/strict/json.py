@@ -8,6 +8,7 @@ when the parser refuses a value, it searches for the smallest part that the pars
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from google.protobuf import json_format
@@ -25,8 +26,9 @@ _WRAPPERS = frozenset(
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
 """Messages whose JSON is that of the plain value in them."""
-# Everything that the parser raises for an invalid value: texts with half a surrogate pair, objects as numbers, …
-_UNPARSABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError)
+# Everything that the parser raises for an invalid value: texts with half a surrogate pair, objects as numbers, whole
+# numbers that no double holds, …
+_UNPARSABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def merge_json(text: str | bytes, message: Message) -> None:
@@ -142,16 +144,27 @@ def _culprit(value: Any, descriptor: Descriptor, path: str) -> str:
 
 
 def _culprit_in(value: Any, field: FieldDescriptor, path: str, key: str, descriptor: Descriptor) -> str:
+    where, inner = path, value
+    if field.is_repeated:
+        where, inner = next(islice(_parts(value, field, path), _refused_part(value, key, descriptor), None))
     element = _element_type(field)
-    for where, inner in _parts(value, field, path):
-        alone = [inner] if field.is_repeated else inner
-        if _is_map(field):
-            alone = {name: found for name, found in value.items() if found is inner}
-        if _parses({key: alone}, descriptor):
-            continue
-        nested = isinstance(inner, dict) and element is not None and not element.full_name.startswith(_WELL_KNOWN)
-        return _culprit(inner, element, where) if nested and element else where
-    return path
+    nested = isinstance(inner, dict) and element is not None and not element.full_name.startswith(_WELL_KNOWN)
+    return _culprit(inner, element, where) if nested and element else where
+
+
+def _refused_part(value: Any, key: str, descriptor: Descriptor) -> int:
+    """Return the number of the first part of a list or map that is refused by itself. It is looked for by halves, so
+    that refusing a large body costs no more than reading it a few times."""
+    parts = list(value.items()) if isinstance(value, dict) else value
+    first, beyond = 0, len(parts)
+    while beyond - first > 1:
+        middle = (first + beyond) // 2
+        half = parts[first:middle]
+        if _parses({key: dict(half) if isinstance(value, dict) else half}, descriptor):
+            first = middle
+        else:
+            beyond = middle
+    return first
 
 
 def _parses(document: dict[str, Any], descriptor: Descriptor) -> bool:

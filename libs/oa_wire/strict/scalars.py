@@ -105,4 +105,6 @@ def _whole(value: str | float) -> int | None:
     """The whole number that this is, or None."""
     if isinstance(value, str):
         return int(value) if len(value) <= _ENUM_CHARS and _INTEGER.fullmatch(value) else None
+    if isinstance(value, int):
+        return value
     return int(value) if math.isfinite(value) and value == int(value) else None

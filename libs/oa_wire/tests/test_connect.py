@@ -7,6 +7,8 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_wire.connect import from_connect, to_connect
 
+HALF_A_CHARACTER = b'{"code":"internal","message":"\\ud800"}'
+
 
 def test_everything_of_a_refusal_comes_back() -> None:
     sent = Refusal("rate_limited", "Wait.", field="email", metadata={"limit": "5"}, retry_after_ms=1500)
@@ -30,7 +32,7 @@ def test_a_code_without_details_gives_the_nearest_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>Bad Gateway</html>", b"[]", b'{"code":7}', b"\xff", b'"x"', b"[" * 99_999]
+    "body", [b"", b"<html>Bad Gateway</html>", b"[]", b'{"code":7}', b"\xff", b'"x"', b"[" * 99_999, HALF_A_CHARACTER]
 )
 def test_an_answer_that_is_not_the_edges(body: bytes) -> None:
     refusal = from_connect(502, body, retry_after_ms=2000)

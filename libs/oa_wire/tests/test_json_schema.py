@@ -233,3 +233,41 @@ async def test_a_schema_may_be_as_deep_as_the_stack_allows() -> None:
         return from_depth(frames - 1) if frames else _fault(deep, 1)
 
     assert from_depth(sys.getrecursionlimit() - 200) is None
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"const": {"$ref": "other"}},
+        {"properties": {"a": {"enum": [{"$id": "other"}]}, "default": {"default": {"$ref": "other"}}}},
+        {"$defs": {"examples": {"examples": [{"$id": "other"}]}}},
+    ],
+    ids=json.dumps,
+)
+def test_a_value_in_a_schema_refers_to_nothing(schema: Any) -> None:
+    JsonSchema(json.dumps(schema))
+
+
+@pytest.mark.parametrize("keyword", ["const", "default", "enum", "examples"])
+@pytest.mark.parametrize("names", ["properties", "$defs", "patternProperties", "dependentSchemas"])
+def test_a_member_may_be_named_like_a_keyword_and_is_a_schema_all_the_same(names: str, keyword: str) -> None:
+    with pytest.raises(Refusal, match="another document"):
+        JsonSchema(json.dumps({names: {keyword: {"$ref": "other"}}}))
+
+
+def test_a_reference_with_an_escape_of_urls_is_not_followed() -> None:
+    schema = {"$defs": {"a%25b": {"type": "string"}, "a%b": {"type": "integer"}}, "$ref": "#/$defs/a%25b"}
+    assert _is_valid(schema, 1)
+    assert _fault(schema, 1) is None
+
+
+def test_a_path_through_arrays_ends_early_too() -> None:
+    schema: Any = {"type": "string"}
+    value: Any = 1
+    for _ in range(60):
+        schema, value = {"items": schema}, [value]
+    for _ in range(8):
+        schema, value = {"properties": {"x" * 60: schema}}, {"x" * 60: value}
+    fault = _fault(schema, value)
+    assert fault.must == "must be of type string"
+    assert len(fault.path) <= MAX_PATH_CHARS

@@ -6,7 +6,15 @@ import json
 from functools import cache
 
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, timestamp_pb2, wrappers_pb2
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    duration_pb2,
+    json_format,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -29,6 +37,7 @@ _MESSAGES = {
     "w_bytes": "google.protobuf.BytesValue",
     "at": "google.protobuf.Timestamp",
     "ttl": "google.protobuf.Duration",
+    "any": "google.protobuf.Value",
 }
 _MAPS = {"by_number": (Field.TYPE_INT32, Field.TYPE_STRING), "counts": (Field.TYPE_STRING, Field.TYPE_INT64)}
 
@@ -36,7 +45,7 @@ _MAPS = {"by_number": (Field.TYPE_INT32, Field.TYPE_STRING), "counts": (Field.TY
 @cache
 def _class() -> type[Message]:
     """A message with a field of each kind."""
-    imports = [one.DESCRIPTOR.name for one in (wrappers_pb2, timestamp_pb2, duration_pb2)]
+    imports = [one.DESCRIPTOR.name for one in (wrappers_pb2, timestamp_pb2, duration_pb2, struct_pb2)]
     file = descriptor_pb2.FileDescriptorProto(name="numbers.proto", package="t", syntax="proto3", dependency=imports)
     message = file.message_type.add(name="M")
     enum = message.enum_type.add(name="Kind")
@@ -63,7 +72,7 @@ def _class() -> type[Message]:
             label=Field.LABEL_REPEATED,
         )
     pool = descriptor_pool.DescriptorPool()
-    for one in (wrappers_pb2, timestamp_pb2, duration_pb2):
+    for one in (wrappers_pb2, timestamp_pb2, duration_pb2, struct_pb2):
         pool.AddSerializedFile(one.DESCRIPTOR.serialized_pb)
     pool.Add(file)
     return GetMessageClass(pool.FindMessageTypeByName("t.M"))
@@ -95,6 +104,7 @@ def test_what_is_no_whole_number_is_refused(name: str, value: object) -> None:
         ("f64", 10**400),
         *(("kind", value) for value in ("٣", "1_0", "+1", " 1", "one", True, 1.5)),
         *(("kind", value) for value in (2**32 + 1, str(2**32 + 1), 2.0**32, 2**31, -(2**31) - 1, "9" * 5000)),
+        *((name, 10**400) for name in ("kind", "any", "i32", "w_int", "w_float", "f32", "at", "ttl", "flag")),
         *(("flag", value) for value in ("true", 1)),
         *(("at", text) for text in ("٢٠٢٦-01-01T00:00:00Z", "2026-1-1T0:0:0Z", "2026-01-01T00:00:00.1_0Z")),
         *(("at", text) for text in ("2026-01-01T00:00:00+1:0", "2026-01-01 00:00:00Z")),
@@ -117,6 +127,29 @@ def test_numbers_within_lists_and_maps_are_checked() -> None:
     _refused({"counts": {"a": "+1"}}, "counts")
 
 
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"many": [*range(5000), 2**40, *range(5000)]}, "many[5000]"),
+        ({"counts": {**{f"k{number}": 0 for number in range(5000)}, "a": 2**70, "b": 0}}, "counts"),
+    ],
+    ids=["list", "map"],
+)
+def test_what_is_at_fault_in_a_large_body_is_found_without_trying_each_part(
+    document: object, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+    parse = json_format.ParseDict
+
+    def counted(part: dict[str, object], message: Message) -> Message:
+        tried.append(part)
+        return parse(part, message)
+
+    monkeypatch.setattr(json_format, "ParseDict", counted)
+    _refused(document, field)
+    assert len(tried) < 30
+
+
 def test_the_forms_of_the_specification_are_taken() -> None:
     document = {
         "i32": "1e3",
@@ -133,6 +166,7 @@ def test_the_forms_of_the_specification_are_taken() -> None:
         "counts": {"a": "7"},
         "at": "2026-01-01T08:00:00.5+08:00",
         "ttl": "-1.5s",
+        "any": [1, "a", None],
     }
     message = _class()()
     merge_json(json.dumps(document), message)

@@ -70,13 +70,14 @@ class LimitedHttpProtocol(BoundedHttpProtocol):
 
 
 def limited_protocol(
-    max_head_bytes: int, head_timeout_s: float, body_timeout_s: float, connections: Connections
+    max_head_bytes: int, head_timeout_s: float, body_timeout_s: float, answer_timeout_s: float, connections: Connections
 ) -> type[LimitedHttpProtocol]:
     """The protocol with these limits, as a class, which is the form that uvicorn takes."""
     limits: dict[str, Any] = {
         "max_head_bytes": max_head_bytes,
         "head_timeout_s": head_timeout_s,
         "body_timeout_s": body_timeout_s,
+        "answer_timeout_s": answer_timeout_s,
         "connections_open": connections,
     }
     return type("ConfiguredHttpProtocol", (LimitedHttpProtocol,), limits)
