@@ -11,6 +11,7 @@ from oa_platform.process.descriptors import allow_all_descriptors
 pytest_plugins = [
     "oa_testing.suite.forks",
     "oa_testing.suite.garbage",
+    "oa_testing.suite.left_changed",
     "oa_testing.suite.left_files",
     "oa_testing.suite.plugin",
     "oa_testing.suite.long_first",

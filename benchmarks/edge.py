@@ -26,8 +26,8 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, closing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ import grpc.aio
 import psutil
 import uvloop
 
-from benchmarks.measure import Figures, report
+from benchmarks.measure import Figures, on_cores, report
 from benchmarks.peers.bare_edge import GRPC_METHOD, BareEdge, bare_edge
 from benchmarks.people import Session, Site, site
 from benchmarks.sizing.meter import Subject, process
@@ -207,13 +207,16 @@ def _get_run(run_id: str) -> bytes:
     return run_service_pb2.GetRunRequest(run_id=run_id).SerializeToString()
 
 
-def _apart(pids: Sequence[int]) -> None:
-    """Put these processes on the first core and the callers on the others; with a single core, change nothing."""
+@contextmanager
+def _apart(pids: Sequence[int]) -> Iterator[None]:
+    """Put these processes on the first core, and the callers on the others for a block; with a single core, change
+    nothing."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if len(cores) > 1:
         for pid in pids:
             psutil.Process(pid).cpu_affinity(cores[:1])
-        os.sched_setaffinity(0, cores[1:])
+    with on_cores(cores[1:] or cores):
+        yield
 
 
 async def measured(callers: int, calls: int, rounds: int) -> list[Figures]:
@@ -224,17 +227,17 @@ async def measured(callers: int, calls: int, rounds: int) -> list[Figures]:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{floor.grpc_port}") as channel:
                 control = here.stack.pid("control")
                 assert control is not None
-                _apart([control, floor.pid])
-                many = [*await kinds.of_edge(), *kinds.of_floor(floor, channel)]
-                few = kinds.of_sign_in()
-                for kind in many + few:
-                    await kind.round(len(kind.callers))
-                    kind.latencies_ms, kind.cpu_us, kind.seconds = [], [], 0.0
-                for _ in range(rounds):
-                    for kind in many:
-                        await kind.round(calls)
-                    for kind in few:
-                        await kind.round(max(1, calls // 20))
+                with _apart([control, floor.pid]):
+                    many = [*await kinds.of_edge(), *kinds.of_floor(floor, channel)]
+                    few = kinds.of_sign_in()
+                    for kind in many + few:
+                        await kind.round(len(kind.callers))
+                        kind.latencies_ms, kind.cpu_us, kind.seconds = [], [], 0.0
+                    for _ in range(rounds):
+                        for kind in many:
+                            await kind.round(calls)
+                        for kind in few:
+                            await kind.round(max(1, calls // 20))
     floor_us = next(statistics.median(kind.cpu_us) for kind in many if kind.name == FLOOR)
     return [kind.figures(floor_us or 1.0) for kind in many + few]
 

@@ -14,7 +14,7 @@ import platform
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -78,12 +78,20 @@ async def closed_loop(subject: str, setting: str, producers: Sequence[Append], s
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Stay on one core for a block, where the system can do that; processes that are started in it stay there too."""
+    """Stay on one core for a block; processes that are started in it stay there too."""
+    with on_cores([core % (os.cpu_count() or 1)]):
+        yield
+
+
+@contextmanager
+def on_cores(cores: Sequence[int]) -> Iterator[None]:
+    """Stay on these cores for a block, where the system can do that and gives this process one of them."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core % (os.cpu_count() or 1)})
+    with suppress(OSError):  # a container may have only others
+        os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

@@ -6,7 +6,10 @@ that its event loop is closed. A test that looks at every record fails by what a
 
 from __future__ import annotations
 
+import gc
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -14,3 +17,14 @@ import pytest
 def logged(caplog: pytest.LogCaptureFixture, logger: str) -> list[logging.LogRecord]:
     """The records of `logger` and of the loggers below it, in order."""
     return [record for record in caplog.records if f"{record.name}.".startswith(f"{logger}.")]
+
+
+@contextmanager
+def nothing_collected() -> Iterator[None]:
+    """For a test that looks at every record: what earlier tests left behind reports before the block or after it."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

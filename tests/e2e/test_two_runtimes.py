@@ -153,7 +153,7 @@ async def test_what_sources_publish_reaches_two_gateways_while_the_server_of_fra
 
     So it is with the events of a run, from runtime, and with the summaries of a person's runs, from the projector.
     """
-    counting = Counting(tmp_path / "gates", lines=90, parts=3)
+    counting = Counting(tmp_path / "gates", lines=120, parts=4)
     async with AsyncExitStack() as stack_of, asyncio.timeout(2 * RUN_TIMEOUT_S):
         server = await stack_of.enter_async_context(nats_server())
         frames = {"OA_FRAMES_NATS_URL": server.url}
@@ -167,12 +167,18 @@ async def test_what_sources_publish_reaches_two_gateways_while_the_server_of_fra
         tails = [Tail(run.run_id) for _ in worlds]
         pairs = zip(worlds, tails, strict=True)
         following = [asyncio.create_task(world.follow(tail, world.open_store())) for world, tail in pairs]
-        following += [asyncio.create_task(_summarised_as_ended(world, run.run_id)) for world in worlds]
+        told = [asyncio.Event() for _ in worlds]
+        summaries = zip(worlds, told, strict=True)
+        following += [asyncio.create_task(_summarised_as_ended(world, run.run_id, of_it)) for world, of_it in summaries]
 
         await eventually(lambda: all(tail.stdout.count(b"\n") == 30 for tail in tails))
-        await server.kill()
+        await eventually(lambda: all(of_it.is_set() for of_it in told))
+        # So much may have come from history. Now everybody is at the head, and is given what is published.
         counting.go_on()
         await eventually(lambda: all(tail.stdout.count(b"\n") == 60 for tail in tails))
+        await server.kill()
+        counting.go_on()
+        await eventually(lambda: all(tail.stdout.count(b"\n") == 90 for tail in tails))
         await server.start()
         for source in SOURCES:
             await _all(gateways, "oa_khala_frames_by_subject", source, 1)
@@ -184,7 +190,7 @@ async def test_what_sources_publish_reaches_two_gateways_while_the_server_of_fra
             assert all([await _metric(ops, "oa_khala_published_frames_total", source) for ops in gateways.values()])
 
 
-async def _summarised_as_ended(world: World, run_id: str) -> None:
+async def _summarised_as_ended(world: World, run_id: str, told_of_it: asyncio.Event) -> None:
     """Follow the person's runs until this one is told to have ended."""
     topic = user_runs(world.client.auth.credentials().user_id)
     async with world.client.subscription(world.open_store()) as subscription:
@@ -192,7 +198,10 @@ async def _summarised_as_ended(world: World, run_id: str) -> None:
         async for update in subscription.updates():
             if isinstance(update, Applied):
                 told = map(RunSummary.FromString, documents(update.payload, snapshot=update.snapshot))
-                if any(one.run_id == run_id and one.status == RUN_STATUS_SUCCEEDED for one in told):
+                states = {one.status for one in told if one.run_id == run_id}
+                if states:
+                    told_of_it.set()
+                if RUN_STATUS_SUCCEEDED in states:
                     return
 
 

@@ -65,13 +65,17 @@ def _times(call: ast.Call, numbers: dict[str, float]) -> Iterator[tuple[str, flo
                 yield name, numbers[name]
 
 
+_SHARED_VIEWS = ("pg_stat_activity", "pg_locks")
+
+
 def foreign_sessions(files: list[SourceFile]) -> list[str]:
-    """Looks at the sessions of all databases: those of other tests are there, too."""
+    """Looks at the sessions or locks of all databases: those of other tests are there, too."""
     return [
         file.path
         for file in files
         if (file.is_test or file.parts[0] == "tests") and not file.path.endswith("house/test_waiting.py")
-        for part in file.text.split("pg_stat_activity")[1:]
+        for view in _SHARED_VIEWS
+        for part in file.text.split(view)[1:]
         if "datname" not in part[:200]
     ]
 
@@ -112,6 +116,7 @@ def test_waits_are_given_up_late_or_on_purpose() -> None:
 def test_no_test_looks_at_the_sessions_of_others() -> None:
     assert foreign_sessions(python_files()) == []
     assert len(foreign_sessions(_planted("'SELECT pid FROM pg_stat_activity WHERE usename = $1'\n"))) == 1
+    assert len(foreign_sessions(_planted("'SELECT count(*) FROM pg_locks WHERE NOT granted'\n"))) == 1
 
 
 def test_metrics_are_read_by_their_interface() -> None:

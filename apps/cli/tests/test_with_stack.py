@@ -303,7 +303,7 @@ async def test_foreign_text_is_only_shown(ann: Program) -> None:
 
 
 async def test_a_run_is_canceled_while_it_is_followed(ann: Program) -> None:
-    detached = await ann("run", "start", "--detach", "--", "sh", "-c", "echo started; sleep 60")
+    detached = await ann("run", "start", "--detach", "--", "sh", "-c", "echo started; sleep 3600")
     run_id = detached.stdout.decode().strip()
     async with ann.started("run", "tail", run_id) as tail:
         assert tail.stdout is not None

@@ -56,11 +56,15 @@ async def members(open_channel: Open, count: int) -> AsyncIterator[list[Member]]
 
 
 async def all_hear(talking: list[Member], text: str) -> None:
-    """Each says it until all others have heard it: the first ones may be lost."""
+    """Each says it until all others have heard it, for the first ones may be lost; nothing of it is under way then."""
     for one in talking:
         others = [each for each in talking if each is not one]
         while not all(f"{text} {id(one)}" in each.heard for each in others):
             await one.channel.say(f"{text} {id(one)}")
+            await asyncio.sleep(0.01)
+        # What one says comes in its order: behind this, no repetition is still to come.
+        await one.channel.say(f"no more of {id(one)}")
+        while not all(each.heard[-1] == f"no more of {id(one)}" for each in others):
             await asyncio.sleep(0.01)
 
 

@@ -17,6 +17,7 @@ from oa_platform.config.shared import LogSettings
 from oa_platform.telemetry.context import adopt_request_id
 from oa_platform.telemetry.logging import REDACTED, configure_logging, redact
 from oa_platform.tests.traces import current_trace_id, span
+from oa_testing.logs import nothing_collected
 
 T = TypeVar("T", bound=TextIO)
 CallerGone: type[Exception] = importlib.import_module("grpc._cython.cygrpc").ExecuteBatchError
@@ -29,17 +30,25 @@ def stream() -> Iterator[io.StringIO]:
     yield from _configured("json", io.StringIO())
 
 
-def _configured(kind: str, out: T) -> Iterator[T]:
+def _configured(kind: str, out: T, lowest: str = "info") -> Iterator[T]:
     root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    configure_logging(LogSettings(level="info", format=kind), "test-service", out)
-    yield out
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
+    handlers, level, ours = root.handlers, root.level, structlog.get_config()
+    with nothing_collected():
+        configure_logging(LogSettings(level=lowest, format=kind), "test-service", out)
+        yield out
+        root.handlers, root.level = handlers, level
+        structlog.configure(**ours)
 
 
 def _records(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_what_other_tests_log_with_is_put_back() -> None:
+    before = structlog.get_config()
+    for _ in _configured("json", io.StringIO()):
+        assert structlog.get_config() != before
+    assert structlog.get_config() == before
 
 
 def test_a_record_is_one_json_line(stream: io.StringIO) -> None:
@@ -84,14 +93,8 @@ def test_a_client_that_went_away_is_no_error_with_a_traceback(stream: io.StringI
 
 def test_a_client_that_went_away_is_below_a_higher_level() -> None:
     out = io.StringIO()
-    before = logging.getLogger().handlers, logging.getLogger().level
-    try:
-        configure_logging(LogSettings(level="warning", format="json"), "test-service", out)
+    for _ in _configured("json", out, "warning"):
         logging.getLogger("grpc._cython.cygrpc").error("away", exc_info=CallerGone("Failed"))
-    finally:
-        logging.getLogger().handlers, level = before
-        logging.getLogger().setLevel(level)
-        structlog.reset_defaults()
     assert out.getvalue() == ""
 
 

@@ -99,6 +99,9 @@ async def test_a_changed_history_is_refused(empty_database: Database, tmp_path: 
 
 
 EXPAND = ("0003_third.sql", "ALTER TABLE runtime.first ADD COLUMN m int")
+_END_WHO_WAITS = """
+SELECT bool_or(pg_terminate_backend(pid)) FROM pg_locks JOIN pg_database d ON d.oid = database
+WHERE datname = current_database() AND relation = 'runtime.first'::regclass AND NOT granted"""
 CONTRACT = ("0004_contract_first.sql", "ALTER TABLE runtime.first DROP COLUMN n")
 NEXT = ("0005_fifth.sql", "CREATE TABLE runtime.fifth (n int)")
 
@@ -196,8 +199,7 @@ async def test_a_migration_whose_connection_ends_is_unavailable_and_the_next_try
     async with holder.transaction(), asyncio.timeout(60):
         await holder.execute("LOCK TABLE runtime.first")
         migrating = asyncio.create_task(migrate(empty_database.owner, "runtime", _write(directory, ONE, third)))
-        end = "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_locks WHERE relation = 'runtime.first'::regclass"
-        while not await _fetchval(empty_database.owner, f"{end} AND NOT granted"):
+        while not await _fetchval(empty_database.owner, _END_WHO_WAITS):
             await asyncio.sleep(0.02)
         with pytest.raises(Refusal) as caught:
             await migrating

@@ -57,16 +57,19 @@ T2 = "run:run_01J9ZQ6T5W3M8K2N4P7R1S0V6Y:events"
 U = f"user:{USER}:runs"
 ORIGIN = "http://127.0.0.1:8080"
 F = TypeVar("F", bound=frames.ServerFrame)
+_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True)
 class Limits:
     """All limits of a gateway under test."""
 
-    hub: HubLimits = field(default_factory=lambda: HubLimits(audit_interval_ms=200))
+    # Tests count reads: what was read a moment ago is still kept, however long a moment is on a slow machine.
+    hub: HubLimits = field(
+        default_factory=lambda: HubLimits(audit_interval_ms=200, kept_pages_ms=_HOUR_MS, kept_snapshots_ms=_HOUR_MS)
+    )
     session: SessionLimits = field(default_factory=SessionLimits)
     admission: AdmissionLimits = field(default_factory=AdmissionLimits)
-    # Tests count reads.
     source: SourceLimits = field(default_factory=lambda: SourceLimits(hedge_ms=0))
     port: PortLimits = field(default_factory=lambda: PortLimits(drain_window_ms=0))
 

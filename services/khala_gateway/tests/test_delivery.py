@@ -1,6 +1,7 @@
 """Subscribing, joining and resuming over real sockets."""
 
 import asyncio
+import random
 
 import pytest
 import structlog
@@ -338,8 +339,9 @@ async def test_without_its_source_a_topic_is_unavailable_until_it_is_there() -> 
 async def test_a_source_that_is_away_for_a_moment_leaves_the_gateway_ready() -> None:
     async with running(Limits(source=SourceLimits(gone_ms=3_600_000))) as stack:
         source = stack.sources["runtime"]
+        unreached = GrpcTopicSource("runtime", source._channel, lambda: stack.hub, random.random)
         with pytest.raises(Refusal, match="unavailable"):
-            await source.check()
+            await unreached.check()
         await eventually(lambda: source.refusal is None)
         await source.check()
         await stack.runtime.stop()
@@ -379,7 +381,7 @@ async def test_a_stream_that_stands_and_brings_no_delivery_checks_any_more_has_s
         stack.runtime.check_delivery()
         with structlog.testing.capture_logs() as logs:
             await eventually(lambda: source.away)
-            await _until_unready(source)
+            await _until_ready(source, False)
             asked = stack.runtime.asked
             stack.runtime.check_delivery(1)  # the same again, from a loop that says what it said last
             await eventually(lambda: any(entry["event"] == "upstream_silent" for entry in logs))
@@ -387,16 +389,16 @@ async def test_a_stream_that_stands_and_brings_no_delivery_checks_any_more_has_s
             assert stack.runtime.asked == asked, "that it answers questions counts no longer"
             stack.runtime.check_delivery()
             await eventually(lambda: any(entry["event"] == "upstream_answers" for entry in logs))
-        await _until_unready(stack.sources["runtime"])
+        await _until_ready(source, False)
         await stack.runtime.stop()
         await stack.runtime.start()
         await eventually(lambda: not source.away)
-        await source.check_delivery()  # a stream that has brought none yet: the source answers
+        await _until_ready(source, True)  # a stream that has brought none yet: the source answers
 
 
-async def _until_unready(source: GrpcTopicSource) -> None:
+async def _until_ready(source: GrpcTopicSource, is_ready: bool) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while await _ready(source):
+        while await _ready(source) is not is_ready:
             await asyncio.sleep(0.01)
 
 

@@ -520,8 +520,7 @@ async def test_what_one_frame_is_answered_leaves_in_one_write_and_in_order(writt
 
 
 async def test_what_another_client_has_just_read_leaves_with_the_answer(written: list[Sequence[bytes]]) -> None:
-    limits = Limits().with_session(heartbeat_interval_ms=3_600_000).with_hub(kept_pages_ms=3_600_000)
-    async with running(limits) as stack:
+    async with running(Limits().with_session(heartbeat_interval_ms=3_600_000)) as stack:
         first, second = await stack.connect(T), await stack.connect(T)
         stands = await first.follow(T)
         behind = Cursor(stands.epoch, stands.head - 3)

@@ -200,8 +200,9 @@ async def test_what_a_step_sets_in_its_context_is_not_there_after_it_whether_or_
 async def test_a_step_runs_in_the_functions_own_task_and_hears_its_cancel_there() -> None:
     tasks: list[asyncio.Task[Any] | None] = []
 
-    async def waits() -> None:
+    async def waits(limit: asyncio.Timeout) -> None:
         tasks.append(asyncio.current_task())
+        limit.reschedule(0)  # its time is up now that the function has begun, however long that took
         await asyncio.Event().wait()
 
     async def fails() -> None:
@@ -210,8 +211,8 @@ async def test_a_step_runs_in_the_functions_own_task_and_hears_its_cancel_there(
     async def impatient(run: Run[Ask]) -> Answer:
         tasks.append(asyncio.current_task())
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await run.step("wait", waits)
+            async with asyncio.timeout(None) as limit:
+                await run.step("wait", lambda: waits(limit))
         with pytest.raises(KeyError):
             await run.step("fail", fails)
         return Answer(await run.step("one", str, 1))

@@ -89,6 +89,16 @@ def _with(**changes: Any) -> Tamper:
     return tamper
 
 
+def _from_now(claim: str, seconds: int) -> Tamper:
+    """Counted when it is used: the table is made when tests are collected, which may be long before."""
+
+    def tamper(openid: OpenId, id_token: str) -> str:
+        made: str = _with(**{claim: int(time.time()) + seconds})(openid, id_token)
+        return made
+
+    return tamper
+
+
 def _unsigned(_: OpenId, id_token: str) -> str:
     return signed(claims_of(id_token), None, alg="none")
 
@@ -113,8 +123,8 @@ TAMPERED: dict[str, Tamper] = {
     "for somebody else": _with(azp="somebody-else"),
     "another nonce": _with(nonce="m" * 43),
     "no nonce": _with(nonce=None),
-    "expired": _with(exp=int(time.time()) - 3600),
-    "from the future": _with(iat=int(time.time()) + 3600),
+    "expired": _from_now("exp", -3600),
+    "from the future": _from_now("iat", 3600),
     "no subject": _with(sub=None),
     "a subject that is no text": _with(sub=7),
     "not of this access token": _with(at_hash="AAAAAAAAAAAAAAAAAAAAAA"),

@@ -163,6 +163,11 @@ async def test_what_workers_hold_is_counted(runtime_database: Database) -> None:
             assert await transaction.counted(shares) == dict(zip(shares, (2, 3, 3, 0), strict=True))
 
 
+_WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database
+WHERE locktype = 'advisory' AND NOT granted AND d.datname = current_database()"""
+
+
 async def test_a_share_is_counted_by_one_batch_at_a_time(runtime_database: Database) -> None:
     """Of two replicas, on two partitions: the second one counts what the first one has given away."""
     async with AsyncExitStack() as stack:
@@ -174,9 +179,7 @@ async def test_a_share_is_counted_by_one_batch_at_a_time(runtime_database: Datab
         async def look() -> None:
             nonlocal waiting
             while True:
-                waiting = await admin.fetchval(
-                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-                )
+                waiting = await admin.fetchval(_WAITING)
                 await asyncio.sleep(0.01)
 
         looking = asyncio.create_task(look())

@@ -32,11 +32,12 @@ async def scheduling(database: Database, who: Somebody, settings: ScheduleSettin
 
 
 def request_of(name: str = "nightly", **changes: Any) -> pb.CreateScheduleRequest:
-    """Every hour, on the hour."""
+    """Every hour since `ANCHOR`, and next in half an hour: no time comes by itself while a test runs."""
     request = pb.CreateScheduleRequest(idempotency_key=new_id("key"), name=name, spec=SPEC)
     if "cron" not in changes:
         request.interval.every_ms = HOUR_MS
-        request.interval.anchor_time.FromDatetime(ANCHOR)
+        soon = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=30)
+        request.interval.anchor_time.FromDatetime(ANCHOR + (soon - ANCHOR) % timedelta(hours=1))
     request.MergeFrom(pb.CreateScheduleRequest(**changes))
     return request
 
@@ -46,6 +47,11 @@ async def create(runtime: Doors, who: Somebody, name: str = "nightly", **changes
     request = request_of(name, **changes)
     made: pb.Schedule = (await runtime.schedules.CreateSchedule(request, metadata=who.as_person())).schedule
     return made
+
+
+def anchor_of(schedule: pb.Schedule) -> datetime:
+    """Its first time, within the hour after `ANCHOR`."""
+    return schedule.interval.anchor_time.ToDatetime(UTC)
 
 
 async def show(runtime: Doors, who: Somebody, handle: str = "nightly") -> pb.GetScheduleResponse:

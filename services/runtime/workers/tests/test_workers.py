@@ -14,8 +14,10 @@ import pytest_asyncio
 
 from oa_base.refusal import Refusal
 from oa_platform.auth.keys import SigningKey
+from oa_testing.locks import until_lock_waits
 from oa_testing.metrics import value_of
 from oa_testing.postgres import Database
+from oa_testing.waiting import eventually
 from openagents.runtime.v1 import event_pb2, run_pb2, run_service_pb2, worker_service_pb2
 from services.runtime.config import SequencerSettings, WorkerSettings
 from services.runtime.log.metrics import COMMANDS
@@ -143,9 +145,8 @@ async def test_a_stream_with_many_appends_on_their_way_is_not_read_any_further(
                 )
                 await worker.call.write(worker_service_pb2.AttachRequest(append=request))
             # One is in the transaction that waits, one is in the queue; four are not read.
-            async with asyncio.timeout(60):
-                while value_of(QUEUED) - before < 1:
-                    await asyncio.sleep(0.02)
+            await until_lock_waits(admin)
+            await eventually(lambda: value_of(QUEUED) - before >= 1)
             await asyncio.sleep(0.3)
             assert value_of(QUEUED) - before == 1
         answers = [(await worker.next("appended")).appended.request_id for _ in range(6)]
