@@ -223,15 +223,14 @@ def _is_ours(path: Path) -> bool:
 
 
 class _Reservations:
-    """Ports that this process means to use, known to other test processes as locked bytes of one file.
+    """Ports that this process means to use, known to the test processes of all users as locked bytes of one file.
 
     Otherwise another process could take a port after it was checked and before the server listens there. The kernel
     drops the locks when the process ends; locks of ports given out long ago are dropped as new ones are taken.
     """
 
     def __init__(self) -> None:
-        path = shared_temporary() / f"oa-test-ports-{os.geteuid()}"
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = _open_for_all_users(shared_temporary() / "oa-test-ports")
         self._given: deque[int] = deque()
 
     def take(self, ports: Collection[int]) -> bool:
@@ -259,6 +258,16 @@ class _Reservations:
 
     def _unlock(self, port: int) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, port)
+
+
+def _open_for_all_users(path: Path) -> int:
+    """The file of this name. Whoever makes it, everybody may lock its bytes from its first moment on."""
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=path.parent) as made:
+            os.fchmod(made.fileno(), 0o666)
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(made.name)
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 @functools.cache
