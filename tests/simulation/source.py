@@ -7,6 +7,7 @@ does; the projector's are told of some commits, late or twice or not at all, and
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -287,6 +288,8 @@ class SimChannel:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+            if inspect.iscoroutine(work):
+                work.close()  # the way may have broken before it began
 
 
 async def _later(delay_s: float, work: Any) -> Any:

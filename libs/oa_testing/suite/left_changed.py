@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from oa_platform.process import interrupts
+
 State = Mapping[str, object]
 _BEGAN = pytest.StashKey[State]()
 _OURS = {signal.SIGALRM}
@@ -31,11 +33,17 @@ def state() -> State:
         "the environment": {name: text for name, text in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
         "the cores": os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None,
         "the limit of descriptors": resource.getrlimit(resource.RLIMIT_NOFILE),
-        "the handlers of signals": {one: signal.getsignal(one) for one in signal.valid_signals() - _OURS},
+        "the handlers of signals": {one: _handler(one) for one in signal.valid_signals() - _OURS},
         "the handlers and the level of the root logger": (list(root.handlers), root.level),
         "structlog": structlog.get_config(),
         "the garbage collection": (gc.isenabled(), gc.get_threshold()),
     }
+
+
+def _handler(number: int) -> object:
+    """The handler of a signal. `oa` takes SIGINT over while it loads, and gives it back for its work: both are one."""
+    handler = signal.getsignal(number)
+    return signal.default_int_handler if handler is interrupts.end else handler
 
 
 def changed(before: State, after: State) -> list[str]:
