@@ -33,7 +33,7 @@ class Crowd:
 
     def came(self, one: str) -> None:
         """Count one more of `one`."""
-        self._here[one] += 1
+        self._here[one] = self._here.get(one, 0) + 1  # `+=` calls a method of Python for each new one
 
     def went(self, one: str) -> None:
         """Count one fewer of `one`."""

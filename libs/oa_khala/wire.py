@@ -20,7 +20,6 @@ from openagents.sync.v1 import client_frame_pb2, frame_pb2
 
 M = TypeVar("M", bound=Message)
 
-_KIND = frame_pb2.FrameKind
 _PLANS = {
     frames.Plan.LIVE: frame_pb2.DELIVERY_PLAN_LIVE,
     frames.Plan.REPLAY: frame_pb2.DELIVERY_PLAN_REPLAY,
@@ -152,7 +151,7 @@ def proto_to_json(data: bytes) -> bytes:
 def _khala_frame(frame: frames.ServerFrame) -> frame_pb2.KhalaFrame:
     match frame:
         case frames.Event() | frames.Snapshot():
-            kind = _KIND.FRAME_KIND_EVENT if isinstance(frame, frames.Event) else _KIND.FRAME_KIND_SNAPSHOT
+            kind = frame_pb2.FRAME_KIND_EVENT if isinstance(frame, frames.Event) else frame_pb2.FRAME_KIND_SNAPSHOT
             return frame_pb2.KhalaFrame(
                 topic=frame.topic,
                 seq=frame.seq,
@@ -179,9 +178,9 @@ _Control = frames.Welcome | frames.Subscribed | frames.CaughtUp | frames.Heartbe
 def _control_payload(frame: _Control) -> tuple[frame_pb2.FrameKind.ValueType, Message]:
     match frame:
         case frames.Welcome():
-            return _KIND.FRAME_KIND_WELCOME, _welcome_message(frame)
+            return frame_pb2.FRAME_KIND_WELCOME, _welcome_message(frame)
         case frames.Subscribed():
-            return _KIND.FRAME_KIND_SUBSCRIBED, frame_pb2.Subscribed(
+            return frame_pb2.FRAME_KIND_SUBSCRIBED, frame_pb2.Subscribed(
                 epoch=frame.epoch,
                 floor=frame.floor,
                 head=frame.head,
@@ -190,7 +189,7 @@ def _control_payload(frame: _Control) -> tuple[frame_pb2.FrameKind.ValueType, Me
                 chain=frame.chain,
             )
         case frames.CaughtUp():
-            return _KIND.FRAME_KIND_CAUGHT_UP, frame_pb2.CaughtUp(seq=frame.seq)
+            return frame_pb2.FRAME_KIND_CAUGHT_UP, frame_pb2.CaughtUp(seq=frame.seq)
         case frames.Heartbeat():
             heads = [
                 frame_pb2.TopicHead(topic=head.topic, head=head.head, epoch=head.epoch, source_away=head.source_away)
@@ -198,11 +197,11 @@ def _control_payload(frame: _Control) -> tuple[frame_pb2.FrameKind.ValueType, Me
             ]
             beat = frame_pb2.Heartbeat(heads=heads, nonce=frame.nonce)
             beat.server_time.FromMilliseconds(frame.server_time_ms)
-            return _KIND.FRAME_KIND_HEARTBEAT, beat
+            return frame_pb2.FRAME_KIND_HEARTBEAT, beat
         case frames.ErrorFrame():
-            return _KIND.FRAME_KIND_ERROR, _error_message(frame)
+            return frame_pb2.FRAME_KIND_ERROR, _error_message(frame)
         case frames.Draining():
-            return _KIND.FRAME_KIND_DRAINING, frame_pb2.Draining(reconnect_after_ms=frame.reconnect_after_ms)
+            return frame_pb2.FRAME_KIND_DRAINING, frame_pb2.Draining(reconnect_after_ms=frame.reconnect_after_ms)
 
 
 def _welcome_message(frame: frames.Welcome) -> frame_pb2.Welcome:
@@ -245,7 +244,7 @@ def decode_server_frame(data: bytes, form: Form) -> frames.ServerFrame:
     control frame's payload is of a schema that this version does not know.
     """
     frame = _parse(data, form, frame_pb2.KhalaFrame())
-    if frame.kind in (_KIND.FRAME_KIND_EVENT, _KIND.FRAME_KIND_SNAPSHOT):
+    if frame.kind in (frame_pb2.FRAME_KIND_EVENT, frame_pb2.FRAME_KIND_SNAPSHOT):
         return _element(frame)
     decoder = _SERVER_DECODERS.get(frame.kind)
     if decoder is None:
@@ -258,7 +257,7 @@ def decode_server_frame(data: bytes, form: Form) -> frames.ServerFrame:
 
 def _element(frame: frame_pb2.KhalaFrame) -> frames.Event | frames.Snapshot:
     _need(bool(frame.topic), "topic")
-    if frame.kind == _KIND.FRAME_KIND_SNAPSHOT:
+    if frame.kind == frame_pb2.FRAME_KIND_SNAPSHOT:
         return frames.Snapshot(
             frame.topic, frame.seq, frame.payload_bytes, frame.schema_version, frame.part, frame.parts
         )
@@ -341,10 +340,10 @@ def _decode_draining(frame: frame_pb2.KhalaFrame) -> frames.Draining:
 
 
 _SERVER_DECODERS: dict[int, Callable[[frame_pb2.KhalaFrame], frames.ServerFrame]] = {
-    _KIND.FRAME_KIND_WELCOME: _decode_welcome,
-    _KIND.FRAME_KIND_SUBSCRIBED: _decode_subscribed,
-    _KIND.FRAME_KIND_CAUGHT_UP: _decode_caught_up,
-    _KIND.FRAME_KIND_HEARTBEAT: _decode_heartbeat,
-    _KIND.FRAME_KIND_ERROR: _decode_error,
-    _KIND.FRAME_KIND_DRAINING: _decode_draining,
+    frame_pb2.FRAME_KIND_WELCOME: _decode_welcome,
+    frame_pb2.FRAME_KIND_SUBSCRIBED: _decode_subscribed,
+    frame_pb2.FRAME_KIND_CAUGHT_UP: _decode_caught_up,
+    frame_pb2.FRAME_KIND_HEARTBEAT: _decode_heartbeat,
+    frame_pb2.FRAME_KIND_ERROR: _decode_error,
+    frame_pb2.FRAME_KIND_DRAINING: _decode_draining,
 }

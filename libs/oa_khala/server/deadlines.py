@@ -54,6 +54,7 @@ class Deadlines:
     def blocked(self, blocked: bool, now_ms: int) -> None:
         """Note that the client has fallen behind what it could have taken (`blocked`), or has caught up."""
         self._look_at_ms = self._next_look(now_ms) if blocked else NEVER
+        self._set_wake()
         self._end_at("slow_consumer", now_ms + self._limits.slow_consumer_ms if blocked else NEVER)
 
     def taken(self, total_bytes: int, now_ms: int) -> None:
@@ -84,8 +85,13 @@ class Deadlines:
         return now_ms + max(1, self._limits.slow_consumer_ms // _LOOKS)
 
     def _end_at(self, reason: str, at_ms: int) -> None:
-        self._ends_at_ms[reason] = at_ms
-        self._first_end_ms = min(self._ends_at_ms.values())
+        was_ms, self._ends_at_ms[reason] = self._ends_at_ms[reason], at_ms
+        if at_ms < self._first_end_ms:
+            self._first_end_ms = at_ms
+        elif was_ms == self._first_end_ms:
+            self._first_end_ms = min(self._ends_at_ms.values())
+        else:
+            return  # another one is still the earliest
         self._set_wake()
 
     def _set_wake(self) -> None:

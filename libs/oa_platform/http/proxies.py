@@ -44,10 +44,12 @@ def client_network(peer: str, forwarded_for: str, trusted: Sequence[IpNetwork]) 
     before that, or goes on with something that is not an address, the client is the last proxy of the chain, because
     its own claim goes no further.
     """
+    if not forwarded_for:
+        return _network_of(peer)
     client = _address(peer)
     if client is None:
         return UNKNOWN_NETWORK
-    hops = forwarded_for.split(",") if forwarded_for else []
+    hops = forwarded_for.split(",")
     while hops and _within(client, trusted):
         before = _address(hops.pop())
         if before is None:
@@ -76,6 +78,12 @@ def _address(text: str) -> IpAddress | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+@lru_cache(_REMEMBERED_ADDRESSES)
+def _network_of(peer: str) -> str:
+    address = _address(peer)
+    return UNKNOWN_NETWORK if address is None else _network(address)
 
 
 def _within(address: IpAddress, networks: Sequence[IpNetwork]) -> bool:

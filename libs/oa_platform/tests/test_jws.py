@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import string
 from typing import Any
 
 import jwt
@@ -56,6 +57,14 @@ def test_one_changed_character_makes_it_another_token(data: st.DataObject) -> No
     other = data.draw(st.characters().filter(lambda character: character != token[place]))
     with pytest.raises(ValueError):
         read_jws(token[:place] + other + token[place + 1 :]).verified(KEY.public_key())
+
+
+def test_a_signature_has_one_last_character() -> None:
+    token = _signed(b"{}", {"alg": "EdDSA", "kid": "k1"})
+    alphabet = string.ascii_letters + string.digits + "-_"
+    for other in set(alphabet) - {token[-1]}:
+        with pytest.raises(ValueError):
+            read_jws(token[:-1] + other).verified(KEY.public_key())
 
 
 @pytest.mark.parametrize(
