@@ -532,6 +532,13 @@ class RuntimeSettings(ServiceSettings):
         secret_text("an Ed25519 private key in PEM"),
         doc="Key that signs the receipts of runs and the log of receipts.",
     )
+    previous_receipt_key: Secret | None = setting(
+        "OA_PREVIOUS_RECEIPT_KEY",
+        secret_text("an Ed25519 private key in PEM"),
+        None,
+        doc="The key that OA_RECEIPT_KEY had before. It endorses the new one, so that clients that have pinned it "
+        "trust the new one. Once a replica has started with both, the endorsement is stored and the variable can go.",
+    )
     worker_address: Address | None = setting(
         "OA_WORKER_GRPC_ADDRESS",
         address(),
@@ -562,6 +569,11 @@ class RuntimeSettings(ServiceSettings):
         listen in on, and settings that contradict each other."""
         yield from super().problems()
         yield from unusable_key("OA_RECEIPT_KEY", self.receipt_key.reveal())
+        if self.previous_receipt_key is not None:
+            yield from unusable_key("OA_PREVIOUS_RECEIPT_KEY", self.previous_receipt_key.reveal())
+            if self.previous_receipt_key.reveal().split() == self.receipt_key.reveal().split():
+                text = "OA_PREVIOUS_RECEIPT_KEY is the key in OA_RECEIPT_KEY; give it the one before, or remove it"
+                yield "OA_PREVIOUS_RECEIPT_KEY", text
         if self.worker_address:
             certificate, needed = self.edge_tls.cert_file, "OA_EDGE_TLS_CERT_FILE"
             yield from self.tls.open_listener(self.worker_address, "OA_WORKER_GRPC_ADDRESS", certificate, needed)

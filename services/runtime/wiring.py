@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from oa_base.refusal import Refusal
 from oa_fanout.channel import Channel, Heard
 from oa_khala.topics import RUN_EVENTS, WORKER_LIFECYCLE
 from oa_platform.auth.authenticator import Authenticator
@@ -30,6 +31,7 @@ from oa_platform.system.ids import new_id
 from oa_platform.tls.protection import Protection, edge_protection
 from oa_runlog.authority.limits import RunLimits
 from oa_runlog.proof.checkpoint import log_origin
+from oa_runlog.proof.endorsement import ReceiptKey
 from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub
@@ -149,7 +151,7 @@ async def serve(
     replica = _Replica(settings, process, new_id("rep"), postgres, PostgresReads(postgres))
     lineage = await _lineage(replica)
     installation = await read_installation(postgres)
-    await PostgresReceipts(postgres).add_receipt_key(signer.key_id, signer.public_key)
+    await _publish_receipt_key(signer, settings, PostgresReceipts(postgres))
 
     archive, artifacts = _archive(replica)
     whole_log = _whole_log(replica, archive, lineage)
@@ -235,6 +237,17 @@ class _WorkerTokens:
 
 def _receipt_key(settings: RuntimeSettings) -> Ed25519PrivateKey:
     return load_key(settings.receipt_key.reveal()).private_key
+
+
+async def _publish_receipt_key(signer: ReceiptSigner, settings: RuntimeSettings, receipts: PostgresReceipts) -> None:
+    """Note the key that signs from now on, endorsed by the one before it. Raises Refusal `invalid_setting`."""
+    endorsement = None
+    if settings.previous_receipt_key is not None:
+        previous = ReceiptSigner(load_key(settings.previous_receipt_key.reveal()).private_key)
+        endorsement = previous.endorse(signer.public_key)
+    if not await receipts.add_receipt_key(ReceiptKey(signer.public_key, endorsement)):
+        text = "OA_PREVIOUS_RECEIPT_KEY never signed here; give it the key that OA_RECEIPT_KEY had before"
+        raise Refusal("invalid_setting", text, field="OA_PREVIOUS_RECEIPT_KEY")
 
 
 async def _database(settings: RuntimeSettings, process: Process, watch: ClockWatch) -> Postgres:

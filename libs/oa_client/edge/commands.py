@@ -29,6 +29,7 @@ from oa_client.edge.schedules import Schedules
 from oa_client.edge.talk import Talk
 from oa_runlog import wire as runlog_wire
 from oa_runlog.events import ExecSpec, RunSpec
+from oa_runlog.proof.endorsement import ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import read_service_pb2
@@ -134,11 +135,11 @@ class Commands:
         answer = await self._call(f"{_RECEIPTS}/GetReceipt", request, receipt_service_pb2.GetReceiptResponse)
         return runlog_wire.receipt_from_wire(answer.receipt)
 
-    async def receipt_keys(self) -> dict[str, bytes]:
-        """Return key id -> public key for all keys that receipts are or were signed with."""
+    async def receipt_keys(self) -> list[ReceiptKey]:
+        """Return all keys that receipts are or were signed with, as the site shows them."""
         request = receipt_service_pb2.ListReceiptKeysRequest()
         answer = await self._call(f"{_RECEIPTS}/ListReceiptKeys", request, receipt_service_pb2.ListReceiptKeysResponse)
-        return {key.key_id: key.public_key for key in answer.keys}
+        return [runlog_wire.receipt_key_from_wire(key) for key in answer.keys]
 
     async def inclusion_proof(self, run_id: str) -> InclusionProof:
         """The proof that a run's receipt is in the log of receipts. Raises Refusal `not_logged_yet`."""

@@ -1,4 +1,5 @@
-"""Receipt keys, trusted on first use: a site's receipts must be signed with the keys that it showed first."""
+"""Receipt keys, trusted on first use: a site's receipts must be signed with the keys that it showed first, or with keys
+that those endorse."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from oa_base.refusal import Refusal
+from oa_runlog.proof.endorsement import ReceiptKey, endorsed
 from oa_runlog.proof.receipt import key_id_of
 from oa_wire.strict.text import read_base64
 
@@ -23,19 +25,24 @@ class PinStore(Protocol):
         """Replace the keys, whole or not at all."""
 
 
-def trusted_keys(pinned: Mapping[str, bytes], shown: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the keys to check with: the pinned ones, or on first use those that the site shows.
+def trusted_keys(pinned: Mapping[str, bytes], shown: Iterable[ReceiptKey]) -> dict[str, bytes]:
+    """Return the keys to check with, by their ids: on first use those that the site shows; later the pinned ones, and
+    those that they endorse.
 
-    A site that rotates its key still shows an old one that is pinned; its new keys are then added. A site that shows
-    none of the pinned keys is another site, or has been replaced: Refusal `unknown_key`.
+    Everybody knows the public keys, so a site that shows pinned ones shows nothing of its own: another key beside them
+    is not trusted for that. A site that shows none of the trusted keys is another site, or has been replaced: Refusal
+    `unknown_key`.
     """
+    keys = list(shown)
+    ids = {key.key_id: key.public_key for key in keys}
     if not pinned:
-        return dict(shown)
-    if any(shown.get(key_id) == key for key_id, key in pinned.items()):
-        return {**shown, **pinned}
+        return ids
+    trusted = endorsed(pinned, keys)
+    if not ids.keys().isdisjoint(trusted):
+        return trusted
     raise Refusal(
         "unknown_key",
-        f"the site signs with {', '.join(sorted(shown)) or 'no key'}, but {', '.join(sorted(pinned))} is pinned; "
+        f"the site signs with {', '.join(sorted(ids)) or 'no key'}, but {', '.join(sorted(pinned))} is pinned; "
         "if it was installed anew, `oa receipt keys --pin` trusts it again",
         field="key_id",
     )

@@ -14,6 +14,7 @@ from oa_client.proofs.artifacts import Pieces, fetch_artifact, read_artifact_lin
 from oa_client.proofs.pins import PinStore, trusted_keys
 from oa_client.proofs.receipt_log import CheckpointStore, Logged, LogProofs, check_logged
 from oa_khala.topics import run_events
+from oa_runlog.proof.endorsement import ReceiptKey
 from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
 from oa_runlog.proof.verify import VerifiedReplay, verify_artifact, verify_receipt, verify_record
 
@@ -27,8 +28,8 @@ class Receipts(Pieces, LogProofs, Protocol):
     async def receipt(self, run_id: str) -> SignedReceipt:
         """The receipt of a run. Raises Refusal `run_not_finished` while it has none."""
 
-    async def receipt_keys(self) -> dict[str, bytes]:
-        """Return key id -> public key for all keys that receipts are or were signed with."""
+    async def receipt_keys(self) -> list[ReceiptKey]:
+        """Return all keys that receipts are or were signed with, as the site shows them."""
 
 
 class Proved(NamedTuple):

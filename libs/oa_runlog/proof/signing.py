@@ -1,6 +1,6 @@
-"""Signing receipts and the checkpoints of their log, with the private key of an installation.
+"""Signing receipts, the checkpoints of their log and the next key, with the private key of an installation.
 
-To check them, `verify` and `checkpoint` are enough.
+To check them, `verify`, `checkpoint` and `endorsement` are enough.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_runlog.canonical import canonical_json
 from oa_runlog.proof.checkpoint import Checkpoint
+from oa_runlog.proof.endorsement import Endorsement, endorsed_bytes
 from oa_runlog.proof.notes import VerifierKey, signature_line, write_note
 from oa_runlog.proof.receipt import SignedReceipt, facts_of, key_id_of
 from oa_runlog.state import RunState
@@ -28,6 +29,10 @@ class ReceiptSigner:
         """The receipt of a finished run."""
         data = canonical_json(facts_of(state, log_epoch, self.key_id).members())
         return SignedReceipt(state.run_id, data, self._key.sign(data), self.key_id)
+
+    def endorse(self, public_key: bytes) -> Endorsement:
+        """The endorsement of the key that replaces this one."""
+        return Endorsement(self.key_id, self._key.sign(endorsed_bytes(public_key)))
 
 
 class NoteSigner:

@@ -27,9 +27,11 @@ def verify_receipt(receipt: SignedReceipt, keys: Keys, *, run_id: str | None = N
     """
     public_key = keys.get(receipt.key_id)
     if public_key is None:
-        raise Refusal(
-            "unknown_key", f"the receipt is signed with {receipt.key_id}, which is not pinned", field="key_id"
+        text = (
+            f"the receipt is signed with {receipt.key_id}, which is neither pinned nor endorsed by a pinned key; "
+            "pin it if the installation says that it is its own"
         )
+        raise Refusal("unknown_key", text, field="key_id")
     if not signature_fits(public_key, receipt.signature, receipt.canonical_json):
         raise Refusal("signature_invalid", "the signature does not fit the receipt and its key", field="signature")
     try:

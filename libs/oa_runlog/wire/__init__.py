@@ -36,7 +36,12 @@ from oa_runlog.wire.events import (
 from oa_runlog.wire.fields import asked_json_text, json_text
 from oa_runlog.wire.finishes import decode_finish, encode_finish, finish_from_wire, finish_to_wire
 from oa_runlog.wire.queues import decode_queue, encode_queue
-from oa_runlog.wire.receipts import receipt_from_wire, receipt_to_wire
+from oa_runlog.wire.receipts import (
+    receipt_from_wire,
+    receipt_key_from_wire,
+    receipt_key_to_wire,
+    receipt_to_wire,
+)
 from oa_runlog.wire.requests import opened_to_wire
 from oa_runlog.wire.runs import run_to_wire, status_from_wire
 from oa_runlog.wire.specs import asked_spec_from_wire, decode_spec, encode_spec, spec_from_wire, spec_to_wire
@@ -68,6 +73,8 @@ __all__ = [
     "progress_from_wire",
     "progress_to_wire",
     "receipt_from_wire",
+    "receipt_key_from_wire",
+    "receipt_key_to_wire",
     "receipt_to_wire",
     "received_body",
     "recorded_ns",

@@ -1,7 +1,8 @@
-"""Signed receipts <-> `Receipt`."""
+"""Signed receipts <-> `Receipt`, and the keys that they are signed with <-> `ReceiptKey`."""
 
 from __future__ import annotations
 
+from oa_runlog.proof.endorsement import Endorsement, ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.wire.fields import need
 from openagents.runtime.v1 import receipt_pb2
@@ -22,3 +23,17 @@ def receipt_from_wire(message: receipt_pb2.Receipt) -> SignedReceipt:
     for field in ("run_id", "canonical_json", "signature", "key_id"):
         need(getattr(message, field), field)
     return SignedReceipt(message.run_id, message.canonical_json, message.signature, message.key_id)
+
+
+def receipt_key_to_wire(key: ReceiptKey) -> receipt_pb2.ReceiptKey:
+    """The message for a key."""
+    message = receipt_pb2.ReceiptKey(key_id=key.key_id, public_key=key.public_key)
+    if key.endorsement is not None:
+        message.endorsed_by, message.endorsement = key.endorsement.by, key.endorsement.signature
+    return message
+
+
+def receipt_key_from_wire(message: receipt_pb2.ReceiptKey) -> ReceiptKey:
+    """The key in a message. It does not verify the endorsement: `endorsed` does."""
+    endorsement = Endorsement(message.endorsed_by, message.endorsement) if message.endorsed_by else None
+    return ReceiptKey(message.public_key, endorsement)

@@ -6,7 +6,6 @@ from typing import Any
 
 from oa_platform.auth.identity import current_principal
 from oa_runlog import wire
-from openagents.runtime.v1 import receipt_pb2
 from openagents.runtime.v1 import receipt_service_pb2 as pb
 from openagents.runtime.v1.receipt_service_pb2_grpc import ReceiptServiceServicer
 from services.runtime.receipts.app.receipt_log import ReceiptLog
@@ -28,8 +27,7 @@ class ReceiptApi(ReceiptServiceServicer):
     async def ListReceiptKeys(self, request: pb.ListReceiptKeysRequest, context: Any) -> pb.ListReceiptKeysResponse:
         """All keys that receipts are or were signed with."""
         keys = await self._receipts.keys()
-        messages = [receipt_pb2.ReceiptKey(key_id=key_id, public_key=key) for key_id, key in keys]
-        return pb.ListReceiptKeysResponse(keys=messages)
+        return pb.ListReceiptKeysResponse(keys=[wire.receipt_key_to_wire(key) for key in keys])
 
     async def GetLogCheckpoint(self, request: pb.GetLogCheckpointRequest, context: Any) -> pb.GetLogCheckpointResponse:
         """The newest checkpoint."""

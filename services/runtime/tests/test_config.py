@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from oa_platform.config.parsers import Secret
 from oa_runlog.authority.limits import RunLimits
 from oa_testing.postgres import Database
 from oa_topics.store import TopicLimits
@@ -29,7 +30,7 @@ from services.runtime.requests.limits import RequestLimits
 from services.runtime.retention.domain import KEEP_ALL
 from services.runtime.schedule_settings import ScheduleSettings
 from services.runtime.schedules.limits import ScheduleLimits
-from services.runtime.tests.rig import runtime_settings
+from services.runtime.tests.rig import receipt_pem, runtime_settings
 from services.runtime.whole_log.limits import ArtifactCacheLimits
 from services.runtime.workers.limits import WorkerLimits
 
@@ -44,6 +45,17 @@ def test_the_pool_has_connections_left_beside_the_writers(runtime_database: Data
 
     assert wrong(writers + 2) == []
     assert wrong(writers + 1) == ["OA_DATABASE_POOL_MAX"]
+
+
+def test_a_previous_receipt_key_is_another_key(runtime_database: Database) -> None:
+    settings = runtime_settings(runtime_database)
+
+    def wrong(pem: str) -> list[str]:
+        return [variable for variable, _ in replace(settings, previous_receipt_key=Secret(pem)).problems()]
+
+    assert wrong(receipt_pem()) == []
+    assert wrong(settings.receipt_key.reveal() + "\n") == ["OA_PREVIOUS_RECEIPT_KEY"]
+    assert wrong("no key") == ["OA_PREVIOUS_RECEIPT_KEY"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#openagents/runtime/v1/receipt.proto\x12\x15openagents.runtime.v1\"|\n\x07Receipt\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12%\n\x0e\x63\x61nonical_json\x18\x02 \x01(\x0cR\rcanonicalJson\x12\x1c\n\tsignature\x18\x03 \x01(\x0cR\tsignature\x12\x15\n\x06key_id\x18\x04 \x01(\tR\x05keyId\"B\n\nReceiptKey\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n\npublic_key\x18\x02 \x01(\x0cR\tpublicKeyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#openagents/runtime/v1/receipt.proto\x12\x15openagents.runtime.v1\"|\n\x07Receipt\x12\x15\n\x06run_id\x18\x01 \x01(\tR\x05runId\x12%\n\x0e\x63\x61nonical_json\x18\x02 \x01(\x0cR\rcanonicalJson\x12\x1c\n\tsignature\x18\x03 \x01(\x0cR\tsignature\x12\x15\n\x06key_id\x18\x04 \x01(\tR\x05keyId\"\x85\x01\n\nReceiptKey\x12\x15\n\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n\npublic_key\x18\x02 \x01(\x0cR\tpublicKey\x12\x1f\n\x0b\x65ndorsed_by\x18\x03 \x01(\tR\nendorsedBy\x12 \n\x0b\x65ndorsement\x18\x04 \x01(\x0cR\x0b\x65ndorsementb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +33,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECEIPT']._serialized_start=62
   _globals['_RECEIPT']._serialized_end=186
-  _globals['_RECEIPTKEY']._serialized_start=188
-  _globals['_RECEIPTKEY']._serialized_end=254
+  _globals['_RECEIPTKEY']._serialized_start=189
+  _globals['_RECEIPTKEY']._serialized_end=322
 # @@protoc_insertion_point(module_scope)

@@ -60,19 +60,29 @@ class ReceiptKey(_message.Message):
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ENDORSED_BY_FIELD_NUMBER: _builtins.int
+    ENDORSEMENT_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Id of the key: base64url of the first 12 bytes of SHA-256 of the public key."""
     public_key: _builtins.bytes
     """Ed25519 public key: 32 bytes."""
+    endorsed_by: _builtins.str
+    """Id of the earlier key that endorses this one. Empty for a key without an endorsement."""
+    endorsement: _builtins.bytes
+    """Signature of that key over `openagents.receipt-key.v1:` and the bytes of this one. Who has
+    pinned the earlier key can trust this one.
+    """
     def __init__(
         self,
         *,
         key_id: _builtins.str = ...,
         public_key: _builtins.bytes = ...,
+        endorsed_by: _builtins.str = ...,
+        endorsement: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "public_key", b"public_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsed_by", b"endorsed_by", "endorsement", b"endorsement", "key_id", b"key_id", "public_key", b"public_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

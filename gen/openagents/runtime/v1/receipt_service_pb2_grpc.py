@@ -74,8 +74,8 @@ class ReceiptServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListReceiptKeys(self, request, context):
-        """Returns the keys with which receipts are or were signed. Pin them once, and check
-        receipts forever.
+        """Returns the keys with which receipts are or were signed. Pin them once, and trust later
+        ones that a pinned key endorses.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

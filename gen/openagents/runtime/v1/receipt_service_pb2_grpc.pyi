@@ -36,8 +36,8 @@ class ReceiptServiceStub:
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.GetReceiptRequest, _receipt_service_pb2.GetReceiptResponse]
     """Returns the receipt of a run; `run_not_finished` while the run has none."""
     ListReceiptKeys: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.ListReceiptKeysRequest, _receipt_service_pb2.ListReceiptKeysResponse]
-    """Returns the keys with which receipts are or were signed. Pin them once, and check
-    receipts forever.
+    """Returns the keys with which receipts are or were signed. Pin them once, and trust later
+    ones that a pinned key endorses.
     """
     GetLogCheckpoint: _grpc.UnaryUnaryMultiCallable[_receipt_service_pb2.GetLogCheckpointRequest, _receipt_service_pb2.GetLogCheckpointResponse]
     """Returns the newest signed checkpoint of the Merkle log whose leaves are all receipts.
@@ -58,8 +58,8 @@ class ReceiptServiceAsyncStub(ReceiptServiceStub):
     GetReceipt: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.GetReceiptRequest, _receipt_service_pb2.GetReceiptResponse]  # type: ignore[assignment]
     """Returns the receipt of a run; `run_not_finished` while the run has none."""
     ListReceiptKeys: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.ListReceiptKeysRequest, _receipt_service_pb2.ListReceiptKeysResponse]  # type: ignore[assignment]
-    """Returns the keys with which receipts are or were signed. Pin them once, and check
-    receipts forever.
+    """Returns the keys with which receipts are or were signed. Pin them once, and trust later
+    ones that a pinned key endorses.
     """
     GetLogCheckpoint: _aio.UnaryUnaryMultiCallable[_receipt_service_pb2.GetLogCheckpointRequest, _receipt_service_pb2.GetLogCheckpointResponse]  # type: ignore[assignment]
     """Returns the newest signed checkpoint of the Merkle log whose leaves are all receipts.
@@ -89,8 +89,8 @@ class ReceiptServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _receipt_service_pb2.ListReceiptKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_receipt_service_pb2.ListReceiptKeysResponse, _abc.Awaitable[_receipt_service_pb2.ListReceiptKeysResponse]]:
-        """Returns the keys with which receipts are or were signed. Pin them once, and check
-        receipts forever.
+        """Returns the keys with which receipts are or were signed. Pin them once, and trust later
+        ones that a pinned key endorses.
         """
 
     @_abc_1.abstractmethod

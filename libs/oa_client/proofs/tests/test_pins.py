@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 
 from oa_base.refusal import Refusal
 from oa_client.proofs.pins import keys_of, trusted_keys
+from oa_runlog.proof.endorsement import ReceiptKey
 from oa_runlog.tests.records import KEYS, MALLORY, SIGNER
 
-FOREIGN = {MALLORY.key_id: MALLORY.public_key}
+OWN, FOREIGN = ReceiptKey(SIGNER.public_key), ReceiptKey(MALLORY.public_key)
+ENDORSED = replace(FOREIGN, endorsement=SIGNER.endorse(MALLORY.public_key))
+BOTH = {**KEYS, MALLORY.key_id: MALLORY.public_key}
 
 
 @pytest.mark.parametrize(
     ("pinned", "shown", "trusted"),
     [
-        ({}, KEYS, KEYS),
-        ({}, {}, {}),
-        (KEYS, KEYS, KEYS),
-        (KEYS, {**KEYS, **FOREIGN}, {**KEYS, **FOREIGN}),
-        ({**KEYS, **FOREIGN}, KEYS, {**KEYS, **FOREIGN}),
+        ({}, [OWN], KEYS),
+        ({}, [], {}),
+        ({}, [FOREIGN, OWN], BOTH),
+        (KEYS, [OWN], KEYS),
+        (KEYS, [OWN, ENDORSED], BOTH),
+        (KEYS, [ENDORSED], BOTH),
+        (BOTH, [OWN], BOTH),
+        (KEYS, [OWN, FOREIGN], KEYS),
     ],
-    ids=["first use", "a site without keys", "the same", "rotated", "an old one is gone"],
+    ids=["first", "no keys", "two at first", "the same", "rotated", "old one gone", "new one gone", "not endorsed"],
 )
-def test_what_was_shown_first_stays_trusted(
-    pinned: dict[str, bytes], shown: dict[str, bytes], trusted: dict[str, bytes]
+def test_what_was_shown_first_and_what_it_endorses_is_trusted(
+    pinned: dict[str, bytes], shown: list[ReceiptKey], trusted: dict[str, bytes]
 ) -> None:
     assert trusted_keys(pinned, shown) == trusted
 
 
-@pytest.mark.parametrize("shown", [{}, FOREIGN, {SIGNER.key_id: MALLORY.public_key}])
-def test_a_site_that_shows_none_of_the_pinned_is_refused(shown: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("shown", [[], [FOREIGN], [replace(FOREIGN, endorsement=MALLORY.endorse(MALLORY.public_key))]])
+def test_a_site_that_shows_none_of_the_trusted_is_refused(shown: list[ReceiptKey]) -> None:
     with pytest.raises(Refusal) as caught:
         trusted_keys(KEYS, shown)
     assert caught.value.reason == "unknown_key"

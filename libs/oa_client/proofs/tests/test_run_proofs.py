@@ -22,6 +22,7 @@ from oa_client.proofs.tests.signed_log import Kept, Log
 from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
+from oa_runlog.proof.endorsement import ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.proof.verify import verify_receipt
@@ -63,8 +64,8 @@ class Site:
             raise Refusal("run_not_finished", "it goes on")
         return self.run.receipt
 
-    async def receipt_keys(self) -> dict[str, bytes]:
-        return dict(self.keys)
+    async def receipt_keys(self) -> list[ReceiptKey]:
+        return [ReceiptKey(key) for key in self.keys.values()]
 
     async def inclusion_proof(self, run_id: str) -> InclusionProof:
         return await self._log.inclusion_proof(run_id)

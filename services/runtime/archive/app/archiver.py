@@ -117,7 +117,7 @@ class Archiver:
     async def _verified(self, archived: Archived, receipt: SignedReceipt) -> VerifiedReplay:
         """Verify what the archive really holds now, as anybody else would."""
         stored = await self._archive.read(archived)
-        keys = dict(await self._receipts.receipt_keys())
+        keys = {key.key_id: key.public_key for key in await self._receipts.receipt_keys()}
         try:
             verified = await asyncio.to_thread(_verify, stored, keys, archived.run_id)
         except Refusal as refusal:

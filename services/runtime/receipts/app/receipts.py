@@ -6,6 +6,7 @@ from typing import Protocol
 
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
+from oa_runlog.proof.endorsement import ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from services.runtime.runs.app import Runs
 
@@ -17,8 +18,8 @@ class ReceiptStore(Protocol):
         """The receipt of a run."""
         ...
 
-    async def receipt_keys(self) -> list[tuple[str, bytes]]:
-        """Key ids and public keys, the newest first."""
+    async def receipt_keys(self) -> list[ReceiptKey]:
+        """All keys that receipts were ever signed with, the newest first."""
         ...
 
 
@@ -38,6 +39,6 @@ class Receipts:
             raise Refusal("run_not_finished", text, field="run_id", metadata={"status": str(run.state.status)})
         return receipt
 
-    async def keys(self) -> list[tuple[str, bytes]]:
-        """Key ids and public keys, the newest first."""
+    async def keys(self) -> list[ReceiptKey]:
+        """All keys that receipts were ever signed with, the newest first."""
         return await self._store.receipt_keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from oa_platform.postgres.pool import Postgres
+from oa_runlog.proof.endorsement import Endorsement, ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from services.runtime.receipts.store import sql
 
@@ -19,13 +20,23 @@ class PostgresReceipts:
             row = await connection.fetchrow(sql.READ_RECEIPT, run_id)
         return None if row is None else SignedReceipt(**dict(row))
 
-    async def receipt_keys(self) -> list[tuple[str, bytes]]:
-        """Key ids and public keys, the newest first."""
+    async def receipt_keys(self) -> list[ReceiptKey]:
+        """All keys that receipts were ever signed with, the newest first."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(sql.READ_RECEIPT_KEYS)
-        return [(row["key_id"], row["public_key"]) for row in rows]
+        return [
+            ReceiptKey(public_key, Endorsement(endorsed_by, signature) if endorsed_by else None)
+            for public_key, endorsed_by, signature in rows
+        ]
 
-    async def add_receipt_key(self, key_id: str, public_key: bytes) -> None:
-        """Note a key that receipts are signed with from now on."""
-        async with self._postgres.acquire() as connection:
-            await connection.execute(sql.INSERT_RECEIPT_KEY, key_id, public_key)
+    async def add_receipt_key(self, key: ReceiptKey) -> bool:
+        """Note a key that receipts are signed with from now on, and its endorsement. An endorsement that is there
+        stays. Returns False, and notes nothing, if the endorsement is that of a key that never signed here."""
+        endorsement = key.endorsement
+        async with self._postgres.acquire() as connection, connection.transaction():
+            if endorsement and not await connection.fetchval(sql.HAS_RECEIPT_KEY, endorsement.by):
+                return False
+            await connection.execute(sql.INSERT_RECEIPT_KEY, key.key_id, key.public_key)
+            if endorsement:
+                await connection.execute(sql.INSERT_ENDORSEMENT, key.key_id, endorsement.by, endorsement.signature)
+        return True

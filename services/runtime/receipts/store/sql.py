@@ -3,13 +3,26 @@
 READ_RECEIPT = "SELECT run_id, canonical_json, signature, key_id FROM runtime.receipts WHERE run_id = $1"
 """The receipt of a run."""
 
-READ_RECEIPT_KEYS = "SELECT key_id, public_key FROM runtime.receipt_keys ORDER BY first_used_at DESC, key_id"
-"""All keys that receipts were ever signed with, the latest first."""
+READ_RECEIPT_KEYS = """
+SELECT k.public_key, e.endorsed_by, e.signature
+FROM runtime.receipt_keys k LEFT JOIN runtime.receipt_key_endorsements e USING (key_id)
+ORDER BY k.first_used_at DESC, k.key_id
+"""
+"""All keys that receipts were ever signed with, the latest first, with their endorsements."""
 
 INSERT_RECEIPT_KEY = """
 INSERT INTO runtime.receipt_keys (key_id, public_key) VALUES ($1, $2) ON CONFLICT (key_id) DO NOTHING
 """
 """Publishes a key before its first receipt."""
+
+INSERT_ENDORSEMENT = """
+INSERT INTO runtime.receipt_key_endorsements (key_id, endorsed_by, signature) VALUES ($1, $2, $3)
+ON CONFLICT (key_id) DO NOTHING
+"""
+"""Publishes the endorsement of a key; the first one stays."""
+
+HAS_RECEIPT_KEY = "SELECT EXISTS (SELECT FROM runtime.receipt_keys WHERE key_id = $1)"
+"""Whether the installation has ever signed with a key."""
 
 LOCK_RECEIPT_LOG = "SELECT size, frontier FROM runtime.receipt_log FOR UPDATE SKIP LOCKED"
 """The end of the log of receipts, to be moved. A replica that finds it locked lets the other one do the work."""

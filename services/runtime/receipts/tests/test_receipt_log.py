@@ -12,6 +12,7 @@ from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Secret
 from oa_runlog import wire
 from oa_runlog.proof.checkpoint import Checkpoint, check_growth, verify_logged, verify_receipt_log
+from oa_runlog.proof.endorsement import ReceiptKey, endorsed
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.verify import verify_receipt
 from oa_testing.postgres import Database
@@ -42,8 +43,11 @@ class Auditor:
         self._who = who.as_person()
 
     async def keys(self) -> dict[str, bytes]:
+        return {key.key_id: key.public_key for key in await self.shown_keys()}
+
+    async def shown_keys(self) -> list[ReceiptKey]:
         answer = await self._receipts.ListReceiptKeys(pb.ListReceiptKeysRequest(), metadata=self._who)
-        return {key.key_id: key.public_key for key in answer.keys}
+        return [wire.receipt_key_from_wire(key) for key in answer.keys]
 
     async def receipt(self, run_id: str) -> SignedReceipt:
         answer = await self._receipts.GetReceipt(pb.GetReceiptRequest(run_id=run_id), metadata=self._who)
@@ -177,3 +181,39 @@ async def test_a_rotated_key_leaves_old_receipts_and_checkpoints_good(runtime_da
         with pytest.raises(Refusal) as caught:
             verify_receipt(await auditor.receipt(new_run), old_keys, run_id=new_run)
         assert caught.value.reason == "unknown_key"
+
+
+async def test_who_has_pinned_the_old_key_trusts_the_one_that_it_endorses(runtime_database: Database) -> None:
+    who, old, new = somebody(), receipt_pem(), receipt_pem()
+    settings = replace(runtime_settings(runtime_database, merge=QUICK), receipt_key=Secret(old))
+    async with replica(settings, who.key) as runtime:
+        pinned = await Auditor(runtime, who).keys()
+    rotated = replace(settings, receipt_key=Secret(new))
+    async with replica(rotated, who.key) as runtime:
+        shown = await Auditor(runtime, who).shown_keys()
+        assert len(shown) == 2
+        assert endorsed(pinned, shown) == pinned
+    for _ in range(2):  # every replica of the roll says the same
+        async with replica(replace(rotated, previous_receipt_key=Secret(old)), who.key) as runtime:
+            auditor = Auditor(runtime, who)
+            trusted = endorsed(pinned, await auditor.shown_keys())
+            assert len(trusted) == 2
+    async with replica(rotated, who.key) as runtime:  # the old key is not needed any more
+        auditor = Auditor(runtime, who)
+        assert endorsed(pinned, await auditor.shown_keys()) == trusted
+        (run_id,) = await finished_runs(runtime, who, b"x")
+        verify_receipt(await auditor.receipt(run_id), trusted, run_id=run_id)
+
+
+async def test_a_key_that_never_signed_here_endorses_nothing(runtime_database: Database) -> None:
+    who = somebody()
+    settings = runtime_settings(runtime_database)
+    async with replica(settings, who.key) as runtime:
+        before = await Auditor(runtime, who).shown_keys()
+    strange = replace(settings, receipt_key=Secret(receipt_pem()), previous_receipt_key=Secret(receipt_pem()))
+    with pytest.raises(Refusal) as caught:
+        async with replica(strange, who.key):
+            pass
+    assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_PREVIOUS_RECEIPT_KEY")
+    async with replica(settings, who.key) as runtime:
+        assert await Auditor(runtime, who).shown_keys() == before
