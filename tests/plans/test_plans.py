@@ -59,7 +59,16 @@ CASES = (
     Case(
         "runtime",
         "runtime",
-        ("installation", "log_epochs", "log_floors", "log_heads", "receipt_keys", "receipts_unmerged", "replicas"),
+        (
+            "installation",
+            "log_epochs",
+            "log_floors",
+            "log_heads",
+            "receipt_key_endorsements",
+            "receipt_keys",
+            "receipts_unmerged",
+            "replicas",
+        ),
         built={f"store_batch({more})": store_batch(_told, more=more) for more in (False, True)},
         known={
             # All schedules of an owner, or those in one org: an org has a hundred at most.

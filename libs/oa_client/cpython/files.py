@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import json
 import os
@@ -42,13 +41,20 @@ class ClientHome:
     def device_id(self) -> str:
         """The stable id of this installation (`dev_…`), created on first use."""
         path = self.root / "device.json"
-        known = read_json(path)
-        if known is not None and str(known.get("device_id", "")).startswith("dev_"):
-            return str(known["device_id"])
+        is_new = not path.exists()  # asked first: a file that comes later is another process's
+        if known := _device_id(path):
+            return known
         device_id = new_device_id()
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_private_json(path, {"device_id": device_id})
-        return device_id
+        write_private_json(path, {"device_id": device_id}, only_new=is_new)
+        # Another process may have been first, and sign in with its id: a session belongs to one device.
+        return _device_id(path) or device_id
+
+
+def _device_id(path: Path) -> str:
+    """The id in a file; empty if there is none."""
+    device_id = str((read_json(path) or {}).get("device_id", ""))
+    return device_id if device_id.startswith("dev_") else ""
 
 
 def site_name(control_url: str) -> str:
@@ -118,33 +124,44 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def write_private_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a file, whole or not at all, readable by its owner only (mkstemp makes it so from the start).
+def write_private_json(path: Path, value: Mapping[str, Any], *, only_new: bool = False) -> None:
+    """Replace a file, whole or not at all, readable by its owner only (mkstemp makes it so from the start). With
+    `only_new`, a file that is there stays as it is.
 
     When this returns, the new content is durable, even across a power cut. Raises Refusal `invalid_setting` if the file
     can't be written.
     """
     try:
         descriptor, staging = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        _replace(path, descriptor, staging, value)
+        _replace(path, descriptor, staging, value, only_new)
         sync_folder(path.parent)
     except OSError as error:
         message = f"{path} can't be written ({error.strerror or type(error).__name__}); OA_CLIENT_HOME names the folder"
         raise Refusal("invalid_setting", message, field="OA_CLIENT_HOME") from None
 
 
-def _replace(path: Path, descriptor: int, staging: str, value: Mapping[str, Any]) -> None:
+def _replace(path: Path, descriptor: int, staging: str, value: Mapping[str, Any], only_new: bool) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(value, file, indent=2)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
-        Path(staging).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(staging).unlink()
-        raise
+        if not (only_new and _linked(staging, path)):
+            Path(staging).replace(path)
+    finally:
+        Path(staging).unlink(missing_ok=True)
+
+
+def _linked(staging: str, path: Path) -> bool:
+    """Give a file its name, unless there is another one. False where the file system has no links."""
+    try:
+        os.link(staging, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

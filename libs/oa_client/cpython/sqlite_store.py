@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from oa_base.refusal import Refusal
 from oa_client.core.store import Element, continues
@@ -59,7 +60,7 @@ class SqliteStore:
     def __init__(self, path: Path, namespace: str) -> None:
         """Open the file, or create it with mode 0600.
 
-        Raises Refusal `invalid_setting`, here and from every write, if the file can't be used: it is of a newer
+        Raises Refusal `invalid_setting`, here and from every method, if the file can't be used: it is of a newer
         version, damaged, on a full disk, or held by another program for too long.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -86,8 +87,8 @@ class SqliteStore:
 
     def cursor(self, topic: str) -> Cursor | None:
         """See WatermarkStore."""
-        row = self._db.execute(_READ_CURSOR, (self._namespace, topic)).fetchone()
-        return Cursor(*row) if row else None
+        rows = self._read(_READ_CURSOR, topic)
+        return Cursor(*rows[0]) if rows else None
 
     def apply(self, elements: Sequence[Apply], held: Container[str] = ()) -> None:
         """See WatermarkStore."""
@@ -106,10 +107,16 @@ class SqliteStore:
 
     def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
         """See WatermarkStore. Reads page by page, so that a long run need not fit into memory."""
-        while rows := self._db.execute(_READ_ELEMENTS, (self._namespace, topic, after_seq, _PAGE_ROWS)).fetchall():
+        while rows := self._read(_READ_ELEMENTS, topic, after_seq, _PAGE_ROWS):
             for seq, payload, snapshot in rows:
                 yield Element(seq, payload, bool(snapshot))
             after_seq = rows[-1][0]
+
+    def _read(self, statement: str, topic: str, *arguments: int) -> list[Any]:
+        try:
+            return self._db.execute(statement, (self._namespace, topic, *arguments)).fetchall()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
 
     def _apply_one(self, element: Apply, held: Container[str]) -> None:
         if not continues(self.cursor(element.topic), element, held):

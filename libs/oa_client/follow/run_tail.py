@@ -14,7 +14,7 @@ from typing import Protocol
 from oa_client.core.log import AppliedLog
 from oa_client.core.store import MAX_BATCH, Element, WatermarkStore
 from oa_client.follow.items import Item, RunItems
-from oa_client.follow.subscription import Subscription
+from oa_client.follow.subscription import REPLACED, Subscription
 from oa_client.follow.updates import Restarted
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
@@ -71,6 +71,7 @@ class RunTail:
         """
         if not self._snapshots and next(self._store.elements(self._topic), _NOTHING).snapshot:
             self._store.drop(self._topic)
+        began = self._store.cursor(self._topic)
         for element in self._store.elements(self._topic):
             yield self._items.stored(element)
         if self.ended():
@@ -78,8 +79,7 @@ class RunTail:
         async with self._client.subscription(self._store, max_batch=self._max_batch) as subscription:
             self.subscription = subscription
             cursor = await subscription.follow(self._topic, snapshots=self._snapshots)
-            # Another process may have stored more since they were read; new items begin after the cursor.
-            for item in self._stored_up_to(cursor):
+            for item in self._stored_meanwhile(began, cursor):
                 yield item
             if self.ended():
                 return
@@ -92,6 +92,15 @@ class RunTail:
                             yield item
                     if self.ended():
                         return
+
+    def _stored_meanwhile(self, began: Cursor | None, cursor: Cursor | None) -> Iterator[Item]:
+        """Yield the items of what another process has stored since the elements of a store that stood at `began` were
+        read: something else, or more. New items begin after the cursor."""
+        if self.log.last_seq and not (
+            began and cursor and cursor.epoch == began.epoch and cursor.applied_seq >= self.log.last_seq
+        ):
+            yield from self._items.update(Restarted(self._topic, REPLACED, cursor))
+        yield from self._stored_up_to(cursor)
 
     def _stored_up_to(self, cursor: Cursor | None) -> Iterator[Item]:
         """Yield the items of stored elements that were not seen yet."""

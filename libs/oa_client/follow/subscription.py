@@ -49,7 +49,7 @@ from oa_khala.client.topics import Counts
 from oa_khala.frames import Cursor, ErrorFrame, Form, ServerFrame
 from oa_khala.topics import RUN_EVENTS
 
-_REPLACED = "epoch_mismatch"
+REPLACED = "epoch_mismatch"
 """Reason of Restarted for elements that do not continue the stored ones."""
 MAX_QUEUED_FRAMES = 512
 """Maximum number of frames that were read and wait to be applied."""
@@ -246,7 +246,7 @@ class Subscription:
         except StoreMoved as moved:
             for topic in dict.fromkeys(element.topic for element in elements):
                 if topic == moved.topic:
-                    await self._continue_from_store(topic, _REPLACED)
+                    await self._continue_from_store(topic, REPLACED)
                 else:  # its elements were not stored, because a batch is stored as a whole
                     await self._execute(self._session.rewind(topic, self._holdings.cursor(topic), self._at()))
             return

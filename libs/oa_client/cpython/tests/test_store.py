@@ -204,6 +204,21 @@ def test_a_damaged_file_is_refused_with_its_name(path: Path) -> None:
     assert str(path) in caught.value.message
 
 
+def test_damage_that_a_read_finds_is_refused_with_its_name(path: Path) -> None:
+    """The file opens, because its first page is whole."""
+    with closing(SqliteStore(path, "a/o/d")) as store:
+        store.apply([event(seq, payload=bytes(2_000)) for seq in range(1, 100)])
+    whole = path.read_bytes()
+    page = int.from_bytes(whole[16:18], "big")
+    path.write_bytes(whole[:page] + b"\xff" * (len(whole) - page))
+    with closing(SqliteStore(path, "a/o/d")) as store:
+        for read in (lambda: store.cursor(TOPIC), lambda: seqs(store), lambda: store.apply([event(100)])):
+            with pytest.raises(Refusal, match="it may be moved away") as caught:
+                read()
+            assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_CLIENT_HOME")
+            assert str(path) in caught.value.message
+
+
 def test_a_disk_that_takes_no_more_is_named(path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with closing(SqliteStore(path, "a/o/d")) as store:
@@ -228,10 +243,11 @@ def test_a_file_that_another_program_holds_is_not_called_damaged(path: Path, mon
 def test_a_store_that_is_closed_is_refused_with_its_name(path: Path) -> None:
     store = SqliteStore(path, "a/o/d")
     store.close()
-    with pytest.raises(Refusal) as caught:
-        store.apply([event(1)])
-    assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_CLIENT_HOME")
-    assert str(path) in caught.value.message
+    for use in (lambda: store.apply([event(1)]), lambda: store.cursor(TOPIC), lambda: seqs(store)):
+        with pytest.raises(Refusal) as caught:
+            use()
+        assert (caught.value.reason, caught.value.field) == ("invalid_setting", "OA_CLIENT_HOME")
+        assert str(path) in caught.value.message
 
 
 def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:

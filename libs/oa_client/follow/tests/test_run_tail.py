@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
 
 from oa_base.refusal import Refusal
-from oa_client.core.store import MAX_BATCH, MemoryStore, WatermarkStore
+from oa_client.core.store import MAX_BATCH, Element, MemoryStore, WatermarkStore
 from oa_client.follow.items import Began, Broken, EventsArchived, Item, Seen, StartedOver
 from oa_client.follow.run_tail import RunTail
 from oa_client.follow.tests.fake_gateway import EPOCH, FakeGateway, Fault, Topic
@@ -71,23 +72,38 @@ async def test_what_is_stored_comes_first_then_the_rest_to_the_end(count: int) -
 
 
 class SharedStore(MemoryStore):
-    """A store into which another process puts more events, after its elements were read and before its cursor is."""
+    """A store in which another process puts other elements, after the stored ones were read and before a subscription
+    reads the cursor."""
 
-    def __init__(self, count: int, more: int) -> None:
+    def __init__(self, before: MemoryStore, then: MemoryStore) -> None:
         super().__init__()
-        self._topics = holding(count)._topics
-        self._more = more
+        self._topics = before._topics
+        self._then = then._topics
 
-    def cursor(self, topic: str) -> Cursor | None:
-        self._topics = holding(self._more)._topics
-        return super().cursor(topic)
+    def elements(self, topic: str, after_seq: int = 0) -> Iterator[Element]:
+        yield from super().elements(topic, after_seq)
+        self._topics = self._then
 
 
 @pytest.mark.parametrize("more", [4, LAST])
 async def test_what_another_process_stores_meanwhile_is_not_left_out(more: int) -> None:
     async with gateway().running() as served:
-        items = await followed(RunTail(Subscribing(served.url), SharedStore(2, more), RUN.run_id))
+        items = await followed(RunTail(Subscribing(served.url), SharedStore(holding(2), holding(more)), RUN.run_id))
     assert [seq for seq, _ in told(items)] == list(range(1, LAST + 1))
+
+
+@pytest.mark.parametrize(
+    "then", [MemoryStore(), holding(2), holding(5), holding(LAST)], ids=["dropped", "fewer", "more", "all"]
+)
+async def test_what_another_process_replaces_meanwhile_is_told_from_its_start(then: MemoryStore) -> None:
+    before = holding(3, epoch="epoch-0")
+    async with gateway().running() as served:
+        tail = RunTail(Subscribing(served.url), SharedStore(before, then), RUN.run_id)
+        items = await followed(tail)
+    again = items.index(StartedOver("epoch_mismatch"))
+    assert [seq for seq, _ in told(items[:again])] == [1, 2, 3]
+    assert [seq for seq, _ in told(items[again:])] == list(range(1, LAST + 1))
+    assert tail.log.chain_head == chain_over(RUN.run_id, RUN.events)
 
 
 async def test_a_run_that_goes_on_is_followed_live() -> None:
