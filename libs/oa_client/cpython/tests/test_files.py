@@ -14,7 +14,7 @@ from oa_client.cpython.files import ClientHome
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
 def test_the_first_process_names_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     """Another process names it between this one's look and its write."""
-    homes, of_others = [ClientHome(tmp_path / "c"), ClientHome(tmp_path / "c")], []
+    homes, of_others = [ClientHome(tmp_path / "c") for _ in range(2)], list[str]()
     new_id = files.new_device_id
 
     def while_another_is_first() -> str:
