@@ -392,13 +392,13 @@ async def _set_route(scene: Scene, _: str) -> list[Json]:
 
 
 async def _delete_route(scene: Scene, _: str) -> list[Json]:
-    await scene.rpc.operate("SetRoute", {"group": _ROUTE})
+    await scene.rpc.operate("RouteService/SetRoute", {"group": _ROUTE})
     return [{"name": _ROUTE["name"]}]
 
 
 async def _roll_back_routes(scene: Scene, _: str) -> list[Json]:
     for _again in range(3):  # the good request is sent more than once
-        await scene.rpc.operate("SetRoute", {"group": _ROUTE})
+        await scene.rpc.operate("RouteService/SetRoute", {"group": _ROUTE})
     return [{}]
 
 

@@ -122,10 +122,12 @@ async def test_what_belongs_to_others(scene: Scene, target: Target) -> None:
     """Somebody else's id is like nobody's, and without a token there is nothing at all."""
     examples = await EXAMPLES[target.path](scene, target.process)
     async with under_fire(scene, "control") as tally:
-        for mutation in (one for good in examples for one in foreign(good, scene.foreign.__getitem__)):
-            outcome = await _post(scene, target, json.dumps(mutation.body).encode())
-            if tally.look(mutation, outcome, code=_code(outcome)) and outcome.refusal:
-                assert outcome.refusal.reason in FOREIGN
+        for pair in (one for good in examples for one in foreign(good, scene.foreign.__getitem__)):
+            outcomes = [await _post(scene, target, json.dumps(one.body).encode()) for one in pair]
+            for mutation, outcome in zip(pair, outcomes, strict=True):
+                if tally.look(mutation, outcome, code=_code(outcome)) and outcome.refusal:
+                    assert outcome.refusal.reason in FOREIGN
+            tally.alike(pair[0], *outcomes)
         body = json.dumps(examples[0]).encode()
         for token in ("", "nonsense", scene.worker.token, "a" * 9000):
             tally.look("no access token", await scene.edge.post(target.path, body, token), code="401")

@@ -140,15 +140,19 @@ async def test_what_belongs_to_others(scene: Scene, target: Target) -> None:
     examples = await EXAMPLES[target.path](scene, target.process)
     async with under_fire(scene, target.process) as tally:
         for index, good in enumerate(examples):
-            for mutation in foreign(good, scene.foreign.__getitem__):
-                data = target.request(mutation.body).SerializeToString()
-                outcome = await _call(scene, target, _stream(target, examples, index, data))
-                if "held_leases" in mutation.what:  # beliefs are not claims: the worker is told that they are wrong
-                    assert outcome.refusal is None, (mutation, outcome.refusal)
-                    continue
-                tally.look(mutation, outcome)
-                assert outcome.refusal is not None
-                assert outcome.refusal.reason in FOREIGN, mutation
+            for pair in foreign(good, scene.foreign.__getitem__):
+                outcomes = []
+                for mutation in pair:
+                    data = target.request(mutation.body).SerializeToString()
+                    outcome = await _call(scene, target, _stream(target, examples, index, data))
+                    outcomes.append(outcome)
+                    if "held_leases" in mutation.what:  # beliefs are not claims: the worker is told that they are wrong
+                        assert outcome.refusal is None, (mutation, outcome.refusal)
+                        continue
+                    tally.look(mutation, outcome)
+                    assert outcome.refusal is not None
+                    assert outcome.refusal.reason in FOREIGN, mutation
+                tally.alike(pair[0], *outcomes)
 
 
 @pytest.mark.parametrize("process", CALLER)
