@@ -132,7 +132,7 @@ def fresh(document: Json) -> Json:
 
 
 def foreign(good: Json, owned: Callable[[str], str]) -> Iterator[tuple[Mutation, Mutation]]:
-    """For each id in the good request: the request with somebody else's id (`owned`: prefix -> id), and with nobody's."""
+    """For each id in the good request: the request with somebody else's id (`owned`: prefix -> id), and nobody's."""
     for keys, text in _texts(good, ()):
         match = _ID.search(text)
         if match is None:
