@@ -70,13 +70,15 @@ async def _send(
 
 @pytest.mark.parametrize("target", REACHABLE, ids=str)
 async def test_messages(scene: Scene, target: Target) -> None:
-    """Whatever is wrong is named, and harms nothing; then the good request is taken, with a field of tomorrow too."""
+    """Whatever is wrong is named, and harms nothing; then the good request is taken, with a field of tomorrow too, and
+    on record if it changes something in control."""
     examples = await EXAMPLES[target.path](scene, target.process)
     found = [(index, one) for index, good in enumerate(examples) for one in _mutations(target, good, index)]
     async with under_fire(scene, target.process) as tally:
         for index, mutation in found:
             if not mutation.may_pass:
                 await _send(scene, target, examples, index, mutation, tally)
+    recorded = await scene.watch.recorded()
     async with under_fire(scene, target.process, moves=True) as tally:
         for index, mutation in found:
             if mutation.may_pass:
@@ -86,6 +88,7 @@ async def test_messages(scene: Scene, target: Target) -> None:
         outcome = await _call(scene, target, _stream(target, examples, index, data))
         stays = outcome.refusal is not None and outcome.refusal.reason == _STAYS.get(target.path)
         assert outcome.refusal is None or stays, outcome.refusal
+    assert await scene.watch.recorded() > recorded or not target.is_recorded
 
 
 @pytest.mark.parametrize("target", REACHABLE, ids=str)
