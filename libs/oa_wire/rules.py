@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from oa_base.refusal import Refusal
+from oa_wire.pattern_words import said_of
 from openagents.common.v1 import options_pb2
 
 Check = Callable[[Any], None]
@@ -222,6 +223,7 @@ def _enum_check(numbers: frozenset[int]) -> Check:
 def _text_check(rules: options_pb2.FieldRules, *, is_text: bool) -> Check | None:
     lowest, highest = rules.min_length, rules.max_length
     pattern = re.compile(rules.pattern) if rules.pattern else None
+    said = said_of(rules.pattern)
     unit = "characters" if is_text else "bytes"
 
     def check(value: Any) -> None:
@@ -234,7 +236,7 @@ def _text_check(rules: options_pb2.FieldRules, *, is_text: bool) -> Check | None
         if is_text and "\x00" in value:
             raise Refusal("invalid_value", "it must not hold the character NUL")
         if pattern is not None and not pattern.fullmatch(value):
-            raise Refusal("invalid_value", f"it must match {pattern.pattern}")
+            raise Refusal("invalid_value", said)
 
     return check if is_text or lowest or highest else None
 

@@ -151,8 +151,8 @@ class Rpc:
         return ((SERVICE_TOKEN_KEY, self._secrets.service_tokens[caller or CALLER[process]]),)
 
     async def operate(self, method: str, document: Mapping[str, object]) -> None:
-        """What an operator does at control, for what comes next."""
-        path = f"openagents.control.v1.RouteService/{method}"
+        """What an operator does at control, for what comes next. `method`: `BlockService/BlockSubject`, for example."""
+        path = f"openagents.control.v1.{method}"
         target = next(one for one in all_targets() if one.path == path)
         outcome = await self.call(
             target, [target.request(document).SerializeToString()], self.service("control", "operator")

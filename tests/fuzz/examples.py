@@ -61,7 +61,7 @@ async def _revoke_session(scene: Scene, _: str) -> list[Json]:
 
 
 async def _revoke_sessions(scene: Scene, _: str) -> list[Json]:
-    return [{"device_id": new_id("dev"), "keep_current": True}]
+    return [{"device_id": (await scene.sign_in("ann")).device_id, "keep_current": True}]
 
 
 async def _revoke_service_account(scene: Scene, _: str) -> list[Json]:
@@ -148,6 +148,12 @@ async def _revoke_api_key(scene: Scene, _: str) -> list[Json]:
 
 async def _block(_scene: Scene, _: str) -> list[Json]:
     return [{"subject": (await _scene.service_account(_scene.bob))["service_account"]}]
+
+
+async def _unblock(scene: Scene, process: str) -> list[Json]:
+    blocked = await _block(scene, process)
+    await scene.rpc.operate("BlockService/BlockSubject", blocked[0])
+    return blocked
 
 
 async def _person(scene: Scene, _: str) -> list[Json]:
@@ -392,13 +398,13 @@ async def _set_route(scene: Scene, _: str) -> list[Json]:
 
 
 async def _delete_route(scene: Scene, _: str) -> list[Json]:
-    await scene.rpc.operate("SetRoute", {"group": _ROUTE})
+    await scene.rpc.operate("RouteService/SetRoute", {"group": _ROUTE})
     return [{"name": _ROUTE["name"]}]
 
 
 async def _roll_back_routes(scene: Scene, _: str) -> list[Json]:
     for _again in range(3):  # the good request is sent more than once
-        await scene.rpc.operate("SetRoute", {"group": _ROUTE})
+        await scene.rpc.operate("RouteService/SetRoute", {"group": _ROUTE})
     return [{}]
 
 
@@ -500,7 +506,7 @@ EXAMPLES: Mapping[str, Example] = {
         RestoreInstallationOrg=_org,
         SetInstallationOrgOwner=_org_and_person,
     ),
-    **_of("control.v1.BlockService", GetSubject=_block, BlockSubject=_block, UnblockSubject=_block),
+    **_of("control.v1.BlockService", GetSubject=_block, BlockSubject=_block, UnblockSubject=_unblock),
     **_of("control.v1.SigningKeyService", ListSigningKeys=_fixed({}), RotateSigningKey=_fixed({})),
     **_of("control.v1.SyncTokenService", MintSyncToken=_mint_sync_token),
     **_of("control.v1.PolicyService", Authorize=_authorize),

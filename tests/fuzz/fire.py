@@ -64,10 +64,22 @@ class Tally:
         if field != mutation.field:
             self.problems.append(f"{mutation}: the refusal names the field {field!r}")
 
+    def alike(self, what: object, theirs: Outcome, nobodys: Outcome) -> None:
+        """What is somebody else's has to be refused in the words for what is not there."""
+        said = [_ID.sub("ID", _said(outcome)) for outcome in (theirs, nobodys)]
+        if said[0] != said[1]:
+            self.problems.append(f"{what}: {said[0]} for somebody else's, {said[1]} for nobody's")
+
     def settle(self) -> None:
         """Fail with what was wrong."""
         shown = "\n".join(self.problems[:_SHOWN])
         assert not self.problems, f"{len(self.problems)} of {self.shots} shots:\n{shown}"
+
+
+def _said(outcome: Outcome) -> str:
+    refusal = outcome.refusal
+    details = f"{refusal} {refusal.metadata} {refusal.retry_after_ms}" if refusal else ""
+    return f"{outcome.status} {details}"
 
 
 @asynccontextmanager
@@ -119,15 +131,21 @@ def fresh(document: Json) -> Json:
     return {**document, "idempotency_key": new_id("key"), **name}
 
 
-def foreign(good: Json, owned: Callable[[str], str]) -> Iterator[Mutation]:
-    """The good request with each of its ids made somebody else's (`owned`: prefix -> id), or nobody's."""
+def foreign(good: Json, owned: Callable[[str], str]) -> Iterator[tuple[Mutation, Mutation]]:
+    """For each id in the good request: the request with somebody else's id (`owned`: prefix -> id), and nobody's."""
     for keys, text in _texts(good, ()):
         match = _ID.search(text)
         if match is None:
             continue
-        for whose, other in (("bob's", owned(match[1])), ("nobody's", f"{match[1]}_{NOBODY}")):
-            changed = text.replace(match[0], other)
-            yield Mutation(f"{whose} id at {'.'.join(map(str, keys))}", replaced(good, keys, changed), FOREIGN)
+        theirs, nobodys = (
+            Mutation(
+                f"{whose} id at {'.'.join(map(str, keys))}",
+                replaced(good, keys, text.replace(match[0], other)),
+                FOREIGN,
+            )
+            for whose, other in (("bob's", owned(match[1])), ("nobody's", f"{match[1]}_{NOBODY}"))
+        )
+        yield theirs, nobodys
 
 
 def _texts(value: Json, keys: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:

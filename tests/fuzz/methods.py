@@ -10,6 +10,7 @@ from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -23,6 +24,18 @@ SERVERS = {
     "openagents.sync.v1": ("runtime", "projector"),
 }
 """Package -> the processes that serve its services. The gateway serves only what gRPC itself has."""
+_RECORDS_NOTHING = frozenset(
+    {
+        "openagents.control.v1.RevocationService/WatchRevocations",  # it reads, on a stream
+        # The good requests of the tests change nothing: nothing is deleted or closed, and ann is in her org already.
+        "openagents.control.v1.InstallationOrgService/RestoreInstallationOrg",
+        "openagents.control.v1.InstallationOrgService/SetInstallationOrgOwner",
+        "openagents.control.v1.OrgService/RestoreOrg",
+        "openagents.control.v1.RouteService/EndMaintenance",
+        "openagents.control.v1.RouteService/StartCanary",
+        "openagents.control.v1.SessionService/SwitchOrg",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,12 @@ class Target:
     def is_stream(self) -> bool:
         """Whether it is more than one request and one answer."""
         return bool(self.descriptor.client_streaming or self.descriptor.server_streaming)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether a good request has to be in the audit log."""
+        changes = self.descriptor.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS
+        return self.process == "control" and changes and self.path not in _RECORDS_NOTHING
 
     def request(self, document: Any) -> Message:
         """The request that is this JSON; raises json_format.ParseError."""

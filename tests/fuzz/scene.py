@@ -169,7 +169,7 @@ class Scene:
 
     async def opened(self) -> None:
         """Open the site again, and wait until the edge knows."""
-        await self.rpc.operate("EndMaintenance", {})
+        await self.rpc.operate("RouteService/EndMaintenance", {})
         async with asyncio.timeout(_WAIT_S), plain_http() as http:
             while (await http.get(self.stack.urls["control"])).status_code == httpx.codes.SERVICE_UNAVAILABLE:
                 await asyncio.sleep(0.01)

@@ -80,7 +80,8 @@ def _unreadable(good: Json) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("target", OPEN, ids=str)
 async def test_json(scene: Scene, target: Target) -> None:
-    """Whatever is wrong is named, and harms nothing; then the good request is taken."""
+    """Whatever is wrong is named, and harms nothing; then the good request is taken, and on record if it changes
+    something in control."""
     examples = await EXAMPLES[target.path](scene, target.process)
     found = [mutation for good in examples for mutation in mutations(target.descriptor.input_type, good)]
     async with under_fire(scene, "control") as tally:
@@ -89,12 +90,14 @@ async def test_json(scene: Scene, target: Target) -> None:
         for what, body in _unreadable(examples[0]).items():
             outcome = await _post(scene, target, body)
             tally.look(what, outcome, code="400")
+    recorded = await scene.watch.recorded()
     async with under_fire(scene, "control", moves=True) as tally:
         for mutation in (one for one in found if one.may_pass):
             await _send(scene, target, mutation, tally)
     for good in examples:
         outcome = await _post(scene, target, json.dumps(good).encode())
         assert outcome.refusal is None, outcome.refusal
+    assert await scene.watch.recorded() > recorded or not target.is_recorded
 
 
 @pytest.mark.parametrize("target", OPEN, ids=str)
@@ -122,10 +125,12 @@ async def test_what_belongs_to_others(scene: Scene, target: Target) -> None:
     """Somebody else's id is like nobody's, and without a token there is nothing at all."""
     examples = await EXAMPLES[target.path](scene, target.process)
     async with under_fire(scene, "control") as tally:
-        for mutation in (one for good in examples for one in foreign(good, scene.foreign.__getitem__)):
-            outcome = await _post(scene, target, json.dumps(mutation.body).encode())
-            if tally.look(mutation, outcome, code=_code(outcome)) and outcome.refusal:
-                assert outcome.refusal.reason in FOREIGN
+        for pair in (one for good in examples for one in foreign(good, scene.foreign.__getitem__)):
+            outcomes = [await _post(scene, target, json.dumps(one.body).encode()) for one in pair]
+            for mutation, outcome in zip(pair, outcomes, strict=True):
+                if tally.look(mutation, outcome, code=_code(outcome)) and outcome.refusal:
+                    assert outcome.refusal.reason in FOREIGN
+            tally.alike(pair[0], *outcomes)
         body = json.dumps(examples[0]).encode()
         for token in ("", "nonsense", scene.worker.token, "a" * 9000):
             tally.look("no access token", await scene.edge.post(target.path, body, token), code="401")

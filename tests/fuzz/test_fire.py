@@ -42,6 +42,22 @@ def test_a_wrong_answer_is_seen(outcome: Outcome, says: str) -> None:
     assert any(says in problem for problem in _problems(outcome))
 
 
+@pytest.mark.parametrize(
+    ("nobodys", "alike"),
+    [
+        (Refusal("not_found", "no org_01JD8V0000000000000000000B", field="org_id"), True),
+        (Refusal("not_found", "no org_01JD8V0000000000000000000A"), False),
+        (Refusal("not_found", "no such org", field="org_id"), False),
+        (Refusal("not_found", "no org_01JD8V0000000000000000000A", field="org_id", metadata={"seq": "1"}), False),
+        (Refusal("not_found", "no org_01JD8V0000000000000000000A", field="org_id", retry_after_ms=1), False),
+    ],
+)
+def test_another_answer_for_what_is_not_there_is_seen(nobodys: Refusal, alike: bool) -> None:
+    tally, theirs = Tally(), Refusal("not_found", "no org_01JD8V0000000000000000000A", field="org_id")
+    tally.alike("an id", Outcome("NOT_FOUND", theirs), Outcome("NOT_FOUND", nobodys))
+    assert (tally.problems == []) is alike
+
+
 def test_what_only_a_defect_logs_is_seen() -> None:
     fine = {"level": "info", "event": "call_refused", "reason": "not_found"}
     bad = [{"level": "error"}, {"level": "info", "exception": "Traceback"}, {"level": "info", "reason": "internal"}]

@@ -70,13 +70,15 @@ async def _send(
 
 @pytest.mark.parametrize("target", REACHABLE, ids=str)
 async def test_messages(scene: Scene, target: Target) -> None:
-    """Whatever is wrong is named, and harms nothing; then the good request is taken, with a field of tomorrow too."""
+    """Whatever is wrong is named, and harms nothing; then the good request is taken, with a field of tomorrow too, and
+    on record if it changes something in control."""
     examples = await EXAMPLES[target.path](scene, target.process)
     found = [(index, one) for index, good in enumerate(examples) for one in _mutations(target, good, index)]
     async with under_fire(scene, target.process) as tally:
         for index, mutation in found:
             if not mutation.may_pass:
                 await _send(scene, target, examples, index, mutation, tally)
+    recorded = await scene.watch.recorded()
     async with under_fire(scene, target.process, moves=True) as tally:
         for index, mutation in found:
             if mutation.may_pass:
@@ -86,6 +88,7 @@ async def test_messages(scene: Scene, target: Target) -> None:
         outcome = await _call(scene, target, _stream(target, examples, index, data))
         stays = outcome.refusal is not None and outcome.refusal.reason == _STAYS.get(target.path)
         assert outcome.refusal is None or stays, outcome.refusal
+    assert await scene.watch.recorded() > recorded or not target.is_recorded
 
 
 @pytest.mark.parametrize("target", REACHABLE, ids=str)
@@ -140,15 +143,19 @@ async def test_what_belongs_to_others(scene: Scene, target: Target) -> None:
     examples = await EXAMPLES[target.path](scene, target.process)
     async with under_fire(scene, target.process) as tally:
         for index, good in enumerate(examples):
-            for mutation in foreign(good, scene.foreign.__getitem__):
-                data = target.request(mutation.body).SerializeToString()
-                outcome = await _call(scene, target, _stream(target, examples, index, data))
-                if "held_leases" in mutation.what:  # beliefs are not claims: the worker is told that they are wrong
-                    assert outcome.refusal is None, (mutation, outcome.refusal)
-                    continue
-                tally.look(mutation, outcome)
-                assert outcome.refusal is not None
-                assert outcome.refusal.reason in FOREIGN, mutation
+            for pair in foreign(good, scene.foreign.__getitem__):
+                outcomes = []
+                for mutation in pair:
+                    data = target.request(mutation.body).SerializeToString()
+                    outcome = await _call(scene, target, _stream(target, examples, index, data))
+                    outcomes.append(outcome)
+                    if "held_leases" in mutation.what:  # beliefs are not claims: the worker is told that they are wrong
+                        assert outcome.refusal is None, (mutation, outcome.refusal)
+                        continue
+                    tally.look(mutation, outcome)
+                    assert outcome.refusal is not None
+                    assert outcome.refusal.reason in FOREIGN, mutation
+                tally.alike(pair[0], *outcomes)
 
 
 @pytest.mark.parametrize("process", CALLER)

@@ -28,6 +28,7 @@ from oa_platform.auth.authenticator import AUTHORIZATION_KEY, PRINCIPAL_KEY, Nee
 from oa_platform.auth.keys import SigningKey, generate_key, load_key
 from oa_platform.system.ids import new_id
 from oa_testing.waiting import PATIENCE_S
+from tests.fuzz.doors import Person
 from tests.fuzz.examples import EXAMPLES
 from tests.fuzz.khala import PING, connected
 from tests.fuzz.methods import Target, all_targets
@@ -36,6 +37,8 @@ from tests.fuzz.scene import Scene
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 _HOUR_S = 3600
 _SESSIONS = "openagents.control.v1.SessionService"
+_ACCOUNTS = "openagents.control.v1.ServiceAccountService"
+_BLOCK = "BlockService/BlockSubject"
 _UNAUTHENTICATED = frozenset({"invalid_token", "token_expired", "token_too_old", "token_revoked", "clock_skew"})
 """What the bearer of a wrong token hears, and nothing else."""
 
@@ -218,6 +221,8 @@ DOORS = [
 ]
 OF_SESSIONS = [door for door in DOORS if door.kind is not TokenKind.WORKER and "projector" not in str(door)]
 """The projector follows no revocations: its only tokens are those with which control calls it, for a minute each."""
+(_EDGE,) = (door for door in DOORS if door.kind is TokenKind.ACCESS)
+(_WORKERS,) = (door for door in DOORS if door.kind is TokenKind.WORKER)
 
 
 async def test_every_kind_of_token_has_a_door() -> None:
@@ -263,25 +268,43 @@ async def test_a_good_token_of_another_kind_opens_no_door(scene: Scene, door: Do
 @pytest.mark.parametrize("door", OF_SESSIONS, ids=str)
 async def test_a_token_of_a_session_that_was_revoked_opens_no_door(scene: Scene, door: Door) -> None:
     person = await scene.sign_in("ann")
-    token = await door.token(scene)
-    text = token.forged(session_id=person.session_id)
-    if door.kind is TokenKind.ACCESS:
-        text = person.access_token
-    elif door.kind is TokenKind.SYNC:
-        text = await scene.sync_token(person, f"user:{person.user_id}:runs")
+    text = await _token_of(scene, door, person)
     await scene.edge.call(f"{_SESSIONS}/RevokeSession", {}, person.access_token)
     await _until_refused(scene, door, text, person.device_id)
 
 
-async def test_a_token_of_a_service_account_that_was_revoked_opens_no_door(scene: Scene) -> None:
-    accounts = "openagents.control.v1.ServiceAccountService"
+@pytest.mark.parametrize("door", OF_SESSIONS, ids=str)
+async def test_a_token_of_a_person_who_was_blocked_opens_no_door(scene: Scene, door: Door) -> None:
+    person = await scene.sign_in(f"blocked-{door.kind.typ.lower()}")
+    text = await _token_of(scene, door, person)
+    await scene.rpc.operate(_BLOCK, {"subject": person.user_id})
+    await _until_refused(scene, door, text, person.device_id)
+
+
+@pytest.mark.parametrize("end", ["revoked", "blocked"])
+async def test_a_token_of_a_service_account_that_was_revoked_or_blocked_opens_no_door(scene: Scene, end: str) -> None:
     made = await scene.service_account(scene.ann)
-    exchange = {"api_key": made["api_key"], "use": "TOKEN_USE_WORKER"}
-    text = str((await scene.edge.call(f"{accounts}/ExchangeKey", exchange))["token"])
-    revoke = {"service_account_id": made["service_account"]}
-    await scene.edge.call(f"{accounts}/RevokeServiceAccount", revoke, scene.ann.access_token)
-    (door,) = (door for door in DOORS if door.kind is TokenKind.WORKER)
-    await _until_refused(scene, door, text)
+    account_id, key = made["service_account"], made["api_key"]
+    exchanged = {
+        door: str((await scene.edge.call(f"{_ACCOUNTS}/ExchangeKey", {"api_key": key, "use": use}))["token"])
+        for door, use in ((_WORKERS, "TOKEN_USE_WORKER"), (_EDGE, "TOKEN_USE_EDGE"))
+    }
+    if end == "blocked":
+        await scene.rpc.operate(_BLOCK, {"subject": account_id})
+    else:
+        revoke = {"service_account_id": account_id}
+        await scene.edge.call(f"{_ACCOUNTS}/RevokeServiceAccount", revoke, scene.ann.access_token)
+    for door, text in exchanged.items():
+        await _until_refused(scene, door, text)
+
+
+async def _token_of(scene: Scene, door: Door, person: Person) -> str:
+    """A good one of this person's for the door."""
+    if door.kind is TokenKind.ACCESS:
+        return person.access_token
+    if door.kind is TokenKind.SYNC:
+        return await scene.sync_token(person, f"user:{person.user_id}:runs")
+    return scene.rpc.principal(door.target.process if door.target else "", person)[1]
 
 
 async def _until_refused(scene: Scene, door: Door, token: str, device_id: str = "") -> None:

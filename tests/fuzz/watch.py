@@ -93,6 +93,10 @@ class Watch:
                 await asyncio.sleep(0.02)
         return await self.digest()
 
+    async def recorded(self) -> int:
+        """How many events control has recorded."""
+        return int(await self.fetchval("SELECT count(*) FROM control.audit_events"))
+
     async def fetchval(self, statement: str, *arguments: Any) -> Any:
         """One value from the database."""
         return await (await self._connection()).fetchval(statement, *arguments)

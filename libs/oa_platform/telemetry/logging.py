@@ -34,12 +34,14 @@ _SECRET_KEY = re.compile(
 )
 _SECRET_VALUE = re.compile(
     r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"  # a JWT
+    r"|oak_[A-Za-z0-9_-]{43}"  # an API key
+    r"|ort_[0-9A-HJKMNP-TV-Z]{26}\.[0-9]+\.[A-Za-z0-9_-]{43}"  # a refresh token
     r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user:password in a URL
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----",
     re.DOTALL,
 )
 # Each of those has one of these, and looking for these takes a tenth of the time.
-_SECRET_MARKS = ("eyJ", "://", "-----BEGIN ")
+_SECRET_MARKS = ("eyJ", "oak_", "ort_", "://", "-----BEGIN ")
 # Chatty below warning, and of no use to operators.
 _QUIET = ("httpx", "httpcore", "asyncio", "uvicorn.error", "uvicorn.access")
 
@@ -229,8 +231,8 @@ def _clean(key: str, value: object) -> object:
     if value and _names_a_secret(key):
         return REDACTED
     if isinstance(value, str):
-        first, second, third = _SECRET_MARKS
-        marked = first in value or second in value or third in value
+        jwt, key, refresh, url, pem = _SECRET_MARKS
+        marked = jwt in value or url in value or key in value or refresh in value or pem in value
         return _SECRET_VALUE.sub(REDACTED, value) if marked else value
     if isinstance(value, dict):
         return {inner_key: _clean(str(inner_key), inner) for inner_key, inner in value.items()}

@@ -128,6 +128,8 @@ def test_other_fields_are_shown() -> None:
         f"Bearer {JWT}",
         "postgres://me:geheim@host/db",
         "-----BEGIN " + "PRIVATE KEY-----\ngeheim\n-----END " + "PRIVATE KEY-----",
+        f"the key oak_{'geheim-' * 6}_ is unknown",
+        f"ort_01JD8V0000000000000000000A.7.{'geheim-' * 6}_",
         ["x", f"{JWT}"],
     ],
 )

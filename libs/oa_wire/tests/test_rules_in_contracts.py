@@ -2,37 +2,24 @@
 
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
 from oa_wire.rules import check_rules
-from openagents.codex.v1 import event_pb2 as codex_event_pb2
+from oa_wire.tests.contracts import every_message
 from openagents.common.v1 import options_pb2
-from openagents.control.v1 import (
-    audit_service_pb2,
-    auth_service_pb2,
-    org_service_pb2,
-    service_account_service_pb2,
-    session_service_pb2,
-)
-from openagents.projection.v1 import read_service_pb2
 from openagents.runtime.v1 import (
     event_pb2,
     log_service_pb2,
-    receipt_service_pb2,
     run_service_pb2,
-    schedule_service_pb2,
     worker_service_pb2,
 )
-from openagents.sync.v1 import client_frame_pb2, topic_service_pb2
 
 F = descriptor_pb2.FieldDescriptorProto
 Rules = options_pb2.FieldRules
@@ -179,27 +166,14 @@ def test_unknown_fields_pass() -> None:
     check_rules(log_service_pb2.DescribeLogRequest.FromString(data))
 
 
-FILES: list[FileDescriptor] = [
-    module.DESCRIPTOR
-    for module in (
-        audit_service_pb2,
-        auth_service_pb2, client_frame_pb2, codex_event_pb2, event_pb2, log_service_pb2, org_service_pb2,
-        read_service_pb2, receipt_service_pb2, run_service_pb2, schedule_service_pb2, service_account_service_pb2,
-        session_service_pb2, topic_service_pb2, worker_service_pb2,
-    )
-]  # fmt: skip
-
-
-def _messages() -> Iterator[Descriptor]:
-    for file in FILES:
-        yield from file.message_types_by_name.values()
+MESSAGES = list(every_message())
 
 
 def test_every_rule_in_the_contracts_can_be_enforced() -> None:
     """A pattern that doesn't compile, or a rule on a field that it can't apply to, is a defect of proto/."""
     texts = (F.TYPE_STRING, F.TYPE_BYTES)
     checked = 0
-    for field in (field for message in _messages() for field in message.fields):
+    for field in (field for message in MESSAGES for field in message.fields):
         rules = field.GetOptions().Extensions[options_pb2.rules]
         re.compile(rules.pattern)
         assert not (rules.min_items or rules.max_items) or field.is_repeated, field.full_name
@@ -212,7 +186,7 @@ def test_every_rule_in_the_contracts_can_be_enforced() -> None:
 
 @given(st.data())
 def test_whatever_parses_is_accepted_or_refused(data: st.DataObject) -> None:
-    message_class = message_factory.GetMessageClass(data.draw(st.sampled_from(list(_messages()))))
+    message_class = message_factory.GetMessageClass(data.draw(st.sampled_from(MESSAGES)))
     try:
         message = message_class.FromString(data.draw(st.binary(max_size=80)))
     except DecodeError:

@@ -112,12 +112,6 @@ def has_packings(file: File, files: Mapping[str, File]) -> bool:
     return any(file.name + ending in files for ending in PACKINGS.values())
 
 
-def is_unchanged(if_none_match: str, etag: str) -> bool:
-    """Whether the client has this content (RFC 9110, 13.1.2)."""
-    known = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
-    return etag in known or known == {"*"}
-
-
 def cache_control(name: str) -> str:
     """How long a browser keeps a file: forever if it is named by its content, otherwise not at all."""
     return f"public, max-age={ASSET_MAX_AGE_S}, immutable" if is_hashed(name) else "no-store"

@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from oa_base.refusal import Refusal
+from oa_platform.http.validators import is_unchanged
 from services.control.web.app import Release, Releases
 from services.control.web.domain import (
     File,
@@ -18,7 +19,6 @@ from services.control.web.domain import (
     cache_control,
     content_security_policy,
     has_packings,
-    is_unchanged,
     media_type,
     packing_for,
 )

@@ -15,6 +15,7 @@ from oa_base.refusal import Refusal
 from oa_localstack.installation.environment import service_environment
 from oa_localstack.installation.ports import USES, Ports
 from oa_localstack.installation.secrets import Secrets, load_or_create
+from oa_platform.auth.keys import SigningKey, dump_key
 from oa_platform.config.callers import ACCEPTED, SERVICES
 from oa_platform.config.loading import describe, load
 from oa_platform.config.parsers import address, http_url, postgres_url, service_hashes
@@ -123,6 +124,23 @@ def test_no_service_takes_the_secrets_of_a_local_stack_in_production(secrets: Se
     secret = {row.variable for row in describe(_settings_of(service)) if row.secret}
     for variable in {name.removesuffix("_FILE") for name in env} & secret:
         assert f"{variable} was made by a local stack" in caught.value.message
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_service_takes_a_secret_that_could_be_guessed_in_production(secrets: Secrets, service: str) -> None:
+    env = {**_environments(secrets, {})[service], "OA_ENV": "production"}
+    described = {row.variable for row in describe(_settings_of(service)) if row.secret}
+    made = {name.removesuffix("_FILE") for name in env} & described - {"OA_DATABASE_URL"}
+    seed = Ed25519PrivateKey.from_private_bytes(b"ab" * 16)
+    keys = dict.fromkeys(("OA_SIGNING_KEY", "OA_RECEIPT_KEY"), dump_key(SigningKey("", seed)))
+    weak = {variable: keys.get(variable, "ab" * 32) for variable in made}
+    others = {name: value for name, value in env.items() if name.removesuffix("_FILE") not in made}
+    with pytest.raises(Refusal) as caught:
+        load(_settings_of(service), others | weak)
+    for variable in made:
+        fault = "is a key that could be guessed" if variable in keys else "has less than 8 different characters"
+        assert f"{variable} {fault}" in caught.value.message
+    assert "OA_SERVICE_TOKEN" in made
 
 
 def test_keys_are_what_services_expect(secrets: Secrets) -> None:

@@ -15,6 +15,7 @@ from oa_base.clock import Clock
 from oa_base.refusal import Refusal
 from oa_platform.auth.jwks import JWKS_PATH
 from oa_platform.health.clock_watch import CLOCK_HEADER
+from oa_platform.http.validators import etag_of, is_unchanged
 from services.control.edge.door.edge import Edge
 from services.control.edge.door.middleware import AroundRequests
 from services.control.edge.door.openapi.comments import comments
@@ -75,14 +76,18 @@ class _Routes:
                 "this is not the way to read a document; use GET",
                 metadata={"allow": "GET, HEAD"},
             )
+        content = document.content()
         headers = {
             "content-type": document.media_type,
             "cache-control": f"public, max-age={JWKS_MAX_AGE_S}",
+            "etag": etag_of(content),
             "cross-origin-resource-policy": "cross-origin",
             # Other services compare their clocks with it.
             CLOCK_HEADER: str(self._clock.now_ms()),
         }
-        return Response(document.content(), headers=headers)
+        if is_unchanged(request.headers.get("if-none-match", ""), headers["etag"]):
+            return Response(status_code=304, headers=headers)
+        return Response(content, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)

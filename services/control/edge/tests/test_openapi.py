@@ -120,6 +120,18 @@ def _sample(field: FieldDescriptor) -> object:
     return 7.5 if field.cpp_type in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT) else 7
 
 
+@pytest.mark.parametrize("path", ["/openapi.json", "/.well-known/jwks.json"])
+async def test_who_has_a_document_is_not_sent_it_again(control: Control, path: str) -> None:
+    first = await control.http.get(path)
+    tag, kept = first.headers["etag"], first.headers["cache-control"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = await control.http.get(path, headers={"if-none-match": known})
+        assert (again.status_code, again.content) == (304, b""), known
+        assert (again.headers["etag"], again.headers["cache-control"]) == (tag, kept)
+    other = await control.http.get(path, headers={"if-none-match": '"other"'})
+    assert (other.status_code, other.content) == (200, first.content)
+
+
 async def test_it_is_served_and_real_answers_fit_it(control: Control) -> None:
     answer = await control.http.get("/openapi.json")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +19,15 @@ from oa_platform.config.loading import load
 from oa_testing.clock import FakeClock
 from services.control.audit.domain import Origin
 from services.control.config import SignInSettings
-from services.control.sign_in.domain.challenge import RESEND_AFTER
+from services.control.sign_in.domain.challenge import MAX_GUESSES, RESEND_AFTER
 from services.control.sign_in.domain.shares import Share, shares_of
+from services.control.sign_in.limits import SignInLimits
 from services.control.tests.cases import LIMITS, Cases
 from services.control.tests.harness import new_id
 
 OWNER = "ada@example.org"
 HOME = "192.0.2.1"
+SECURITY_PAGE = Path(__file__).resolve().parents[4] / "docs" / "security.md"
 HOUR = timedelta(hours=1)
 MAX_ASKED_A_MINUTE = 30
 """More are refused all the same, and only take the test's time."""
@@ -33,13 +37,14 @@ MAX_ASKED_A_MINUTE = 30
 class Site:
     """The limits of a site, on virtual time; what the store and the use case make of them is tested beside this."""
 
+    limits: SignInLimits = LIMITS
     full_at: dict[str, int] = field(default_factory=dict)
     newest: dict[str, datetime] = field(default_factory=dict)
     mails: list[datetime] = field(default_factory=list)
 
     def start(self, device: str, network: str, now: datetime, *, known: bool = False) -> bool:
         """Whether a device gets a code."""
-        shares = shares_of(LIMITS, OWNER, device, network, known_device=known)
+        shares = shares_of(self.limits, OWNER, device, network, known_device=known)
         taken = {share.bucket: self._take(share, now) for share in shares}
         resend = device in self.newest and now < self.newest[device] + RESEND_AFTER
         if resend or any(one.wait_ns for one in taken.values()):
@@ -69,10 +74,10 @@ def attacked(seed: int, networks: int, *, known: bool) -> tuple[int, Site]:
         now += timedelta(seconds=60)
 
 
-def networks_bound() -> int:
+def networks_bound(limits: SignInLimits = LIMITS) -> int:
     """How many networks of strangers leave room for the owner, by the defaults."""
-    by_burst = (LIMITS.per_address.burst - 1) // LIMITS.per_address_and_network.burst
-    by_rate = (LIMITS.per_address_and_network.period_ns - 1) // LIMITS.per_address.period_ns
+    by_burst = (limits.per_address.burst - 1) // limits.per_address_and_network.burst
+    by_rate = (limits.per_address_and_network.period_ns - 1) // limits.per_address.period_ns
     return min(by_burst, by_rate)
 
 
@@ -107,6 +112,29 @@ def test_strangers_do_not_flood_a_mailbox(networks: int) -> None:
             within = sum(1 for at in mails[first:] if at < mails[first] + HOUR)
             # One more for the owner's own.
             assert within <= rate.burst + HOUR / timedelta(microseconds=rate.period_ns / 1000) + 2
+
+
+def guesses_by_hour(limits: SignInLimits, hours: int) -> list[int]:
+    """How often strangers guess at the codes of one account in each hour, if each code is asked for from a network that
+    has asked for none."""
+    site, begin = Site(limits), datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(hours * 360):
+        site.start(f"dev_{number}", f"network {number}", begin + number * timedelta(seconds=10))
+    found = Counter((at - begin) // HOUR for at in site.mails)
+    return [found[hour] * MAX_GUESSES for hour in range(hours)]
+
+
+def test_an_account_is_guessed_at_as_often_as_the_security_page_says() -> None:
+    first, *later = guesses_by_hour(LIMITS, 3)
+    assert 190 < first <= 200
+    assert later == [100, 100]
+    as_asvs = {"OA_SIGN_IN_ADDRESS_BURST": "10", "OA_SIGN_IN_ADDRESS_PERIOD_S": "360"}
+    stricter = load(SignInSettings, as_asvs).limits()
+    assert max(guesses_by_hour(stricter, 3)) <= 100
+    assert (networks_bound(), networks_bound(stricter)) == (6, 3)
+    (line,) = [line for line in SECURITY_PAGE.read_text("utf-8").splitlines() if line.startswith("| 2.2.1 ")]
+    for said in ("200 guesses in the first hour", "100 in each later one", *map("=".join, as_asvs.items())):
+        assert said in line
 
 
 async def test_over_the_real_tables_the_owner_signs_in_amid_strangers(
