@@ -231,8 +231,8 @@ def _clean(key: str, value: object) -> object:
     if value and _names_a_secret(key):
         return REDACTED
     if isinstance(value, str):
-        jwt, key, refresh, url, pem = _SECRET_MARKS
-        marked = jwt in value or url in value or key in value or refresh in value or pem in value
+        jwt, api_key, refresh, url, pem = _SECRET_MARKS
+        marked = jwt in value or api_key in value or refresh in value or url in value or pem in value
         return _SECRET_VALUE.sub(REDACTED, value) if marked else value
     if isinstance(value, dict):
         return {inner_key: _clean(str(inner_key), inner) for inner_key, inner in value.items()}

@@ -9,18 +9,18 @@ import pytest
 
 from oa_client.cpython import files
 from oa_client.cpython.files import ClientHome
+from oa_client.edge.new_ids import new_device_id
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
 def test_the_first_process_names_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     """Another process names it between this one's look and its write."""
     homes, of_others = [ClientHome(tmp_path / "c") for _ in range(2)], list[str]()
-    new_id = files.new_device_id
 
     def while_another_is_first() -> str:
-        monkeypatch.setattr(files, "new_device_id", new_id)
+        monkeypatch.setattr(files, "new_device_id", new_device_id)
         of_others.append(homes[1].device_id())
-        return new_id()
+        return new_device_id()
 
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
