@@ -77,13 +77,17 @@ class FileAuditHeads:
             message = f"{self._path} can't be read, so nothing is proved; remove it to trust the site anew"
             raise Refusal("checkpoint_malformed", message) from None
 
-    async def keep(self, org_id: str, head: AuditHead) -> None:
+    async def keep(self, org_id: str, head: AuditHead, compared: AuditHead | None) -> AuditHead | None:
         """See AuditHeads."""
         async with one_at_a_time(self._path.with_suffix(".lock")):
             kept = self.load()
-            if org_id not in kept or kept[org_id].sequence < head.sequence:
+            newest = kept.get(org_id)
+            if newest is not None and newest != compared:
+                return newest
+            if newest is None or newest.sequence < head.sequence:
                 heads = {**kept, org_id: head}
-                write_private_json(self._path, {one: str(newest) for one, newest in heads.items()})
+                write_private_json(self._path, {one: str(each) for one, each in heads.items()})
+        return None
 
 
 def read_keys(path: Path) -> dict[str, bytes]:
