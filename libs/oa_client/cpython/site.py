@@ -13,6 +13,7 @@ from oa_client.client import Client
 from oa_client.cpython.files import ClientHome, FileCredentialStore, one_at_a_time, read_json, write_private_json
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.cpython.sqlite_store import SqliteStore
+from oa_client.proofs.pins import have_their_ids
 from oa_runlog.proof.audit import AuditHead, read_audit_head
 from oa_wire.strict.text import read_base64
 
@@ -101,7 +102,10 @@ def read_keys(path: Path) -> dict[str, bytes]:
     try:
         if kept is None:
             raise ValueError("no JSON object")
-        return {key_id: read_base64(text) for key_id, text in kept.items()}
+        keys = {key_id: read_base64(text) for key_id, text in kept.items()}
+        if not have_their_ids(keys):
+            raise ValueError("no keys under their ids")
+        return keys
     except (ValueError, TypeError):
         raise _unreadable("unknown_key", path) from None
 

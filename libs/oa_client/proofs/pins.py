@@ -27,8 +27,12 @@ def trusted_keys(pinned: Mapping[str, bytes], shown: Mapping[str, bytes]) -> dic
     """Return the keys to check with: the pinned ones, or on first use those that the site shows.
 
     A site that rotates its key still shows an old one that is pinned; its new keys are then added. A site that shows
-    none of the pinned keys is another site, or has been replaced: Refusal `unknown_key`.
+    none of the pinned keys is another site, or has been replaced: Refusal `unknown_key`. So is one that shows a key
+    under an id that is not the key's: people compare ids with those that they know from elsewhere.
     """
+    if not have_their_ids(shown):
+        text = "the site shows a key under an id that is not the key's; trust none of its keys, and tell its operators"
+        raise Refusal("unknown_key", text, field="key_id")
     if not pinned:
         return dict(shown)
     if any(shown.get(key_id) == key for key_id, key in pinned.items()):
@@ -39,6 +43,11 @@ def trusted_keys(pinned: Mapping[str, bytes], shown: Mapping[str, bytes]) -> dic
         "if it was installed anew, `oa receipt keys --pin` trusts it again",
         field="key_id",
     )
+
+
+def have_their_ids(keys: Mapping[str, bytes]) -> bool:
+    """Whether all of these are keys, and stand under their own ids."""
+    return all(len(key) == _KEY_BYTES and key_id_of(key) == key_id for key_id, key in keys.items())
 
 
 def keys_of(texts: Iterable[str]) -> dict[str, bytes]:

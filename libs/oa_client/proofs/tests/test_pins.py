@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_client.cpython.site import FilePins
 from oa_client.proofs.pins import keys_of, trusted_keys
+from oa_runlog.proof.receipt import key_id_of
 from oa_runlog.tests.records import KEYS, MALLORY, SIGNER
 
 FOREIGN = {MALLORY.key_id: MALLORY.public_key}
@@ -35,6 +38,28 @@ def test_a_site_that_shows_none_of_the_pinned_is_refused(shown: dict[str, bytes]
     with pytest.raises(Refusal) as caught:
         trusted_keys(KEYS, shown)
     assert caught.value.reason == "unknown_key"
+
+
+@pytest.mark.parametrize("pinned", [{}, KEYS])
+@pytest.mark.parametrize(
+    "other", [{SIGNER.key_id[::-1]: MALLORY.public_key}, {key_id_of(b"short"): b"short"}], ids=["id", "length"]
+)
+def test_a_key_under_an_id_that_is_not_its_own_is_refused(pinned: dict[str, bytes], other: dict[str, bytes]) -> None:
+    """People compare ids with those that they were given elsewhere."""
+    with pytest.raises(Refusal) as caught:
+        trusted_keys(pinned, {**KEYS, **other})
+    assert caught.value.reason == "unknown_key"
+
+
+@pytest.mark.parametrize("key_id", ["a", SIGNER.key_id])
+def test_pins_that_say_so_are_not_read(key_id: str, tmp_path: Path) -> None:
+    pins = FilePins(tmp_path)
+    pins.save({key_id: MALLORY.public_key})
+    with pytest.raises(Refusal) as caught:
+        pins.load()
+    assert caught.value.reason == "unknown_key"
+    pins.save(KEYS)
+    assert pins.load() == KEYS
 
 
 def test_keys_that_somebody_gives_are_read_in_their_one_form() -> None:
