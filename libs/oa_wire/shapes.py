@@ -47,7 +47,7 @@ _NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')
 STARS = str(SecretStr("x"))
 """What pydantic writes in place of each secret that is not empty."""
 SECRET_ADVICE = "give the name under which it is kept, and let the agent look it up"
-MERGED = "two keys that are the same text in JSON, and one member would be lost; give other keys"
+MERGED = "two keys that are the same text in JSON, and would lose a member"
 _OF_ARBITRARY_TYPES = ("schema-for-unknown-type", "invalid-for-json-schema")
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any, config=_HONEST)
 
@@ -114,7 +114,7 @@ class Shape(Generic[T]):
         if STARS in text and (path := secret_part(value)) is not None:
             raise Misfit(f"${path} is a secret, which would be stored as stars")
         if (path := merging_part(value)) is not None:
-            raise Misfit(f"${path} has {MERGED}")
+            raise Misfit(f"${path} has {MERGED}; give other keys")
         if self._is_read:
             self.read(text)
         elif fault := self._schema.fault(plain):
@@ -206,7 +206,8 @@ def _plain_and_text(value: object, field: str) -> tuple[Any, str]:
         text = f"{field}{where} must have a form in JSON, and this {kind} has none; give plain values"
         raise Refusal("invalid_value", text, field=field, metadata={"path": f"${where}"}) from None
     if (path := merging_part(value)) is not None:
-        raise Refusal("invalid_value", f"{field}{path} has {MERGED}", field=field, metadata={"path": f"${path}"})
+        text = f"{field}{path} has {MERGED}; give other keys"
+        raise Refusal("invalid_value", text, field=field, metadata={"path": f"${path}"})
     return written
 
 
