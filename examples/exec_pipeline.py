@@ -43,6 +43,8 @@ async def one(client: Client, line: str, given: bytes | None) -> bytes:
     printed = b""
     async for event in run.events():
         match event.body:
+            case events.RunStarted():
+                printed = b""  # the worker of an earlier attempt was lost, and the command begins anew
             case events.TextDelta(stream=events.TextStream.STDOUT, data=data):
                 printed += data
             case events.TextDelta(data=data):

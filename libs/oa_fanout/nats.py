@@ -116,7 +116,7 @@ class NatsConnection:
             try:
                 await self._hold()
                 attempt, why = 0, "the connection broke"
-            except (nats.errors.Error, OSError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - of what is no server of NATS, the package raises whatever comes
                 attempt, why = attempt + 1, _name(self._last_error or error)
             _raise_if_cancelled()
             self._changed(why)

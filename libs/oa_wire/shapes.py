@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
@@ -45,6 +47,7 @@ _NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')
 STARS = str(SecretStr("x"))
 """What pydantic writes in place of each secret that is not empty."""
 SECRET_ADVICE = "give the name under which it is kept, and let the agent look it up"
+MERGED = "two keys that are the same text in JSON, and would lose a member"
 _OF_ARBITRARY_TYPES = ("schema-for-unknown-type", "invalid-for-json-schema")
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any, config=_HONEST)
 
@@ -110,6 +113,8 @@ class Shape(Generic[T]):
             raise Misfit(f"{what} is not of the stated one, or has no form in JSON") from None
         if STARS in text and (path := secret_part(value)) is not None:
             raise Misfit(f"${path} is a secret, which would be stored as stars")
+        if (path := merging_part(value)) is not None:
+            raise Misfit(f"${path} has {MERGED}; give other keys")
         if self._is_read:
             self.read(text)
         elif fault := self._schema.fault(plain):
@@ -163,10 +168,13 @@ def _is_no_json(error: ValidationError) -> bool:
 def _as_integer(found: re.Match[str]) -> str:
     """A number of a JSON text, written as an integer if it is one; a string stays as it is."""
     text = found[0]
-    if text.startswith('"') or text.lstrip("-").isdecimal():
+    if text.startswith('"') or text.lstrip("-").isdecimal() or math.isinf(float(text)):
         return text
-    number = float(text)
-    return str(int(number)) if number.is_integer() else text
+    try:
+        number = Decimal(text)  # exact, where a double beyond 2^53 is another number
+    except InvalidOperation:  # an exponent far below any double's
+        return text
+    return str(int(number)) if number == number.to_integral_value() else text
 
 
 def _first(error: ValidationError) -> str:
@@ -192,11 +200,15 @@ def json_text(value: object, field: str) -> str:
 
 def _plain_and_text(value: object, field: str) -> tuple[Any, str]:
     try:
-        return _written(value)
+        written = _written(value)
     except (TypeError, ValueError):
         where, kind = _formless_part(value)
         text = f"{field}{where} must have a form in JSON, and this {kind} has none; give plain values"
         raise Refusal("invalid_value", text, field=field, metadata={"path": f"${where}"}) from None
+    if (path := merging_part(value)) is not None:
+        text = f"{field}{path} has {MERGED}; give other keys"
+        raise Refusal("invalid_value", text, field=field, metadata={"path": f"${path}"})
+    return written
 
 
 def _written(value: object) -> tuple[Any, str]:
@@ -233,6 +245,20 @@ def secret_part(value: object) -> str | None:
 def iterator_part(value: object) -> str | None:
     """Return the path of an iterator in a value, which can be read only once; None if there is none."""
     return _part(value, lambda part: isinstance(part, Iterator))
+
+
+def merging_part(value: object) -> str | None:
+    """Return the path of a mapping with fewer members in JSON, where 1 and "1" are the same key; None without one."""
+    return _part(value, _merges)
+
+
+def _merges(part: object) -> bool:
+    if not isinstance(part, Mapping) or all(type(key) is str for key in part):
+        return False
+    try:
+        return len({next(iter(_ANYTHING.dump_python({key: None}, mode="json"))) for key in part}) < len(part)
+    except (TypeError, ValueError):  # keys of a class that a serializer of the user's own writes
+        return False
 
 
 def _part(value: object, is_wanted: Callable[[object], bool]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import runpy
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -115,6 +117,32 @@ async def test_a_pipeline_stops_at_a_receipt_that_proves_nothing(caller: Caller,
     assert (code, stdout, never.exists()) == (1, "", False), stderr
     assert "command 1 of 2, 'echo b': run_" in stderr
     assert "is not proved: signature_invalid" in stderr
+
+
+async def test_a_pipeline_takes_the_output_of_the_last_attempt_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker of the first one was lost, and another one began the command anew."""
+    example = runpy.run_path(str(REPO / "examples" / "exec_pipeline.py"))
+
+    class Attempted:
+        run_id = "run_1"
+
+        async def start(self, adapter: str, spec: ExecSpec) -> Attempted:
+            return self
+
+        async def events(self) -> AsyncIterator[Any]:
+            for attempt, texts in enumerate(([b"a\n"], [b"a\n", b"b\n"]), start=1):
+                yield SimpleNamespace(body=events.RunStarted("wrk_1", attempt, attempt))
+                for text in texts:
+                    yield SimpleNamespace(body=events.TextDelta(events.TextStream.STDOUT, text))
+
+        async def result(self) -> Any:
+            return SimpleNamespace(outcome="succeeded", duration_ms=1)
+
+    async def proved(run: Attempted) -> None:
+        pass
+
+    monkeypatch.setitem(example["one"].__globals__, "check_receipt", proved)
+    assert await example["one"](Attempted(), "printf 'a\\nb\\n'", None) == b"a\nb\n"
 
 
 async def test_every_python_block_of_the_tutorial_runs_after_those_before_it(caller: Caller, tmp_path: Path) -> None:

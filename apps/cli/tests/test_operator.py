@@ -91,7 +91,7 @@ def test_what_was_verified_of_one_installation_is_not_held_against_another(tmp_p
     for control in controls:
         env = {"OA_CLIENT_HOME": str(tmp_path), "OA_CONTROL_GRPC": control}
         assert operators_audit_heads(env).load() == {}
-        asyncio.run(operators_audit_heads(env).keep("org_1", AuditHead(1, bytes(32))))
+        asyncio.run(operators_audit_heads(env).keep("org_1", AuditHead(1, bytes(32)), None))
     assert len(list(tmp_path.rglob("audit-heads.json"))) == len(controls)
 
 

@@ -13,6 +13,7 @@ from oa_client.client import Client
 from oa_client.cpython.files import ClientHome, FileCredentialStore, one_at_a_time, read_json, write_private_json
 from oa_client.cpython.network import HttpxHttp, WebSockets
 from oa_client.cpython.sqlite_store import SqliteStore
+from oa_client.proofs.pins import have_their_ids
 from oa_runlog.proof.audit import AuditHead, read_audit_head
 from oa_wire.strict.text import read_base64
 
@@ -77,13 +78,17 @@ class FileAuditHeads:
             message = f"{self._path} can't be read, so nothing is proved; remove it to trust the site anew"
             raise Refusal("checkpoint_malformed", message) from None
 
-    async def keep(self, org_id: str, head: AuditHead) -> None:
+    async def keep(self, org_id: str, head: AuditHead, compared: AuditHead | None) -> AuditHead | None:
         """See AuditHeads."""
         async with one_at_a_time(self._path.with_suffix(".lock")):
             kept = self.load()
-            if org_id not in kept or kept[org_id].sequence < head.sequence:
+            newest = kept.get(org_id)
+            if newest is not None and newest != compared:
+                return newest
+            if newest is None or newest.sequence < head.sequence:
                 heads = {**kept, org_id: head}
-                write_private_json(self._path, {one: str(newest) for one, newest in heads.items()})
+                write_private_json(self._path, {one: str(each) for one, each in heads.items()})
+        return None
 
 
 def read_keys(path: Path) -> dict[str, bytes]:
@@ -97,7 +102,10 @@ def read_keys(path: Path) -> dict[str, bytes]:
     try:
         if kept is None:
             raise ValueError("no JSON object")
-        return {key_id: read_base64(text) for key_id, text in kept.items()}
+        keys = {key_id: read_base64(text) for key_id, text in kept.items()}
+        if not have_their_ids(keys):
+            raise ValueError("no keys under their ids")
+        return keys
     except (ValueError, TypeError):
         raise _unreadable("unknown_key", path) from None
 

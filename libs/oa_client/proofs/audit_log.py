@@ -34,8 +34,9 @@ class AuditHeads(Protocol):
     def load(self) -> Mapping[str, AuditHead]:
         """Return the head of each org."""
 
-    async def keep(self, org_id: str, head: AuditHead) -> None:
-        """Keep the head, unless a newer one of the org is kept; other processes may do the same at any time."""
+    async def keep(self, org_id: str, head: AuditHead, compared: AuditHead | None) -> AuditHead | None:
+        """Keep the head, unless a newer one of the org is kept. Other processes may do the same at any time: if another
+        head is kept than the one that it was compared with, keep nothing, and return that one."""
 
 
 async def fetch_audit_log(parts: AuditParts, into: BinaryIO) -> None:
@@ -76,10 +77,10 @@ async def checked_audit_log(
     if seen is not None:
         verify_audit_file(into, seen)
     # Another process may have kept one meanwhile. The log need not reach one that is newer than its own.
-    now = heads.load().get(verified.org_id)
-    if now is not None and now != seen and now.sequence <= verified.head.sequence:
-        verify_audit_file(into, now)
-    await heads.keep(verified.org_id, verified.head)
+    while (now := await heads.keep(verified.org_id, verified.head, seen)) is not None:
+        if now.sequence <= verified.head.sequence:
+            verify_audit_file(into, now)
+        seen = now
     return verified
 
 

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from oa_base.refusal import Refusal
+from oa_runlog.proof.ed25519 import PUBLIC_KEY_BYTES
 from oa_runlog.proof.endorsement import ReceiptKey, endorsed
 from oa_runlog.proof.receipt import key_id_of
 from oa_wire.strict.text import read_base64
-
-_KEY_BYTES = 32
-"""An Ed25519 public key."""
 
 
 class PinStore(Protocol):
@@ -48,12 +46,17 @@ def trusted_keys(pinned: Mapping[str, bytes], shown: Iterable[ReceiptKey]) -> di
     )
 
 
+def have_their_ids(keys: Mapping[str, bytes]) -> bool:
+    """Whether all of these are keys, and stand under their own ids."""
+    return all(len(key) == PUBLIC_KEY_BYTES and key_id_of(key) == key_id for key_id, key in keys.items())
+
+
 def keys_of(texts: Iterable[str]) -> dict[str, bytes]:
     """Return key id -> key for public keys in base64. Raises Refusal `invalid_value`."""
     try:
         keys = [read_base64(text) for text in texts]
     except ValueError:
         keys = [b""]
-    if any(len(key) != _KEY_BYTES for key in keys):
+    if any(len(key) != PUBLIC_KEY_BYTES for key in keys):
         raise Refusal("invalid_value", "a key is 32 bytes in base64; copy it whole")
     return {key_id_of(key): key for key in keys}

@@ -65,11 +65,26 @@ async def check_logged(
     if seen is not None:
         await _check_continues(proofs, seen, now)
     verify_logged(receipt, proof.leaf_index, proof.hashes, now)
-    async with store.exclusive():
-        newest = _kept(store)
-        if newest is None or now.size > newest.size:
-            store.save(proof.checkpoint)
+    await _keep_newer(proofs, store, seen, now, proof.checkpoint)
     return Logged(proof.leaf_index, now, seen)
+
+
+async def _keep_newer(
+    proofs: LogProofs, store: CheckpointStore, compared: Checkpoint | None, now: Checkpoint, note: bytes
+) -> None:
+    """Keep `now`, whose note is `note`, unless a newer checkpoint is kept. One that another process has kept since
+    `compared` must be of the same log: two that continue what was seen before may still contradict each other."""
+    while True:
+        async with store.exclusive():
+            newest = _kept(store)
+            if newest is None or newest == compared:
+                if newest is None or now.size > newest.size:
+                    store.save(note)
+                return
+        # The site is asked without the lock, so that nobody waits for it. Another one may be kept by then.
+        older, newer = (newest, now) if newest.size <= now.size else (now, newest)
+        await _check_continues(proofs, older, newer)
+        compared = newest
 
 
 def _kept(store: CheckpointStore) -> Checkpoint | None:

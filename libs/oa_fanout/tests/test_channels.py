@@ -178,6 +178,30 @@ async def test_it_says_why_there_is_no_connection() -> None:
     await says_why("nats://127.0.0.1:1", "ConnectionRefusedError")
 
 
+@pytest.mark.parametrize(
+    "greeting",
+    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"INFO\r\n", b"INFO []\r\n", b"INFO \xff\r\n", b"x" * (1 << 20), b""],
+    ids=["another protocol", "no information", "no object", "no text", "no end of line", "nothing"],
+)
+async def test_what_is_no_server_of_nats_is_tried_again(greeting: bytes) -> None:
+    """An address that leads elsewhere for a moment, such as to a proxy, ends no process."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await writer.drain()
+        writer.close()
+
+    why: list[str] = []
+    async with Listener(answer) as server:
+        url = f"nats://127.0.0.1:{server.port}"
+        task = asyncio.create_task(NatsChannel(url, SUBJECT, _ignore, lambda: 0.5, why.append).run())
+        await eventually(lambda: len(why) >= 2 or task.done())
+        assert not task.done()
+        assert all(why)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_server_with_tls_has_to_convince(tmp_path: Path) -> None:
     authority = Authority()
     certificate, key = authority.issue().write(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,8 +9,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oa_base.refusal import Refusal
 from oa_runlog import wire
 from oa_runlog.proof.endorsement import Endorsement, ReceiptKey, endorsed, endorsed_bytes
+from oa_runlog.proof.receipt import key_id_of
 from oa_runlog.proof.signing import ReceiptSigner
 from openagents.runtime.v1 import receipt_pb2
 
@@ -75,8 +76,12 @@ def test_a_message_has_the_whole_key(key: ReceiptKey) -> None:
     assert wire.receipt_key_from_wire(receipt_pb2.ReceiptKey.FromString(data)) == key
 
 
-def test_a_key_id_is_not_taken_from_the_site() -> None:
-    message = wire.receipt_key_to_wire(ReceiptKey(SECOND.public_key))
-    message.key_id = FIRST.key_id
-    ids: Sequence[str] = [wire.receipt_key_from_wire(message).key_id]
-    assert ids == [SECOND.key_id]
+@pytest.mark.parametrize(
+    ("key_id", "public_key"),
+    [(FIRST.key_id, SECOND.public_key), ("", SECOND.public_key), (key_id_of(b"short"), b"short")],
+    ids=["of another key", "none", "no key"],
+)
+def test_a_key_under_an_id_that_is_not_its_own_is_refused(key_id: str, public_key: bytes) -> None:
+    with pytest.raises(Refusal) as caught:
+        wire.receipt_key_from_wire(receipt_pb2.ReceiptKey(key_id=key_id, public_key=public_key))
+    assert (caught.value.reason, caught.value.field) == ("unknown_key", "key_id")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from oa_base.refusal import Refusal
+from oa_runlog.proof.ed25519 import PUBLIC_KEY_BYTES
 from oa_runlog.proof.endorsement import Endorsement, ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.wire.fields import need
@@ -34,6 +36,14 @@ def receipt_key_to_wire(key: ReceiptKey) -> receipt_pb2.ReceiptKey:
 
 
 def receipt_key_from_wire(message: receipt_pb2.ReceiptKey) -> ReceiptKey:
-    """The key in a message. It does not verify the endorsement: `endorsed` does."""
+    """The key in a message. It does not verify the endorsement: `endorsed` does.
+
+    Raises Refusal `unknown_key` for a key under an id that is not its own: people compare ids with those that they were
+    given elsewhere.
+    """
     endorsement = Endorsement(message.endorsed_by, message.endorsement) if message.endorsed_by else None
-    return ReceiptKey(message.public_key, endorsement)
+    key = ReceiptKey(message.public_key, endorsement)
+    if len(key.public_key) != PUBLIC_KEY_BYTES or key.key_id != message.key_id:
+        text = "the site shows a key under an id that is not the key's; trust none of its keys, and tell its operators"
+        raise Refusal("unknown_key", text, field="key_id")
+    return key

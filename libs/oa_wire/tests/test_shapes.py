@@ -48,6 +48,8 @@ class Ordered:
         (int, "-3e2", -300),
         (int, "-0.0", 0),
         (int, "1E+2", 100),
+        (int, "9007199254740993.0", 2**53 + 1),
+        (int, "-12345678901234567890123.40e2", -1234567890123456789012340),
         (list[int], "[1,2.0,3e0]", [1, 2, 3]),
         (dict[str, int], '{"1.0":1.0}', {"1.0": 1}),
         (int | None, "1.0", 1),
@@ -70,6 +72,8 @@ def test_a_whole_number_is_an_integer_however_it_is_written(stated: Any, text: s
         (int, "1.5", "$: "),
         (int, '"1.0"', "$: "),
         (int, "1e400", "$: "),
+        (int, "1e-400", "$: "),
+        (int, "1e-99999999999999999999", "$: "),
         (int, "true", "$: "),
         (str, "1.0", "$: "),
         (bool, "1.0", "$: "),
@@ -122,3 +126,23 @@ def test_what_is_nested_without_end_is_refused_too() -> None:
     for value in (endless, deep):
         with pytest.raises(Refusal, match="must have a form in JSON"):
             json_text(value, "input")
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ({1: "a", "1": "b"}, "$"),
+        ({"a": [{None: 1, "None": 2}]}, "$.a[0]"),
+        (_Record({True: 1, "true": 2}), "$.inside"),
+    ],
+    ids=repr,
+)
+def test_a_mapping_that_would_lose_a_member_is_refused(value: object, path: str) -> None:
+    assert json_text({1: "a", "2": "b", None: "c"}, "input") == '{"1":"a","2":"b","None":"c"}'
+    with pytest.raises(Refusal) as refused:
+        json_text(value, "input")
+    assert (refused.value.field, refused.value.metadata) == ("input", {"path": path})
+    for mode in ("validation", "serialization"):
+        with pytest.raises(Misfit) as misfit:
+            Shape(object, mode).write(value)
+        assert str(misfit.value).startswith(f"{path} has two keys that are the same text in JSON")

@@ -56,9 +56,11 @@ _PRUNE = "DELETE FROM projection.journal WHERE topic = $1 AND seq <= $2"
 
 
 _BEGIN_ANEW = """
-UPDATE projection.topic_heads SET head = head + 1, floor = head + 1 WHERE topic = ANY ($1::text[])
+INSERT INTO projection.topic_heads AS stored (topic, head, floor)
+SELECT topic, 1, 1 FROM unnest($1::text[]) AS topic
+ON CONFLICT (topic) DO UPDATE SET head = stored.head + 1, floor = stored.head + 1
 """
-"""Raise the floors of topics above every cursor. A topic without a row has been told to nobody."""
+"""Raise the floors of topics above every cursor. A topic without a row has cursors, too: those at its beginning."""
 
 _REMOVE = "DELETE FROM projection.journal WHERE topic = ANY ($1::text[])"
 """Remove the rows of topics whose heads are locked."""

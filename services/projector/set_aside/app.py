@@ -82,7 +82,7 @@ class Retries:
 
     async def look(self) -> None:
         """Try each run that may be tried now. Raises Refusal when the database is away."""
-        for run in await self._store.runs(self._broken.ids, self._limits.max_runs):
+        for run in await self._store.runs(self._broken.ids, self._limits.tried_runs):
             if await self._broken.attempt(run.run_id, partial(self._try, run)):
                 _log.info("run_caught_up", run_id=run.run_id)
 

@@ -11,6 +11,8 @@ class SetAsideLimits:
 
     max_runs: int = 100
     """Maximum number of runs that are set aside at a time. With more, the defect is one of the projector: it waits."""
+    tried_runs: int = 100
+    """Maximum number of runs that one look tries again."""
     page_entries: int = 500
     """Maximum number of waiting entries that one transaction applies."""
     look_interval_s: float = 5.0

@@ -130,7 +130,8 @@ class SummaryProjection:
     async def is_empty(self) -> bool:
         """See Projection. A run that was set aside is something, too."""
         async with self._transactions() as transaction:
-            return await transaction.summaries.is_empty() and await transaction.set_aside.has_room(1)
+            # In this order: a run that catches up meanwhile goes from the one table to the other.
+            return await transaction.set_aside.has_room(1) and await transaction.summaries.is_empty()
 
     async def set_aside(self, checkpoint: Checkpoint, batch: LogBatch, error: Exception) -> Applied:
         """See Projection."""
@@ -183,10 +184,10 @@ class SummaryPlaces:
             if not await transaction.places.remember(change):
                 return False
             if was_lost and change.place_change is PlaceChange.BACK:
-                people = [change.subject] if change.subject else await transaction.summaries.owners(change.org_id)
-                # Snapshots count from here on. A batch that is being applied may still leave something out: it ends
-                # before, and later ones know of the change.
+                # Snapshots count from here on. A batch that is being applied may still leave something out, also of
+                # somebody's first run: it ends before, and later ones know of the change.
                 await transaction.checkpoints.lock_all(PROJECTION, VERSION)
+                people = [change.subject] if change.subject else await transaction.summaries.owners(change.org_id)
                 topics = [user_runs(one) for one in people if one.startswith(PERSON_PREFIX)]
                 await transaction.journal.begin_anew(topics)
         return True

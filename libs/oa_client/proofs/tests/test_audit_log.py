@@ -120,7 +120,7 @@ async def test_heads_of_several_orgs_are_kept(tmp_path: Path) -> None:
     heads = FileAuditHeads(tmp_path)
     assert heads.load() == {}
     for org_id, sequence in ((ORG, 1), ("org_b", 2), (ORG, 3), (ORG, 2)):
-        await heads.keep(org_id, AuditHead(sequence, bytes(32)))
+        await heads.keep(org_id, AuditHead(sequence, bytes(32)), heads.load().get(org_id))
     assert heads.load() == {ORG: AuditHead(3, bytes(32)), "org_b": AuditHead(2, bytes(32))}
 
 
@@ -128,7 +128,7 @@ async def test_several_who_keep_heads_at_once_lose_none(tmp_path: Path) -> None:
     def keep(number: int) -> None:
         async def in_turn() -> None:
             for one in range(8):
-                await FileAuditHeads(tmp_path).keep(f"org_{number}_{one}", AuditHead(1, bytes(32)))
+                await FileAuditHeads(tmp_path).keep(f"org_{number}_{one}", AuditHead(1, bytes(32)), None)
 
         asyncio.run(in_turn())
 
@@ -160,3 +160,15 @@ async def test_a_longer_log_that_was_checked_meanwhile_is_no_rollback(tmp_path: 
 async def test_another_log_that_was_checked_meanwhile_is_told(tmp_path: Path) -> None:
     heads = FileAuditHeads(tmp_path)
     assert await reason_of(Overtaken(Site(["a", "x"]), FileAuditHeads(tmp_path)), heads) == "log_forked"
+
+
+async def test_another_log_that_was_checked_at_the_last_moment_is_told(tmp_path: Path) -> None:
+    class LastMoment(FileAuditHeads):
+        """Before its own head is kept, somebody else keeps one."""
+
+        async def keep(self, org_id: str, head: AuditHead, compared: AuditHead | None) -> AuditHead | None:
+            await checked_audit_log(Site(["a", "x"]), FileAuditHeads(tmp_path), io.BytesIO())
+            return await super().keep(org_id, head, compared)
+
+    assert await reason_of(Site(["a", "b", "c"]), LastMoment(tmp_path)) == "log_forked"
+    assert FileAuditHeads(tmp_path).load() == {ORG: Site(["a", "x"]).heads[2]}, "what failed is not kept"

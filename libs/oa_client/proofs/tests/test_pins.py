@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_client.cpython.site import FilePins
 from oa_client.proofs.pins import keys_of, trusted_keys
 from oa_runlog.proof.endorsement import ReceiptKey
 from oa_runlog.tests.records import KEYS, MALLORY, SIGNER
@@ -42,6 +44,17 @@ def test_a_site_that_shows_none_of_the_trusted_is_refused(shown: list[ReceiptKey
     with pytest.raises(Refusal) as caught:
         trusted_keys(KEYS, shown)
     assert caught.value.reason == "unknown_key"
+
+
+@pytest.mark.parametrize("key_id", ["a", SIGNER.key_id])
+def test_pins_that_say_so_are_not_read(key_id: str, tmp_path: Path) -> None:
+    pins = FilePins(tmp_path)
+    pins.save({key_id: MALLORY.public_key})
+    with pytest.raises(Refusal) as caught:
+        pins.load()
+    assert caught.value.reason == "unknown_key"
+    pins.save(KEYS)
+    assert pins.load() == KEYS
 
 
 def test_keys_that_somebody_gives_are_read_in_their_one_form() -> None:

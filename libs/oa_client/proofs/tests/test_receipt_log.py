@@ -46,18 +46,50 @@ async def test_a_growing_log_is_followed_and_its_newest_checkpoint_kept() -> Non
     assert grown.asked == [(3, 9)], "a proof is asked for only when there is growth to prove"
 
 
+class Overtaken(Log):
+    """A log that gives its proof to one process. Before that one goes on, another process checks the log `other`."""
+
+    def __init__(self, runs: list[Record], kept: Kept, other: Log) -> None:
+        super().__init__(runs)
+        self._kept = kept
+        self._other = other
+
+    async def inclusion_proof(self, run_id: str) -> InclusionProof:
+        proof = await super().inclusion_proof(run_id)
+        await check(self._other, self._kept, RUNS[0])
+        return proof
+
+    async def consistency_proof(self, old_size: int, new_size: int) -> list[bytes]:
+        if new_size > self._frontier.size:
+            return await self._other.consistency_proof(old_size, new_size)
+        return await super().consistency_proof(old_size, new_size)
+
+
 async def test_a_newer_checkpoint_that_was_kept_meanwhile_is_no_rollback_and_stays() -> None:
     """By another process, after the site had given its proof to this one."""
     kept, grown = Kept(), Log(RUNS)
-
-    class Overtaken(Log):
-        async def inclusion_proof(self, run_id: str) -> InclusionProof:
-            proof = await super().inclusion_proof(run_id)
-            await check(grown, kept, RUNS[8])
-            return proof
-
-    assert await check(Overtaken(RUNS[:3]), kept, RUNS[1]) == (1, 3, 0)
+    assert await check(Overtaken(RUNS[:3], kept, grown), kept, RUNS[1]) == (1, 3, 0)
+    assert grown.asked == [(3, 9)], "the two were compared"
     assert await check(grown, kept, RUNS[0]) == (0, 9, 9)
+
+
+async def test_an_older_checkpoint_that_was_kept_meanwhile_gives_way() -> None:
+    kept = Kept()
+    assert await check(Overtaken(RUNS, kept, Log(RUNS[:3])), kept, RUNS[1]) == (1, 9, 0)
+    assert await check(Log(RUNS), kept, RUNS[0]) == (0, 9, 9)
+
+
+@pytest.mark.parametrize("size", [4, 6, 9])
+async def test_a_fork_that_another_process_was_shown_meanwhile_is_found(size: int) -> None:
+    """Both logs continue what was seen before, so neither process finds it alone."""
+    kept = Kept()
+    await check(Log(RUNS[:3]), kept, RUNS[0])
+    rewritten = record([text(b"another past")], RUNS[3].run_id)
+    other = Log([*RUNS[:3], rewritten, *RUNS[4:size]])
+    with pytest.raises(Refusal) as caught:
+        await check(Overtaken(RUNS[:6], kept, other), kept, RUNS[1])
+    assert caught.value.reason == "log_forked"
+    assert kept.note == (await other.inclusion_proof(RUNS[0].run_id)).checkpoint, "what is refused must not be kept"
 
 
 async def test_a_log_that_was_rolled_back_is_refused() -> None:

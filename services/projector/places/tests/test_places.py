@@ -139,6 +139,40 @@ async def test_what_a_batch_still_leaves_out_is_in_the_list_of_who_comes_back_me
     assert not await is_lost(rig.postgres)
 
 
+async def test_whoever_starts_a_first_run_while_the_org_comes_back_is_told_of_it(rig: Rig) -> None:
+    """The batch with the run began before the org was back, and left the run out of the person's topic."""
+    checkpoint, run = await rig.apply(await rig.checkpoint(), h.whole_run(1, org_id=h.OTHER_ORG)), h.whole_run(2)
+    await placed(rig).take(change(LOST, 1, org_id=h.ORG))
+    async with transactions(rig.postgres, CODEC)() as batch:
+        await batch.checkpoints.advance(checkpoint, checkpoint.position + len(run))
+        await rig.projection._write(batch, h.batch(0, checkpoint.position + 1, run).events)
+        back = asyncio.create_task(placed(rig).take(change(BACK, 2, org_id=h.ORG)))
+        async with rig.postgres.acquire() as admin:
+            await until_lock_waits(admin)
+    await back
+    with pytest.raises(Refusal, match="retention_floor_breach"):
+        await rig.hub.history.replay(MINE, rig.lineage.epoch, 1, 0, 0)
+
+
+async def test_whoever_is_back_is_told_of_runs_of_which_the_first_was_left_out(rig: Rig, doors: Doors) -> None:
+    """Nothing was ever said on the person's topic: whoever follows it is at its beginning."""
+    places, run = placed(rig), h.whole_run(1)
+    watch = Watch(doors.topics.WatchTopics(metadata=as_gateway()))
+    await watch.ask((MINE,))
+    await watch.until(MINE, 0)
+    await places.take(change(LOST, 1, h.USER, h.ORG))
+    await rig.apply(await rig.checkpoint(), run)
+    assert (await rig.hub.history.describe(MINE)).state.head == 0
+    await places.take(change(BACK, 2, h.USER, h.ORG))
+    with pytest.raises(Refusal, match="retention_floor_breach"):
+        await rig.hub.history.replay(MINE, rig.lineage.epoch, 0, 0, 0)
+    while watch.watched[MINE].floor == 0:
+        await watch.read()
+    watch.call.cancel()
+    (document,) = frame_pb2.DocumentSet.FromString((await rig.hub.history.snapshot(MINE)).state.payload).documents
+    assert CODEC.decode(document).latest_seq == len(run)
+
+
 class Forgetful:
     """A store that takes nothing at first."""
 

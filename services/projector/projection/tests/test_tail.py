@@ -15,6 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from oa_base.refusal import Refusal
+from oa_platform.health.quarantine import Quarantine
 from oa_platform.postgres.pool import Postgres
 from oa_runlog import events as e
 from oa_runlog.wire import decode_event, encode_event
@@ -27,7 +28,10 @@ from services.projector.projection.app import Applied, CheckpointMoved, Tail
 from services.projector.projection.domain import Checkpoint, LogBatch
 from services.projector.projection.door import GrpcLogSource
 from services.projector.projection.limits import TailLimits
+from services.projector.set_aside.app import Retries
+from services.projector.set_aside.limits import SetAsideLimits
 from services.projector.summaries import app as summaries_app
+from services.projector.summaries.store import PostgresSummaryWriter
 from services.projector.tests import histories as h
 from services.projector.tests.fake_log import EPOCH, PARTITIONS, FakeLog, serving, some_runs, spread
 from services.projector.tests.rig import QUICK, Rig, check_everything_once, running, until
@@ -278,6 +282,40 @@ async def test_entries_that_arrive_while_a_run_catches_up_come_after_those_that_
     await asyncio.gather(rig.projection.catch_up(waiting), go_on())
     await rig.projection.catch_up(waiting)
     await check_everything_once(rig, [run])
+
+
+async def test_the_only_run_that_catches_up_while_it_is_asked_for_is_no_emptied_read_model(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no longer set aside, and not yet among the summaries, for whoever asks for them in the wrong order."""
+    run, is_empty = h.whole_run(1), PostgresSummaryWriter.is_empty
+    batch = h.batch(0, 1, run[:1])
+    checkpoint = await rig.checkpoint()
+    await rig.projection.set_aside(checkpoint, batch, ValueError("a defect"))
+    (waiting,) = await rig.waiting.runs([], 10)
+
+    async def slowly(writer: PostgresSummaryWriter) -> bool:
+        found = await is_empty(writer)
+        await rig.projection.catch_up(waiting)
+        return found
+
+    monkeypatch.setattr(PostgresSummaryWriter, "is_empty", slowly)
+    assert not await rig.projection.is_empty()
+
+
+async def test_runs_that_are_set_aside_are_tried_though_no_more_may_be(rig: Rig) -> None:
+    """Somebody has set OA_PROJECTOR_SET_ASIDE_RUNS to 0 since. A look tries so many of them."""
+    checkpoint = await rig.checkpoint()
+    for position, run in enumerate((h.whole_run(1), h.whole_run(2)), start=1):
+        batch = h.batch(0, position, run[:1])
+        checkpoint = (await rig.projection.set_aside(checkpoint, batch, ValueError("a defect"))).checkpoint
+    limits = SetAsideLimits(max_runs=0, tried_runs=1)
+    retries = Retries(rig.waiting, rig.projection.catch_up, Quarantine("projection", "run_id"), limits)
+    left = []
+    for _ in range(2):
+        await retries.look()
+        left.append(len(await rig.waiting.runs([], 10)))
+    assert left == [1, 0]
 
 
 @pytest.mark.parametrize("entry", [b"\xff\xff", b"", event_pb2.RunEvent(run_id=h.ulid("run", 1)).SerializeToString()])
