@@ -31,7 +31,7 @@ from oa_platform.system.ids import new_id
 from oa_platform.tls.protection import Protection, edge_protection
 from oa_runlog.authority.limits import RunLimits
 from oa_runlog.proof.checkpoint import log_origin
-from oa_runlog.proof.endorsement import ReceiptKey
+from oa_runlog.proof.keys import ReceiptKey
 from oa_runlog.proof.signing import NoteSigner, ReceiptSigner
 from oa_topics.delivery_checks import DeliveryChecks
 from oa_topics.hub import TopicHub

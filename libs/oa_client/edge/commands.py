@@ -29,7 +29,7 @@ from oa_client.edge.schedules import Schedules
 from oa_client.edge.talk import Talk
 from oa_runlog import wire as runlog_wire
 from oa_runlog.events import ExecSpec, RunSpec
-from oa_runlog.proof.endorsement import ReceiptKey
+from oa_runlog.proof.keys import ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from openagents.control.v1 import service_account_service_pb2, session_service_pb2, sync_token_service_pb2
 from openagents.projection.v1 import read_service_pb2

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from oa_base.refusal import Refusal
-from oa_runlog.proof.ed25519 import PUBLIC_KEY_BYTES
-from oa_runlog.proof.endorsement import ReceiptKey, endorsed
+from oa_runlog.proof.endorsement import endorsed
+from oa_runlog.proof.keys import PUBLIC_KEY_BYTES, ReceiptKey
 from oa_runlog.proof.receipt import key_id_of
 from oa_wire.strict.text import read_base64
 

@@ -14,7 +14,7 @@ from oa_client.proofs.artifacts import Pieces, fetch_artifact, read_artifact_lin
 from oa_client.proofs.pins import PinStore, trusted_keys
 from oa_client.proofs.receipt_log import CheckpointStore, Logged, LogProofs, check_logged
 from oa_khala.topics import run_events
-from oa_runlog.proof.endorsement import ReceiptKey
+from oa_runlog.proof.keys import ReceiptKey
 from oa_runlog.proof.receipt import ReceiptFacts, SignedReceipt
 from oa_runlog.proof.verify import VerifiedReplay, verify_artifact, verify_receipt, verify_record
 

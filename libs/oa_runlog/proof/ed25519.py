@@ -5,8 +5,6 @@ from __future__ import annotations
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-PUBLIC_KEY_BYTES = 32
-
 
 def signature_fits(public_key: bytes, signature: bytes, data: bytes) -> bool:
     """Whether `signature` is over `data`, by the owner of `public_key`. A malformed key or signature fits nothing."""

@@ -9,38 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from oa_runlog.proof.ed25519 import signature_fits
-from oa_runlog.proof.receipt import key_id_of
-
-_CONTEXT = b"openagents.receipt-key.v1:"
-
-
-@dataclass(frozen=True, slots=True)
-class Endorsement:
-    """The signature of the key with the id `by`."""
-
-    by: str
-    signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiptKey:
-    """A key that receipts are signed with, as an installation shows it."""
-
-    public_key: bytes
-    endorsement: Endorsement | None = None
-
-    @property
-    def key_id(self) -> str:
-        """See `key_id_of`."""
-        return key_id_of(self.public_key)
-
-
-def endorsed_bytes(public_key: bytes) -> bytes:
-    """What an endorsement of a key signs."""
-    return _CONTEXT + public_key
+from oa_runlog.proof.keys import ReceiptKey, endorsed_bytes
 
 
 def endorsed(trusted: Mapping[str, bytes], shown: Iterable[ReceiptKey]) -> dict[str, bytes]:

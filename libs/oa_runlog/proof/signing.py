@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from oa_runlog.canonical import canonical_json
 from oa_runlog.proof.checkpoint import Checkpoint
-from oa_runlog.proof.endorsement import Endorsement, endorsed_bytes
+from oa_runlog.proof.keys import Endorsement, endorsed_bytes
 from oa_runlog.proof.notes import VerifierKey, signature_line, write_note
 from oa_runlog.proof.receipt import SignedReceipt, facts_of, key_id_of
 from oa_runlog.state import RunState

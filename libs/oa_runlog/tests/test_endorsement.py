@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from oa_base.refusal import Refusal
 from oa_runlog import wire
-from oa_runlog.proof.endorsement import Endorsement, ReceiptKey, endorsed, endorsed_bytes
+from oa_runlog.proof.endorsement import endorsed
+from oa_runlog.proof.keys import Endorsement, ReceiptKey, endorsed_bytes
 from oa_runlog.proof.receipt import key_id_of
 from oa_runlog.proof.signing import ReceiptSigner
 from openagents.runtime.v1 import receipt_pb2

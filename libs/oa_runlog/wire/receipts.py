@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from oa_base.refusal import Refusal
-from oa_runlog.proof.ed25519 import PUBLIC_KEY_BYTES
-from oa_runlog.proof.endorsement import Endorsement, ReceiptKey
+from oa_runlog.proof.keys import PUBLIC_KEY_BYTES, Endorsement, ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.wire.fields import need
 from openagents.runtime.v1 import receipt_pb2

@@ -11,7 +11,7 @@ import pytest
 from oa_base.refusal import Refusal
 from oa_client.cpython.site import FilePins
 from oa_client.proofs.pins import keys_of, trusted_keys
-from oa_runlog.proof.endorsement import ReceiptKey
+from oa_runlog.proof.keys import ReceiptKey
 from oa_runlog.tests.records import KEYS, MALLORY, SIGNER
 
 OWN, FOREIGN = ReceiptKey(SIGNER.public_key), ReceiptKey(MALLORY.public_key)

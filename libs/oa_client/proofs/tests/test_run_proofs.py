@@ -22,7 +22,7 @@ from oa_client.proofs.tests.signed_log import Kept, Log
 from oa_khala.client.commands import Apply
 from oa_khala.frames import Cursor
 from oa_khala.topics import run_events
-from oa_runlog.proof.endorsement import ReceiptKey
+from oa_runlog.proof.keys import ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.replay import artifact_lines
 from oa_runlog.proof.verify import verify_receipt

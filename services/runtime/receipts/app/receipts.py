@@ -6,7 +6,7 @@ from typing import Protocol
 
 from oa_base.identity import Principal
 from oa_base.refusal import Refusal
-from oa_runlog.proof.endorsement import ReceiptKey
+from oa_runlog.proof.keys import ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from services.runtime.runs.app import Runs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oa_platform.postgres.pool import Postgres
-from oa_runlog.proof.endorsement import Endorsement, ReceiptKey
+from oa_runlog.proof.keys import Endorsement, ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from services.runtime.receipts.store import sql
 

@@ -12,7 +12,8 @@ from oa_base.refusal import Refusal
 from oa_platform.config.parsers import Secret
 from oa_runlog import wire
 from oa_runlog.proof.checkpoint import Checkpoint, check_growth, verify_logged, verify_receipt_log
-from oa_runlog.proof.endorsement import ReceiptKey, endorsed
+from oa_runlog.proof.endorsement import endorsed
+from oa_runlog.proof.keys import ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
 from oa_runlog.proof.verify import verify_receipt
 from oa_testing.postgres import Database
