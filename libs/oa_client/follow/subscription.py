@@ -63,7 +63,7 @@ class SyncTokens(Protocol):
 
 
 class Subscription:
-    """See the module. Only one task may use it."""
+    """See the module. Only one task may use it, but any may suspend and resume it."""
 
     def __init__(
         self,
@@ -133,6 +133,16 @@ class Subscription:
         """Stop following `topic`; its stored state stays."""
         self._holdings.unfollow(topic)
         await self._execute(self._session.unsubscribe(topic))
+
+    async def suspend(self) -> None:
+        """Drop the connection, or make none, until `resume`: the device goes to sleep or offline."""
+        await self._execute([*self._session.start(self._at()), *self._session.suspended()])
+
+    async def resume(self) -> None:
+        """Connect as soon as the gateway allows, whatever failed before: the device is back."""
+        await self._execute(self._session.resumed(self._at()))
+        if self._inputs.empty():
+            self._inputs.put_nowait(list)  # `updates` waits for no deadline, and now there is one
 
     def cut(self) -> bool:
         """Abort the TCP connection, without a closing handshake, as a failing network does; False if there is none."""
