@@ -31,6 +31,11 @@ from tests.simulation.trace import Trace
 from tests.simulation.world import Broken, Weather, World
 
 QUIET_S = 60.0
+_AUDIT_MS, _NO_AUDIT_MS = 3_000, 600_000
+UNHELPED = (False, _NO_AUDIT_MS)
+HELP = (UNHELPED,) * 3 + ((False, _AUDIT_MS), (True, _NO_AUDIT_MS), (True, _AUDIT_MS))
+"""Whether there is one last event, which makes sure that equality is not that of the dead, and how often gateways ask
+where topics stand. Each hides what nothing else mends, so half of the schedules have neither."""
 COMMAND = "python -m tests.simulation"
 
 
@@ -42,8 +47,8 @@ class SimulationFailure(AssertionError):
 class Outcome:
     """What happened in a schedule.
 
-    `seen` names what the gateways had to deal with ("connection_closing draining"). `published` counts messages that
-    they got from where sources publish.
+    `unhelped`: neither a last event nor an audit has mended what nothing else mends. `seen` names what the gateways had
+    to deal with ("connection_closing draining"). `published` counts messages that they got from where sources publish.
     """
 
     seed: int
@@ -53,6 +58,7 @@ class Outcome:
     run_snapshots: int
     sign_ins: int
     virtual_s: float
+    unhelped: bool
     seen: frozenset[str]
     published: int
 
@@ -101,6 +107,7 @@ class _Schedule:
         rng = world.rng
         self._size = size = size_of(rng)
         self._feed_limits = FeedLimits(ring_events=rng.choice([4, 16, 64]), parked_events=rng.choice([0, 2, 8]))
+        self._helped = self._last_event, audit_interval_ms = rng.choice(HELP)
         hub_limits = HubLimits(
             feed=self._feed_limits,
             slice_frames=rng.choice([1, 3, 50]),
@@ -108,16 +115,13 @@ class _Schedule:
             page_bytes=16_384,
             linger_ms=rng.choice([50, 2_000]),
             carry_timeout_ms=2_000,
-            # The audit would hide what nothing else mends, so it is sometimes as good as off.
-            audit_interval_ms=rng.choice([3_000, 600_000]),
+            audit_interval_ms=audit_interval_ms,
         )
         topic_limits = TopicLimits(
             pending_bytes=rng.choice([150, 300, 3_000, 300_000]),
             page_frames=rng.choice([2, 50]),
             poll_interval_ms=1_000,
         )
-        # One last event makes sure that equality is not that of the dead, and hides what only it would show.
-        self._last_event = rng.random() < 0.5
         high_bytes = rng.choice([500, 5_000, 50_000])
         self._subjects = SimSubjects(world) if published else None
         self._gateways = [
@@ -154,7 +158,18 @@ class _Schedule:
         carried = self._subjects.carried if self._subjects is not None else 0
         if changing is not None:
             changing.cancel()
-        return Outcome(self._seed, applied, resyncs, snapshots, of_runs, sign_ins, loop.time(), frozenset(), carried)
+        return Outcome(
+            self._seed,
+            applied,
+            resyncs,
+            snapshots,
+            of_runs,
+            sign_ins,
+            loop.time(),
+            self._helped == UNHELPED,
+            frozenset(),
+            carried,
+        )
 
     async def _warm_up(self) -> None:
         """What goes wrong while somebody connects is one thing, and what goes wrong later is more."""

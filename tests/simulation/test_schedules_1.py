@@ -19,6 +19,12 @@ def test_schedules_hold(seeds: range, outcomes: Outcomes) -> None:
     outcomes[seeds] = run_schedules(seeds)
 
 
+def test_half_of_the_schedules_have_nothing_that_would_hide_a_loss(outcomes: Outcomes) -> None:
+    seeds = chunks(1)[0]
+    alone = sum(outcome.unhelped for outcome in outcomes.get(seeds) or run_schedules(seeds))
+    assert abs(alone / len(seeds) - 0.5) < 0.1
+
+
 def test_the_schedules_reach_what_they_are_for(outcomes: Outcomes) -> None:
     missing = {
         "connection_closing draining",

@@ -65,7 +65,10 @@ async def test_a_script_of_fifteen_lines_prints_what_a_run_writes(world: World, 
     assert len(output) == len(counting.stdout) + len(counting.stderr)
 
 
-async def test_a_page_follows_a_run_over_lost_gateways_and_reloads(world: World, tmp_path: Path, origin: str) -> None:
+async def test_a_page_of_thirty_lines_follows_a_run_over_lost_gateways_and_reloads(
+    world: World, tmp_path: Path, origin: str
+) -> None:
+    assert len((PACKAGE / "examples" / "follow.html").read_text("utf-8").splitlines()) <= 30
     counting = Counting(tmp_path / "gates", lines=90, parts=3)
     async with world.worker(), asyncio.timeout(RUN_TIMEOUT_S):
         run = await world.client.commands.start_exec(counting.command)

@@ -63,7 +63,7 @@ class SyncTokens(Protocol):
 
 
 class Subscription:
-    """See the module. Only one task may use it."""
+    """See the module. Only one task may use it, but any may suspend and resume it."""
 
     def __init__(
         self,
@@ -126,13 +126,23 @@ class Subscription:
         """
         takes = snapshots or not topic.startswith(RUN_EVENTS.prefix)
         cursor = self._holdings.follow(topic)
-        await self._execute(self._session.subscribe(topic, cursor, self._at(), takes))
+        await self._execute(self._session.subscribe(topic, cursor, _at(), takes))
         return cursor
 
     async def unfollow(self, topic: str) -> None:
         """Stop following `topic`; its stored state stays."""
         self._holdings.unfollow(topic)
         await self._execute(self._session.unsubscribe(topic))
+
+    async def suspend(self) -> None:
+        """Drop the connection, or make none, until `resume`: the device goes to sleep or offline."""
+        await self._execute([*self._session.start(_at()), *self._session.suspended()])
+
+    async def resume(self) -> None:
+        """Connect as soon as the gateway allows, whatever failed before: the device is back."""
+        await self._execute(self._session.resumed(_at()))
+        if self._inputs.empty():
+            self._inputs.put_nowait(list)  # `updates` waits for no deadline, and now there is one
 
     def cut(self) -> bool:
         """Abort the TCP connection, without a closing handshake, as a failing network does; False if there is none."""
@@ -146,7 +156,7 @@ class Subscription:
 
         Raises Refusal when trying again can't help (for example, for a revoked session).
         """
-        await self._execute(self._session.start(self._at()))
+        await self._execute(self._session.start(_at()))
         while True:
             while self._updates:
                 yield self._updates.popleft()
@@ -184,15 +194,12 @@ class Subscription:
             async with asyncio.timeout(timeout_s):
                 commands = (await self._inputs.get())()
         except TimeoutError:
-            return self._session.timer(self._at())
+            return self._session.timer(_at())
         while len(commands) < self._max_batch and not self._inputs.empty():
             commands += self._inputs.get_nowait()()
         if wake_at_ms is not None and _now_ms() >= wake_at_ms:
-            commands += self._session.timer(self._at())
+            commands += self._session.timer(_at())
         return commands
-
-    def _at(self) -> Instant:
-        return Instant(_now_ms(), random.random())  # jitter, not a secret
 
     # ------------------------------------------------------------------------------------------------------ commands
 
@@ -219,7 +226,7 @@ class Subscription:
                 if link is not None:
                     link.send(wire.encode_client_frame(command.frame, Form.PROTO))
             case NeedToken():
-                self._spawn(self._mint(command.topics))
+                _spawn(self._mint(command.topics), self._tasks)
             case Resync():
                 if self._holdings.drop(command.topic):
                     self._updates.append(Restarted(command.topic, command.reason))
@@ -248,7 +255,7 @@ class Subscription:
                 if topic == moved.topic:
                     await self._continue_from_store(topic, REPLACED)
                 else:  # its elements were not stored, because a batch is stored as a whole
-                    await self._execute(self._session.rewind(topic, self._holdings.cursor(topic), self._at()))
+                    await self._execute(self._session.rewind(topic, self._holdings.cursor(topic), _at()))
             return
         for each in elements:
             self._updates.append(Applied(each.topic, each.cursor, each.payload, each.snapshot))
@@ -257,7 +264,7 @@ class Subscription:
         """Continue from what is really stored: another process has dropped or replaced what was stored here."""
         cursor = self._holdings.found(topic)
         self._updates.append(Restarted(topic, reason, cursor))
-        await self._execute(self._session.rewind(topic, cursor, self._at()))
+        await self._execute(self._session.rewind(topic, cursor, _at()))
 
     def _disconnect(self, generation: int) -> None:
         link = self._links.pop(generation, None)
@@ -265,7 +272,7 @@ class Subscription:
             link.task.cancel()
             if link.socket is not None:
                 self._leaving.add(link.socket)
-                self._spawn(_leave(link.socket, self._leaving))
+                _spawn(_leave(link.socket, self._leaving), self._tasks)
 
     async def _mint(self, topics: frozenset[str]) -> None:
         try:
@@ -277,16 +284,11 @@ class Subscription:
             if refusal.info.action is ClientAction.RETRY and self._session.state is State.NO_TOKEN:
                 self._updates.append(Connection(False, f"{reason}: {message}"))
             wait_ms = refusal.retry_after_ms
-            await self._inputs.put(lambda: self._session.no_token(reason, message, self._at(), wait_ms))
+            await self._inputs.put(lambda: self._session.no_token(reason, message, _at(), wait_ms))
             return
         self._url = self._fixed_url or grant.khala_url
         token = SyncToken(grant.token, grant.topics, grant.expires_in_ms, grant.refused)
-        await self._inputs.put(lambda: self._session.token(token, self._at()))
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._inputs.put(lambda: self._session.token(token, _at()))
 
     # ------------------------------------------------------------------------------------------- called by the links
 
@@ -294,13 +296,13 @@ class Subscription:
         """For a link: the WebSocket is open."""
         self._said = ""
         self._updates.append(Connection(True))
-        await self._inputs.put(lambda: self._session.connected(generation, self._at()))
+        await self._inputs.put(lambda: self._session.connected(generation, _at()))
 
     async def received(self, generation: int, frame: ServerFrame) -> None:
         """For a link: a frame came. Waits while too many frames wait to be applied."""
         if isinstance(frame, ErrorFrame) and not frame.topic:
             self._said = f"{frame.reason}: {frame.message}"
-        await self._inputs.put(lambda: self._session.frame(generation, frame, self._at()))
+        await self._inputs.put(lambda: self._session.frame(generation, frame, _at()))
 
     async def ended(self, generation: int, closed: SocketClosed) -> None:
         """For a link: the WebSocket is gone, or could not be opened."""
@@ -310,7 +312,7 @@ class Subscription:
         def report() -> list[Command]:
             if self._links.pop(generation, None) is not None:
                 self._updates.append(Connection(False, message))
-            at = self._at()
+            at = _at()
             return self._session.disconnected(generation, at, closed.reason, message, closed.retry_after_ms)
 
         await self._inputs.put(report)
@@ -375,6 +377,16 @@ def _decoded(data: bytes) -> ServerFrame:
         return wire.decode_server_frame(data, Form.PROTO)
     except Refusal as refusal:
         raise SocketClosed(f"the gateway sent what is no frame: {refusal.message}", code=1002) from None
+
+
+def _spawn(work: Awaitable[None], tasks: set[asyncio.Task[None]]) -> None:
+    task = asyncio.ensure_future(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+def _at() -> Instant:
+    return Instant(_now_ms(), random.random())  # jitter, not a secret
 
 
 def _now_ms() -> int:

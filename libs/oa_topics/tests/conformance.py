@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import grpc.aio
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_khala.topics import TopicClass, parse_topic
 from oa_topics.store import TopicLimits
 from oa_wire.status import STATUS_METADATA_KEY, from_status_bytes
 from openagents.sync.v1 import frame_pb2
@@ -144,7 +145,9 @@ async def watching(source: Source, *topics: str) -> AsyncIterator[Watch]:
 
 
 class TopicSourceSuite:
-    """Needs a fixture `source` that takes its limits from a fixture `limits`."""
+    """Needs a fixture `source` that takes its limits from a fixture `limits`. `of`: the class of its topics."""
+
+    of: ClassVar[TopicClass]
 
     @pytest.fixture
     def limits(self) -> TopicLimits:
@@ -152,6 +155,9 @@ class TopicSourceSuite:
         return TopicLimits()
 
     # ------------------------------------------------------------------------------------------- history
+
+    async def test_its_topics_are_of_the_class(self, source: Source) -> None:
+        assert {parse_topic(topic).topic_class for topic in source.topics} == {self.of}
 
     async def test_what_is_no_topic_of_this_source_is_refused(self, source: Source) -> None:
         for topic in ("nonsense", "run:x:events", source.foreign):

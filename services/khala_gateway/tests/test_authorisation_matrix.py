@@ -26,6 +26,8 @@ STRANGER = "usr_01J9ZQ6T5W3M8K2N4P7R1S0V01"
 OTHER_ORG = "org_01J9ZQ6T5W3M8K2N4P7R1S0V02"
 FOREIGN_ORIGIN = "https://evil.example"
 
+ACCOUNT = "sva_01J9ZQ6T5W3M8K2N4P7R1S0V03"
+
 SCOPES: Mapping[str, list[str]] = {
     "owner": ["runs.read", "runs.write", "workers.read", "notifications.read", "orgs.own"],
     "viewer": ["runs.read", "workers.read", "notifications.read"],
@@ -33,7 +35,13 @@ SCOPES: Mapping[str, list[str]] = {
     "worker": ["workers.attach"],
     "nobody": [],
 }
-"""What a token of each role carries, as far as it matters here."""
+"""What a token of each role carries, as far as it matters here. Members and admins have what viewers have, and more."""
+
+
+def principal(role: str) -> str:
+    """Who has the role: USER, or a service account of the org."""
+    return ACCOUNT if role == "service_account" else USER
+
 
 NEEDS = {
     "run:*:events": "runs.read",
@@ -47,7 +55,7 @@ OF_OWNERS = ("run:*:events", "worker:*:lifecycle")
 """Kinds whose topics belong to somebody who is not in their names."""
 
 GRANTS = ("named", "all of mine", "all of my org", "all of another org", "none")
-SURFACES = ("cli", "web", "page")
+SURFACES = ("cli", "web", "third_party")
 ORIGINS = (None, ORIGIN)
 
 
@@ -66,7 +74,7 @@ class Subject:
 
 
 def subjects() -> Iterator[Subject]:
-    owners = [(USER, ORG), (COLLEAGUE, ORG), (USER, OTHER_ORG), (STRANGER, OTHER_ORG), ("", "")]
+    owners = [(USER, ORG), (COLLEAGUE, ORG), (USER, OTHER_ORG), (STRANGER, OTHER_ORG), (ACCOUNT, ORG), ("", "")]
     for kind, (number, (user, org)) in itertools.product(OF_OWNERS, enumerate(owners)):
         prefix = "run" if kind.startswith("run") else "wrk"
         yield Subject(kind, kind.replace("*", f"{prefix}_01J9ZQ6T5W3M8K2N4P7R1S0W0{number}"), user, org)
@@ -94,7 +102,7 @@ def expected(role: str, grant: str, subject: Subject) -> str:
     is_known = by_name and subject.kind != "worker:*:lifecycle"
     if not subject.exists:
         return "not_found" if is_known else "forbidden_topic"
-    if _is_theirs(grant, subject):
+    if _is_theirs(principal(role), grant, subject):
         return ""
     return "owner_mismatch" if is_known else "forbidden_topic"
 
@@ -104,12 +112,12 @@ def _may_be_all(grant: str, kind: str) -> bool:
     return not (grant == "all of mine" and kind == "worker:*:lifecycle")
 
 
-def _is_theirs(grant: str, subject: Subject) -> bool:
+def _is_theirs(who: str, grant: str, subject: Subject) -> bool:
     match grant:
         case "named":
-            return subject.user == USER or subject.org == ORG
+            return subject.user == who or subject.org == ORG
         case "all of mine":
-            return (subject.user, subject.org) == (USER, ORG)
+            return (subject.user, subject.org) == (who, ORG)
         case "all of my org":
             return subject.org == ORG
         case _:
@@ -117,9 +125,9 @@ def _is_theirs(grant: str, subject: Subject) -> bool:
 
 
 def claims_of(role: str, grant: str) -> dict[str, Any]:
-    """Claims of a token of USER in ORG."""
-    claims: dict[str, Any] = {"org_id": ORG, "scopes": SCOPES[role]}
-    owner = {"all of mine": USER, "all of my org": ORG, "all of another org": OTHER_ORG}.get(grant)
+    """Claims of a token in ORG."""
+    claims: dict[str, Any] = {"sub": principal(role), "org_id": ORG, "scopes": SCOPES[role]}
+    owner = {"all of mine": principal(role), "all of my org": ORG, "all of another org": OTHER_ORG}.get(grant)
     if owner is None:
         return claims | ({"topics": [one.name for one in SUBJECTS]} if grant == "named" else {})
     forms = [kind for kind in OF_OWNERS if _may_be_all(grant, kind)]
@@ -173,7 +181,8 @@ async def test_a_refresh_ends_what_the_new_token_does_not_open_and_nothing_else(
     async with running(ROOMY) as stack:
         create_subjects(stack)
         for role, grant in itertools.product(SCOPES, GRANTS):
-            client = await stack.connect(**claims_of("owner", "named"))
+            before = "service_account" if role == "service_account" else "owner"
+            client = await stack.connect(**claims_of(before, "named"))
             standing = {name for name, reason in (await answers(client)).items() if not reason}
             await client.send(frames.RefreshToken(stack.token(**claims_of(role, grant))))
             await client.send(frames.Ping(7))

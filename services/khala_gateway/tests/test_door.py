@@ -194,6 +194,18 @@ async def test_a_session_or_principal_has_so_many_connections_and_those_stay(lim
         await (await stack.connect(T)).follow(T)
 
 
+async def test_an_org_leaves_a_place_for_another_and_is_told_so() -> None:
+    async with running(Limits().with_admission(max_connections=9)) as stack:
+        standing = [await stack.connect(T, org_id=ORG) for _ in range(8)]
+        refused = await Client.open(stack.url)
+        await refused.hello(stack.token(T, org_id=ORG))
+        error = await refused.next(frames.ErrorFrame)
+        assert (error.reason, error.retry_after_ms) == ("overloaded", 1_000)
+        assert await refused.close_code() == ("", 1013)
+        for client in (*standing, await stack.connect(T, org_id="org_of_others")):
+            await client.follow(T)
+
+
 async def test_who_holds_connections_and_asks_for_nothing_takes_no_room_and_has_few() -> None:
     limits = Limits().with_admission(max_connections=1, waiting_per_address=2)
     async with running(limits.with_socket(handshake_deadline_ms=600_000)) as stack:

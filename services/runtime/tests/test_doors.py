@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from oa_base.refusal import Refusal
+from oa_khala.topics import RUN_EVENTS
 from oa_runlog import wire
 from oa_runlog.proof.chain import chain_over
 from oa_testing.postgres import Database
@@ -292,6 +293,8 @@ def _run_of(topic: str) -> str:
 
 
 class TestTopics(TopicSourceSuite):
+    of = RUN_EVENTS
+
     @pytest_asyncio.fixture
     async def source(self, runtime_database: Database, who: Somebody, limits: TopicLimits) -> AsyncIterator[Source]:
         settings = TopicSettings(watched_topics=limits.watched_topics, pending_bytes=limits.pending_bytes)

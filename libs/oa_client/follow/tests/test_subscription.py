@@ -23,7 +23,7 @@ from oa_khala.client.commands import Apply, ClientLimits
 from oa_khala.client.topics import Counts
 from oa_khala.frames import Cursor, ErrorFrame
 from oa_runlog.proof.chain import chain_over
-from oa_testing.waiting import PATIENCE_S
+from oa_testing.waiting import PATIENCE_S, eventually
 
 RUN_ID = "run_01JD8V0000000000000000000A"
 TOPIC = f"run:{RUN_ID}:events"
@@ -44,9 +44,14 @@ def subscription(tokens: FakeTokens, store: WatermarkStore) -> Subscription:
 
 async def follow_to(subscribed: Subscription, last_seq: int) -> list[Update]:
     """Follow the topic until `last_seq` has been applied; everything that happened on the way."""
+    await subscribed.follow(TOPIC)
+    return await take_to(subscribed, last_seq)
+
+
+async def take_to(subscribed: Subscription, last_seq: int) -> list[Update]:
+    """The updates until `last_seq` has been applied."""
     updates: list[Update] = []
     async with asyncio.timeout(PATIENCE_S):
-        await subscribed.follow(TOPIC)
         async for update in subscribed.updates():
             updates.append(update)
             if isinstance(update, Applied) and update.seq == last_seq:
@@ -110,6 +115,28 @@ async def test_our_own_cut_is_survived() -> None:
         updates = await follow_to(subscribed, 10)
     assert seqs(updates) == [6, 7, 8, 9, 10]
     assert served.subscribed_from == [None, at(5)]
+
+
+async def test_while_suspended_there_is_no_connection_and_then_it_goes_on_where_it_was() -> None:
+    store = MemoryStore()
+    async with gateway(5).running() as served:
+        tokens = FakeTokens(served.url)
+        async with subscription(tokens, store) as subscribed:
+            await subscribed.follow(TOPIC)
+            await subscribed.suspend()
+            following = asyncio.create_task(take_to(subscribed, 10))
+            await eventually(lambda: tokens.minted == 1)
+            await subscribed.resume()
+            await eventually(lambda: store.cursor(TOPIC) == at(5))
+            await subscribed.suspend()
+            async with asyncio.timeout(PATIENCE_S):
+                await served.ended.wait()
+            served.topics[TOPIC].events.extend(payloads(5, first=6))
+            await subscribed.resume()
+            updates = await following
+    assert seqs(updates) == list(range(1, 11))
+    assert served.subscribed_from == [None, at(5)]
+    assert len(served.hellos) == 2, "one for each time that it was resumed"
 
 
 async def test_a_fresh_client_resumes_from_the_stored_watermark(tmp_path: Path) -> None:

@@ -34,6 +34,17 @@ def test_backoff_doubles_with_full_jitter_and_starts_afresh_after_a_delivery() -
     assert driver.cut() == 125
 
 
+def test_a_welcome_that_nothing_follows_does_not_end_the_backoff() -> None:
+    driver = Driver(T).open(T)
+    delays = []
+    for _ in range(4):
+        delays.append(driver.cut())
+        driver.now_ms += delays[-1]
+        driver.do("connected", driver.session.generation)
+        driver.welcome()
+    assert delays == [125, 250, 500, 1000]
+
+
 def test_a_draining_gateways_hint_is_honoured() -> None:
     driver = Driver(T).open(T)
     driver.frame(frames.Draining(3_000))

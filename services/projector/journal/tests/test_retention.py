@@ -80,7 +80,7 @@ async def test_more_rows_than_are_kept_go_and_the_floor_stays_where_they_went(
     rig: Rig, doors: Doors, projector_database: Database
 ) -> None:
     await rig.fill(10)
-    source = ProjectorSource(rig, doors.topics, projector_database.projector, "runs")
+    source = ProjectorSource(rig, doors.topics, projector_database.projector, USER_RUNS)
     pruner = Pruner(rig.journal, {USER_RUNS: Retention(4, FOR_EVER_S)})
     for _ in range(2):
         await pruner.prune()
@@ -168,7 +168,7 @@ async def test_rows_that_are_too_old_go_and_a_topic_that_is_pruned_whole_keeps_i
     rig: Rig, doors: Doors, projector_database: Database
 ) -> None:
     await rig.fill(3)
-    source = ProjectorSource(rig, doors.topics, projector_database.projector, "runs")
+    source = ProjectorSource(rig, doors.topics, projector_database.projector, USER_RUNS)
     owner = await asyncpg.connect(projector_database.admin)
     for last, floor in ((2, 2), (3, 3)):
         await owner.execute("UPDATE projection.journal SET recorded_at = now() - interval '2 h' WHERE seq <= $1", last)

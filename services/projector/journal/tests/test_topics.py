@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from oa_khala.topics import ORG_RUNS, USER_RUNS
 from oa_platform.postgres.pool import Postgres
 from oa_platform.tests.traces import collected
 from oa_testing.postgres import Database
@@ -190,9 +191,11 @@ async def test_only_services_may_ask_for_topics(doors: Doors) -> None:
 
 
 class TestTopics(TopicSourceSuite):
+    of = USER_RUNS
+
     @pytest.fixture
     def source(self, rig: Rig, doors: Doors, projector_database: Database) -> Source:
-        return ProjectorSource(rig, doors.topics, projector_database.projector, "runs")
+        return ProjectorSource(rig, doors.topics, projector_database.projector, USER_RUNS)
 
     @pytest.mark.parametrize("topic", ["user:me:runs", "runs", f"user:{h.ORG}:runs"])
     async def test_a_name_that_is_none_is_refused(self, doors: Doors, topic: str) -> None:
@@ -203,6 +206,14 @@ class TestTopics(TopicSourceSuite):
     async def test_a_chain_is_refused_for_there_is_none(self, source: Source) -> None:
         refusal = await refused(replay_of(source, source.topics[0], after_chain=b"c" * 32))
         assert (refusal.reason, refusal.field) == ("invalid_value", "after_chain")
+
+
+class TestTopicsOfOrgs(TopicSourceSuite):
+    of = ORG_RUNS
+
+    @pytest.fixture
+    def source(self, rig: Rig, doors: Doors, projector_database: Database) -> Source:
+        return ProjectorSource(rig, doors.topics, projector_database.projector, ORG_RUNS)
 
 
 # ------------------------------------------------------------------------------------------------- reads

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from oa_khala.topics import USER_NOTIFICATIONS
 from oa_runlog import events as e
 from oa_testing.postgres import Database
 from oa_topics.tests.conformance import Source, TopicSourceSuite
@@ -76,6 +77,8 @@ async def test_what_a_service_account_started_is_told_to_nobody(rig: Rig) -> Non
 
 
 class TestTopics(TopicSourceSuite):
+    of = USER_NOTIFICATIONS
+
     @pytest.fixture
     def source(self, rig: Rig, doors: Doors, projector_database: Database) -> Source:
-        return ProjectorSource(rig, doors.topics, projector_database.projector, "notifications")
+        return ProjectorSource(rig, doors.topics, projector_database.projector, USER_NOTIFICATIONS)

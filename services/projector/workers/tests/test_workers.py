@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from oa_base.refusal import Refusal
+from oa_khala.topics import ORG_WORKERS
 from oa_platform.postgres.pool import Postgres
 from oa_testing.postgres import Database, patient_settings
 from oa_testing.waiting import eventually
@@ -202,6 +203,8 @@ class Workers:
 
 
 class TestTopics(TopicSourceSuite):
+    of = ORG_WORKERS
+
     @pytest.fixture
     def source(self, rig: Rig, postgres: Postgres, doors: Doors, projector_database: Database) -> Source:
         return Workers(rig, postgres, doors.topics, projector_database.projector)

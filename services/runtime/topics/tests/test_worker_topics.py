@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest_asyncio
 
+from oa_khala.topics import WORKER_LIFECYCLE
 from oa_testing.postgres import Database
 from oa_topics.store import TopicLimits
 from oa_topics.tests.conformance import Source, TopicSourceSuite, describe, refused, replay, watching
@@ -74,6 +75,8 @@ async def attached(runtime: Replica, who: Somebody, worker_id: str = "") -> Fake
 
 
 class TestTopics(TopicSourceSuite):
+    of = WORKER_LIFECYCLE
+
     @pytest_asyncio.fixture
     async def source(self, runtime_database: Database, who: Somebody, limits: TopicLimits) -> AsyncIterator[Source]:
         settings = TopicSettings(watched_topics=limits.watched_topics, pending_bytes=limits.pending_bytes)
