@@ -15,6 +15,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.core.refusals import needs_sign_in
 from oa_client.follow.items import EventsArchived
+from oa_localstack.settings import nearest_home
 
 _NEXT = {
     ClientAction.FIX_REQUEST: "mend the command and run it again",
@@ -98,7 +99,8 @@ def _of_this_machine(error: OSError) -> Refusal:
 
 def _is_of_oa(path: str) -> bool:
     """Whether the path is in a folder of `oa` itself, or one that such a folder is in."""
-    named = (os.environ.get("OA_HOME") or ".oa", os.environ.get("OA_CLIENT_HOME"), user_config_dir("openagents"))
+    home = os.environ.get("OA_HOME") or nearest_home()
+    named = (home, os.environ.get("OA_CLIENT_HOME"), user_config_dir("openagents"))
     try:
         place = Path(path).absolute()
         folders = [Path(each).absolute() for each in named if each]
