@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,14 @@ _OUR_MODULES = ("oa_", "openagents", "apps", "services")
 """How the names of our own modules begin: if one of these is missing, it is a defect."""
 
 
-def failed(output: Output, error: Exception) -> Exit:
-    """Report the error, and return the exit code."""
+def failed(output: Output, error: Exception, stack_missing_at: Callable[[], str] = str) -> Exit:
+    """Report the error, and return the exit code. `stack_missing_at`: see `settings`; called if nobody is signed in."""
     refusal = _refusal_of(error)
     if refusal is None:
         return _unexpected(output, error)
+    if refusal.reason == "missing_authorization" and (url := stack_missing_at()):
+        message = f"no local stack runs, and nobody is signed in at {url}"
+        refusal = Refusal(refusal.reason, f"{message}; start it with `oa up`, then sign in with `oa login`")
     _tell(output, refusal)
     return exit_of_refusal(refusal)
 

@@ -49,6 +49,12 @@ class Cli:
 
         return load_settings(self.env)
 
+    def stack_missing_at(self) -> str:
+        """Return where the local stack would listen if commands go to it and it does not run; otherwise empty."""
+        from apps.cli.settings import stack_missing_at
+
+        return stack_missing_at(self.settings, self.env)
+
     @functools.cached_property
     def site(self) -> Site:
         """The site that commands go to; raises Refusal(invalid_setting)."""

@@ -108,6 +108,12 @@ def control_url(settings: CliSettings, env: Mapping[str, str]) -> str:
     return f"http://127.0.0.1:{Ports.from_env(env).control_http}"
 
 
+def stack_missing_at(settings: CliSettings, env: Mapping[str, str]) -> str:
+    """Return where the local stack would listen if commands go to it and it does not run; otherwise an empty text."""
+    is_meant = settings.control_url is None
+    return control_url(settings, env) if is_meant and running_stack(settings) is None else ""
+
+
 def client_home(settings: CliSettings) -> Path:
     """Return the folder of the client's files. That of a local stack is in the stack's home, so that `make clean`
     removes both together."""
