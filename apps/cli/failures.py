@@ -41,8 +41,8 @@ def failed(output: Output, error: Exception, stack_missing_at: Callable[[], str]
     if refusal is None:
         return _unexpected(output, error)
     if refusal.reason == "missing_authorization" and (url := stack_missing_at()):
-        message = f"no local stack runs, and nobody is signed in at {url}"
-        refusal = Refusal(refusal.reason, f"{message}; start it with `oa up`, then sign in with `oa login`")
+        todo = "start it with `oa up`, then sign in with `oa login`"
+        refusal = Refusal(refusal.reason, f"no local stack runs, and nobody is signed in at {url}; {todo}")
     _tell(output, refusal)
     return exit_of_refusal(refusal)
 
