@@ -21,8 +21,10 @@ help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-18s %s\n", $$1, $$2}'
 	@printf '\nVariables: PYTHON=interpreter for a new .venv · ARGS="…" for pytest, sim, mutations, order, kills, roll, bench\n'
 
-# Passed on as given: a dollar sign in it is for the shell, not for make.
+# The command is passed on as given: a dollar sign in it is for the shell, not for make. The stack is this checkout's,
+# also below a folder that has one.
 run: export COMMAND := $(value CMD)
+run: export OA_HOME ?= .oa
 run: bootstrap ## start the whole stack and show one real run (ONCE=1: then exit; CMD='…': a line of sh to run instead)
 	@$(VENV)/bin/oa demo $(if $(ONCE),--once) $(ARGS) $(if $(value CMD),-- sh -c "$$COMMAND")
 

@@ -48,7 +48,7 @@ def _run(cli: Cli, arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - words instead of a traceback
         from apps.cli.failures import failed
 
-        return failed(cli.output, error)
+        return failed(cli.output, error, cli.stack_missing_at)
 
 
 def _tell_interrupted(cli: Cli) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from oa_base.catalogue import ClientAction
 from oa_base.refusal import Refusal
 from oa_client.core.refusals import needs_sign_in
 from oa_client.follow.items import EventsArchived
+from oa_localstack.settings import nearest_home
 
 _NEXT = {
     ClientAction.FIX_REQUEST: "mend the command and run it again",
@@ -33,11 +35,14 @@ _OUR_MODULES = ("oa_", "openagents", "apps", "services")
 """How the names of our own modules begin: if one of these is missing, it is a defect."""
 
 
-def failed(output: Output, error: Exception) -> Exit:
-    """Report the error, and return the exit code."""
+def failed(output: Output, error: Exception, stack_missing_at: Callable[[], str] = str) -> Exit:
+    """Report the error, and return the exit code. `stack_missing_at`: see `settings`; called if nobody is signed in."""
     refusal = _refusal_of(error)
     if refusal is None:
         return _unexpected(output, error)
+    if refusal.reason == "missing_authorization" and (url := stack_missing_at()):
+        todo = "start it with `oa up`, then sign in with `oa login`"
+        refusal = Refusal(refusal.reason, f"no local stack runs, and nobody is signed in at {url}; {todo}")
     _tell(output, refusal)
     return exit_of_refusal(refusal)
 
@@ -98,7 +103,8 @@ def _of_this_machine(error: OSError) -> Refusal:
 
 def _is_of_oa(path: str) -> bool:
     """Whether the path is in a folder of `oa` itself, or one that such a folder is in."""
-    named = (os.environ.get("OA_HOME") or ".oa", os.environ.get("OA_CLIENT_HOME"), user_config_dir("openagents"))
+    home = os.environ.get("OA_HOME") or nearest_home()
+    named = (home, os.environ.get("OA_CLIENT_HOME"), user_config_dir("openagents"))
     try:
         place = Path(path).absolute()
         folders = [Path(each).absolute() for each in named if each]

@@ -49,6 +49,12 @@ class Cli:
 
         return load_settings(self.env)
 
+    def stack_missing_at(self) -> str:
+        """Return where the local stack would listen if commands go to it and it does not run; otherwise empty."""
+        from apps.cli.settings import stack_missing_at
+
+        return stack_missing_at(self.settings, self.env)
+
     @functools.cached_property
     def site(self) -> Site:
         """The site that commands go to; raises Refusal(invalid_setting)."""
@@ -143,6 +149,9 @@ def _refuse_empty_names(context: click.Context) -> None:
 class LazyGroup(click.Group):
     """A group whose commands are registered when their modules are loaded, each when it is called."""
 
+    group_class = type
+    """Groups in it are such groups, too."""
+
     def __init__(self, *args: Any, module: str = "", later: Mapping[str, tuple[str, str]] | None = None, **more: Any):
         """`module` registers the whole group. `later`: name -> module and short help of a command."""
         super().__init__(*args, **more)
@@ -167,6 +176,13 @@ class LazyGroup(click.Group):
         limit = formatter.width - 6 - max(map(len, names))
         with formatter.section("Commands"):
             formatter.write_dl([(name, self.short_help_of(name, limit)) for name in names])
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click. A group without an example of its own shows that of its first command."""
+        if self.epilog or not self.commands:
+            super().format_epilog(context, formatter)
+        else:
+            next(iter(self.commands.values())).format_epilog(context, formatter)
 
     def short_help_of(self, name: str, limit: int) -> str:
         """Return the line of one command in the help of its group."""
@@ -203,6 +219,7 @@ _COMMANDS = {
     cls=LazyGroup,
     later=_COMMANDS,
     help=_HELP,
+    epilog="Example: oa run start --title nightly -- make test",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(VERSION, prog_name="oa")
@@ -275,7 +292,7 @@ def audit_group() -> None:
     """The audit log: who did what in your org."""
 
 
-@oa.group("admin", cls=LazyGroup, module="admin.installation")
+@oa.group("admin", cls=LazyGroup, module="admin.installation", epilog="Example: oa admin user show ada@example.org")
 def admin_group() -> None:
     """Operate an installation: its secrets, database, access, web routes and audit log."""
 

@@ -13,6 +13,7 @@ from oa_client.cpython.files import ClientHome
 from oa_client.cpython.site import Site
 from oa_localstack.installation.ports import Ports
 from oa_localstack.installation.state import StackState, read_state
+from oa_localstack.settings import NEAREST_HOME
 from oa_platform.config.loading import group, load, setting
 from oa_platform.config.parsers import Secret, boolean, choice, http_url, path, proxy_url, secret_text, text
 
@@ -26,7 +27,7 @@ COMMANDS_OF_PEOPLE = (
 class CliSettings:
     """The command line program."""
 
-    home: Path = setting("OA_HOME", path(), Path(".oa"), doc="Folder of the local stack's data, secrets and logs.")
+    home: Path = setting("OA_HOME", path(), NEAREST_HOME, doc="Folder of the local stack's data, secrets and logs.")
     control_url: str | None = setting(
         "OA_CONTROL_URL", http_url(), None, doc="URL of the public edge. Defaults to the local stack's."
     )
@@ -105,6 +106,12 @@ def control_url(settings: CliSettings, env: Mapping[str, str]) -> str:
     if stack is not None and "control" in stack.urls:
         return stack.urls["control"]
     return f"http://127.0.0.1:{Ports.from_env(env).control_http}"
+
+
+def stack_missing_at(settings: CliSettings, env: Mapping[str, str]) -> str:
+    """Return where the local stack would listen if commands go to it and it does not run; otherwise an empty text."""
+    is_meant = settings.control_url is None
+    return control_url(settings, env) if is_meant and running_stack(settings) is None else ""
 
 
 def client_home(settings: CliSettings) -> Path:

@@ -1,4 +1,7 @@
-"""`python -m oa_localstack clean`: remove the stack of OA_HOME, which must be down. For `make clean`."""
+"""`python -m oa_localstack clean`: remove the stack of OA_HOME or of this folder, which must be down.
+
+For `make clean`. A stack of a folder above is never removed: it is not this checkout's.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import sys
 from oa_base.refusal import Refusal
 from oa_base.visible import LAYOUT, visible
 from oa_localstack.lifecycle import remove
-from oa_localstack.settings import load_settings
+from oa_localstack.settings import OWN_HOME, load_settings
 
 _USAGE = "usage: python -m oa_localstack clean"
 
@@ -22,7 +25,7 @@ def main(arguments: list[str]) -> int:
         _say(_USAGE)
         return 2
     try:
-        home = load_settings(os.environ).home.absolute()
+        home = load_settings({**os.environ, "OA_HOME": os.environ.get("OA_HOME") or str(OWN_HOME)}).home.absolute()
         _say(f"removed {home}" if remove(home) else f"there is no {home}")
     except Refusal as refusal:
         _say(f"{refusal.reason}: {refusal.message}")

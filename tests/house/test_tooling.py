@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import psutil
+import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -104,6 +105,16 @@ def test_make_run_leaves_a_command_to_the_shell(tmp_path: Path) -> None:
     assert _demo_of(tmp_path, f"CMD={loop}") == ["demo", "1", "2", "3"]
     assert _demo_of(tmp_path, "ONCE=1", """CMD=echo "$(echo 'a  b')" '"$$"' | cat""") == ["demo", "--once", 'a  b "$$"']
     assert _demo_of(tmp_path, "CMD=echo a, b c") == ["demo", "a, b c"]
+
+
+def test_make_run_uses_the_stack_of_the_checkout_and_not_of_a_folder_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = 'CMD=echo "$OA_HOME"'
+    monkeypatch.delenv("OA_HOME", raising=False)
+    assert _demo_of(tmp_path, show) == ["demo", ".oa"]
+    monkeypatch.setenv("OA_HOME", "elsewhere")
+    assert _demo_of(tmp_path, show) == ["demo", "elsewhere"]
 
 
 def _busy(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -50,6 +51,26 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_every_command_has_examples_that_parse(path: tuple[str, ...]) -> None:
     assert problems(path, COMMANDS[path]) == []
+
+
+def _groups(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Group]]:
+    yield path, group
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _groups(command, (*path, name))
+
+
+GROUPS = dict(_groups(oa, ("oa",)))
+
+
+@pytest.mark.parametrize("path", GROUPS, ids=" ".join)
+def test_the_help_of_a_group_ends_with_an_example_of_one_of_its_commands(path: tuple[str, ...]) -> None:
+    with click.Context(GROUPS[path], info_name=" ".join(path)) as context:
+        last = GROUPS[path].get_help(context).splitlines()[-1].strip()
+    assert last.startswith(EXAMPLE)
+    example = last.removeprefix(EXAMPLE)
+    assert tuple(example.split()[: len(path)]) == path
+    assert any(example in examples_of(command) for words, command in COMMANDS.items() if words[: len(path)] == path)
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,18 @@ def test_a_text_may_be_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert run(("run", "cancel", RUN, "--reason", "")) == Exit.SIGN_IN
 
 
+async def test_nobody_signed_in_where_no_stack_runs(tmp_path: Path) -> None:
+    """To sign in is not the first thing to do there."""
+    for arguments in (("run", "list"), ("key", "create", "ci"), ("worker", "start", "--adapter", "exec")):
+        done = await Program(tmp_path)(*arguments)
+        assert (done.status, done.stdout) == (Exit.SIGN_IN, b"")
+        assert re.fullmatch(
+            r"missing_authorization: no local stack runs, and nobody is signed in at http://127\.0\.0\.1:\d+; "
+            r"start it with `oa up`, then sign in with `oa login`\n",
+            done.stderr,
+        )
+
+
 async def test_wrong_usage_as_json(program: Program) -> None:
     done = await program("run", "start", "--json", "--bogus")
     assert (done.status, done.error["reason"]) == (Exit.USAGE, "usage")
@@ -210,6 +222,7 @@ async def test_nobody_signed_in(program: Program) -> None:
         done = await program(*arguments)
         assert done.status == Exit.SIGN_IN
         assert "oa login" in done.stderr
+        assert "oa up" not in done.stderr, "that is another site"
 
 
 async def test_a_control_plane_that_is_not_there(program: Program, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def _settings(**given: Any) -> CliSettings:
 
 
 def _home(tmp_path: Path) -> Path:
+    tmp_path.mkdir(exist_ok=True)
     write_state(tmp_path, StackState(ProcessMark(1, 0.0), "ready", urls={"control": LOCAL}))
     return tmp_path
 
@@ -43,6 +44,17 @@ def test_another_sites_files_are_not_beside_the_local_stack(tmp_path: Path) -> N
 def test_without_a_local_stack_the_files_are_the_persons(tmp_path: Path) -> None:
     assert tmp_path not in client_home(_settings(home=tmp_path / "none")).parents
     assert tmp_path not in client_home(_settings(home=tmp_path, control_url=LOCAL)).parents
+
+
+def test_commands_find_the_stack_upwards_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _home(tmp_path / ".oa")
+    (tmp_path / "src").mkdir()
+    monkeypatch.chdir(tmp_path / "src")
+    found = load_settings({})
+    assert (found.home, client_home(found)) == (tmp_path / ".oa", tmp_path / ".oa" / "client")
+    assert load_settings({"OA_HOME": "another"}).home == Path("another")
 
 
 def test_a_worker_may_be_given_each_sandbox_that_there_is() -> None:

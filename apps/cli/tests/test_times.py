@@ -10,10 +10,14 @@ import click
 import pytest
 
 from apps.cli.__main__ import run
+from apps.cli.commands.runs import schedules
 from apps.cli.exits import Exit
+from apps.cli.output import Output
 from apps.cli.times import DURATION, DURATION_OR_ZERO, MOMENT, MOMENT_OR_DELAY, UP_TO_A_DAY, time_words
+from oa_client.core.schedules import ScheduleDetails, schedule
 from openagents.common.v1 import options_pb2
 from openagents.control.v1 import route_service_pb2
+from openagents.runtime.v1 import schedule_service_pb2
 
 
 @pytest.mark.parametrize(
@@ -28,6 +32,19 @@ from openagents.control.v1 import route_service_pb2
 )
 def test_a_duration_is_a_number_and_a_unit(text: str, expected: timedelta) -> None:
     assert DURATION.convert(text, None, None) == expected
+
+
+@pytest.mark.parametrize("text", ["1500ms", "90s", "90m", "1h", "2d"])
+def test_the_durations_of_a_schedule_are_shown_as_options_take_them(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ms = DURATION.convert(text, None, None) // timedelta(milliseconds=1)
+    message = schedule_service_pb2.Schedule(catch_up_ms=ms)
+    message.interval.every_ms = ms
+    schedules._show(Output(), ScheduleDetails(schedule(message), (), (), {}))
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["times", "every", text] in shown
+    assert ["catch-up", text] in shown
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "-5m", "5 m", "1.5h", "5M", "٣m", "5m30s", "9999999999s"])

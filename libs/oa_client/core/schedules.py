@@ -132,6 +132,12 @@ def create_request(
     return request
 
 
+def duration_words(duration_ms: int) -> str:
+    """A duration in the largest unit that it is a whole number of, as options take it: 90m."""
+    unit, size = next((unit, size) for unit, size in _UNITS if duration_ms % size == 0)
+    return f"{duration_ms // size}{unit}"
+
+
 def milliseconds(duration: timedelta) -> int:
     """A duration in whole milliseconds, rounded down."""
     return duration // timedelta(milliseconds=1)
@@ -197,9 +203,7 @@ def _scheduled_time(message: pb.ScheduledTime) -> ScheduledTime:
 def _timing(message: pb.Schedule) -> str:
     if message.WhichOneof("timing") == "cron":
         return f"{message.cron.expression} ({message.cron.time_zone})"
-    every_ms = message.interval.every_ms
-    unit, size = next((unit, size) for unit, size in _UNITS if every_ms % size == 0)
-    return f"every {every_ms // size}{unit}"
+    return f"every {duration_words(message.interval.every_ms)}"
 
 
 def _word(name: Callable[[Any], str], number: int, prefix: str) -> str:

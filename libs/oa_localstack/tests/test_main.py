@@ -23,3 +23,15 @@ def test_the_name_of_a_folder_drives_no_terminal(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     assert r"x\x1b]0;pwned\x07\x1b[2J\u202e\u4f60\udcff" in said
     assert visible(said, LAYOUT) == said
+
+
+def test_a_stack_of_a_folder_above_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / ".oa").mkdir()
+    below = tmp_path / "checkout"
+    below.mkdir()
+    path = os.pathsep.join(str(REPOSITORY / part) for part in ("", "libs", "gen"))
+    env = {name: value for name, value in os.environ.items() if name != "OA_HOME"} | {"PYTHONPATH": path}
+    command = [sys.executable, "-m", "oa_localstack", "clean"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=below, timeout=TIMEOUT_S, check=False)
+    assert (done.returncode, done.stdout) == (0, f"there is no {below / '.oa'}\n"), done.stderr
+    assert (tmp_path / ".oa").is_dir()

@@ -17,6 +17,7 @@ from apps.cli.demo.view import View
 from apps.cli.exits import Exit, exit_of_run
 from apps.cli.program import Cli, command, oa
 from apps.cli.settings import running_stack
+from oa_localstack.settings import nearest_home
 from oa_platform.process.signals import stop_signals
 
 READ_MODEL_TIMEOUT_S = 15.0
@@ -82,7 +83,7 @@ async def _run_and_prove(story: Story, view: View, argv: tuple[str, ...]) -> tup
 
 
 def _prefix(cli: Cli, stack: RunningStack) -> str:
-    return f"OA_HOME={shlex.quote(str(stack.home))} " if "OA_HOME" in cli.env else ""
+    return "" if nearest_home().absolute() == stack.home else f"OA_HOME={shlex.quote(str(stack.home))} "
 
 
 async def _until_given_up(stack: RunningStack, view: View) -> None:

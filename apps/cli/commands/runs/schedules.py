@@ -15,7 +15,16 @@ from apps.cli.program import Cli, command, schedule_group
 from apps.cli.site_clock import now_at_site
 from apps.cli.times import DURATION, MOMENT, MOMENT_OR_DELAY, time_words
 from oa_client.client import Client
-from oa_client.core.schedules import OVERLAPS, Cron, Every, Schedule, ScheduleDetails, ScheduledTime, milliseconds
+from oa_client.core.schedules import (
+    OVERLAPS,
+    Cron,
+    Every,
+    Schedule,
+    ScheduleDetails,
+    ScheduledTime,
+    duration_words,
+    milliseconds,
+)
 from oa_runlog.events import RunSpec, Terminal
 
 _CREATE_EXAMPLES = """\
@@ -231,7 +240,7 @@ def _show(output: Output, found: ScheduleDetails) -> None:
         ["adapter", one.adapter],
         ["owner", one.owner],
         ["overlap", one.overlap],
-        ["catch-up", f"{one.catch_up_ms} ms"],
+        ["catch-up", duration_words(one.catch_up_ms)],
         ["last run", one.last_run_id or "none"],
         ["counted", f"{one.started} started, {one.skipped} skipped, {one.refused} refused"],
     ]
