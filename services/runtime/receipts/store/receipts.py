@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncpg
+
 from oa_platform.postgres.pool import Postgres
 from oa_runlog.proof.keys import Endorsement, ReceiptKey
 from oa_runlog.proof.receipt import SignedReceipt
@@ -24,10 +26,7 @@ class PostgresReceipts:
         """All keys that receipts were ever signed with, the newest first."""
         async with self._postgres.acquire() as connection:
             rows = await connection.fetch(sql.READ_RECEIPT_KEYS)
-        return [
-            ReceiptKey(public_key, Endorsement(endorsed_by, signature) if endorsed_by else None)
-            for public_key, endorsed_by, signature in rows
-        ]
+        return [ReceiptKey(row["public_key"], _endorsement(row)) for row in rows]
 
     async def add_receipt_key(self, key: ReceiptKey) -> bool:
         """Note a key that receipts are signed with from now on, and its endorsement. An endorsement that is there
@@ -40,3 +39,8 @@ class PostgresReceipts:
             if endorsement:
                 await connection.execute(sql.INSERT_ENDORSEMENT, key.key_id, endorsement.by, endorsement.signature)
         return True
+
+
+def _endorsement(row: asyncpg.Record) -> Endorsement | None:
+    by = row["endorsed_by"]
+    return Endorsement(by, row["signature"]) if by else None
