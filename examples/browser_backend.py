@@ -11,13 +11,11 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from openagents import Client, ExecSpec, Refusal, RunHandle
 
@@ -27,14 +25,70 @@ class State(TypedDict):
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[State]:
+async def lifespan(app: FastAPI) -> AsyncIterator[State]:
     async with Client.from_env() as client:
         yield {"client": client}
 
 
-def user_of(request: Request) -> str:
+app = FastAPI(lifespan=lifespan)
+
+
+def signed_in(x_user: Annotated[str, Header()] = "") -> str:
     """The user who asks. Use your own sign-in here; this example trusts a proxy that has signed the user in."""
-    return request.headers.get("x-user", "")
+    if not x_user:
+        raise HTTPException(401)
+    return x_user
+
+
+def client_of(request: Request) -> Client:
+    client: Client = request.state.client
+    return client
+
+
+User = Annotated[str, Depends(signed_in)]
+Runs = Annotated[Client, Depends(client_of)]
+
+
+class Asked(BaseModel):
+    """The browser makes the key, so a second click starts no second run."""
+
+    text: str
+    key: str
+
+
+class ForBrowser(BaseModel):
+    """What a browser needs to watch its run."""
+
+    run_id: str
+    khala_url: str
+    topics: list[str]
+    token: str
+    expires_in_ms: int
+
+
+@app.post("/runs", status_code=201)
+async def start(asked: Asked, user: User, client: Runs) -> ForBrowser:
+    """Start a run."""
+    command = ExecSpec(("echo", asked.text))
+    run = await client.start("exec", command, key=key_of(user, asked.key), labels={"user": user})
+    return await _for_browser(run)
+
+
+@app.post("/runs/{run_id}/token")
+async def token(run_id: str, user: User, client: Runs) -> ForBrowser:
+    """Return the next token for one of the user's own runs. A label of the run says whose it is."""
+    run = client.run(run_id)
+    labels = (await run.state()).document["spec"].get("labels", {})
+    if labels.get("user") != user:
+        raise HTTPException(404)
+    return await _for_browser(run)
+
+
+@app.exception_handler(Refusal)
+async def refused(request: Request, refusal: Refusal) -> JSONResponse:
+    """Answer with the reason of a refusal and its message, which is written for people."""
+    body = {"reason": refusal.reason, "message": refusal.message}
+    return JSONResponse(body, status_code=refusal.info.http_status)
 
 
 def key_of(user: str, key: str) -> str:
@@ -42,50 +96,12 @@ def key_of(user: str, key: str) -> str:
     return hashlib.sha256(json.dumps([user, key]).encode()).hexdigest()
 
 
-async def start(request: Request) -> JSONResponse:
-    """POST {"text": …, "key": …}: start a run. The browser makes the key, so a second click starts no second run."""
-    asked, user = await request.json(), user_of(request)
-    if not user:
-        raise HTTPException(401)
-    client: Client = request.state.client
-    command = ExecSpec(("echo", str(asked["text"])))
-    run = await client.start("exec", command, key=key_of(user, str(asked["key"])), labels={"user": user})
-    return JSONResponse(await _for_browser(run), status_code=201)
-
-
-async def token(request: Request) -> JSONResponse:
-    """POST: return the next token for one of the user's own runs. A label of the run says whose it is."""
-    client: Client = request.state.client
-    run = client.run(request.path_params["run_id"])
-    labels = (await run.state()).document["spec"].get("labels", {})
-    if labels.get("user", "") != user_of(request) or not user_of(request):
-        raise HTTPException(404)
-    return JSONResponse(await _for_browser(run))
-
-
-async def _for_browser(run: RunHandle) -> dict[str, object]:
+async def _for_browser(run: RunHandle) -> ForBrowser:
     grant = await run.sync_token(ttl_s=300)
-    return {
-        "run_id": run.run_id,
-        "khala_url": grant.khala_url,
-        "topics": sorted(grant.topics),
-        "token": grant.token,
-        "expires_in_ms": grant.expires_in_ms,
-    }
-
-
-async def refused(request: Request, problem: Exception) -> JSONResponse:
-    """Answer with the reason of a refusal and its message, which is written for people."""
-    assert isinstance(problem, Refusal)
-    body = {"reason": problem.reason, "message": problem.message}
-    return JSONResponse(body, status_code=problem.info.http_status)
-
-
-app = Starlette(
-    routes=[
-        Route("/runs", start, methods=["POST"]),
-        Route("/runs/{run_id}/token", token, methods=["POST"]),
-    ],
-    lifespan=lifespan,
-    exception_handlers={Refusal: refused},
-)
+    return ForBrowser(
+        run_id=run.run_id,
+        khala_url=grant.khala_url,
+        topics=sorted(grant.topics),
+        token=grant.token,
+        expires_in_ms=grant.expires_in_ms,
+    )

@@ -127,3 +127,35 @@ async def test_a_thread_that_is_blocked_for_good_keeps_no_worker(tmp_path: Path,
         status, out, _ = await ended(process)
         assert (status, out) == (0, b"returned\n")
     assert runtime.said[-1] == "goodbye"
+
+
+FORKS = """
+import os
+from openagents import Run, Worker
+
+worker = Worker.from_env()
+
+@worker.agent("a", input=object, output=str)
+async def agent(run: Run[object]) -> str:
+    await run.emit("acme.begun")
+    child = os.fork()
+    if child == 0:
+        {child}
+    os.waitpid(child, 0)
+    return "done"
+
+worker.run()
+"""
+
+
+@pytest.mark.parametrize("child", ["os._exit(0)", "os.kill(os.getpid(), 9)", "os.execv('/bin/true', ['true'])"])
+async def test_an_agent_that_forks_ends_its_run_itself(tmp_path: Path, child: str) -> None:
+    """The child has copies of the worker's sockets, and ends them."""
+    async with program(tmp_path, FORKS.format(child=child)) as (process, runtime):
+        await runtime.until(lambda: runtime.logs[RUN].finished, TIMEOUT_S)
+        process.send_signal(signal.SIGTERM)
+        status, _, err = await ended(process)
+    assert status == 0, err
+    kinds = [event.WhichOneof("kind") for event in runtime.logs[RUN].events]
+    assert kinds.count("run_finished") == 1
+    assert runtime.logs[RUN].events[-1].run_finished.result_json == '"done"'
