@@ -121,7 +121,8 @@ def _loop_per_s() -> float:
 
 def report(title: str, rows: Sequence[Figures], json_path: Path | None = None) -> None:
     """Print the table; write the figures if asked."""
-    caption = ", ".join(f"{what} {value}" for what, value in machine().items())
+    here = machine()
+    caption = ", ".join(f"{what} {value}" for what, value in here.items())
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for heading in ("subject", "setting"):
         table.add_column(heading)
@@ -135,7 +136,7 @@ def report(title: str, rows: Sequence[Figures], json_path: Path | None = None) -
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     if json_path is not None:
         figures = [_as_json(row) for row in rows]
-        json_path.write_text(json.dumps({"title": title, "machine": machine(), "rows": figures}, indent=1) + "\n")
+        json_path.write_text(json.dumps({"title": title, "machine": here, "rows": figures}, indent=1) + "\n")
 
 
 def _as_json(row: Figures) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from oa_platform.auth.keys import unusable_key, weak_key
+from oa_platform.auth.keys import is_same_key, unusable_key, weak_key
 from oa_platform.config.loading import Problem, group, setting
 from oa_platform.config.parsers import Address, Secret, address, integer, nats_url, secret_text, text
 from oa_platform.config.shared import (
@@ -571,7 +571,7 @@ class RuntimeSettings(ServiceSettings):
         yield from unusable_key("OA_RECEIPT_KEY", self.receipt_key.reveal())
         if self.previous_receipt_key is not None:
             yield from unusable_key("OA_PREVIOUS_RECEIPT_KEY", self.previous_receipt_key.reveal())
-            if self.previous_receipt_key.reveal().split() == self.receipt_key.reveal().split():
+            if is_same_key(self.previous_receipt_key.reveal(), self.receipt_key.reveal()):
                 text = "OA_PREVIOUS_RECEIPT_KEY is the key in OA_RECEIPT_KEY; give it the one before, or remove it"
                 yield "OA_PREVIOUS_RECEIPT_KEY", text
         if self.worker_address:
@@ -593,4 +593,6 @@ class RuntimeSettings(ServiceSettings):
 
     def production_problems(self) -> Iterator[Problem]:
         """Report a receipt key that could be guessed."""
-        return weak_key("OA_RECEIPT_KEY", self.receipt_key.reveal())
+        yield from weak_key("OA_RECEIPT_KEY", self.receipt_key.reveal())
+        if self.previous_receipt_key is not None:
+            yield from weak_key("OA_PREVIOUS_RECEIPT_KEY", self.previous_receipt_key.reveal())

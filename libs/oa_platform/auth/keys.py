@@ -96,6 +96,14 @@ def weak_key(variable: str, pem: str) -> Iterator[Problem]:
         yield variable, f"{variable} is a key that could be guessed; make one with openssl genpkey -algorithm ed25519"
 
 
+def is_same_key(pem: str, other_pem: str) -> bool:
+    """Whether two texts hold the same key, however it is written; False for a text that `load_key` refuses."""
+    try:
+        return load_key(pem).kid == load_key(other_pem).kid
+    except ValueError:
+        return False
+
+
 def dump_key(key: SigningKey) -> str:
     """The private key as PKCS #8 PEM text."""
     return key.private_key.private_bytes(

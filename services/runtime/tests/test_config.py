@@ -6,7 +6,9 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from oa_platform.auth.keys import SigningKey, dump_key
 from oa_platform.config.parsers import Secret
 from oa_runlog.authority.limits import RunLimits
 from oa_testing.postgres import Database
@@ -54,8 +56,17 @@ def test_a_previous_receipt_key_is_another_key(runtime_database: Database) -> No
         return [variable for variable, _ in replace(settings, previous_receipt_key=Secret(pem)).problems()]
 
     assert wrong(receipt_pem()) == []
-    assert wrong(settings.receipt_key.reveal() + "\n") == ["OA_PREVIOUS_RECEIPT_KEY"]
+    assert wrong(settings.receipt_key.reveal()) == ["OA_PREVIOUS_RECEIPT_KEY"]
+    assert wrong(f"a remark\n{settings.receipt_key.reveal()}") == ["OA_PREVIOUS_RECEIPT_KEY"]
     assert wrong("no key") == ["OA_PREVIOUS_RECEIPT_KEY"]
+
+
+def test_a_previous_receipt_key_that_could_be_guessed_endorses_nothing_in_production(
+    runtime_database: Database,
+) -> None:
+    seed = Ed25519PrivateKey.from_private_bytes(b"ab" * 16)
+    weak = replace(runtime_settings(runtime_database), previous_receipt_key=Secret(dump_key(SigningKey("", seed))))
+    assert [variable for variable, _ in weak.production_problems()] == ["OA_PREVIOUS_RECEIPT_KEY"]
 
 
 @pytest.mark.parametrize(
