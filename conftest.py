@@ -7,6 +7,7 @@ import structlog
 from hypothesis import settings
 
 from oa_platform.process.descriptors import allow_all_descriptors
+from oa_platform.process.first import silence_grpc
 
 pytest_plugins = [
     "oa_testing.suite.forks",
@@ -33,6 +34,9 @@ for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 
 # Tests are clients and servers at once: 1,024, with which most systems begin, is too few.
 allow_all_descriptors()
+
+# As all our programs do; the core would write into whatever a test captures then, from threads of its own.
+silence_grpc()
 
 # Programs that tests start, `oa` some hundred times, would compile all that they load each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

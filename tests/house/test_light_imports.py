@@ -1,4 +1,4 @@
-"""A client that follows runs without proving them, in a browser for example, loads nothing that only others need."""
+"""What a process loads, and when: a client loads nothing heavy, a program silences gRPC's core before it loads it."""
 
 import os
 import subprocess
@@ -14,17 +14,32 @@ HEAVY = ("asyncpg", "cryptography", "grpc")
 
 def heavy_imports(module: str) -> set[str]:
     """What of `HEAVY` a new process has loaded once it has imported `module`."""
-    program = f"import sys, {module}\nprint(*(name for name in {HEAVY} if name in sys.modules))"
-    path = os.pathsep.join(str(REPO / root) for root in (".", "libs", "gen"))
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return set(done.stdout.split())
+    return set(_said(f"import sys, {module}\nprint(*(name for name in {HEAVY} if name in sys.modules))"))
+
+
+def verbosity_of_grpc(program: str) -> str:
+    """What gRPC's core finds in GRPC_VERBOSITY, or would find, if nobody sets it and `program` is imported."""
+    (verbosity,) = _said(f"""
+import os, sys
+
+class AtGrpc:
+    def find_spec(self, name, *_):
+        if name == "grpc":
+            print(os.environ.get("GRPC_VERBOSITY", "nothing"), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, AtGrpc())
+import {program}
+import grpc
+""")
+    return verbosity
+
+
+def _said(code: str) -> list[str]:
+    env = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    env["PYTHONPATH"] = os.pathsep.join(str(REPO / root) for root in (".", "libs", "gen"))
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
 
 
 @pytest.mark.parametrize(
@@ -52,3 +67,18 @@ def test_what_is_loaded_is_seen() -> None:
     assert heavy_imports("oa_runlog.proof.verify") == {"cryptography"}
     assert heavy_imports("oa_platform.postgres.pool") >= {"asyncpg"}
     assert heavy_imports("oa_platform.rpc.client") >= {"grpc"}
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["apps.cli", "apps.worker", "services.control", "services.khala_gateway", "services.projector", "services.runtime"],
+)
+def test_programs_silence_the_core_of_grpc_before_they_load_it(program: str) -> None:
+    """Its lines would stand among the records of a log, or in the answer of `oa`."""
+    assert verbosity_of_grpc(f"{program}.__main__") == "NONE"
+
+
+def test_tests_silence_the_core_of_grpc_before_they_load_it() -> None:
+    """A test that captures what a program says would get its lines, from threads that other tests have started."""
+    assert verbosity_of_grpc("conftest") == "NONE"
+    assert verbosity_of_grpc("oa_platform.rpc.client") == "nothing"
