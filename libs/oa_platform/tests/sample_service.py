@@ -63,8 +63,6 @@ async def _work(mode: str) -> None:
     await asyncio.sleep(0.1)
     if mode == "background_fails":
         raise ValueError("broken")
-    if mode == "thread":
-        await asyncio.to_thread(threading.Event().wait)
     await asyncio.Event().wait()
 
 
@@ -86,6 +84,8 @@ async def start(settings: SampleSettings, process: Process) -> None:
         raise ValueError("broken")
     await process.enter(Part("first", {"slow_drain": 60, "no_drain": 1e6}.get(mode, 0)))
     await process.enter(Part("second", 1e6 if mode == "no_drain" else 0))
+    if mode == "thread":
+        asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)  # begun before it is ready
     process.background("work", _work(mode))
     server = GrpcServer(
         settings.grpc, Authenticator("runtime", settings.identity.accepted_services, None), process.protection

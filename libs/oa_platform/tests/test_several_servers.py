@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
@@ -20,7 +21,7 @@ import pytest
 from oa_platform.config.parsers import Address, Secret, Target
 from oa_platform.config.shared import GrpcClientSettings, token_hash
 from oa_platform.rpc.client import open_channel
-from oa_platform.tests.grpc_sample import TOKENS, EchoStub, Request, World, refused
+from oa_platform.tests.grpc_sample import CLIENT, TOKENS, EchoStub, Request, World, refused
 from oa_platform.tests.names import Names
 from oa_platform.tls.protection import Protection
 from oa_testing.fork_server import PYTHON
@@ -29,13 +30,9 @@ from oa_testing.waiting import PATIENCE_S
 
 TOKEN = "the gateway's token"
 SUCCESSOR = "the gateway's next token"
-CLIENT = GrpcClientSettings(
-    keepalive_interval_ms=1000,
-    keepalive_timeout_ms=1000,
-    reconnect_min_ms=100,
-    reconnect_max_ms=200,
-    resolve_min_ms=100,
-)
+QUICK = replace(CLIENT, reconnect_min_ms=100, reconnect_max_ms=200, resolve_min_ms=100)
+WATCHFUL = replace(QUICK, keepalive_interval_ms=1000, keepalive_timeout_ms=1000)
+"""Notices a replica that stands still. One that is only slow, it gives up as well."""
 CALLS = 40
 
 
@@ -87,8 +84,8 @@ def _replicas(*replicas: Replica) -> Iterator[tuple[Replica, ...]]:
             replica.end()
 
 
-def _channel(target: Target, token: str = TOKEN) -> grpc.aio.Channel:
-    return open_channel(target, CLIENT, Secret(token), Protection(allow_plaintext=True))
+def _channel(target: Target, token: str = TOKEN, settings: GrpcClientSettings = QUICK) -> grpc.aio.Channel:
+    return open_channel(target, settings, Secret(token), Protection(allow_plaintext=True))
 
 
 def _target(*replicas: Replica) -> Target:
@@ -147,11 +144,14 @@ async def test_each_healthy_replica_gets_its_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "reason"), [(_kill, "unavailable"), (_freeze, "unavailable"), (_terminate, "draining")]
+    ("loss", "reason", "settings"),
+    [(_kill, "unavailable", QUICK), (_freeze, "unavailable", WATCHFUL), (_terminate, "draining", QUICK)],
 )
-async def test_calls_and_streams_move_when_a_replica_is_lost(loss: Callable[[Replica], None], reason: str) -> None:
+async def test_calls_and_streams_move_when_a_replica_is_lost(
+    loss: Callable[[Replica], None], reason: str, settings: GrpcClientSettings
+) -> None:
     with _replicas(Replica(), Replica()) as (first, second):
-        async with _channel(_target(first, second)) as channel:
+        async with _channel(_target(first, second), settings=settings) as channel:
             stub = EchoStub(channel)
             await _until(stub, first, second)
             stream = await _stream_at(stub, first)
@@ -177,7 +177,7 @@ async def test_a_call_that_a_draining_server_did_not_take_goes_to_another() -> N
     first, second = World(), World()
     async with first.server, second.server:
         target = Target(tuple(Address("127.0.0.1", world.server.port) for world in (first, second)))
-        async with open_channel(target, CLIENT, Secret(TOKENS["khala_gateway"])) as channel:
+        async with open_channel(target, QUICK, Secret(TOKENS["khala_gateway"])) as channel:
             stub = EchoStub(channel)
             async with asyncio.timeout(PATIENCE_S):
                 while not (first.echo.seen and second.echo.seen):

@@ -1,6 +1,5 @@
 """permessage-deflate over real sockets: what is agreed on, what is shared, how far a client's bytes are inflated."""
 
-import gc
 import json
 import zlib
 
@@ -14,7 +13,6 @@ from openagents.projection.v1 import run_summary_pb2
 from openagents.sync.v1 import frame_pb2
 from services.khala_gateway.config import SocketSettings
 from services.khala_gateway.feeds.metrics import DEFLATED_BYTES, INFLATED_BYTES
-from services.khala_gateway.sockets.ws_door.socket import Socket
 from services.khala_gateway.tests.harness import Client, Limits, T, U, running
 
 LIMIT = 64 * 1024
@@ -162,7 +160,7 @@ async def test_empty_fragments_take_no_memory() -> None:
         client.socket.transport.write(_frame(FIN | PING_FRAME, b"x"))
         pong = await client.socket.ping()  # answered when all of it was read
         await pong
-        (reader,) = [one._incoming for one in gc.get_objects() if type(one) is Socket and one._open]
+        (reader,) = [one._incoming for one in stack.server.sockets]
         assert reader is not None
         assert reader._parts == [PING[:3]]
         client.socket.transport.write(ended)

@@ -79,16 +79,13 @@ async def test_an_error_names_the_proxy_and_not_its_password(
 
 async def test_a_site_that_goes_on_sending_bytes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "HTTP_CALL_TIMEOUT_S", 0.5)
-    sent = 0
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
         with contextlib.suppress(ConnectionError):
             while True:
                 writer.write(b".")
                 await writer.drain()
-                sent += 1
                 await asyncio.sleep(0.01)
 
     async with Listener(drip) as server, HttpxHttp() as http, asyncio.timeout(PATIENCE_S):
@@ -96,7 +93,6 @@ async def test_a_site_that_goes_on_sending_bytes_for_ever_is_given_up(monkeypatc
         with pytest.raises(Refusal, match=f"{url} did not complete its answer within 0.5 s") as refused:
             await http.get(url)
     assert refused.value.reason == "deadline_exceeded"
-    assert sent > 1
 
 
 AUTHORITY, FOREIGN = Authority(), Authority("Another authority")
