@@ -85,7 +85,7 @@ async def start(settings: SampleSettings, process: Process) -> None:
     await process.enter(Part("first", {"slow_drain": 60, "no_drain": 1e6}.get(mode, 0)))
     await process.enter(Part("second", 1e6 if mode == "no_drain" else 0))
     if mode == "thread":
-        asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)  # begun before it is ready
+        _ = asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)  # begun before it is ready
     process.background("work", _work(mode))
     server = GrpcServer(
         settings.grpc, Authenticator("runtime", settings.identity.accepted_services, None), process.protection

@@ -261,7 +261,7 @@ async def test_more_calls_than_the_limit_are_refused_and_harm_nobody(kind: str, 
 
 
 async def test_a_drain_lets_calls_end_and_streams_go() -> None:
-    async with running(replace(SERVER, stream_drain_s=1, call_drain_s=5)) as (world, stub):
+    async with running(replace(SERVER, stream_drain_s=1, call_drain_s=PATIENCE_S)) as (world, stub):
         release = asyncio.Event()
 
         async def behave(_: Message) -> None:
