@@ -6,6 +6,8 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 from oa_localstack.installation.environment import mail_file, service_environment
 from oa_localstack.installation.ports import HOST
@@ -13,7 +15,13 @@ from oa_localstack.installation.secrets import load_or_create
 from oa_localstack.services import ServiceProcess, ask, python_module
 from oa_localstack.stack import Stack
 from oa_testing.fork_server import PYTHON
+from oa_testing.waiting import PATIENCE_S
 
+PATIENT_START = dict.fromkeys(
+    ("OA_POSTGRES_START_TIMEOUT_S", "OA_DATABASE_START_TIMEOUT_S", "OA_START_DEADLINE_S", "OA_READY_TIMEOUT_S"),
+    str(PATIENCE_S),
+)
+"""Variables of a stack in tests that aren't about its start: a slow machine takes longer than the defaults."""
 _POLL_S = 0.05
 
 
@@ -24,6 +32,10 @@ class StackUnderTest(Stack):
     """
 
     interpreter = PYTHON
+
+    def __init__(self, home: Path | None = None, *, env: Mapping[str, str] | None = None, **options: Any) -> None:
+        """See `Stack`; `env` overrides `PATIENT_START`."""
+        super().__init__(home, env={**PATIENT_START, **(os.environ if env is None else env)}, **options)
 
     @property
     def env(self) -> dict[str, str]:

@@ -20,6 +20,7 @@ import pytest
 from apps.cli.exits import Exit
 from oa_platform.config.ports import PORT_OFFSETS
 from oa_testing.postgres import free_port
+from oa_testing.stack import PATIENT_START
 from tests.house.files import REPO
 
 TIMEOUT_S = 120.0
@@ -73,7 +74,8 @@ class Installed:
         """Of a shell in which nothing of this checkout is set."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OA_", "PYTHON"))}
         home = self.folder / "home"
-        return {**kept, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "OA_HOME": str(self.folder / "stack")}
+        own = {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "OA_HOME": str(self.folder / "stack")}
+        return {**kept, **PATIENT_START, **own}
 
     def run(self, *command: str) -> str:
         """What a command of the user prints."""

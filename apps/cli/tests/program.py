@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from oa_testing.fork_server import PYTHON
-from oa_testing.stack import StackUnderTest
+from oa_testing.stack import PATIENT_START, StackUnderTest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 120.0
@@ -46,7 +46,7 @@ class Program:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OA_")}
         path = os.pathsep.join(str(REPOSITORY / part) for part in ("", "libs", "gen"))
         own = {"PYTHONPATH": path, "HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")}
-        self._env = {**kept, **own, "OA_HOME": str(home / "stack"), **(env or {})}
+        self._env = {**kept, **PATIENT_START, **own, "OA_HOME": str(home / "stack"), **(env or {})}
         self._home = home
 
     @classmethod
