@@ -122,10 +122,11 @@ async def test_no_valid_token_is_refused_while_the_signing_key_is_rotated(scratc
             for number in range(programs):
                 tasks.create_task(load.run(number))
             await load.until_signed_by(kid_of(old), programs)
-            made = await oa("admin", "keys", "rotate", "--json")
+            # At once: for one that comes after the time of the first, nothing is in the way.
+            rotate = ("admin", "keys", "rotate", "--json")
+            made, again = sorted(await asyncio.gather(oa(*rotate), oa(*rotate)), key=lambda done: done.status)
             assert states(made) == ["SIGNING", "PUBLISHED"]
             following = made.documents[-1]["keyId"]
-            again = await oa("admin", "keys", "rotate", "--json")
             assert again.error["reason"] == "already_exists"
             await load.until_signed_by(following, programs)
             load.stopped = True
