@@ -30,6 +30,7 @@ from oa_platform.rpc.server import GrpcServer
 from oa_platform.system.clock import SystemClock
 from oa_testing.plain_http import plain_http
 from oa_testing.postgres import ON_FAST, PATIENT, Database, free_port
+from oa_testing.raw_connection import raw_answer
 from oa_testing.waiting import PATIENCE_S
 from openagents.runtime.v1 import run_pb2, run_service_pb2, run_service_pb2_grpc
 from services.control.config import ControlSettings
@@ -145,21 +146,12 @@ class Control:
         return str((await self.sign_in(email))["tokens"]["accessToken"])
 
 
-async def raw(control: Control, *parts: bytes, pause_s: float = 0.0) -> bytes:
+async def raw(control: Control, *parts: bytes, pause_s: float = 0.0, from_address: str = "") -> bytes:
     """Send bytes to the edge and read until it closes."""
-    host, port = control.http.base_url.host, control.http.base_url.port
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-            await asyncio.sleep(pause_s)
-        async with asyncio.timeout(PATIENCE_S):
-            return await reader.read()
-    except ConnectionResetError:
-        return b""
-    finally:
-        writer.close()
+    url = control.http.base_url
+    assert url.port is not None
+    async with asyncio.timeout(PATIENCE_S):
+        return await raw_answer(url.host, url.port, *parts, pause_s=pause_s, from_address=from_address)
 
 
 def reason_of(response: httpx.Response) -> str:

@@ -17,6 +17,7 @@ from oa_khala import frames
 from oa_khala.frames import Cursor, Form
 from oa_khala.grants import parse_grant, write_claims
 from oa_khala.wire import encode_client_frame
+from oa_testing.raw_connection import raw_answer
 from oa_testing.waiting import PATIENCE_S, eventually
 from openagents.control.v1.claims_pb2 import SyncTokenClaims
 from services.khala_gateway.sockets.ws_door.socket import Socket
@@ -39,11 +40,8 @@ HELLO = frames.Hello("", "dev_1", "test/1")
 
 async def http(port: int, request: str) -> tuple[int, str]:
     """The status and the whole answer to a raw request."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request.encode())
     async with asyncio.timeout(PATIENCE_S):
-        answer = (await reader.read()).decode()
-    writer.close()
+        answer = (await raw_answer("127.0.0.1", port, request.encode())).decode()
     return (int(answer.split(" ", 2)[1]) if answer else 0), answer
 
 

@@ -27,7 +27,7 @@ from services.control.edge.door import body
 from services.control.edge.door.protocol import Connections
 from services.control.edge.limits import BODIES_PER_CALL, CallClass
 from services.control.tests.cases import Cases
-from services.control.tests.harness import Control, new_id, reason_of, running_control
+from services.control.tests.harness import Control, new_id, raw, reason_of, running_control
 
 START = "control.AuthService/StartChallenge"
 CALLER = "control.SessionService/GetCaller"
@@ -103,13 +103,10 @@ async def test_a_network_has_a_limited_number_of_connections(control_database: D
         control_database, tmp_path, OA_HTTP_MAX_CONNECTIONS_OF_NETWORK="4", OA_HTTP_BODY_TIMEOUT_S="60"
     ) as control:
         async with slow_requests(control, 4, "127.0.0.2"):
-            reader, writer = await _half_a_request(control, "127.0.0.2")
-            async with asyncio.timeout(PATIENCE_S):
-                answer = await reader.read()
+            answer = await raw(control, HALF_A_REQUEST, from_address="127.0.0.2")
             assert answer.startswith(b"HTTP/1.1 429 ")
             assert b"\r\nretry-after: 1\r\n" in answer
             assert b'"reason":"overloaded"' in answer
-            writer.close()
             assert (await control.call(START, GOOD)).status_code == 200
         # Closed ones don't count.
         async with asyncio.timeout(PATIENCE_S):
