@@ -495,8 +495,8 @@ async def test_another_shell_finds_and_stops_it(make_stack: MakeStack) -> None:
     assert not outside.home.exists()
 
 
-async def test_a_killed_supervisor_takes_everything_along_and_is_recognised(make_stack: MakeStack) -> None:
-    stack = make_stack()
+async def _killed_supervisor(stack: StackUnderTest) -> None:
+    """Start the stack elsewhere and kill its supervisor; on Linux, return when the kernel has ended what it started."""
     with await asyncio.to_thread(_supervisor, stack) as supervisor:
         supervisor.kill()
     state = read_state(stack.home)
@@ -504,6 +504,11 @@ async def test_a_killed_supervisor_takes_everything_along_and_is_recognised(make
     assert not state.is_alive()
     if sys.platform == "linux":
         await eventually(lambda: not any(mark.is_alive() for mark in state.processes.values()))
+
+
+async def test_a_killed_supervisor_takes_everything_along_and_is_recognised(make_stack: MakeStack) -> None:
+    stack = make_stack()
+    await _killed_supervisor(stack)
 
     await stack.start()
 
@@ -513,8 +518,7 @@ async def test_a_killed_supervisor_takes_everything_along_and_is_recognised(make
 async def test_strays_of_a_killed_supervisor_are_ended(make_stack: MakeStack) -> None:
     """Where no kernel ends them: a stray is a recorded process that still runs while its supervisor does not."""
     stack = make_stack()
-    with await asyncio.to_thread(_supervisor, stack) as supervisor:
-        supervisor.kill()
+    await _killed_supervisor(stack)
     env = {**os.environ, "OA_OPS_ADDRESS": f"127.0.0.1:{stack.ports.runtime_ops}"}
     with await asyncio.to_thread(subprocess.Popen, STAND_IN, env=env) as stray:
         _record(stack.home, "runtime", stray.pid)
@@ -536,8 +540,7 @@ def _record(home: Path, name: str, pid: int) -> None:
 
 async def test_a_number_of_a_dead_process_in_use_again_is_left_alone(make_stack: MakeStack) -> None:
     stack = make_stack()
-    with await asyncio.to_thread(_supervisor, stack) as supervisor:
-        supervisor.kill()
+    await _killed_supervisor(stack)
     with await asyncio.to_thread(subprocess.Popen, ["sleep", "600"]) as bystander:
         _record(stack.home, "runtime", bystander.pid)
         text = state_path(stack.home).read_text()
