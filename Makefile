@@ -14,7 +14,7 @@ ONCE ?=
 BENCH ?= append tail catchup recovery khala_fanout khala_deflate khala_connect khala_stuck gateways gateway_roll dispatch \
   takeover worker_stream attached steps revocation edge sign_in_timing routes sizing
 
-.PHONY: help run test gate busy pauses order kills soak companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock compiled-tests audit-dependencies images images-test k8s-check cluster-api baseline bootstrap codex typescript clean distclean
+.PHONY: help run test gate fuzz busy pauses order kills soak companies roll conformance autobahn bench sim mutations lint proto-check gen fmt lock compiled-tests audit-dependencies images images-test k8s-check cluster-api baseline bootstrap codex typescript clean distclean
 
 help: ## list the targets
 	@printf 'OpenAgents Runtime\n\n'
@@ -36,11 +36,15 @@ test: ## every check: contracts, lint, all tests (ARGS="-k name" picks tests)
 	@tools/run_tests.sh $(ARGS)
 
 gate: export NO_SKIPS := 1
-gate: export SCHEMATHESIS_EXAMPLES := 30
+gate: export LONG_FORMS := 1
 gate: test conformance autobahn images-test ## every check that a release must pass, none skipped for a missing tool
 
 busy: bootstrap ## `make test` beside busy loops, to find tests that need a fast machine (ARGS="3 4 -k name": 3 times, 4 loops)
 	@tools/run_busy.sh $(ARGS)
+
+fuzz: export LONG_FORMS := 1
+fuzz: bootstrap ## every method asked wrongly, and random programs, in their long form (ARGS="-k schemathesis")
+	@$(PY) -m pytest -q -rs tests/fuzz services/runtime/tests/test_random_runs.py $(ARGS)
 
 pauses: bootstrap ## the tests, with all their processes paused for about a second now and then (ARGS="-k name"; SEED=2)
 	@$(PY) -m tools.pauses --seed $(or $(SEED),1) -- tools/run_tests.sh $(ARGS)

@@ -116,16 +116,17 @@ def differences(folder: str, kept: dict[str, bytes], fresh: dict[str, bytes]) ->
 def check(root: Path) -> list[str]:
     """How the generated code in `root` differs from what `root`/proto would give now; empty if it doesn't."""
     return [
-        line for tree in trees() for line in differences(tree.folder, read_tree(root / tree.folder), _made(root, tree))
+        line for tree in trees() for line in differences(tree.folder, read_tree(root / tree.folder), made(root, tree))
     ]
 
 
 def write(root: Path) -> list[str]:
     """Bring the generated code up to date, writing only files that changed. Return the changes, as `check` does."""
-    return [line for tree in trees() for line in _write(root / tree.folder, tree.folder, _made(root, tree))]
+    return [line for tree in trees() for line in _write(root / tree.folder, tree.folder, made(root, tree))]
 
 
-def _made(root: Path, tree: Tree) -> dict[str, bytes]:
+def made(root: Path, tree: Tree) -> dict[str, bytes]:
+    """What `root`/proto gives now in the place of `tree`, file by file."""
     with tempfile.TemporaryDirectory() as folder:
         tree.make(root, Path(folder))
         return read_tree(Path(folder))

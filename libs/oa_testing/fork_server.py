@@ -15,9 +15,9 @@ scripts, descriptors to keep, other users, and every system but Linux. `PYTHON` 
 Forks share what a process decides once: the seed of its hashes, and what imports make at random. What is about a fresh
 process uses `sys.executable`: imports and their cost, the installed script, other interpreters, other users.
 
-A program that only works in a fork is found by the tests that start it anew: those of `tests/kills`, of
-`oa_platform.process` and of the wheel, all that `oa up` and `oa demo` start, `oa` in a shell (as in the pages that are
-followed), and, with the fixture `real_processes`, the whole path and the kills of `tests/e2e`.
+A program that only works in a fork is found by the tests that start it anew: the kills at random of `tests/kills`,
+those of `oa_platform.process` and of the wheel, all that `oa up` and `oa demo` start, `oa` in a shell (as in the pages
+that are followed), and, with the fixture `real_processes`, the whole path and the kills of `tests/e2e`.
 """
 
 from __future__ import annotations

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from oa_testing.sizes import is_long, size
 from services.control.edge.door.openapi.document import OPENAPI_PATH
 from tests.fuzz.fire import under_fire
 from tests.fuzz.scene import Scene
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
-_EXAMPLES = 2
-"""For each operation. `SCHEMATHESIS_EXAMPLES` has another number, and `make gate` a larger one."""
+_EXAMPLES = size(short=2, long=30)
+"""For each operation."""
+_PHASES = "examples,coverage,fuzzing,stateful" if is_long() else "examples,fuzzing,stateful"
+"""The values at the edges of each type, which are the phase of coverage, are sent by `test_edge.py` as well."""
 _GUARD_S = 380.0
 _END_OUR_SESSION = "SessionService/RevokeSession|AccountService/DeleteAccount"
 
@@ -25,9 +28,9 @@ _END_OUR_SESSION = "SessionService/RevokeSession|AccountService/DeleteAccount"
 async def _run(scene: Scene, folder: Path, *options: str) -> tuple[int, str]:
     """Exit status and report of the program."""
     url = f"{scene.stack.urls['control']}{OPENAPI_PATH}"
-    number = os.environ.get("SCHEMATHESIS_EXAMPLES", str(_EXAMPLES))
     program = [str(Path(sys.executable).parent / "schemathesis"), "run", url, "--seed", "20261127", "--no-color"]
-    limits = ["--max-examples", number, "--checks", "not_a_server_error", "--generation-database", "none"]
+    limits = ["--phases", _PHASES, "--max-examples", str(_EXAMPLES), "--checks", "not_a_server_error"]
+    limits += ["--generation-database", "none"]
     process = await asyncio.create_subprocess_exec(
         *program, *limits, *options, cwd=folder, stdout=PIPE, stderr=STDOUT, env={"PATH": os.environ["PATH"]}
     )

@@ -110,14 +110,15 @@ class Watch:
 
     # ------------------------------------------------------------------------------------------------- counted
 
-    async def metrics(self, service: str) -> str:
-        """What the ops port says."""
-        return (await self._http.get(f"http://127.0.0.1:{self._ops[service]}/metrics")).text
+    async def metrics(self, service: str, name: str = "") -> str:
+        """What the ops port says, of all metrics or of one: all are some thousand lines, each time."""
+        url = f"http://127.0.0.1:{self._ops[service]}/metrics"
+        return (await self._http.get(url, params={"name[]": name} if name else None)).text
 
     async def refusals(self, service: str) -> Counter[str]:
         """Reason -> how often this process has refused for it."""
         found: Counter[str] = Counter()
-        for reason, count in _REFUSALS.findall(await self.metrics(service)):
+        for reason, count in _REFUSALS.findall(await self.metrics(service, "oa_refusals_total")):
             found[reason] += int(float(count))
         return found
 

@@ -49,8 +49,15 @@ def objects_in(archive: Path) -> set[str]:
 class Site:
     """The process, what it stands on, and the way to it; an async context manager. Starts nothing by itself."""
 
-    def __init__(self, database: Database, root: Path, settings: Mapping[str, str] | None = None) -> None:
-        """`settings`: variables of the process, beside those that all have here."""
+    def __init__(
+        self,
+        database: Database,
+        root: Path,
+        settings: Mapping[str, str] | None = None,
+        interpreter: str = sys.executable,
+    ) -> None:
+        """`settings`: variables of the process, beside those that all have here. `interpreter`: ours, which starts the
+        process anew, or `PYTHON` of `oa_testing.fork_server`."""
         self.database = database
         self._settings = settings or {}
         self.archive = root / "archive"
@@ -59,7 +66,7 @@ class Site:
         self.grpc_port, self.ops_port = free_port(), free_port()
         self._process = ServiceProcess(
             name="runtime",
-            argv=python_module("services.runtime"),
+            argv=python_module("services.runtime", interpreter),
             env=self._environment(root),
             log_path=root / "runtime.log",
             ops_port=self.ops_port,

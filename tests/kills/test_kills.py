@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest_asyncio
 
+from oa_testing.fork_server import PYTHON
 from oa_testing.postgres import Database
 from oa_testing.waiting import PATIENCE_S
 from services.runtime.archive.store.objects import STAGING_KEPT_S
@@ -70,7 +71,7 @@ async def test_kills_at_each_step_of_a_merge_an_archiving_and_a_finish_leave_all
     runtime_database: Database, tmp_path: Path, admin: Connection
 ) -> None:
     async with (
-        Site(runtime_database, tmp_path) as site,
+        Site(runtime_database, tmp_path, interpreter=PYTHON) as site,
         planted(runtime_database, *FINISHING, *MERGING, *ARCHIVING) as points,
     ):
         people, auditor = People(site, SEED), Auditor(site)
@@ -106,7 +107,7 @@ async def _killed_and_started(site: Site, points: Points, admin: Connection) -> 
 async def test_a_kill_in_the_middle_of_a_write_leaves_no_object_and_no_litter(
     runtime_database: Database, tmp_path: Path, admin: Connection
 ) -> None:
-    async with Site(runtime_database, tmp_path) as site:
+    async with Site(runtime_database, tmp_path, interpreter=PYTHON) as site:
         people, auditor = People(site, SEED), Auditor(site)
         await site.start()
         await site.until_ready()

@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 
 from oa_platform.system.ids import new_id
+from oa_testing.fork_server import PYTHON
 from oa_testing.postgres import Database
 from openagents.runtime.v1 import event_pb2
 from openagents.runtime.v1 import schedule_service_pb2 as pb
@@ -38,7 +39,7 @@ async def two_sites(database: Database, root: Path) -> AsyncIterator[tuple[Site,
         sites = []
         for name in ("one", "two"):
             (root / name).mkdir()
-            site = await stack.enter_async_context(Site(database, root / name, OFTEN))
+            site = await stack.enter_async_context(Site(database, root / name, OFTEN, PYTHON))
             await site.start()
             await site.until_ready()
             sites.append(site)

@@ -1,7 +1,8 @@
 """/livez, /readyz and /metrics, on a port of their own that needs no identity and tells nothing about anybody.
 
 /livez answers 200 while the event loop runs. /readyz answers 200, or 503 with `{"ready": false, "failures": {name:
-why}}`. /metrics has Prometheus's text format, and makes the same checks, so that `oa_ready` is as of now.
+why}}`. /metrics has Prometheus's text format, and makes the same checks, so that `oa_ready` is as of now. As in
+every client of Prometheus, `/metrics?name[]=oa_ready` shows that one alone.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ def ops_server(settings: OpsSettings, service: str, readiness: Readiness, protec
         content = {"service": service, "ready": not failures, "phase": readiness.phase, "failures": failures}
         return JSONResponse(content, 503 if failures else 200)
 
-    async def show_metrics(_: Request) -> Response:
+    async def show_metrics(request: Request) -> Response:
         # Where nothing asks /readyz, the gauges of the checks would stay as they were when somebody last did.
         await readiness.failures()
-        return Response(metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+        names = request.query_params.getlist("name[]")
+        return Response(metrics.render(names), headers={"content-type": CONTENT_TYPE_LATEST})
 
     routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
     # Health is answered until the end, because a drain need not wait for requests of this kind.

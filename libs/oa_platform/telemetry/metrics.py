@@ -7,7 +7,7 @@ Names start with `oa_` and end with a unit, if any; labels have few values: reas
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -93,6 +93,6 @@ def count_refusal(reason: str, surface: str) -> None:
     REFUSALS.labels(reason, surface).inc()
 
 
-def render() -> bytes:
-    """The metrics in Prometheus's text format."""
-    return generate_latest(REGISTRY)
+def render(names: Sequence[str] = ()) -> bytes:
+    """The metrics in Prometheus's text format: all, or those of these names."""
+    return generate_latest(REGISTRY.restricted_registry(names) if names else REGISTRY)

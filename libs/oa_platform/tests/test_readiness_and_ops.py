@@ -96,6 +96,9 @@ async def test_metrics_of_the_service_and_of_its_process_are_shown(client: httpx
     assert answer.headers["content-type"].startswith("text/plain")
     assert 'oa_refusals_total{reason="not_found",surface="http"}' in answer.text
     assert "process_cpu_seconds_total" in answer.text
+    alone = (await client.get("/metrics", params={"name[]": "oa_refusals_total"})).text
+    assert 'oa_refusals_total{reason="not_found",surface="http"}' in alone
+    assert "process_cpu_seconds_total" not in alone
 
 
 async def test_a_scrape_says_whether_the_process_is_ready_now_though_nobody_asks_readyz(

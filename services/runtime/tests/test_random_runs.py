@@ -17,6 +17,7 @@ import pytest
 from oa_runlog import wire
 from oa_runlog.proof.verify import verify_record
 from oa_testing.postgres import Database
+from oa_testing.sizes import size
 from openagents.runtime.v1 import event_pb2, receipt_service_pb2
 from openagents.sync.v1 import frame_pb2, topic_service_pb2
 from services.runtime.config import RunSettings
@@ -35,7 +36,7 @@ from services.runtime.tests.rig import (
     somebody,
 )
 
-SEEDS, STEPS = 16, 60
+SEEDS, STEPS = size(short=12, long=16), 60
 """Programs of the suite, and commands of each."""
 AT_ONCE = 4
 """So many programs run beside each other, each with an org of its own: their commands meet in batches."""

@@ -238,8 +238,12 @@ class Pipelining:
         return True
 
 
-async def _trouble(proxies: Sequence[FaultProxy], chance: random.Random) -> None:
+async def _trouble(proxies: Sequence[FaultProxy], chance: random.Random, sender: Pipelining) -> None:
+    """Each time after something was answered: on a slow machine nothing else than connecting would be cut off."""
     while True:
+        answered = sender.done, sender.refusals
+        while (sender.done, sender.refusals) == answered:
+            await asyncio.sleep(0.01)
         await asyncio.sleep(chance.random() * 0.15)
         proxy = chance.choice(proxies)
         if chance.random() < 0.5:
@@ -268,7 +272,7 @@ async def test_the_log_is_in_the_order_of_sending_while_the_database_comes_and_g
             replicas.append(await stack.enter_async_context(replica(settings, who.key)))
         worker, run_id = await leased(replicas[0], who)
         sender = Pipelining(replicas, who, worker.worker_id, run_id, chance)
-        trouble = asyncio.create_task(_trouble(proxies, chance))
+        trouble = asyncio.create_task(_trouble(proxies, chance, sender))
         try:
             await sender.work()
         finally:
