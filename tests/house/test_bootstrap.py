@@ -34,6 +34,7 @@ case "$*" in
     echo "packages $(cat requirements/dev.lock)" >>"$DONE"
     touch "${0%/bin/python}/half"
     exit "${STATUS:-0}" ;;
+  "-m oa_localstack clean") echo clean >>"$DONE" ;;
   "-S -c "*) shift 2; exec "$REAL" -S -c "$@" ;;
 esac
 """
@@ -169,3 +170,19 @@ def test_a_folder_with_any_name_is_among_the_import_roots_in_every_locale(tmp_pa
     command = [sys.executable, "-c", show, packages]
     shown = subprocess.run(command, env={"LC_ALL": locale}, capture_output=True, text=True, check=False)
     assert (shown.returncode, shown.stdout) == (0, f"{os.fsencode(checkout.folder)!a}\n"), shown.stderr
+
+
+def test_clean_works_beside_half_an_environment_and_makes_one_only_where_there_is_a_stack(checkout: Checkout) -> None:
+    shutil.copy(REPO / "Makefile", checkout.folder)
+    checkout.bootstrap(STATUS="1")
+    assert _clean(checkout) == ["venv", "packages one"], "nothing more was done"
+    (checkout.folder / ".oa").mkdir()
+    assert _clean(checkout)[2:] == ["venv", "packages one", "clean"]
+    assert not (checkout.folder / ".oa").exists()
+
+
+def _clean(checkout: Checkout) -> list[str]:
+    above = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "OA_HOME")
+    env = {name: value for name, value in checkout.environment({}).items() if name not in above}
+    subprocess.run(["make", "clean"], cwd=checkout.folder, env=env, timeout=PATIENCE_S, check=True)
+    return checkout.done
