@@ -146,8 +146,9 @@ $(TYPESCRIPT): clients/typescript/package-lock.json
 	@npm ci --prefix clients/typescript --no-audit --no-fund --loglevel=error
 	@touch $@
 
+# A stack's data may lie elsewhere, and only our program knows where. Without a stack, no environment is needed.
 clean: ## remove the stack's data and all caches
-	@[ ! -x $(PY) ] || $(PY) -m oa_localstack clean
+	@if [ -e "$${OA_HOME:-.oa}" ]; then tools/bootstrap.sh; $(PY) -m oa_localstack clean; fi
 	@rm -rf .oa .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist \
 	  clients/typescript/build clients/typescript/dist
 	@find . -path ./$(VENV) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 VENV="${VENV:-.venv}"
 OLDEST=3.11
 LOG="$VENV/bootstrap.log"
+LOCK="$VENV/.bootstrap.lock"
 INPUTS=(requirements/dev.lock requirements/bootstrap.lock pyproject.toml tools/bootstrap.sh)
 
 say() { printf '%s\n' "$*" >&2; }
@@ -33,8 +34,9 @@ usable() {
 }
 
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3.14 python3 python}; do
+  local candidate candidates=(python3.13 python3.12 python3.11 python3.14 python3 python)
+  if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
+  for candidate in "${candidates[@]}"; do
     if usable "$candidate"; then
       command -v "$candidate"
       return
@@ -49,15 +51,29 @@ find_python() {
 # Programs of an environment contain its path, so an environment that was moved with its checkout is made anew.
 moved() { [ -f "$VENV/.place" ] && [ "$(cat "$VENV/.place")" != "$(pwd)" ]; }
 
-make_venv() {
-  if [ -x "$VENV/bin/python" ] && usable "$VENV/bin/python" && ! moved; then return; fi
+# Nobody can tell which packages are complete after an installation that did not end, so such an environment of ours
+# is made anew as well.
+interrupted() { [ -f "$VENV/.place" ] && [ ! -f "$VENV/.stamp" ]; }
+
+reusable() { [ -x "$VENV/bin/python" ] && usable "$VENV/bin/python" && ! moved && ! interrupted; }
+
+# Whether an environment can be made in the place of what is there, and with what.
+may_make_venv() {
   # Clearing it would empty the environment that the link points to.
   if [ -L "$VENV" ]; then die "$VENV is a symbolic link; remove it, and this makes an environment of its own there"; fi
+  if [ ! -e "$VENV/pyvenv.cfg" ] && [ ! -e "$LOCK" ] && [ -n "$(ls -A "$VENV" 2>/dev/null)" ]; then
+    die "$VENV is not empty, and no environment; name another folder in VENV, or remove what is there"
+  fi
+  find_python >/dev/null
+}
+
+make_venv() {
   local python
   python="$(find_python)"
   say "creating $VENV with $("$python" -V 2>&1) ($python)"
-  "$python" -m venv --clear "$VENV"
+  find "$VENV" -mindepth 1 -maxdepth 1 ! -name .bootstrap.lock -exec rm -rf {} +
   pwd >"$VENV/.place"
+  "$python" -m venv "$VENV"
 }
 
 # Runs a step quietly. Its output goes to the log, which the caller shows if nothing worked.
@@ -85,6 +101,22 @@ install_lock() {
 install_project() {
   quietly pip install --no-index --no-deps --no-build-isolation --editable . ||
     fail_with_log "this checkout could not be installed as an editable project"
+  local roots
+  for roots in "$VENV"/lib/python*/site-packages/_openagents_runtime.pth; do
+    if LC_ALL=C grep -q '[^ -~]' "$roots"; then in_ascii "$roots"; fi
+  done
+}
+
+# Until 3.13, Python reads the file with the import roots in the encoding of the locale, and does not start if it can't.
+in_ascii() {
+  "$VENV/bin/python" -S -c '
+import sys
+with open(sys.argv[1], "rb+") as file:
+    roots = file.read().splitlines()
+    file.seek(0)
+    file.write(b"import os, sys; sys.path.extend(map(os.fsdecode, %a))\n" % roots)
+    file.truncate()
+' "$1"
 }
 
 fail_with_log() {
@@ -94,11 +126,15 @@ fail_with_log() {
 
 main() {
   if up_to_date; then return; fi
-  make_venv
+  if ! reusable; then may_make_venv; fi
   # One bootstrap at a time. One that has waited finds the work done.
-  exec 9>"$VENV/.bootstrap.lock"
+  mkdir -p "$VENV"
+  exec 9>"$LOCK"
   if command -v flock >/dev/null; then flock 9; fi
   if up_to_date; then return; fi
+  if ! reusable; then make_venv; fi
+  # What is there is no longer what the stamp says, until all of this is done.
+  rm -f "$VENV/.stamp"
   : >"$LOG"
   pip --version >/dev/null 2>&1 || quietly "$VENV/bin/python" -m ensurepip
   install_lock

@@ -21,7 +21,7 @@ def run_buf(cwd: Path, *arguments: str) -> str:
     environment = {
         "PATH": os.pathsep.join((str(bin_folder), str(NPM_BIN), os.environ.get("PATH", os.defpath))),
         "HOME": os.environ.get("HOME", str(REPO)),
-        "BUF_CACHE_DIR": str(REPO / ".venv" / "cache" / "buf"),
+        "BUF_CACHE_DIR": str(Path(sys.prefix) / "cache" / "buf"),
         "PYTHONPATH": str(REPO),
         # The path: our gRPC plugin is a module of this folder. The seed: output must not depend on a set's order.
         "PYTHONHASHSEED": "0",

@@ -11,7 +11,8 @@ fi
 mkdir -p build/conformance
 export GOBIN=$PWD/build/conformance
 [ -x "$GOBIN/connectconformance" ] || go install "$suite/cmd/connectconformance@$version"
-proto=$(cd build/conformance && go mod download -json "$suite@$version" | "$OLDPWD/$PY" -c 'import json, sys; print(json.load(sys.stdin)["Dir"])')/proto
+downloaded=$(cd build/conformance && go mod download -json "$suite@$version")
+proto=$("$PY" -c 'import json, sys; print(json.load(sys.stdin)["Dir"])' <<<"$downloaded")/proto
 exec "$GOBIN/connectconformance" --mode server --conf tests/conformance/config.yaml \
   --known-failing @tests/conformance/known_failing.txt --parallel 2 --max-servers 1 "$@" \
   -- "$PY" -m tests.conformance.server "$proto"

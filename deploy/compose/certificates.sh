@@ -11,9 +11,17 @@ umask 077
 mkdir -p "$folder/ca" "$folder/tls"
 ca=$folder/ca
 
+# quietly COMMAND…: what it says is shown if it fails.
+quietly() {
+    said=$("$@" 2>&1) || {
+        echo "certificates.sh: $1 failed, and no more certificates were made: $said" >&2
+        exit 1
+    }
+}
+
 if [ ! -e "$ca/ca.key" ]; then
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=OpenAgents services" \
-        -keyout "$ca/new.key" -out "$ca/ca.crt" 2>/dev/null
+    quietly openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
+        -subj "/CN=OpenAgents services" -keyout "$ca/new.key" -out "$ca/ca.crt"
     mv "$ca/new.key" "$ca/ca.key"
 fi
 
@@ -23,11 +31,11 @@ issue() {
     shift 4
     names=
     for name in "$@"; do names=${names:+$names,}DNS:$name; done
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$who" \
-        -keyout "$own/new.key" -out "$ca/new.csr" 2>/dev/null
+    quietly openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$who" \
+        -keyout "$own/new.key" -out "$ca/new.csr"
     printf 'subjectAltName=%s\nextendedKeyUsage=%s\n' "$names" "$uses" >"$ca/new.ext"
-    openssl x509 -req -in "$ca/new.csr" -CA "$ca/ca.crt" -CAkey "$ca/ca.key" -CAcreateserial -days "$days" \
-        -extfile "$ca/new.ext" -out "$own/new.crt" 2>/dev/null
+    quietly openssl x509 -req -in "$ca/new.csr" -CA "$ca/ca.crt" -CAkey "$ca/ca.key" -CAcreateserial -days "$days" \
+        -extfile "$ca/new.ext" -out "$own/new.crt"
     cp "$ca/ca.crt" "$own/new.ca"
     [ "$(id -u)" -ne 0 ] || chown "$owner" "$own"/new.*
     mv "$own/new.ca" "$own/ca.crt"

@@ -5,6 +5,8 @@
 # records the remaining packages where scanners look for them (in one file per package, because nothing is ever
 # installed or removed here).
 set -eu
+# The folders are those of an image, whose user is not the one who makes it.
+umask 022
 root="$1"
 unneeded="debconf dpkg tar"
 

@@ -30,6 +30,9 @@ def main(arguments: list[str]) -> int:
     except Refusal as refusal:
         _say(f"{refusal.reason}: {refusal.message}")
         return 1
+    except OSError as error:
+        _say(f"the stack can't be removed: {error.strerror} ({error.filename}); remove it as the user who started it")
+        return 1
     return 0
 
 

@@ -78,7 +78,8 @@ def _is_running(home: Path, state: StackState) -> bool:
 def remove(home: Path) -> bool:
     """Remove everything of a stack that is down: data, secrets, logs; False when there is nothing.
 
-    Raises Refusal(already_exists) while it runs. Processes that outlived a killed supervisor are ended first.
+    Raises Refusal(already_exists) while it runs, and OSError for what can't be removed. Processes that outlived a
+    killed supervisor are ended first.
     """
     state = read_state(home)
     if is_held(home / "lock") or (state is not None and state.is_alive()):

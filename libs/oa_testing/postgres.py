@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import asyncpg
 import psutil
 
-from oa_localstack.installation.ports import HOST, is_free
+from oa_localstack.installation.ports import HOST, obstacle
 from oa_localstack.postgres.server import SUPERUSER, PostgresServer, Settings
 from oa_platform.config.loading import load
 from oa_platform.config.shared import DatabaseSettings
@@ -240,7 +240,7 @@ class _Reservations:
             if port in self._given or not self._lock(port):
                 break
             taken.append(port)
-        if len(taken) < len(ports) or not all(is_free(port) for port in ports):
+        if len(taken) < len(ports) or any(obstacle(port) for port in ports):
             for port in taken:
                 self._unlock(port)
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import ssl
 import subprocess
@@ -279,6 +280,17 @@ async def _run(*command: str) -> int | None:
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
     async with asyncio.timeout(PATIENCE_S):
         return await process.wait()
+
+
+def test_certificates_that_can_not_be_made_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "openssl").write_text("#!/bin/sh\necho no room left >&2\nexit 1\n")
+    (tmp_path / "openssl").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [COMPOSE / "certificates.sh", tmp_path / "secrets"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "openssl failed, and no more certificates were made: no room left" in done.stderr
 
 
 def _certificates(folder: Path) -> None:

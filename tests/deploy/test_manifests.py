@@ -254,6 +254,19 @@ def _with_secrets(environment: Mapping[str, str], folder: Path) -> dict[str, str
     return found
 
 
+def test_a_job_that_argo_cd_runs_before_everything_else_needs_nothing_of_it(overlay: str) -> None:
+    """On an empty cluster it would wait for its ServiceAccount, which waits for the Job."""
+    first = {(one["kind"], name_of(one)) for one in rendered(overlay) if "PreSync" in _hook(one)}
+    for job in of_kind(overlay, "Job"):
+        assert _hook(job), "Argo CD makes it anew each time"
+        account = ("ServiceAccount", pod_of(job)["spec"]["serviceAccountName"])
+        assert account in first or ("Job", name_of(job)) not in first
+
+
+def _hook(document: Document) -> str:
+    return str(document["metadata"].get("annotations", {}).get("argocd.argoproj.io/hook", ""))
+
+
 def test_the_second_step_of_an_upgrade_is_the_first_with_one_word_more() -> None:
     (first,) = [document for document in rendered("prod") if document["kind"] == "Job"]
     (second,) = [document for document in render(K8S / "contract") if document["kind"] == "Job"]

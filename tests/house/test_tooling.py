@@ -1,4 +1,4 @@
-"""The locks follow pyproject.toml, `make` lists what it has, and the bootstrap says what it misses."""
+"""The locks follow pyproject.toml, and `make` lists what it has."""
 
 import asyncio
 import os
@@ -158,37 +158,6 @@ async def test_a_pause_stops_what_runs_below_and_leaves_alone_what_a_test_has_st
 
 def _is_stopped(process: psutil.Process) -> bool:
     return bool(process.status() == psutil.STATUS_STOPPED)
-
-
-def test_bootstrap_empties_nobody_elses_environment(tmp_path: Path) -> None:
-    (tmp_path / "theirs").mkdir()
-    (tmp_path / "theirs" / ".place").write_text("/elsewhere")
-    (tmp_path / "ours").symlink_to(tmp_path / "theirs")
-    done = subprocess.run(
-        [str(REPO / "tools" / "bootstrap.sh")],
-        env={**os.environ, "VENV": str(tmp_path / "ours")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "is a symbolic link; remove it" in done.stderr
-    assert (tmp_path / "theirs" / ".place").exists()
-
-
-def test_bootstrap_without_a_usable_python_says_which_it_needs(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHON": "/bin/false", "VENV": str(tmp_path / "venv")}
-    done = subprocess.run(
-        [str(REPO / "tools" / "bootstrap.sh")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "PYTHON=/bin/false is not CPython 3.11 or newer" in done.stderr
-    assert not (tmp_path / "venv").exists()
 
 
 def test_a_comment_of_a_contract_is_text_without_its_line_breaks() -> None:

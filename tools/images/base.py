@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -22,10 +23,17 @@ SUITE = "bookworm"
 PYTHON = "python3.11"
 """The CPython of `SUITE`."""
 HOOK = CHECKOUT / "deploy" / "images" / "base_hook.sh"
+
+
+def hook_option(hook: Path) -> str:
+    """The option with which mmdebstrap runs `hook` by a shell, with the folder of the root as its argument."""
+    return f'--extract-hook={shlex.quote(str(hook))} "$1"'
+
+
 _MERGED_USR = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
 _RECIPES = {
     # When a recipe changes, everything made from it is made again. Wheels bring their libraries, except libstdc++.
-    "base": ("--variant=extract", f"--include={PYTHON},libstdc++6,tzdata", _MERGED_USR, f'--extract-hook={HOOK} "$1"'),
+    "base": ("--variant=extract", f"--include={PYTHON},libstdc++6,tzdata", _MERGED_USR, hook_option(HOOK)),
     "builder": ("--variant=minbase", f"--include={PYTHON}-venv,python3,ca-certificates"),
 }
 

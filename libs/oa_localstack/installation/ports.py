@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,15 +83,18 @@ class Ports:
 
     def ensure_free(self) -> None:
         """Raise Refusal(port_in_use) naming every port that something else holds, who wants it, and what to set."""
-        taken = [use for use in USES if not is_free(self.of(use))]
-        if taken:
-            each = "\n".join(self._taken(use) for use in taken)
+        obstacles = {use: error for use in USES if (error := obstacle(self.of(use))) is not None}
+        if taken := list(obstacles):
+            each = "\n".join(self._taken(use, error) for use, error in obstacles.items())
             message = f"{each}; stop what holds it, or move the whole stack with OA_PORT_BASE"
             metadata = {"port": str(self.of(taken[0])), "wanted_by": taken[0].owner}
             raise Refusal("port_in_use", message, field=taken[0].env, metadata=metadata)
 
-    def _taken(self, use: PortUse) -> str:
+    def _taken(self, use: PortUse, error: OSError) -> str:
         number = self.of(use)
+        if error.errno != errno.EADDRINUSE:
+            why = error.strerror
+            return f"port {number} of {HOST} can't be used ({why}): {use.owner} wants it ({use.env} changes it)"
         holder = _holder(number)
         by = f" by {holder}" if holder else ""
         return f"port {number} is in use{by}: {use.owner} wants it ({use.env} changes it)"
@@ -101,16 +105,16 @@ def ops_use(service: str) -> PortUse:
     return next(use for use in USES if (use.owner, use.kind) == (service, "ops"))
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on `port` now."""
+def obstacle(port: int) -> OSError | None:
+    """Why no server could listen on `port` now; None if one could."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As servers do: connections in TIME_WAIT are no obstacle, but a listener is.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def _holder(port: int) -> str:

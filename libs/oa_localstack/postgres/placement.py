@@ -36,7 +36,10 @@ def data_root(home: Path, account: Account, *, forget: bool = False) -> Path:
                 raise lost(f"a database in {link.readlink()}", "nothing is there")
             link.unlink()
     if link.exists():
-        return link.resolve()
+        root = link.resolve()
+        if forget:
+            _put_aside(root / "data")
+        return root
     if account.uid is not None and home.stat().st_uid == os.geteuid():
         home.chmod(home.stat().st_mode | 0o011)  # ours to open, for passing through only
     if account.uid is None or account.passes(home):
@@ -48,11 +51,15 @@ def data_root(home: Path, account: Account, *, forget: bool = False) -> Path:
 
 
 def remove_home(home: Path) -> None:
-    """Remove a stopped stack's folder, and its data if that lies elsewhere."""
-    link = home / "postgres"
-    if link.is_symlink():
-        shutil.rmtree(link.resolve(), ignore_errors=True)
-    shutil.rmtree(home, ignore_errors=True)
+    """Remove a stopped stack's folder, and its data if that lies elsewhere. Raises OSError for what can't be removed.
+
+    The data goes first: the link in the folder is all that says where it is.
+    """
+    for folder in (home / "postgres", home):
+        if folder.exists() and (folder.is_symlink() or folder == home):
+            shutil.rmtree(folder.resolve())
+    if home.is_symlink():
+        home.unlink()
 
 
 def marker_path(home: Path) -> Path:
@@ -83,10 +90,24 @@ def lost(expected: str, found: str) -> Refusal:
     return Refusal("start_failed", message)
 
 
+def outside_folder() -> Path:
+    """OUTSIDE, which everybody may pass through, whatever the umask is. Raises OSError when it can't be used."""
+    OUTSIDE.mkdir(parents=True, exist_ok=True)
+    status = OUTSIDE.stat()
+    if status.st_uid == os.geteuid():
+        OUTSIDE.chmod(status.st_mode | 0o011)
+    return OUTSIDE
+
+
+def _put_aside(data: Path) -> None:
+    """Make room where there are only remains of a database, without removing them."""
+    if data.exists() and not cluster_id(data):
+        data.rename(tempfile.mkdtemp(prefix=f"{data.name}.old-", dir=data.parent))
+
+
 def _outside(home: Path, account: Account) -> Path:
     try:
-        OUTSIDE.mkdir(mode=0o711, parents=True, exist_ok=True)
-        outside = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=OUTSIDE))  # a name that nobody can guess
+        outside = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=outside_folder()))  # a name that nobody can guess
         outside.chmod(0o711)
     except OSError as error:
         raise _no_place(home, f"{OUTSIDE} can't be used ({error.strerror})") from None
@@ -115,7 +136,7 @@ def _move_to_safety(link: Path) -> None:
     new = OUTSIDE / old.name
     with contextlib.suppress(OSError):
         if old.exists():
-            OUTSIDE.mkdir(mode=0o711, parents=True, exist_ok=True)
+            outside_folder()
             old.rename(new)
         if new.exists():
             staged = link.with_name("postgres.new")

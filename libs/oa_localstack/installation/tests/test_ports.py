@@ -76,3 +76,14 @@ def test_a_port_in_use_is_named_with_who_wants_it_and_who_has_it() -> None:
     assert refusal.value.metadata == {"port": str(ports.khala_ws), "wanted_by": "khala_gateway"}
     for part in (str(ports.khala_ws), "khala_gateway", "OA_KHALA_WS_PORT", "OA_PORT_BASE", f"pid {os.getpid()}"):
         assert part in refusal.value.message
+
+
+def test_an_address_that_can_not_be_used_is_not_called_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user may have no low ports, and a machine no IPv4 on its loopback."""
+    ports = Ports.from_env({}, free_port(tuple(PORT_OFFSETS.values())))
+    monkeypatch.setattr("oa_localstack.installation.ports.HOST", "192.0.2.1")
+
+    with pytest.raises(Refusal, match=r"of 192\.0\.2\.1 can't be used \(Cannot assign requested address\)") as refusal:
+        ports.ensure_free()
+
+    assert "is in use" not in refusal.value.message

