@@ -90,7 +90,7 @@ async def test_the_programs_are_copied_to_where_nothing_cleans_if_there_is_room_
     assert placement.OUTSIDE in binaries.find_binaries(Account(1, 1)).parents
     (scratch / "file").touch()
     monkeypatch.setattr(placement, "OUTSIDE", scratch / "file" / "x")
-    assert binaries.find_binaries(Account(1, 1)).relative_to(scratch)
+    assert binaries.find_binaries(Account(1, 1)).is_relative_to(scratch)
 
 
 def _mode(path: Path) -> int:
