@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import ClassVar, cast
 
@@ -40,11 +41,14 @@ class _HeadWithBody:
     client up, which can do nothing with a head alone.
     """
 
-    __slots__ = ("_has_written", "_head", "_loop", "_transport")
+    __slots__ = ("_close", "_has_written", "_head", "_loop", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, close: Callable[[], None]
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._close = close
         self._head = b""
         self._has_written = False
 
@@ -61,7 +65,7 @@ class _HeadWithBody:
     def close(self) -> None:
         """Close the connection once everything is sent."""
         self._flush()
-        self._transport.close()
+        self._close()
 
     def is_closing(self) -> bool:
         """Whether the connection is closed or about to be."""
@@ -87,8 +91,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     head_timeout_s: ClassVar[float] = 10.0
     body_timeout_s: ClassVar[float] = 15.0
     answer_timeout_s: ClassVar[float] = 60.0
+    linger_s: ClassVar[float] = 1.0
+    """How long what a refused client still sends is dropped before its connection is closed."""
+    max_lingering: ClassVar[int] = 512
+    """Of so many connections of a process at once. Further ones are closed immediately."""
     keeps_connections: ClassVar[bool] = True
     """Whether a connection stays open after an answer, for the next request."""
+    _lingering: ClassVar[set[BoundedHttpProtocol]] = set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for the first head with the connection."""
@@ -107,6 +116,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer."""
         self._stop_timer()
+        self._lingering.discard(self)
         super().connection_lost(exc)
 
     # --------------------------------------------------------------------------------------------- what arrives
@@ -178,7 +188,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._upgrades = []
         # If it raises, the head is the part that is malformed.
         super().on_headers_complete()
-        self.cycle.transport = cast("asyncio.Transport", _HeadWithBody(self.transport, self.loop))
+        self.cycle.transport = cast("asyncio.Transport", _HeadWithBody(self.transport, self.loop, self._close))
         if not self.keeps_connections:
             self.cycle.keep_alive = False
         if self.expect_100_continue:
@@ -206,7 +216,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Give the rest of a body its time if it has already been answered: nobody else watches it now."""
         super().on_response_complete()
-        if self._in_body and self.cycle.response_complete and not self.transport.is_closing():
+        if self in self._lingering:
+            self._unset_keepalive_if_required()
+        elif self._in_body and self.cycle.response_complete and not self.transport.is_closing():
             self._timer = self.loop.call_later(self.body_timeout_s, self.transport.close)
 
     def _rest(self) -> None:
@@ -253,7 +265,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         if not self._in_body or not (self.cycle.response_started or self.pipeline):
             self.transport.write(answer)
-        self.transport.close()
+        self._is_ended = True
+        self._close()
+
+    def _close(self) -> None:
+        """Close the connection once everything is sent. If the client may still be sending, it is told first that
+        nothing more comes, and what arrives is dropped for a moment: the system resets a connection that is closed
+        while something arrives, and a client that is reset loses the answer (RFC 9112, 9.6)."""
+        if self.transport.is_closing():
+            return
+        if not (self._is_ended or self._in_body) or len(self._lingering) >= self.max_lingering:
+            self.transport.close()
+            return
+        self._is_ended = True
+        self._lingering.add(self)
+        self._stop_timer()
+        self.pipeline.clear()
+        if self.is_answering:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():  # not with TLS
+            self.transport.write_eof()
+        self._timer = self.loop.call_later(self.linger_s, self.transport.close)
 
     def _is_over(self) -> bool:
         return self._is_ended or self.transport.is_closing()

@@ -85,6 +85,8 @@ class Server:
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.heads: list[Any] = []
+        self.gave_up = asyncio.Event()
+        """That the application was told that a client is gone."""
         self.port = 0
         self._writers: list[asyncio.StreamWriter] = []
 
@@ -96,6 +98,7 @@ class Server:
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
+                self.gave_up.set()
                 return
             body, more = body + message["body"], message["more_body"]
         said = {
@@ -356,6 +359,101 @@ async def test_a_connection_that_rests_is_closed_whatever_came_last() -> None:
         assert (await peer.answer()).status == 200
         await peer.send(b"\r\n")
         assert await peer.rest() == b""
+
+
+# ------------------------------------------------------------------------------------------------- refused early
+
+
+class Sender:
+    """A client that sends on, whatever is said to it, and reads afterwards."""
+
+    def __init__(self, tcp: socket.socket) -> None:
+        self._tcp = tcp
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self._tcp, data)
+
+    async def send_until_reset(self) -> None:
+        """Send without end. Fails if the server takes that."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                await self.send(MUCH)
+                await asyncio.sleep(0)
+
+    async def answered(self) -> None:
+        """Wait until the first byte of an answer is here, and leave it there."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    self._tcp.recv(1, socket.MSG_PEEK)
+                    return
+                await asyncio.sleep(0.001)
+
+    async def rest(self) -> bytes:
+        """All that was sent, until the server says that nothing more comes."""
+        read = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while data := await self._loop.sock_recv(self._tcp, 65536):
+                read += data
+        return read
+
+
+@asynccontextmanager
+async def sending(server: Server, begun: bytes) -> AsyncIterator[Sender]:
+    with socket.socket() as tcp:
+        tcp.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(tcp, ("127.0.0.1", server.port))
+        sender = Sender(tcp)
+        await sender.send(begun)
+        await sender.answered()
+        yield sender
+
+
+REFUSED_EARLY = {
+    "a head that is too large": (b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 2 * HEAD_BYTES, 431),
+    "no HTTP": (b"hello\r\n\r\n", 400),
+    "a malformed chunk": (CHUNKED % b"/" + b"x\r\n", 400),
+    "a malformed request behind another": (GET + b"hello\r\n\r\n", 200),
+    "a body that nobody reads": (
+        b"POST /early HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1000000\r\n\r\n",
+        200,
+    ),
+}
+MUCH = 16 * (b"x" * 1023 + b"\n")
+
+
+@pytest.mark.parametrize(("begun", "status"), REFUSED_EARLY.values(), ids=REFUSED_EARLY)
+async def test_a_client_that_still_sends_gets_the_answer(begun: bytes, status: int) -> None:
+    """A client that is reset fails to send, and many then never look for what was said before (RFC 9112, 9.6)."""
+    async with serving(linger_s=PATIENCE_S) as server, sending(server, begun) as sender:
+        for _ in range(3):
+            await sender.send(MUCH)
+        answer = await sender.rest()
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+
+async def test_what_a_refused_client_sends_is_dropped_for_a_moment_only() -> None:
+    async with serving(linger_s=0.1) as server, sending(server, b"hello\r\n\r\n") as sender:
+        with pytest.raises(ConnectionError):
+            await sender.send_until_reset()
+
+
+async def test_further_refused_clients_are_closed_immediately() -> None:
+    async with serving(linger_s=2 * PATIENCE_S, max_lingering=1) as server, sending(server, b"hello\r\n\r\n") as first:
+        async with sending(server, b"hello\r\n\r\n") as second:
+            with pytest.raises(ConnectionError):
+                await second.send_until_reset()
+        await first.send(MUCH)
+        assert (await first.rest()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_an_application_is_told_at_once_that_its_request_is_refused() -> None:
+    begun = CHUNKED % b"/" + b"1\r\na\r\nx\r\n"
+    async with serving(linger_s=2 * PATIENCE_S) as server, sending(server, begun):
+        async with asyncio.timeout(PATIENCE_S):
+            await server.gave_up.wait()
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such limit")
