@@ -37,11 +37,13 @@ class OneLog:
     def submit(self, command: AssignRun | CreateRun) -> asyncio.Future[Applied]:
         if isinstance(command, AssignRun):
             self.assigned.append(command)
-        answer: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Applied] = loop.create_future()
+        # In a later turn of the loop, as the real one.
         if self.refusal is not None:
-            answer.set_exception(self.refusal)
+            loop.call_soon(answer.set_exception, self.refusal)
         else:
-            answer.set_result(Applied(command.run_id, 2, 2, repeated=False, state=None))
+            loop.call_soon(answer.set_result, Applied(command.run_id, 2, 2, repeated=False, state=None))
         return answer
 
 
