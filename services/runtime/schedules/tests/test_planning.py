@@ -45,7 +45,7 @@ START = datetime(2026, 3, 28, 20, tzinfo=UTC)
 EVERY_MINUTE = IntervalTiming(60_000, START)
 TIMINGS = (
     EVERY_MINUTE,
-    IntervalTiming(7_000, START - timedelta(seconds=3)),
+    IntervalTiming(47_000, START - timedelta(seconds=3)),
     CronTiming("*/10 * * * *", "Europe/Zurich"),
     CronTiming("30 2 * * *", "Europe/Zurich"),
 )
