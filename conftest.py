@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import structlog
 from hypothesis import settings
@@ -37,6 +38,9 @@ allow_all_descriptors()
 
 # As all our programs do; the core would write into whatever a test captures then, from threads of its own.
 silence_grpc()
+
+# httpcore looks for it twice in each call, all over the path, and it is not there.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 # Programs that tests start, `oa` some hundred times, would compile all that they load each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import secrets
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,8 @@ from oa_platform.postgres import preparation
 from oa_platform.postgres.planes import DATABASE, PLANES, ROLES
 from oa_testing.postgres import FAST, Database, free_port
 
+_ROOT = "postgres"
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -25,11 +29,24 @@ class Cluster:
     superuser_password: str = field(repr=False)
 
     @classmethod
+    def shared(cls, directory: Path) -> Cluster:
+        """The one below `directory`, which the first of several processes makes while the others wait."""
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o711)  # whatever the umask is: the user of Postgres passes through
+        known = directory / "superuser"
+        with (directory / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not known.exists():
+                shutil.rmtree(directory / _ROOT, ignore_errors=True)  # of one who did not finish it
+                replace(known, cls.make(directory).superuser_password.encode())
+        return cls(directory / _ROOT / "data", known.read_text())
+
+    @classmethod
     def make(cls, directory: Path) -> Cluster:
         """Make one below `directory`, as the first start of a stack does."""
         passwords = {role: secrets.token_urlsafe(16) for role in (SUPERUSER, *ROLES)}
         server = PostgresServer(
-            root=directory / "postgres",
+            root=directory / _ROOT,
             port=free_port(),
             superuser_password=passwords[SUPERUSER],
             log_path=directory / "postgres.log",

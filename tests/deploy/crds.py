@@ -10,6 +10,7 @@ import jsonschema
 import yaml
 
 from tests.deploy.go_modules import fetched
+from tests.deploy.manifests import SafeLoader
 
 MODULES = {
     "cert-manager.io": ("github.com/cert-manager/cert-manager@v1.19.1", "deploy/crds"),
@@ -22,7 +23,7 @@ MODULES = {
 }
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):
     """YAML 1.2 has no special value `=`; PyYAML, which reads 1.1, does."""
 
 

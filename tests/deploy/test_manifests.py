@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
@@ -18,6 +17,7 @@ from oa_platform.postgres.migrate import MigrateSettings
 from services.runtime.config import RuntimeSettings
 from tests.deploy.crds import is_custom, problems
 from tests.deploy.go_modules import SchemasMissing
+from tests.deploy.kubernetes import taken_by_kubernetes
 from tests.deploy.manifests import (
     K8S,
     NEWEST,
@@ -59,7 +59,7 @@ def test_kubernetes_takes_every_object_of_its_own(overlay: str, version: str) ->
     own = [document for document in rendered(overlay) if not is_custom(document)]
     assert len(own) >= 30
     for document in own:
-        kubernetes_validate.validate(dict(document), version, strict=True)
+        taken_by_kubernetes(document, version)
 
 
 def test_other_projects_take_every_object_of_theirs(overlay: str) -> None:

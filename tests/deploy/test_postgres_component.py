@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 
 import asyncpg
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -19,6 +18,7 @@ from oa_platform.postgres.preparation import migrate_service
 from oa_testing.postgres import Database
 from tests.deploy.crds import is_custom, problems
 from tests.deploy.go_modules import SchemasMissing
+from tests.deploy.kubernetes import taken_by_kubernetes
 from tests.deploy.manifests import K8S, NEWEST, NO_RENDERER, Document, containers_of, name_of, render, renderer
 
 pytestmark = pytest.mark.skipif(renderer() is None, reason=NO_RENDERER)
@@ -59,7 +59,7 @@ def cluster(documents: tuple[Document, ...]) -> Document:
 def test_the_operator_and_kubernetes_take_it(documents: tuple[Document, ...], cluster: Document) -> None:
     for document in documents:
         if not is_custom(document):
-            kubernetes_validate.validate(dict(document), NEWEST[-1], strict=True)
+            taken_by_kubernetes(document, NEWEST[-1])
     try:
         assert problems(cluster) == []
         assert problems({**cluster, "spec": {**cluster["spec"], "instancess": 3}}) != []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-import kubernetes_validate
 import pytest
 
 from oa_platform.config.loading import describe, load
@@ -14,6 +13,7 @@ from services.control.provider_config import ProviderSettings
 from services.khala_gateway.config import GatewaySettings
 from services.projector.config import ProjectorSettings
 from services.runtime.config import RuntimeSettings
+from tests.deploy.kubernetes import taken_by_kubernetes
 from tests.deploy.manifests import (
     NEWEST,
     NO_RENDERER,
@@ -62,7 +62,7 @@ def _ways_out(policies: Iterable[Document], port: int) -> dict[str, str]:
 @pytest.mark.parametrize("version", NEWEST)
 def test_kubernetes_takes_the_policies(with_provider: list[Document], version: str) -> None:
     for policy in with_provider:
-        kubernetes_validate.validate(dict(policy), version, strict=True)
+        taken_by_kubernetes(policy, version)
 
 
 def test_control_reaches_the_provider_where_its_settings_say_it_is(with_provider: list[Document]) -> None:
@@ -91,7 +91,7 @@ def with_nats() -> tuple[Document, ...]:
 def test_kubernetes_takes_what_is_for_nats(with_nats: tuple[Document, ...], version: str) -> None:
     for one in with_nats:
         if one["kind"] in ("NetworkPolicy", "Deployment"):
-            kubernetes_validate.validate(dict(one), version, strict=True)
+            taken_by_kubernetes(one, version)
 
 
 def test_the_services_that_know_the_nats_server_reach_it_and_get_its_url_and_no_others(

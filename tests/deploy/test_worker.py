@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 
 from apps.worker.settings import WorkerSettings
 from oa_platform.config.loading import describe, load
+from tests.deploy.kubernetes import taken_by_kubernetes
 from tests.deploy.manifests import (
     NEWEST,
     NO_RENDERER,
@@ -49,7 +49,7 @@ def test_kubernetes_takes_the_objects_of_workers(with_worker: tuple[Document, ..
     for document in with_worker:
         if (document["kind"], name_of(document)) in added:
             assert document["metadata"]["namespace"] == "openagents-staging"
-            kubernetes_validate.validate(dict(document), version, strict=True)
+            taken_by_kubernetes(document, version)
 
 
 def test_a_worker_of_the_cluster_is_restricted_and_of_this_release(with_worker: tuple[Document, ...]) -> None:

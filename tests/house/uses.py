@@ -125,9 +125,15 @@ def _dotted(node: ast.expr | None, scope: dict[str, str]) -> str:
     return ""
 
 
+@cache
+def _within(node: ast.AST) -> tuple[ast.AST, ...]:
+    """All nodes of a function, which several questions are about."""
+    return tuple(ast.walk(node))
+
+
 def _locals(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
     """Names that are a function's own: whatever the module calls so is not meant by them."""
-    every = list(ast.walk(node))
+    every = _within(node)
     own = {each.arg for each in every if isinstance(each, ast.arg)}
     own |= {each.id for each in every if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
     return own - {name for each in every if isinstance(each, ast.Global) for name in each.names}
@@ -192,7 +198,7 @@ class _Reader(ast.NodeVisitor):
     def _of_parameters(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, str]:
         every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         written = [(each.arg, each.annotation) for each in every if each.annotation or each.arg not in {"self", "cls"}]
-        names = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
+        names = [each for each in _within(node) if isinstance(each, ast.Name)]
         assigned = {each.id for each in names if isinstance(each.ctx, ast.Store)}
         known = {name: self._program.origin(_dotted(annotation, self._scope)) for name, annotation in written}
         return {name: "" if name in assigned else kind for name, kind in known.items()}
@@ -211,7 +217,7 @@ class _Reader(ast.NodeVisitor):
                     yield name, self._program.origin(_dotted(annotation, self._scope))
             if isinstance(member, _FUNCTIONS):
                 parameters = self._of_parameters(member)
-                for node in ast.walk(member):
+                for node in _within(member):
                     yield from self._assigned(node, parameters)
 
     def _assigned(self, node: ast.AST, parameters: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -69,6 +69,7 @@ def _main_of(program: str, checkout: Path) -> str:
     raise LookupError(f"there is no module {program} in {checkout}")
 
 
+@cache
 def _file_of(name: str, checkout: Path) -> tuple[Path, Path] | None:
     path = Path(*name.split("."))
     for root in ROOTS:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from oa_platform.postgres.planes import PLANES, ROLES, Plane
-from oa_testing.postgres import Database, ServerAddress
+from oa_testing.postgres import Database, Databases, ServerAddress
 
 FOREIGN = [(own, other) for own in PLANES for other in PLANES if own is not other]
 
@@ -19,6 +22,21 @@ async def _make_tables(database: Database) -> None:
         await owner.execute(f"INSERT INTO {plane.schema}.things (x) VALUES (1)")  # noqa: S608 - names are our constants
         await owner.execute(f"CREATE FUNCTION {plane.schema}.answer() RETURNS int LANGUAGE sql AS 'SELECT 42'")
     await owner.close()
+
+
+@pytest.fixture(scope="module")
+def of_the_module(databases: Databases) -> Iterator[Database]:
+    """A database with roles and schemas."""
+    database = databases.create(())
+    yield database
+    databases.drop(database)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def planes(of_the_module: Database) -> Database:
+    """A database with tables in every plane, for all attempts that are refused: they leave it as it is."""
+    await _make_tables(of_the_module)
+    return of_the_module
 
 
 @pytest.mark.parametrize("plane", PLANES, ids=lambda plane: plane.service)
@@ -52,11 +70,8 @@ async def test_a_role_works_in_its_own_schema(empty_database: Database, plane: P
         "ALTER ROLE {role} PASSWORD 'mine now'",
     ],
 )
-async def test_no_role_crosses_into_another_plane(
-    empty_database: Database, own: Plane, other: Plane, attempt: str
-) -> None:
-    await _make_tables(empty_database)
-    connection = await asyncpg.connect(empty_database.dsn(own.role))
+async def test_no_role_crosses_into_another_plane(planes: Database, own: Plane, other: Plane, attempt: str) -> None:
+    connection = await asyncpg.connect(planes.dsn(own.role))
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute(attempt.format(schema=other.schema, role=other.role))
     await connection.close()
@@ -86,9 +101,8 @@ async def test_no_role_crosses_into_another_plane(
         "SELECT lo_from_bytea(0, 'mine')",
     ],
 )
-async def test_a_role_changes_no_structure(empty_database: Database, plane: Plane, attempt: str) -> None:
-    await _make_tables(empty_database)
-    connection = await asyncpg.connect(empty_database.dsn(plane.role))
+async def test_a_role_changes_no_structure(planes: Database, plane: Plane, attempt: str) -> None:
+    connection = await asyncpg.connect(planes.dsn(plane.role))
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute(attempt)
     await connection.close()
@@ -122,16 +136,16 @@ async def test_a_role_changes_no_structure(empty_database: Database, plane: Plan
         "SELECT pg_create_physical_replication_slot('mine')",
     ],
 )
-async def test_no_role_has_power_over_the_server(empty_database: Database, role: str, attempt: str) -> None:
-    connection = await asyncpg.connect(empty_database.dsn(role))
+async def test_no_role_has_power_over_the_server(planes: Database, role: str, attempt: str) -> None:
+    connection = await asyncpg.connect(planes.dsn(role))
     with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.CantChangeRuntimeParamError)):
         await connection.execute(attempt)
     await connection.close()
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_no_role_becomes_another(empty_database: Database, role: str) -> None:
-    connection = await asyncpg.connect(empty_database.dsn(role))
+async def test_no_role_becomes_another(planes: Database, role: str) -> None:
+    connection = await asyncpg.connect(planes.dsn(role))
     for other in ROLES:
         if other != role:
             for attempt in (f"SET ROLE {other}", f"SET SESSION AUTHORIZATION {other}", f"GRANT {other} TO {role}"):

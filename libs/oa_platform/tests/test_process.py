@@ -30,6 +30,7 @@ from oa_platform.process.descriptors import MANY
 from oa_platform.process.lifecycle import EXIT_REFUSED, Process, _report
 from oa_platform.process.signals import STOP_SIGNALS, _leave_terminal
 from oa_testing.peers.authority import Authority
+from oa_testing.plain_http import trusting_nobody
 from oa_testing.postgres import DEVELOPMENT, free_port
 from oa_testing.waiting import PATIENCE_S
 
@@ -56,7 +57,7 @@ class Service:
 
     def readyz(self) -> httpx.Response | None:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.ops_port}/readyz", trust_env=False)
+            return httpx.get(f"http://127.0.0.1:{self.ops_port}/readyz", trust_env=False, verify=trusting_nobody())
         except httpx.HTTPError:
             return None
 

@@ -81,9 +81,10 @@ def _session_server(config: pytest.Config) -> SessionServer:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give all workers of xdist one server, that of the controller."""
-    address = _session_server(node.config).address
-    node.workerinput["oa_postgres"] = (address.port, dict(address.passwords))
+    """Give all workers of xdist one server, that of the controller, and a folder for what they make once for all."""
+    server = _session_server(node.config)
+    node.workerinput["oa_postgres"] = (server.address.port, dict(server.address.passwords))
+    node.workerinput["oa_shared"] = str(server.directory)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -168,8 +169,11 @@ async def own_postgres(scratch: Path) -> AsyncIterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
     """The data with which a stack begins."""
+    if shared := getattr(pytestconfig, "workerinput", {}).get("oa_shared"):
+        yield Cluster.shared(Path(shared) / "cluster")
+        return
     directory = scratch_directory()
     yield Cluster.make(directory)
     shutil.rmtree(directory, ignore_errors=True)

@@ -12,6 +12,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import formatdate
+from functools import cached_property
 from pathlib import Path
 
 import structlog
@@ -111,8 +112,12 @@ class SmtpCarrier:
             timeout=relay.timeout_s,
             use_tls=relay.tls == "implicit",
             start_tls=relay.tls == "starttls",
-            tls_context=relay.trusted or ssl.create_default_context(),
+            tls_context=None if relay.tls == "none" else self._trust,
         )
+
+    @cached_property  # reading the system's authorities takes tens of milliseconds
+    def _trust(self) -> ssl.SSLContext:
+        return self._relay.trusted or ssl.create_default_context()
 
     async def _send(self, smtp: SMTP, letter: Letter) -> None:
         sender = self._relay.sender

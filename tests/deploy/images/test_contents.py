@@ -44,10 +44,11 @@ def owners() -> dict[str, str]:
     """Dotted name of a module -> the distribution that it comes from."""
     found: dict[str, str] = {}
     for distribution in distributions():
+        owner = canonicalize_name(distribution.metadata["Name"])  # parsed anew whenever it is asked for
         for file in distribution.files or []:
             if file.suffix in {".py", ".so"}:
                 module = file.parent if file.stem == "__init__" else file.parent / file.name.partition(".")[0]
-                found[module.as_posix().replace("/", ".")] = canonicalize_name(distribution.metadata["Name"])
+                found[module.as_posix().replace("/", ".")] = owner
     return found
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,6 +54,11 @@ class OidcClient:
         return f"OidcClient({self.issuer}, {self.client_id})"
 
 
+@cache  # reading the system's authorities takes tens of milliseconds
+def _trust() -> ssl.SSLContext:
+    return httpx2.create_ssl_context()
+
+
 @dataclass(frozen=True)
 class _Known:
     """The provider's metadata and keys."""
@@ -67,7 +74,6 @@ class OidcProvider:
     def __init__(self, client: OidcClient, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._tls = httpx2.create_ssl_context()
         self._known: _Known | None = None
 
     @property
@@ -123,7 +129,7 @@ class OidcProvider:
                     token_endpoint_auth_method=ours.token_auth if ours.secret else "none",
                     scope=_SCOPE,
                     code_challenge_method="S256",
-                    transport=Bounded(httpx2.AsyncHTTPTransport(verify=self._tls, trust_env=False)),
+                    transport=Bounded(httpx2.AsyncHTTPTransport(verify=_trust(), trust_env=False)),
                     trust_env=False,
                     timeout=ours.timeout_s,
                 ) as http,

@@ -19,6 +19,7 @@ import httpx2
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from oa_testing.plain_http import trusting_nobody
 from oa_testing.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class OpenId:
 
     def page(self, url: str) -> dict[str, str]:
         """What a browser brings to the redirect URL after it opened the page."""
-        answer = httpx2.get(url, trust_env=False, timeout=PATIENCE_S, follow_redirects=False)
+        answer = httpx2.get(url, trust_env=False, timeout=PATIENCE_S, follow_redirects=False, verify=trusting_nobody())
         assert answer.status_code == 302, answer.text
         target = answer.headers["location"]
         assert target.startswith("http://127.0.0.1:"), target
