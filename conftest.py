@@ -45,6 +45,9 @@ sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 # Programs that tests start, `oa` some hundred times, would compile all that they load each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Go compiles what tests build for half the time if nobody wants to debug it, or to have it fast.
+os.environ.setdefault("GOFLAGS", "'-gcflags=all=-l -dwarf=false' '-ldflags=-s -w'")
+
 # No Postgres of the tests has TLS. Otherwise each connection would make what it needs for TLS, and ask.
 os.environ["PGSSLMODE"] = "disable"
 
