@@ -61,11 +61,11 @@ class Protection:
     @property
     def trust(self) -> ssl.SSLContext:
         """The authorities that a client of a server with TLS trusts: the system's, and ours."""
-        return self.certificates.current.trust if self.certificates else _system_trust()
+        return self.certificates.current.trust if self.certificates else system_trust()
 
     def trust_for(self, url: str) -> ssl.SSLContext:
         """`trust` for an https:// URL. For http:// no authority is trusted, so none is read."""
-        return self.trust if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return self.trust if url.startswith("https:") else _no_trust()
 
     def _check(self, near: bool, what: str, variable: str) -> None:
         if self.certificates is not None or near or self._allowed(what):
@@ -80,8 +80,19 @@ class Protection:
 
 
 @cache  # reading the system's authorities takes tens of milliseconds
-def _system_trust() -> ssl.SSLContext:
+def system_trust() -> ssl.SSLContext:
+    """The authorities that the system trusts, or those of SSL_CERT_FILE. Read once, at the first use."""
     return ssl.create_default_context()
+
+
+def outside_trust(url: str) -> ssl.SSLContext:
+    """The authorities that a client of a server outside of the installation trusts: `system_trust`, or none for
+    http://, because reading them takes time."""
+    return system_trust() if url.startswith("https:") else _no_trust()
+
+
+def _no_trust() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 PLAIN = Protection()

@@ -12,7 +12,6 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import formatdate
-from functools import cached_property
 from pathlib import Path
 
 import structlog
@@ -25,6 +24,7 @@ from aiosmtplib.errors import (
     SMTPRecipientsRefused,
 )
 
+from oa_platform.tls.protection import system_trust
 from services.control.mail.domain.letters import Letter, Outcome
 from services.control.mail.limits import GOODBYE_S
 
@@ -112,12 +112,8 @@ class SmtpCarrier:
             timeout=relay.timeout_s,
             use_tls=relay.tls == "implicit",
             start_tls=relay.tls == "starttls",
-            tls_context=None if relay.tls == "none" else self._trust,
+            tls_context=None if relay.tls == "none" else relay.trusted or system_trust(),
         )
-
-    @cached_property  # reading the system's authorities takes tens of milliseconds
-    def _trust(self) -> ssl.SSLContext:
-        return self._relay.trusted or ssl.create_default_context()
 
     async def _send(self, smtp: SMTP, letter: Letter) -> None:
         sender = self._relay.sender

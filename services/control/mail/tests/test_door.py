@@ -254,24 +254,6 @@ async def test_with_starttls_the_relay_is_believed_by_its_certificate(tmp_path: 
     assert len(box.mails) == 1
 
 
-@pytest.mark.parametrize(("tls", "read"), [("none", 0), ("starttls", 1)])
-async def test_what_the_system_trusts_is_read_once_for_all_letters_and_only_for_tls(
-    tls: str, read: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reads: list[ssl.SSLContext] = []
-
-    def reading() -> ssl.SSLContext:
-        reads.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        return reads[-1]
-
-    monkeypatch.setattr(ssl, "create_default_context", reading)
-    async with relay(Box()) as port:
-        carrier = smtp(port, tls=tls)
-        for _ in range(3):
-            await carrier.carry(letter())
-    assert len(reads) == read
-
-
 async def test_a_relay_that_does_not_offer_starttls_gets_no_letter() -> None:
     box = Box()
     async with relay(box) as port:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +22,7 @@ from joserfc.jws import JWSRegistry
 
 from oa_base.clock import Clock
 from oa_base.refusal import Refusal
+from oa_platform.tls.protection import outside_trust
 from services.control.provider_sign_in.domain import Asked, Identity
 from services.control.provider_sign_in.door.bounded import Bounded
 from services.control.provider_sign_in.door.failures import refused, unavailable
@@ -52,11 +51,6 @@ class OidcClient:
 
     def __repr__(self) -> str:
         return f"OidcClient({self.issuer}, {self.client_id})"
-
-
-@cache  # reading the system's authorities takes tens of milliseconds
-def _trust() -> ssl.SSLContext:
-    return httpx2.create_ssl_context()
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,7 @@ class OidcProvider:
                     token_endpoint_auth_method=ours.token_auth if ours.secret else "none",
                     scope=_SCOPE,
                     code_challenge_method="S256",
-                    transport=Bounded(httpx2.AsyncHTTPTransport(verify=_trust(), trust_env=False)),
+                    transport=Bounded(httpx2.AsyncHTTPTransport(verify=outside_trust(ours.issuer), trust_env=False)),
                     trust_env=False,
                     timeout=ours.timeout_s,
                 ) as http,

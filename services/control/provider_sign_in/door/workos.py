@@ -11,6 +11,7 @@ import httpx2
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from workos import AsyncWorkOSClient, AuthorizationError, BadRequestError, UnprocessableEntityError
 
+from oa_platform.tls.protection import outside_trust
 from services.control.provider_sign_in.domain import Asked, Identity
 from services.control.provider_sign_in.door.bounded import Bounded
 from services.control.provider_sign_in.door.failures import refused, unavailable
@@ -42,7 +43,9 @@ class WorkOsProvider:
     def __init__(self, client: WorkOsClient) -> None:
         self._client = client
         self._http = httpx2.AsyncClient(
-            transport=Bounded(httpx2.AsyncHTTPTransport(trust_env=False)), trust_env=False, timeout=client.timeout_s
+            transport=Bounded(httpx2.AsyncHTTPTransport(verify=outside_trust(client.url), trust_env=False)),
+            trust_env=False,
+            timeout=client.timeout_s,
         )
         self._sdk = AsyncWorkOSClient(
             api_key=client.api_key,

@@ -19,6 +19,7 @@ from oa_base.refusal import Refusal
 from oa_platform.config.parsers import IpNetwork
 from oa_platform.http.proxies import client_network, is_within
 from oa_platform.telemetry.context import REQUEST_ID_KEY, current_request_id
+from oa_platform.tls.protection import outside_trust
 from services.control.routes.domain.requests import (
     BYPASS_HEADER,
     CHOICE_HEADER,
@@ -86,7 +87,10 @@ class Legacy:
         pool = httpx.Limits(max_connections=limits.max_requests, max_keepalive_connections=0)
         # A bare transport, because a client would keep one person's cookies and send them for the next person.
         self._transport = httpx.AsyncHTTPTransport(
-            limits=pool, trust_env=False, socket_options=[(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)]
+            verify=outside_trust(url),
+            limits=pool,
+            trust_env=False,
+            socket_options=[(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)],
         )
         self._requests: Counter[str] = Counter()
 
